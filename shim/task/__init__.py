@@ -1,0 +1,1 @@
+"""The Task API: containers, their processes, their stdio and their events."""

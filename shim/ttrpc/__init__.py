@@ -1,0 +1,1 @@
+"""ttrpc: a protocol core without I/O, and its asyncio adapters."""
