@@ -1,0 +1,1 @@
+"""What this project asks of the kernel beyond the `os` module: typed, in one error style, without policy."""
