@@ -1,4 +1,4 @@
-"""The wire numbers, against bytes written out by hand from the contract; and that the committed modules are current."""
+"""The wire numbers, against bytes written out by hand; and that the committed modules are current."""
 
 import os
 import subprocess
