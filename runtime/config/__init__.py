@@ -1,0 +1,11 @@
+"""The node configuration: `parse` a text, `load` a file, `DEFAULT` where there is neither.
+
+`schema` is the one table of keys. All of it is validated at once, also the keys whose features come later;
+what comes out is a frozen `Config` that needs no second look.
+"""
+
+from runtime.config.document import DEFAULT, parse
+from runtime.config.file import NODE_FILE, for_handler, load, load_node
+from runtime.config.model import Config
+
+__all__ = ["DEFAULT", "NODE_FILE", "Config", "for_handler", "load", "load_node", "parse"]

@@ -1,0 +1,166 @@
+"""Configuration files: opened without trust, read with a limit, refused where not only root can write them.
+
+This is the one module of the package that touches the file system.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+
+from runtime.config.document import DEFAULT, MAX_BYTES, parse
+from runtime.config.model import Config
+from runtime.errors import InvalidArgument, NotFound
+
+NODE_FILE = "/etc/pouchrich/config.toml"
+
+Lstat = Callable[[str], os.stat_result]
+
+_MAX_LINKS = 40
+"""The kernel's own limit (path_resolution(7))."""
+
+
+def _refuse_if_untrusted(path: str, found: os.stat_result) -> None:
+    if found.st_uid != 0:
+        raise InvalidArgument(f"{path}: owner: found uid {found.st_uid}, allowed uid 0 (root)")
+    # A link's own mode is always 0777 and means nothing; its directory's decides who may replace it. A sticky
+    # directory does not count: an owner may still put a file there before root does. An ACL that lets others
+    # write shows in the group bits, which then hold its mask (acl(5)).
+    if not stat.S_ISLNK(found.st_mode) and found.st_mode & 0o022:
+        mode = stat.S_IMODE(found.st_mode)
+        raise InvalidArgument(f"{path}: mode: found {mode:04o}, allowed writable by root only")
+
+
+def trusted_path(path: str, *, lstat: Lstat = os.lstat, readlink: Callable[[str], str] = os.readlink) -> str:
+    """Resolve `path` and check that nobody but root can change what it leads to.
+
+    Every directory and symbolic link on the way, and the file, must belong to root; directories and the file
+    must be writable by nobody else. Used for configuration files and for the programs of host hooks. Returns
+    the path without links. Raises NotFound where something is missing, InvalidArgument naming the offending
+    path otherwise.
+    """
+    if not path.startswith("/") or "\0" in path:
+        raise InvalidArgument(f"{path!r}: found a relative path, allowed an absolute one")
+    todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+    at, links = "/", 0
+    try:
+        _refuse_if_untrusted(at, lstat(at))
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                at = os.path.dirname(at)
+                continue
+            step = os.path.join(at, part)
+            found = lstat(step)
+            _refuse_if_untrusted(step, found)
+            if not stat.S_ISLNK(found.st_mode):
+                at = step
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise InvalidArgument(
+                    f"{path}: found more than {_MAX_LINKS} symbolic links, allowed {_MAX_LINKS}"
+                )
+            target = readlink(step)
+            at = "/" if target.startswith("/") else at
+            todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+    except FileNotFoundError as err:
+        raise NotFound(f"{path}: no such file or directory") from err
+    except OSError as err:
+        raise InvalidArgument(f"{path}: {os.strerror(err.errno or 0).lower()}") from err
+    return at
+
+
+def _read(path: str, *, require_root_owned: bool) -> str:
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for a writer. It changes nothing for a regular file.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError as err:
+        raise NotFound(f"{path}: no such file or directory") from err
+    except (OSError, ValueError) as err:
+        reason = os.strerror(err.errno or 0).lower() if isinstance(err, OSError) else str(err)
+        raise InvalidArgument(f"{path}: cannot open: {reason}") from err
+    with open(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidArgument(f"{path}: found {_file_type(found.st_mode)}, allowed a regular file")
+        if require_root_owned:
+            # Again on what was opened: the walk looked at names, and a name may have changed since.
+            _refuse_if_untrusted(path, found)
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise InvalidArgument(f"{path}: found more than {MAX_BYTES} bytes, allowed {MAX_BYTES}")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as err:
+        raise InvalidArgument(
+            f"{path}: found byte 0x{data[err.start]:02x} at {err.start}, allowed UTF-8"
+        ) from err
+
+
+def _file_type(mode: int) -> str:
+    names = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a character device",
+        stat.S_IFBLK: "a block device",
+    }
+    return names.get(stat.S_IFMT(mode), "something else")
+
+
+def load(path: str, *, require_root_owned: bool = True) -> Config:
+    """Read the configuration file at `path`.
+
+    With `require_root_owned` the file, the programs of its host hooks and all directories and links that lead
+    to them must be root's and writable by nobody else. Raises NotFound where the file is missing,
+    InvalidArgument otherwise. Never blocks, whatever `path` is.
+    """
+    resolved = trusted_path(path) if require_root_owned else path
+    config = parse(_read(resolved, require_root_owned=require_root_owned), source=path)
+    if require_root_owned:
+        check_host_commands(config)
+    return config
+
+
+def check_host_commands(config: Config) -> None:
+    """Raise InvalidArgument unless every host hook's program is there, root's and only root can write it."""
+    for stage, hooks in (("prestart", config.hooks.prestart), ("poststop", config.hooks.poststop)):
+        for index, hook in enumerate(hooks):
+            if hook.where != "host":
+                continue
+            try:
+                trusted_path(hook.command[0])
+            except (InvalidArgument, NotFound) as err:
+                key = f"hooks.{stage}[{index}].command[0]"
+                allowed = "a program that is root's and writable by nobody else, parents included"
+                raise InvalidArgument(f"{config.source}: {key}: found {err}, allowed {allowed}") from err
+
+
+def load_node(path: str = NODE_FILE) -> Config:
+    """The node's configuration: its file, or the defaults where there is none. Raises InvalidArgument."""
+    try:
+        return load(path)
+    except NotFound:
+        return DEFAULT
+
+
+def for_handler(*, config_path: str, config_body: bytes) -> Config:
+    """The configuration of a handler with `runtimeoptions.v1.Options`; it replaces the node file entirely.
+
+    Raises InvalidArgument where both are empty: containerd 1.6 drops every inline key in silence, and a
+    policy that was lost must not turn into the default. Raises NotFound where `config_path` is missing.
+    """
+    if config_path:
+        return load(config_path)
+    if not config_body.strip():
+        raise InvalidArgument(
+            "handler options: found neither ConfigPath nor keys, allowed ConfigPath = FILE"
+            " (containerd 1.6 passes no other key), or a configuration file's keys (containerd 1.7 and later)"
+        )
+    try:
+        text = config_body.decode("utf-8")
+    except UnicodeDecodeError as err:
+        raise InvalidArgument(f"handler options: found a byte at {err.start}, allowed UTF-8") from err
+    config = parse(text, source="handler options")
+    check_host_commands(config)
+    return config

@@ -1,0 +1,146 @@
+"""The node configuration as values. Names follow the keys; durations are seconds (`_s`), sizes `_bytes`.
+
+Defaults are not here: `runtime.config.schema` is the one table of them, and every value below was read
+through it.
+"""
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """Selects containers: every list that is not empty must match. Globs are fnmatch's, case-sensitive."""
+
+    mode: tuple[str, ...] = ()
+    namespace: tuple[str, ...] = ()
+    image: tuple[str, ...] = ()
+    container: tuple[str, ...] = ()
+
+    def selects(self, *, mode: str, namespace: str, image: str, container: str) -> bool:
+        """Whether a container of these properties is selected."""
+        return (not self.mode or mode in self.mode) and all(
+            not globs or any(fnmatchcase(value, glob) for glob in globs)
+            for globs, value in (
+                (self.namespace, namespace),
+                (self.image, image),
+                (self.container, container),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """`where` is `container` or `host`; `on_failure` is `abort` or `continue`."""
+
+    name: str
+    where: str
+    command: tuple[str, ...]
+    timeout_s: float
+    on_failure: str
+    user: str | None
+    env: tuple[tuple[str, str], ...]
+    mandatory: bool
+    when: When
+
+
+@dataclass(frozen=True, slots=True)
+class AgentMount:
+    """A bind of the host's `source` at the container's `target`."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """`restart` is `always`, `on-failure` or `no`; `memory_bytes` None: only the pod's limit holds."""
+
+    name: str
+    command: tuple[str, ...]
+    mounts: tuple[AgentMount, ...]
+    restart: str
+    memory_bytes: int | None
+    user: str | None
+    env: tuple[tuple[str, str], ...]
+    mandatory: bool
+    when: When
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`to` is a network in CIDR form or `default`, `via` an address of the same family."""
+
+    to: str
+    via: str
+    when: When
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """`binary` None: crun where it works here, else runc. `systemd_cgroup` None: by cgroupsPath's form."""
+
+    binary: str | None
+    root: str
+    systemd_cgroup: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rich:
+    """`init_capabilities` None: the pod's own. `lxcfs` None: where lxcfs is alive."""
+
+    enabled: bool
+    mode: str
+    strict: bool
+    pod_override: tuple[str, ...]
+    root_init: str
+    init_capabilities: tuple[str, ...] | None
+    runtime_annotations: tuple[str, ...]
+    start_timeout_s: float
+    stop_timeout_s: float
+    env_file: bool
+    lxcfs: bool | None
+    restart: str
+    mask: tuple[str, ...]
+    cgroup_descendants: int
+    cgroup_depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    prestart: tuple[Hook, ...]
+    poststop: tuple[Hook, ...]
+    poststop_budget_s: float
+    pod_timeout_max_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    enable: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spawner:
+    enabled: bool
+    idle_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`source` is a file name, or words for where the text came from; `explicit` the dotted keys it set."""
+
+    version: int
+    runtime: Runtime
+    rich: Rich
+    hooks: Hooks
+    agents: tuple[Agent, ...]
+    routes: tuple[Route, ...]
+    services: Services
+    spawner: Spawner
+    source: str = field(default="built in", compare=False)
+    explicit: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def source_of(self, key: str) -> str:
+        """Where `key` (dotted) got its value: `FILE: KEY`, or `built in`."""
+        return f"{self.source}: {key}" if key in self.explicit else "built in"

@@ -1,0 +1,197 @@
+"""The kinds of value that are this project's own: modes, hooks, agents, routes, selections."""
+
+
+from runtime.config import kinds, model
+from runtime.config.kinds import BOOLEAN, ENV, PATH, Kind, refuse
+from runtime.config.tables import REQUIRED, Key, named, table
+
+MODES = ("systemd", "sbin-init", "dumb-init", "auto")
+"""What a pod, a handler or a node may ask for."""
+
+POD_KEYS = ("rich", "mode", "init-script", "prestart", "poststop", "services", "stop-signal")
+"""Every key a pod's annotation may have (`pouchrich.io/KEY`), where `rich.pod-override` lists it."""
+
+STEERING_PREFIXES = ("run.oci.", "org.criu.", "org.systemd.property.")
+"""Annotations that crun and runc obey: handlers, checkpoint options, properties of the systemd scope."""
+
+DEFAULT_MASK = (
+    "console-getty.service",
+    "getty@.service",
+    "systemd-networkd.service",
+    "systemd-networkd-wait-online.service",
+    "NetworkManager.service",
+    "systemd-resolved.service",
+    "systemd-udevd.service",
+    "systemd-firstboot.service",
+    "systemd-timesyncd.service",
+    "chrony.service",
+    "chronyd.service",
+    "ntp.service",
+    "ntpd.service",
+    "firewalld.service",
+    "kdump.service",
+    "auditd.service",
+)
+
+_CAPABILITY_NAMES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
+    "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT "
+    "SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE "
+    "AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ "
+    "PERFMON BPF CHECKPOINT_RESTORE"
+)
+CAPABILITIES = tuple(f"CAP_{name}" for name in _CAPABILITY_NAMES.split())
+"""linux/capability.h, in the order of their numbers (0 to 40)."""
+
+GLOB = kinds.text(r"[^\s]+", "a glob without blanks")
+NAME = kinds.text(kinds.NAME_PATTERN, f"a name matching {kinds.NAME_PATTERN}")
+ARGUMENT = kinds.text(r"(?s).*", "a string without NUL")
+USER = kinds.text(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?", "USER or UID, or either with :GROUP"
+)
+_COMMAND_LIST = kinds.list_of(ARGUMENT, at_least=1, at_most=256)
+
+
+def _read_command(value: object, key: str) -> tuple[str, ...]:
+    words: tuple[str, ...] = _COMMAND_LIST.read(value, key)
+    if not words[0]:
+        refuse(f"{key}[0]", words[0], "a program's name or path")
+    return words
+
+
+COMMAND = Kind("list of strings", "a list of 1 to 256 strings, the program first", _read_command, plain=list)
+
+
+def _globs(what: str) -> Kind:
+    return Kind(
+        "list of strings",
+        f"a list of globs for {what}",
+        kinds.list_of(GLOB, at_most=64).read,
+        plain=list,
+    )
+
+
+WHEN_KEYS = (
+    Key("mode", kinds.list_of(kinds.choice(*MODES[:3]), at_most=3), [], "modes of the container"),
+    Key("namespace", _globs("namespaces"), [], "Kubernetes namespaces, or containerd's outside a pod"),
+    Key("image", _globs("image names"), [], "names of the image, as the CRI gives them"),
+    Key("container", _globs("container names"), [], "names of the container in its pod"),
+)
+WHEN = table(WHEN_KEYS, model.When)
+
+_TIMEOUT = kinds.duration("1s", "1h")
+
+
+def hook_keys(on_failure: str) -> tuple[Key, ...]:
+    """The keys of a hook; `on_failure` is the stage's default."""
+    return (
+        Key("name", NAME, REQUIRED, "shown in errors and records; unset: the stage and a number"),
+        Key("where", kinds.choice("container", "host"), "container", "where it runs"),
+        Key("command", COMMAND, REQUIRED, "program and arguments; on the host an absolute path"),
+        Key("timeout", _TIMEOUT, "30s", "after which its whole process tree is killed"),
+        Key(
+            "on-failure",
+            kinds.choice("abort", "continue"),
+            on_failure,
+            "abort: prestart fails Start, poststop skips the hooks after it",
+        ),
+        Key("user", USER, None, "whom it runs as", unset="the container's user; root on the host"),
+        Key("env", ENV, {}, "variables added to its environment"),
+        Key("mandatory", BOOLEAN, False, "a pod that sets rich = false is refused"),
+        Key("when", WHEN, {}, "which containers it applies to"),
+    )
+
+
+def _host_hooks_are_absolute(stage: str, hooks: Kind) -> Kind:
+    def read(value: object, key: str) -> tuple[model.Hook, ...]:
+        found: tuple[model.Hook, ...] = hooks.read(value, key)
+        for index, hook in enumerate(found):
+            if hook.where == "host":
+                PATH.read(hook.command[0], f"{key}[{index}].command[0]")
+        return found
+
+    return Kind(hooks.type, f"a list of {stage} hooks", read, plain=hooks.plain)
+
+
+def hooks(stage: str, on_failure: str) -> Kind:
+    return _host_hooks_are_absolute(stage, named(table(hook_keys(on_failure), model.Hook), stage))
+
+
+MOUNT_KEYS = (
+    Key("source", PATH, REQUIRED, "path on the host"),
+    Key("target", PATH, REQUIRED, "path in the container"),
+    Key("read-only", BOOLEAN, True, "whether the container may write there"),
+)
+
+AGENT_KEYS = (
+    Key("name", NAME, REQUIRED, "its unit's or process's name"),
+    Key("command", COMMAND, REQUIRED, "program in the container and arguments"),
+    Key(
+        "mounts",
+        kinds.list_of(table(MOUNT_KEYS, model.AgentMount), at_most=64),
+        [],
+        "what it needs from the host",
+    ),
+    Key("restart", kinds.choice("always", "on-failure", "no"), "always", "when it is started again"),
+    Key("memory", kinds.size(1 << 20), None, "its own memory.max (cgroup v2)", unset="the pod's limit only"),
+    Key("user", USER, None, "whom it runs as", unset="root of the container"),
+    Key("env", ENV, {}, "its environment"),
+    Key("mandatory", BOOLEAN, False, "a pod that sets rich = false is refused"),
+    Key("when", WHEN, {}, "which containers it runs in"),
+)
+
+
+def _read_network(value: object, key: str) -> str:
+    import ipaddress  # 8 ms that only a node with routes pays
+
+    if value == "default":
+        return "default"
+    if not isinstance(value, str) or "/" not in value:
+        refuse(key, value, NETWORK.allowed)
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        refuse(key, value, NETWORK.allowed)
+
+
+NETWORK = Kind("string", 'a network such as 10.1.0.0/16 without host bits, or "default"', _read_network)
+
+
+def _read_address(value: object, key: str) -> str:
+    import ipaddress
+
+    if not isinstance(value, str) or "%" in value:
+        refuse(key, value, ADDRESS.allowed)
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        refuse(key, value, ADDRESS.allowed)
+
+
+ADDRESS = Kind("string", "an IP address", _read_address)
+
+ROUTE_KEYS = (
+    Key("to", NETWORK, REQUIRED, "destination"),
+    Key("via", ADDRESS, REQUIRED, "gateway, an address of the same family"),
+    Key("when", WHEN, {}, "which containers' network namespaces it is set in"),
+)
+_ROUTE = table(ROUTE_KEYS, model.Route)
+
+
+def _read_route(value: object, key: str) -> model.Route:
+    route: model.Route = _ROUTE.read(value, key)
+    if route.to != "default" and (":" in route.to) != (":" in route.via):
+        refuse(f"{key}.via", route.via, f"an address of the family of {route.to}")
+    return route
+
+
+STEERING = kinds.text(
+    "(" + "|".join(prefix.replace(".", r"\.") for prefix in STEERING_PREFIXES) + r")\S+",
+    f"a glob that begins with {', '.join(STEERING_PREFIXES)}",
+)
+UNIT = kinds.text(r"[A-Za-z0-9@_.:\\-]+", "a unit's name")
+BINARY = kinds.text(r"[A-Za-z0-9_.+-]+|/\S+", "a program's name or an absolute path")
+
+
+ROUTE = Kind("table", _ROUTE.allowed, _read_route, plain=_ROUTE.plain)
+AGENT = table(AGENT_KEYS, model.Agent)
