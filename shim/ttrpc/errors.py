@@ -1,0 +1,51 @@
+"""What can go wrong between two ttrpc peers, and the status codes that ttrpc itself answers with.
+
+TtrpcError
+├── ProtocolError      the rules of the connection were broken: close it
+├── MessageTooLarge    a request does not fit in a frame; nothing was sent
+├── ConnectionClosed   there is no peer (any more)
+└── RemoteError        the peer answered with a status
+"""
+
+import enum
+
+
+class Code(enum.IntEnum):
+    """What this package sends, in gRPC's numbering. What a handler's errors become is its user's table."""
+
+    CANCELLED = 1  # the handler was cancelled
+    UNKNOWN = 2  # a bug in a handler
+    INVALID_ARGUMENT = 3  # a frame that breaks the rules, on its own stream
+    DEADLINE_EXCEEDED = 4  # the request's timeout ran out, here
+    RESOURCE_EXHAUSTED = 8  # a frame over the size limit, in either direction
+    UNIMPLEMENTED = 12  # no such service or method; streaming calls
+    INTERNAL = 13  # a payload that does not decode as the method's message
+    UNAVAILABLE = 14  # the server is shutting down
+
+
+class TtrpcError(Exception):
+    """The root of what this package raises."""
+
+
+class ProtocolError(TtrpcError):
+    """The byte stream cannot be trusted any more, or the caller used the connection against its rules."""
+
+
+class MessageTooLarge(TtrpcError):
+    """A request does not fit in a frame. Nothing was sent and the connection is as good as before."""
+
+
+class ConnectionClosed(TtrpcError):
+    """The connection is gone; whether the peer acted on the request is not known."""
+
+
+class RemoteError(TtrpcError):
+    """The peer answered with status `code` (gRPC numbering) and `message`."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.message} (code {self.code})"
