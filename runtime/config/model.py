@@ -17,9 +17,9 @@ class When:
     image: tuple[str, ...] = ()
     container: tuple[str, ...] = ()
 
-    def selects(self, *, mode: str, namespace: str, image: str, container: str) -> bool:
-        """Whether a container of these properties is selected."""
-        return (not self.mode or mode in self.mode) and all(
+    def selects(self, *, mode: str | None, namespace: str, image: str, container: str) -> bool:
+        """Whether a container of these properties is selected; with `mode` None, in whatever mode."""
+        return (not self.mode or mode is None or mode in self.mode) and all(
             not globs or any(fnmatchcase(value, glob) for glob in globs)
             for globs, value in (
                 (self.namespace, namespace),

@@ -1,6 +1,5 @@
 """The kinds of value that are this project's own: modes, hooks, agents, routes, selections."""
 
-
 from runtime.config import kinds, model
 from runtime.config.kinds import BOOLEAN, ENV, PATH, Kind, refuse
 from runtime.config.tables import REQUIRED, Key, named, table

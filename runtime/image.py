@@ -1,0 +1,189 @@
+"""Looking into a container's root file system before the container exists: facts, no decisions.
+
+Nothing here trusts the image. Every file is opened with openat2's RESOLVE_IN_ROOT from a descriptor of the
+root, so that no symbolic link leads out of it, not even one that is exchanged meanwhile. Nothing is executed,
+and nothing but the first bytes of one regular file is read. What lies below a mount of the spec cannot be
+seen: that is a fact too.
+"""
+
+import os
+import posixpath
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from runtime.errors import InvalidArgument
+from runtime.init.base import HOME
+from runtime.linux.syscalls import RESOLVE_IN_ROOT, openat2
+from runtime.spec import edit
+from runtime.spec.edit import Spec
+
+_MAX_LINKS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What the container's first argument leads to.
+
+    `path` is the absolute name it was found under, `target` the same with the image's symbolic links
+    followed. `problem` is why it cannot be started, in the words of Go's os/exec, which are those of runc.
+    `hidden_by` is the mount destination it lies below, in which case nothing else is known.
+    """
+
+    name: str
+    path: str | None = None
+    target: str | None = None
+    problem: str | None = None
+    hidden_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """`resolved`: where each mount destination and HOME lead; `is_s6`: whether `/init` is s6-overlay's."""
+
+    command: Command
+    resolved: dict[str, str]
+    is_s6: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Where a walk ended. `mode` None: nothing is there. `hidden_by`: it ended at that mount."""
+
+    path: str
+    mode: int | None = None
+    error: str = ""
+    hidden_by: str | None = None
+
+
+def _parts(path: str) -> list[str]:
+    """The parts still to walk, the next one last."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+
+
+class Rootfs:
+    """A root file system by descriptor, walked part by part as the container would see it once mounted."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: str) -> Iterator["Rootfs"]:
+        """Open the directory at host path `path`. Raises InvalidArgument."""
+        try:
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as err:
+            raise InvalidArgument(f"rootfs {path}: {os.strerror(err.errno or 0).lower()}") from err
+        try:
+            yield cls(fd)
+        finally:
+            os.close(fd)
+
+    def _look(self, path: str) -> tuple[int, str]:
+        """Mode of what is at `path`, and where it points if it is a symbolic link. Raises OSError."""
+        fd = openat2(self._fd, path, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_IN_ROOT)
+        try:
+            mode = os.fstat(fd).st_mode
+            return mode, os.readlink("", dir_fd=fd) if stat.S_ISLNK(mode) else ""
+        finally:
+            os.close(fd)
+
+    def walk(self, path: str, mounts: Sequence[str] = ()) -> _Found:
+        """Follow `path` (absolute) as the container would; stop at a directory or file in `mounts`.
+
+        `mounts` are resolved destinations. Parts that do not exist are kept as they are, which is where the
+        OCI runtime would create them.
+        """
+        todo, at, links, mode = _parts(path), "/", 0, stat.S_IFDIR
+        while todo:
+            part = todo.pop()
+            if not stat.S_ISDIR(mode):
+                return _Found(at, error="not a directory")
+            if part == "..":
+                at = posixpath.dirname(at)
+                continue
+            step = posixpath.join(at, part)
+            if step in mounts:
+                return _Found(step, hidden_by=step)
+            try:
+                mode, target = self._look(step)
+            except (FileNotFoundError, NotADirectoryError):
+                rest = posixpath.normpath("/".join([step, *reversed(todo)]))
+                return _Found(rest, error="no such file or directory")
+            except OSError as err:
+                return _Found(step, error=os.strerror(err.errno or 0).lower())
+            if not stat.S_ISLNK(mode):
+                at = step
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                return _Found(step, error="too many levels of symbolic links")
+            todo += _parts(target)
+            at, mode = "/" if target.startswith("/") else at, stat.S_IFDIR
+        return _Found(at, mode)
+
+    def head(self, path: str, size: int = 4096) -> bytes:
+        """The first bytes of a regular file; empty where it is none or cannot be read."""
+        try:
+            # Never blocks on a FIFO, and opens no device: the mode is checked before anything is read.
+            fd = openat2(self._fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, 0, RESOLVE_IN_ROOT)
+        except OSError:
+            return b""
+        try:
+            return os.read(fd, size) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        except OSError:
+            return b""
+        finally:
+            os.close(fd)
+
+
+def _candidate(root: Rootfs, name: str, path: str, mounts: Sequence[str]) -> Command:
+    """One place the command may be at, judged as Go's exec.LookPath does: a file with any execute bit."""
+    found = root.walk(path, mounts)
+    if found.hidden_by is not None:
+        return Command(name, path=path, hidden_by=found.hidden_by)
+    if found.mode is None:
+        return Command(name, problem=f'exec: "{name}": stat {name}: {found.error}')
+    if stat.S_ISDIR(found.mode):
+        return Command(name, problem=f'exec: "{name}": is a directory')
+    if not found.mode & 0o111:
+        return Command(name, problem=f'exec: "{name}": permission denied')
+    return Command(name, path=path, target=found.path)
+
+
+def _command(root: Rootfs, name: str, *, path_variable: str, cwd: str, mounts: Sequence[str]) -> Command:
+    if "/" in name:
+        return _candidate(root, name, posixpath.join(cwd, name), mounts)
+    for directory in path_variable.split(":") if path_variable else ():
+        one = _candidate(root, name, posixpath.join(cwd, directory or ".", name), mounts)
+        if one.problem is None:
+            return one
+    return Command(name, problem=f'exec: "{name}": executable file not found in $PATH')
+
+
+def read_facts(rootfs: str, spec: Spec) -> ImageFacts:
+    """Find out what a plan for `spec` needs to know about the image mounted at host path `rootfs`.
+
+    Changes nothing. A command that is not there is a fact, not an error; InvalidArgument is raised only where
+    `rootfs` cannot be opened, the spec is malformed, or it has no command at all.
+    """
+    args, process = edit.args(spec), edit.table(spec, "process")
+    if not args or not args[0]:
+        raise InvalidArgument(
+            "config.json: process.args: found nothing to start, allowed at least one argument"
+        )
+    destinations = [posixpath.join("/", mount["destination"]) for mount in edit.mounts(spec)]
+    with Rootfs.open(rootfs) as root:
+        resolved = {path: root.walk(path).path for path in (*destinations, HOME)}
+        command = _command(
+            root,
+            args[0],
+            path_variable=edit.env(spec).get("PATH", ""),
+            cwd=posixpath.join("/", str(process.get("cwd") or "/")),
+            # The root itself is no mount that hides: every path would be below it.
+            mounts=[resolved[path] for path in destinations if resolved[path] != "/"],
+        )
+        is_s6 = command.path == "/init" and any(word in root.head("/init") for word in (b"s6", b"execline"))
+        return ImageFacts(command, resolved, is_s6)

@@ -1,0 +1,92 @@
+"""Mode dumb-init: a static dumb-init as PID 1, the command as its only child.
+
+dumb-init forwards signals to the command's session (to the command alone with `-c`), reaps orphans, and ends
+as soon as the command does with its exit code, or 128+n where signal n ended it. It needs no privilege and
+nothing of the image: the binary is static and bound read-only from the host. What it cannot tell apart is a
+command that does not exist from one that exits 2, which is why the command is looked up in the image before
+(`runtime.image`).
+"""
+
+from typing import Any
+
+from runtime.errors import InvalidArgument
+from runtime.init.base import HOME, MountPoint, Setting, covers
+from runtime.spec.edit import Edit, Step
+
+_EMPTY_DIR = "/volumes/kubernetes.io~empty-dir/"
+"""Part of the host path of every emptyDir, from kubelet's volume directory layout."""
+
+_ASIDE = "/dev/.pouchrich"
+"""Where the binary goes when /run is not the container's own."""
+
+
+def _is_private(point: MountPoint) -> bool:
+    """Whether the OCI runtime can create a mount point here that nobody outside the pod will see."""
+    if "ro" in (point.mount.get("options") or ()):
+        return False
+    return point.mount.get("type") == "tmpfs" or _EMPTY_DIR in str(point.mount.get("source", ""))
+
+
+def _directory(setting: Setting) -> str:
+    """Where the binary is bound: HOME, unless that lies on a volume of the pod.
+
+    The OCI runtime makes a mount point where there is none. On a volume (say the host's /run) that would
+    write to what is not the container's, and on a read-only one it would fail. The tmpfs every runtime makes
+    at /dev is then the one place that is private, writable at that time, and left no trace in.
+    """
+    above: MountPoint | None = None
+    for point in setting.mounts:
+        if covers(setting.home, point.resolved):
+            raise InvalidArgument(
+                f"config.json: mounts[{point.destination}]: found a mount of the pod,"
+                f" allowed none at or below {HOME} in a rich container"
+            )
+        if covers(point.resolved, setting.home):
+            above = point  # the last one made is on top
+    if above is None or _is_private(above):
+        return HOME
+    dev = [point for point in setting.mounts if point.resolved == "/dev"]
+    if not dev or not _is_private(dev[-1]):
+        raise InvalidArgument(
+            f"config.json: mounts[{above.destination}]: found a volume, allowed a tmpfs or an emptyDir"
+            f" where /dev is a volume too: mode dumb-init has no place for its binary"
+        )
+    return _ASIDE
+
+
+def _bind(source: str, destination: str) -> dict[str, Any]:
+    return {
+        "destination": destination,
+        "type": "bind",
+        "source": source,
+        "options": ["bind", "ro", "nosuid", "nodev"],
+    }
+
+
+def steps(setting: Setting) -> tuple[Step, ...]:
+    """The mount of the binary after every mount of the pod, the variables, the command.
+
+    With a terminal dumb-init stays in the command's session (`-c`): a new session would have no controlling
+    terminal, so no job control and no SIGWINCH. Raises InvalidArgument where the pod's mounts leave the
+    binary no place.
+    """
+    path = f"{_directory(setting)}/dumb-init"
+    flags = ("-c",) if setting.terminal else ()
+    variables = {"rich_mode": "true", "rich_mode_launch_manner": "dumb-init"}
+    return (
+        Step(
+            "mount-dumb-init",
+            f"bind a static dumb-init at {path}, read-only, after all other mounts",
+            Edit("with_mount", _bind(f"{setting.helpers}/dumb-init", path)),
+        ),
+        Step(
+            "env-rich-mode",
+            "set rich_mode and rich_mode_launch_manner for the container",
+            Edit("with_env", variables),
+        ),
+        Step(
+            "args-dumb-init",
+            "start dumb-init as PID 1, the command as its child",
+            Edit("with_args", [path, *flags, "--", *setting.args]),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Pure edits of an OCI runtime specification (config.json)."""

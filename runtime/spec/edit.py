@@ -1,0 +1,152 @@
+"""Edits of an OCI spec in containerd's words. Each returns a new spec and leaves its argument alone.
+
+A spec is what json.loads made of config.json. Keys nobody here knows pass through untouched, and a value that
+has not the shape the specification gives it is an InvalidArgument that names it, never a KeyError. Every edit
+is idempotent: applied to its own result it changes nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.config.kinds import shown
+from runtime.errors import InvalidArgument
+
+Spec = Mapping[str, Any]
+
+
+def _wrong(key: str, value: object, allowed: str) -> InvalidArgument:
+    return InvalidArgument(f"config.json: {key}: found {shown(value)}, allowed {allowed}")
+
+
+def table(parent: Mapping[str, Any], key: str, *, within: str = "") -> Mapping[str, Any]:
+    """The object `key` of `parent`; an absent or null one is empty. `within` is the parent's name."""
+    value = parent.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise _wrong(f"{within}{key}", value, "an object")
+    return value
+
+
+def items(parent: Mapping[str, Any], key: str, *, within: str = "") -> Sequence[Any]:
+    """The array `key` of `parent`; an absent or null one is empty."""
+    value = parent.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise _wrong(f"{within}{key}", value, "an array")
+    return value
+
+
+def strings(parent: Mapping[str, Any], key: str, *, within: str = "") -> tuple[str, ...]:
+    """The array of strings `key` of `parent`; an absent or null one is empty."""
+    value = items(parent, key, within=within)
+    for index, one in enumerate(value):
+        if not isinstance(one, str):
+            raise _wrong(f"{within}{key}[{index}]", one, "a string")
+    return tuple(value)
+
+
+def args(spec: Spec) -> tuple[str, ...]:
+    """`process.args`."""
+    return strings(table(spec, "process"), "args", within="process.")
+
+
+def env(spec: Spec) -> dict[str, str]:
+    """`process.env` as the container sees it: of two entries of a name the last counts, as in runc and crun.
+
+    Both set the entries one after the other. Entries without `=` are no variables and are left out.
+    """
+    found: dict[str, str] = {}
+    for entry in strings(table(spec, "process"), "env", within="process."):
+        name, equals, value = entry.partition("=")
+        if equals:
+            found[name] = value
+    return found
+
+
+def annotations(spec: Spec) -> Mapping[str, str]:
+    """`annotations`, all of them strings."""
+    found = table(spec, "annotations")
+    for name, value in found.items():
+        if not isinstance(value, str):
+            raise _wrong(f"annotations[{shown(name)}]", value, "a string")
+    return found
+
+
+def mounts(spec: Spec) -> tuple[Mapping[str, Any], ...]:
+    """`mounts`, each with a string as destination."""
+    found = items(spec, "mounts")
+    for index, one in enumerate(found):
+        if not isinstance(one, Mapping):
+            raise _wrong(f"mounts[{index}]", one, "an object")
+        if not isinstance(one.get("destination"), str):
+            raise _wrong(f"mounts[{index}].destination", one.get("destination"), "a string")
+    return tuple(found)
+
+
+def with_args(spec: Spec, new: Sequence[str]) -> Spec:
+    """Replace `process.args`."""
+    return {**spec, "process": {**table(spec, "process"), "args": list(new)}}
+
+
+def with_env(spec: Spec, new: Mapping[str, str]) -> Spec:
+    """Set variables: entries of these names go, the new ones come last."""
+    process = table(spec, "process")
+    kept = [
+        entry for entry in strings(process, "env", within="process.") if entry.partition("=")[0] not in new
+    ]
+    added = [f"{name}={value}" for name, value in new.items()]
+    return {**spec, "process": {**process, "env": kept + added}}
+
+
+def with_mount(spec: Spec, new: Mapping[str, Any]) -> Spec:
+    """Add a mount after all others, in place of any at the same destination."""
+    without = without_mount(spec, new["destination"])
+    return {**without, "mounts": [*items(without, "mounts"), dict(new)]}
+
+
+def without_mount(spec: Spec, destination: str) -> Spec:
+    """Remove every mount at `destination`."""
+    return {**spec, "mounts": [one for one in mounts(spec) if one["destination"] != destination]}
+
+
+OPERATIONS: Mapping[str, Callable[[Spec, Any], Spec]] = {
+    "with_args": with_args,
+    "with_env": with_env,
+    "with_mount": with_mount,
+    "without_mount": without_mount,
+}
+"""The edits a plan may hold, by the name it is kept under."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """An edit as a value, so that a plan can be printed, kept as JSON and read again.
+
+    `operand` is JSON data and belongs to the edit: nobody changes it afterwards.
+    """
+
+    operation: str
+    operand: Any
+
+    def __call__(self, spec: Spec) -> Spec:
+        """The spec with this edit made."""
+        return OPERATIONS[self.operation](spec, self.operand)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a plan: a stable `name`, a `detail` for people, and the edit."""
+
+    name: str
+    detail: str
+    edit: Edit
+
+
+def apply(spec: Spec, steps: Sequence[Step]) -> Spec:
+    """`spec` with all `steps` made in order."""
+    for step in steps:
+        spec = step.edit(spec)
+    return spec
