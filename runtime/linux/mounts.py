@@ -1,0 +1,120 @@
+"""Mounts as paths: resolved without escaping, remounted, taken away in whole trees."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from runtime.linux import mountinfo, syscalls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A bind takes these from its source and ignores them in the request; a remount sets them.
+PER_MOUNT = (
+    syscalls.MS_RDONLY
+    | syscalls.MS_NOSUID
+    | syscalls.MS_NODEV
+    | syscalls.MS_NOEXEC
+    | syscalls.MS_NOATIME
+    | syscalls.MS_NODIRATIME
+)
+# statvfs(3)'s words for mount(2)'s.
+_STATVFS_FLAGS = {
+    os.ST_RDONLY: syscalls.MS_RDONLY,
+    os.ST_NOSUID: syscalls.MS_NOSUID,
+    os.ST_NODEV: syscalls.MS_NODEV,
+    os.ST_NOEXEC: syscalls.MS_NOEXEC,
+    os.ST_NOATIME: syscalls.MS_NOATIME,
+    os.ST_NODIRATIME: syscalls.MS_NODIRATIME,
+    os.ST_RELATIME: syscalls.MS_RELATIME,
+}
+
+# containerd's patience with a busy mount (core/mount, `unmount`).
+_BUSY_ATTEMPTS = 50
+_BUSY_PAUSE_S = 0.05
+
+
+@contextmanager
+def resolved(rootfs: str, target: str) -> Iterator[str]:
+    """A path to `target` that nothing in the rootfs can bend out of it, good while the `with` lasts.
+
+    It names the topmost mount there, so what needs the mount just made must resolve again.
+    """
+    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = syscalls.openat2(root, target or ".", os.O_PATH)
+    finally:
+        os.close(root)
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
+def remount_bind(path: str, flags: int) -> None:
+    """Give the bind mount at `path` the attributes in `flags`.
+
+    In a user namespace some attributes of the source are locked and must be asked for again, or the answer is
+    EPERM (mount_namespaces(7)).
+    """
+    flags = (flags & ~syscalls.MS_REC) | syscalls.MS_REMOUNT
+    try:
+        syscalls.mount(None, path, None, flags)
+    except PermissionError:
+        present = os.statvfs(path).f_flag
+        kept = sum(flag for said, flag in _STATVFS_FLAGS.items() if present & said)
+        if kept & ~flags == 0:
+            raise
+        syscalls.mount(None, path, None, flags | kept)
+
+
+def mount_points(path: str) -> tuple[str, ...]:
+    """Where something is mounted at or below `path`, each place once, the deepest first."""
+    root = os.path.realpath(path)
+    points = {entry.mount_point for entry in mountinfo.read()}
+    below = (point for point in points if point == root or point.startswith(f"{root}/"))
+    return tuple(sorted(below, key=lambda point: (-point.count("/"), point)))
+
+
+def is_mounted(path: str) -> bool:
+    """Whether something is mounted at exactly `path`."""
+    return os.path.realpath(path) in mount_points(path)
+
+
+def _unmount_layer(points: tuple[str, ...]) -> tuple[bool, OSError | None]:
+    """Take the topmost mount off each of `points`: whether any went, and what one that did not go said."""
+    progress, busy = False, None
+    for point in points:
+        try:
+            syscalls.umount2(point, syscalls.UMOUNT_NOFOLLOW)
+            progress = True
+        except OSError as err:
+            if err.errno == errno.EBUSY:
+                busy = err
+            elif err.errno not in (errno.EINVAL, errno.ENOENT):
+                raise
+    return progress, busy
+
+
+def unmount_tree(path: str) -> None:
+    """Unmount everything at and below `path`, however often mounted over, without lazy detaching.
+
+    One pass takes the visible mount off each place; passes go on while they get anywhere, for a mount may be
+    hidden under another or keep its parent busy. Then a busy one is given 50 times 50 ms. EINVAL and ENOENT
+    mean gone. Raises OSError: EBUSY when the patience is used up.
+    """
+    pauses = 0
+    while points := mount_points(path):
+        progress, busy = _unmount_layer(points)
+        if progress:
+            continue
+        if busy is None:
+            return
+        if pauses == _BUSY_ATTEMPTS:
+            raise busy
+        pauses += 1
+        time.sleep(_BUSY_PAUSE_S)

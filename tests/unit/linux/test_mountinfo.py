@@ -1,0 +1,27 @@
+from runtime.linux import mountinfo
+from runtime.linux.mountinfo import MountEntry
+
+# From a 6.1 host: optional fields absent, present and several; an escaped space; a file as mount point.
+TEXT = rb"""23 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
+24 23 0:22 / /proc rw,nosuid,nodev,noexec,relatime shared:5 - proc proc rw
+31 25 0:26 /docker/abc /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 master:2 - cgroup cgroup rw,cpu,cpuacct
+88 23 0:50 / /run/a\040b\134c rw - tmpfs my\040tmp rw,size=64k,mode=755
+"""
+
+
+def test_entries_are_read_with_and_without_optional_fields():
+    assert tuple(mountinfo.parse(TEXT)) == (
+        MountEntry("/", "/", "ext4", ("rw", "discard")),
+        MountEntry("/", "/proc", "proc", ("rw",)),
+        MountEntry("/docker/abc", "/sys/fs/cgroup/cpu,cpuacct", "cgroup", ("rw", "cpu", "cpuacct")),
+        MountEntry("/", "/run/a b\\c", "tmpfs", ("rw", "size=64k", "mode=755")),
+    )
+
+
+def test_half_a_line_is_no_entry():
+    assert tuple(mountinfo.parse(b"23 1 254:0 / /\n\n24 23 0:22 / /proc rw - proc")) == ()
+
+
+def test_this_process_has_a_root_and_proc():
+    points = {entry.mount_point: entry for entry in mountinfo.read()}
+    assert points["/proc"].fstype == "proc"
