@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Fetch newer containerd, runc and crun for the integration tests, through apt, into DIR; nothing is installed.
+
+Usage: hack/fetch-runtimes.py DIR [--refresh]
+
+DIR/NAME/bin holds the executables and DIR/versions.json what they are ({NAME: {"package", "suite", "version"}}). A
+complete DIR is left alone and needs no network; --refresh fetches again.
+
+The suites and the mirror are Debian's: the mirror is the one this machine's own apt uses, the package lists and the
+downloads live in DIR/apt, so the machine's apt state is only read. containerd's own libc need is old enough for any
+Debian since bookworm, so its files run as they are. runc and crun want the libc of their suite: that libc is unpacked
+beside them and becomes their interpreter and library path (patchelf), because a wrapper script would break their
+re-execution of /proc/self/exe.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """`binaries` of `package` in `suite`, kept as DIR/`name`; `libraries` are packages unpacked beside them."""
+
+    name: str
+    package: str
+    suite: str
+    binaries: tuple[str, ...]
+    libraries: tuple[str, ...] = ()
+
+
+CONTAINERD = ("containerd", "ctr", "containerd-shim-runc-v2")
+WANTED = (
+    Wanted("containerd-1.7", "containerd", "trixie", CONTAINERD),
+    Wanted("containerd-2.1", "containerd", "sid", CONTAINERD),
+    Wanted(
+        "crun-1.21",
+        "crun",
+        "trixie",
+        ("crun",),
+        ("libc6", "libcap2", "libseccomp2", "libsystemd0", "libyajl2", "libgcc-s1"),
+    ),
+    Wanted("runc-1.3", "runc", "sid", ("runc",), ("libc6", "libseccomp2")),
+)
+
+
+class FetchError(Exception):
+    """This machine cannot provide the binaries; the message says what is missing."""
+
+
+def run(*argv: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+    """Run argv and return its stdout. Raises FetchError with the command's stderr."""
+    done = subprocess.run(
+        argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise FetchError(f"{' '.join(argv)}: exit status {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def mirror() -> str:
+    """The URI of the Debian archive in this machine's apt sources, as apt itself reads them."""
+    fields = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages")
+    for uri in fields.splitlines():
+        if re.search(r"/debian/?$", urlsplit(uri).path):
+            return uri
+    raise FetchError("no source whose path ends in /debian in apt's sources: later Debian suites cannot be fetched")
+
+
+def private_apt(root: Path, uri: str) -> dict[str, str]:
+    """Write an apt configuration that keeps everything below root, and return the environment that selects it."""
+    for sub in ("lists/partial", "cache/archives/partial"):
+        (root / sub).mkdir(parents=True, exist_ok=True)
+    (root / "status").touch()
+    suites = sorted({wanted.suite for wanted in WANTED})
+    sources = "".join(f"deb [signed-by={KEYRING}] {uri} {suite} main\n" for suite in suites)
+    (root / "sources.list").write_text(sources)
+    conf = root / "apt.conf"
+    conf.write_text(
+        f'Dir::Etc::SourceList "{root}/sources.list";\n'
+        'Dir::Etc::SourceParts "-";\n'
+        'Dir::Etc::PreferencesParts "-";\n'
+        f'Dir::State::Lists "{root}/lists";\n'
+        f'Dir::State::status "{root}/status";\n'
+        f'Dir::Cache "{root}/cache";\n'
+        'Acquire::Languages "none";\n'
+        'APT::Sandbox::User "root";\n'
+    )
+    return {**os.environ, "APT_CONFIG": str(conf), "LC_ALL": "C"}
+
+
+def unpack(package: str, suite: str, into: Path, env: dict[str, str]) -> str:
+    """Download package of suite and unpack it; the version is returned."""
+    debs = into.parent / f"{into.name}.debs"
+    debs.mkdir(parents=True, exist_ok=True)
+    run("apt-get", "download", "-q", f"{package}/{suite}", env=env, cwd=debs)
+    (deb,) = debs.glob(f"{package}_*.deb")
+    into.mkdir(parents=True, exist_ok=True)
+    run("dpkg", "-x", str(deb), str(into))
+    version = run("dpkg-deb", "--field", str(deb), "Version").strip()
+    shutil.rmtree(debs)
+    return version
+
+
+def find(tree: Path, name: str) -> Path:
+    """The file that ends in name, where Debian may have /sbin or /usr/sbin, /lib or /usr/lib."""
+    found = [path for path in tree.rglob(name) if not path.is_dir()]
+    if not found:
+        raise FetchError(f"{name}: not in the unpacked packages")
+    return found[0]
+
+
+def relocate(binary: Path, libraries: Path, final: Path) -> None:
+    """Make binary load `final`'s copy of the libraries (the directory `libraries` is moved there later)."""
+    interpreter = run("patchelf", "--print-interpreter", str(binary)).strip()
+    loader = find(libraries, Path(interpreter).name)
+    flat = libraries.parent / "lib"
+    flat.mkdir()
+    for library in libraries.rglob("*.so*"):
+        if library.is_file():
+            shutil.copy2(library.resolve(), flat / library.name)
+    shutil.copy2(loader.resolve(), flat / loader.name)
+    run("patchelf", "--set-interpreter", str(final / "lib" / loader.name), str(binary))
+    run("patchelf", "--force-rpath", "--set-rpath", str(final / "lib"), str(binary))
+
+
+def fetch(wanted: Wanted, base: Path, env: dict[str, str]) -> dict[str, str]:
+    """Make base/NAME, in one rename at the end, and describe it."""
+    work = base / f".{wanted.name}.new"
+    shutil.rmtree(work, ignore_errors=True)
+    version = unpack(wanted.package, wanted.suite, work / "package", env)
+    (work / "bin").mkdir()
+    for name in wanted.binaries:
+        shutil.copy2(find(work / "package", f"*bin/{name}"), work / "bin" / name)
+    for library in wanted.libraries:
+        unpack(library, wanted.suite, work / "libraries", env)
+    final = base / wanted.name
+    if wanted.libraries:
+        for name in wanted.binaries:
+            relocate(work / "bin" / name, work / "libraries", final)
+        shutil.rmtree(work / "libraries")
+    shutil.rmtree(work / "package")
+    shutil.rmtree(final, ignore_errors=True)
+    work.rename(final)
+    for name in wanted.binaries:
+        run(str(final / "bin" / name), "-v" if name.startswith("containerd-shim") else "--version")
+    return {"package": wanted.package, "suite": wanted.suite, "version": version}
+
+
+def complete(base: Path) -> dict[str, dict[str, str]] | None:
+    """What versions.json says, if everything wanted is there."""
+    try:
+        versions: dict[str, dict[str, str]] = json.loads((base / "versions.json").read_text())
+    except (OSError, ValueError):
+        return None
+    for wanted in WANTED:
+        if wanted.name not in versions or not all((base / wanted.name / "bin" / b).exists() for b in wanted.binaries):
+            return None
+    return versions
+
+
+def refresh(base: Path) -> dict[str, dict[str, str]]:
+    """Fetch everything wanted."""
+    for tool in ("apt-get", "dpkg", "patchelf"):
+        if shutil.which(tool) is None:
+            raise FetchError(f"{tool}: not installed")
+    apt = base / "apt"
+    env = private_apt(apt, mirror())
+    run("apt-get", "update", "-q", env=env)
+    versions = {}
+    for wanted in WANTED:
+        print(f"fetching {wanted.package} from {wanted.suite}", file=sys.stderr, flush=True)
+        versions[wanted.name] = fetch(wanted, base, env)
+    shutil.rmtree(apt)
+    (base / "versions.json").write_text(json.dumps(versions, indent=2, sort_keys=True) + "\n")
+    return versions
+
+
+def main() -> int:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dir", type=Path)
+    parser.add_argument("--refresh", action="store_true")
+    args = parser.parse_args()
+    base = args.dir.resolve()
+    base.mkdir(parents=True, exist_ok=True)
+    with open(base / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            versions = (None if args.refresh else complete(base)) or refresh(base)
+        except FetchError as error:
+            print(f"fetch-runtimes: {error}", file=sys.stderr)
+            return 1
+    for name, entry in sorted(versions.items()):
+        print(f"{name}: {entry['package']} {entry['version']} ({entry['suite']})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""Options, environments and fixtures of the integration tests.
+
+Every test takes a fixture that leads to `node`, runs once in each environment, and fails if it leaves anything.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration import binaries, images, isolation, leaks
+from tests.integration.binaries import Environment
+from tests.integration.ctr import Ctr
+from tests.integration.node import Node
+from tests.integration.pods import Pods
+
+HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("pouchrich")
+    group.addoption("--containerd", action="append", choices=binaries.CONTAINERDS, help="only this release")
+    group.addoption("--oci", action="append", choices=binaries.OCIS, help="only this OCI runtime")
+    group.addoption("--runtime", action="append", choices=binaries.RUNTIMES, help="only this shim")
+    group.addoption("--matrix", action="store_true", help="every environment, also those marked full")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "only(containerd=, oci=, runtime=): runs only in environments with these values")
+    config.addinivalue_line("markers", "smoke: also runs in environments that get the short list")
+
+
+def _selected(config: pytest.Config, environment: Environment) -> bool:
+    return all(
+        not (wanted := config.getoption(name)) or getattr(environment, name) in wanted
+        for name in ("containerd", "oci", "runtime")
+    )
+
+
+def _allowed(metafunc: pytest.Metafunc, environment: Environment) -> bool:
+    for mark in metafunc.definition.iter_markers("only"):
+        for name, value in mark.kwargs.items():
+            values = (value,) if isinstance(value, str) else value
+            if getattr(environment, name) not in values:
+                return False
+    return True
+
+
+def _in_default_run(metafunc: pytest.Metafunc, environment: Environment) -> bool:
+    """containerd 1.7 gets the short list: its shim protocol is 1.6's, its CRI mostly too."""
+    if environment not in binaries.DEFAULT:
+        return False
+    return environment.containerd != "1.7" or metafunc.definition.get_closest_marker("smoke") is not None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "environment" not in metafunc.fixturenames:
+        return
+    named = any(metafunc.config.getoption(name) for name in ("containerd", "oci", "runtime"))
+    parameters = []
+    for environment in binaries.EVERY:
+        if not _selected(metafunc.config, environment) or not _allowed(metafunc, environment):
+            continue
+        marks = [] if named or _in_default_run(metafunc, environment) else [pytest.mark.full]
+        parameters.append(pytest.param(environment, id=str(environment), marks=marks))
+    metafunc.parametrize("environment", parameters, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.integration)
+            if os.geteuid() != 0:
+                item.add_marker(pytest.mark.skip(reason="integration tests need root"))
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    if os.geteuid() != 0:
+        return []
+    lines = []
+    for version in binaries.CONTAINERDS:
+        try:
+            programs = [binaries.containerd(version), *(binaries.oci(version, name) for name in binaries.OCIS)]
+        except FileNotFoundError as error:
+            lines.append(f"environment {version}: {error}")
+            continue
+        lines.append(f"environment {version}: " + ", ".join(_version(program) for program in programs))
+    return lines
+
+
+def _version(program: Path) -> str:
+    first = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    words = first.replace(" version ", " ").split()
+    return f"{program.name} {words[-1] if program.name != 'containerd' else words[2]}"
+
+
+@pytest.fixture(scope="session")
+def isolated() -> None:
+    """This process is in namespaces of its own from here on."""
+    isolation.enter()
+
+
+@pytest.fixture(scope="session")
+def environment(request: pytest.FixtureRequest) -> Environment:
+    """The environment the test runs in."""
+    found: Environment = request.param
+    if found.runtime != "runc.v2" and not binaries.shim().exists():
+        pytest.fail(f"{binaries.shim()}: not there; hack/install.sh --prefix {binaries.prefix()} installs it")
+    return found
+
+
+@pytest.fixture(scope="session")
+def image_tars(isolated: None) -> Iterator[list[Path]]:
+    directory = Path(tempfile.mkdtemp(prefix="pouchrich-images-"))
+    yield images.write_all(directory)
+    shutil.rmtree(directory)
+
+
+class Nodes:
+    """The running nodes by (containerd, oci), and the traces each had when it was fresh.
+
+    One runs at a time: tests come grouped by environment, and old ones would only take memory.
+    """
+
+    def __init__(self, tars: list[Path]) -> None:
+        self._tars = tars
+        self._key: tuple[str, str] | None = None
+        self._node: Node | None = None
+        self.baseline: frozenset[str] = frozenset()
+
+    def get(self, containerd: str, oci: str) -> Node:
+        if self._node is None or self._key != (containerd, oci):
+            self.drop()
+            self._node = Node(containerd, oci, self._tars)
+            self._key = (containerd, oci)
+            self.baseline = leaks.everything(self._node)
+        return self._node
+
+    def drop(self) -> None:
+        """Close the running node; the next test gets a new one."""
+        node, self._node = self._node, None
+        if node is not None:
+            node.close()
+
+
+@pytest.fixture(scope="session")
+def nodes(image_tars: list[Path]) -> Iterator[Nodes]:
+    found = Nodes(image_tars)
+    yield found
+    found.drop()
+
+
+@pytest.fixture
+def node(nodes: Nodes, environment: Environment) -> Iterator[Node]:
+    """The environment's node; after the test nothing may be left on it."""
+    try:
+        found = nodes.get(environment.containerd, environment.oci)
+    except BaseException:
+        nodes.drop()
+        raise
+    yield found
+    left = leaks.settled(found, nodes.baseline)
+    if left:
+        tail = found.log_tail()
+        nodes.drop()
+        pytest.fail("left behind:\n  " + "\n  ".join(left) + f"\ncontainerd's log ends:\n{tail}")
+
+
+@pytest.fixture
+def ctr(node: Node, environment: Environment) -> Iterator[Ctr]:
+    """ctr on the node, with the environment's runtime."""
+    found = Ctr(node, environment)
+    yield found
+    found.remove_all()
+
+
+@pytest.fixture
+def pods(node: Node, environment: Environment) -> Iterator[Pods]:
+    """Pods on the node, with the environment's runtime."""
+    found = Pods(node, environment.runtime)
+    yield found
+    failed = found.remove_all()
+    found.client.close()
+    assert not failed, "\n".join(failed)

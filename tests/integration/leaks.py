@@ -1,0 +1,61 @@
+"""What a test may not leave behind on its node."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.integration import cgroups, processes
+from tests.integration.node import Node
+
+SETTLE_S = 8.0
+
+
+def found(node: Node, baseline: frozenset[str]) -> list[str]:
+    """Everything on the node now that is not in baseline: one line each, its kind first."""
+    return sorted(everything(node) - baseline)
+
+
+def everything(node: Node) -> frozenset[str]:
+    """All the traces a container can leave, as they are now."""
+    finders: list[Callable[[Node], list[str]]] = [_processes, _mounts, _cgroups, _sockets, _bundles, _runtime_states]
+    return frozenset(line for finder in finders for line in finder(node))
+
+
+def settled(node: Node, baseline: frozenset[str], *, timeout_s: float = SETTLE_S) -> list[str]:
+    """What is still left after containerd had timeout_s to finish its own clean-up."""
+    end = time.monotonic() + timeout_s
+    while left := found(node, baseline):
+        if time.monotonic() > end:
+            return left
+        time.sleep(0.05)
+    return []
+
+
+def _processes(node: Node) -> list[str]:
+    return [f"process {pid} {processes.state(pid)} {line}" for pid in node.below() if (line := processes.command(pid))]
+
+
+def _mounts(node: Node) -> list[str]:
+    lines = Path(f"/proc/{node.pid}/mounts").read_text().splitlines()
+    return [f"mount {line.split()[1]} ({line.split()[2]})" for line in lines]
+
+
+def _cgroups(node: Node) -> list[str]:
+    return [f"cgroup {path}" for path in cgroups.below(node.cgroup)]
+
+
+def _sockets(node: Node) -> list[str]:
+    """Sockets under /run, which is the test run's own; containerd's are in the node's directory."""
+    return [f"socket {path}" for path in Path("/run").rglob("*") if path.is_socket()]
+
+
+def _bundles(node: Node) -> list[str]:
+    """Bundles, in the state directory, and their work directories, in the root directory."""
+    patterns = ("state/io.containerd.runtime.v2.task/*/*", "root/io.containerd.runtime.v2.task/*/*")
+    return [f"bundle {path}" for pattern in patterns for path in node.base.glob(pattern)]
+
+
+def _runtime_states(node: Node) -> list[str]:
+    """The OCI runtime's directories: ROOT/NAMESPACE/ID."""
+    roots = (Path("/run/containerd/runc"), Path("/run/pouchrich/runtime"))
+    return [f"runtime state {path}" for root in roots for path in root.glob("*/*")]

@@ -1,0 +1,187 @@
+"""A node of its own for the tests: one containerd with its root, state, socket and cgroups, under one reaper."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.cri.client import Client
+from tests.integration import binaries, cgroups, configuration, images, isolation, processes
+from tests.integration.waiting import until
+
+START_TIMEOUT_S = 30.0
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Node:
+    """A running containerd of `version` whose handlers use the OCI runtime `oci` ("runc", "crun").
+
+    `base` holds all its files; `cgroup` is the parent for everything it runs; `pid` is the reaper's.
+    """
+
+    def __init__(self, version: str, oci: str, image_tars: list[Path]) -> None:
+        self.version = version
+        self.oci = binaries.oci(version, oci)
+        self.base = Path(tempfile.mkdtemp(prefix=f"pouchrich-{version}-{oci}-"))
+        self.cgroup = f"/{self.base.name}"
+        self.settings = configuration.Settings(version, self.base, self.oci, _snapshotter(self.base), images.PAUSE)
+        self.socket = self.settings.socket
+        self.log = self.base / "containerd.log"
+        self.containerd_pid = 0
+        cgroups.make(self.cgroup)
+        scratch = Path("/run/pouchrich-tests") / self.base.name
+        scratch.mkdir(parents=True)
+        self._reaper = self._start_reaper(scratch, hide_unified=oci == "crun")
+        self.pid = self._answer()["pid"]
+        self._write_files()
+        self.start()
+        self._import(image_tars)
+
+    def _start_reaper(self, scratch: Path, *, hide_unified: bool) -> "subprocess.Popen[str]":
+        argv = [sys.executable, "-m", "tests.integration.reaper", "--scratch", str(scratch)]
+        if hide_unified:
+            argv.append("--hide-unified")
+        return subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._reaper.stdout is not None
+        line = self._reaper.stdout.readline()
+        if not line:
+            raise AssertionError(f"the reaper ended with status {self._reaper.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _command(self, command: dict[str, Any]) -> dict[str, Any]:
+        assert self._reaper.stdin is not None
+        self._reaper.stdin.write(json.dumps(command) + "\n")
+        self._reaper.stdin.flush()
+        return self._answer()
+
+    def _write_files(self) -> None:
+        self.write_files(configuration.node_files(self.settings))
+        (self.base / "cni").mkdir()
+        (self.base / "cni" / "10-bridge.conflist").write_text(configuration.cni(self.settings))
+        (self.base / "config.toml").write_text(configuration.containerd(self.settings))
+
+    def write_files(self, files: dict[str, str]) -> None:
+        """Write files as the node's containerd and shims see them (/etc is the node's own)."""
+        self._command({"files": files})
+
+    def start(self) -> None:
+        """Start containerd and wait until its CRI answers."""
+        daemon = binaries.containerd(self.version)
+        path = [str(binaries.prefix() / "bin"), str(daemon.parent), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        answer = self._command(
+            {
+                "argv": [str(daemon), "--config", str(self.base / "config.toml"), "--log-level", "debug"],
+                "env": {"PATH": ":".join(path), "LC_ALL": "C.UTF-8", "TMPDIR": str(self.base)},
+                "log": str(self.log),
+            }
+        )
+        self.containerd_pid = answer["pid"]
+        until(self._ready, f"containerd {self.version} to answer; see {self.log}", timeout_s=START_TIMEOUT_S)
+
+    def _ready(self) -> bool:
+        if not processes.alive(self.containerd_pid):
+            raise AssertionError(f"containerd {self.version} ended at start:\n{self.log_tail()}")
+        if not self.socket.exists():
+            return False
+        with Client(self.socket) as client:
+            return client.ready()
+
+    def kill_containerd(self, number: int = signal.SIGKILL) -> None:
+        """Signal containerd and wait until it is gone; shims and containers stay."""
+        os.kill(self.containerd_pid, number)
+        until(lambda: not processes.alive(self.containerd_pid), "containerd to end")
+
+    def _import(self, tars: list[Path]) -> None:
+        for namespace in ("default", "k8s.io"):
+            for tar in tars:
+                self.ctr("-n", namespace, "images", "import", "--snapshotter", self.settings.snapshotter, str(tar))
+        with Client(self.socket) as client:
+            for name in (images.PAUSE, images.BUSYBOX):
+                until(lambda name=name: client.has_image(name), f"CRI to see {name}")
+
+    def ctr_argv(self, *args: str) -> list[str]:
+        """The command line of this node's ctr."""
+        return [str(binaries.containerd(self.version, "ctr")), "-a", str(self.socket), *args]
+
+    def ctr(self, *args: str) -> str:
+        """Run ctr and return its stdout. Raises AssertionError with its stderr."""
+        done = subprocess.run(self.ctr_argv(*args), capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode != 0:
+            raise AssertionError(f"ctr {' '.join(args)}: exit status {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The end of containerd's log, which has the shims' log lines too."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def below(self) -> list[int]:
+        """The pids of everything the node runs except containerd itself."""
+        return [pid for pid in processes.descendants(self.pid) if pid != self.containerd_pid]
+
+    def shims(self, *, containing: str = "") -> list[int]:
+        """The pids of shim servers whose command line contains the text."""
+        found = []
+        for pid in self.below():
+            line = processes.command(pid)
+            if "containerd-shim-" in line.split(" -")[0] and containing in line and not line.endswith(" start"):
+                found.append(pid)
+        return found
+
+    def close(self) -> None:
+        """End everything and remove every trace. Raises nothing that would hide a test's own failure."""
+        assert self._reaper.stdin is not None
+        assert self._reaper.stdout is not None
+        self._reaper.stdin.close()
+        self._reaper.wait(timeout=60)
+        self._reaper.stdout.close()
+        until(lambda: _removed(self.cgroup), f"cgroup {self.cgroup} to become empty")
+        shutil.rmtree(self.base)
+
+
+def _removed(cgroup: str) -> bool:
+    with contextlib.suppress(OSError):
+        cgroups.remove(cgroup)
+        return True
+    return False
+
+
+def _snapshotter(base: Path) -> str:
+    """overlayfs where base's file system can carry one, else native (plain copies)."""
+    trial = base / "overlay-trial"
+    trial.mkdir()
+    (trial / "lower").mkdir()
+    try:
+        isolation.overlay(trial / "lower", trial)
+    except OSError:
+        return "native"
+    isolation.detach(trial / "lower")
+    shutil.rmtree(trial)
+    return "overlayfs"
+
+
+@contextlib.contextmanager
+def running(version: str, oci: str, image_tars: list[Path]) -> Iterator[Node]:
+    """A node for the length of a `with`."""
+    node = Node(version, oci, image_tars)
+    try:
+        yield node
+    finally:
+        node.close()
+
+
+def wait_quiet(node: Node, *, timeout_s: float = 10.0) -> None:
+    """Wait until the node runs nothing but containerd."""
+    end = time.monotonic() + timeout_s
+    while node.below() and time.monotonic() < end:
+        time.sleep(0.05)

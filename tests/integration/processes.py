@@ -1,0 +1,54 @@
+"""The process table as /proc tells it (proc(5)). Processes that end while being looked at are simply not there."""
+
+import os
+from pathlib import Path
+
+
+def parents() -> dict[int, int]:
+    """pid -> parent pid of every process, zombies included."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            stat = Path("/proc", name, "stat").read_text()
+        except OSError:
+            continue
+        found[int(name)] = int(stat.rpartition(")")[2].split()[1])
+    return found
+
+
+def descendants(root: int) -> list[int]:
+    """The pids of everything below root, parents before children."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents().items():
+        children.setdefault(parent, []).append(pid)
+    found: list[int] = []
+    queue = [root]
+    while queue:
+        below = children.get(queue.pop(0), [])
+        found += below
+        queue += below
+    return found
+
+
+def command(pid: int) -> str:
+    """The command line, or the name in brackets of one that has none (a zombie); "" once it is gone."""
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return line or f"[{Path(f'/proc/{pid}/comm').read_text().strip()}]"
+    except OSError:
+        return ""
+
+
+def state(pid: int) -> str:
+    """The state letter (R, S, D, T, Z ...); "" once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def alive(pid: int) -> bool:
+    """Whether pid runs: a zombie does not."""
+    return state(pid) not in ("", "Z", "X")
