@@ -5,7 +5,8 @@ what comes out is a frozen `Config` that needs no second look.
 """
 
 from runtime.config.document import DEFAULT, parse
-from runtime.config.file import NODE_FILE, for_handler, load, load_node
+from runtime.config.file import for_handler, load, load_node
+from runtime.config.location import NODE_FILE
 from runtime.config.model import Config
 
 __all__ = ["DEFAULT", "NODE_FILE", "Config", "for_handler", "load", "load_node", "parse"]

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from runtime.config.kinds import Refused, refuse, shown
 from runtime.config.model import Config
@@ -83,5 +84,5 @@ def parse(text: str, *, source: str) -> Config:
         raise InvalidArgument(f"{source}: {err}") from None
 
 
-DEFAULT = parse("version = 1", source="built in")
+DEFAULT = replace(parse("version = 1", source="built in"), explicit=frozenset())
 """What holds where a node has no file and the handler no options."""

@@ -8,10 +8,9 @@ import stat
 from collections.abc import Callable
 
 from runtime.config.document import DEFAULT, MAX_BYTES, parse
+from runtime.config.location import NODE_FILE
 from runtime.config.model import Config
 from runtime.errors import InvalidArgument, NotFound
-
-NODE_FILE = "/etc/pouchrich/config.toml"
 
 Lstat = Callable[[str], os.stat_result]
 
@@ -22,10 +21,11 @@ _MAX_LINKS = 40
 def _refuse_if_untrusted(path: str, found: os.stat_result) -> None:
     if found.st_uid != 0:
         raise InvalidArgument(f"{path}: owner: found uid {found.st_uid}, allowed uid 0 (root)")
-    # A link's own mode is always 0777 and means nothing; its directory's decides who may replace it. A sticky
-    # directory does not count: an owner may still put a file there before root does. An ACL that lets others
-    # write shows in the group bits, which then hold its mask (acl(5)).
-    if not stat.S_ISLNK(found.st_mode) and found.st_mode & 0o022:
+    # A link's own mode is always 0777 and means nothing; its directory's decides who may replace it. In a
+    # sticky directory that is root's, only root renames or removes what is root's (inode(7)), and every name
+    # below is checked to be root's. An ACL that lets others write shows in the group bits, its mask (acl(5)).
+    is_sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+    if not stat.S_ISLNK(found.st_mode) and not is_sticky and found.st_mode & 0o022:
         mode = stat.S_IMODE(found.st_mode)
         raise InvalidArgument(f"{path}: mode: found {mode:04o}, allowed writable by root only")
 
@@ -33,10 +33,10 @@ def _refuse_if_untrusted(path: str, found: os.stat_result) -> None:
 def trusted_path(path: str, *, lstat: Lstat = os.lstat, readlink: Callable[[str], str] = os.readlink) -> str:
     """Resolve `path` and check that nobody but root can change what it leads to.
 
-    Every directory and symbolic link on the way, and the file, must belong to root; directories and the file
-    must be writable by nobody else. Used for configuration files and for the programs of host hooks. Returns
-    the path without links. Raises NotFound where something is missing, InvalidArgument naming the offending
-    path otherwise.
+    Every directory and symbolic link on the way, and the file, must belong to root; directories (but sticky
+    ones) and the file must be writable by nobody else. Used for configuration files and for the programs of
+    host hooks. Returns the path without links. Raises NotFound where something is missing, InvalidArgument
+    naming the offending path otherwise.
     """
     if not path.startswith("/") or "\0" in path:
         raise InvalidArgument(f"{path!r}: found a relative path, allowed an absolute one")

@@ -1,0 +1,91 @@
+"""`pouchrich`: the operator's command. One function per verb, each returning what to print.
+
+Errors go to standard error as one line and end with status 1; a wrong command line ends with 2.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+
+import shim
+from pouchrich import handler
+from runtime.config import load, load_node
+from runtime.config.location import NODE_FILE
+from runtime.config.render import default_file, effective
+from runtime.errors import PouchrichError
+
+
+def _version(arguments: argparse.Namespace) -> str:
+    return f"{shim.__version__}\n"
+
+
+def _config(arguments: argparse.Namespace) -> str:
+    if arguments.default:
+        return default_file()
+    if arguments.file is None:
+        return effective(load_node())
+    return effective(load(arguments.file, require_root_owned=not arguments.any_owner))
+
+
+def _runtimeclass(arguments: argparse.Namespace) -> str:
+    if arguments.containerd is None:
+        return handler.runtime_class(arguments.handler)
+    return handler.containerd(
+        int(arguments.containerd),
+        handler=arguments.handler,
+        runtime_path=arguments.runtime_path,
+        config_path=arguments.config_path,
+    )
+
+
+def _handler_name(text: str) -> str:
+    # A RuntimeClass's handler must be a DNS label (node.k8s.io/v1), which is also a bare TOML key.
+    if re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text) is None:
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed a DNS label")
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pouchrich", description="Rich containers on this node.")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    version = verbs.add_parser("version", help="print the version")
+    version.set_defaults(run=_version)
+
+    config = verbs.add_parser(
+        "config", help="check a configuration file and print it in full, each value with its source"
+    )
+    config.add_argument(
+        "file", nargs="?", metavar="FILE", help=f"default {NODE_FILE}, or the built-in values"
+    )
+    config.add_argument("--default", action="store_true", help="print the commented default file instead")
+    config.add_argument("--any-owner", action="store_true", help="do not insist that root owns FILE")
+    config.set_defaults(run=_config)
+
+    kubernetes = verbs.add_parser(
+        "runtimeclass", help="print the RuntimeClass manifest, or containerd's handler"
+    )
+    kubernetes.add_argument(
+        "--containerd", choices=("1", "2"), help="handler configuration for containerd N.x"
+    )
+    kubernetes.add_argument("--handler", type=_handler_name, default="pouchrich", metavar="NAME")
+    kubernetes.add_argument("--runtime-path", default="", metavar="PATH", help="of the shim, if not on PATH")
+    kubernetes.add_argument("--config-path", default="", metavar="FILE", help="in place of the node's file")
+    kubernetes.set_defaults(run=_runtimeclass)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        sys.stdout.write(arguments.run(arguments))
+    except PouchrichError as err:
+        sys.stderr.write(f"pouchrich: {err}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
