@@ -1,0 +1,171 @@
+"""Watching a cgroup for processes that the kernel killed for want of memory.
+
+What counts is growth of the `oom_kill` counter. `oom` also counts allocations that merely failed, and on v1
+the wake-ups also come for a limit hit further up and for the removal of the cgroup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+from typing import TYPE_CHECKING, Protocol
+
+from runtime.cgroup.files import flat
+from runtime.linux import syscalls, timerfd
+
+if TYPE_CHECKING:
+    from runtime.cgroup.model import Cgroup
+
+_GONE = (errno.ENOENT, errno.ENODEV)
+
+# v1 wakes us before it kills, and may print the victim's state to a slow console in between. So a wake-up
+# without a kill is looked at again after these many seconds.
+_SECOND_LOOKS_S = (0.01, 0.05, 0.25, 1.0)
+
+
+class OomWatch(Protocol):
+    """`fileno()` is readable when `drain()` should be called, which may be done at any other time too."""
+
+    def fileno(self) -> int:
+        """The descriptor to poll; it stays this object's."""
+
+    def drain(self) -> int:
+        """How many processes were killed since the last call. Never blocks; 0 once the cgroup is gone."""
+
+    def close(self) -> None:
+        """Give the descriptors back. Twice does no harm."""
+
+
+class _Counter:
+    """`oom_kill` in an open file. Kept open: a path might come to name another container's cgroup."""
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.gone = False
+        self._seen = self._read() or 0
+
+    def _read(self) -> int | None:
+        try:
+            return flat(os.pread(self.fd, 4096, 0)).get("oom_kill")
+        except OSError:
+            self.gone = True
+            return None
+
+    def growth(self) -> int | None:
+        """How much it grew since the last look; None if it is gone or the kernel (before 4.13) has none."""
+        now = self._read()
+        if now is None:
+            return None
+        before, self._seen = self._seen, now
+        return max(now - before, 0)
+
+
+class _V1Watch:
+    """An eventfd that the memory controller signals, and a timer for the second looks, in one epoll."""
+
+    def __init__(self, directory: str) -> None:
+        with contextlib.ExitStack() as undo:
+            self._counter = _Counter(f"{directory}/memory.oom_control")
+            undo.callback(os.close, self._counter.fd)
+            self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            undo.callback(os.close, self._event)
+            self._timer = timerfd.create()
+            undo.callback(os.close, self._timer)
+            self._epoll = select.epoll()
+            undo.callback(self._epoll.close)
+            self._epoll.register(self._event, select.EPOLLIN)
+            self._epoll.register(self._timer, select.EPOLLIN)
+            _write(f"{directory}/cgroup.event_control", f"{self._event} {self._counter.fd}")
+            self._descriptors = undo.pop_all()
+        self._looks = 0
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def _woken(self) -> bool:
+        try:
+            return bool(os.eventfd_read(self._event))
+        except BlockingIOError:
+            return False
+
+    def drain(self) -> int:
+        if self._epoll.closed:
+            return 0
+        timerfd.clear(self._timer)
+        woken = self._woken()
+        growth = self._counter.growth()
+        if self._counter.gone:
+            return 0
+        if growth is None:  # a kernel that does not count: a wake-up is all there is to know
+            return int(woken)
+        self._look_again(woken=woken, satisfied=growth > 0)
+        return growth
+
+    def _look_again(self, *, woken: bool, satisfied: bool) -> None:
+        if satisfied:
+            self._looks = len(_SECOND_LOOKS_S)
+        elif woken:
+            self._looks = 0
+        if self._looks < len(_SECOND_LOOKS_S):
+            timerfd.arm(self._timer, _SECOND_LOOKS_S[self._looks])
+            self._looks += 1
+
+    def close(self) -> None:
+        self._descriptors.close()
+
+
+class _V2Watch:
+    """inotify on `memory.events`, and on `cgroup.events` for a last look when the cgroup empties."""
+
+    def __init__(self, directory: str) -> None:
+        with contextlib.ExitStack() as undo:
+            self._counter = _Counter(f"{directory}/memory.events")
+            undo.callback(os.close, self._counter.fd)
+            self._inotify = syscalls.inotify_init1()
+            undo.callback(os.close, self._inotify)
+            for name in ("memory.events", "cgroup.events"):
+                syscalls.inotify_add_watch(self._inotify, f"{directory}/{name}", syscalls.IN_MODIFY)
+            self._descriptors = undo.pop_all()
+        self._closed = False
+
+    def fileno(self) -> int:
+        return self._inotify
+
+    def drain(self) -> int:
+        if self._closed:
+            return 0
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._inotify, 4096):
+                pass
+        return self._counter.growth() or 0
+
+    def close(self) -> None:
+        self._closed = True
+        self._descriptors.close()
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def watch(cgroup: Cgroup) -> OomWatch | None:
+    """Start watching; earlier kills do not count. None without a memory controller, or if the cgroup is gone.
+
+    Raises OSError where the kernel refuses: on v2 most likely EMFILE, fs.inotify.max_user_instances being
+    used up. On v1 a kill in a child cgroup of this one is counted there alone and not seen here.
+    """
+    directory = cgroup.directory("memory")
+    if not directory:
+        return None
+    try:
+        return _V2Watch(directory) if cgroup.unified else _V1Watch(directory)
+    except OSError as err:
+        if err.errno in _GONE:
+            return None
+        raise
