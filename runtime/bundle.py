@@ -1,0 +1,102 @@
+"""The directory that containerd makes for a container, and what we keep in it.
+
+`pouchrich.json` is our own record: all that is needed to tear the container down when no pod server is left, and the
+plan the container was made by. It is written before the OCI runtime first hears of the container and removed once the
+runtime has forgotten it, so a bundle without one needs no runtime.
+"""
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import InvalidArgument
+
+RECORD = "pouchrich.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The paths of one bundle; `path` is absolute."""
+
+    path: str
+
+    @property
+    def spec_file(self) -> str:
+        """The OCI runtime configuration."""
+        return f"{self.path}/config.json"
+
+    @property
+    def rootfs(self) -> str:
+        """The directory containerd provides for the root file system to be mounted on."""
+        return f"{self.path}/rootfs"
+
+    @property
+    def init_pid_file(self) -> str:
+        """Where the OCI runtime leaves the pid of the container's init."""
+        return f"{self.path}/init.pid"
+
+    def exec_pid_file(self, exec_id: str) -> str:
+        """Where the OCI runtime leaves the pid of an exec."""
+        return f"{self.path}/{exec_id}.pid"
+
+    def load_spec(self) -> dict[str, Any]:
+        """Read config.json. Raises InvalidArgument naming the file, and what is wrong with it."""
+        try:
+            with open(self.spec_file, "rb") as file:
+                spec = json.loads(file.read())
+        except OSError as err:
+            raise InvalidArgument(f"{self.spec_file}: {err.strerror}") from err
+        except ValueError as err:
+            raise InvalidArgument(f"{self.spec_file}: not valid JSON: {err}") from err
+        if not isinstance(spec, dict):
+            raise InvalidArgument(f"{self.spec_file}: found {type(spec).__name__}, allowed an object")
+        return spec
+
+    def write_spec(self, spec: dict[str, Any]) -> None:
+        """Replace config.json at once and whole. Raises OSError."""
+        self._write("config.json", spec)
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Keep `record`, a JSON object, for whoever tears the container down. Raises OSError."""
+        self._write(RECORD, record)
+
+    def load_record(self) -> dict[str, Any] | None:
+        """What `write_record` kept, or None where there is nothing (left) for the OCI runtime to forget."""
+        try:
+            with open(f"{self.path}/{RECORD}", "rb") as file:
+                record = json.loads(file.read())
+        except FileNotFoundError:
+            return None
+        except ValueError as err:
+            raise InvalidArgument(f"{self.path}/{RECORD}: not valid JSON: {err}") from err
+        return record if isinstance(record, dict) else None
+
+    def remove_record(self) -> None:
+        """Say that the OCI runtime has forgotten the container."""
+        remove(f"{self.path}/{RECORD}")
+
+    def _write(self, name: str, value: dict[str, Any]) -> None:
+        temporary = f"{self.path}/.{name}"
+        write_json(temporary, value)
+        os.rename(temporary, f"{self.path}/{name}")
+
+
+def write_json(path: str, value: dict[str, Any]) -> None:
+    """Write `value` to a file that only root can read; what was there is replaced. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with open(fd, "w") as file:
+        file.write(json.dumps(value))
+
+
+def read_pid(path: str) -> int:
+    """The decimal pid in a pid file. Raises OSError, or ValueError where it holds something else."""
+    with open(path) as file:
+        return int(file.read(32))
+
+
+def remove(path: str) -> None:
+    """Unlink a file that may be gone already."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,1 @@
+"""The OCI runtime, crun or runc, as one small interface over its command line."""

@@ -1,0 +1,46 @@
+"""Which OCI runtime serves on this host, and why."""
+
+import os
+import shutil
+
+from runtime.errors import InvalidArgument
+
+# crun up to 1.21 refuses a hybrid host whose v2 tree has controllers of its own ("cgroups in hybrid mode not
+# supported, drop all controllers from cgroupv2").
+HYBRID_CONTROLLERS = "/sys/fs/cgroup/unified/cgroup.controllers"
+# containerd runs as a service with the PATH of one; an operator's own build is usually here.
+FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def choose(wanted: str, *, source: str, hybrid: str = HYBRID_CONTROLLERS, path: str | None = None) -> tuple[str, str]:
+    """Return (absolute path of the runtime, the reason it was chosen).
+
+    `wanted` is a name or path from `source`, or "" to choose: crun where it works, else runc. `hybrid` is the file that
+    tells what the v2 tree of a hybrid host holds. Raises InvalidArgument naming `source` where the one wanted is not
+    there, or where there is none at all.
+    """
+    search = os.environ.get("PATH", FALLBACK_PATH) if path is None else path
+    if wanted:
+        found = shutil.which(wanted, path=search)
+        if found is None:
+            raise InvalidArgument(f"{source}: found {wanted!r}, which is no executable file in {search}")
+        return os.path.abspath(found), f"{source} says {wanted}"
+    controllers = _read(hybrid).strip()
+    crun, runc = shutil.which("crun", path=search), shutil.which("runc", path=search)
+    if crun and not controllers:
+        return crun, "crun works on this host"
+    if runc and crun:
+        return runc, f"crun refuses a hybrid host whose cgroup v2 tree has controllers ({controllers})"
+    if runc:
+        return runc, "crun is not installed"
+    if crun:
+        return crun, "runc is not installed"
+    raise InvalidArgument(f"runtime.binary: found neither crun nor runc in {search}")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,122 @@
+"""An OCI runtime driven by its command line.
+
+How a program is run is given by the caller, so this module knows neither the event loop nor who reaps. Every call
+logs into a memory file of its own: the error that is reported is that call's, and no log grows in the bundle.
+"""
+
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from runtime.errors import NotFound, RuntimeFailed
+from runtime.oci import argv, log
+
+# Run an argument list with the given descriptors (child's number -> ours) and return its exit status (128+n if killed).
+Run = Callable[[Sequence[str], Mapping[int, int]], Awaitable[int]]
+# The container's descriptors -> ours. None with a console: the runtime's own output is then kept for its error.
+Stdio = Mapping[int, int] | None
+_ERROR_LIMIT = 64 * 1024
+
+
+class OCIRuntime:
+    """One runtime binary and state directory. Methods raise RuntimeFailed with the runtime's own last error."""
+
+    def __init__(self, binary: argv.OCIBinary, run: Run) -> None:
+        self.binary = binary
+        self._run = run
+
+    async def create(self, container_id: str, options: argv.CreateOptions, stdio: Stdio) -> None:
+        """Create a container whose init gets the descriptors `stdio`."""
+        await self._call("create", argv.create(container_id, options), stdio)
+
+    async def start(self, container_id: str) -> None:
+        """Start the created container's init."""
+        await self._call("start", argv.start(container_id))
+
+    async def exec(self, container_id: str, options: argv.ExecOptions, stdio: Stdio) -> None:
+        """Start a further process with the descriptors `stdio`."""
+        await self._call("exec", argv.exec(container_id, options), stdio)
+
+    async def kill(self, container_id: str, signal: int, *, everyone: bool = False) -> None:
+        """Send a signal. Raises NotFound where the process or the container is gone already."""
+        try:
+            await self._call(
+                "kill", argv.kill(container_id, signal, everyone=everyone), prefix="unknown error after kill"
+            )
+        except RuntimeFailed as err:
+            if log.says_finished(str(err)):
+                raise NotFound("process already finished") from err
+            if log.says_unknown(str(err)):
+                raise NotFound("no such container") from err
+            raise
+
+    async def delete(self, container_id: str, *, force: bool = False) -> None:
+        """Forget a container; one that the runtime does not know (any more) is no error."""
+        try:
+            await self._call("delete", argv.delete(container_id, force=force), prefix="failed to delete task")
+        except RuntimeFailed as err:
+            if not log.says_unknown(str(err)):
+                raise
+
+    async def pause(self, container_id: str) -> None:
+        """Freeze the container."""
+        await self._call("pause", argv.pause(container_id))
+
+    async def resume(self, container_id: str) -> None:
+        """Thaw the container."""
+        await self._call("resume", argv.resume(container_id))
+
+    async def update(self, container_id: str, resources: Mapping[str, Any]) -> None:
+        """Change the container's limits to an OCI LinuxResources object."""
+        with MemoryFile("resources") as file:
+            file.write(json.dumps(resources).encode())
+            await self._call("update", argv.update(container_id, file.path))
+
+    async def checkpoint(self, container_id: str, options: argv.CheckpointOptions) -> None:
+        """Write the container's state to files."""
+        await self._call("checkpoint", argv.checkpoint(container_id, options))
+
+    async def restore(self, container_id: str, options: argv.RestoreOptions, stdio: Stdio) -> None:
+        """Make a running container of such files."""
+        await self._call("restore", argv.restore(container_id, options), stdio)
+
+    async def features(self) -> bytes:
+        """The runtime's own description of what it can do, as JSON (OCI runtime-spec, features.md)."""
+        with MemoryFile("features") as output:
+            status = await self._run([self.binary.path, *argv.features()], {1: output.fd})
+            if status:
+                raise RuntimeFailed(f"OCI runtime features failed: exit status {status}")
+            return output.read(1 << 20)
+
+    async def _call(self, what: str, words: Sequence[str], stdio: Stdio = None, *, prefix: str = "") -> None:
+        with MemoryFile("log") as errors, MemoryFile("output") as output:
+            fds = {1: output.fd, 2: output.fd} if stdio is None else stdio
+            status = await self._run(argv.command(self.binary, errors.path, words), fds)
+            if status:
+                reason = log.last_error(errors.read(_ERROR_LIMIT), output.read(_ERROR_LIMIT), status)
+                raise RuntimeFailed(f"{prefix or f'OCI runtime {what} failed'}: {reason}")
+
+
+class MemoryFile:
+    """An anonymous file that a child can open by `path` while the context lasts."""
+
+    def __init__(self, name: str) -> None:
+        self.fd = os.memfd_create(f"pouchrich-{name}", os.MFD_CLOEXEC)
+        self.path = f"/proc/{os.getpid()}/fd/{self.fd}"
+
+    def __enter__(self) -> "MemoryFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+    def write(self, data: bytes) -> None:
+        """Append `data`, however large."""
+        while data:
+            data = data[os.write(self.fd, data) :]
+
+    def read(self, limit: int) -> bytes:
+        """The last `limit` bytes."""
+        size = os.fstat(self.fd).st_size
+        return os.pread(self.fd, limit, max(0, size - limit))

@@ -1,0 +1,31 @@
+"""What an OCI runtime said when it failed. Pure. The only place that looks at a runtime's error text.
+
+The texts are those of runc 1.1 to 1.3 and crun 1.8 to 1.21, which `tests/unit/oci/test_log.py` lists.
+"""
+
+import json
+
+_FINISHED = ("process already finished", "container not running", "no such process", "is not running")
+_UNKNOWN = ("does not exist", "no such file or directory: `status`")
+
+
+def last_error(log: bytes, output: bytes, status: int) -> str:
+    """The best explanation of a failed call: the last error in its JSON log, else its output, else its exit status."""
+    for line in reversed(log.splitlines()):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") == "error" and str(entry.get("msg", "")).strip():
+            return str(entry["msg"]).strip()
+    return output.decode(errors="replace").strip() or f"exit status {status}"
+
+
+def says_finished(text: str) -> bool:
+    """Whether the error means that the process it was about has ended."""
+    return any(words in text.lower() for words in _FINISHED)
+
+
+def says_unknown(text: str) -> bool:
+    """Whether the error means that the runtime has no such container."""
+    return any(words in text.lower() for words in _UNKNOWN)

@@ -1,0 +1,79 @@
+"""`delete`: clean up after one container, from its bundle alone, when no pod server can be asked any more.
+
+containerd runs it after every task, the properly deleted ones included, and kills it after five seconds. Where the pod
+server has done its work there is no record left in the bundle and nothing mounted, and the command only answers.
+It touches this container only: the pod's server may be alive and serve others.
+"""
+
+import os
+import select
+import signal
+import time
+
+from shim import address, bootstrap, identifiers
+from shim.flags import Flags
+
+KILLED = 128 + signal.SIGKILL
+RUNTIME_TIMEOUT_S = 3.5
+
+
+def delete(flags: Flags) -> bytes:
+    """Return the serialised DeleteResponse: status 137 now, as containerd's own shim says. May be repeated."""
+    identifiers.check("-namespace", flags.namespace)
+    identifiers.check("-id", flags.id)
+    bundle = flags.bundle or os.getcwd()
+    if os.path.exists(f"{bundle}/pouchrich.json"):
+        _forget(bundle, flags.id)
+    if os.path.ismount(f"{bundle}/rootfs"):
+        from runtime import rootfs
+
+        rootfs.unmount_all(f"{bundle}/rootfs")
+    _remove_dead_socket(bundle)
+    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+    return bootstrap.delete_response(_pid(bundle), KILLED, seconds, nanos)
+
+
+def _forget(bundle: str, container_id: str) -> None:
+    """Have the OCI runtime kill and forget the container. What it says against that is no reason to keep the rest."""
+    from runtime.bundle import Bundle
+    from runtime.oci import argv
+
+    record = Bundle(bundle).load_record()
+    if record is None:
+        return
+    words = argv.command(argv.OCIBinary(**record["oci"]), os.devnull, argv.delete(container_id, force=True))
+    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
+    pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[signal.SIGPIPE])
+    _wait(pid)
+    Bundle(bundle).remove_record()
+
+
+def _wait(pid: int) -> None:
+    """Wait for the runtime, but leave time for the rest of the work."""
+    fd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(RUNTIME_TIMEOUT_S * 1000):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    finally:
+        os.close(fd)
+
+
+def _remove_dead_socket(bundle: str) -> None:
+    try:
+        with open(f"{bundle}/address") as file:
+            path = file.read().removeprefix(address.SCHEME)
+    except OSError:
+        return
+    if path.startswith("/"):
+        address.remove_dead(path)
+
+
+def _pid(bundle: str) -> int:
+    try:
+        with open(f"{bundle}/init.pid") as file:
+            return max(0, int(file.read(32)))
+    except (OSError, ValueError):
+        return 0

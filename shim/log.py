@@ -1,0 +1,65 @@
+"""The pod server's log: logfmt lines into the bundle's `log` FIFO, which containerd copies to its own log.
+
+The FIFO is opened for reading too, so a containerd that is away can never give us EPIPE, and without blocking, so one
+that does not read can never stop us: a line that finds no room is dropped. File descriptor 2 is the FIFO as well, for
+what the interpreter itself has to say.
+"""
+
+import faulthandler
+import logging
+import os
+import signal
+import time
+
+_LEVELS = {"WARNING": "warning", "CRITICAL": "fatal"}
+
+
+class FifoHandler(logging.Handler):
+    """Write each record as one line to a descriptor, or drop it. Never blocks, never raises."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            os.write(self._fd, format_record(record).encode(errors="replace"))
+        except BlockingIOError:
+            pass
+        except Exception:
+            self.handleError(record)
+
+
+def format_record(record: logging.LogRecord) -> str:
+    """One logfmt line. A traceback is part of the message, its line ends escaped."""
+    message = record.getMessage()
+    if record.exc_info:
+        message += "\n" + logging.Formatter().formatException(record.exc_info)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+    level = _LEVELS.get(record.levelname, record.levelname.lower())
+    return f'time="{stamp}" level={level} msg={_quote(message)} runtime=io.containerd.pouchrich.v2\n'
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    return f'"{escaped}"'
+
+
+def open_fifo(path: str, *, debug: bool) -> None:
+    """Make `path` the log of this process and its standard error; without one, standard error stays as it is.
+
+    SIGUSR1 then writes the stack of every thread there.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        fd = 2
+    else:
+        os.dup2(fd, 2, inheritable=False)
+    root = logging.getLogger()
+    root.addHandler(FifoHandler(fd))
+    root.setLevel(logging.DEBUG if debug else logging.INFO)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.raiseExceptions = False
+    faulthandler.enable(file=2)
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)

@@ -1,0 +1,62 @@
+"""The one table from our errors to ttrpc status codes (gRPC numbering, contract section 1.4)."""
+
+import enum
+
+from runtime import errors
+
+
+class Code(enum.IntEnum):
+    """google.rpc.Code, as far as a shim answers with it."""
+
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    FAILED_PRECONDITION = 9
+    UNIMPLEMENTED = 12
+    UNAVAILABLE = 14
+
+
+CODES: dict[type[BaseException], Code] = {
+    errors.InvalidArgument: Code.INVALID_ARGUMENT,
+    errors.NotFound: Code.NOT_FOUND,
+    errors.AlreadyExists: Code.ALREADY_EXISTS,
+    errors.FailedPrecondition: Code.FAILED_PRECONDITION,
+    errors.Unsupported: Code.UNIMPLEMENTED,
+    errors.Unavailable: Code.UNAVAILABLE,
+    errors.DeadlineExceeded: Code.DEADLINE_EXCEEDED,
+    errors.RuntimeFailed: Code.UNKNOWN,  # as containerd's own shim answers; callers look at the text
+    errors.HookFailed: Code.UNKNOWN,
+}
+
+# containerd strips this tail from a message and puts it back; tools that show the bare message rely on it.
+_TAILS = {
+    Code.NOT_FOUND: ": not found",
+    Code.ALREADY_EXISTS: ": already exists",
+    Code.FAILED_PRECONDITION: ": failed precondition",
+    Code.UNIMPLEMENTED: ": not implemented",
+    Code.INVALID_ARGUMENT: ": invalid argument",
+    Code.UNAVAILABLE: ": unavailable",
+}
+
+
+def code_of(error: BaseException) -> Code | None:
+    """The code of `error`'s nearest category, or None for what is not one of ours: a bug, or the kernel's refusal."""
+    return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)
+
+
+def status_of(error: BaseException) -> tuple[int, str] | None:
+    """(code, message) for the wire, or None where `error` is of no category.
+
+    An OSError from below a handler is Unknown with its text. It is never given NotFound by its errno: containerd
+    reads NotFound as "the task is gone" and tears down.
+    """
+    if isinstance(error, OSError):
+        return Code.UNKNOWN, str(error)
+    code = code_of(error)
+    if code is None:
+        return None
+    message = str(error)
+    tail = _TAILS.get(code, "")
+    return code, message if message.endswith(tail) else message + tail

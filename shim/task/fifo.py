@@ -1,0 +1,70 @@
+"""Opening what a client named for a process's output or input: a FIFO that the client made, or a plain file."""
+
+import asyncio
+import errno
+import os
+import stat
+from contextlib import suppress
+
+from runtime.errors import DeadlineExceeded
+from shim.task.thread import in_thread
+
+READER_TIMEOUT_S = 30.0
+
+
+async def open_output(path: str) -> list[int]:
+    """Return descriptors, the first for writing. Raises OSError, or DeadlineExceeded when nobody reads within 30 s.
+
+    A FIFO is opened once a reader is there, so that what is written has somewhere to go; and for reading as well, so
+    that a client which dies breaks nothing and a later one finds the stream whole. A plain file is appended to.
+    """
+    if not stat.S_ISFIFO(os.stat(path).st_mode):
+        return [os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)]
+    writer = await _open_for_writing(path)
+    try:
+        return [writer, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)]
+    except BaseException:
+        os.close(writer)
+        raise
+
+
+async def _open_for_writing(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as err:
+        if err.errno != errno.ENXIO:
+            raise
+    opening = asyncio.ensure_future(in_thread(lambda: os.open(path, os.O_WRONLY | os.O_CLOEXEC)))
+    try:
+        async with asyncio.timeout(READER_TIMEOUT_S):
+            writer = await asyncio.shield(opening)
+    except BaseException as err:
+        await _release(path, opening)
+        if isinstance(err, TimeoutError):
+            raise DeadlineExceeded(f"{path}: nobody opened it for reading within {READER_TIMEOUT_S:.0f} s") from err
+        raise
+    os.set_blocking(writer, False)
+    return writer
+
+
+async def _release(path: str, opening: "asyncio.Future[int]") -> None:
+    """Let a thread that still waits in open(2) go on, by being its reader for a moment."""
+    with suppress(OSError):
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.close(await opening)
+        finally:
+            os.close(reader)
+
+
+def open_input(path: str) -> tuple[int, int]:
+    """Return (descriptor to read from, descriptor that keeps the stream from ending). Raises OSError.
+
+    The second is a writer of ours: the stream ends when it has been closed and the client's writers are gone too.
+    """
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return reader, os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except BaseException:
+        os.close(reader)
+        raise

@@ -1,0 +1,130 @@
+"""Logging drivers: a program of the node that takes a process's output (`binary://`, `binary-v2://`).
+
+The program's executable is the URL's path and each query key and its first value are two of its arguments. It finds
+the two streams at its descriptors 3 and 4 and says that it is ready at 5, by a byte or, for `binary`, by closing it.
+Its environment is CONTAINER_ID and CONTAINER_NAMESPACE only (contract section 6.5).
+"""
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from urllib.parse import parse_qs, urlsplit
+
+from runtime.errors import InvalidArgument, RuntimeFailed
+from shim.task.reaper import Child, Reaper
+
+READY_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 12.0
+
+
+class Logger:
+    """A running logging program and the write ends of its two streams."""
+
+    def __init__(self, child: Child, stdout: int, stderr: int) -> None:
+        self._child = child
+        self.stdout = stdout
+        self.stderr = stderr
+        self._open = True
+
+    def duplicate_stdout(self) -> int:
+        """A descriptor of the first stream, the caller's to close."""
+        return os.dup(self.stdout)
+
+    async def close(self) -> None:
+        """End both streams, ask the program to stop, wait for it 12 s, then kill it. May be repeated."""
+        if not self._open:
+            return
+        self._open = False
+        os.close(self.stdout)
+        os.close(self.stderr)
+        if self._child.ended.done():
+            return
+        os.kill(self._child.pid, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await asyncio.shield(self._child.ended)
+        except TimeoutError:
+            os.kill(self._child.pid, signal.SIGKILL)
+            await self._child.ended
+
+
+async def start(url: str, *, container_id: str, namespace: str, reaper: Reaper) -> Logger:
+    """Start the program of `url` and wait until it is ready.
+
+    Raises InvalidArgument for a URL without an executable, RuntimeFailed where a `binary-v2` program ends or is
+    silent for 30 s.
+    """
+    parts = urlsplit(url)
+    if not os.access(parts.path, os.X_OK):
+        raise InvalidArgument(f"stdout: found {url!r}, but {parts.path!r} is no executable file")
+    argv = [parts.path]
+    for key, values in parse_qs(parts.query, keep_blank_values=True).items():
+        argv += [key, values[0]]
+    env = {"CONTAINER_ID": container_id, "CONTAINER_NAMESPACE": namespace}
+    fds: list[int] = []
+    try:
+        for _ in range(3):
+            fds += os.pipe2(os.O_CLOEXEC)
+        out_read, out_write, err_read, err_write, ready_read, ready_write = fds
+        child = reaper.spawn(argv, {3: out_read, 4: err_read, 5: ready_write}, env)
+        for fd in (out_read, err_read, ready_write):
+            os.close(fd)
+            fds.remove(fd)
+        logger = Logger(child, out_write, err_write)
+        fds = [ready_read]
+        try:
+            word = await _first_byte(ready_read)
+            if not word and parts.scheme == "binary-v2":
+                raise RuntimeFailed("logging binary did not call ready (it may have crashed or exited prematurely)")
+        except BaseException:
+            await asyncio.shield(logger.close())
+            raise
+        return logger
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+async def _first_byte(fd: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    os.set_blocking(fd, False)
+    loop.add_reader(fd, ready.set)
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await ready.wait()
+                return os.read(fd, 1)
+        raise RuntimeFailed(f"logging binary was not ready within {READY_TIMEOUT_S:.0f} s")
+    finally:
+        loop.remove_reader(fd)
+
+
+class LoggerIO:
+    """Streams that go straight to a logging program; nothing is copied. There is no standard input in this form."""
+
+    console_socket = ""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+
+    def child_fds(self) -> dict[int, int]:
+        """The logger's pipes themselves."""
+        return {1: self._logger.stdout, 2: self._logger.stderr}
+
+    async def attach(self) -> None:
+        """Connected already. Our own ends stay open, so the logger sees no end before Delete."""
+
+    def close_stdin(self) -> None:
+        """No standard input."""
+
+    def resize(self, *, width: int, height: int) -> None:
+        """No terminal."""
+
+    async def drain(self) -> None:
+        """Nothing passes through here."""
+
+    async def close(self) -> None:
+        """Stop the logger."""
+        await self._logger.close()

@@ -1,0 +1,84 @@
+"""What a container's init and its exec processes have in common: a pid, a phase, streams, and one end."""
+
+import asyncio
+
+from runtime.errors import NotFound
+from shim.task import phase
+from shim.task.phase import Phase
+from shim.task.reaper import Exit
+from shim.task.stdio import Stdio, StdioPaths
+
+
+class Process:
+    """One process of a container. `exec_id` is "" for init. The pid stays after the end, as State reports it."""
+
+    def __init__(self, exec_id: str, paths: StdioPaths, stdio: Stdio | None = None) -> None:
+        self.exec_id = exec_id
+        self.paths = paths
+        self.stdio = stdio
+        self.pid = 0
+        self.phase = Phase.CREATED
+        self.exit: Exit | None = None
+        self._released = asyncio.Event()
+        self._size: tuple[int, int] | None = None
+        self._stdin_closed = False
+
+    def move(self, to: Phase) -> None:
+        """Enter a phase. Raises FailedPrecondition where the table does not allow it."""
+        self.phase = phase.move(self.phase, to)
+
+    def back(self, to: Phase) -> None:
+        """Return to `to` after a failure, unless the process has ended meanwhile."""
+        if self.phase is not Phase.STOPPED:
+            self.move(to)
+
+    def finish(self, exit: Exit) -> None:
+        """The process has ended. Waiters are not told before `release`, when the event is on its way."""
+        self.exit = exit
+        self.move(Phase.STOPPED)
+
+    def release(self) -> None:
+        """Let everybody go who waits."""
+        self._released.set()
+
+    async def wait(self) -> Exit | None:
+        """Return how the process ended, or None where it could not be started: nothing will ever end then."""
+        await self._released.wait()
+        return self.exit
+
+    @property
+    def released(self) -> bool:
+        """Whether waiters were let go."""
+        return self._released.is_set()
+
+    def require_alive(self) -> None:
+        """Raise NotFound, in the words that containerd knows, where there is nothing left to signal."""
+        if self.exit is not None:
+            raise NotFound("process already finished")
+
+    def resize(self, *, width: int, height: int) -> None:
+        """Set the terminal's size, now or when it is made; without one, nothing. Raises FailedPrecondition."""
+        if self.exit is not None:
+            raise phase.refused("resize", self.phase)
+        self._size = (width, height)
+        if self.stdio is not None:
+            self.stdio.resize(width=width, height=height)
+
+    def close_stdin(self) -> None:
+        """The client will send no more, whether or not the process has been made yet. May be repeated."""
+        self._stdin_closed = True
+        if self.stdio is not None:
+            self.stdio.close_stdin()
+
+    def connect(self, stdio: Stdio) -> None:
+        """Take the streams that the process is about to be made with, and what was asked of them before."""
+        self.stdio = stdio
+        if self._size is not None:
+            stdio.resize(width=self._size[0], height=self._size[1])
+        if self._stdin_closed:
+            stdio.close_stdin()
+
+    async def close_stdio(self) -> None:
+        """Let go of the streams. May be repeated."""
+        if self.stdio is not None:
+            await self.stdio.close()

@@ -1,0 +1,114 @@
+"""Events on their way to containerd: one queue, one forwarder, so they arrive in the order they happened.
+
+Publishing never waits. When containerd is away, the forwarder reconnects and tries again for about as long as
+containerd's own shims do; what it then still cannot deliver is dropped, oldest first, and clients resynchronise by
+State (contract section 5.3). An event is never overtaken by a later one.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+
+from protos.gen import events_pb2, events_service_pb2
+from shim.ttrpc.client import TtrpcClient
+from shim.ttrpc.errors import RemoteError, TtrpcError
+
+SERVICE = "containerd.services.events.ttrpc.v1.Events"
+FORWARD_TIMEOUT_S = 5.0
+RETRY_DELAYS_S = (1.0, 2.0, 3.0, 4.0, 5.0)
+QUEUE_LIMIT = 2048
+
+TOPICS: dict[type[Message], str] = {
+    events_pb2.TaskCreate: "/tasks/create",
+    events_pb2.TaskStart: "/tasks/start",
+    events_pb2.TaskExecAdded: "/tasks/exec-added",
+    events_pb2.TaskExecStarted: "/tasks/exec-started",
+    events_pb2.TaskExit: "/tasks/exit",
+    events_pb2.TaskDelete: "/tasks/delete",
+    events_pb2.TaskOOM: "/tasks/oom",
+    events_pb2.TaskPaused: "/tasks/paused",
+    events_pb2.TaskResumed: "/tasks/resumed",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Forwards events of one namespace to the ttrpc socket `address`; with an empty address it drops them."""
+
+    def __init__(self, address: str, namespace: str) -> None:
+        self._address = address.removeprefix("unix://")
+        self._namespace = namespace
+        self._queue: deque[events_service_pb2.Envelope] = deque()
+        self._forwarder: asyncio.Task[None] | None = None
+        self._client: TtrpcClient | None = None
+
+    def publish(self, event: Message) -> None:
+        """Queue `event`, one of TOPICS."""
+        if not self._address:
+            return
+        if len(self._queue) >= QUEUE_LIMIT:
+            _log.error(
+                "event %s dropped: containerd has taken none of the last %d",
+                self._queue[0].topic,
+                QUEUE_LIMIT,
+            )
+            self._queue.popleft()
+        packed = Any(type_url=event.DESCRIPTOR.full_name, value=event.SerializeToString())
+        envelope = events_service_pb2.Envelope(namespace=self._namespace, topic=TOPICS[type(event)], event=packed)
+        envelope.timestamp.FromNanoseconds(time.time_ns())
+        self._queue.append(envelope)
+        if self._forwarder is None:
+            self._forwarder = asyncio.get_running_loop().create_task(self._forward_all())
+
+    async def close(self, timeout_s: float) -> None:
+        """Deliver what is queued, within `timeout_s`, and hang up."""
+        if self._forwarder is not None:
+            _, late = await asyncio.wait([self._forwarder], timeout=timeout_s)
+            if late:
+                self._forwarder.cancel()
+                _log.error("%d events not delivered before shutdown", len(self._queue))
+        self._hang_up()
+
+    async def _forward_all(self) -> None:
+        # Only this task removes from the left while it works on the left-most, so order holds across retries.
+        try:
+            while self._queue:
+                envelope = self._queue[0]
+                await self._deliver(envelope)
+                if self._queue and self._queue[0] is envelope:
+                    self._queue.popleft()
+        finally:
+            self._forwarder = None
+
+    async def _deliver(self, envelope: events_service_pb2.Envelope) -> None:
+        for delay in (0.0, *RETRY_DELAYS_S, None):
+            try:
+                await self._forward(envelope)
+                return
+            except RemoteError as err:
+                _log.error("event %s refused: %s", envelope.topic, err)
+                return
+            except (TtrpcError, OSError, TimeoutError) as err:
+                self._hang_up()
+                if delay is None:
+                    _log.error("event %s dropped: %s", envelope.topic, err)
+                else:
+                    await asyncio.sleep(delay)
+
+    async def _forward(self, envelope: events_service_pb2.Envelope) -> None:
+        async with asyncio.timeout(FORWARD_TIMEOUT_S):
+            if self._client is None:
+                self._client = await TtrpcClient.connect(self._address)
+            request = events_service_pb2.ForwardRequest(envelope=envelope)
+            await self._client.call(SERVICE, "Forward", request, Empty, timeout_s=FORWARD_TIMEOUT_S)
+
+    def _hang_up(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()

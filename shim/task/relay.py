@@ -1,0 +1,115 @@
+"""Bytes from one descriptor to another, in the event loop.
+
+Between two pipes the kernel moves pages (splice) and the bytes never enter this process; a terminal or a file is read
+and written. A destination that is full stops the reading, so the writer is held back and nothing is buffered here
+beyond one read. Nothing is timed and an idle relay causes no wake-ups.
+"""
+
+import asyncio
+import fcntl
+import os
+import stat
+import termios
+from collections.abc import Callable
+
+SPLICE_BYTES = 1 << 20  # as much as a pipe may hold; the kernel moves what there is
+READ_BYTES = 64 * 1024
+ROUNDS = 16  # moves in one go before the other descriptors of the loop get their turn
+
+
+class Relay:
+    """Copies `source` to `target` until the source ends or the target breaks, then calls `ended` once.
+
+    Both descriptors must be non-blocking and stay the caller's: `ended` is where they may be closed. `target` may be
+    None: what comes is discarded.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, source: int, target: int | None, ended: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._source = source
+        self._target = target
+        self._ended: Callable[[], None] | None = ended
+        self._waiting = b""  # read, but not yet taken by the target
+        self._splices = target is not None and _is_pipe(source) and _is_pipe(target)
+        loop.add_reader(source, self._move)
+
+    def close(self) -> None:
+        """Stop where it stands. `ended` is called if it was not before."""
+        if self._ended is None:
+            return
+        self._loop.remove_reader(self._source)
+        if self._target is not None:
+            self._loop.remove_writer(self._target)
+        ended, self._ended = self._ended, None
+        ended()
+
+    def _move(self) -> None:
+        """The source has something, or has ended."""
+        for _ in range(ROUNDS):
+            try:
+                moved = self._splice() if self._splices else self._read_and_write()
+            except BlockingIOError:
+                return
+            except OSError:  # EIO: the terminal's last holder is gone; EPIPE, EBADF: nobody takes it any more
+                self.close()
+                return
+            if not moved:
+                self.close()
+                return
+
+    def _splice(self) -> bool:
+        assert self._target is not None
+        try:
+            return (
+                os.splice(self._source, self._target, SPLICE_BYTES, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK) > 0
+            )
+        except BlockingIOError:
+            # Either end may be the one that is not ready, and splice does not say which.
+            if _holds_bytes(self._source):
+                self._wait_for_room()
+            raise
+
+    def _read_and_write(self) -> bool:
+        data = os.read(self._source, READ_BYTES)
+        if self._target is None or not data:
+            return bool(data)
+        self._waiting = data
+        self._write()
+        return True
+
+    def _write(self) -> None:
+        assert self._target is not None
+        while self._waiting:
+            try:
+                self._waiting = self._waiting[os.write(self._target, self._waiting) :]
+            except BlockingIOError:
+                self._wait_for_room()
+                raise
+
+    def _wait_for_room(self) -> None:
+        assert self._target is not None
+        self._loop.remove_reader(self._source)
+        self._loop.add_writer(self._target, self._room)
+
+    def _room(self) -> None:
+        """The target takes more: hand over what waits, then listen to the source again."""
+        assert self._target is not None
+        self._loop.remove_writer(self._target)
+        try:
+            self._write()
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        self._loop.add_reader(self._source, self._move)
+
+
+def _is_pipe(fd: int) -> bool:
+    return stat.S_ISFIFO(os.fstat(fd).st_mode)
+
+
+def _holds_bytes(pipe: int) -> bool:
+    return any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))

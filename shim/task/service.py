@@ -1,0 +1,274 @@
+"""The Task service: each method takes its request apart, calls the container, and puts the answer together.
+
+Protobuf stops here, and nothing in here decides anything about containers. Requests run concurrently; what must not
+be given up half-way when a client goes away runs to its end regardless (`_whole`).
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any as JSON
+from typing import TypeVar
+
+from google.protobuf.any_pb2 import Any
+
+from protos.gen import events_pb2, runc_options_pb2, task_pb2, task_types_pb2
+from runtime import rootfs
+from runtime.bundle import Bundle
+from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
+from shim import identifiers
+from shim.task import checkpoint, stats
+from shim.task.container import Container
+from shim.task.create import CreateRequest, Tools, create
+from shim.task.phase import Phase
+from shim.task.process import Process
+from shim.task.reaper import Exit
+from shim.task.stdio import StdioPaths
+
+T = TypeVar("T")
+MAX_SIGNAL = 64
+
+_STATUS: "dict[Phase, task_types_pb2.Status]" = {
+    Phase.CREATED: task_types_pb2.CREATED,
+    Phase.STARTING: task_types_pb2.CREATED,
+    Phase.RUNNING: task_types_pb2.RUNNING,
+    Phase.PAUSING: task_types_pb2.PAUSING,
+    Phase.PAUSED: task_types_pb2.PAUSED,
+    Phase.RESUMING: task_types_pb2.PAUSED,
+    Phase.STOPPED: task_types_pb2.STOPPED,
+    Phase.DELETED: task_types_pb2.STOPPED,
+}
+
+
+class TaskService:
+    """The containers of one pod. `on_empty` is called when Shutdown comes, or was asked for, and none are left."""
+
+    def __init__(self, namespace: str, tools: Tools, *, on_empty: Callable[[], None]) -> None:
+        self._namespace = namespace
+        self._tools = tools
+        self._on_empty = on_empty
+        self._containers: dict[str, Container] = {}
+        self._creating: dict[str, asyncio.Event] = {}
+        self._shutdown_wanted = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no container and none on its way."""
+        return not self._containers and not self._creating
+
+    # Life
+
+    async def create(self, request: task_pb2.CreateTaskRequest) -> task_pb2.CreateTaskResponse:
+        """Create a container; its init waits for Start."""
+        identifiers.check("id", request.id)
+        if not request.bundle.startswith("/"):
+            raise InvalidArgument(f"bundle: found {request.bundle!r}, allowed an absolute path")
+        if request.id in self._containers or request.id in self._creating:
+            raise AlreadyExists(f"container {request.id}")
+        if self._shutdown_wanted and self.idle:
+            raise Unavailable("the pod server is shutting down")
+        self._shutdown_wanted = False
+        self._creating[request.id] = created = asyncio.Event()
+        try:
+            container = await create(_create_request(request, self._namespace), self._tools)
+            self._containers[request.id] = container
+        finally:
+            del self._creating[request.id]
+            created.set()
+            if self._shutdown_wanted and self.idle:
+                self._on_empty()
+        self._tools.publish(
+            events_pb2.TaskCreate(
+                container_id=request.id,
+                bundle=request.bundle,
+                rootfs=request.rootfs,
+                io=events_pb2.TaskIO(
+                    stdin=request.stdin,
+                    stdout=request.stdout,
+                    stderr=request.stderr,
+                    terminal=request.terminal,
+                ),
+                checkpoint=request.checkpoint,
+                pid=container.init.pid,
+            )
+        )
+        return task_pb2.CreateTaskResponse(pid=container.init.pid)
+
+    async def start(self, request: task_pb2.StartRequest) -> task_pb2.StartResponse:
+        """Start a container's init, or an exec."""
+        container = self._container(request.id)
+        if request.exec_id:
+            return task_pb2.StartResponse(pid=await _whole(container.start_exec(request.exec_id)))
+        return task_pb2.StartResponse(pid=await _whole(container.start()))
+
+    async def delete(self, request: task_pb2.DeleteRequest) -> task_pb2.DeleteResponse:
+        """Forget an exec, or a container and with it everything it has."""
+        if request.id in self._creating:
+            # Its Create was given up by the client and is being undone; there will be nothing to delete.
+            await self._creating[request.id].wait()
+        container = self._container(request.id)
+        if request.exec_id:
+            process = await _whole(container.delete_exec(request.exec_id))
+            return _delete_response(process.pid, process.exit)
+        exit = await container.delete()
+        self._containers.pop(request.id, None)
+        return _delete_response(container.init.pid, exit)
+
+    async def shutdown(self, request: task_pb2.ShutdownRequest) -> None:
+        """End the pod server if no container is left; asked while one is being made, once that has failed."""
+        self._shutdown_wanted = not self._containers
+        if self._shutdown_wanted and self.idle:
+            self._on_empty()
+
+    # Looking
+
+    async def state(self, request: task_pb2.StateRequest) -> task_pb2.StateResponse:
+        """Tell how a process is. Never waits."""
+        container = self._container(request.id)
+        process = container.process(request.exec_id)
+        response = task_pb2.StateResponse(
+            id=process.exec_id or container.id,
+            bundle=container.bundle.path,
+            pid=process.pid,
+            status=_status(container, process),
+            stdin=process.paths.stdin,
+            stdout=process.paths.stdout,
+            stderr=process.paths.stderr,
+            terminal=process.paths.terminal,
+        )
+        if process.exit is not None:
+            response.exit_status = process.exit.status
+            response.exited_at.FromNanoseconds(process.exit.at)
+        return response
+
+    async def wait(self, request: task_pb2.WaitRequest) -> task_pb2.WaitResponse:
+        """Return once a process has ended."""
+        exit = await self._container(request.id).process(request.exec_id).wait()
+        response = task_pb2.WaitResponse()
+        if exit is not None:
+            response.exit_status = exit.status
+            response.exited_at.FromNanoseconds(exit.at)
+        return response
+
+    async def connect(self, request: task_pb2.ConnectRequest) -> task_pb2.ConnectResponse:
+        """Answer containerd's question whether anybody is there; never fails."""
+        container = self._containers.get(request.id)
+        return task_pb2.ConnectResponse(shim_pid=os.getpid(), task_pid=container.init.pid if container else 0)
+
+    async def pids(self, request: task_pb2.PidsRequest) -> task_pb2.PidsResponse:
+        """List the host pids of a container's processes, an exec's with its id."""
+        response = task_pb2.PidsResponse()
+        for pid, exec_id in self._container(request.id).pids():
+            entry = response.processes.add(pid=pid)
+            if exec_id:
+                details = runc_options_pb2.ProcessDetails(exec_id=exec_id)
+                entry.info.type_url = details.DESCRIPTOR.full_name
+                entry.info.value = details.SerializeToString()
+        return response
+
+    async def stats(self, request: task_pb2.StatsRequest) -> task_pb2.StatsResponse:
+        """Read the container's cgroup."""
+        container = self._container(request.id)
+        if container.cgroup is None:
+            raise NotFound("cgroup does not exist")
+        return task_pb2.StatsResponse(stats=stats.to_any(container.cgroup))
+
+    # Acting on what runs
+
+    async def kill(self, request: task_pb2.KillRequest) -> None:
+        """Send a signal."""
+        if request.signal > MAX_SIGNAL:
+            raise InvalidArgument(f"signal: found {request.signal}, allowed 0 to {MAX_SIGNAL}")
+        container = self._container(request.id)
+        await _whole(container.kill(request.exec_id, request.signal, everyone=request.all))
+
+    async def exec(self, request: task_pb2.ExecProcessRequest) -> None:
+        """Remember a further process; Start makes it."""
+        identifiers.check("exec_id", request.exec_id)
+        paths = StdioPaths(request.stdin, request.stdout, request.stderr, request.terminal)
+        container = self._container(request.id)
+        container.add_exec(request.exec_id, paths, _json_object("spec", request.spec))
+
+    async def resize_pty(self, request: task_pb2.ResizePtyRequest) -> None:
+        """Set the size of a process's terminal."""
+        process = self._container(request.id).process(request.exec_id)
+        process.resize(width=request.width, height=request.height)
+
+    async def close_io(self, request: task_pb2.CloseIORequest) -> None:
+        """End a process's standard input, once the client's own writers are gone."""
+        process = self._container(request.id).process(request.exec_id)
+        if request.stdin:
+            process.close_stdin()
+
+    async def pause(self, request: task_pb2.PauseRequest) -> None:
+        """Freeze a container."""
+        await _whole(self._container(request.id).pause())
+
+    async def resume(self, request: task_pb2.ResumeRequest) -> None:
+        """Thaw a container."""
+        await _whole(self._container(request.id).resume())
+
+    async def update(self, request: task_pb2.UpdateTaskRequest) -> None:
+        """Change a container's limits."""
+        container = self._container(request.id)
+        await _whole(container.update(_json_object("resources", request.resources)))
+
+    async def checkpoint(self, request: task_pb2.CheckpointTaskRequest) -> None:
+        """Write a container's state to files."""
+        container = self._container(request.id)
+        checkpoint.require_criu()
+        with checkpoint.checkpoint_options(request.options, request.path, container.bundle.path) as options:
+            await _whole(container.checkpoint(options))
+
+    def _container(self, container_id: str) -> Container:
+        try:
+            return self._containers[container_id]
+        except KeyError:
+            raise NotFound("container not created") from None
+
+
+async def _whole(work: Coroutine[object, object, T]) -> T:
+    """Run `work` to its end even if the request is cancelled, which its client then does not hear about."""
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # not "never retrieved"
+    return await asyncio.shield(task)
+
+
+def _create_request(request: task_pb2.CreateTaskRequest, namespace: str) -> CreateRequest:
+    return CreateRequest(
+        id=request.id,
+        namespace=namespace,
+        bundle=Bundle(os.path.normpath(request.bundle)),
+        mounts=tuple(
+            rootfs.Mount(mount.type, mount.source, mount.target, tuple(mount.options)) for mount in request.rootfs
+        ),
+        paths=StdioPaths(request.stdin, request.stdout, request.stderr, request.terminal),
+        options=request.options,
+        checkpoint=request.checkpoint,
+        parent_checkpoint=request.parent_checkpoint,
+    )
+
+
+def _json_object(field: str, packed: Any) -> dict[str, JSON]:
+    """The object in an Any that holds JSON text, as containerd packs OCI types."""
+    try:
+        value = json.loads(packed.value)
+    except ValueError as err:
+        raise InvalidArgument(f"{field}: not valid JSON: {err}") from err
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"{field}: found {type(value).__name__}, allowed an object")
+    return value
+
+
+def _status(container: Container, process: Process) -> "task_types_pb2.Status":
+    frozen = container.init.phase in (Phase.PAUSING, Phase.PAUSED, Phase.RESUMING)
+    return _STATUS[container.init.phase if frozen and process.exit is None else process.phase]
+
+
+def _delete_response(pid: int, exit: Exit | None) -> task_pb2.DeleteResponse:
+    response = task_pb2.DeleteResponse(pid=pid)
+    if exit is not None:
+        response.exit_status = exit.status
+        response.exited_at.FromNanoseconds(exit.at)
+    return response

@@ -1,0 +1,112 @@
+"""What a request's options mean: whatever type they come in, one frozen value comes out.
+
+Three forms reach a shim: none at all; `containerd.runc.v1.Options`, from clients and from handlers of type
+`io.containerd.runc.v2`; and `runtimeoptions.v1.Options`, from handlers of any other type, which names a configuration
+file or carries the handler's options table as TOML (contract section 4).
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any as JSON
+from typing import TypeVar
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError, Message
+
+from protos.gen import runc_options_pb2, runtimeoptions_pb2
+from runtime import config
+from runtime.config import Config
+from runtime.errors import InvalidArgument, PouchrichError
+from runtime.oci.argv import OCIBinary
+from runtime.oci.choose import choose
+from shim.task.stdio import Owner
+
+RUNC_OPTIONS = runc_options_pb2.Options.DESCRIPTOR.full_name
+RUNTIME_OPTIONS = runtimeoptions_pb2.Options.DESCRIPTOR.full_name
+
+M = TypeVar("M", bound=Message)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a container is to be made: the node's or handler's configuration, and what only runc's options can say."""
+
+    config: Config
+    binary_name: str = ""
+    root: str = ""
+    systemd_cgroup: bool = False
+    no_pivot: bool = False
+    no_new_keyring: bool = False
+    owner: Owner = field(default_factory=Owner)
+    criu_work_path: str = ""
+
+    def oci_binary(self, spec: Mapping[str, JSON], namespace: str) -> OCIBinary:
+        """The OCI runtime for a container with `spec`. Raises InvalidArgument where it is not installed."""
+        wanted, source = self.binary_name, "options.binary_name"
+        if not wanted:
+            wanted, source = self.config.runtime.binary or "", f"{self.config.source}: runtime.binary"
+        path, reason = choose(wanted, source=source)
+        _log.debug("OCI runtime %s: %s", path, reason)
+        return OCIBinary(
+            path=path,
+            root=f"{self.root or self.config.runtime.root}/{namespace}",
+            systemd_cgroup=self._systemd_cgroup(spec),
+        )
+
+    def _systemd_cgroup(self, spec: Mapping[str, JSON]) -> bool:
+        if self.systemd_cgroup or self.config.runtime.systemd_cgroup is not None:
+            return self.systemd_cgroup or bool(self.config.runtime.systemd_cgroup)
+        # slice:prefix:name is the form that the systemd driver alone understands.
+        path = (spec.get("linux") or {}).get("cgroupsPath")
+        return isinstance(path, str) and path.count(":") == 2 and not path.startswith("/")
+
+
+def read(options: Any, *, sandbox: bool = False) -> Settings:
+    """Read the options of a Create request. Raises InvalidArgument naming the type, or the file and key, at fault.
+
+    For a `sandbox` a broken configuration is logged and the built-in one used: policy is about the containers in it,
+    and each of those is refused with the reason.
+    """
+    kind = options.type_url.rpartition("/")[2]
+    if not kind:
+        return Settings(_load(config.load_node, sandbox=sandbox))
+    if kind == RUNC_OPTIONS:
+        runc = _unpack(options, runc_options_pb2.Options())
+        return Settings(
+            _load(config.load_node, sandbox=sandbox),
+            binary_name=runc.binary_name,
+            root=runc.root,
+            systemd_cgroup=runc.systemd_cgroup,
+            no_pivot=runc.no_pivot_root,
+            no_new_keyring=runc.no_new_keyring,
+            owner=Owner(runc.io_uid, runc.io_gid),
+            criu_work_path=runc.criu_work_path,
+        )
+    if kind == RUNTIME_OPTIONS:
+        handler = _unpack(options, runtimeoptions_pb2.Options())
+        load = partial(config.for_handler, config_path=handler.config_path, config_body=handler.config_body)
+        return Settings(_load(load, sandbox=sandbox))
+    raise InvalidArgument(f"options: found type {kind}, allowed: {RUNC_OPTIONS}, {RUNTIME_OPTIONS}")
+
+
+def _load(load: Callable[[], Config], *, sandbox: bool) -> Config:
+    try:
+        return load()
+    except PouchrichError as err:
+        if not sandbox:
+            # A missing file is the operator's mistake; NotFound would tell containerd that the task is gone.
+            raise InvalidArgument(str(err)) from err
+        _log.warning("sandbox made with the built-in configuration: %s", err)
+        return config.DEFAULT
+
+
+def _unpack(packed: Any, message: M) -> M:
+    try:
+        message.ParseFromString(packed.value)
+    except DecodeError as err:
+        raise InvalidArgument(f"options: the value is no {message.DESCRIPTOR.full_name}") from err
+    return message

@@ -1,0 +1,337 @@
+"""The three streams of a process, in each form that a client may ask for (contract section 6).
+
+A form is opened before the OCI runtime makes the process, gives the descriptors that the process gets, is attached to
+the client's ends once the process is made, and is closed at Delete. The scheme of `stdout` alone decides which.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from shim.task import console, fifo
+from shim.task.relay import Relay
+
+DRAIN_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class StdioPaths:
+    """The request's own words, which State gives back unchanged; "" is a stream that is not wanted."""
+
+    stdin: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    terminal: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """`fifo` for plain paths, else the scheme of stdout's URL."""
+        return urlsplit(self.stdout).scheme or "fifo"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who owns the ends that the process gets (`io_uid` and `io_gid` of the runc options)."""
+
+    uid: int = 0
+    gid: int = 0
+
+
+class Stdio(Protocol):
+    """What a process needs of its streams, whatever their form."""
+
+    @property
+    def console_socket(self) -> str:
+        """The path for the runtime's `--console-socket`; "" without a terminal."""
+
+    def child_fds(self) -> dict[int, int] | None:
+        """The process's descriptor -> ours; those not named are /dev/null. None with a terminal."""
+
+    async def attach(self) -> None:
+        """Connect with the client's ends. Raises OSError or DeadlineExceeded."""
+
+    def close_stdin(self) -> None:
+        """The client will send no more. May be repeated."""
+
+    def resize(self, *, width: int, height: int) -> None:
+        """Set the terminal's size, where there is one."""
+
+    async def drain(self) -> None:
+        """Wait until all output is with the client, 10 s at the most: a stray child may hold a stream open."""
+
+    async def close(self) -> None:
+        """Let go of everything, at whatever point it stands. May be repeated."""
+
+
+# Opens where an output goes: descriptors, of which the first is written to and the others are only kept open.
+OpenOutput = Callable[[], Awaitable[list[int]]]
+
+
+class Output:
+    """One stream on its way out: from `source` to what `opener` opens. Owns both."""
+
+    def __init__(self, source: int, opener: OpenOutput) -> None:
+        self._fds = [source]
+        self._opener = opener
+        self._relay: Relay | None = None
+        self.ended = asyncio.Event()
+
+    async def attach(self) -> None:
+        """Open the client's end and start copying."""
+        targets = await self._opener()
+        source = self._fds[0]
+        self._fds += targets
+        os.set_blocking(source, False)
+        self._relay = Relay(asyncio.get_running_loop(), source, targets[0], self._let_go)
+
+    def close(self) -> None:
+        """Stop copying; what is still in the source is lost."""
+        if self._relay is not None:
+            self._relay.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        _close_all(self._fds)
+        self.ended.set()
+
+
+class Input:
+    """The stream on its way in: from the client's FIFO at `path` to `target`, which it owns."""
+
+    def __init__(self, path: str, target: int) -> None:
+        self._path = path
+        self._fds = [target]
+        self._keep_open: list[int] = []
+        self._closing = False
+        self._relay: Relay | None = None
+
+    def attach(self) -> None:
+        """Open the client's FIFO and start copying."""
+        source, keep_open = fifo.open_input(self._path)
+        target = self._fds[0]
+        self._fds.append(source)
+        self._keep_open.append(keep_open)
+        os.set_blocking(target, False)
+        self._relay = Relay(asyncio.get_running_loop(), source, target, self._let_go)
+        if self._closing:
+            self.end()
+
+    def end(self) -> None:
+        """Give up our own writer: the stream ends when the client's are gone too."""
+        self._closing = True
+        _close_all(self._keep_open)
+
+    def close(self) -> None:
+        """Stop copying."""
+        if self._relay is not None:
+            self._relay.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        _close_all(self._fds)
+        _close_all(self._keep_open)
+
+
+class NullIO:
+    """No streams at all: the process has /dev/null, for reading and writing."""
+
+    console_socket = ""
+
+    def child_fds(self) -> dict[int, int]:
+        """None of ours."""
+        return {}
+
+    async def attach(self) -> None:
+        """Nothing to connect."""
+
+    def close_stdin(self) -> None:
+        """No standard input."""
+
+    def resize(self, *, width: int, height: int) -> None:
+        """No terminal."""
+
+    async def drain(self) -> None:
+        """Nothing on its way."""
+
+    async def close(self) -> None:
+        """Nothing held."""
+
+
+class PipeIO:
+    """Anonymous pipes to the process: they outlive any client, and their ends can belong to the process's user."""
+
+    console_socket = ""
+
+    def __init__(self, stdin: str, outputs: dict[int, OpenOutput], owner: Owner) -> None:
+        self._child_ends: dict[int, int] = {}
+        self._input: Input | None = None
+        self._outputs: list[Output] = []
+        try:
+            if stdin:
+                theirs, ours = self._pipe(owner)
+                self._child_ends[0] = theirs
+                self._input = Input(stdin, ours)
+            for fd, opener in outputs.items():
+                ours, theirs = self._pipe(owner)
+                self._child_ends[fd] = theirs
+                self._outputs.append(Output(ours, opener))
+        except BaseException:
+            self._close_now()
+            raise
+
+    def _pipe(self, owner: Owner) -> tuple[int, int]:
+        ends = os.pipe2(os.O_CLOEXEC)
+        if owner.uid or owner.gid:
+            os.fchown(ends[0], owner.uid, owner.gid)  # both ends are one inode
+        return ends
+
+    def child_fds(self) -> dict[int, int]:
+        """The pipes' far ends."""
+        return self._child_ends
+
+    async def attach(self) -> None:
+        """Drop the process's ends, without which no stream would ever end, and connect ours."""
+        self._close_child_ends()
+        if self._input is not None:
+            self._input.attach()
+        for output in self._outputs:
+            await output.attach()
+
+    def close_stdin(self) -> None:
+        """See Input.end."""
+        if self._input is not None:
+            self._input.end()
+
+    def resize(self, *, width: int, height: int) -> None:
+        """No terminal, no effect."""
+
+    async def drain(self) -> None:
+        """Wait for the end of each output."""
+        await drained(self._outputs)
+
+    async def close(self) -> None:
+        """Close every pipe."""
+        self._close_now()
+
+    def _close_now(self) -> None:
+        self._close_child_ends()
+        if self._input is not None:
+            self._input.close()
+        for output in self._outputs:
+            output.close()
+
+    def _close_child_ends(self) -> None:
+        ends, self._child_ends = self._child_ends, {}
+        _close_all(list(ends.values()))
+
+
+class TerminalIO:
+    """A pseudo-terminal, copied to and from the client.
+
+    `after_close` ends what takes the output, where that is not the client itself.
+    """
+
+    def __init__(
+        self, stdin: str, opener: OpenOutput | None, after_close: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        self._stdin = stdin
+        self._opener = opener
+        self._after_close = after_close
+        self._socket: console.ConsoleSocket | None = console.ConsoleSocket().__enter__()
+        self._master: int | None = None
+        self._size: tuple[int, int] | None = None
+        self._ended_input = False
+        self._input: Input | None = None
+        self._output: Output | None = None
+
+    @property
+    def console_socket(self) -> str:
+        """Where the runtime sends the master."""
+        return self._socket.path if self._socket is not None else ""
+
+    def child_fds(self) -> None:
+        """The runtime makes the terminal itself."""
+
+    async def attach(self) -> None:
+        """Take the master from the runtime and connect it."""
+        assert self._socket is not None
+        self._master = await self._socket.receive()
+        self._remove_socket()
+        if self._size is not None:
+            self.resize(width=self._size[0], height=self._size[1])
+        if self._stdin:
+            self._input = Input(self._stdin, os.dup(self._master))
+            self._input.attach()
+            if self._ended_input:
+                self._input.end()
+        if self._opener is not None:
+            self._output = Output(os.dup(self._master), self._opener)
+            await self._output.attach()
+
+    def close_stdin(self) -> None:
+        """See Input.end."""
+        self._ended_input = True
+        if self._input is not None:
+            self._input.end()
+
+    def resize(self, *, width: int, height: int) -> None:
+        """Set the size now, or as soon as there is a terminal."""
+        self._size = (width, height)
+        if self._master is not None:
+            console.resize(self._master, width=width, height=height)
+
+    async def drain(self) -> None:
+        """Wait for the last holder of the terminal to go."""
+        if self._output is not None:
+            await drained([self._output])
+
+    async def close(self) -> None:
+        """Close the master, which hangs the terminal up."""
+        self._remove_socket()
+        for end in (self._input, self._output):
+            if end is not None:
+                end.close()
+        if self._master is not None:
+            os.close(self._master)
+            self._master = None
+        if self._after_close is not None:
+            await self._after_close()
+
+    def _remove_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.__exit__()
+            self._socket = None
+
+
+async def drained(outputs: list[Output]) -> None:
+    """Wait until all of `outputs` have ended, for DRAIN_TIMEOUT_S at the most."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            for output in outputs:
+                await output.ended.wait()
+
+
+def to_client(path: str) -> OpenOutput:
+    """An output that goes to a client's FIFO, or to a plain file at `path`."""
+    return partial(fifo.open_output, path)
+
+
+def to_file(url: str) -> OpenOutput:
+    """An output that is appended to the file of a `file://` URL, made with its directories where it is missing."""
+
+    async def open_file() -> list[int]:
+        path = urlsplit(url).path
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        return [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)]
+
+    return open_file
+
+
+def _close_all(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())

@@ -1,0 +1,56 @@
+"""From a client's words about stdio to the form that serves them (contract section 6.1)."""
+
+from functools import partial
+
+from runtime.errors import InvalidArgument
+from shim.task import logger
+from shim.task.reaper import Reaper
+from shim.task.stdio import (
+    NullIO,
+    OpenOutput,
+    Owner,
+    PipeIO,
+    Stdio,
+    StdioPaths,
+    TerminalIO,
+    to_client,
+    to_file,
+)
+
+SCHEMES = ("fifo", "file", "binary", "binary-v2")
+
+
+async def open_stdio(paths: StdioPaths, owner: Owner, *, container_id: str, namespace: str, reaper: Reaper) -> Stdio:
+    """Make what is needed before the process; for a logging driver that is its running program.
+
+    `container_id` is what the driver is told: the container's id, or for an exec the exec's. Raises InvalidArgument
+    for a scheme that is not served, RuntimeFailed for a driver that does not come up, OSError.
+    """
+    scheme = paths.scheme
+    if scheme not in SCHEMES:
+        raise InvalidArgument(f"stdout: unknown STDIO scheme {scheme}, allowed: {', '.join(SCHEMES)}")
+    if scheme.startswith("binary"):
+        return await _through_logger(paths, container_id=container_id, namespace=namespace, reaper=reaper)
+    if paths.terminal:
+        return TerminalIO(paths.stdin, _opener(paths.stdout))
+    # A file takes both streams, whatever stderr says.
+    wanted = {1: paths.stdout, 2: paths.stdout if scheme == "file" else paths.stderr}
+    outputs = {fd: opener for fd, path in wanted.items() if (opener := _opener(path)) is not None}
+    return PipeIO(paths.stdin, outputs, owner) if paths.stdin or outputs else NullIO()
+
+
+def _opener(path: str) -> OpenOutput | None:
+    if not path:
+        return None
+    return to_file(path) if path.startswith("file:") else to_client(path.removeprefix("fifo://"))
+
+
+async def _through_logger(paths: StdioPaths, *, container_id: str, namespace: str, reaper: Reaper) -> Stdio:
+    program = await logger.start(paths.stdout, container_id=container_id, namespace=namespace, reaper=reaper)
+    if paths.terminal:
+        return TerminalIO(paths.stdin, partial(_duplicate, program), program.close)
+    return logger.LoggerIO(program)
+
+
+async def _duplicate(program: logger.Logger) -> list[int]:
+    return [program.duplicate_stdout()]
