@@ -1,8 +1,8 @@
 """The two ends of a ttrpc connection, without I/O: bytes in, events and bytes out.
 
 Feed what arrives to `receive_data`, write what `data_to_send` returns, always in this order: a server answers
-frames that break the rules by itself, on their own stream, and stays usable. The rules are those of Go's ttrpc
-1.2; the texts are ours. Any bytes at all give events; the only exception is ProtocolError.
+frames that break the rules by itself, on their own stream, and stays usable. The rules are those of Go's
+ttrpc 1.2; the texts are ours. Any bytes at all give events; the only exception is ProtocolError.
 """
 
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ class _Connection:
 
 
 class ServerConnection(_Connection):
-    """The serving end. Each RequestReceived is answered once, by send_response or send_error, in any order."""
+    """The serving end. Each RequestReceived is answered once, in any order, with a response or an error."""
 
     __slots__ = ("_last_id", "_open")
 
@@ -118,9 +118,7 @@ class ServerConnection(_Connection):
         except envelope.MalformedEnvelope as err:
             return self._refuse(stream_id, Code.INVALID_ARGUMENT, str(err))
         if item.flags & (frame.REMOTE_CLOSED | frame.REMOTE_OPEN):
-            return self._refuse(
-                stream_id, Code.UNIMPLEMENTED, f"streaming call of {request.service}/{request.method}"
-            )
+            return self._refuse(stream_id, Code.UNIMPLEMENTED, f"streaming call of {request.service}/{request.method}")
         self._open.add(stream_id)
         return request
 
