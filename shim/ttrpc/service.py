@@ -1,0 +1,106 @@
+"""Services: methods of a protobuf service descriptor bound to the coroutine methods of a handler object."""
+
+import re
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from shim.ttrpc.events import Metadata
+
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """What is known of the request being served besides its message.
+
+    `deadline` is a time of the running loop's clock in seconds, None for no deadline. `metadata` is the
+    client's word.
+    """
+
+    service: str
+    method: str
+    deadline: float | None
+    metadata: Metadata
+
+
+_current: ContextVar[RequestContext] = ContextVar("ttrpc_request")
+
+
+def current_request() -> RequestContext:
+    """The request that the calling task serves. Raises LookupError outside of a handler."""
+    return _current.get()
+
+
+def enter_request(context: RequestContext) -> None:
+    """For the server: make `context` current in the task that serves it."""
+    _current.set(context)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC: the handler's coroutine method, and the messages it takes and gives."""
+
+    name: str
+    call: Callable[[Message], Awaitable[Message | None]]
+    request_type: type[Message]
+    response_type: type[Message]
+
+    def decode(self, payload: bytes) -> Message:
+        """The request message. Raises google.protobuf.message.DecodeError."""
+        return self.request_type.FromString(payload)
+
+    def encode(self, response: Message | None) -> bytes:
+        """The response's bytes. None stands for Empty. Raises TypeError for any other type."""
+        if response is None and self.response_type is Empty:
+            return b""
+        if not isinstance(response, self.response_type):
+            wanted = self.response_type.DESCRIPTOR.full_name
+            raise TypeError(f"{self.name} returned {type(response).__name__}, not {wanted}")
+        return response.SerializeToString()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A full service name and its methods by their name on the wire."""
+
+    name: str
+    methods: dict[str, Method]
+
+
+def bind(descriptor: ServiceDescriptor, handler: object, *, full_name: str | None = None) -> Service:
+    """Bind every method of `descriptor` to the coroutine method of `handler` of the same name in snake_case.
+
+    A handler method is `async def resize_pty(self, request) -> response | None`; None only where the
+    response is google.protobuf.Empty. `full_name` serves the same methods under another name. Raises
+    TypeError naming all the methods that `handler` lacks, and ValueError for a streaming method.
+    """
+    missing = [m.name for m in descriptor.methods if not callable(getattr(handler, snake_case(m.name), None))]
+    if missing:
+        wanted = ", ".join(snake_case(name) for name in missing)
+        raise TypeError(f"{type(handler).__name__} lacks methods of {descriptor.full_name}: {wanted}")
+    return Service(
+        full_name or descriptor.full_name,
+        {method.name: _bind_method(method, handler) for method in descriptor.methods},
+    )
+
+
+def snake_case(name: str) -> str:
+    """The handler's name for an RPC: `ResizePty` is `resize_pty`, `CloseIO` is `close_io`."""
+    return _WORD_START.sub("_", name).lower()
+
+
+def _bind_method(method: MethodDescriptor, handler: object) -> Method:
+    if method.client_streaming or method.server_streaming:
+        raise ValueError(f"{method.full_name} is streaming; only unary methods can be served")
+    return Method(
+        method.name,
+        getattr(handler, snake_case(method.name)),
+        GetMessageClass(method.input_type),
+        GetMessageClass(method.output_type),
+    )
