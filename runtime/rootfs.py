@@ -71,7 +71,8 @@ def mount_all(entries: Sequence[Mount], rootfs: str, *, run: Run) -> None:
 def unmount_all(rootfs: str) -> None:
     """Unmount everything at and below `rootfs`, and what an interrupted `mount_all` left beside it.
 
-    A path that is missing or not mounted is a success. Raises PouchrichError where a mount stays busy.
+    A path that is missing or not mounted is a success. FUSE needs no helper here: root may unmount it like
+    any other. Raises PouchrichError where a mount stays busy.
     """
     try:
         mounts.unmount_tree(rootfs)

@@ -109,9 +109,7 @@ def clone_mapped(path: str, userns: int, *, recursive: bool = False, read_only: 
     tree = syscalls.open_tree(syscalls.AT_FDCWD, path, syscalls.OPEN_TREE_CLONE | depth)
     attributes = syscalls.MOUNT_ATTR_IDMAP | (syscalls.MOUNT_ATTR_RDONLY if read_only else 0)
     try:
-        syscalls.mount_setattr(
-            tree, "", syscalls.AT_EMPTY_PATH | depth, attr_set=attributes, userns_fd=userns
-        )
+        syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH | depth, attr_set=attributes, userns_fd=userns)
     except OSError:
         os.close(tree)
         raise

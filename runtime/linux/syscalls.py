@@ -137,9 +137,7 @@ def _c_string(value: Path, operation: str) -> bytes:
     return encoded
 
 
-def mount(
-    source: Path | None, target: Path, fstype: str | None, flags: int = 0, data: str | None = None
-) -> None:
+def mount(source: Path | None, target: Path, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
     """mount(2). `None` is a null pointer: what remounts, binds and propagation changes want."""
     _check(
         _libc.mount(
@@ -289,9 +287,7 @@ def inotify_init1(flags: int = IN_NONBLOCK | IN_CLOEXEC) -> int:
 
 def inotify_add_watch(fd: int, path: Path, mask: int) -> int:
     """inotify_add_watch(2): the watch descriptor."""
-    return _check(
-        _libc.inotify_add_watch(fd, _c_string(path, "inotify_add_watch"), mask), "inotify_add_watch", path
-    )
+    return _check(_libc.inotify_add_watch(fd, _c_string(path, "inotify_add_watch"), mask), "inotify_add_watch", path)
 
 
 def inotify_rm_watch(fd: int, watch: int) -> None:

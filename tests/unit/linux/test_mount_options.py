@@ -26,9 +26,7 @@ def test_known_words_become_flags_and_the_last_of_a_contradiction_wins(words, fl
 
 def test_unknown_words_are_the_file_systems_in_their_order():
     options = mount_options.parse(["lowerdir=/a:/b", "defaults", "ro", "index=off", "", "Bind"])
-    assert options == MountOptions(
-        flags=syscalls.MS_RDONLY, data=("lowerdir=/a:/b", "defaults", "index=off", "Bind")
-    )
+    assert options == MountOptions(flags=syscalls.MS_RDONLY, data=("lowerdir=/a:/b", "defaults", "index=off", "Bind"))
 
 
 def test_propagation_is_apart_from_the_flags():

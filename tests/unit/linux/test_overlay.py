@@ -21,9 +21,7 @@ def test_escaping_a_path_makes_one_layer_that_stands_for_it(path):
 
 
 def test_layers_become_relative_to_the_directory_they_share():
-    directory, options = overlay.relative(
-        ["index=off", "lowerdir=/s/1/fs:/s/22/fs::/s/3/fs", "upperdir=/s/9/fs"]
-    )
+    directory, options = overlay.relative(["index=off", "lowerdir=/s/1/fs:/s/22/fs::/s/3/fs", "upperdir=/s/9/fs"])
     assert directory == "/s"
     assert options == ("index=off", "upperdir=/s/9/fs", "lowerdir=1/fs:22/fs::3/fs")
 

@@ -1,0 +1,67 @@
+"""What is decided before the kernel is asked. The mounts themselves are in tests/root."""
+
+import pytest
+
+from runtime import rootfs
+from runtime.errors import InvalidArgument, PouchrichError
+from runtime.rootfs import Mount
+
+
+def never(argv):
+    raise AssertionError(f"no helper was to run: {argv}")
+
+
+def test_no_mounts_is_nothing_to_do(tmp_path):
+    rootfs.mount_all([], str(tmp_path / "rootfs"), run=never)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fuse_type_is_its_helpers_work_with_every_option(tmp_path):
+    seen = []
+    mount = Mount("fuse.sshfs", "host:/dir", "", ("ro", "allow_other"))
+    rootfs.mount_all([mount], str(tmp_path / "rootfs"), run=lambda argv: seen.append(argv) or 0)
+    target = str(tmp_path / "rootfs")
+    assert seen == [["mount.fuse", "host:/dir", target, "-o", "ro", "-o", "allow_other", "-t", "sshfs"]]
+
+
+def test_a_helper_that_fails_is_an_error_that_names_it(tmp_path):
+    mount = Mount("fuse3.x", "x", "", ())
+    with pytest.raises(PouchrichError, match=r"^rootfs mount 0: mount fuse3\.x at .*: mount\.fuse3 exited with"):
+        rootfs.mount_all([mount], str(tmp_path / "rootfs"), run=lambda argv: 32)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("X-containerd.mkfs.fs=ext4",), r"^rootfs mount 0: mount option 'X-containerd\.mkfs\.fs=ext4'"),
+        (("uidmap=0:0:1",), "both or neither"),
+    ],
+)
+def test_an_option_that_cannot_be_honoured_is_the_callers_error(tmp_path, options, message):
+    with pytest.raises(InvalidArgument, match=message):
+        rootfs.mount_all([Mount("tmpfs", "tmpfs", "", options)], str(tmp_path / "rootfs"), run=never)
+
+
+def test_options_of_a_page_or_more_are_refused(tmp_path):
+    mount = Mount("tmpfs", "tmpfs", "", ("x" * 70000,))
+    with pytest.raises(InvalidArgument, match="mount options is too long"):
+        rootfs.mount_all([mount], str(tmp_path / "rootfs"), run=never)
+
+
+def test_a_target_that_is_not_in_the_rootfs_is_an_error_with_its_path(tmp_path):
+    mount = Mount("tmpfs", "tmpfs", "/no/such", ())
+    with pytest.raises(PouchrichError, match=r"tmpfs at .*/rootfs/no/such: .*No such file") as caught:
+        rootfs.mount_all([mount], str(tmp_path / "rootfs"), run=never)
+    assert type(caught.value) is PouchrichError  # not NotFound: to containerd that would mean "no such task"
+
+
+def test_unmounting_what_is_not_mounted_or_not_there_is_a_success(tmp_path):
+    rootfs.unmount_all(str(tmp_path))
+    rootfs.unmount_all(str(tmp_path / "missing"))
+    assert tmp_path.is_dir()
+
+
+def test_a_mount_point_is_told_from_what_is_below_it(tmp_path):
+    assert rootfs.is_mounted("/proc")
+    assert not rootfs.is_mounted("/proc/self")
+    assert not rootfs.is_mounted(str(tmp_path))
