@@ -6,14 +6,13 @@ It touches this container only: the pod's server may be alive and serve others.
 """
 
 import os
-import select
-import signal
 import time
+from _signal import SIGKILL, SIGPIPE  # `signal` imports enum, which takes longer than all of this
 
 from shim import address, bootstrap, identifiers
 from shim.flags import Flags
 
-KILLED = 128 + signal.SIGKILL
+KILLED = 128 + SIGKILL
 RUNTIME_TIMEOUT_S = 3.5
 
 
@@ -43,19 +42,21 @@ def _forget(bundle: str, container_id: str) -> None:
         return
     words = argv.command(argv.OCIBinary(**record["oci"]), os.devnull, argv.delete(container_id, force=True))
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
-    pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[signal.SIGPIPE])
+    pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
     _wait(pid)
     Bundle(bundle).remove_record()
 
 
 def _wait(pid: int) -> None:
     """Wait for the runtime, but leave time for the rest of the work."""
+    import select
+
     fd = os.pidfd_open(pid)
     try:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         if not poll.poll(RUNTIME_TIMEOUT_S * 1000):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, SIGKILL)
         os.waitpid(pid, 0)
     finally:
         os.close(fd)

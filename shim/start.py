@@ -7,7 +7,7 @@ nothing behind, because containerd will not call `delete` for it.
 """
 
 import os
-import signal
+from _signal import SIGKILL  # `signal` imports enum, which takes longer than all of this
 
 from shim import address, bootstrap, identifiers
 from shim.flags import Flags
@@ -73,7 +73,7 @@ def _leave_server(flags: Flags, given: bootstrap.StartInput, bundle: str, path: 
             join_cgroup(pid, given.shim_cgroup)
         raise_oom_score(pid, above=containerd)
     except BaseException:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, SIGKILL)
         os.waitpid(pid, 0)
         raise
 
