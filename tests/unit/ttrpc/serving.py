@@ -80,3 +80,11 @@ async def settle() -> None:
 async def state(client: TtrpcClient, id: str = "", timeout_s: float | None = None) -> task_pb2.StateResponse:
     request = task_pb2.StateRequest(id=id)
     return await client.call(TASK, "State", request, task_pb2.StateResponse, timeout_s)
+
+
+async def echo(request: task_pb2.StateRequest) -> task_pb2.StateResponse:
+    return task_pb2.StateResponse(id=request.id)
+
+
+async def forever(request: object) -> None:
+    await asyncio.Event().wait()

@@ -12,11 +12,7 @@ from shim.ttrpc import frame
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.errors import ConnectionClosed, MessageTooLarge, RemoteError
 from shim.ttrpc.frame import MAX_DATA
-from tests.unit.ttrpc.serving import connected, serving, settle, state
-
-
-async def echo(request: task_pb2.StateRequest) -> task_pb2.StateResponse:
-    return task_pb2.StateResponse(id=request.id)
+from tests.unit.ttrpc.serving import connected, echo, forever, serving, settle, state
 
 
 @asynccontextmanager
@@ -69,9 +65,6 @@ def test_pending_and_later_calls_raise_once_the_server_is_gone(tmp_path: Path) -
 
 def test_pending_and_later_calls_raise_once_the_client_is_closed(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async def forever(request: object) -> None:
-            await asyncio.Event().wait()
-
         async with serving(tmp_path, state=forever) as (_, path), connected(path) as client:
             call = asyncio.create_task(state(client))
             await settle()
@@ -127,6 +120,23 @@ def test_a_cancelled_call_is_forgotten(tmp_path: Path) -> None:
                 await call
             with pytest.raises(ConnectionClosed):
                 await state(client)
+
+    asyncio.run(scenario(), debug=True)
+
+
+def test_an_answer_or_an_end_that_races_with_a_cancellation_is_no_error(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        path = str(tmp_path / "s")
+        async with replying(path, b"", b""), connected(path) as client:
+            calls = [asyncio.create_task(state(client)) for _ in range(2)]
+            await settle()
+            for call in calls:
+                call.cancel()
+            client._connection.data_received(frame.encode(1, frame.RESPONSE, b""))
+            client.close()
+            for call in calls:
+                with pytest.raises(asyncio.CancelledError):
+                    await call
 
     asyncio.run(scenario(), debug=True)
 

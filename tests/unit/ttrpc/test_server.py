@@ -1,8 +1,7 @@
-"""The asyncio server over real unix sockets."""
+"""What becomes of a request, over real unix sockets."""
 
 import asyncio
 import logging
-import socket
 from pathlib import Path
 
 import pytest
@@ -11,31 +10,19 @@ from protos.gen import task_pb2
 from protos.gen.ttrpc_pb2 import Response
 from shim.ttrpc import frame
 from shim.ttrpc.envelope import encode_request
-from shim.ttrpc.errors import ConnectionClosed, RemoteError
+from shim.ttrpc.errors import RemoteError
 from shim.ttrpc.frame import MAX_DATA
-from shim.ttrpc.peer import Peer
-from shim.ttrpc.server import TtrpcServer, _Connection
-from shim.ttrpc.service import RequestContext, bind, current_request
+from shim.ttrpc.service import RequestContext, current_request
 from tests.unit.ttrpc.serving import (
-    DESCRIPTOR,
     TASK,
-    FakeTask,
     NotThere,
     connected,
-    listener,
+    echo,
+    forever,
     serving,
     settle,
     state,
-    status_of,
 )
-
-
-async def echo(request: task_pb2.StateRequest) -> task_pb2.StateResponse:
-    return task_pb2.StateResponse(id=request.id)
-
-
-async def forever(request: object) -> None:
-    await asyncio.Event().wait()
 
 
 def test_a_call_is_answered(tmp_path: Path) -> None:
@@ -59,27 +46,6 @@ def test_requests_of_one_connection_run_at_the_same_time(tmp_path: Path) -> None
         async with serving(tmp_path, state=answer) as (_, path), connected(path) as client:
             answers = await asyncio.gather(state(client, "first"), state(client, "second"))
             assert [answer.id for answer in answers] == ["first", "second"]
-
-    asyncio.run(scenario(), debug=True)
-
-
-def test_a_hundred_connections_are_served_at_once(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        everybody_came = asyncio.Barrier(100)
-
-        async def answer(request: task_pb2.StateRequest) -> task_pb2.StateResponse:
-            await everybody_came.wait()
-            return await echo(request)
-
-        async def one(path: str, id: str) -> str:
-            async with connected(path) as client:
-                return (await state(client, id)).id
-
-        async with serving(tmp_path, state=answer) as (server, path):
-            ids = [str(number) for number in range(100)]
-            assert await asyncio.gather(*(one(path, id) for id in ids)) == ids
-            await settle()
-            assert server.connections == 0
 
     asyncio.run(scenario(), debug=True)
 
@@ -177,38 +143,6 @@ def test_a_bug_is_logged_once_with_its_traceback_and_answered(
     assert record.exc_info[0] is error
 
 
-def test_losing_the_connection_cancels_its_handlers_but_not_what_they_shield(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        started, cancelled, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        inner: list[asyncio.Task[bool]] = []
-
-        async def answer(request: object) -> None:
-            inner.append(asyncio.create_task(go_on.wait()))
-            started.set()
-            try:
-                await asyncio.shield(inner[0])
-            except asyncio.CancelledError:
-                cancelled.set()
-                raise
-
-        async with serving(tmp_path, create=answer, state=echo) as (server, path), connected(path) as other:
-            async with connected(path) as client:
-                call = asyncio.create_task(
-                    client.call(TASK, "Create", task_pb2.CreateTaskRequest(), task_pb2.CreateTaskResponse)
-                )
-                await started.wait()
-            with pytest.raises(ConnectionClosed):
-                await call
-            await cancelled.wait()
-            assert not inner[0].cancelled()
-            go_on.set()
-            assert await inner[0]
-            assert (await state(other, "still here")).id == "still here"
-            assert server.connections == 1
-
-    asyncio.run(scenario(), debug=True)
-
-
 def test_a_handler_that_is_cancelled_from_inside_is_answered_for(tmp_path: Path) -> None:
     async def scenario() -> None:
         async def answer(request: object) -> None:
@@ -279,62 +213,6 @@ def test_a_bad_frame_is_answered_logged_and_the_connection_stays_up(
     assert "refused stream 2: code 3: stream id 2 is not odd" in caplog.messages
 
 
-def test_a_connection_that_ends_inside_a_frame_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        async with serving(tmp_path) as (server, path):
-            _, writer = await asyncio.open_unix_connection(path)
-            writer.write(b"\x00\x00")
-            writer.close()
-            await writer.wait_closed()
-            await settle()
-            assert server.connections == 0
-
-    asyncio.run(scenario())
-    assert any("in the middle of a frame" in message for message in caplog.messages)
-
-
-def test_a_peer_that_is_not_authorized_is_cut_off(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        seen: list[object] = []
-        server = TtrpcServer(
-            [bind(DESCRIPTOR, FakeTask(state=echo))],
-            status_of=status_of,
-            authorize=lambda peer: seen.append(peer) or False,
-            on_connect=seen.append,
-            on_disconnect=seen.append,
-        )
-        path = str(tmp_path / "s")
-        await server.start(listener(path))
-        async with connected(path) as client:
-            with pytest.raises(ConnectionClosed):
-                await state(client)
-            assert client.closed
-        assert [type(peer) for peer in seen] == [Peer]
-        server.close()
-
-    asyncio.run(scenario(), debug=True)
-
-
-def test_coming_and_going_is_told(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        log: list[tuple[str, int]] = []
-        server = TtrpcServer(
-            [bind(DESCRIPTOR, FakeTask(state=echo))],
-            status_of=status_of,
-            on_connect=lambda peer: log.append(("came", server.connections)),
-            on_disconnect=lambda peer: log.append(("went", server.connections)),
-        )
-        path = str(tmp_path / "s")
-        await server.start(listener(path))
-        async with connected(path) as client:
-            await state(client)
-            assert log == [("came", 1)]
-        assert log == [("came", 1), ("went", 0)]
-        server.close()
-
-    asyncio.run(scenario(), debug=True)
-
-
 def test_a_handler_can_learn_about_its_request(tmp_path: Path) -> None:
     async def scenario() -> None:
         seen: list[RequestContext] = []
@@ -354,114 +232,6 @@ def test_a_handler_can_learn_about_its_request(tmp_path: Path) -> None:
         assert 59 < first.deadline - before < 61
         assert (first.service, first.method, first.metadata) == (TASK, "State", (("k", "v"), ("k", "w")))
         assert second == RequestContext(TASK, "State", None, ())
-
-    asyncio.run(scenario(), debug=True)
-
-
-def test_draining_answers_what_runs_and_refuses_what_comes(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        started, go_on = asyncio.Event(), asyncio.Event()
-
-        async def answer(request: task_pb2.StateRequest) -> task_pb2.StateResponse:
-            started.set()
-            await go_on.wait()
-            return task_pb2.StateResponse(id="x" * 1_000_000)
-
-        async with serving(tmp_path, state=answer) as (server, path):
-            async with connected(path) as client:
-                running = asyncio.create_task(state(client))
-                await started.wait()
-                drained = asyncio.create_task(server.drain(60))
-                await settle()
-                with pytest.raises(RemoteError, match="shutting down") as caught:
-                    await state(client)
-                assert caught.value.code == 14
-                with pytest.raises(ConnectionRefusedError):
-                    await asyncio.open_unix_connection(path)
-                go_on.set()
-                assert len((await running).id) == 1_000_000
-                assert await drained
-                await settle()
-                assert client.closed
-            assert server.connections == 0
-
-    asyncio.run(scenario(), debug=True)
-    assert (tmp_path / "s").is_socket()  # unlinking it is the caller's, before draining
-
-
-def test_draining_cuts_off_a_handler_that_does_not_end(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with serving(tmp_path, state=forever) as (server, path), connected(path) as client:
-            call = asyncio.create_task(state(client))
-            await settle()
-            assert not await server.drain(0.001)
-            with pytest.raises(ConnectionClosed):
-                await call
-            assert server.connections == 0
-
-    asyncio.run(scenario(), debug=True)
-
-
-def test_who_does_not_read_answers_gets_no_more_requests_served(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        served = 0
-
-        async def answer(request: task_pb2.StateRequest) -> task_pb2.StateResponse:
-            nonlocal served
-            served += 1
-            return await echo(request)
-
-        count, room = 40, 1_000_000
-        request = task_pb2.StateRequest(id="x" * room).SerializeToString()
-        data = encode_request(TASK, "State", request, None, ())
-        wire = b"".join(frame.encode(2 * n + 1, frame.REQUEST, data) for n in range(count))
-        async with serving(tmp_path, state=answer) as (_, path):
-            loop = asyncio.get_running_loop()
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.setblocking(False)
-                await loop.sock_connect(sock, path)
-                sending = asyncio.create_task(loop.sock_sendall(sock, wire))
-                for _ in range(20):
-                    await settle()
-                assert not sending.done()
-                assert served < 5
-                buffer, replies = frame.FrameBuffer(), 0
-                while replies < count:
-                    buffer.feed(await loop.sock_recv(sock, 1 << 20))
-                    replies += len(list(iter(buffer.next_frame, None)))
-                await sending
-            assert served == count
-
-    asyncio.run(scenario())
-
-
-class RecordingTransport(asyncio.Transport):
-    """Remembers what was written, write by write."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__({"socket": sock})
-        self.writes: list[bytes] = []
-
-    def write(self, data: bytes) -> None:  # type: ignore[override]
-        self.writes.append(data)
-
-    def is_closing(self) -> bool:
-        return False
-
-
-def test_each_response_is_one_write() -> None:
-    async def scenario() -> None:
-        left, right = socket.socketpair()
-        with left, right:
-            transport = RecordingTransport(left)
-            connection = _Connection(TtrpcServer([bind(DESCRIPTOR, FakeTask(state=echo))], status_of=status_of))
-            connection.connection_made(transport)
-            data = encode_request(TASK, "State", b"\x0a\x01x", None, ())
-            connection.data_received(frame.encode(1, frame.REQUEST, data))
-            connection.data_received(frame.encode(2, frame.REQUEST, b"") * 2)
-            assert len(transport.writes) == 1  # both refusals
-            await settle()
-            assert transport.writes[1:] == [b"\x00\x00\x00\x05\x00\x00\x00\x01\x02\x00\x12\x03\x0a\x01x"]
 
     asyncio.run(scenario(), debug=True)
 
