@@ -1,16 +1,17 @@
-"""A client of the CRI (runtime.v1) over containerd's gRPC socket.
+"""A client of containerd's gRPC socket: the CRI (runtime.v1) and containerd's own Tasks service.
 
-One method serves all of it: a request's type name gives the RPC, and the caller names the response type.
+One method serves all of it: a request's type gives the RPC, and the caller names the response type.
 """
 
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
 
 from tests.cri.gen import runtime_pb2 as pb
+from tests.cri.gen import tasks_pb2
 
 R = TypeVar("R", bound=Message)
 
@@ -27,10 +28,11 @@ class CallFailed(Exception):
 
 
 def _paths() -> dict[str, str]:
-    """Request message name -> the RPC's path, from the services as generated."""
+    """Request message's full name -> the RPC's path, from the services as generated."""
     return {
-        method.input_type.name: f"/{service.full_name}/{method.name}"
-        for service in pb.DESCRIPTOR.services_by_name.values()
+        method.input_type.full_name: f"/{service.full_name}/{method.name}"
+        for module in (pb, tasks_pb2)
+        for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
 
@@ -39,9 +41,13 @@ PATHS = _paths()
 
 
 class Client:
-    """A connection to the CRI server at a Unix socket. Close it, or use it in a `with`."""
+    """A connection to the server at a Unix socket. Close it, or use it in a `with`.
 
-    def __init__(self, socket: Path) -> None:
+    `namespace` is containerd's, for its own services; the CRI needs none.
+    """
+
+    def __init__(self, socket: Path, *, namespace: str = "") -> None:
+        self._metadata = (("containerd-namespace", namespace),) if namespace else ()
         options = [("grpc.max_receive_message_length", MAX_MESSAGE), ("grpc.enable_http_proxy", 0)]
         self._channel = grpc.insecure_channel(f"unix://{socket}", options=options)
 
@@ -58,15 +64,17 @@ class Client:
 
     def call(self, request: Message, response: type[R], *, timeout_s: float = 60.0) -> R:
         """Make the RPC that takes `request`. Raises CallFailed."""
-        path = PATHS[request.DESCRIPTOR.name]
+        path = PATHS[request.DESCRIPTOR.full_name]
         method = self._channel.unary_unary(
-            path, request_serializer=type(request).SerializeToString, response_deserializer=response.FromString
+            path,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=response.FromString,
         )
         try:
-            answer: R = method(request, timeout=timeout_s)
-        except grpc.RpcError as error:
-            assert isinstance(error, grpc.Call)
-            raise CallFailed(path, error.code().name, error.details() or "") from None
+            answer: R = method(request, timeout=timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:  # which is a grpc.Call too, though its stubs do not say so
+            call = cast("grpc.Call", error)
+            raise CallFailed(path, call.code().name, call.details() or "") from None
         return answer
 
     def ready(self) -> bool:

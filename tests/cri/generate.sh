@@ -1,5 +1,6 @@
 #!/bin/sh
-# Regenerate tests/cri/gen from tests/cri/runtime.proto. PYTHON names an interpreter that has grpcio-tools.
+# Regenerate tests/cri/gen from the .proto files in tests/cri. PYTHON names an interpreter that has grpcio-tools.
 set -eu
 cd "$(dirname "$0")/../.."
-"${PYTHON:-python3}" -m grpc_tools.protoc -I tests/cri --python_out=tests/cri/gen --pyi_out=tests/cri/gen runtime.proto
+"${PYTHON:-python3}" -m grpc_tools.protoc -I tests/cri --python_out=tests/cri/gen --pyi_out=tests/cri/gen \
+    runtime.proto tasks.proto

@@ -1,7 +1,7 @@
 """Exec and attach streams: a WebSocket client (RFC 6455) for the subprotocols `v4.channel.k8s.io` and `v5`.
 
-Each binary message begins with a channel number: 0 stdin, 1 stdout, 2 stderr, 3 the final status as JSON, 4 the
-terminal's size as JSON ({"Width", "Height"}); in v5 channel 255 closes the channel that its one byte names.
+Each binary message begins with a channel number: 0 stdin, 1 stdout, 2 stderr, 3 the final status as JSON,
+4 the terminal's size as JSON ({"Width", "Height"}); in v5 channel 255 closes the channel its one byte names.
 Kubernetes speaks SPDY here by default; containerd 1.6 to 2.x serve both.
 """
 
@@ -22,7 +22,7 @@ class Stream:
     """An open exec or attach. `output` collects what each of stdout and stderr carried."""
 
     def __init__(self, url: str, *, protocol: str = "v4.channel.k8s.io", timeout_s: float = 30.0) -> None:
-        """Connect to the URL that Exec or Attach returned. Raises ConnectionError when the upgrade is refused."""
+        """Connect to the URL that Exec or Attach returned. Raises ConnectionError when refused."""
         parts = urlsplit(url)
         self._socket = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=timeout_s)
         self._pending = bytearray()
@@ -30,12 +30,16 @@ class Stream:
         self.status: dict[str, Any] | None = None
         key = base64.b64encode(os.urandom(16)).decode()
         target = parts.path + (f"?{parts.query}" if parts.query else "")
-        self._socket.sendall(
-            (
-                f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n"
-            ).encode()
+        head = (
+            f"GET {target} HTTP/1.1",
+            f"Host: {parts.netloc}",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {key}",
+            f"Sec-WebSocket-Protocol: {protocol}",
         )
+        self._socket.sendall("\r\n".join([*head, "", ""]).encode())
         self._await_upgrade()
 
     def _await_upgrade(self) -> None:
@@ -120,7 +124,7 @@ class Stream:
         return True
 
     def read_until(self, text: bytes, channel: int = STDOUT) -> bytes:
-        """What `channel` carried so far, once that has `text`. Raises AssertionError when the stream ends before."""
+        """What `channel` carried so far, once that has `text`. Raises AssertionError at an earlier end."""
         while text not in self.output[channel]:
             if not self.step():
                 raise AssertionError(f"{text!r} not in {bytes(self.output[channel][-2000:])!r}")

@@ -16,8 +16,8 @@ OCIS = ("runc", "crun")
 class Environment:
     """One way to run the tests: a containerd release, an OCI runtime, and the shim between them.
 
-    `runtime` is "runc.v2" (containerd's own shim: what the tests are calibrated with), "pouchrich" (ours under its own
-    name) or "dropin" (ours in place of containerd's, through `runtime_path`).
+    `runtime` is "runc.v2" (containerd's own shim: what the tests are calibrated with), "pouchrich" (ours under
+    its own name) or "dropin" (ours in place of containerd's, through `runtime_path`).
     """
 
     containerd: str

@@ -1,4 +1,4 @@
-"""The cgroup directories of a run: one parent of its own in every hierarchy (v1, hybrid, v2), so leftovers show."""
+"""The cgroups of a run: below one parent of its own in every hierarchy (v1, hybrid, v2), so leftovers show."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def remove(parent: str) -> None:
 
 
 def of_process(pid: int, controller: str) -> Path:
-    """The directory of pid's cgroup for a v1 controller, or of the v2 hierarchy where the controller is not v1's."""
+    """The directory of pid's cgroup for a v1 controller, or its v2 one where the controller is not v1's."""
     unified = None
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)

@@ -75,7 +75,7 @@ def cni(settings: Settings) -> str:
 
 
 def handlers(settings: Settings) -> dict[str, dict[str, object]]:
-    """The runtime handlers, by name: one for each `Environment.runtime` and some of ours for special cases."""
+    """The runtime handlers, by name: one for each `Environment.runtime`, and ours for special cases."""
     own: dict[str, object] = {
         "runtime_type": "io.containerd.pouchrich.v2",
         "pod_annotations": POD_ANNOTATIONS,
@@ -96,7 +96,11 @@ def handlers(settings: Settings) -> dict[str, dict[str, object]]:
             "pouchrich-broken": {**own, "options": {"ConfigPath": BROKEN_FILE}},
             "pouchrich-inline": {
                 **own,
-                "options": {"version": 1, "runtime": {"binary": str(settings.oci)}, "rich": {"enabled": False}},
+                "options": {
+                    "version": 1,
+                    "runtime": {"binary": str(settings.oci)},
+                    "rich": {"enabled": False},
+                },
             },
         }
     return found

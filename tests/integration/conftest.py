@@ -1,6 +1,6 @@
 """Options, environments and fixtures of the integration tests.
 
-Every test takes a fixture that leads to `node`, runs once in each environment, and fails if it leaves anything.
+Every test takes a fixture that leads to `node`, runs once in each environment, and fails if it leaves a trace.
 """
 
 import os
@@ -84,7 +84,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = []
     for version in binaries.CONTAINERDS:
         try:
-            programs = [binaries.containerd(version), *(binaries.oci(version, name) for name in binaries.OCIS)]
+            programs = [
+                binaries.containerd(version),
+                *(binaries.oci(version, name) for name in binaries.OCIS),
+            ]
         except FileNotFoundError as error:
             lines.append(f"environment {version}: {error}")
             continue

@@ -1,6 +1,7 @@
 """Containers through ctr, containerd's own client, in the namespace `default`."""
 
 import itertools
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,13 +62,23 @@ class Ctr:
             case "runc.v2":
                 return ["--runtime", "io.containerd.runc.v2", "--runc-binary", str(self.node.oci)]
             case "pouchrich":
-                return ["--runtime", "io.containerd.pouchrich.v2", "--runtime-config-path", configuration.PLAIN_FILE]
+                return [
+                    "--runtime",
+                    "io.containerd.pouchrich.v2",
+                    "--runtime-config-path",
+                    configuration.PLAIN_FILE,
+                ]
             case _:
                 return ["--runtime", str(binaries.shim())]
 
     def run_args(self, container: str, command: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
         """The arguments of `ctr run` for the busybox image."""
-        common = ["--snapshotter", self.node.settings.snapshotter, "--cgroup", f"{self.node.cgroup}/{container}"]
+        common = [
+            "--snapshotter",
+            self.node.settings.snapshotter,
+            "--cgroup",
+            f"{self.node.cgroup}/{container}",
+        ]
         return ["run", *self.runtime_flags(), *common, *flags, images.BUSYBOX, container, *command]
 
     def run(self, *command: str, flags: Sequence[str] = (), stdin: bytes = b"", timeout_s: float = 60.0) -> Result:
@@ -108,15 +119,26 @@ class Ctr:
                 return int(pid)
         raise AssertionError(f"{container}: no task")
 
+    def pids(self, container: str) -> list[int]:
+        """The host pids of everything in the container."""
+        return [int(line.split()[0]) for line in self.check("tasks", "ps", container).splitlines()[1:]]
+
     def kill(self, container: str, signal: str) -> Result:
         """Signal the task's init."""
         return self.call("tasks", "kill", "--signal", signal, container)
 
-    def delete(self, container: str) -> Result:
-        """Delete a stopped task and its container; the exit status is the task's."""
+    def delete_task(self, container: str) -> int:
+        """Delete a stopped task, and return its exit status, which ctr tells in a warning."""
         result = self.call("tasks", "rm", container)
+        told = re.search(r"non-zero exit code (\d+)", result.stderr)
+        assert result.code == 0 or told, result.stderr
+        return int(told[1]) if told else 0
+
+    def delete(self, container: str) -> int:
+        """Delete a stopped task, whose exit status is returned, and its container."""
+        code = self.delete_task(container)
         self.check("containers", "rm", container)
-        return result
+        return code
 
     def wait_stopped(self, container: str) -> None:
         """Wait until the task has ended."""

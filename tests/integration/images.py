@@ -1,7 +1,7 @@
 """Images made on the spot, as OCI layouts in a tar for `ctr images import`: no registry is asked.
 
-`pouchrich.test/pause:1` is one static program that waits and reaps; `pouchrich.test/busybox:1` has busybox's applets,
-users root and app (1000), and the usual empty directories.
+`pouchrich.test/pause:1` is one static program that waits and reaps; `pouchrich.test/busybox:1` has busybox's
+applets, users root and app (1000), and the usual empty directories.
 """
 
 import gzip
@@ -64,7 +64,11 @@ def write_layout(path: Path, reference: str, entries: Iterable[Entry], config: d
     def add(data: bytes, media: str) -> dict[str, object]:
         digest = hashlib.sha256(data).hexdigest()
         blobs[digest] = data
-        return {"mediaType": f"application/vnd.oci.image.{media}", "digest": f"sha256:{digest}", "size": len(data)}
+        return {
+            "mediaType": f"application/vnd.oci.image.{media}",
+            "digest": f"sha256:{digest}",
+            "size": len(data),
+        }
 
     image = {
         "architecture": ARCHITECTURES[platform.machine()],
@@ -82,7 +86,10 @@ def write_layout(path: Path, reference: str, entries: Iterable[Entry], config: d
     top = add(json.dumps(manifest).encode(), "manifest.v1+json")
     top["annotations"] = {"io.containerd.image.name": reference}
     index = {"schemaVersion": 2, "manifests": [top]}
-    files = [Entry("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'), Entry("index.json", json.dumps(index).encode())]
+    files = [
+        Entry("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'),
+        Entry("index.json", json.dumps(index).encode()),
+    ]
     files += [Entry(f"blobs/sha256/{digest}", data) for digest, data in blobs.items()]
     path.write_bytes(_layer(files))
 

@@ -1,4 +1,4 @@
-"""Private namespaces for a test run: what the tests mount, listen on and write under /run stays in this process.
+"""Private namespaces for a test run: what it mounts, listens on and writes under /run stays in this process.
 
 Works on the calling thread, so it must run before the process has a second one (grpc starts some).
 """
@@ -39,7 +39,8 @@ def mount(source: str, target: Path, fstype: str, options: str = "", *, flags: i
     """mount(2). Raises OSError with the target's name."""
     encoded = [text.encode() for text in (source, str(target), fstype, options)]
     _check(
-        _libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3]), f"mount {target} ({fstype})"
+        _libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3]),
+        f"mount {target} ({fstype})",
     )
 
 

@@ -1,7 +1,6 @@
 """What a test may not leave behind on its node."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.integration import cgroups, processes
@@ -17,7 +16,7 @@ def found(node: Node, baseline: frozenset[str]) -> list[str]:
 
 def everything(node: Node) -> frozenset[str]:
     """All the traces a container can leave, as they are now."""
-    finders: list[Callable[[Node], list[str]]] = [_processes, _mounts, _cgroups, _sockets, _bundles, _runtime_states]
+    finders = (_processes, _mounts, _cgroups, _sockets, _bundles, _runtime_states)
     return frozenset(line for finder in finders for line in finder(node))
 
 

@@ -1,4 +1,4 @@
-"""A node of its own for the tests: one containerd with its root, state, socket and cgroups, under one reaper."""
+"""A node of the tests' own: one containerd with its root, state, socket and cgroups, under one reaper."""
 
 import contextlib
 import json
@@ -107,8 +107,7 @@ class Node:
             for tar in tars:
                 self.ctr("-n", namespace, "images", "import", "--snapshotter", self.settings.snapshotter, str(tar))
         with Client(self.socket) as client:
-            for name in (images.PAUSE, images.BUSYBOX):
-                until(lambda name=name: client.has_image(name), f"CRI to see {name}")
+            until(lambda: all(map(client.has_image, (images.PAUSE, images.BUSYBOX))), "CRI to see the images")
 
     def ctr_argv(self, *args: str) -> list[str]:
         """The command line of this node's ctr."""
@@ -133,8 +132,12 @@ class Node:
         """The pids of shim servers whose command line contains the text."""
         found = []
         for pid in self.below():
-            line = processes.command(pid)
-            if "containerd-shim-" in line.split(" -")[0] and containing in line and not line.endswith(" start"):
+            words = processes.command(pid).split()
+            serves = any("containerd-shim-" in word for word in words) and words[-1] not in (
+                "start",
+                "delete",
+            )
+            if serves and containing in " ".join(words):
                 found.append(pid)
         return found
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,7 @@ class Container:
 
     def open_exec(self, *command: str, tty: bool = False, protocol: str = "v4.channel.k8s.io") -> Stream:
         """A streaming exec with stdin."""
-        request = pb.ExecRequest(
-            container_id=self.id, cmd=command, tty=tty, stdin=True, stdout=True, stderr=not tty
-        )
+        request = pb.ExecRequest(container_id=self.id, cmd=command, tty=tty, stdin=True, stdout=True, stderr=not tty)
         return Stream(self._cri.call(request, pb.ExecResponse).url, protocol=protocol)
 
     def attach(self, *, tty: bool = False, stdin: bool = True) -> Stream:
@@ -94,8 +93,15 @@ class Container:
         self._cri.call(pb.ReopenContainerLogRequest(container_id=self.id), pb.ReopenContainerLogResponse)
 
     def output(self, stream: str = "stdout") -> bytes:
-        """What the container wrote to `stream`, put together again from its log."""
+        """What the log has of the container's `stream` by now, put together again."""
         return read_log(self.log, stream)
+
+    def wait_output(self, expected: bytes, stream: str = "stdout", *, timeout_s: float = 10.0) -> None:
+        """Wait until the log has exactly this: containerd may report an exit before it wrote the last lines."""
+        end = time.monotonic() + timeout_s
+        while (seen := self.output(stream)) != expected and time.monotonic() < end:
+            time.sleep(0.05)
+        assert seen == expected
 
 
 class Pod:
@@ -107,10 +113,8 @@ class Pod:
         request = pb.RunPodSandboxRequest(config=config, runtime_handler=handler)
         self.id = pods.client.call(request, pb.RunPodSandboxResponse).pod_sandbox_id
 
-    def create(
-        self, *command: str, name: str = "app", config: pb.ContainerConfig | None = None
-    ) -> Container:
-        """Create a container of the busybox image; `config` carries what else is wanted. Raises CallFailed."""
+    def create(self, *command: str, name: str = "app", config: pb.ContainerConfig | None = None) -> Container:
+        """Create a container of the busybox image; `config` adds what else is wanted. Raises CallFailed."""
         wanted = pb.ContainerConfig(
             metadata=pb.ContainerMetadata(name=name, attempt=next(_numbers)),
             image=pb.ImageSpec(image=images.BUSYBOX),
@@ -150,7 +154,7 @@ class Pod:
 
 
 class Pods:
-    """Makes pods on a node with a runtime handler. `client` is replaced by reconnect() after containerd restarted."""
+    """Makes pods on a node with a runtime handler. After a restart of containerd, call reconnect()."""
 
     def __init__(self, node: Node, handler: str) -> None:
         self.node = node
@@ -203,7 +207,7 @@ class Pods:
 
 
 def read_log(path: Path, stream: str) -> bytes:
-    """The bytes of one stream in a CRI log: lines `TIME STREAM TAG TEXT`, where tag P is a line's beginning."""
+    """The bytes of one stream in a CRI log: `TIME STREAM TAG TEXT`, where tag P marks an unfinished line."""
     parts: list[bytes] = []
     for line in path.read_bytes().splitlines(keepends=True):
         _, name, tag, text = line.split(b" ", 3)

@@ -1,4 +1,4 @@
-"""The process table as /proc tells it (proc(5)). Processes that end while being looked at are simply not there."""
+"""The process table as /proc tells it (proc(5)). A process that ends while being looked at is not there."""
 
 import os
 from pathlib import Path

@@ -1,16 +1,17 @@
-"""The process under which one containerd, its shims and its containers live: `python -m tests.integration.reaper`.
+"""The process under which one containerd, its shims and its containers live.
 
-It is their subreaper, so every process of a run is found below it however it was orphaned, and zombies do not stay.
-Its mount namespace is its own: writes below /etc and /var/lib go to an overlay in `--scratch` (the node's
-configuration, CNI's and the shim's records), and `--hide-unified` takes the v2 hierarchy of a hybrid host away, which
-old crun wants.
+It is their subreaper, so every process of a run is found below it however it was orphaned, and zombies do not
+stay. Its mount namespace is its own: writes below /etc and /var/lib go to an overlay in `--scratch` (the node's
+configuration, CNI's and the shim's records), and `--hide-unified` takes the v2 hierarchy of a hybrid host away,
+which crun wants.
 
-Commands come as JSON lines on stdin, an answer to each on stdout:
-`{"argv": [...], "env": {...}, "log": PATH}` starts a child (`{"pid": N}`), `{"files": {PATH: TEXT}}` writes files as
-seen in this namespace (`{}`). At the end of stdin everything below this process is killed and it exits.
+Commands come as JSON lines on stdin, an answer to each on stdout: `{"argv": [...], "env": {...}, "log": PATH}`
+starts a child (`{"pid": N}`), `{"files": {PATH: TEXT}}` writes files as seen in this namespace (`{}`). At the end
+of stdin everything below this process is killed, and it exits.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import selectors
@@ -25,7 +26,6 @@ from tests.integration import isolation
 from tests.integration.processes import descendants
 
 UNIFIED = Path("/sys/fs/cgroup/unified")
-GRACE_S = 5.0
 
 
 def prepare(scratch: Path, *, hide_unified: bool) -> None:
@@ -90,32 +90,13 @@ def serve() -> None:
 
 
 def sweep() -> None:
-    """End everything below this process: SIGTERM to its direct children's daemons first, SIGKILL after GRACE_S."""
-    end = time.monotonic() + GRACE_S
-    for pid in descendants(os.getpid()):
-        if Path(f"/proc/{pid}/comm").read_text().strip() == "containerd":
-            os.kill(pid, signal.SIGTERM)
+    """Kill everything below this process, until nothing is left: the orphans of each round are the next one's."""
     while pids := descendants(os.getpid()):
-        containerd_ended = not any(_is_containerd(pid) for pid in pids)
-        if containerd_ended or time.monotonic() > end:
-            for pid in pids:
-                _kill(pid)
-        time.sleep(0.02)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
         reap()
-
-
-def _is_containerd(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() == "containerd"
-    except OSError:
-        return False
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def main() -> int:

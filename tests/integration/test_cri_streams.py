@@ -1,0 +1,95 @@
+"""Streaming exec and attach: stdin, terminals, sizes."""
+
+import re
+
+import pytest
+
+from tests.cri.gen import runtime_pb2 as pb
+from tests.integration.pods import Pods
+from tests.integration.test_cri_containers import FOREVER
+
+
+@pytest.mark.smoke
+def test_an_exec_stream_carries_all_three_streams_and_the_exit_code(pods: Pods) -> None:
+    container = pods.run().run(*FOREVER)
+    with container.open_exec("sh", "-c", "read line; echo got $line; echo err >&2; exit 3") as stream:
+        stream.write(b"hello\n")
+        assert stream.read_all() == b"got hello\n"
+        assert bytes(stream.output[2]) == b"err\n"
+        assert stream.exit_code() == 3
+
+
+def test_a_megabyte_through_an_exec_comes_back_unchanged(pods: Pods) -> None:
+    data = b"".join(b"%07d\n" % number for number in range(1 << 17))
+    container = pods.run().run(*FOREVER)
+    with container.open_exec("sh", "-c", f"head -c {len(data)} > /tmp/copy; echo read; cat /tmp/copy") as stream:
+        stream.write(data)
+        assert stream.read_all() == b"read\n" + data
+
+
+@pytest.mark.only(containerd="2.1")
+def test_closing_stdin_ends_it(pods: Pods) -> None:
+    """Only v5 of the protocol can close one channel; containerd 2.x has it."""
+    container = pods.run().run(*FOREVER)
+    with container.open_exec("sh", "-c", "cat; echo end", protocol="v5.channel.k8s.io") as stream:
+        stream.write(b"text\n")
+        stream.close_stdin()
+        assert stream.read_all() == b"text\nend\n"
+
+
+@pytest.mark.smoke
+def test_the_terminal_of_an_exec_has_the_size_the_client_gives_it(pods: Pods) -> None:
+    container = pods.run().run(*FOREVER)
+    with container.open_exec("sh", tty=True) as stream:
+        stream.resize(123, 45)
+        stream.write(b"until [ \"$(stty size)\" = '45 123' ]; do sleep 0.05; done; echo size-$(stty size)\n")
+        stream.read_until(b"size-45 123")
+        stream.resize(99, 33)
+        stream.write(b"until [ \"$(stty size)\" = '33 99' ]; do sleep 0.05; done; echo size-$(stty size)\n")
+        stream.read_until(b"size-33 99")
+        stream.write(b"exit 4\n")
+        stream.read_all()
+        assert stream.exit_code() == 4
+
+
+def test_control_c_on_the_terminal_of_an_exec_interrupts(pods: Pods) -> None:
+    container = pods.run().run(*FOREVER)
+    with container.open_exec("sh", "-c", "echo ready; exec sleep 300", tty=True) as stream:
+        stream.read_until(b"ready")
+        stream.write(b"\x03")
+        stream.read_all()
+        assert stream.exit_code() == 130
+
+
+@pytest.mark.smoke
+def test_attach_carries_stdin_and_output(pods: Pods) -> None:
+    config = pb.ContainerConfig(stdin=True)
+    container = pods.run().run("sh", "-c", "while read line; do echo got $line; done", config=config)
+    with container.attach() as stream:
+        stream.write(b"one\n")
+        stream.read_until(b"got one\n")
+    with container.attach() as stream:
+        stream.write(b"two\n")
+        stream.read_until(b"got two\n")
+    assert container.output() == b"got one\ngot two\n"
+
+
+def test_with_stdin_once_the_container_sees_the_end_when_the_client_leaves(pods: Pods) -> None:
+    config = pb.ContainerConfig(stdin=True, stdin_once=True)
+    container = pods.run().run("sh", "-c", "cat; exit 9", config=config)
+    with container.attach() as stream:
+        stream.write(b"text\n")
+        stream.read_until(b"text\n")
+    assert container.wait().exit_code == 9
+
+
+def test_the_terminal_of_a_container_is_attached_and_resized(pods: Pods) -> None:
+    container = pods.run().run("sh", config=pb.ContainerConfig(stdin=True, tty=True))
+    with container.attach(tty=True) as stream:
+        stream.resize(132, 43)
+        stream.write(b"until [ \"$(stty size)\" = '43 132' ]; do sleep 0.05; done; echo size-$(stty size)\n")
+        stream.read_until(b"size-43 132")
+        stream.write(b"tty; exit 6\n")
+        output = stream.read_all()
+    assert re.search(rb"/dev/(pts/\d+|console)", output)
+    assert container.wait().exit_code == 6
