@@ -56,19 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     config = verbs.add_parser(
         "config", help="check a configuration file and print it in full, each value with its source"
     )
-    config.add_argument(
-        "file", nargs="?", metavar="FILE", help=f"default {NODE_FILE}, or the built-in values"
-    )
+    config.add_argument("file", nargs="?", metavar="FILE", help=f"default {NODE_FILE}, or the built-in values")
     config.add_argument("--default", action="store_true", help="print the commented default file instead")
     config.add_argument("--any-owner", action="store_true", help="do not insist that root owns FILE")
     config.set_defaults(run=_config)
 
-    kubernetes = verbs.add_parser(
-        "runtimeclass", help="print the RuntimeClass manifest, or containerd's handler"
-    )
-    kubernetes.add_argument(
-        "--containerd", choices=("1", "2"), help="handler configuration for containerd N.x"
-    )
+    kubernetes = verbs.add_parser("runtimeclass", help="print the RuntimeClass manifest, or containerd's handler")
+    kubernetes.add_argument("--containerd", choices=("1", "2"), help="handler configuration for containerd N.x")
     kubernetes.add_argument("--handler", type=_handler_name, default="pouchrich", metavar="NAME")
     kubernetes.add_argument("--runtime-path", default="", metavar="PATH", help="of the shim, if not on PATH")
     kubernetes.add_argument("--config-path", default="", metavar="FILE", help="in place of the node's file")

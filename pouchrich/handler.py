@@ -36,6 +36,4 @@ def containerd(major: int, *, handler: str, runtime_path: str, config_path: str)
 
 def runtime_class(handler: str) -> str:
     """The manifest that lets pods name the handler as their runtimeClassName."""
-    return (
-        f"apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata:\n  name: {handler}\nhandler: {handler}\n"
-    )
+    return f"apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata:\n  name: {handler}\nhandler: {handler}\n"

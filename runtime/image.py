@@ -171,9 +171,7 @@ def read_facts(rootfs: str, spec: Spec) -> ImageFacts:
     """
     args, process = edit.args(spec), edit.table(spec, "process")
     if not args or not args[0]:
-        raise InvalidArgument(
-            "config.json: process.args: found nothing to start, allowed at least one argument"
-        )
+        raise InvalidArgument("config.json: process.args: found nothing to start, allowed at least one argument")
     destinations = [posixpath.join("/", mount["destination"]) for mount in edit.mounts(spec)]
     with Rootfs.open(rootfs) as root:
         resolved = {path: root.walk(path).path for path in (*destinations, HOME)}

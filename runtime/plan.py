@@ -97,9 +97,7 @@ def _own_pid_namespace(spec: Spec) -> str:
     """Empty where the container has a pid namespace of its own, else what it has instead."""
     for index, one in enumerate(edit.items(edit.table(spec, "linux"), "namespaces", within="linux.")):
         if not isinstance(one, Mapping):
-            raise InvalidArgument(
-                f"config.json: linux.namespaces[{index}]: found {shown(one)}, allowed an object"
-            )
+            raise InvalidArgument(f"config.json: linux.namespaces[{index}]: found {shown(one)}, allowed an object")
         if one.get("type") == "pid":
             return f"shares the pid namespace {one['path']}" if one.get("path") else ""
     return "is in the host's pid namespace"

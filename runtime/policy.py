@@ -120,9 +120,7 @@ def choose(spec: Spec, config: Config) -> Choice:
     overrides = read_overrides(about, edit.env(spec), container=about.get(CONTAINER_NAME, ""), config=config)
     rich, mode = overrides.get("rich"), overrides.get("mode")
     is_rich = config.rich.enabled if rich is None else rich.value
-    decision = Decision(
-        "rich", _words(is_rich), config.source_of("rich.enabled") if rich is None else rich.source
-    )
+    decision = Decision("rich", _words(is_rich), config.source_of("rich.enabled") if rich is None else rich.source)
     if is_rich:
         _refuse_steering(spec, config)
         settled, decisions = _settled(
@@ -134,8 +132,7 @@ def choose(spec: Spec, config: Config) -> Choice:
     if rich is not None:
         if mode is not None:
             raise InvalidArgument(
-                f"config.json: {mode.source}: found {shown(mode.value)},"
-                f" allowed no mode where {rich.source} is false"
+                f"config.json: {mode.source}: found {shown(mode.value)}, allowed no mode where {rich.source} is false"
             )
         _refuse_mandatory(rich, spec, config)
     ignored = tuple(

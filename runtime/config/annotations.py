@@ -75,9 +75,7 @@ def _services(text: str, key: str) -> tuple[str, ...]:
 def _signal(text: str, key: str) -> str:
     name = text.upper().removeprefix("SIG")
     base, sign, offset = name.partition("+" if "+" in name else "-")
-    if base in ("RTMIN", "RTMAX") and (
-        not sign or (offset.isascii() and offset.isdecimal() and len(offset) <= 2)
-    ):
+    if base in ("RTMIN", "RTMAX") and (not sign or (offset.isascii() and offset.isdecimal() and len(offset) <= 2)):
         # 34 and 64: what glibc leaves of the kernel's range, and what people mean by SIGRTMIN+3.
         number = {"RTMIN": 34, "RTMAX": 64}[base] + int(f"{sign}{offset}" if sign else 0)
         if 34 <= number <= 64:

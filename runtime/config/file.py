@@ -57,9 +57,7 @@ def trusted_path(path: str, *, lstat: Lstat = os.lstat, readlink: Callable[[str]
                 continue
             links += 1
             if links > _MAX_LINKS:
-                raise InvalidArgument(
-                    f"{path}: found more than {_MAX_LINKS} symbolic links, allowed {_MAX_LINKS}"
-                )
+                raise InvalidArgument(f"{path}: found more than {_MAX_LINKS} symbolic links, allowed {_MAX_LINKS}")
             target = readlink(step)
             at = "/" if target.startswith("/") else at
             todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
@@ -79,22 +77,25 @@ def _read(path: str, *, require_root_owned: bool) -> str:
     except (OSError, ValueError) as err:
         reason = os.strerror(err.errno or 0).lower() if isinstance(err, OSError) else str(err)
         raise InvalidArgument(f"{path}: cannot open: {reason}") from err
-    with open(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise InvalidArgument(f"{path}: found {_file_type(found.st_mode)}, allowed a regular file")
         if require_root_owned:
             # Again on what was opened: the walk looked at names, and a name may have changed since.
             _refuse_if_untrusted(path, found)
-        data = file.read(MAX_BYTES + 1)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as err:
+        raise InvalidArgument(f"{path}: cannot read: {os.strerror(err.errno or 0).lower()}") from err
+    finally:
+        os.close(fd)
     if len(data) > MAX_BYTES:
         raise InvalidArgument(f"{path}: found more than {MAX_BYTES} bytes, allowed {MAX_BYTES}")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as err:
-        raise InvalidArgument(
-            f"{path}: found byte 0x{data[err.start]:02x} at {err.start}, allowed UTF-8"
-        ) from err
+        raise InvalidArgument(f"{path}: found byte 0x{data[err.start]:02x} at {err.start}, allowed UTF-8") from err
 
 
 def _file_type(mode: int) -> str:

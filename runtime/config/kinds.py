@@ -111,9 +111,7 @@ def _read_switch(value: object, key: str) -> bool | None:
     return value
 
 
-SWITCH = Kind(
-    "boolean or string", 'true, false, "auto"', _read_switch, plain=lambda v: "auto" if v is None else v
-)
+SWITCH = Kind("boolean or string", 'true, false, "auto"', _read_switch, plain=lambda v: "auto" if v is None else v)
 """A boolean that may be left to the program: `"auto"` reads as None."""
 
 

@@ -16,11 +16,7 @@ _HEADER = """\
 def toml(value: object) -> str:
     """`value` (string, boolean, integer, list, table) as a TOML value on one line."""
     if isinstance(value, Mapping):
-        return (
-            "{ " + ", ".join(f"{_name(name)} = {toml(one)}" for name, one in value.items()) + " }"
-            if value
-            else "{}"
-        )
+        return "{ " + ", ".join(f"{_name(name)} = {toml(one)}" for name, one in value.items()) + " }" if value else "{}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml(one) for one in value) + "]"
     # JSON's strings are TOML's basic strings, but for DEL, which TOML wants escaped.

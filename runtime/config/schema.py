@@ -46,9 +46,7 @@ KEYS: tuple[Key, ...] = (
         "whether the OCI runtime asks systemd for cgroups; auto: from the form of cgroupsPath",
     ),
     Key("rich.enabled", BOOLEAN, True, "whether containers are rich where nothing else decides"),
-    Key(
-        "rich.mode", kinds.choice(*MODES), "dumb-init", "init of a rich container where nothing else decides"
-    ),
+    Key("rich.mode", kinds.choice(*MODES), "dumb-init", "init of a rich container where nothing else decides"),
     Key(
         "rich.strict",
         BOOLEAN,

@@ -45,9 +45,7 @@ CAPABILITIES = tuple(f"CAP_{name}" for name in _CAPABILITY_NAMES.split())
 GLOB = kinds.text(r"[^\s]+", "a glob without blanks")
 NAME = kinds.text(kinds.NAME_PATTERN, f"a name matching {kinds.NAME_PATTERN}")
 ARGUMENT = kinds.text(r"(?s).*", "a string without NUL")
-USER = kinds.text(
-    r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?", "USER or UID, or either with :GROUP"
-)
+USER = kinds.text(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?", "USER or UID, or either with :GROUP")
 _COMMAND_LIST = kinds.list_of(ARGUMENT, at_least=1, at_most=256)
 
 

@@ -94,9 +94,7 @@ def with_args(spec: Spec, new: Sequence[str]) -> Spec:
 def with_env(spec: Spec, new: Mapping[str, str]) -> Spec:
     """Set variables: entries of these names go, the new ones come last."""
     process = table(spec, "process")
-    kept = [
-        entry for entry in strings(process, "env", within="process.") if entry.partition("=")[0] not in new
-    ]
+    kept = [entry for entry in strings(process, "env", within="process.") if entry.partition("=")[0] not in new]
     added = [f"{name}={value}" for name, value in new.items()]
     return {**spec, "process": {**process, "env": kept + added}}
 

@@ -1,0 +1,178 @@
+"""runtime.image: commands found, missed and hidden, in trees whose links try to lead out."""
+
+import os
+
+import pytest
+
+from runtime import image
+from runtime.errors import InvalidArgument
+
+
+@pytest.fixture
+def rootfs(tmp_path):
+    root = tmp_path / "rootfs"
+    for directory in ("bin", "usr/bin", "etc", "run", "work/sub", "proc"):
+        (root / directory).mkdir(parents=True)
+    program(root / "bin/sh")
+    program(root / "usr/bin/app")
+    (root / "etc/passwd").write_text("root")
+    (root / "etc/passwd").chmod(0o644)
+    return root
+
+
+def program(path, mode=0o755, text="x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def facts(root, *args, cwd="/", path="PATH=/usr/bin:/bin", mounts=()):
+    env = [path] if path is not None else []
+    spec = {
+        "process": {"args": list(args), "env": env, "cwd": cwd},
+        "mounts": [{"destination": one} for one in mounts],
+    }
+    return image.read_facts(str(root), spec)
+
+
+def command(root, *args, **options):
+    return facts(root, *args, **options).command
+
+
+def test_a_name_is_found_along_path_in_order(rootfs):
+    program(rootfs / "bin/app")
+    assert command(rootfs, "app").path == "/usr/bin/app"
+    assert command(rootfs, "app", path="PATH=/bin:/usr/bin").path == "/bin/app"
+
+
+def test_a_name_that_cannot_be_executed_is_passed_over(rootfs):
+    program(rootfs / "usr/bin/app", 0o644)
+    program(rootfs / "bin/app", 0o001)
+    assert command(rootfs, "app").path == "/bin/app"
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "problem"),
+    [
+        ("nosuch", "PATH=/usr/bin:/bin", 'exec: "nosuch": executable file not found in $PATH'),
+        ("sh", "PATH=", 'exec: "sh": executable file not found in $PATH'),
+        ("sh", None, 'exec: "sh": executable file not found in $PATH'),
+        ("/nosuch", "PATH=/bin", 'exec: "/nosuch": stat /nosuch: no such file or directory'),
+        ("/etc/passwd/x", "PATH=/bin", 'exec: "/etc/passwd/x": stat /etc/passwd/x: not a directory'),
+        ("/etc/passwd", "PATH=/bin", 'exec: "/etc/passwd": permission denied'),
+        ("/etc", "PATH=/bin", 'exec: "/etc": is a directory'),
+        ("./sh", "PATH=/bin", 'exec: "./sh": stat ./sh: no such file or directory'),
+    ],
+)
+def test_a_command_that_cannot_be_started_is_told_in_runcs_words(rootfs, name, path, problem):
+    found = command(rootfs, name, path=path)
+    assert (found.problem, found.path) == (problem, None)
+
+
+def test_a_relative_name_starts_at_the_working_directory(rootfs):
+    program(rootfs / "work/sub/run")
+    assert command(rootfs, "./sub/run", cwd="/work").target == "/work/sub/run"
+    assert command(rootfs, "../sub/run", cwd="/work/sub").target == "/work/sub/run"
+    assert command(rootfs, "run", cwd="/work", path="PATH=sub").target == "/work/sub/run"
+    assert command(rootfs, "run", cwd="/work/sub", path="PATH=:/bin").target == "/work/sub/run"
+
+
+def test_links_are_followed_inside_the_root(rootfs):
+    (rootfs / "bin/a").symlink_to("/bin/b")
+    (rootfs / "bin/b").symlink_to("../bin/sh")
+    found = command(rootfs, "/bin/a")
+    assert (found.path, found.target) == ("/bin/a", "/bin/sh")
+
+
+@pytest.mark.parametrize(
+    "target", ["/../../../../../../../bin/true", "../../../../../../../../../bin/true", "/proc/self/exe"]
+)
+def test_no_link_leads_out_of_the_root(rootfs, target):
+    (rootfs / "bin/evil").symlink_to(target)
+    assert command(rootfs, "/bin/evil").problem == 'exec: "/bin/evil": stat /bin/evil: no such file or directory'
+
+
+def test_a_directory_that_is_a_link_out_of_the_root_stays_inside(rootfs, tmp_path):
+    outside = tmp_path / "outside"
+    program(outside / "app")
+    (rootfs / "opt").symlink_to(outside)
+    assert command(rootfs, "/opt/app").problem is not None
+    (rootfs / "opt2").symlink_to("../" * 20 + "bin")
+    assert command(rootfs, "/opt2/sh").target == "/bin/sh"
+
+
+def test_a_circle_of_links_ends(rootfs):
+    (rootfs / "bin/a").symlink_to("b")
+    (rootfs / "bin/b").symlink_to("a")
+    assert command(rootfs, "/bin/a").problem == 'exec: "/bin/a": stat /bin/a: too many levels of symbolic links'
+
+
+@pytest.mark.parametrize(
+    ("name", "mounts", "hidden_by"),
+    [
+        ("/work/x", ["/work"], "/work"),
+        ("/work/x", ["/proc", "/work/x"], "/work/x"),
+        ("/work/sub/x", ["/work/sub/"], "/work/sub"),
+        ("/linked/x", ["/work"], "/work"),
+        ("/work/x", ["/linked"], "/work"),
+        ("x", ["/usr/bin"], "/usr/bin"),
+    ],
+)
+def test_below_a_mount_nothing_is_known(rootfs, name, mounts, hidden_by):
+    (rootfs / "linked").symlink_to("/work")
+    found = command(rootfs, name, mounts=mounts)
+    assert (found.hidden_by, found.problem, found.target) == (hidden_by, None, None)
+
+
+def test_a_mount_elsewhere_hides_nothing(rootfs):
+    assert command(rootfs, "/work/x", mounts=["/wor", "/work/x/y", "/"]).problem is not None
+
+
+def test_a_name_found_before_the_mount_on_path_is_known(rootfs):
+    assert command(rootfs, "app", mounts=["/bin"]).path == "/usr/bin/app"
+
+
+def test_mount_destinations_and_our_directory_are_resolved(rootfs):
+    (rootfs / "var").mkdir()
+    (rootfs / "var/run").symlink_to("../run")
+    found = facts(rootfs, "sh", mounts=["/var/run/secrets/x", "proc"])
+    assert found.resolved == {
+        "/var/run/secrets/x": "/run/secrets/x",
+        "/proc": "/proc",
+        "/run/pouchrich": "/run/pouchrich",
+    }
+    (rootfs / "run").rmdir()
+    (rootfs / "run").symlink_to("../../../var/lib")
+    assert facts(rootfs, "sh").resolved["/run/pouchrich"] == "/var/lib/pouchrich"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("#!/command/execlineb -P\n", True), ("#!/bin/sh\nexec /package/admin/s6-overlay/x\n", True), ("x", False)],
+)
+def test_slash_init_is_s6s_by_its_content(rootfs, text, answer):
+    program(rootfs / "init", text=text)
+    assert facts(rootfs, "/init").is_s6 is answer
+
+
+def test_a_fifo_called_init_does_not_block(rootfs):
+    os.mkfifo(rootfs / "init", 0o755)
+    assert facts(rootfs, "/init").is_s6 is False
+
+
+def test_no_command_at_all_is_an_error(rootfs):
+    with pytest.raises(InvalidArgument, match=r"process\.args: found nothing to start, allowed at least one"):
+        facts(rootfs)
+
+
+def test_a_root_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InvalidArgument, match=r"rootfs .*/none: no such file or directory"):
+        facts(tmp_path / "none", "sh")
+
+
+def test_no_descriptor_is_left_open(rootfs):
+    before = len(os.listdir("/proc/self/fd"))
+    (rootfs / "bin/a").symlink_to("/bin/sh")
+    for name in ("a", "nosuch", "/etc/passwd/x"):
+        command(rootfs, name)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,81 @@
+"""pouchrich: the operator's command line."""
+
+import tomllib
+
+import pytest
+
+import shim
+from pouchrich.__main__ import main
+from runtime import config
+
+
+def run(capsys, *arguments):
+    status = main(arguments)
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def test_version(capsys):
+    assert run(capsys, "version") == (0, f"{shim.__version__}\n", "")
+
+
+def test_a_configuration_is_checked_and_printed_in_full(capsys, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("version = 1\nrich.mode = 'auto'")
+    status, out, _ = run(capsys, "config", "--any-owner", str(path))
+    assert status == 0
+    assert f'mode = "auto"  # {path}: rich.mode' in out
+    assert config.parse(out, source="F").rich.mode == "auto"
+
+
+def test_a_wrong_configuration_fails_with_one_line(capsys, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("version = 2")
+    assert run(capsys, "config", "--any-owner", str(path)) == (
+        1,
+        "",
+        f"pouchrich: {path}: version: found 2, allowed 1\n",
+    )
+    assert run(capsys, "config", str(tmp_path / "none"))[0] == 1
+
+
+def test_the_default_file_is_a_configuration(capsys):
+    status, out, _ = run(capsys, "config", "--default")
+    assert (status, config.parse(out, source="F")) == (0, config.DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("major", "version", "plugin"),
+    [("1", 2, "io.containerd.grpc.v1.cri"), ("2", 3, "io.containerd.cri.v1.runtime")],
+)
+def test_the_handler_is_containerds_toml(capsys, major, version, plugin):
+    arguments = ["--containerd", major, "--handler", "rich", "--runtime-path", "/a b", "--config-path", "/c"]
+    found = tomllib.loads(run(capsys, "runtimeclass", *arguments)[1])
+    assert found["version"] == version
+    assert found["plugins"][plugin]["containerd"]["runtimes"]["rich"] == {
+        "runtime_type": "io.containerd.pouchrich.v2",
+        "pod_annotations": ["pouchrich.io/*"],
+        "container_annotations": ["io.kubernetes.pod.terminationGracePeriod"],
+        "runtime_path": "/a b",
+        "options": {"ConfigPath": "/c"},
+    }
+    plain = tomllib.loads(run(capsys, "runtimeclass", "--containerd", major)[1])
+    assert set(plain["plugins"][plugin]["containerd"]["runtimes"]["pouchrich"]) == {
+        "runtime_type",
+        "pod_annotations",
+        "container_annotations",
+    }
+
+
+def test_the_runtime_class_names_the_handler(capsys):
+    assert run(capsys, "runtimeclass", "--handler", "rich")[1] == (
+        "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata:\n  name: rich\nhandler: rich\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("runtimeclass", "--handler", "a.b")])
+def test_a_wrong_command_line_ends_with_2(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: pouchrich" in capsys.readouterr().err

@@ -1,0 +1,289 @@
+"""runtime.plan and runtime.policy: who decides, what the plan is, and what it makes of a spec."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from runtime import config, plan
+from runtime.errors import InvalidArgument, Unsupported
+from runtime.image import Command, ImageFacts
+
+DATA = Path(__file__).parent / "data"
+CRI = "io.kubernetes.cri."
+
+
+def spec_of(annotations=(), *, env=(), args=("app",), namespaces=({"type": "pid"},)):
+    return {
+        "process": {"args": list(args), "env": ["PATH=/bin", *env]},
+        "annotations": dict(annotations),
+        "linux": {"namespaces": list(namespaces)},
+        "mounts": [{"destination": "/proc", "type": "proc"}],
+    }
+
+
+def facts_of(name="app", path="/bin/app", target=None, **more):
+    command = Command(name, path=path, target=target or path, **more)
+    return ImageFacts(command, {"/proc": "/proc", "/run/pouchrich": "/run/pouchrich"})
+
+
+def node(body=""):
+    return config.parse(f"version = 1\n{body}", source="/etc/c.toml")
+
+
+def made(spec, *, body="", facts=None, terminal=False):
+    return plan.make(spec, config=node(body), facts=facts or facts_of(), terminal=terminal, helpers="/opt/libexec")
+
+
+def decided(spec, body=""):
+    return [(one.key, one.value, one.source) for one in plan.choose(spec, node(body)).decisions]
+
+
+def test_built_in_is_rich_in_mode_dumb_init():
+    assert decided(spec_of()) == [("rich", "true", "built in"), ("mode", "dumb-init", "built in")]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "env", "body", "rich"),
+    [
+        ({}, (), "rich.enabled = false", ("rich", "false", "/etc/c.toml: rich.enabled")),
+        ({}, ("rich_mode=true",), "rich.enabled = false", ("rich", "true", "variable rich_mode")),
+        (
+            {"pouchrich.io/rich": "false"},
+            ("rich_mode=true",),
+            "",
+            ("rich", "false", "annotation pouchrich.io/rich"),
+        ),
+        (
+            {"pouchrich.io/rich": "false", "pouchrich.io/rich.app": "true", CRI + "container-name": "app"},
+            (),
+            "",
+            ("rich", "true", "annotation pouchrich.io/rich.app"),
+        ),
+        (
+            {"pouchrich.io/rich": "false", "pouchrich.io/rich.other": "true", CRI + "container-name": "app"},
+            (),
+            "",
+            ("rich", "false", "annotation pouchrich.io/rich"),
+        ),
+    ],
+)
+def test_the_first_match_decides_and_is_recorded(annotations, env, body, rich):
+    assert decided(spec_of(annotations, env=env), body)[0] == rich
+
+
+def test_rich_and_mode_resolve_separately():
+    annotations = {"pouchrich.io/rich": "true"}
+    assert decided(spec_of(annotations, env=["rich_mode_launch_manner=dumb-init"]), "rich.mode = 'systemd'") == [
+        ("rich", "true", "annotation pouchrich.io/rich"),
+        ("mode", "dumb-init", "variable rich_mode_launch_manner"),
+    ]
+
+
+def test_auto_is_dumb_init_for_now_and_says_why():
+    assert decided(spec_of(), "rich.mode = 'auto'")[1:] == [
+        ("mode", "auto", "/etc/c.toml: rich.mode"),
+        ("mode", "dumb-init", "auto: mode systemd is not implemented yet"),
+    ]
+
+
+@pytest.mark.parametrize("mode", ["systemd", "sbin-init"])
+@pytest.mark.parametrize("by_pod", [True, False])
+def test_a_mode_that_is_not_implemented_says_so(mode, by_pod):
+    spec = spec_of({"pouchrich.io/mode": mode} if by_pod else {})
+    with pytest.raises(Unsupported) as caught:
+        made(spec, body="" if by_pod else f"rich.mode = '{mode}'")
+    source = "annotation pouchrich.io/mode" if by_pod else "/etc/c.toml: rich.mode"
+    assert str(caught.value) == f"{source}: mode {mode} is not implemented yet, allowed dumb-init, auto"
+
+
+def test_a_mode_beside_rich_false_both_from_the_pod_is_an_error():
+    spec = spec_of({"pouchrich.io/rich": "false"}, env=["rich_mode_launch_manner=auto"])
+    with pytest.raises(InvalidArgument) as caught:
+        made(spec)
+    assert str(caught.value) == (
+        'config.json: variable rich_mode_launch_manner: found "auto",'
+        " allowed no mode where annotation pouchrich.io/rich is false"
+    )
+
+
+def test_a_mode_from_the_pod_where_the_node_said_not_rich_is_ignored_with_a_warning():
+    found = made(spec_of({"pouchrich.io/mode": "systemd"}), body="rich.enabled = false")
+    assert (found.rich, found.mode, found.steps) == (False, None, ())
+    assert found.warnings == ("annotation pouchrich.io/mode: ignored, the container is not rich",)
+
+
+def test_a_sandbox_is_never_rich_whatever_its_annotations():
+    spec = spec_of({CRI + "container-type": "sandbox", "pouchrich.io/nonsense": "x", "run.oci.handler": "x"})
+    found = plan.make(spec, config=node(), facts=None, terminal=False)
+    assert plan.is_sandbox(spec)
+    assert (found.rich, found.decisions[0].source) == (False, "a pod's sandbox is never rich")
+    assert found.apply(spec) == spec
+
+
+@pytest.mark.parametrize("kind", ["hooks.prestart", "hooks.poststop", "agents"])
+def test_what_is_mandatory_keeps_a_pod_from_not_being_rich(kind):
+    body = f'{kind} = [{{name = "scan", command = ["/s"], mandatory = true, when = {{namespace = ["prod"]}}}}]'
+    spec = spec_of({"pouchrich.io/rich": "false", CRI + "sandbox-namespace": "prod"})
+    with pytest.raises(InvalidArgument) as caught:
+        made(spec, body=body)
+    assert str(caught.value) == (
+        f"config.json: annotation pouchrich.io/rich: found false, allowed true: /etc/c.toml: {kind} scan is mandatory"
+    )
+    assert not made(spec_of({"pouchrich.io/rich": "false", CRI + "sandbox-namespace": "dev"}), body=body).rich
+    assert not made(spec_of({CRI + "sandbox-namespace": "prod"}), body=f"rich.enabled = false\n{body}").rich
+
+
+@pytest.mark.parametrize("name", ["run.oci.handler", "org.criu.config", "org.systemd.property.DeviceAllow"])
+def test_annotations_that_steer_the_oci_runtime_need_the_nodes_leave(name):
+    spec = spec_of({name: "x"})
+    with pytest.raises(InvalidArgument) as caught:
+        made(spec)
+    assert str(caught.value) == (
+        f'config.json: annotation {name}: found "x", allowed in a rich container'
+        " only what rich.runtime-annotations lists (nothing; /etc/c.toml)"
+    )
+    assert made(spec, body=f'rich.runtime-annotations = ["{name[:-3]}*"]').rich
+    assert not made(spec, body="rich.enabled = false").rich
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("prestart", '[{"command":["a"]}]'), ("services", "cron"), ("stop-signal", "SIGINT")]
+)
+def test_what_a_pod_asks_for_and_is_not_there_yet_is_not_passed_over(key, value):
+    with pytest.raises(Unsupported, match=f"annotation pouchrich.io/{key}: {key} is not implemented yet"):
+        made(spec_of({f"pouchrich.io/{key}": value}))
+
+
+def test_what_a_node_configured_and_is_not_there_yet_is_a_warning():
+    found = made(spec_of(), body='services.enable = ["cron"]')
+    assert found.warnings == ("/etc/c.toml: services.enable is not implemented yet",)
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "reason"),
+    [
+        ((), "the container is in the host's pid namespace: there is no PID 1 to give"),
+        (
+            ({"type": "pid", "path": "/proc/7/ns/pid"},),
+            "the container shares the pid namespace /proc/7/ns/pid: there is no PID 1 to give",
+        ),
+    ],
+)
+def test_without_a_pid_namespace_of_its_own_a_container_stays_plain(namespaces, reason):
+    spec = spec_of(namespaces=namespaces)
+    found = made(spec)
+    assert (found.rich, found.mode, found.decisions[-1]) == (False, None, plan.Decision("rich", "false", reason))
+    assert found.apply(spec) == spec
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "target"),
+    [
+        ("/sbin/init", "/sbin/init", "/usr/lib/sysvinit/init"),
+        ("init", "/usr/sbin/init", "/usr/lib/systemd/systemd"),
+        ("/lib/systemd/systemd", "/lib/systemd/systemd", "/usr/lib/systemd/systemd"),
+        ("tini", "/usr/bin/tini", "/usr/bin/tini-static"),
+        ("/entry", "/entry", "/usr/bin/dumb-init"),
+        ("/usr/bin/dumb-init", "/usr/bin/dumb-init", None),
+        ("catatonit", "/usr/bin/catatonit", None),
+    ],
+)
+def test_a_command_that_already_is_an_init_is_never_wrapped(name, path, target):
+    spec = spec_of(args=(name,))
+    found = made(spec, facts=facts_of(name, path, target))
+    assert not found.rich
+    assert found.decisions[-1].source.startswith("the image's command already is an init: /")
+    assert found.apply(spec) == spec
+
+
+def test_s6s_init_is_known_by_content_and_a_script_of_that_name_is_not():
+    script = facts_of("/init", "/init")
+    assert made(spec_of(args=("/init",)), facts=script).rich
+    s6 = ImageFacts(script.command, script.resolved, is_s6=True)
+    assert made(spec_of(args=("/init",)), facts=s6).decisions[-1].source.endswith("s6's /init")
+
+
+def test_below_a_mount_an_init_is_known_by_its_name():
+    hidden = ImageFacts(Command("/opt/tini", path="/opt/tini", hidden_by="/opt"), facts_of().resolved)
+    assert not made(spec_of(args=("/opt/tini",)), facts=hidden).rich
+
+
+def test_a_command_that_is_not_in_the_image_is_an_error_in_runcs_words():
+    missing = facts_of("app", None, problem='exec: "app": executable file not found in $PATH')
+    with pytest.raises(InvalidArgument) as caught:
+        made(spec_of(), facts=missing)
+    assert str(caught.value) == 'start process: exec: "app": executable file not found in $PATH'
+
+
+def test_a_command_below_a_mount_is_not_looked_up_and_that_is_recorded():
+    hidden = ImageFacts(Command("/opt/app", path="/opt/app", hidden_by="/opt"), facts_of().resolved)
+    found = made(spec_of(args=("/opt/app",)), facts=hidden)
+    assert found.rich
+    assert found.decisions[-1] == plan.Decision(
+        "command", "not looked up in the image", "it is below the mount at /opt"
+    )
+
+
+def test_a_rich_plan_without_facts_is_a_mistake_of_the_caller():
+    with pytest.raises(ValueError, match="needs the facts"):
+        plan.make(spec_of(), config=node(), facts=None, terminal=False)
+
+
+def test_the_plan_in_order_with_what_it_binds():
+    found = made(spec_of())
+    assert [step.name for step in found.steps] == ["mount-dumb-init", "env-rich-mode", "args-dumb-init"]
+    assert (found.rich, found.mode, found.helpers) == (True, "dumb-init", ("dumb-init",))
+
+
+def test_a_plan_is_kept_as_json_and_read_again():
+    for found in (made(spec_of(), terminal=True), plan.plain("a reason")):
+        again = plan.Plan.from_json(found.to_json())
+        assert again == found
+        assert again.apply(spec_of()) == found.apply(spec_of())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"version": 2}', made(spec_of()).to_json().replace("with_args", "with_x"), "[" * 30000],
+)
+def test_a_plan_that_was_not_written_by_us_is_an_invalid_argument(text):
+    with pytest.raises(InvalidArgument, match="plan: found"):
+        plan.Plan.from_json(text)
+
+
+def test_a_plan_is_printed_with_decisions_warnings_and_steps():
+    lines = made(spec_of(), body='services.enable = ["cron"]').describe().splitlines()
+    assert lines == [
+        "rich container, mode dumb-init",
+        "  rich = true  (built in)",
+        "  mode = dumb-init  (built in)",
+        "  warning: /etc/c.toml: services.enable is not implemented yet",
+        "  1. mount-dumb-init: bind a static dumb-init at /run/pouchrich/dumb-init, read-only, after all other mounts",
+        "  2. env-rich-mode: set rich_mode and rich_mode_launch_manner for the container",
+        "  3. args-dumb-init: start dumb-init as PID 1, the command as its child",
+    ]
+    assert plan.plain("a reason").describe() == "plain container\n  rich = false  (a reason)"
+
+
+@pytest.mark.parametrize("name", ["dumb-init", "dumb-init-tty"])
+def test_before_and_after_are_as_recorded(name):
+    before = json.loads((DATA / name / "before.json").read_text())
+    unchanged = copy.deepcopy(before)
+    resolved = {one["destination"]: one["destination"].replace("/var/run", "/run") for one in before["mounts"]}
+    facts = ImageFacts(
+        Command(before["process"]["args"][0], path="/x", target="/x"),
+        {**resolved, "/run/pouchrich": "/run/pouchrich"},
+    )
+    found = plan.make(
+        before,
+        config=config.DEFAULT,
+        facts=facts,
+        terminal=before["process"]["terminal"],
+        helpers="/opt/libexec",
+    )
+    after = found.apply(before)
+    assert after == json.loads((DATA / name / "after.json").read_text())
+    assert before == unchanged
+    assert found.apply(after) == after
