@@ -60,9 +60,7 @@ class FetchError(Exception):
 
 def run(*argv: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
     """Run argv and return its stdout. Raises FetchError with the command's stderr."""
-    done = subprocess.run(
-        argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise FetchError(f"{' '.join(argv)}: exit status {done.returncode}: {done.stderr.strip()[-2000:]}")
     return done.stdout

@@ -35,8 +35,8 @@ def below(parent: str) -> list[str]:
 
 def remove(parent: str) -> None:
     """Remove `parent` and what is below. Raises OSError for one that still has processes."""
-    for directory in below(parent):
-        Path(directory).rmdir()
+    for path in below(parent):
+        Path(path).rmdir()
     for root in hierarchies():
         directory = root / parent.lstrip("/")
         if directory.exists():

@@ -26,11 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--containerd", action="append", choices=binaries.CONTAINERDS, help="only this release")
     group.addoption("--oci", action="append", choices=binaries.OCIS, help="only this OCI runtime")
     group.addoption("--runtime", action="append", choices=binaries.RUNTIMES, help="only this shim")
-    group.addoption("--matrix", action="store_true", help="every environment, also those marked full")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "only(containerd=, oci=, runtime=): runs only in environments with these values")
+    config.addinivalue_line(
+        "markers", "defect(reason, containerd=, oci=, runtime=): not run there: a known fault of theirs"
+    )
     config.addinivalue_line("markers", "smoke: also runs in environments that get the short list")
 
 
@@ -41,13 +43,24 @@ def _selected(config: pytest.Config, environment: Environment) -> bool:
     )
 
 
+def _matches(mark: pytest.Mark, environment: Environment) -> bool:
+    """Whether each keyword of the mark has, or contains, the environment's value."""
+    return all(
+        getattr(environment, name) in ((value,) if isinstance(value, str) else value)
+        for name, value in mark.kwargs.items()
+    )
+
+
 def _allowed(metafunc: pytest.Metafunc, environment: Environment) -> bool:
-    for mark in metafunc.definition.iter_markers("only"):
-        for name, value in mark.kwargs.items():
-            values = (value,) if isinstance(value, str) else value
-            if getattr(environment, name) not in values:
-                return False
-    return True
+    return all(_matches(mark, environment) for mark in metafunc.definition.iter_markers("only"))
+
+
+def _defects(metafunc: pytest.Metafunc, environment: Environment) -> list[pytest.MarkDecorator]:
+    return [
+        pytest.mark.xfail(reason=mark.args[0], run=False)
+        for mark in metafunc.definition.iter_markers("defect")
+        if _matches(mark, environment)
+    ]
 
 
 def _in_default_run(metafunc: pytest.Metafunc, environment: Environment) -> bool:
@@ -65,7 +78,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for environment in binaries.EVERY:
         if not _selected(metafunc.config, environment) or not _allowed(metafunc, environment):
             continue
-        marks = [] if named or _in_default_run(metafunc, environment) else [pytest.mark.full]
+        marks = _defects(metafunc, environment)
+        if not named and not _in_default_run(metafunc, environment):
+            marks.append(pytest.mark.full)
         parameters.append(pytest.param(environment, id=str(environment), marks=marks))
     metafunc.parametrize("environment", parameters, indirect=True, scope="session")
 

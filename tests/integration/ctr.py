@@ -92,13 +92,6 @@ class Ctr:
         self.check(*self.run_args(container, command, ("--detach", *flags)))
         return container
 
-    def create(self, *command: str) -> str:
-        """Create a container without a task, and return its id."""
-        container = self.new_id()
-        args = self.run_args(container, command)[1:]
-        self.check("containers", "create", *[a for a in args if a])
-        return container
-
     def exec(self, container: str, *command: str, flags: Sequence[str] = (), stdin: bytes = b"") -> Result:
         """Run a process in a container to its end."""
         return self.call("tasks", "exec", "--exec-id", self.new_id(), *flags, container, *command, stdin=stdin)

@@ -120,9 +120,11 @@ class Node:
             raise AssertionError(f"ctr {' '.join(args)}: exit status {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
-    def log_tail(self, lines: int = 40) -> str:
-        """The end of containerd's log, which has the shims' log lines too."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+    def log_tail(self, lines: int = 25) -> str:
+        """The end of containerd's log, which has the shims' lines too, without the plainly irrelevant."""
+        text = self.log.read_text(errors="replace").splitlines()
+        chatter = ("loading plugin", "snapshot", "garbage", "image", "sd notification")
+        return "\n".join([line for line in text if not any(word in line for word in chatter)][-lines:])
 
     def below(self) -> list[int]:
         """The pids of everything the node runs except containerd itself."""

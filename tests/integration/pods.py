@@ -101,7 +101,7 @@ class Container:
         end = time.monotonic() + timeout_s
         while (seen := self.output(stream)) != expected and time.monotonic() < end:
             time.sleep(0.05)
-        assert seen == expected
+        assert seen == expected, f"{len(seen)} of {len(expected)} bytes, ending {seen[-60:]!r}"
 
 
 class Pod:

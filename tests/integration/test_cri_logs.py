@@ -19,11 +19,14 @@ def test_output_and_errors_are_logged_apart(pods: Pods) -> None:
 
 
 def test_a_hundred_megabytes_are_logged_byte_for_byte(pods: Pods) -> None:
-    """Lines of 64 KiB, so that this measures the shim rather than the log's bookkeeping; each is numbered."""
+    """Numbered lines of 64 KiB, so that this tells of the shim rather than of the log's bookkeeping.
+
+    The writer lives on for a second: containerd 1.6 stops reading when it hears of the exit.
+    """
     line = "x" * 65527
     script = f'BEGIN {{ for (i = 0; i < {MEGABYTES * 16}; i++) printf "%08d{line}\\n", i }}'
     pod = pods.run()
-    container = pod.run("awk", script)
+    container = pod.run("sh", "-c", f"awk '{script}'; sleep 1")
     status = container.wait(timeout_s=90)
     assert status.exit_code == 0
     expected = hashlib.sha256()
@@ -35,6 +38,7 @@ def test_a_hundred_megabytes_are_logged_byte_for_byte(pods: Pods) -> None:
     assert hashlib.sha256(logged).hexdigest() == expected.hexdigest()
 
 
+@pytest.mark.defect("containerd 1.6 stops reading when it hears of the exit", containerd="1.6")
 def test_a_container_that_writes_and_exits_at_once_loses_nothing(pods: Pods) -> None:
     pod = pods.run()
     containers = {count: pod.run("seq", "1", str(count), name=f"app{count}") for count in (1, 10, 1000, 20000)}

@@ -1,0 +1,87 @@
+#!/bin/sh
+# Run the tests, after installing what they need.
+#
+#   hack/test.sh [all]        linters, types, unit and integration tests: everything but what is marked `full`
+#   hack/test.sh unit         linters, types and unit tests; needs neither root nor containerd
+#   hack/test.sh integration  only the integration tests, in the usual environments
+#   hack/test.sh full         everything, in every environment
+#
+# What follows goes to pytest: hack/test.sh integration -k exec --runtime pouchrich --containerd 2.1 --oci crun
+#
+# As root on Debian it installs missing packages with apt. Everything else stays in one cache directory
+# (POUCHRICH_CACHE, default ~/.cache/pouchrich): a Python environment, newer containerd and OCI runtimes, and the
+# shim under test, installed there from this checkout. PYTHON names the interpreter, default /usr/bin/python3.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-/usr/bin/python3}
+cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
+export POUCHRICH_CACHE="$cache" POUCHRICH_PREFIX="${POUCHRICH_PREFIX:-$cache/prefix}"
+bin=$cache/venv/bin
+packages="containerd runc crun containernetworking-plugins busybox-static musl-tools gcc binutils patchelf
+    python3-venv debian-archive-keyring"
+
+fail() { echo "test: $*" >&2; exit 1; }
+
+apt_packages() {
+    missing=
+    for package in $packages; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    echo "installing$missing"
+    apt-get update -q >/dev/null
+    # No service of theirs is to start: the tests run their own containerd.
+    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $missing >/dev/null
+}
+
+# The dev requirements of pyproject.toml, in an environment that is brought up to date when that file changes.
+python_environment() {
+    wanted=$("$python" -c 'import sys; print(sys.version)'; cat "$root/pyproject.toml")
+    if [ -x "$bin/python" ] && [ "$wanted" = "$(cat "$cache/venv/.wanted" 2>/dev/null)" ]; then return 0; fi
+    mkdir -p "$cache"
+    "$python" -m venv "$cache/venv" || fail "$python -m venv: not possible (on Debian: package python3-venv)"
+    "$bin/python" - "$root/pyproject.toml" >"$cache/requirements.txt" <<'EOF'
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    project = tomllib.load(file)["project"]
+print("\n".join(project["dependencies"] + project["optional-dependencies"]["dev"]))
+EOF
+    "$bin/python" -m pip install -q --disable-pip-version-check --upgrade -r "$cache/requirements.txt"
+    printf '%s\n' "$wanted" >"$cache/venv/.wanted"
+}
+
+static_checks() {
+    "$bin/ruff" check -q .
+    "$bin/ruff" format -q --check .
+    "$bin/mypy"
+}
+
+integration_needs() {
+    [ "$(id -u)" = 0 ] || fail "the integration tests need root (hack/test.sh unit does not)"
+    "$root/hack/fetch-runtimes.py" "$cache/runtimes"
+    "$root/hack/install.sh" --prefix "$POUCHRICH_PREFIX" >"$cache/install.log" 2>&1 || {
+        cat "$cache/install.log" >&2
+        fail "hack/install.sh --prefix $POUCHRICH_PREFIX: failed"
+    }
+}
+
+tier=all
+case ${1:-} in all|unit|integration|full) tier=$1; shift ;; esac
+cd "$root"
+if [ "$tier" != unit ] && [ "$(id -u)" = 0 ]; then
+    command -v apt-get >/dev/null || fail "no apt-get: install$(echo " $packages" | tr -s '\n ' ' ') by hand"
+    apt_packages
+fi
+python_environment
+[ "$tier" = integration ] || static_checks
+[ "$tier" = unit ] || integration_needs
+
+other=
+for directory in tests/unit tests/component tests/fuzz; do [ -d "$directory" ] && other="$other $directory"; done
+case $tier in
+    unit) exec "$bin/python" -m pytest -m "not full" $other "$@" ;;
+    integration) exec "$bin/python" -m pytest -m "not full" tests/integration "$@" ;;
+    all) exec "$bin/python" -m pytest -m "not full" $other tests/integration "$@" ;;
+    full) exec "$bin/python" -m pytest $other tests/integration "$@" ;;
+esac
