@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Measure our shim beside containerd's, over the interface that containerd uses, without containerd.
+
+Usage: hack/bench.py [--prefix DIR] [--row NAME]... [--rounds N] [--pods N,N,...] [--json FILE] [--png FILE]
+
+All shims run in one interleaved run with the same OCI runtime and the same containers. Medians are printed, with the
+ratio to each of containerd's shims and to the OCI runtime alone. Needs root, `hack/install.sh --prefix DIR`, and for
+containerd 2.1's shim `hack/fetch-runtimes.py`. It runs in the Python environment of the installation it measures.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+HACK = Path(__file__).resolve().parent
+ROWS = ("life", "exec", "burst", "stdout", "memory")
+
+
+def parse() -> argparse.Namespace:
+    assert __doc__ is not None
+    cache = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--prefix", type=Path, default=cache / "prefix", help="where the shim is installed")
+    parser.add_argument("--runtimes", type=Path, default=cache / "runtimes", help="what hack/fetch-runtimes.py fetched")
+    parser.add_argument("--row", action="append", choices=ROWS, help="only this part; may be repeated")
+    parser.add_argument("--shim", action="append", help="only shims whose name contains this; may be repeated")
+    parser.add_argument("--oci", default=shutil.which("crun") or "/usr/bin/crun", help="the OCI runtime, absolute")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--bursts", type=numbers, default=[10, 50])
+    parser.add_argument("--pods", type=numbers, default=[1, 10, 50, 100])
+    parser.add_argument("--settle", type=float, default=3.0, help="seconds before idle pods are looked at")
+    parser.add_argument("--mib", type=int, default=1024, help="of standard output")
+    parser.add_argument("--rich", action="store_true", help="also our shim with rich containers")
+    parser.add_argument("--no-spawner", action="store_true", help="also our shim without its spawner")
+    parser.add_argument("--json", type=Path, help="write every sample there")
+    parser.add_argument("--png", type=Path, help="plot growth with the number of pods there")
+    return parser.parse_args()
+
+
+def numbers(text: str) -> list[int]:
+    """ "1,10,50" as numbers."""
+    return [int(word) for word in text.split(",")]
+
+
+def use_installed_python(prefix: Path) -> None:
+    """Go on in the environment of the installation, which has protobuf; imports are this checkout's."""
+    wanted = prefix / "lib" / "pouchrich" / "venv"
+    if Path(sys.prefix) != wanted:
+        python = wanted / "bin" / "python3"
+        if not python.exists():
+            sys.exit(f"bench: {python}: not there, run: hack/install.sh --prefix {prefix}")
+        os.execv(python, [str(python), __file__, *sys.argv[1:]])
+    sys.path[:0] = [str(HACK), str(HACK.parent)]
+
+
+def main() -> None:
+    given = parse()
+    if os.geteuid() != 0:
+        sys.exit("bench: needs root")
+    use_installed_python(given.prefix.resolve())
+    from benchmark import report, run
+
+    results = asyncio.run(run.run(given))
+    machine = {"kernel": platform.release(), "cpus": os.cpu_count(), "python": platform.python_version()}
+    print(report.table(results))
+    if given.json:
+        given.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+    if given.png:
+        report.plot(given.json or given.png.with_suffix(".json"), given.png, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""What is measured. Each function takes the shims in one interleaved run and returns samples by shim and row.
+
+Times are seconds, memory is bytes. Every shim gets the same containers in the same order, one after the other within
+a round, so that whatever else the machine does meets them alike.
+"""
+
+import asyncio
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from benchmark.contest import Shim, Task, cpu_seconds
+from benchmark.place import Bundle, Place, descendants, mount, reap
+
+Samples = dict[str, dict[str, list[float]]]
+"""Shim's name -> row -> samples."""
+
+SPAWNER_TITLE = b"pouchrich-spawner"
+PIECE = 1 << 20
+
+
+def samples() -> Samples:
+    """An empty collection."""
+    return defaultdict(lambda: defaultdict(list))
+
+
+async def life(place: Place, shims: Sequence[Shim], rounds: int) -> Samples:
+    """One container that runs `true`, from `start` to `delete`, and the same by the OCI runtime alone."""
+    found = samples()
+    for turn in range(-2, rounds):  # two to warm up: page cache, the spawner
+        for shim in shims:
+            took = await _one_life(place, shim)
+            if turn >= 0:
+                for row, seconds in took.items():
+                    found[shim.name][row].append(seconds)
+        if turn >= 0:
+            found["oci"]["run"].append(_oci_alone(place, shims[0].oci))
+        reap()
+    return found
+
+
+async def _one_life(place: Place, shim: Shim) -> dict[str, float]:
+    bundle = place.bundle(["/bin/true"], rich=shim.rich)
+    clock = time.perf_counter
+    address, start = shim.start(bundle)
+    t0 = clock()
+    task = await Task.connect(shim, bundle, address)
+    pid = await task.shim_pid()
+    t1 = clock()
+    await task.create()
+    t2 = clock()
+    waiting = asyncio.create_task(task.wait())
+    await asyncio.sleep(0)
+    await task.start()
+    t3 = clock()
+    await waiting
+    t4 = clock()
+    await task.delete()
+    t5 = clock()
+    await task.shutdown()
+    t6 = clock()
+    await _gone(pid)  # what a shim still does then must not disturb the next one's turn
+    delete = shim.delete(bundle)
+    bundle.remove()
+    return {
+        "start command": start,
+        "first answer": t1 - t0,
+        "Create": t2 - t1,
+        "Start": t3 - t2,
+        "exit to Wait": t4 - t3,
+        "Delete": t5 - t4,
+        "run": t5 - t1,
+        "delete command": delete,
+        "whole": start + (t6 - t0) + delete,
+    }
+
+
+async def _gone(pid: int) -> None:
+    for _ in range(500):
+        reap()
+        if not os.path.exists(f"/proc/{pid}"):
+            return
+        await asyncio.sleep(0.005)
+
+
+def _oci_alone(place: Place, oci: str) -> float:
+    """The OCI runtime's own create, start and delete, and the mount that somebody must make."""
+    bundle = place.bundle(["/bin/true"], rich=False)
+    words = [oci, "--root", "/run/bench/alone"]
+    began = time.perf_counter()
+    mount("overlay", bundle.rootfs, "overlay", ",".join(bundle.overlay_options))
+    _run([*words, "create", "--bundle", str(bundle.path), "--pid-file", f"{bundle.path}/init.pid", bundle.id])
+    pid = int((bundle.path / "init.pid").read_text())
+    _run([*words, "start", bundle.id])
+    os.waitpid(pid, 0)  # ours: this process is a subreaper
+    _run([*words, "delete", bundle.id])
+    _run(["/bin/umount", bundle.rootfs])
+    took = time.perf_counter() - began
+    bundle.remove()
+    return took
+
+
+def _run(argv: list[str]) -> None:
+    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
+    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=null)
+    if os.waitpid(pid, 0)[1]:
+        raise RuntimeError(f"{' '.join(argv)}: failed")
+
+
+async def execs(place: Place, shims: Sequence[Shim], rounds: int) -> Samples:
+    """Exec, Start, Wait, Delete of `true` in a running container."""
+    found = samples()
+    tasks = [await running(place, shim) for shim in shims]
+    for turn in range(-2, rounds):
+        for task in tasks:
+            began = time.perf_counter()
+            name = f"exec{turn + 2}"
+            await task.exec(name, ["/bin/true"])
+            waiting = asyncio.create_task(task.wait(name))
+            await task.start(name)
+            await waiting
+            await task.delete(name)
+            if turn >= 0:
+                found[task.shim.name]["exec"].append(time.perf_counter() - began)
+    for task in tasks:
+        await task.end()
+    return found
+
+
+async def running(place: Place, shim: Shim, args: Sequence[str] = ("/bin/sleep", "1000000")) -> Task:
+    """A running container."""
+    bundle = place.bundle(list(args), rich=shim.rich)
+    address, _ = await asyncio.to_thread(shim.start, bundle)
+    task = await Task.connect(shim, bundle, address)
+    await task.create()
+    await task.start()
+    return task
+
+
+async def bursts(place: Place, shims: Sequence[Shim], counts: Sequence[int], rounds: int) -> Samples:
+    """N pods at once, each from `start` to `delete`; the time until the last has gone."""
+    found = samples()
+    for _ in range(rounds):
+        for count in counts:
+            for shim in shims:
+                bundles = [place.bundle(["/bin/true"], rich=shim.rich) for _ in range(count)]
+                began = time.perf_counter()
+                await asyncio.gather(*(_whole_life(shim, bundle) for bundle in bundles))
+                found[shim.name][f"burst of {count}"].append(time.perf_counter() - began)
+                reap()
+    return found
+
+
+async def _whole_life(shim: Shim, bundle: Bundle) -> None:
+    address, _ = await asyncio.to_thread(shim.start, bundle)
+    task = await Task.connect(shim, bundle, address)
+    await task.create()
+    waiting = asyncio.create_task(task.wait())
+    await task.start()
+    await waiting
+    await task.delete()
+    await task.shutdown()
+    await asyncio.to_thread(shim.delete, bundle)
+    bundle.remove()
+
+
+async def stdout(place: Place, shims: Sequence[Shim], mib: int, rounds: int) -> Samples:
+    """Bytes per second of a container's standard output, and the shim's processor seconds per GiB of it."""
+    found = samples()
+    pattern = os.urandom(PIECE)
+    (place.lower / "pattern").write_bytes(pattern)
+    for _ in range(rounds):
+        for shim in shims:
+            loop = f"i=0; while [ $i -lt {mib} ]; do cat /pattern; i=$((i+1)); done"
+            bundle = place.bundle(["/bin/sh", "-c", loop], rich=shim.rich)
+            fifo = f"{bundle.path}/stdout"
+            os.mkfifo(fifo)
+            reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+            os.set_blocking(reader, True)
+            address, _ = shim.start(bundle)
+            task = await Task.connect(shim, bundle, address)
+            pid = await task.shim_pid()
+            await task.create(stdout=fifo)
+            before = cpu_seconds(pid)
+            waiting = asyncio.create_task(task.wait())
+            began = time.perf_counter()
+            reading = asyncio.create_task(asyncio.to_thread(_read_pattern, reader, pattern, mib * PIECE))
+            await task.start()
+            await reading
+            took = time.perf_counter() - began
+            await waiting
+            found[shim.name]["stdout B/s"].append(mib * PIECE / took)
+            found[shim.name]["stdout CPU s/GiB"].append((cpu_seconds(pid) - before) * 1024 / mib)
+            os.close(reader)
+            await task.delete()
+            await task.shutdown()
+            shim.delete(bundle)
+            bundle.remove()
+            reap()
+    return found
+
+
+def _read_pattern(fd: int, pattern: bytes, size: int) -> None:
+    """Read `size` bytes that must be `pattern` over and over. Raises RuntimeError."""
+    at = 0
+    buffer = bytearray(1 << 16)
+    view, expected = memoryview(buffer), memoryview(pattern)
+    while at < size:
+        count = os.readv(fd, [buffer])
+        if not count:
+            raise RuntimeError(f"standard output ended after {at} of {size} bytes")
+        begin = at % len(pattern)
+        first = min(count, len(pattern) - begin)
+        if view[:first] != expected[begin : begin + first] or view[first:count] != expected[: count - first]:
+            raise RuntimeError(f"standard output differs after byte {at}")
+        at += count
+
+
+async def memory(place: Place, shims: Sequence[Shim], counts: Sequence[int], settle_s: float) -> Samples:
+    """Of N idle pods: proportional and private memory, processor time and wake-ups, all processes of the shim counted.
+
+    Rows end in `@N`. Per pod, except `PSS`, which is the total.
+    """
+    found = samples()
+    for shim in shims:
+        tasks: list[Task] = []
+        for count in counts:
+            missing = count - len(tasks)
+            for begin in range(0, missing, 10):
+                more = (running(place, shim) for _ in range(min(10, missing - begin)))
+                tasks += await asyncio.gather(*more)
+            await asyncio.sleep(settle_s)
+            for row, value in (await _idle(tasks)).items():
+                found[shim.name][f"{row}@{count}"].append(value)
+        for begin in range(0, len(tasks), 10):
+            await asyncio.gather(*(task.end() for task in tasks[begin : begin + 10]))
+        reap()
+    return found
+
+
+async def _idle(tasks: Sequence[Task]) -> dict[str, float]:
+    pids = [await task.shim_pid() for task in tasks]
+    before = {pid: (cpu_seconds(pid), _switches(pid)) for pid in pids}
+    began = time.monotonic()
+    await asyncio.sleep(3)
+    took = time.monotonic() - began
+    cpu = sum(cpu_seconds(pid) - before[pid][0] for pid in pids)
+    switches = sum(_switches(pid) - before[pid][1] for pid in pids)
+    everyone = pids + ([pid for pid in descendants(os.getpid()) if is_spawner(pid)] if _is_ours(tasks) else [])
+    rollups = [_rollup(pid) for pid in everyone]
+    private = [_rollup(pid) for pid in pids]
+    return {
+        "PSS": sum(rollup["Pss"] for rollup in rollups),
+        "PSS per pod": sum(rollup["Pss"] for rollup in rollups) / len(tasks),
+        "private per pod": statistics.median(rollup["Private_Clean"] + rollup["Private_Dirty"] for rollup in private),
+        "idle CPU s/h per pod": cpu / took / len(tasks) * 3600,
+        "wake-ups/min per pod": switches / took / len(tasks) * 60,
+    }
+
+
+def _is_ours(tasks: Sequence[Task]) -> bool:
+    return "pouchrich" in os.path.basename(tasks[0].shim.path)
+
+
+def is_spawner(pid: int) -> bool:
+    """Whether a process is the spawner."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(SPAWNER_TITLE)
+    return False
+
+
+def _switches(pid: int) -> int:
+    total = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for line in (thread / "status").read_text().splitlines():
+            if line.startswith("voluntary_ctxt_switches"):
+                total += int(line.split()[1])
+    return total
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    """smaps_rollup in bytes."""
+    found = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, value, *_ = line.split()
+        found[name.rstrip(":")] = int(value) * 1024
+    return found

@@ -1,0 +1,61 @@
+"""One run: which shims, which rows, in a place that is left as it was found."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from benchmark import contest, rows
+from benchmark.contest import Shim
+from benchmark.place import Place, enter
+
+OURS = "containerd-shim-pouchrich-v2"
+GO = "containerd-shim-runc-v2"
+
+
+def shims(given: argparse.Namespace) -> list[Shim]:
+    """The shims that are installed, ours first."""
+    ours = str(given.prefix.resolve() / "bin" / OURS)
+    found = [Shim("ours", ours, given.oci)]
+    if given.no_spawner:
+        found.append(Shim("ours-alone", ours, given.oci, env=(("POUCHRICH_SPAWNER", "off"),)))
+    if given.rich:
+        found.append(Shim("ours-rich", ours, given.oci, rich=True))
+    for name, path in (("go-2.1", given.runtimes / "containerd-2.1" / "bin" / GO), ("go-1.6", Path("/usr/bin") / GO)):
+        if path.exists():
+            found.append(Shim(name, str(path), given.oci))
+        else:
+            print(f"bench: {path}: not there, left out", file=sys.stderr)
+    return [shim for shim in found if not given.shim or any(word in shim.name for word in given.shim)]
+
+
+async def run(given: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Measure; every sample by shim and row."""
+    enter()
+    place = Place()
+    found = rows.samples()
+    events = await contest.receive_events()
+    contestants = shims(given)
+    wanted = given.row or ["life", "exec", "burst", "stdout", "memory"]
+    try:
+        for row in wanted:
+            print(f"bench: {row} …", file=sys.stderr)
+            for name, values in (await _measure(row, place, contestants, given)).items():
+                found[name].update(values)
+    finally:
+        events.close()
+        os.chdir("/")
+        place.close()
+    return {name: dict(values) for name, values in found.items()}
+
+
+async def _measure(row: str, place: Place, shims: list[Shim], given: argparse.Namespace) -> rows.Samples:
+    if row == "life":
+        return await rows.life(place, shims, given.rounds)
+    if row == "exec":
+        return await rows.execs(place, shims, given.rounds)
+    if row == "burst":
+        return await rows.bursts(place, shims, given.bursts, max(3, given.rounds // 10))
+    if row == "stdout":
+        return await rows.stdout(place, shims, given.mib, 3)
+    return await rows.memory(place, shims, given.pods, given.settle)
