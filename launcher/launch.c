@@ -1,0 +1,162 @@
+/*
+ * launch: becomes a container's application under an init, with exactly the process settings of its pod.
+ *
+ *   launch app         started by the container's init; the application has this pid
+ *   launch stay app    the same in a child; this process waits for it and reports how it ended
+ *   launch halt        the last act of an init that cannot end by itself: tells the shim, and waits to be killed
+ *
+ * The shim listens at /run/pouchrich/app.sock. It is the shim that checks who connected: nothing is said on the
+ * connection until it sends one byte, whatever its value, with three descriptors (SCM_RIGHTS): the application's
+ * 0, 1 and 2. From there on messages go to the application's standard error. `stay` makes its child between socket()
+ * and connect(), so the shim sees the child as its peer while both hold the connection; when the child has ended, the
+ * wait status follows on it, four bytes in the machine's order.
+ *
+ * EXIT STATUS without an application: 125 before the shim has answered, afterwards 127 where the program does not
+ * exist and 126 for whatever else prevented it. One line on standard error says `pouchrich-launch: OP: WHAT: REASON`.
+ */
+#define _GNU_SOURCE
+#include "launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define APP_SOCKET "/run/pouchrich/app.sock"
+#define HALT_SOCKET "/run/pouchrich/halt.sock"
+
+int status_on_failure = NOT_ADOPTED;
+
+void fail(const char *op, const char *what)
+{
+	int reason = errno;
+	signal(SIGPIPE, SIG_IGN); /* a reader that has gone must not change the exit status */
+	dprintf(2, "pouchrich-launch: %s: %s: %s\n", op, what, strerror(reason));
+	_exit(status_on_failure);
+}
+
+void fail_with(int reason, const char *op, const char *what)
+{
+	errno = reason;
+	fail(op, what);
+}
+
+void *zeroed(size_t count, size_t size)
+{
+	void *room = mmap(NULL, count * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (room == MAP_FAILED)
+		fail("mmap", SETTINGS);
+	return room;
+}
+
+static int make_socket(void)
+{
+	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		fail("socket", "AF_UNIX");
+	return sock;
+}
+
+static void connect_to(int sock, const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	strcpy(address.sun_path, path); /* one of our two constants */
+	while (connect(sock, (struct sockaddr *)&address, sizeof address) < 0)
+		if (errno != EINTR)
+			fail("connect", path);
+}
+
+static void receive_stdio(int sock)
+{
+	char byte;
+	int fds[3], i;
+	ssize_t got;
+	union { struct cmsghdr header; char room[CMSG_SPACE(sizeof fds)]; } control;
+	struct iovec data = {.iov_base = &byte, .iov_len = 1};
+	struct msghdr message = {
+		.msg_iov = &data, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+	struct cmsghdr *rights;
+	do
+		got = recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		fail("recvmsg", APP_SOCKET);
+	if (got == 0)
+		fail_with(ECONNRESET, "recvmsg", APP_SOCKET);
+	rights = CMSG_FIRSTHDR(&message);
+	if (!rights || rights->cmsg_level != SOL_SOCKET || rights->cmsg_type != SCM_RIGHTS ||
+	    rights->cmsg_len != CMSG_LEN(sizeof fds))
+		fail_with(EPROTO, "recvmsg", APP_SOCKET);
+	memcpy(fds, CMSG_DATA(rights), sizeof fds);
+	for (i = 0; i < 3; i++) /* 0 to 2 are in use, so what came is above them */
+		if (dup2(fds[i], i) < 0)
+			fail("dup2", "standard descriptors");
+	status_on_failure = CANNOT_RUN;
+}
+
+/* Returns in the child. The parent is blind to signals: those meant for the application go to the application. */
+static void stay_as_parent(int sock)
+{
+	sigset_t every;
+	pid_t child;
+	int status;
+	sigfillset(&every);
+	if (sigprocmask(SIG_SETMASK, &every, NULL) < 0)
+		fail("sigprocmask", "all signals");
+	child = fork();
+	if (child < 0)
+		fail("fork", "the application");
+	if (child == 0)
+		return;
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			fail("waitpid", "the application");
+	/* A shim that has gone, or a child that never connected, leaves nobody to tell. */
+	if (send(sock, &status, sizeof status, MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ENOTCONN &&
+	    errno != ECONNRESET)
+		fail("send", APP_SOCKET);
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+/* Stays until the shim has seen who we are and closes: it kills PID 1, and us with it. */
+static void halt(void)
+{
+	char byte;
+	int sock = make_socket();
+	connect_to(sock, HALT_SOCKET);
+	while (read(sock, &byte, 1) < 0)
+		if (errno != EINTR)
+			fail("read", HALT_SOCKET);
+}
+
+int main(int argc, char **argv)
+{
+	static struct settings settings;
+	int stay = argc == 3 && strcmp(argv[1], "stay") == 0;
+	int fd, sock;
+	do /* whatever is opened later must not become a standard descriptor */
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= 2);
+	if (fd < 0)
+		fail("open", "/dev/null");
+	if (argc == 2 && strcmp(argv[1], "halt") == 0) {
+		halt();
+		return 0;
+	}
+	if ((argc != 2 && !stay) || strcmp(argv[argc - 1], "app") != 0)
+		fail_with(EINVAL, "usage", "launch app | launch stay app | launch halt");
+	read_settings(&settings);
+	sock = make_socket();
+	if (stay)
+		stay_as_parent(sock);
+	leave_inherited_session();
+	connect_to(sock, APP_SOCKET);
+	receive_stdio(sock);
+	become(&settings);
+}
