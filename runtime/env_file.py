@@ -1,0 +1,121 @@
+"""The pod's environment for login shells, sshd sessions and cron jobs: `/etc/profile.d/pouchenv.sh` (`rich.env-file`).
+
+PouchContainer's file of that name, made safe: its values are quoted for any shell, it is a read-only bind of a file in
+the container's run directory (the image is not written to), and only root and the application's group can read it.
+
+How a plan uses it:
+
+    found = root.walk(env_file.TARGET, mounts)                                 in image.read_facts
+    reason = env_file.reason_to_skip(found.path, found.mode, found.error, hidden_by=found.hidden_by)
+    step = env_file.step(f"{run_directory}/{env_file.NAME}")                   where there is none; else a warning
+    env_file.write(run_directory, env_file.text(edit.env(spec)), group=gid)    once the run directory exists
+"""
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+
+from runtime.spec.edit import Edit, Step
+
+TARGET = "/etc/profile.d/pouchenv.sh"
+NAME = "env"
+"""The file's name in the run directory."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_IDENTITY = "HOME LOGNAME MAIL SHELL USER USERNAME EUID GROUPS PPID UID OLDPWD PWD TERM"
+_STATE = (
+    "CDPATH COMP_WORDBREAKS DIRSTACK ENV EPOCHREALTIME EPOCHSECONDS EXECIGNORE FUNCNAME FUNCNEST GLOBIGNORE HISTCMD IFS"
+    " LINENO MAILCHECK MAILPATH OPTARG OPTERR OPTIND PATH POSIXLY_CORRECT PROMPT_COMMAND PS0 PS1 PS2 PS3 PS4 RANDOM"
+    " READLINE_ARGUMENT READLINE_LINE READLINE_MARK READLINE_POINT REPLY SECONDS SHELLOPTS SHLVL SRANDOM TMOUT _"
+)
+_OWN = frozenset(f"{_IDENTITY} {_STATE}".split())
+_OWN_PREFIXES = ("BASH", "KSH_", "ZSH_")
+"""Never set. Who is logged in and on which terminal is the login's to say, not the pod's. The rest is what a shell
+keeps for itself: some of it is read-only (bash: UID, EUID, PPID, SHELLOPTS, BASHOPTS, BASH_VERSINFO; TMOUT on hardened
+images), and dash stops reading at an assignment to such a one; some names files or commands that every later shell
+runs (ENV, BASH_ENV, PROMPT_COMMAND); IFS and its like change what the profile's remaining lines mean. PATH has lines of
+its own."""
+
+_HEADER = "# The environment of this container, for shells. Made by pouchrich; names no shell can hold are left out.\n"
+
+
+def is_exported(name: str) -> bool:
+    """Whether a variable of this name is given to shells by an `export` line; PATH has its own lines."""
+    return _NAME.fullmatch(name) is not None and name not in _OWN and not name.startswith(_OWN_PREFIXES)
+
+
+def _is_encodable(value: str) -> bool:
+    """Whether `value` can be an environment's: no NUL, and nothing but bytes behind its lone surrogates."""
+    try:
+        return b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+
+
+def quoted(value: str) -> str:
+    """`value` as one word of a POSIX shell: between single quotes nothing but the single quote is special."""
+    return "'" + value.replace("'", "'\\''") + "'"
+
+
+def _path_lines(value: str) -> list[str]:
+    """Append each directory of a PATH that is not there yet.
+
+    Only absolute ones: an empty or relative entry is the current directory's, in a login shell of root.
+    """
+    lines = [
+        f'case ":${{PATH-}}:" in *:{quoted(directory)}:*) ;; *) PATH="${{PATH:+$PATH:}}"{quoted(directory)} ;; esac\n'
+        for directory in dict.fromkeys(value.split(":"))
+        if directory.startswith("/")
+    ]
+    return [*lines, "export PATH\n"] if lines else []
+
+
+def text(env: Mapping[str, str]) -> str:
+    """The file for the variables `env`, in their order; to be encoded as os.fsencode does, which cannot fail."""
+    usable = {name: value for name, value in env.items() if _is_encodable(value)}
+    lines = [f"export {name}={quoted(value)}\n" for name, value in usable.items() if is_exported(name)]
+    return "".join((_HEADER, *lines, *_path_lines(usable.get("PATH", ""))))
+
+
+def reason_to_skip(path: str, mode: int | None, error: str, *, hidden_by: str | None) -> str | None:
+    """Why the file cannot be bound at TARGET, or None where it can.
+
+    The arguments are what a walk in the image from its root found (`runtime.image.Rootfs.walk`): where TARGET leads,
+    the mode of what is there, why nothing is, and the mount it lies below. A missing directory is no reason: the OCI
+    runtime makes mount points in the container's own layer. In a mount it would make one on the pod's volume.
+    """
+    if hidden_by is not None:
+        return f"{TARGET}: it is below the mount at {hidden_by}"
+    if mode is None and error != "no such file or directory":
+        return f"{TARGET}: {path} in the image: {error}"
+    if mode is not None and not stat.S_ISREG(mode):
+        return f"{TARGET}: found something else than a regular file in the image"
+    if path != TARGET:
+        return f"{TARGET}: the image's symbolic links lead to {path}"
+    return None
+
+
+def step(source: str) -> Step:
+    """Bind the file at host path `source`."""
+    mount = {
+        "destination": TARGET,
+        "type": "bind",
+        "source": source,
+        "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
+    }
+    return Step("mount-environment-file", f"bind the pod's environment at {TARGET}", Edit("with_mount", mount))
+
+
+def write(directory: str, content: str, *, group: int, owner: int = 0) -> None:
+    """Make the file in a run directory: 0640, root's and the application's group's.
+
+    `owner` and `group` are ids as the host sees them, so mapped where the container has a user namespace. Raises
+    OSError; FileExistsError where the file is there.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(f"{directory}/{NAME}", flags, 0o600)
+    with open(fd, "wb") as file:
+        file.write(os.fsencode(content))
+        os.fchown(fd, owner, group)
+        os.fchmod(fd, 0o640)
