@@ -1,0 +1,153 @@
+#!/bin/sh
+# Show a rich container on a fresh Debian machine: a real image with an init, cron and syslog, run by a private containerd.
+#
+#   hack/demo.sh [systemd|dumb-init]      as root; default systemd
+#
+# Installs what is missing with apt, makes the image of Debian packages, and removes everything at the end but those
+# packages and one cache directory (POUCHRICH_CACHE, default ~/.cache/pouchrich).
+set -eu
+
+mode=${1:-systemd}
+root=$(cd "$(dirname "$0")/.." && pwd)
+cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
+prefix=$cache/prefix
+fail() { echo "demo: $*" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || fail "needs root"
+case $mode in systemd|dumb-init) ;; *) fail "unknown mode $mode, allowed: systemd, dumb-init" ;; esac
+
+install_packages() {
+    missing=
+    for package in containerd crun runc mmdebstrap umoci python3-venv gcc musl-tools binutils; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    echo "installing$missing"
+    apt-get update -q >/dev/null
+    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $missing >/dev/null
+}
+
+# An OCI image whose command is a legacy-style daemon; with systemd, cron and rsyslog beside it.
+make_image() {
+    image=$cache/demo-$mode.tar
+    [ ! -f "$image" ] || return 0
+    echo "making the image (once)"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    include=procps
+    [ "$mode" = dumb-init ] || include=procps,systemd,dbus,cron,rsyslog
+    cat >"$work/legacyd" <<'LEGACY'
+#!/bin/sh
+# Expects a whole machine: a syslog to log to, and an init that takes its orphans.
+echo "legacyd: pid $$, parent $(cat /proc/$PPID/comm)"
+logger -t legacyd "started" 2>/dev/null || true
+trap 'echo "legacyd: stopping"; exit 42' TERM
+(sleep 1 &)
+while :; do sleep 1; done
+LEGACY
+    chmod 755 "$work/legacyd"
+    mmdebstrap --quiet --variant=minbase --include="$include" \
+        --customize-hook="copy-in $work/legacyd /usr/local/bin" \
+        --customize-hook='echo "* * * * * root date >>/var/log/cron-ran" >"$1/etc/cron.d/demo"' \
+        "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$work/rootfs.tar" >&2
+    umoci init --layout "$work/layout"
+    umoci new --image "$work/layout:latest"
+    umoci raw add-layer --image "$work/layout:latest" "$work/rootfs.tar" >&2
+    umoci config --image "$work/layout:latest" --config.cmd /usr/local/bin/legacyd
+    tar -C "$work/layout" -cf "$image.new" .
+    mv "$image.new" "$image"
+    rm -rf "$work"
+    trap - EXIT
+}
+
+if [ -z "${POUCHRICH_DEMO_INSIDE:-}" ]; then
+    install_packages
+    mkdir -p "$cache"
+    make_image
+    echo "installing the shim below $prefix"
+    "$root/hack/install.sh" --prefix "$prefix" >"$cache/install.log" 2>&1 || { cat "$cache/install.log" >&2; exit 1; }
+    # Mounts, sockets and the network of the demo are in namespaces of its own and end with it.
+    exec env POUCHRICH_DEMO_INSIDE=1 unshare --mount --net --propagation private "$0" "$mode"
+fi
+
+ip link set lo up 2>/dev/null || true
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/demo /var/lib/pouchrich
+base=$(mktemp -d)
+containerd= name=legacy
+stop() {
+    status=$?
+    trap - EXIT
+    ctr tasks kill --signal KILL $name >/dev/null 2>&1 || true
+    ctr tasks delete $name >/dev/null 2>&1 || true
+    if [ -n "$containerd" ]; then kill "$containerd"; wait "$containerd" || true; fi
+    rm -rf "$base"
+    exit "$status"
+}
+trap stop EXIT
+trap 'exit 1' HUP INT TERM
+
+cat >/run/demo/poststop <<'HOOK'
+#!/bin/sh
+echo "poststop on the node: $POUCHRICH_NAME ended, $POUCHRICH_EXIT_REASON, code $POUCHRICH_EXIT_CODE" >>/run/demo/hooks
+HOOK
+chmod 755 /run/demo/poststop
+cat >/run/demo/config.toml <<CONFIG
+version = 1
+
+[rich]
+mode = "$mode"
+
+[[hooks.prestart]]
+name = "prepare"
+where = "container"
+command = ["/bin/sh", "-c", "echo prepared by the prestart hook >/etc/motd"]
+
+[[hooks.poststop]]
+name = "clean-up"
+where = "host"
+command = ["/run/demo/poststop"]
+CONFIG
+
+echo "starting a private containerd"
+PATH=$prefix/bin:$PATH
+export CONTAINERD_ADDRESS="$base/containerd.sock"
+containerd --config /dev/null --root "$base/root" --state "$base/state" --address "$CONTAINERD_ADDRESS" \
+    >"$base/log" 2>&1 &
+containerd=$!
+tries=0
+until ctr version >/dev/null 2>&1; do
+    tries=$((tries + 1)); [ $tries -lt 100 ] || { cat "$base/log" >&2; fail "containerd does not answer"; }
+    sleep 0.1
+done
+ctr images import --index-name demo:latest "$cache/demo-$mode.tar" >/dev/null
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+inside() { ctr tasks exec --exec-id "demo-$$-$(date +%N)" $name "$@"; }
+
+say "A rich container, mode $mode, made and started by containerd:"
+ctr run --detach --log-uri "file://$base/application.log" --runtime io.containerd.pouchrich.v2 \
+    --runtime-config-path /run/demo/config.toml demo:latest $name
+ctr tasks ls
+sleep 3
+
+say "PID 1 is $(inside cat /proc/1/comm). What runs in the container:"
+inside ps -eo pid,ppid,user,args --forest
+say "Zombies among them (an init reaps): $(inside ps -eo stat= | grep -c Z || true)"
+say "The prestart hook ran before all that, /etc/motd says:"
+inside cat /etc/motd
+if [ "$mode" = systemd ]; then
+    say "systemd is $(inside systemctl is-system-running || true); the application logged through rsyslog:"
+    inside grep legacyd /var/log/syslog || true
+    say "and cron and rsyslog are $(inside systemctl is-active cron rsyslog | tr '\n' ' ')"
+fi
+
+say "A graceful stop: SIGTERM reaches the application, which exits with 42."
+ctr tasks kill --signal TERM $name
+until ctr tasks ls | grep -q "^$name .*STOPPED"; do sleep 0.1; done
+ctr tasks delete $name || true
+ctr containers delete $name
+say "What the application wrote is the container's log:"
+cat "$base/application.log"
+say "The poststop hook ran on the node, after everything:"
+cat /run/demo/hooks
+say "Left behind: $(ctr tasks ls -q | wc -l) tasks, $(ls /run/containerd/s | wc -l) sockets."
