@@ -25,6 +25,7 @@ from shim.ttrpc.service import bind
 GIVE_UP_AFTER_S = 60.0
 ANSWER_TIMEOUT_S = 2.0
 EVENTS_TIMEOUT_S = 5.0
+GIVEN_UP_TIMEOUT_S = 2.0  # containerd gives the Delete after a failed Create five seconds
 # What an OCI runtime, a hook or a container must not inherit: they are about this process, or about containerd.
 NOT_INHERITED = (
     "NOTIFY_SOCKET",
@@ -102,6 +103,16 @@ class _Pod:
             self._give_up = asyncio.get_running_loop().call_later(GIVE_UP_AFTER_S, self._end)
 
     async def _run_program(self, argv: Sequence[str], fds: Mapping[int, int]) -> int:
-        """Run a program to its end. It is not cut short: what it does half-way nobody could undo."""
+        """Run a program to its end, also when the request is given up: what it does half-way nobody could undo.
+
+        Only one that then takes too long is killed; until it has gone the caller cannot know what there is to undo.
+        """
         child = self._reaper.spawn(argv, fds, self._env)
-        return (await asyncio.shield(child.ended)).status
+        try:
+            return (await asyncio.shield(child.ended)).status
+        except asyncio.CancelledError:
+            await asyncio.wait([child.ended], timeout=GIVEN_UP_TIMEOUT_S)
+            if not child.ended.done():
+                os.kill(child.pid, signal.SIGKILL)
+                await child.ended
+            raise

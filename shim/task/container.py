@@ -67,6 +67,7 @@ class Container:
         self._restore = restore
         self._execs: dict[str, Process] = {}
         self._oom: oom.OomWatch | None = None
+        self._announced = False
         self._killing_rest = False
         self._deleting: asyncio.Task[Exit | None] | None = None
 
@@ -103,6 +104,17 @@ class Container:
             _log.warning("container %s: no cgroup, so no stats and no OOM events: %s", self.id, err)
         self._reaper.watch(pid, self._init_ended)
 
+    def announce(self, event: Message) -> None:
+        """Publish that the container was created; init's end, if it has come by now, follows."""
+        self._announced = True
+        self._publish(event)
+        self._settle()
+
+    def abandon(self) -> None:
+        """The container's Create failed: nobody shall hear of init's end, and nothing is watched any more."""
+        self._reaper.forget(self.init.pid)
+        self._unwatch_oom()
+
     async def start(self) -> int:
         """Start init. Raises FailedPrecondition, RuntimeFailed."""
         self.init.move(Phase.STARTING)
@@ -136,7 +148,9 @@ class Container:
 
     def _settle(self) -> None:
         """Publish init's end, once nothing that must come before it is still to come."""
-        if self.init.exit is None or self.init.released or self.init.phase in (Phase.STARTING, Phase.DELETED):
+        if not self._announced or self.init.exit is None or self.init.released:
+            return
+        if self.init.phase in (Phase.STARTING, Phase.DELETED):
             return
         if self.init.phase is not Phase.STOPPED:
             self._init_stopped(was=self.init.phase)
@@ -362,7 +376,10 @@ class Container:
             self._publish_init_exit(self.init.exit)
         if self.init.stdio is not None:
             await self.init.stdio.drain()
-        await self._oci.delete(self.id, force=self.init.phase is Phase.CREATED)
+        created = self.init.phase is Phase.CREATED
+        await self._oci.delete(self.id, force=created)
+        if created and self.init.pid:
+            await self._killed()
         for process in (*self._execs.values(), self.init):
             await process.close_stdio()
             process.release()
@@ -377,6 +394,12 @@ class Container:
             event.exited_at.FromNanoseconds(exit.at)
         self._publish(event)
         return exit
+
+    async def _killed(self) -> None:
+        """Wait for the end of an init that the OCI runtime has just killed; its exit event goes before the delete."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                await self.init.wait()
 
 
 class ExecProcess(Process):

@@ -92,6 +92,7 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
             private_pids=_has_private_pids(spec),
             restore=_restore_options(request, chosen, stdio) if request.checkpoint else None,
         )
+        undo.callback(container.abandon)
         request.bundle.write_record({"version": 1, "oci": asdict(oci.binary), "plan": json.loads(made.to_json())})
         undo.callback(request.bundle.remove_record)
         if not request.checkpoint:

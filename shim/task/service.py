@@ -78,7 +78,7 @@ class TaskService:
             created.set()
             if self._shutdown_wanted and self.idle:
                 self._on_empty()
-        self._tools.publish(
+        container.announce(
             events_pb2.TaskCreate(
                 container_id=request.id,
                 bundle=request.bundle,
@@ -111,9 +111,13 @@ class TaskService:
         if request.exec_id:
             process = await _whole(container.delete_exec(request.exec_id))
             return _delete_response(process.pid, process.exit)
+        return _delete_response(container.init.pid, await _whole(self._delete(container)))
+
+    async def _delete(self, container: Container) -> Exit | None:
         exit = await container.delete()
-        self._containers.pop(request.id, None)
-        return _delete_response(container.init.pid, exit)
+        if self._containers.get(container.id) is container:  # else another caller came here first
+            del self._containers[container.id]
+        return exit
 
     async def shutdown(self, request: task_pb2.ShutdownRequest) -> None:
         """End the pod server if no container is left; asked while one is being made, once that has failed."""
