@@ -1,0 +1,181 @@
+"""System services of the image that must be up: `services.enable` of the node and a pod's `services` annotation.
+
+    init                where a service is looked for                     how it is started
+    systemd             unit directories, /etc/init.d (sysv-generator)    a drop-in that wants it before the application
+    sysvinit, openrc    /etc/init.d                                       `/etc/init.d/NAME start`, after the rc lines
+    busybox, dumb-init  nowhere: these inits manage no services           skipped with the reason
+
+How a plan uses it:
+
+    found = services.look(root, init, names)                  with a runtime.image.Rootfs; InvalidArgument never
+    names, warnings = services.check(requests, init=init, found=found, masked=config.rich.mask)
+    systemd: RunFile("services.conf", services.dropin(names)), bound at services.DROPIN
+    sysvinit, openrc: an inittab `wait` line for each of services.commands(names), between rc's and the application's
+
+A name is all that comes from a pod, and it becomes text of a unit or an inittab only after it was found to be that of a
+file in the image, and only if it is of NAME_PATTERN's letters: none of them means anything to systemd or to a shell.
+"""
+
+import posixpath
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.config.kinds import NAME_PATTERN
+from runtime.errors import InvalidArgument
+
+DROPIN = "/run/systemd/system/pouchrich-app.service.d/50-services.conf"
+"""Ordering belongs to the application's unit: what it wants is started with it, and first."""
+
+_UNIT_DIRECTORIES = (
+    "/etc/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+"""systemd.unit(5), without the directories in /run: those are the container's own and empty before it starts."""
+
+_SCRIPTS = "/etc/init.d"
+_SYSV_GENERATORS = tuple(f"/{lib}/systemd/system-generators/systemd-sysv-generator" for lib in ("usr/lib", "lib"))
+_SUFFIXES = (".service", ".socket", ".timer", ".path")
+_OTHER_SUFFIXES = (".target", ".mount", ".automount", ".swap", ".slice", ".scope", ".device", ".snapshot")
+_SAFE = re.compile(NAME_PATTERN, re.ASCII)
+_MAX_NAME = 200
+_MANAGING = ("systemd", "sysvinit", "openrc")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`name` as written, `source` as errors name it; `is_pod`: it is a pod's annotation, not the node's."""
+
+    name: str
+    source: str
+    is_pod: bool = False
+
+
+class Found(Protocol):
+    """Where a walk in the image ended (`runtime.image`)."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def mode(self) -> int | None: ...
+
+
+class Root(Protocol):
+    """What `look` needs of a `runtime.image.Rootfs`."""
+
+    def walk(self, path: str, mounts: Sequence[str] = ()) -> Found: ...
+
+
+def unit(name: str) -> str:
+    """The unit's name: `.service` where the name has no suffix of a unit (systemctl(1) does the same)."""
+    return name if name.endswith((*_SUFFIXES, *_OTHER_SUFFIXES)) else f"{name}.service"
+
+
+def _template(name: str) -> str | None:
+    """`getty@.service` for `getty@tty1.service`; None where the name is no instance."""
+    stem, dot, suffix = name.rpartition(".")
+    prefix, at, instance = stem.partition("@")
+    return f"{prefix}@{dot}{suffix}" if at and prefix and instance else None
+
+
+def _leads_to_file(root: Root, path: str) -> bool:
+    found = root.walk(path)
+    return found.mode is not None and stat.S_ISREG(found.mode)
+
+
+def _look_for_unit(root: Root, name: str, generates: bool) -> str:
+    for candidate in filter(None, (unit(name), _template(unit(name)))):
+        for directory in _UNIT_DIRECTORIES:
+            path = f"{directory}/{candidate}"
+            found = root.walk(path)
+            if found.path == "/dev/null":
+                return "masked"
+            if found.mode is not None and stat.S_ISREG(found.mode):
+                return path
+    script = f"{_SCRIPTS}/{unit(name).removesuffix('.service')}"
+    return script if generates and _leads_to_file(root, script) else ""
+
+
+def look(root: Root, init: str, names: Iterable[str]) -> dict[str, str]:
+    """For each name the path in the image that makes it a service of `init`, "masked", or "" where there is none.
+
+    Touches nothing but the image, below its root. What a pod mounts over these directories is not seen.
+    """
+    good = [name for name in dict.fromkeys(names) if _problem(name) is None]
+    if init == "systemd":
+        generates = any(_leads_to_file(root, path) for path in _SYSV_GENERATORS)
+        return {name: _look_for_unit(root, name, generates) for name in good}
+    if init not in _MANAGING:
+        return {}
+    scripts = {name: f"{_SCRIPTS}/{name.removesuffix('.service')}" for name in good}
+    return {name: path if _leads_to_file(root, path) else "" for name, path in scripts.items()}
+
+
+def _problem(name: str) -> str | None:
+    """Why `name` cannot be a service's, whatever the image has."""
+    if _SAFE.fullmatch(name) is None or len(name) > _MAX_NAME or name in (".", ".."):
+        return f"a name of at most {_MAX_NAME} characters matching {NAME_PATTERN}"
+    if name.endswith(_OTHER_SUFFIXES):
+        return f"a unit of {', '.join(_SUFFIXES)}"
+    return None
+
+
+def _refusal(request: Request, init: str, found: Mapping[str, str], masked: Iterable[str]) -> str | None:
+    """What is wrong with a request, as `found ..., allowed ...`."""
+    name = request.name
+    if problem := _problem(name):
+        return f"found {name[:80]!r}, allowed {problem}"
+    if init not in _MANAGING:
+        return f"found {name}, allowed none: {init} manages no services"
+    if not found.get(name):
+        where = "a unit of the image" if init == "systemd" else f"a script in the image's {_SCRIPTS}"
+        return f"found {name}, allowed {where}"
+    if found[name] == "masked":
+        return f"found {name}, allowed a unit that the image does not mask"
+    if init == "systemd" and {unit(name), _template(unit(name))} & set(masked):
+        return f"found {name}, allowed a unit that rich.mask does not list"
+    return None
+
+
+def check(
+    requests: Iterable[Request], *, init: str, found: Mapping[str, str], masked: Iterable[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The services to start, each once and in order, and warnings for those that cannot be.
+
+    `init` is `systemd`, `sysvinit`, `openrc`, `busybox` or `dumb-init`; names are units for systemd, else of scripts.
+    Raises InvalidArgument where a pod asked for one that cannot be.
+    """
+    masked = tuple(masked)
+    names: dict[str, None] = {}
+    warnings: list[str] = []
+    for request in requests:
+        refusal = _refusal(request, init, found, masked)
+        if refusal is None:
+            names[unit(request.name) if init == "systemd" else posixpath.basename(found[request.name])] = None
+        elif request.is_pod:
+            raise InvalidArgument(f"config.json: {request.source}: {refusal}")
+        else:
+            warnings.append(f"{request.source}: {refusal}: skipped")
+    return tuple(names), tuple(warnings)
+
+
+def _checked(names: Iterable[str]) -> list[str]:
+    checked = list(names)
+    for name in checked:
+        if _problem(name) is not None:
+            raise InvalidArgument(f"service {name[:80]!r}: found a name that was never checked")
+    return checked
+
+
+def dropin(names: Iterable[str]) -> str:
+    """The drop-in for the application's unit. Wants, not Requires: a service that fails or is stopped takes nobody."""
+    return "[Unit]\n" + "".join(f"Wants={name}\nAfter={name}\n" for name in _checked(names))
+
+
+def commands(names: Iterable[str]) -> tuple[str, ...]:
+    """What sysvinit and OpenRC run, one after the other; a script that OpenRC starts twice is started once."""
+    return tuple(f"{_SCRIPTS}/{name} start" for name in _checked(names))

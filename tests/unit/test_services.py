@@ -1,0 +1,122 @@
+import os
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime import services
+from runtime.errors import InvalidArgument
+from runtime.services import Request
+
+NODE = "node.toml: services.enable"
+POD = "annotation pouchrich.io/services"
+
+
+class Image:
+    """A root by the paths of its regular files; `links` lead elsewhere."""
+
+    def __init__(self, *files, links=()):
+        self.files, self.links = files, dict(links)
+
+    def walk(self, path, mounts=()):
+        path = self.links.get(path, path)
+        return type("Found", (), {"path": path, "mode": stat.S_IFREG | 0o644 if path in self.files else None})()
+
+
+def check(image, init, *names, pod=False, masked=()):
+    requests = [Request(name, POD if pod else NODE, is_pod=pod) for name in names]
+    return services.check(requests, init=init, found=services.look(image, init, names), masked=masked)
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "unit"),
+    [
+        (["/lib/systemd/system/cron.service"], "cron", "cron.service"),
+        (["/etc/systemd/system/cron.service"], "cron.service", "cron.service"),
+        (["/usr/lib/systemd/system/ssh.socket"], "ssh.socket", "ssh.socket"),
+        (["/usr/lib/systemd/system/job@.service"], "job@a:b", "job@a:b.service"),
+        (["/usr/lib/systemd/system/a.b.service"], "a.b", "a.b.service"),
+        (["/etc/init.d/old", "/usr/lib/systemd/system-generators/systemd-sysv-generator"], "old", "old.service"),
+    ],
+)
+def test_a_unit_of_the_image_is_wanted_by_its_full_name(files, name, unit):
+    assert check(Image(*files), "systemd", name) == ((unit,), ())
+
+
+@pytest.mark.parametrize("init", ["sysvinit", "openrc"])
+def test_a_script_of_the_image_is_started_by_its_own_name(init):
+    assert check(Image("/etc/init.d/cron"), init, "cron", "cron.service") == (("cron",), ())
+    assert services.commands(("cron",)) == ("/etc/init.d/cron start",)
+
+
+def test_a_script_without_systemds_generator_is_no_unit():
+    assert check(Image("/etc/init.d/old"), "systemd", "old")[0] == ()
+
+
+def test_an_instance_whose_template_is_missing_is_missing():
+    assert check(Image("/lib/systemd/system/job.service"), "systemd", "job@a")[0] == ()
+
+
+@pytest.mark.parametrize("init", ["systemd", "sysvinit", "openrc", "busybox", "dumb-init"])
+def test_what_cannot_be_started_is_a_warning_to_the_node_and_an_error_to_a_pod(init):
+    names, warnings = check(Image(), init, "cron")
+    assert names == ()
+    assert warnings[0].startswith(f"{NODE}: found cron, allowed ")
+    with pytest.raises(InvalidArgument, match=f"config.json: {POD}: found cron, allowed "):
+        check(Image(), init, "cron", pod=True)
+
+
+@pytest.mark.parametrize("init", ["busybox", "dumb-init"])
+def test_an_init_that_manages_no_services_says_so(init):
+    assert f"{init} manages no services" in check(Image("/etc/init.d/cron"), init, "cron")[1][0]
+
+
+def test_a_unit_the_image_masks_cannot_be_enabled():
+    masked = Image("/lib/systemd/system/cron.service", links={"/etc/systemd/system/cron.service": "/dev/null"})
+    assert "does not mask" in check(masked, "systemd", "cron")[1][0]
+
+
+@pytest.mark.parametrize("name", ["chronyd", "getty@tty1"])
+def test_a_unit_the_node_masks_cannot_be_enabled(name):
+    image = Image("/lib/systemd/system/chronyd.service", "/lib/systemd/system/getty@.service")
+    with pytest.raises(InvalidArgument, match=r"rich\.mask"):
+        check(image, "systemd", name, pod=True, masked=("chronyd.service", "getty@.service"))
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "a b", "a\nb", "a/b", "%n", "$x", "", "x" * 300, "poweroff.target", "a.mount"]
+)
+@pytest.mark.parametrize("init", ["systemd", "sysvinit"])
+def test_a_name_that_could_mean_something_else_is_refused_whatever_the_image_has(init, name):
+    image = Image(f"/lib/systemd/system/{name}", f"/lib/systemd/system/{name}.service", f"/etc/init.d/{name}")
+    with pytest.raises(InvalidArgument, match="allowed a"):
+        check(image, init, name, pod=True)
+
+
+@given(st.text(max_size=20))
+def test_no_text_but_a_checked_name_gets_into_a_unit_or_an_inittab(name):
+    try:
+        text = services.dropin([name]) + "".join(services.commands([name]))
+    except InvalidArgument:
+        return
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@_.:-")
+    assert text.count("\n") == 3
+
+
+def test_the_drop_in_starts_services_before_the_application_and_binds_it_to_none():
+    text = services.dropin(("cron.service", "ssh.socket"))
+    assert text == "[Unit]\nWants=cron.service\nAfter=cron.service\nWants=ssh.socket\nAfter=ssh.socket\n"
+
+
+def test_the_image_itself_is_looked_at_below_its_root(tmp_path):
+    image = pytest.importorskip("runtime.image")
+    directory = tmp_path / "usr/lib/systemd/system"
+    directory.mkdir(parents=True)
+    (directory / "cron.service").write_text("[Service]\n")
+    os.symlink("/usr/lib", tmp_path / "lib")
+    (tmp_path / "etc").mkdir()
+    os.symlink("../../../../../../etc", tmp_path / "etc/systemd")
+    with image.Rootfs.open(str(tmp_path)) as root:
+        found = services.look(root, "systemd", ["cron", "passwd"])
+    assert found == {"cron": "/usr/lib/systemd/system/cron.service", "passwd": ""}
