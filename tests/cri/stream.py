@@ -1,8 +1,8 @@
-"""Exec and attach streams: a WebSocket client (RFC 6455) for the subprotocols `v4.channel.k8s.io` and `v5`.
+"""Exec and attach streams: a WebSocket client (RFC 6455) for the subprotocol `v4.channel.k8s.io`.
 
 Each binary message begins with a channel number: 0 stdin, 1 stdout, 2 stderr, 3 the final status as JSON,
-4 the terminal's size as JSON ({"Width", "Height"}); in v5 channel 255 closes the channel its one byte names.
-Kubernetes speaks SPDY here by default; containerd 1.6 to 2.x serve both.
+4 the terminal's size as JSON ({"Width", "Height"}). It cannot close stdin alone; v5 can, but containerd 2.1 does
+not speak it yet. Kubernetes uses SPDY here by default; containerd 1.6 to 2.x serve both.
 """
 
 import base64
@@ -14,14 +14,14 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+STDIN, STDOUT, STDERR, STATUS, RESIZE = 0, 1, 2, 3, 4
 CONTINUATION, BINARY, CLOSING, PING, PONG = 0, 2, 8, 9, 10
 
 
 class Stream:
     """An open exec or attach. `output` collects what each of stdout and stderr carried."""
 
-    def __init__(self, url: str, *, protocol: str = "v4.channel.k8s.io", timeout_s: float = 30.0) -> None:
+    def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
         """Connect to the URL that Exec or Attach returned. Raises ConnectionError when refused."""
         parts = urlsplit(url)
         self._socket = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=timeout_s)
@@ -37,7 +37,7 @@ class Stream:
             "Upgrade: websocket",
             "Sec-WebSocket-Version: 13",
             f"Sec-WebSocket-Key: {key}",
-            f"Sec-WebSocket-Protocol: {protocol}",
+            "Sec-WebSocket-Protocol: v4.channel.k8s.io",
         )
         self._socket.sendall("\r\n".join([*head, "", ""]).encode())
         self._await_upgrade()
@@ -47,6 +47,7 @@ class Stream:
             self._fill()
         head, _, rest = bytes(self._pending).partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 101"):
+            self._socket.close()
             raise ConnectionError(head.decode(errors="replace"))
         self._pending = bytearray(rest)
 
@@ -101,10 +102,6 @@ class Stream:
     def resize(self, width: int, height: int) -> None:
         """Set the terminal's size, in characters."""
         self._send_frame(BINARY, bytes([RESIZE]) + json.dumps({"Width": width, "Height": height}).encode())
-
-    def close_stdin(self) -> None:
-        """End the process's stdin (v5 only)."""
-        self._send_frame(BINARY, bytes([CLOSE, STDIN]))
 
     def step(self) -> bool:
         """Take one message; False once the stream is over."""

@@ -31,6 +31,7 @@ class Node:
         self.version = version
         self.oci = binaries.oci(version, oci)
         self.base = Path(tempfile.mkdtemp(prefix=f"pouchrich-{version}-{oci}-"))
+        self.base.chmod(0o711)  # root of a user namespace has to get through to its rootfs
         self.cgroup = f"/{self.base.name}"
         self.settings = configuration.Settings(version, self.base, self.oci, _snapshotter(self.base), images.PAUSE)
         self.socket = self.settings.socket

@@ -72,10 +72,10 @@ class Container:
         assert answer.exit_code == 0, f"{script}: {answer.exit_code}: {answer.stderr!r}"
         return answer.stdout.decode()
 
-    def open_exec(self, *command: str, tty: bool = False, protocol: str = "v4.channel.k8s.io") -> Stream:
+    def open_exec(self, *command: str, tty: bool = False) -> Stream:
         """A streaming exec with stdin."""
         request = pb.ExecRequest(container_id=self.id, cmd=command, tty=tty, stdin=True, stdout=True, stderr=not tty)
-        return Stream(self._cri.call(request, pb.ExecResponse).url, protocol=protocol)
+        return Stream(self._cri.call(request, pb.ExecResponse).url)
 
     def attach(self, *, tty: bool = False, stdin: bool = True) -> Stream:
         """The container's own stdio."""

@@ -114,6 +114,7 @@ def test_a_container_whose_shim_was_killed_runs_again(ctr: Ctr) -> None:
 
 
 @pytest.mark.smoke
+@pytest.mark.defect("containerd runs no `delete` for members of a version 3 shim", containerd="2.1", runtime="runc.v2")
 def test_the_containers_of_a_killed_shim_are_reported_as_exited(pods: Pods) -> None:
     pod = pods.run()
     containers = [pod.run(*FOREVER, name=name) for name in ("first", "second")]

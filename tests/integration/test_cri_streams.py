@@ -27,16 +27,6 @@ def test_a_megabyte_through_an_exec_comes_back_unchanged(pods: Pods) -> None:
         assert stream.read_all() == b"read\n" + data
 
 
-@pytest.mark.only(containerd="2.1")
-def test_closing_stdin_ends_it(pods: Pods) -> None:
-    """Only v5 of the protocol can close one channel; containerd 2.x has it."""
-    container = pods.run().run(*FOREVER)
-    with container.open_exec("sh", "-c", "cat; echo end", protocol="v5.channel.k8s.io") as stream:
-        stream.write(b"text\n")
-        stream.close_stdin()
-        assert stream.read_all() == b"text\nend\n"
-
-
 @pytest.mark.smoke
 def test_the_terminal_of_an_exec_has_the_size_the_client_gives_it(pods: Pods) -> None:
     container = pods.run().run(*FOREVER)

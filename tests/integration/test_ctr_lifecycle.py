@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.integration import processes
+from tests.integration import binaries, processes
 from tests.integration.ctr import Ctr
 from tests.integration.waiting import until
 
@@ -21,6 +21,14 @@ def says_no_such_file(text: str) -> bool:
 @pytest.mark.parametrize("code", [0, 3, 255])
 def test_the_exit_code_is_the_commands(ctr: Ctr, code: int) -> None:
     assert ctr.run("sh", "-c", f"exit {code}").code == code
+
+
+@pytest.mark.smoke
+def test_the_shim_is_the_environments(ctr: Ctr) -> None:
+    container = ctr.start("sleep", "300")
+    (shim,) = ctr.node.shims(containing=container)
+    expected = "containerd-shim-runc-v2" if ctr.environment.runtime == "runc.v2" else binaries.SHIM
+    assert expected in processes.command(shim)
 
 
 @pytest.mark.smoke

@@ -61,7 +61,7 @@ def test_a_container_s_events_come_in_the_order_of_its_life(ctr: Ctr, listener: 
     ctr.wait_stopped(container)
     ctr.delete(container)
     expected = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
-    until(lambda: len(listener.topics(container)) >= 4, "four events")
+    until(lambda: len(listener.topics(container)) >= len(expected), f"four events in {listener.lines}")
     assert listener.topics(container) == expected
     assert any('"exit_status":5' in line for line in listener.lines)
 
@@ -81,7 +81,7 @@ def test_an_exec_s_events_come_in_order_and_init_s_exit_is_last(ctr: Ctr, listen
         "/tasks/exit",
         "/tasks/delete",
     ]
-    until(lambda: len(listener.topics(container)) >= len(expected), "all events")
+    until(lambda: len(listener.topics(container)) >= len(expected), f"all events in {listener.lines}")
     assert listener.topics(container) == expected
 
 
