@@ -21,8 +21,12 @@ BACKLOG = 128
 
 
 def socket_path(grpc_address: str, namespace: str, group: str, *, directory: str = SOCKET_DIR) -> str:
-    """The socket of the pod server that serves `group`. `group` may be any text: it is only hashed."""
-    joined = os.path.normpath("/".join((grpc_address, namespace, group)))
+    """The socket of the pod server that serves `group`. `group` may be any text: it is only hashed.
+
+    As Go joins paths, but for a group with dots and slashes: such a one must not lead into another namespace.
+    """
+    above = os.path.normpath("/".join(part for part in (grpc_address, namespace) if part))
+    joined = f"{above}/{group}"
     return f"{directory}/{sha256(joined.encode()).hexdigest()}"
 
 
@@ -89,6 +93,8 @@ def answers(path: str) -> bool:
     try:
         probe.settimeout(PROBE_TIMEOUT_S)
         probe.connect(path)
+    except BlockingIOError:
+        return True  # so many wait to be accepted that there is no room for one more
     except OSError:
         return False
     finally:

@@ -61,7 +61,9 @@ def parse(args: list[str]) -> Flags:
         if word == "--":
             flags.action = next(words, "")
             break
-        name, given, value = word.lstrip("-").partition("=")
+        name, given, value = word[2 if word[1] == "-" else 1 :].partition("=")
+        if not name or name[0] == "-":
+            raise UsageError(f"bad flag syntax: {word}")
         if name in _BOOLEANS:
             _set_boolean(flags, name, value if given else "true")
         elif name in _STRINGS:

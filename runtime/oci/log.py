@@ -4,9 +4,11 @@ The texts are those of runc 1.1 to 1.3 and crun 1.8 to 1.21, which `tests/unit/o
 """
 
 import json
+import re
 
 _FINISHED = ("process already finished", "container not running", "no such process", "is not running")
-_UNKNOWN = ("does not exist", "no such file or directory: `status`")
+# runc; then crun, for whom a container is a directory with a file `status` below its root.
+_UNKNOWN = re.compile(r"does not exist|(error opening file `[^`]*/status`|cannot open directory '[^']*'): no such file")
 
 
 def last_error(log: bytes, output: bytes, status: int) -> str:
@@ -28,4 +30,4 @@ def says_finished(text: str) -> bool:
 
 def says_unknown(text: str) -> bool:
     """Whether the error means that the runtime has no such container."""
-    return any(words in text.lower() for words in _UNKNOWN)
+    return _UNKNOWN.search(text.lower()) is not None

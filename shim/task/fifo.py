@@ -34,14 +34,23 @@ async def _open_for_writing(path: str) -> int:
     except OSError as err:
         if err.errno != errno.ENXIO:
             raise
+    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)  # a client that gives up may remove the path meanwhile
+    try:
+        writer = await _open_when_read(f"/proc/self/fd/{handle}")
+    except TimeoutError as err:
+        raise DeadlineExceeded(f"{path}: nobody opened it for reading within {READER_TIMEOUT_S:g} s") from err
+    finally:
+        os.close(handle)
+    return writer
+
+
+async def _open_when_read(path: str) -> int:
     opening = asyncio.ensure_future(in_thread(lambda: os.open(path, os.O_WRONLY | os.O_CLOEXEC)))
     try:
         async with asyncio.timeout(READER_TIMEOUT_S):
             writer = await asyncio.shield(opening)
-    except BaseException as err:
+    except BaseException:
         await _release(path, opening)
-        if isinstance(err, TimeoutError):
-            raise DeadlineExceeded(f"{path}: nobody opened it for reading within {READER_TIMEOUT_S:.0f} s") from err
         raise
     os.set_blocking(writer, False)
     return writer

@@ -36,6 +36,15 @@ class Child:
     ended: "asyncio.Future[Exit]"
 
 
+def _is_child(pid: int) -> bool:
+    """Whether `pid` is a child of ours, alive or not collected: an exit kept under that pid is an earlier process's."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 class Reaper:
     """Owns SIGCHLD and waitpid for one event loop."""
 
@@ -81,7 +90,7 @@ class Reaper:
     def watch(self, pid: int, told: Callable[[Exit], None]) -> None:
         """Call `told` once, from the loop and never from within this call, when `pid` has ended (or if it has)."""
         exit = self._unclaimed.pop(pid, None)
-        if exit is not None:
+        if exit is not None and not _is_child(pid):
             self._loop.call_soon(told, exit)
         else:
             self._watchers[pid] = told

@@ -68,7 +68,8 @@ class Stdio(Protocol):
         """Let go of everything, at whatever point it stands. May be repeated."""
 
 
-# Opens where an output goes: descriptors, of which the first is written to and the others are only kept open.
+# Opens where an output goes: descriptors, of which the first is written to and the others are only kept open. None at
+# all: the output is read, so that its writer is not held up, and discarded.
 OpenOutput = Callable[[], Awaitable[list[int]]]
 
 
@@ -84,10 +85,14 @@ class Output:
     async def attach(self) -> None:
         """Open the client's end and start copying."""
         targets = await self._opener()
+        if self.ended.is_set():  # closed meanwhile
+            _close_all(targets)
+            return
         source = self._fds[0]
         self._fds += targets
         os.set_blocking(source, False)
-        self._relay = Relay(asyncio.get_running_loop(), source, targets[0], self._let_go)
+        target = targets[0] if targets else None
+        self._relay = Relay(asyncio.get_running_loop(), source, target, self._let_go)
 
     def close(self) -> None:
         """Stop copying; what is still in the source is lost."""
@@ -269,9 +274,8 @@ class TerminalIO:
             self._input.attach()
             if self._ended_input:
                 self._input.end()
-        if self._opener is not None:
-            self._output = Output(os.dup(self._master), self._opener)
-            await self._output.attach()
+        self._output = Output(os.dup(self._master), self._opener or _discard)
+        await self._output.attach()
 
     def close_stdin(self) -> None:
         """See Input.end."""
@@ -314,6 +318,10 @@ async def drained(outputs: list[Output]) -> None:
         async with asyncio.timeout(DRAIN_TIMEOUT_S):
             for output in outputs:
                 await output.ended.wait()
+
+
+async def _discard() -> list[int]:
+    return []
 
 
 def to_client(path: str) -> OpenOutput:

@@ -1,0 +1,50 @@
+"""Coroutines as tests: each in an event loop of its own, with a limit of its own."""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+LIMIT_S = 20
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run the coroutine function `test` as a test; what it leaves unawaited or unclosed is an error by configuration."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def limited() -> None:
+            async with asyncio.timeout(LIMIT_S):
+                await test(*args, **kwargs)
+
+        asyncio.run(limited())
+
+    return run
+
+
+async def until(true: Callable[[], Any], *, timeout_s: float = 5.0) -> None:
+    """Return once `true()` is; raise TimeoutError where that does not come. For what nothing can be awaited of."""
+    async with asyncio.timeout(timeout_s):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+async def until_async(true: Callable[[], Awaitable[Any]], *, timeout_s: float = 5.0) -> None:
+    """`until` for a question that is itself awaited."""
+    async with asyncio.timeout(timeout_s):
+        while not await true():
+            await asyncio.sleep(0.005)
+
+
+def open_fds(pid: int | str = "self") -> set[str]:
+    """The open descriptors of a process as `number -> what`, without the one that reading them takes."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = entry.readlink()
+        except OSError:
+            continue
+        if f"/proc/{pid}/fd" not in str(target) and not str(target).endswith("/fd"):
+            found.add(f"{entry.name} -> {target}")
+    return found
