@@ -1,0 +1,96 @@
+"""What a hook is told: fixed variables, and the OCI state on its standard input. Pure.
+
+A hook on the host gets nothing of a pod's but by its standard input: the two names among the variables are passed
+only where they are of the form that Kubernetes gives names.
+"""
+
+import json
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+KILLED = 128 + signal.SIGKILL
+START_FAILED = 128
+"""What containerd's CRI reports for a container that could not be started."""
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The container that hooks are about.
+
+    `id` and `containerd_namespace` are containerd's. `name` and `namespace` are Kubernetes'; outside a pod they are
+    containerd's again. `bundle` and `rootfs` are host paths.
+    """
+
+    id: str
+    containerd_namespace: str
+    bundle: str
+    rootfs: str
+    name: str
+    namespace: str
+    mode: str
+    annotations: Mapping[str, str]
+    oci_version: str = "1.0.2"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {**asdict(self), "annotations": dict(self.annotations)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a container ended, as poststop hooks are told it: see `ending` and the constants here for `reason`."""
+
+    exit_code: int
+    reason: str
+
+
+SHIM_KILLED = Ending(KILLED, "ShimKilled")
+
+
+def start_failed(exit_code: int = START_FAILED) -> Ending:
+    """The ending of a container whose init was never started."""
+    return Ending(exit_code, "StartFailed")
+
+
+def ending(status: int, *, oom_killed: bool = False) -> Ending:
+    """The ending of a container whose exit status is `status`, 128 + n for signal n."""
+    if oom_killed:
+        return Ending(status, "OOMKilled")
+    if status == 0:
+        return Ending(0, "Completed")
+    return Ending(status, "Signal" if 128 < status <= 128 + signal.SIGRTMAX else "Error")
+
+
+def variables(subject: Subject, end: Ending | None = None) -> dict[str, str]:
+    """The POUCHRICH_ variables of a hook, on the host and in the container alike; `end` is for poststop."""
+    found = {
+        "POUCHRICH_NAME": _name(subject.name) or subject.id,
+        "POUCHRICH_NAMESPACE": _name(subject.namespace) or subject.containerd_namespace,
+        "POUCHRICH_MODE": subject.mode,
+    }
+    if end is not None:
+        found |= {"POUCHRICH_EXIT_CODE": str(end.exit_code), "POUCHRICH_EXIT_REASON": end.reason}
+    return found
+
+
+def host_environment(own: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a hook on the host: `own` from its table, `told` by `variables`."""
+    return {"PATH": HOST_PATH, **own, **told}
+
+
+def state(subject: Subject, *, status: str, pid: int) -> bytes:
+    """The OCI state (runtime-spec, runtime.md) as JSON; without a process there is no `pid`."""
+    found: dict[str, Any] = {"ociVersion": subject.oci_version, "id": subject.id, "status": status}
+    if pid:
+        found["pid"] = pid
+    return json.dumps({**found, "bundle": subject.bundle, "annotations": dict(subject.annotations)}).encode()
+
+
+def _name(text: str) -> str:
+    return text if _NAME.fullmatch(text) else ""

@@ -1,0 +1,57 @@
+"""What a poststop hook in the container needs of a container that has ended: its namespaces and its spec.
+
+A namespace lives while a process is in it or it is mounted somewhere; the path in a spec may be a process's
+(/proc/PID/ns/net of the pod's sandbox), good only as long as that. So each is bound to a file of our own, which a
+later process finds as well. All of it is below /run: after a reboot none of it would be of use.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from runtime.bundle import write_json
+from runtime.linux import mounts, syscalls
+
+SPEC = "spec.json"
+# The OCI runtime's words and the kernel's.
+_KERNEL = {"network": "net", "ipc": "ipc", "uts": "uts", "user": "user"}
+
+
+def hold(directory: str, init: int, types: Iterable[str], spec: dict[str, Any]) -> None:
+    """Make `directory`, hold the namespaces `types` (OCI's names) of process `init` there, and keep `spec`.
+
+    Raises OSError, after which nothing is held.
+    """
+    os.makedirs(directory, mode=0o711)
+    try:
+        for name in types:
+            path = f"{directory}/{name}"
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400))
+            syscalls.mount(f"/proc/{init}/ns/{_KERNEL[name]}", path, None, syscalls.MS_BIND)
+        write_json(f"{directory}/{SPEC}", spec)
+    except BaseException:
+        release(directory)
+        raise
+
+
+def load_spec(directory: str) -> dict[str, Any]:
+    """The spec kept there. Raises OSError or ValueError."""
+    with open(f"{directory}/{SPEC}", "rb") as file:
+        spec: dict[str, Any] = json.load(file)
+    return spec
+
+
+def unhold(directory: str) -> None:
+    """Unmount the namespaces; copies of the mounts in other mount namespaces stay. May be repeated."""
+    for point in mounts.mount_points(directory):
+        with suppress(OSError):
+            syscalls.umount2(point, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+
+
+def release(directory: str) -> None:
+    """Let go of everything in `directory` and remove it. May be repeated."""
+    unhold(directory)
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,94 @@
+"""What a hook in the container runs as: OCI process objects, and the spec of a poststop hook's own container. Pure.
+
+Both are made from the pod's spec as containerd wrote it, before the plan's steps: the hook is the pod's process with
+another command, not a part of the rich container's init.
+"""
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runtime.config.model import Hook
+from runtime.errors import InvalidArgument
+from runtime.passwd import User
+from runtime.spec import edit
+from runtime.spec.edit import Spec
+
+HELD = ("user", "network", "ipc", "uts")
+"""Namespaces (OCI's names) that a poststop hook shares with the container that has ended."""
+
+
+def of_hook(spec: Spec, hook: Hook, told: Mapping[str, str], user: User | None = None) -> dict[str, Any]:
+    """The OCI process object of `hook`: the pod's own, with the hook's command and its variables added.
+
+    Without a terminal. `told` are the POUCHRICH_ variables; `user` replaces the pod's, with the pod's umask.
+    """
+    process = dict(edit.table(edit.with_env(spec, {**dict(hook.env), **told}), "process"))
+    process.pop("consoleSize", None)
+    process |= {"args": list(hook.command), "terminal": False}
+    if user is not None:
+        umask = {key: value for key, value in edit.table(process, "user").items() if key == "umask"}
+        process["user"] = {**umask, "uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)}
+    return process
+
+
+def poststop_spec(
+    spec: Spec, hook: Hook, told: Mapping[str, str], *, rootfs: str, held: str, suffix: str, user: User | None = None
+) -> dict[str, Any]:
+    """The spec of the container that a poststop `hook` runs in.
+
+    The pod's root file system (host path `rootfs`), mounts, limits and, from the directory `held`, its namespaces; a
+    fresh pid namespace; `suffix` makes its cgroup a sibling of the container's. Annotations are left out, for runtimes
+    obey some, and so are OCI hooks, which have run. Raises InvalidArgument for a malformed spec.
+    """
+    linux = dict(edit.table(spec, "linux"))
+    linux["namespaces"] = _namespaces(linux, held)
+    if path := linux.get("cgroupsPath"):
+        linux["cgroupsPath"] = sibling(str(path), suffix)
+    made = {key: value for key, value in spec.items() if key not in ("annotations", "hooks")}
+    root = {**edit.table(spec, "root"), "path": rootfs}
+    return {**made, "root": root, "process": of_hook(spec, hook, told, user), "linux": linux}
+
+
+def held_types(spec: Spec) -> tuple[str, ...]:
+    """Which of the container's namespaces are to be held for its poststop hooks: those it does not share with the host.
+
+    Also those that it was given by path: the path may be a process's, such as the pod's sandbox.
+    """
+    types = {one["type"] for one in _entries(edit.table(spec, "linux"))}
+    return tuple(type_ for type_ in HELD if type_ in types)
+
+
+def sibling(cgroups_path: str, suffix: str) -> str:
+    """A cgroupsPath beside `cgroups_path`, in either of its two forms (a path; slice:prefix:name)."""
+    if ":" in cgroups_path and not cgroups_path.startswith("/"):
+        return f"{cgroups_path}{suffix}"
+    return f"{cgroups_path.rstrip('/')}{suffix}"
+
+
+def owner(spec: Spec, process: Mapping[str, Any]) -> int:
+    """The host uid of `process`: who must be able to open its standard output again through /dev/stdout."""
+    uid = int(edit.table(process, "user").get("uid") or 0)
+    for one in edit.items(edit.table(spec, "linux"), "uidMappings", within="linux."):
+        start = int(one["containerID"])
+        if start <= uid < start + int(one["size"]):
+            return int(one["hostID"]) + uid - start
+    return uid
+
+
+def _entries(linux: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    found = edit.items(linux, "namespaces", within="linux.")
+    for index, one in enumerate(found):
+        if not isinstance(one, Mapping) or not isinstance(one.get("type"), str):
+            raise InvalidArgument(f"config.json: linux.namespaces[{index}]: found no type, allowed an object with one")
+    return found
+
+
+def _namespaces(linux: Mapping[str, Any], held: str) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = [{"type": "pid"}]
+    for one in _entries(linux):
+        if one["type"] in HELD:
+            made.append({"type": one["type"], "path": posixpath.join(held, one["type"])})
+        elif one["type"] != "pid":
+            made.append(dict(one))
+    return made

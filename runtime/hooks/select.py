@@ -1,0 +1,91 @@
+"""Which hooks a container has, in which order. Pure.
+
+Prestart: the node's in the order of the configuration, the pod's, the pod's init-script. Poststop: the same list
+backwards, so that what was set up first is taken down last.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from runtime.config.annotations import Override
+from runtime.config.model import Config, Hook, When
+
+INIT_SCRIPT = "init-script"
+DEFAULT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The hooks of one container in the order they run. `poststop_budget_s` is for all poststop hooks together."""
+
+    prestart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
+    poststop_budget_s: float = 30.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Selection":
+        """The inverse of `to_dict`. Raises KeyError or TypeError for anything else."""
+        return cls(
+            prestart=tuple(hook_from_dict(one) for one in found["prestart"]),
+            poststop=tuple(hook_from_dict(one) for one in found["poststop"]),
+            poststop_budget_s=float(found["poststop_budget_s"]),
+        )
+
+
+def hook_from_dict(found: Mapping[str, Any]) -> Hook:
+    """The hook whose `dataclasses.asdict` is `found`, read back from JSON."""
+    when = {key: tuple(value) for key, value in found["when"].items()}
+    env = tuple((name, value) for name, value in found["env"])
+    return Hook(**{**found, "command": tuple(found["command"]), "env": env, "when": When(**when)})
+
+
+def select(
+    config: Config, overrides: Mapping[str, Override], *, mode: str, namespace: str, image: str, container: str
+) -> Selection:
+    """The hooks of a rich container in `mode`; the other facts are what `When.selects` takes.
+
+    `overrides` are `read_overrides`'s. Whatever a pod's hook says of itself, it runs in the container, as the pod's
+    user, for at most `hooks.pod-timeout-max`.
+    """
+    longest_s = config.hooks.pod_timeout_max_s
+
+    def matching(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
+        return tuple(
+            hook
+            for hook in hooks
+            if hook.when.selects(mode=mode, namespace=namespace, image=image, container=container)
+        )
+
+    def of_pod(stage: str) -> tuple[Hook, ...]:
+        given: tuple[Hook, ...] = overrides[stage].value if stage in overrides else ()
+        return tuple(
+            replace(hook, where="container", user=None, mandatory=False, timeout_s=min(hook.timeout_s, longest_s))
+            for hook in given
+        )
+
+    script = overrides.get(INIT_SCRIPT)
+    scripts = (_init_script(script.value, min(DEFAULT_TIMEOUT_S, longest_s)),) if script is not None else ()
+    return Selection(
+        prestart=(*matching(config.hooks.prestart), *matching(of_pod("prestart")), *scripts),
+        poststop=(*matching(config.hooks.poststop), *matching(of_pod("poststop")))[::-1],
+        poststop_budget_s=config.hooks.poststop_budget_s,
+    )
+
+
+def _init_script(command: tuple[str, ...], timeout_s: float) -> Hook:
+    return Hook(
+        name=INIT_SCRIPT,
+        where="container",
+        command=tuple(command),
+        timeout_s=timeout_s,
+        on_failure="abort",
+        user=None,
+        env=(),
+        mandatory=False,
+        when=When(),
+    )

@@ -1,0 +1,37 @@
+"""The end of what a program wrote, however much that was."""
+
+from dataclasses import dataclass, field
+
+KEPT_BYTES = 64 * 1024
+SHOWN_BYTES = 512
+
+
+@dataclass(slots=True)
+class Tail:
+    """Takes any number of bytes and keeps the last `limit`."""
+
+    limit: int = KEPT_BYTES
+    _kept: bytearray = field(default_factory=bytearray)
+
+    def feed(self, data: bytes) -> None:
+        """Append `data`."""
+        self._kept += data
+        if len(self._kept) > self.limit:
+            del self._kept[: -self.limit]
+
+    def text(self, at_most: int = SHOWN_BYTES) -> str:
+        """The last `at_most` bytes as text for one line of an error or log, itself no longer than that in UTF-8.
+
+        What is not UTF-8 becomes U+FFFD. Line ends become `; ` and other control characters `?`: this is shown on
+        terminals of people who did not write it.
+        """
+        end = bytes(self._kept[-at_most:])
+        if len(self._kept) > at_most:
+            # A character cut in two at the front is left out rather than shown as garbage.
+            for _ in range(3):
+                if end and end[0] & 0xC0 == 0x80:
+                    end = end[1:]
+        lines = end.decode(errors="replace").strip().splitlines()
+        shown = "; ".join("".join(c if c.isprintable() else "?" for c in line.rstrip()) for line in lines)
+        encoded = shown.encode()[-at_most:]
+        return encoded.decode(errors="ignore")

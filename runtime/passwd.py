@@ -1,0 +1,117 @@
+"""Users and groups as an image defines them: our own reading of its passwd and group files, never the host's NSS.
+
+Formats: passwd(5), group(5). The files are the image's, so anything may be in them: they are opened with openat2 below
+the root, must be regular files of a bounded size, and a line that is not of the format is passed over.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runtime.errors import InvalidArgument
+from runtime.linux.syscalls import RESOLVE_IN_ROOT, openat2
+
+PASSWD = "/etc/passwd"
+GROUP = "/etc/group"
+MAX_BYTES = 1 << 20
+MAX_GROUPS = 1024
+MAX_ID = 2**32 - 2
+"""The next number, (uid_t)-1, means "leave as it is" to the kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Numbers as seen in the container. `name` and `home` are "" where the image does not say."""
+
+    uid: int
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    name: str = ""
+    home: str = ""
+
+
+def resolve(root: int, wanted: str) -> User:
+    """Who `wanted` (`USER`, `UID`, `USER:GROUP`, `UID:GID`) is in the root file system at directory descriptor `root`.
+
+    As runc does it: a number need not be listed (its group is then 0); a group that is given is the only one, else
+    there are the user's own and those that list the user. Digits are a number, never a name. Raises InvalidArgument.
+    """
+    name, colon, group = wanted.partition(":")
+    user = _user(_read(root, PASSWD), name)
+    if colon:
+        return User(user.uid, _group(_read(root, GROUP), group), (), user.name, user.home)
+    groups = _listing(_read(root, GROUP), user) if user.name else ()
+    return User(user.uid, user.gid, groups, user.name, user.home)
+
+
+def _user(text: bytes, wanted: str) -> User:
+    number = _id(wanted.encode(errors="replace"))
+    for fields in _lines(text, 7):
+        uid, gid = _id(fields[2]), _id(fields[3])
+        if uid is None or gid is None:
+            continue
+        if uid == number or (number is None and fields[0] == wanted.encode(errors="replace")):
+            return User(uid, gid, (), os.fsdecode(fields[0]), os.fsdecode(fields[5]))
+    if number is None:
+        raise InvalidArgument(f"user: found {wanted!r}, allowed a number or a name in the container's {PASSWD}")
+    return User(number)
+
+
+def _group(text: bytes, wanted: str) -> int:
+    number = _id(wanted.encode(errors="replace"))
+    if number is not None:
+        return number
+    for fields in _lines(text, 4):
+        gid = _id(fields[2])
+        if gid is not None and fields[0] == wanted.encode(errors="replace"):
+            return gid
+    raise InvalidArgument(f"group: found {wanted!r}, allowed a number or a name in the container's {GROUP}")
+
+
+def _listing(text: bytes, user: User) -> tuple[int, ...]:
+    """The groups that name the user as a member, its own left out, in the file's order."""
+    name = os.fsencode(user.name)
+    found: dict[int, None] = {}
+    for fields in _lines(text, 4):
+        gid = _id(fields[2])
+        if gid is not None and gid != user.gid and name in fields[3].split(b","):
+            found[gid] = None
+            if len(found) == MAX_GROUPS:
+                break
+    return tuple(found)
+
+
+def _lines(text: bytes, count: int) -> Iterator[list[bytes]]:
+    for line in text.split(b"\n"):
+        fields = line.strip().split(b":")
+        if len(fields) == count and fields[0] and not line.startswith((b"#", b"+", b"-")):
+            yield fields
+
+
+def _id(text: bytes) -> int | None:
+    if not text.isdigit() or len(text) > 10:
+        return None
+    number = int(text)
+    return number if number <= MAX_ID else None
+
+
+def _read(root: int, path: str) -> bytes:
+    """The file's text; empty where there is none. Raises InvalidArgument where it is no file, or too large."""
+    try:
+        # Looked at before it is opened: opening a FIFO may block, and opening a device may do anything.
+        found = openat2(root, path, os.O_PATH, 0, RESOLVE_IN_ROOT)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as err:
+        raise InvalidArgument(f"{path} in the container: {os.strerror(err.errno or 0).lower()}") from err
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise InvalidArgument(f"{path} in the container: found no regular file, allowed one")
+        with open(f"/proc/self/fd/{found}", "rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(found)
+    if len(text) > MAX_BYTES:
+        raise InvalidArgument(f"{path} in the container: found more than {MAX_BYTES} bytes, allowed at most that")
+    return text

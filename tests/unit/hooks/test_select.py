@@ -1,0 +1,81 @@
+"""runtime.hooks.select: which hooks, in which order."""
+
+import json
+from dataclasses import replace
+
+from runtime import config
+from runtime.config.annotations import read_overrides
+from runtime.hooks.select import Selection, select
+
+NODE = """
+version = 1
+[hooks]
+pod-timeout-max = "10s"
+poststop-budget = "7s"
+prestart = [
+  { name = "check", where = "host", command = ["/bin/check"], env = { A = "b" } },
+  { name = "systemd-only", command = ["x"], when = { mode = ["systemd"] } },
+]
+poststop = [
+  { name = "first", where = "host", command = ["/bin/first"] },
+  { name = "second", command = ["second"], user = "nobody", timeout = "50s" },
+]
+"""
+HOOKS = json.dumps([{"name": "a", "command": ["a"]}, {"name": "b", "command": ["b"], "timeout": "3s"}])
+POD = {
+    "pouchrich.io/prestart": HOOKS,
+    "pouchrich.io/poststop": HOOKS,
+    "pouchrich.io/init-script": "/setup.sh 'two words'",
+}
+
+
+def selected(annotations=None, *, mode="dumb-init", body=NODE):
+    node = config.parse(body, source="c.toml")
+    overrides = read_overrides(POD if annotations is None else annotations, {}, container="app", config=node)
+    return select(node, overrides, mode=mode, namespace="default", image="img", container="app")
+
+
+def names(hooks):
+    return [hook.name for hook in hooks]
+
+
+def test_prestart_is_the_nodes_then_the_pods_then_its_init_script():
+    assert names(selected().prestart) == ["check", "a", "b", "init-script"]
+
+
+def test_poststop_is_the_same_order_backwards():
+    assert names(selected().poststop) == ["b", "a", "second", "first"]
+
+
+def test_a_hook_applies_where_its_when_selects():
+    assert "systemd-only" in names(selected(mode="systemd").prestart)
+
+
+def test_the_init_script_is_split_like_a_shells_line_and_aborts():
+    script = selected().prestart[-1]
+    assert (script.command, script.on_failure, script.where) == (("/setup.sh", "two words"), "abort", "container")
+    assert script.timeout_s == 10
+
+
+def test_a_pods_hook_runs_in_the_container_as_the_pods_user_and_within_the_nodes_limit():
+    node = config.parse(NODE, source="c.toml")
+    overrides = read_overrides(POD, {}, container="app", config=node)
+    bent = tuple(
+        replace(hook, where="host", user="root", mandatory=True, timeout_s=999.0)
+        for hook in overrides["prestart"].value
+    )
+    overrides = {"prestart": replace(overrides["prestart"], value=bent)}
+    found = select(node, overrides, mode="dumb-init", namespace="", image="", container="").prestart[1:]
+    assert [(hook.where, hook.user, hook.mandatory, hook.timeout_s) for hook in found] == [
+        ("container", None, False, 10.0)
+    ] * 2
+
+
+def test_without_hooks_there_is_nothing():
+    assert selected({}, body="version = 1") == Selection()
+
+
+def test_a_selection_survives_json():
+    found = selected(mode="systemd")
+    assert Selection.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert found.poststop_budget_s == 7
