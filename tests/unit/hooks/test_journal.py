@@ -1,0 +1,146 @@
+"""runtime.hooks.journal: at most once, never forgotten, whatever point a crash comes at."""
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.hooks.journal import Journal, path_of, read_account, records
+
+HEAD = {"boot": "b", "hooks": [{"name": "one"}, {"name": "two"}], "held": ""}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return path_of(str(tmp_path / "poststop"), "k8s.io", "c1")
+
+
+def crash(journal):
+    """The holder is gone: the kernel closes its descriptors."""
+    journal.close()
+
+
+def test_a_record_is_roots_alone(path):
+    Journal.create(path, HEAD).close()
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert os.stat(os.path.dirname(path)).st_mode & 0o777 == 0o700
+
+
+def test_a_second_opener_gets_nothing_while_the_first_lives(path):
+    first = Journal.create(path, HEAD)
+    assert Journal.open(path) is None
+    crash(first)
+    second = Journal.open(path)
+    assert second is not None
+    assert Journal.open(path) is None
+    second.finish()
+    assert not os.path.exists(path)
+    assert Journal.open(path) is None
+
+
+def test_a_container_that_was_never_created_owes_nothing(path):
+    crash(Journal.create(path, HEAD))
+    found = Journal.open(path)
+    assert (found.account.owed, found.account.head["boot"]) == (False, "b")
+    found.close()
+
+
+def steps(journal):
+    """One whole life, each step a write."""
+    yield journal.owe
+    yield lambda: journal.end(7, "Error")
+    yield lambda: journal.start(0)
+    yield lambda: journal.done(0, "exit status 0")
+    yield lambda: journal.start(1)
+    yield lambda: journal.done(1, "exit status 0")
+
+
+@pytest.mark.parametrize("count", range(7))
+def test_after_a_crash_at_any_point_a_started_hook_is_not_owed_and_every_other_is(path, count):
+    journal = Journal.create(path, HEAD)
+    for _, step in zip(range(count), steps(journal), strict=False):
+        step()
+    crash(journal)
+    account = Journal.open(path).account
+    started = sum(count > step for step in (2, 4))
+    assert account.open_hooks == (0, 1)[started:]
+    assert account.interrupted == ((0,) if count == 3 else (1,) if count == 5 else ())
+    assert account.owed == (count >= 1)
+    assert account.ended == ((7, "Error") if count >= 2 else None)
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_hook_that_was_started_is_never_started_again(path, done):
+    journal = Journal.create(path, HEAD)
+    journal.start(0)
+    if done:
+        journal.done(0, "exit status 0")
+    crash(journal)
+    later = Journal.open(path)
+    with pytest.raises(ValueError, match="not owed"):
+        later.start(0)
+    later.close()
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_a_line_cut_short_has_not_happened_and_the_next_one_is_read_again(path, cut):
+    journal = Journal.create(path, HEAD)
+    journal.owe()
+    journal.start(0)
+    crash(journal)
+    line = len(json.dumps({"event": "started", "hook": 0})) + 1
+    os.truncate(path, os.path.getsize(path) - min(cut, line))
+    found = Journal.open(path)
+    assert found.account.open_hooks == (0, 1)
+    found.start(0)
+    crash(found)
+    assert Journal.open(path).account.interrupted == (0,)
+
+
+def test_how_it_ended_is_said_once(path):
+    journal = Journal.create(path, HEAD)
+    journal.end(0, "Completed")
+    journal.end(137, "ShimKilled")
+    crash(journal)
+    assert Journal.open(path).account.ended == (0, "Completed")
+
+
+def test_an_earlier_containers_record_of_the_same_name_is_kept_and_finished_where_it_went(path):
+    earlier = Journal.create(path, HEAD)
+    earlier.owe()
+    later = Journal.create(path, HEAD)
+    assert len(list(records(os.path.dirname(os.path.dirname(path))))) == 2
+    earlier.finish()
+    assert list(records(os.path.dirname(os.path.dirname(path)))) == [path]
+    assert Journal.open(path) is None
+    later.finish()
+    assert list(records(os.path.dirname(os.path.dirname(path)))) == []
+
+
+def test_without_a_directory_there_are_no_records(tmp_path):
+    assert list(records(str(tmp_path / "missing"))) == []
+
+
+def test_a_write_that_fails_half_way_leaves_whole_lines_only(path, monkeypatch):
+    journal = Journal.create(path, HEAD)
+    before = os.path.getsize(path)
+
+    def full(fd):
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        journal.start(0)
+    assert os.path.getsize(path) == before
+    assert journal.account.open_hooks == (0, 1)
+    journal.close()
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_read_as_far_as_they_are_a_record(data):
+    whole = json.dumps({"head": HEAD}).encode() + b"\n"
+    account, good = read_account(whole + data)
+    assert len(whole) <= good <= len(whole) + len(data)
+    assert account.head["hooks"] == HEAD["hooks"] or good > len(whole)
