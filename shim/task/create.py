@@ -25,6 +25,7 @@ from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime, Run
 from shim.task import checkpoint, settings
 from shim.task.container import Container
+from shim.task.life import PlainLife
 from shim.task.process import Process
 from shim.task.reaper import Reaper
 from shim.task.settings import Settings
@@ -90,6 +91,7 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
             publish=tools.publish,
             owner=chosen.owner,
             private_pids=_has_private_pids(spec),
+            life=PlainLife(),
             restore=_restore_options(request, chosen, stdio) if request.checkpoint else None,
         )
         undo.callback(container.abandon)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from protos.gen import events_pb2
 from runtime.errors import NotFound
 from shim.task import phase
 from shim.task.phase import Phase
@@ -82,3 +83,10 @@ class Process:
         """Let go of the streams. May be repeated."""
         if self.stdio is not None:
             await self.stdio.close()
+
+
+def exit_event(container_id: str, process_id: str, exit: Exit) -> events_pb2.TaskExit:
+    """The event that tells of a process's end; `process_id` is the container's id for init, else the exec's."""
+    event = events_pb2.TaskExit(container_id=container_id, id=process_id, pid=exit.pid, exit_status=exit.status)
+    event.exited_at.FromNanoseconds(exit.at)
+    return event

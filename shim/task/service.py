@@ -99,7 +99,7 @@ class TaskService:
         """Start a container's init, or an exec."""
         container = self._container(request.id)
         if request.exec_id:
-            return task_pb2.StartResponse(pid=await _whole(container.start_exec(request.exec_id)))
+            return task_pb2.StartResponse(pid=await _whole(container.execs.start(request.exec_id)))
         return task_pb2.StartResponse(pid=await _whole(container.start()))
 
     async def delete(self, request: task_pb2.DeleteRequest) -> task_pb2.DeleteResponse:
@@ -109,7 +109,7 @@ class TaskService:
             await self._creating[request.id].wait()
         container = self._container(request.id)
         if request.exec_id:
-            process = await _whole(container.delete_exec(request.exec_id))
+            process = await _whole(container.execs.delete(request.exec_id))
             return _delete_response(process.pid, process.exit)
         return _delete_response(container.init.pid, await _whole(self._delete(container)))
 
@@ -192,7 +192,7 @@ class TaskService:
         identifiers.check("exec_id", request.exec_id)
         paths = StdioPaths(request.stdin, request.stdout, request.stderr, request.terminal)
         container = self._container(request.id)
-        container.add_exec(request.exec_id, paths, _json_object("spec", request.spec))
+        container.execs.add(request.exec_id, paths, _json_object("spec", request.spec))
 
     async def resize_pty(self, request: task_pb2.ResizePtyRequest) -> None:
         """Set the size of a process's terminal."""

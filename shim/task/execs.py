@@ -1,0 +1,159 @@
+"""The further processes of a container that clients ask for.
+
+A process's start event goes before its exit event; nothing starts once init has ended (contract section 3.4).
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from google.protobuf.message import Message
+
+from protos.gen import events_pb2
+from runtime import bundle as bundles
+from runtime.bundle import Bundle
+from runtime.errors import AlreadyExists, FailedPrecondition, NotFound
+from runtime.oci import argv
+from runtime.oci.cli import OCIRuntime
+from shim.task import phase
+from shim.task.phase import Phase
+from shim.task.process import Process, exit_event
+from shim.task.reaper import Exit, Reaper
+from shim.task.stdio import Owner, StdioPaths
+from shim.task.streams import open_stdio
+
+
+class ExecProcess(Process):
+    """A further process, with the OCI process object to start it by."""
+
+    def __init__(self, exec_id: str, paths: StdioPaths, spec: dict[str, Any]) -> None:
+        super().__init__(exec_id, paths)
+        self.spec = spec
+
+
+class Execs:
+    """The execs of one container. `changed` is called whenever one has ended or failed to start."""
+
+    def __init__(
+        self,
+        container_id: str,
+        namespace: str,
+        bundle: Bundle,
+        init: Process,
+        *,
+        oci: OCIRuntime,
+        reaper: Reaper,
+        publish: Callable[[Message], None],
+        owner: Owner,
+        changed: Callable[[], None],
+    ) -> None:
+        self._container_id = container_id
+        self._namespace = namespace
+        self._bundle = bundle
+        self._init = init
+        self._oci = oci
+        self._reaper = reaper
+        self._publish = publish
+        self._owner = owner
+        self._changed = changed
+        self._processes: dict[str, ExecProcess] = {}
+
+    def get(self, exec_id: str) -> ExecProcess:
+        """Raises NotFound."""
+        try:
+            return self._processes[exec_id]
+        except KeyError:
+            raise NotFound(f"process does not exist {exec_id}") from None
+
+    def busy(self) -> bool:
+        """Whether one runs or is being started."""
+        return any(process.phase in (Phase.STARTING, Phase.RUNNING) for process in self._processes.values())
+
+    def by_pid(self) -> dict[int, str]:
+        """Host pid -> exec id of those that live."""
+        return {process.pid: name for name, process in self._processes.items() if process.exit is None}
+
+    def add(self, exec_id: str, paths: StdioPaths, spec: dict[str, Any]) -> None:
+        """Remember an exec; nothing runs yet. Raises AlreadyExists, FailedPrecondition."""
+        if exec_id in self._processes:
+            raise AlreadyExists(f"id {exec_id}")
+        if self._init.exit is not None or self._init.phase not in (Phase.CREATED, Phase.STARTING, Phase.RUNNING):
+            raise FailedPrecondition(f"cannot exec in a {self._init.phase.value} state")
+        self._processes[exec_id] = ExecProcess(exec_id, paths, {**spec, "terminal": paths.terminal})
+        self._publish(events_pb2.TaskExecAdded(container_id=self._container_id, exec_id=exec_id))
+
+    async def start(self, exec_id: str) -> int:
+        """Start an exec and return its host pid. Raises NotFound, FailedPrecondition, RuntimeFailed."""
+        process = self.get(exec_id)
+        if self._init.exit is not None:
+            raise FailedPrecondition(f"container {self._container_id} init process is not running")
+        process.move(Phase.STARTING)
+        try:
+            with self._reaper.expecting():
+                process.pid = await self._make(process)
+                process.move(Phase.RUNNING)
+                started = events_pb2.TaskExecStarted(container_id=self._container_id, exec_id=exec_id, pid=process.pid)
+                self._publish(started)
+                self._reaper.watch(process.pid, lambda exit: self._ended(process, exit))
+        except BaseException:
+            process.back(Phase.CREATED)
+            process.release()  # who waits already would wait for ever
+            await asyncio.shield(process.close_stdio())
+            self._changed()
+            raise
+        return process.pid
+
+    async def _make(self, process: ExecProcess) -> int:
+        spec_file = f"{self._bundle.path}/{process.exec_id}-process.json"
+        pid_file = self._bundle.exec_pid_file(process.exec_id)
+        stdio = await open_stdio(
+            process.paths,
+            self._owner,
+            container_id=process.exec_id,
+            namespace=self._namespace,
+            reaper=self._reaper,
+        )
+        process.connect(stdio)
+        bundles.write_json(spec_file, process.spec)
+        try:
+            options = argv.ExecOptions(process=spec_file, pid_file=pid_file, console_socket=stdio.console_socket)
+            await self._oci.exec(self._container_id, options, stdio.child_fds())
+            pid = bundles.read_pid(pid_file)
+        finally:
+            bundles.remove(spec_file)
+        try:
+            await stdio.attach()
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            raise
+        return pid
+
+    def _ended(self, process: Process, exit: Exit) -> None:
+        process.finish(exit)
+        self._publish(exit_event(self._container_id, process.exec_id, exit))
+        process.release()
+        self._changed()
+
+    async def delete(self, exec_id: str) -> Process:
+        """Forget an exec that has ended or never started. Raises NotFound, FailedPrecondition."""
+        process = self.get(exec_id)
+        if process.phase not in (Phase.CREATED, Phase.STOPPED):
+            raise phase.refused("delete", process.phase)
+        process.move(Phase.DELETED)
+        if process.stdio is not None:
+            await process.stdio.drain()
+        await process.close_stdio()
+        process.release()
+        bundles.remove(self._bundle.exec_pid_file(exec_id))
+        self._processes.pop(exec_id, None)
+        return process
+
+    async def close(self) -> None:
+        """The container goes: let go of all streams, and of all who wait."""
+        for process in self._processes.values():
+            await process.close_stdio()
+            process.release()

@@ -1,0 +1,79 @@
+"""What a rich container does at the points of its life where a plain one does nothing."""
+
+from typing import Protocol
+
+from runtime.cgroup import Cgroup
+from shim.task.reaper import Exit
+
+
+class Life(Protocol):
+    """Called by `Container`, in this order. What a method raises fails the request that led to it."""
+
+    async def created(self, init: int, cgroup: Cgroup | None) -> None:
+        """The OCI runtime has made the container; host process `init` waits to be started. Part of Create."""
+
+    async def before_start(self) -> None:
+        """Start was asked for; init has not been started."""
+
+    async def ready(self) -> None:
+        """Init was started; return when the application runs."""
+
+    def started(self) -> None:
+        """Start has succeeded, and its event is on its way."""
+
+    def start_failed(self) -> None:
+        """Start has failed; the container is left created, or init has ended."""
+
+    def signal(self, number: int) -> bool:
+        """A client's signal for the task, other than KILL. Return whether it was dealt with; else PID 1 gets it."""
+
+    def ended(self, exit: Exit) -> Exit:
+        """Init has ended, and with it all processes of its pid namespace. Return how the task ended."""
+
+    async def after_end(self, exit: Exit, *, oom_killed: bool) -> None:
+        """Nothing of the container runs; its root file system is still there. The exit is reported after this.
+
+        Raises nothing.
+        """
+
+    def check_checkpoint(self) -> None:
+        """Raise Unsupported where the container cannot be checkpointed."""
+
+    async def close(self) -> None:
+        """Let go of everything, at whatever point it stands. May be repeated."""
+
+
+class PlainLife:
+    """The life of a container that nothing was added to."""
+
+    async def created(self, init: int, cgroup: Cgroup | None) -> None:
+        """Nothing."""
+
+    async def before_start(self) -> None:
+        """Nothing."""
+
+    async def ready(self) -> None:
+        """Init is the application."""
+
+    def started(self) -> None:
+        """Nothing."""
+
+    def start_failed(self) -> None:
+        """Nothing."""
+
+    def signal(self, number: int) -> bool:
+        """PID 1 gets it."""
+        return False
+
+    def ended(self, exit: Exit) -> Exit:
+        """Init's end is the task's."""
+        return exit
+
+    async def after_end(self, exit: Exit, *, oom_killed: bool) -> None:
+        """Nothing."""
+
+    def check_checkpoint(self) -> None:
+        """Nothing stands against it."""
+
+    async def close(self) -> None:
+        """Nothing held."""
