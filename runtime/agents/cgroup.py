@@ -1,0 +1,65 @@
+"""A memory limit of its own for a supervised agent, on cgroup v2 alone.
+
+The agent's cgroup is a neighbour of the container's, below the pod's: a cgroup with processes may not hand controllers
+to children (cgroup-v2.rst, "No Internal Process Constraint"), and in the container's own it could not be seen from the
+container's memory.max anyway once the container writes there. So an agent with a limit counts against the pod's limit
+and its own; one without stays in the container's cgroup.
+"""
+
+import os
+from contextlib import suppress
+
+from runtime.errors import FailedPrecondition
+
+MOUNT = "/sys/fs/cgroup"
+
+
+def has_v2_memory(mount: str = MOUNT) -> bool:
+    """Whether the memory controller of this node is on the unified hierarchy, which is then the one at `mount`."""
+    try:
+        with open(f"{mount}/cgroup.controllers") as file:
+            return "memory" in file.read().split()
+    except OSError:
+        return False
+
+
+def path_of(container: str, name: str) -> str:
+    """The directory of agent `name` beside the container's cgroup directory `container`."""
+    return f"{container.rstrip('/')}-agent-{name}"
+
+
+def make(path: str, memory_bytes: int) -> None:
+    """Make the cgroup with its limit. Raises FailedPrecondition where the parent has no memory controller to give."""
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o755)
+    try:
+        _write(path, "memory.max", str(memory_bytes))
+        _write(path, "memory.oom.group", "1")
+    except OSError as err:
+        remove(path)
+        raise FailedPrecondition(f"{path}: no memory limit can be set: {os.strerror(err.errno or 0).lower()}") from err
+
+
+def enter(path: str, pid: int) -> None:
+    """Move a process that was just started there. A process that has ended is no error. Raises OSError.
+
+    Pages it touched before stay with the container; what it forked before is moved by calling this for each.
+    """
+    with suppress(ProcessLookupError):
+        _write(path, "cgroup.procs", str(pid))
+
+
+def remove(path: str) -> None:
+    """Kill what is left in it (Linux 5.14) and remove it; what is not there is no error, nor one that is busy still."""
+    with suppress(OSError):
+        _write(path, "cgroup.kill", "1")
+    with suppress(OSError):
+        os.rmdir(path)
+
+
+def _write(path: str, name: str, value: str) -> None:
+    fd = os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)

@@ -1,0 +1,96 @@
+"""The host paths that agents are given: who may own them, and where in the container they may go."""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from runtime.agents.select import Selected
+from runtime.config.file import trusted_path
+from runtime.config.model import AgentMount
+from runtime.errors import InvalidArgument, NotFound
+from runtime.init.base import HOME, MountPoint, covers
+from runtime.spec.edit import Edit, Step
+
+_KERNELS = ("/proc", "/sys")
+
+
+def _trusted(source: str, lstat: Callable[[str], os.stat_result]) -> None:
+    if not stat.S_ISSOCK(lstat(source).st_mode):
+        trusted_path(source, lstat=lstat)
+        return
+    # A socket's mode says who may connect, and 0666 is usual; who may replace it, its directory says.
+    trusted_path(os.path.dirname(source), lstat=lstat)
+    if owner := lstat(source).st_uid:
+        raise InvalidArgument(f"{source}: owner: found uid {owner}, allowed uid 0 (root)")
+
+
+def check_sources(
+    selected: Iterable[Selected], *, source: str, lstat: Callable[[str], os.stat_result] = os.lstat
+) -> None:
+    """Raise InvalidArgument unless every host path is there and only root can change what it leads to.
+
+    What is bound runs as root in containers: a path somebody else can write would be theirs to run there. `source` is
+    the configuration's.
+    """
+    for one in selected:
+        for index, mount in enumerate(one.agent.mounts):
+            key = f"{source}: {one.key}.mounts[{index}].source"
+            try:
+                _trusted(mount.source, lstat)
+            except FileNotFoundError:
+                raise InvalidArgument(f"{key}: found nothing at {mount.source}, allowed a path of this node") from None
+            except (InvalidArgument, NotFound, OSError) as err:
+                allowed = "a path that is root's and writable by nobody else, parents included"
+                raise InvalidArgument(f"{key}: found {err}, allowed {allowed}") from err
+
+
+def _refuse_target(mount: AgentMount, resolved: str, points: Sequence[MountPoint], key: str) -> None:
+    """Raise InvalidArgument where the bind would hide what is ours or the pod's, or make a path on the pod's volume."""
+    found = f"{mount.target} ({resolved} in the image)" if resolved != mount.target else mount.target
+    for taken in (*_KERNELS, HOME):
+        if covers(taken, resolved) or covers(resolved, taken):
+            raise InvalidArgument(f"{key}: found {found}, allowed a path outside {', '.join((*_KERNELS, HOME))}")
+    above: MountPoint | None = None
+    for point in points:
+        if covers(resolved, point.resolved):
+            raise InvalidArgument(f"{key}: found {found}, allowed one that does not hide the mount {point.destination}")
+        if covers(point.resolved, resolved) and point.resolved != "/":
+            above = point  # the last one made is on top
+    if above is not None and not above.is_private:
+        raise InvalidArgument(f"{key}: found {found}, allowed one outside the pod's volume at {above.destination}")
+
+
+def _step(mount: AgentMount, name: str) -> Step:
+    access = "ro" if mount.read_only else "rw"
+    bind = {
+        "destination": mount.target,
+        "type": "bind",
+        "source": mount.source,
+        # Not rbind: mounts below the source would come along writable, as "ro" is about the topmost one alone.
+        "options": ["bind", access, "nosuid", "nodev", "rprivate"],
+    }
+    detail = f"bind the host's {mount.source} at {mount.target} for agent {name}, {access}"
+    return Step(f"mount-agent-{name}", detail, Edit("with_mount", bind))
+
+
+def steps(
+    selected: Iterable[Selected], points: Sequence[MountPoint], resolved: Mapping[str, str], *, source: str
+) -> tuple[Step, ...]:
+    """The binds of all agents, to be made after every mount of the pod and of the mode.
+
+    `points` are the mounts of the spec that the mode has made, so with its own /run, as `Setting.mounts`; `resolved`
+    says where targets lead in the image (`ImageFacts.resolved`). Raises InvalidArgument for a target that is not free.
+    Two agents may name one target only for one source.
+    """
+    made: dict[str, tuple[AgentMount, Step]] = {}
+    for one in selected:
+        for index, mount in enumerate(one.agent.mounts):
+            key = f"{source}: {one.key}.mounts[{index}].target"
+            where = resolved.get(mount.target, mount.target)
+            if where in made:
+                if made[where][0] != mount:
+                    raise InvalidArgument(f"{key}: found {mount.target} of another mount, allowed a target of its own")
+                continue
+            _refuse_target(mount, where, points, key)
+            made[where] = (mount, _step(mount, one.agent.name))
+    return tuple(step for _, step in made.values())

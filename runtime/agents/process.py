@@ -1,0 +1,55 @@
+"""Agents as processes that the shim starts in the running container and supervises."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.agents.select import Selected
+from runtime.spec import edit
+from runtime.spec.edit import Spec
+
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_INHERITED = ("rlimits", "noNewPrivileges", "apparmorProfile", "selinuxLabel", "oomScoreAdj")
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """An agent ready to be started. `process` is the OCI process object; the whole is JSON data, kept in the plan."""
+
+    name: str
+    process: Mapping[str, Any]
+    restart: str
+    memory_bytes: int | None = None
+
+
+def _capabilities(spec: Spec, uid: int) -> dict[str, list[str]]:
+    """As a program with no file capabilities gets them at exec: root all of the pod's bounding set, others none."""
+    bounding = list(edit.strings(edit.table(edit.table(spec, "process"), "capabilities"), "bounding"))
+    own = bounding if uid == 0 else []
+    return {"bounding": bounding, "permitted": own, "effective": own, "inheritable": [], "ambient": []}
+
+
+def _env(one: Selected) -> list[str]:
+    entries = [f"{name}={value}" for name, value in one.agent.env]
+    names = {name for name, _ in one.agent.env}
+    home = [] if "HOME" in names else [f"HOME={one.user.home or '/'}"]
+    return [*([] if "PATH" in names else [_PATH]), *home, *entries]
+
+
+def supervised(one: Selected, spec: Spec) -> Supervised:
+    """The agent as the OCI runtime's `exec` takes it.
+
+    `spec` is containerd's, before any step: what the pod's process may do is what the agent may do, and a wider
+    bounding set that the node gave to PID 1 is not passed on. Seccomp is the container's, which the runtime adds.
+    """
+    pod = edit.table(spec, "process")
+    process: dict[str, Any] = {
+        "terminal": False,
+        "user": {"uid": one.user.uid, "gid": one.user.gid, "additionalGids": list(one.user.groups)},
+        "args": list(one.agent.command),
+        "env": _env(one),
+        "cwd": "/",
+        "capabilities": _capabilities(spec, one.user.uid),
+    }
+    process.update({key: pod[key] for key in _INHERITED if key in pod})
+    return Supervised(one.agent.name, process, one.agent.restart, one.agent.memory_bytes)

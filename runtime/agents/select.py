@@ -1,0 +1,70 @@
+"""Which agents a container has, each with its user found in the image, and what is refused at Create."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from runtime.config.model import Agent
+from runtime.errors import InvalidArgument
+from runtime.passwd import User
+
+MAX_NAME = 64
+_ROOT = User(0, 0, (), "root", "/root")
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """An agent of a container; `key` is how errors name it, `user` whom it runs as."""
+
+    agent: Agent
+    key: str
+    user: User
+
+
+def _check(agent: Agent, key: str, *, source: str, has_v2_memory: bool) -> None:
+    program = agent.command[0]
+    if len(agent.name) > MAX_NAME:
+        raise InvalidArgument(f"{source}: {key}.name: found {len(agent.name)} characters, allowed {MAX_NAME}")
+    if not program.startswith("/"):
+        raise InvalidArgument(f"{source}: {key}.command[0]: found {program[:80]!r}, allowed an absolute path")
+    if agent.memory_bytes is not None and not has_v2_memory:
+        raise InvalidArgument(
+            f"{source}: {key}.memory: found {agent.memory_bytes}, allowed only on a node whose memory controller is on"
+            " cgroup v2; unset it, the pod's limit holds"
+        )
+
+
+def select(
+    agents: Sequence[Agent],
+    selects: Callable[[Agent], bool],
+    *,
+    resolve: Callable[[str], User],
+    source: str,
+    has_v2_memory: bool,
+) -> tuple[Selected, ...]:
+    """The agents for which `selects(agent)`, in the order of the configuration.
+
+    `resolve(user)` finds a user in the image (`runtime.passwd.resolve`), `source` is the configuration's,
+    `has_v2_memory` what `runtime.agents.cgroup.has_v2_memory` said. Raises InvalidArgument naming the key.
+    """
+    selected = []
+    for index, agent in enumerate(agents):
+        if not selects(agent):
+            continue
+        key = f"agents[{index}]"
+        _check(agent, key, source=source, has_v2_memory=has_v2_memory)
+        try:
+            user = _ROOT if agent.user is None else resolve(agent.user)
+        except InvalidArgument as err:
+            raise InvalidArgument(f"{source}: {key}: {err}") from err
+        selected.append(Selected(agent, key, user))
+    return tuple(selected)
+
+
+def sources(selected: Iterable[Selected]) -> tuple[str, ...]:
+    """Every host path the agents are given, each once."""
+    return tuple(dict.fromkeys(mount.source for one in selected for mount in one.agent.mounts))
+
+
+def targets(agents: Iterable[Agent]) -> tuple[str, ...]:
+    """Every path in the container that agents' mounts go to: to be resolved in the image, for `mounts.steps`."""
+    return tuple(dict.fromkeys(mount.target for agent in agents for mount in agent.mounts))
