@@ -1,66 +1,21 @@
-"""The executable: one line of dispatch for each thing containerd asks of a shim binary.
+"""The executable. `start` runs for every container, so it goes its own short way; all else is `shim.command`'s.
 
-This module and what it imports at the top is paid for by every `start` and `delete` of every container, so the list is
-short and tested (`tests/unit/test_import_budget.py`).
+The executable that hack/install.sh makes imports this module and calls `main`. What is imported on the way to
+`start` and `delete` is counted (`tests/unit/test_import_budget.py`).
 """
 
-import os
 import sys
-
-from shim import __version__, flags
-
-PROGRAM = "containerd-shim-pouchrich-v2"
 
 
 def main() -> None:
     """Do what the command line says and exit: 0 done, 1 failed with the reason on standard error, 2 bad usage."""
-    try:
-        given = flags.parse(sys.argv[1:])
-    except flags.UsageError as err:
-        sys.stderr.write(f"{err}\n{flags.usage(PROGRAM)}")
-        sys.exit(2)
-    try:
-        _dispatch(given)
-    except Exception as err:  # the border: a command's failure is one line, containerd shows it to the pod's owner
-        sys.stderr.write(f"{PROGRAM}: {err or type(err).__name__}\n")
-        sys.exit(1)
+    if sys.argv[-1] == "start":
+        from shim import starter
 
+        starter.main()
+    from shim import command
 
-def _dispatch(given: flags.Flags) -> None:
-    if given.version:
-        sys.stdout.write(f"{PROGRAM}:\n  Version:  {__version__}\n  Python:   {sys.version.split()[0]}\n")
-    elif given.info:
-        from shim import info
-
-        _write(info.answer(_read_stdin()))
-    elif not given.namespace:
-        raise ValueError("shim namespace cannot be empty")
-    elif given.action == "start":
-        from shim import start
-
-        _write(start.start(given, _read_stdin()).encode())
-    elif given.action == "delete":
-        from shim import delete
-
-        _write(delete.delete(given))
-    elif given.action == "":
-        from shim import daemon
-
-        daemon.serve_in_foreground(given)
-    else:
-        raise ValueError(f'unknown action "{given.action}", allowed: start, delete')
-
-
-def _read_stdin() -> bytes:
-    chunks = []
-    while chunk := os.read(0, 65536):
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _write(data: bytes) -> None:
-    while data:
-        data = data[os.write(1, data) :]
+    command.main()
 
 
 if __name__ == "__main__":

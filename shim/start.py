@@ -1,46 +1,112 @@
-"""`start`: leave a pod server behind that serves the container in the working directory, and say where.
+"""`start`: a process that carries out a request, says where it listens, and goes on as the pod server.
 
-The pod server is a fork of this process that has dropped containerd's pipe and goes on to import what serving takes,
-while this process answers. The socket listens before the answer, so nobody waits for those imports but the first
-request. What can fail and must be reported (options, cgroup, address) happens here; a `start` that fails leaves
-nothing behind, because containerd will not call `delete` for it.
+One code path for two hosts: a child of the spawner, which has everything imported, or a child of the starter itself,
+which imports what serving takes after it has answered. The socket listens before the answer, so nobody waits for
+those imports but the first request. A `start` that fails leaves nothing behind, because containerd will not call
+`delete` for it.
 """
 
+import marshal
 import os
-from _signal import SIGKILL  # `signal` imports enum, which takes longer than all of this
+from _signal import SIG_DFL, SIG_SETMASK, SIGCHLD, pthread_sigmask, signal  # `signal` takes longer than all of this
+from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
+from typing import NoReturn
 
-from shim import address, bootstrap, identifiers
-from shim.flags import Flags
+from shim import address, bootstrap, flags, identifiers
+from shim.starter import ANSWER_LIMIT, DONE, FAILED, TAKEN
 
 GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 OOM_SCORE_ADJ_MAX = 1000
 CGROUP_ROOT = "/sys/fs/cgroup"
+CHANNEL = 3
+"""The descriptor of the connection to the starter, in the process that serves its request."""
 
 
-def start(flags: Flags, stdin: bytes) -> str:
-    """Return the address of the pod server, `unix:///…`. Raises OSError, ValueError or PouchrichError."""
-    identifiers.check("-namespace", flags.namespace)
-    identifiers.check("-id", flags.id)
-    bundle = os.getcwd()
-    given = bootstrap.parse(stdin, id=flags.id, namespace=flags.namespace)
-    grpc_address = flags.address or given.grpc_address
-    path = flags.socket or address.socket_path(
-        grpc_address,
-        flags.namespace,
-        group_of(bundle) or flags.id,
-        directory=given.socket_dir or address.SOCKET_DIR,
-    )
-    listener = address.listen(path)
-    if listener is not None:
+class Request:
+    """What `shim.starter.request` packed. `containerd` is the pid of the starter's parent."""
+
+    __slots__ = ("args", "containerd", "environment", "key", "stdin")
+
+    def __init__(self, message: bytes) -> None:
+        self.key: str
+        self.containerd: int
+        self.args: list[str]
+        self.environment: dict[bytes, bytes]
+        self.stdin: bytes
+        self.key, self.containerd, self.args, self.environment, self.stdin = marshal.loads(message)
+
+
+def within_own_process(message: bytes, *, note: str) -> bytes:
+    """Carry out a request in a child of this process; return DONE or FAILED and the text.
+
+    `note` is the reason for the pod server's log.
+    """
+    ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        serve(Request(message), theirs.fileno(), note=note)
+    theirs.close()
+    if ours.recv(1) == TAKEN and (answer := ours.recv(ANSWER_LIMIT)):
+        return answer
+    _, status = os.waitpid(pid, 0)
+    return FAILED + f"the pod server ended before it listened, wait status {status}".encode()
+
+
+def serve(request: Request, channel: int, *, note: str = "") -> NoReturn:
+    """Carry out `request` in a process that was just forked, in the bundle; answer on `channel`, then serve."""
+    status = 1
+    try:
+        _let_go(keep=channel)
+        starter = socket(fileno=CHANNEL)
+        starter.send(TAKEN)  # fails where the starter has given up
+        status = _serve(request, starter, note)
+    except BaseException:  # nothing may unwind into the parent's code below fork()
+        import sys
+
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def _serve(request: Request, starter: socket, note: str) -> int:
+    path = ""
+    try:
         try:
-            _leave_server(flags, given, bundle, path, listener.fileno())
-        except BaseException:
-            os.unlink(path)
+            given = flags.parse(request.args)
+            stdin = bootstrap.parse(request.stdin, id=given.id, namespace=given.namespace)
+            path, listener = _take_address(given, stdin)
+            if listener is not None:
+                raise_oom_score(above=request.containerd)
+                if stdin.shim_cgroup:
+                    join_cgroup(stdin.shim_cgroup)
+            address.write_address_file(os.getcwd(), address.SCHEME + path)
+        except Exception as err:  # the border: the starter prints it, containerd shows it to the pod's owner
+            starter.send(FAILED + (str(err) or type(err).__name__).encode(errors="replace")[: ANSWER_LIMIT - 1])
             raise
-        finally:
-            listener.close()
-    address.write_address_file(bundle, address.SCHEME + path)
-    return address.SCHEME + path
+        starter.send(DONE + (address.SCHEME + path).encode())
+    except BaseException:
+        if path and listener is not None:
+            os.unlink(path)
+        raise
+    starter.close()
+    if listener is None:
+        return 0
+    from shim import daemon
+
+    return daemon.serve(given, stdin, bundle=os.getcwd(), path=path, listener=listener.detach(), note=note)
+
+
+def _take_address(given: flags.Flags, stdin: bootstrap.StartInput) -> tuple[str, socket | None]:
+    """The socket's path, and the socket; None where the pod has a server already."""
+    identifiers.check("-namespace", given.namespace)
+    identifiers.check("-id", given.id)
+    path = given.socket or address.socket_path(
+        given.address or stdin.grpc_address,
+        given.namespace,
+        group_of(os.getcwd()) or given.id,
+        directory=stdin.socket_dir or address.SOCKET_DIR,
+    )
+    return path, address.listen(path)
 
 
 def group_of(bundle: str) -> str:
@@ -61,25 +127,11 @@ def group_of(bundle: str) -> str:
         raise ValueError(f"{bundle}/config.json: {err}") from err
 
 
-def _leave_server(flags: Flags, given: bootstrap.StartInput, bundle: str, path: str, listener: int) -> None:
-    containerd = os.getppid()
-    pid = os.fork()
-    if pid == 0:
-        from shim import daemon
+def join_cgroup(path: str, *, root: str = CGROUP_ROOT) -> None:
+    """Move this process into the cgroup `path`, in the unified tree or in each v1 hierarchy. It must exist.
 
-        daemon.become_server(flags, given, bundle=bundle, path=path, listener=listener)
-    try:
-        if given.shim_cgroup:
-            join_cgroup(pid, given.shim_cgroup)
-        raise_oom_score(pid, above=containerd)
-    except BaseException:
-        os.kill(pid, SIGKILL)
-        os.waitpid(pid, 0)
-        raise
-
-
-def join_cgroup(pid: int, path: str, *, root: str = CGROUP_ROOT) -> None:
-    """Move `pid` into the cgroup `path`, in the unified tree or in each v1 hierarchy. It must exist. Raises OSError."""
+    Raises OSError.
+    """
     below = os.path.normpath("/" + path)
     if os.path.exists(f"{root}/cgroup.controllers"):
         hierarchies = [root]
@@ -88,22 +140,41 @@ def join_cgroup(pid: int, path: str, *, root: str = CGROUP_ROOT) -> None:
     joined = False
     for hierarchy in hierarchies:
         if os.path.isdir(hierarchy + below):
-            with open(f"{hierarchy}{below}/cgroup.procs", "w") as file:
-                file.write(str(pid))
+            enter_cgroup(hierarchy + below)
             joined = True
     if not joined:
         raise FileNotFoundError(f"shim_cgroup: found {path!r}, which is no cgroup below {root}")
 
 
-def raise_oom_score(pid: int, *, above: int) -> None:
-    """Make `pid` one step more likely than process `above` to be killed for memory, so that containerd goes last.
+def enter_cgroup(directory: str) -> None:
+    """Move this process into the cgroup at `directory`. Raises OSError."""
+    with open(f"{directory}/cgroup.procs", "w") as file:
+        file.write("0")
+
+
+def raise_oom_score(*, above: int) -> None:
+    """Make this process one step more likely than process `above` to be killed for memory: containerd goes last.
 
     A node that forbids it (a user namespace) keeps the inherited value. Raises OSError where /proc is not there.
     """
     with open(f"/proc/{above}/oom_score_adj") as file:
         score = min(int(file.read()) + 1, OOM_SCORE_ADJ_MAX)
     try:
-        with open(f"/proc/{pid}/oom_score_adj", "w") as file:
+        with open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(score))
     except PermissionError:
         pass
+
+
+def _let_go(*, keep: int) -> None:
+    """Drop what belongs to the parent: its session, its pipe to containerd, its other descriptors and signal set-up."""
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    if keep != CHANNEL:
+        os.dup2(keep, CHANNEL, inheritable=False)
+    os.closerange(CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
+    signal(SIGCHLD, SIG_DFL)  # the spawner ignores it
+    pthread_sigmask(SIG_SETMASK, ())
+    os.umask(0o022)

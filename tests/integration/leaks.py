@@ -44,8 +44,9 @@ def _cgroups(node: Node) -> list[str]:
 
 
 def _sockets(node: Node) -> list[str]:
-    """Sockets under /run, which is the test run's own; containerd's are in the node's directory."""
-    return [f"socket {path}" for path in Path("/run").rglob("*") if path.is_socket()]
+    """Sockets under /run, which is the test run's own; containerd's are in the node's directory. Not the spawner's."""
+    paths = Path("/run").rglob("*")
+    return [f"socket {path}" for path in paths if path.is_socket() and not path.name.startswith("spawner-")]
 
 
 def _bundles(node: Node) -> list[str]:

@@ -128,8 +128,12 @@ class Node:
         return "\n".join([line for line in text if not any(word in line for word in chatter)][-lines:])
 
     def below(self) -> list[int]:
-        """The pids of everything the node runs except containerd itself."""
-        return [pid for pid in processes.descendants(self.pid) if pid != self.containerd_pid]
+        """The pids of everything the node runs except containerd itself and the shims' spawner, which stays a while."""
+        return [
+            pid
+            for pid in processes.descendants(self.pid)
+            if pid != self.containerd_pid and "spawner" not in processes.command(pid)
+        ]
 
     def shims(self, *, containing: str = "") -> list[int]:
         """The pids of shim servers whose command line contains the text."""

@@ -1,0 +1,33 @@
+"""Everything that a pod server imports and fills on first use, done once before it is shared.
+
+What is missing here costs every pod its own copy; `tests/unit/test_preload.py` compares it with what a pod server
+really has loaded.
+"""
+
+import asyncio
+import importlib
+import json
+import logging
+import time
+
+MODULES = (
+    "shim.daemon",
+    "shim.pod",
+)
+
+
+def load() -> None:
+    """Import, and use once what fills a cache when it is used."""
+    for name in MODULES:
+        importlib.import_module(name)
+    asyncio.run(_nothing())
+    json.loads('{"a": [1, 2.5, true, null, "\\u00e9"]}')
+    json.dumps({"a": [1, 2.5, True, None]})
+    time.strftime("%Y", time.gmtime())
+    from shim import log
+
+    log.format_record(logging.LogRecord("", logging.INFO, "", 0, "", (), None))
+
+
+async def _nothing() -> None:
+    pass

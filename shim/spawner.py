@@ -1,0 +1,161 @@
+"""The spawner: a process with everything imported that a pod server uses, and a pod server for a fork.
+
+It has no thread, no event loop and no file but its socket, its lock and a pidfd of its containerd, and it remembers
+nothing: each request is read and carried out by the child that becomes the pod server (`shim.start`), so nothing that
+a request does or meets can hold up or change the spawner. It ends when its containerd has, when nobody has asked for
+the configured time, when the configuration has changed, and when another has taken its place.
+
+Its children are children of a process that ignores SIGCHLD, so they leave no zombies, and get init for a parent when
+it ends. That is one fork, where two would buy nothing.
+"""
+
+import gc
+import os
+import select
+import sys
+from _signal import SIG_IGN, SIGCHLD, signal
+from _socket import AF_UNIX, SCM_RIGHTS, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
+from contextlib import suppress
+from typing import NoReturn
+
+from runtime.config.location import NODE_FILE
+from runtime.linux import mountinfo, proctitle
+from shim import launch, preload, start
+
+BACKLOG = 512
+REQUEST_LIMIT = 1 << 18
+"""More than a unix socket's default buffer takes (net.core.wmem_default); longer requests are the starter's own."""
+
+RECEIVE_TIMEOUT_S = 1.0
+
+
+def main(args: list[str]) -> NoReturn:
+    """Be the spawner that `shim.launch` started: path, key, lock, pidfd, idle time in seconds, room for the title."""
+    path, key, lock, pidfd, idle_s, _ = args
+    proctitle.set_title([launch.TITLE])
+    os.set_inheritable(int(lock), False)
+    os.set_inheritable(int(pidfd), False)
+    signal(SIGCHLD, SIG_IGN)
+    config = _stamp(NODE_FILE)
+    preload.load()
+    with suppress(OSError):
+        start.raise_oom_score(above=int(key.split()[4]))
+    spawner = Spawner(path, key, int(lock), int(pidfd), config)
+    try:
+        gc.collect()
+        gc.freeze()  # the collector must not write into pages that are shared
+        spawner.serve(float(idle_s))
+    finally:
+        spawner.close()
+        os._exit(0)
+
+
+class Spawner:
+    """Listens at `path` for starters with the same `key`; `lock` is the lock file, `pidfd` the containerd served."""
+
+    def __init__(self, path: str, key: str, lock: int, pidfd: int, config: tuple[int, ...]) -> None:
+        self._path = path
+        self._key = key
+        self._lock = lock
+        self._config = config
+        with suppress(FileNotFoundError):
+            os.unlink(path)  # a dead one's: the lock is ours
+        self._listener = socket(AF_UNIX, SOCK_SEQPACKET)
+        mask = os.umask(0o177)
+        self._listener.bind(path)
+        os.umask(mask)
+        self._listener.listen(BACKLOG)
+        self._poll = select.poll()
+        self._poll.register(self._listener, select.POLLIN)
+        self._poll.register(pidfd, select.POLLIN)
+
+    def serve(self, idle_s: float) -> None:
+        """Serve until it is time to go."""
+        while self._is_wanted():
+            ready = [fd for fd, _ in self._poll.poll(idle_s * 1000)]
+            if ready != [self._listener.fileno()]:
+                return
+            try:
+                fd = self._listener._accept()[0]  # type: ignore[attr-defined]
+            except OSError:  # the starter has gone, or no descriptor is left; it helps itself
+                continue
+            if os.fork() == 0:
+                _carry_out(fd, self._key)
+            os.close(fd)
+
+    def _is_wanted(self) -> bool:
+        return launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX) and _stamp(NODE_FILE) == self._config
+
+    def close(self) -> None:
+        """Remove the socket and the lock, unless they are another's by now."""
+        if launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX):
+            os.unlink(self._path)
+            os.unlink(self._path + launch.LOCK_SUFFIX)
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """What changes when a file does."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _carry_out(fd: int, key: str) -> NoReturn:
+    """In the child: read one request and become its pod server. Whatever is wrong with it, the starter helps itself."""
+    try:
+        starter = socket(fileno=fd)
+        request, pid = _receive(starter, key)
+        _follow(pid)
+    except BaseException:
+        os._exit(1)
+    if os.environb != request.environment:
+        os.environb.clear()
+        os.environb.update(request.environment)
+    start.serve(request, starter.fileno())
+
+
+def _receive(starter: socket, key: str) -> tuple[start.Request, int]:
+    """The request, and the pid of who sent it; its directory is the working directory then."""
+    starter.settimeout(RECEIVE_TIMEOUT_S)
+    credentials = starter.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)
+    pid, uid = (int.from_bytes(credentials[at : at + 4], sys.byteorder) for at in (0, 4))
+    if uid != os.geteuid():
+        raise PermissionError(f"request: found uid {uid}, allowed uid {os.geteuid()}")
+    message, ancillary, _, _ = starter.recvmsg(REQUEST_LIMIT, 32)
+    ((level, kind, data),) = ancillary
+    if (level, kind) != (SOL_SOCKET, SCM_RIGHTS):
+        raise ValueError("request: found no descriptor")
+    request = start.Request(message)
+    if request.key != key:
+        raise ValueError(f"request: found key {request.key!r}, allowed {key!r}")
+    os.fchdir(int.from_bytes(data[:4], sys.byteorder))
+    starter.settimeout(None)
+    return request, pid
+
+
+def _follow(pid: int) -> None:
+    """Go into the cgroups of process `pid`, where they are not this one's. Raises OSError."""
+    theirs, ours = _cgroups(f"/proc/{pid}/cgroup"), _cgroups("/proc/self/cgroup")
+    if theirs == ours:
+        return
+    mounts = [entry for entry in mountinfo.read() if entry.fstype in ("cgroup", "cgroup2")]
+    for controllers, path in theirs.items():
+        if ours.get(controllers) == path:
+            continue
+        for mount in mounts:
+            kind = "cgroup2" if not controllers else "cgroup"
+            is_it = mount.fstype == kind and set(filter(None, controllers.split(","))) <= set(mount.options)
+            if is_it and (path + "/").startswith(mount.root.rstrip("/") + "/"):
+                start.enter_cgroup(mount.mount_point + path.removeprefix(mount.root.rstrip("/")))
+                break
+        else:
+            raise FileNotFoundError(f"cgroup {controllers}:{path}: not mounted")
+
+
+def _cgroups(path: str) -> dict[str, str]:
+    """Controllers ("" for the unified hierarchy) to path, from /proc/PID/cgroup."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        lines = [line.rstrip("\n").split(":", 2) for line in file]
+    return {controllers: path for _, controllers, path in lines}
