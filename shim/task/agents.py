@@ -1,0 +1,163 @@
+"""Keeps the agents of one container running where no init in it can: modes dumb-init and sbin-init.
+
+Each agent is a further process of the OCI runtime's `exec`, so in the container's namespaces and cgroup with the pod's
+restrictions. It is nobody's exec but ours: no client sees an id, no TaskExec event tells of it. What happens to an
+agent never reaches the application; what happens to the container ends the agents, as its pid namespace does.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from runtime.agents.process import Supervised
+from runtime.errors import PouchrichError
+from shim.task.agent_log import AgentLog
+from shim.task.reaper import Exit
+
+FIRST_DELAY_S = 1.0
+LONGEST_DELAY_S = 60.0
+GOOD_LIFE_S = 60.0
+"""An agent that lived this long is restarted as one that never failed: after FIRST_DELAY_S."""
+
+Start = Callable[[Supervised, AgentLog, Callable[[Exit], None]], Awaitable[int]]
+"""Start the process with its output to the log, have the last argument told of its end, and return its pid.
+
+Raises PouchrichError or OSError where it cannot be started; its end is then not told."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentState:
+    """One agent for `pouchrich ps`.
+
+    `state` is `waiting` (for a restart, or for the container to be resumed), `running` or `ended` (for good); `pid` is
+    0 where it does not run; `since` is a time.time(); `status` is the last exit status, None where there was none.
+    """
+
+    name: str
+    state: str
+    pid: int
+    restarts: int
+    since: float
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where times and waits come from; a test passes its own."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+@dataclass(slots=True)
+class _Watched:
+    agent: Supervised
+    output: AgentLog
+    state: str = "waiting"
+    pid: int = 0
+    starts: int = 0
+    since: float = field(default_factory=time.time)
+    status: int | None = None
+
+    def enter(self, state: str, *, pid: int = 0) -> None:
+        self.state, self.pid, self.since = state, pid, time.time()
+
+
+class Supervisor:
+    """The agents of one container. All methods are called from the event loop."""
+
+    def __init__(
+        self, container_id: str, agents: Sequence[Supervised], start: Start, *, clock: Clock | None = None
+    ) -> None:
+        self._id = container_id
+        self._start = start
+        self._clock = clock or Clock()
+        self._watched = [_Watched(one, AgentLog(f"container {container_id}: agent {one.name}")) for one in agents]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._may_start = asyncio.Event()
+        self._stopped = False
+
+    def start(self) -> None:
+        """Start every agent, now that the container runs. May be repeated; after `stop` it does nothing."""
+        self._may_start.set()
+        if not self._tasks and not self._stopped:
+            loop = asyncio.get_running_loop()
+            self._tasks = [loop.create_task(self._keep(one)) for one in self._watched]
+
+    def pause(self) -> None:
+        """Start none while the container is frozen: the OCI runtime's exec would wait for it."""
+        self._may_start.clear()
+
+    def resume(self) -> None:
+        """The container is thawed."""
+        self._may_start.set()
+
+    async def stop(self) -> None:
+        """The container's init has ended, and its processes with it: start none again. May be repeated.
+
+        Returns when no `exec` of ours is under way any more, so that the OCI runtime may be asked to forget the
+        container. It kills nothing: the end of the pid namespace does.
+        """
+        self._stopped = True
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for one in self._watched:
+            one.output.close()
+
+    def states(self) -> list[AgentState]:
+        """All agents, in the order of the configuration."""
+        return [
+            AgentState(one.agent.name, one.state, one.pid, max(0, one.starts - 1), one.since, one.status)
+            for one in self._watched
+        ]
+
+    async def _keep(self, one: _Watched) -> None:
+        delay = FIRST_DELAY_S
+        try:
+            while True:
+                await self._may_start.wait()
+                began = self._clock.now()
+                status = await self._run(one)
+                if one.agent.restart == "no" or (one.agent.restart == "on-failure" and status == 0):
+                    return
+                if self._clock.now() - began >= GOOD_LIFE_S:
+                    delay = FIRST_DELAY_S
+                one.enter("waiting")
+                await self._clock.sleep(delay)
+                delay = min(2 * delay, LONGEST_DELAY_S)
+        finally:
+            one.enter("ended")
+
+    async def _run(self, one: _Watched) -> int:
+        """Start the agent once and wait for its end; return its exit status, or 255 where it could not be started."""
+        ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        one.starts += 1
+        starting = asyncio.ensure_future(self._start(one.agent, one.output, partial(_settle, ended)))
+        try:
+            pid = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # Half an exec cannot be called back; the runtime's own end is waited for.
+            await asyncio.gather(starting, return_exceptions=True)
+            raise
+        except (PouchrichError, OSError) as err:
+            _log.warning("container %s: agent %s: %s", self._id, one.agent.name, err)
+            one.status = 255
+            return 255
+        one.enter("running", pid=pid)
+        exit = await ended
+        one.status = exit.status
+        level = logging.INFO if exit.status == 0 else logging.WARNING
+        _log.log(level, "container %s: agent %s ended with status %d", self._id, one.agent.name, exit.status)
+        return exit.status
+
+
+def _settle(ended: "asyncio.Future[Exit]", exit: Exit) -> None:
+    if not ended.done():
+        ended.set_result(exit)
