@@ -1,0 +1,69 @@
+"""A terminal for the application of a container whose PID 1 has another one: made in the container's own devpts.
+
+So `tty` and /dev/pts inside name it as they would in any container. It is opened at Create, when the mounts are the
+OCI runtime's and no code of the container has run; and nothing is opened before it is known to be what it should be.
+"""
+
+import fcntl
+import os
+import stat
+import struct
+from dataclasses import dataclass
+
+from runtime.errors import RuntimeFailed
+from runtime.linux import syscalls
+
+_PTMX = "dev/pts/ptmx"  # /dev/ptmx is a link to it
+_PTMX_DEVICE = os.makedev(5, 2)
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441  # Linux 4.13: the other end without a path, so from any mount namespace
+_FLAGS = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class AppTerminal:
+    """Both ends; the holder closes them. Keep the slave: when its last holder goes, the master reads EIO."""
+
+    master: int
+    slave: int
+
+
+def open_terminal(init_pid: int, *, uid: int = 0) -> AppTerminal:
+    """A new terminal in the devpts of the container whose PID 1 has host pid `init_pid`.
+
+    `uid` is the host id of the application's user: the slave is given to it, as the OCI runtimes do with theirs. The
+    master does not block. Raises RuntimeFailed naming what was in the way.
+    """
+    try:
+        root = os.open(f"/proc/{init_pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return _open_in(root, uid)
+        finally:
+            os.close(root)
+    except OSError as err:
+        raise RuntimeFailed(f"terminal of the application: /{_PTMX} in the container: {err}") from err
+
+
+def _open_in(root: int, uid: int) -> AppTerminal:
+    resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS
+    place = syscalls.openat2(root, _PTMX, os.O_PATH, resolve=resolve)
+    try:
+        found = os.fstat(place)
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _PTMX_DEVICE:
+            raise RuntimeFailed(f"terminal of the application: /{_PTMX} in the container: not a terminal multiplexer")
+        master = os.open(f"/proc/self/fd/{place}", _FLAGS | os.O_NONBLOCK)
+    finally:
+        os.close(place)
+    try:
+        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+        slave = fcntl.ioctl(master, _TIOCGPTPEER, _FLAGS)
+    except BaseException:
+        os.close(master)
+        raise
+    try:
+        os.fchown(slave, uid, -1)
+    except BaseException:
+        os.close(master)
+        os.close(slave)
+        raise
+    return AppTerminal(master, slave)
