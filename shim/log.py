@@ -20,10 +20,14 @@ class FifoHandler(logging.Handler):
     def __init__(self, fd: int) -> None:
         super().__init__()
         self._fd = fd
+        self._torn = False  # the last line found room for a part of it only
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            os.write(self._fd, format_record(record).encode(errors="replace"))
+            line = format_record(record).encode(errors="replace")
+            if self._torn:
+                line = b"\n" + line
+            self._torn = os.write(self._fd, line) < len(line)
         except BlockingIOError:
             pass
         except Exception:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
@@ -41,9 +42,10 @@ _log = logging.getLogger(__name__)
 class Publisher:
     """Forwards events of one namespace to the ttrpc socket `address`; with an empty address it drops them."""
 
-    def __init__(self, address: str, namespace: str) -> None:
+    def __init__(self, address: str, namespace: str, *, retry_delays_s: Sequence[float] = RETRY_DELAYS_S) -> None:
         self._address = address.removeprefix("unix://")
         self._namespace = namespace
+        self._retry_delays_s = retry_delays_s
         self._queue: deque[events_service_pb2.Envelope] = deque()
         self._forwarder: asyncio.Task[None] | None = None
         self._client: TtrpcClient | None = None
@@ -87,7 +89,7 @@ class Publisher:
             self._forwarder = None
 
     async def _deliver(self, envelope: events_service_pb2.Envelope) -> None:
-        for delay in (0.0, *RETRY_DELAYS_S, None):
+        for delay in (0.0, *self._retry_delays_s, None):
             try:
                 await self._forward(envelope)
                 return

@@ -4,10 +4,10 @@ from functools import partial
 
 from runtime.errors import InvalidArgument
 from shim.task import logger
+from shim.task.ends import OpenOutput
 from shim.task.reaper import Reaper
 from shim.task.stdio import (
     NullIO,
-    OpenOutput,
     Owner,
     PipeIO,
     Stdio,

@@ -1,4 +1,4 @@
-"""A pod server as `start` leaves it, a process of its own, with a fake OCI runtime below and a fake containerd above."""
+"""A pod server in a process of its own, with a fake OCI runtime below it and a fake containerd above."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from google.protobuf.any_pb2 import Any as Packed
@@ -18,8 +18,9 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from protos.gen import events_pb2, events_service_pb2, runtimeoptions_pb2, task_pb2
-from shim import address, daemon, flags
-from shim.bootstrap import StartInput
+from runtime.linux import syscalls
+from shim import address, log
+from shim import pod as pod_server
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.server import TtrpcServer
 from shim.ttrpc.service import Method, Service
@@ -120,6 +121,10 @@ class Pod:
                 found.append(type(event).__name__ + (f":{of}" if of else ""))
         return found
 
+    def listens(self) -> bool:
+        """Whether the server's socket is there."""
+        return os.path.exists(self.socket_path)
+
     def calls(self) -> list[str]:
         """What was asked of the OCI runtime."""
         file = self.directory / "oci" / "test" / "calls"
@@ -167,6 +172,21 @@ class Pod:
             containerd.close()
 
 
+def _become_server(home: str, path: str, events: str, listener: int) -> NoReturn:
+    """What a pod server is made of, in a process that was just forked from one with everything loaded."""
+    try:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.set_inheritable(listener, False)
+        syscalls.set_child_subreaper()
+        log.open_fifo(f"{home}/log", debug=True)
+        os._exit(pod_server.serve(namespace="test", ttrpc_address=events, socket_path=path, listener=listener))
+    finally:
+        os._exit(99)
+
+
 def _state(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/stat") as file:
@@ -176,9 +196,8 @@ def _state(pid: int) -> str:
 
 
 @pytest.fixture
-def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pod]:
+def pod(tmp_path: Path) -> Iterator[Pod]:
     events = str(tmp_path / "e")
-    monkeypatch.setenv("TTRPC_ADDRESS", events)
     home = tmp_path / "home"
     home.mkdir()
     os.mkfifo(home / "log")
@@ -186,10 +205,9 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pod]:
     path = str(tmp_path / "s")
     listener = address.listen(path)
     assert listener is not None
-    given = flags.parse(["-namespace", "test", "-id", "pod", "-address", "/nowhere", "-debug"])
     pid = os.fork()
     if pid == 0:
-        daemon.become_server(given, StartInput(), bundle=str(home), path=path, listener=listener.fileno())
+        _become_server(str(home), path, events, listener.fileno())
     listener.close()
     pod = Pod(tmp_path, path, pid, [events])
     yield pod

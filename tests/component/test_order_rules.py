@@ -185,7 +185,7 @@ async def test_a_container_deleted_before_its_start_tells_of_its_exit_first(pod:
 async def test_a_failed_start_leaves_the_container_created_and_tells_of_no_start(pod: Pod):
     async with pod.served():
         await pod.create("c", start="error no such device")
-        with pytest.raises(RemoteError, match="^OCI runtime start failed: no such device") as refused:
+        with pytest.raises(RemoteError, match=r"^OCI runtime start failed: no such device") as refused:
             await pod.call("Start", id="c")
         assert refused.value.code == Code.UNKNOWN
         assert (await pod.call("State", id="c")).status == CREATED
@@ -200,7 +200,7 @@ async def test_a_failed_start_leaves_the_container_created_and_tells_of_no_start
 @in_loop
 async def test_a_failed_create_tells_of_nothing_and_leaves_nothing(pod: Pod):
     async with pod.served():
-        with pytest.raises(RemoteError, match="^OCI runtime create failed: no such device"):
+        with pytest.raises(RemoteError, match=r"^OCI runtime create failed: no such device"):
             await pod.create("c", create="error no such device")
         with pytest.raises(RemoteError, match="container not created: not found") as unknown:
             await pod.call("Delete", id="c")

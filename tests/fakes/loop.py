@@ -10,7 +10,7 @@ LIMIT_S = 20
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run the coroutine function `test` as a test; what it leaves unawaited or unclosed is an error by configuration."""
+    """Run the coroutine function `test` as a test; what it leaves unawaited is an error by configuration."""
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -26,14 +26,14 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 async def until(true: Callable[[], Any], *, timeout_s: float = 5.0) -> None:
     """Return once `true()` is; raise TimeoutError where that does not come. For what nothing can be awaited of."""
     async with asyncio.timeout(timeout_s):
-        while not true():
+        while not true():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.005)
 
 
 async def until_async(true: Callable[[], Awaitable[Any]], *, timeout_s: float = 5.0) -> None:
     """`until` for a question that is itself awaited."""
     async with asyncio.timeout(timeout_s):
-        while not await true():
+        while not await true():  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.005)
 
 

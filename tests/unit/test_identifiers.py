@@ -14,5 +14,5 @@ def test_what_containerd_accepts_is_accepted(name: str):
     ["", ".", "..", "a..b", "a-", "-a", "a/b", "../a", "a b", "a\n", "\u00e4", "\u0661", "0" * 77, "a--b", "a.-b"],
 )
 def test_what_containerd_refuses_is_refused_with_the_fields_name(name: str):
-    with pytest.raises(InvalidArgument, match="^exec_id: found "):
+    with pytest.raises(InvalidArgument, match=r"^exec_id: found "):
         identifiers.check("exec_id", name)

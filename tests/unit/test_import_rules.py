@@ -1,0 +1,111 @@
+"""Who may import whom, who may wait for children, how long a module may be."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAX_LINES = 330
+MODULES = sorted(path for name in ("shim", "runtime") for path in (ROOT / name).rglob("*.py"))
+
+# Modules that take protobuf messages apart or make them.
+MAY_USE_PROTOS = {
+    "shim/info.py",
+    "shim/pod.py",
+    "shim/task/checkpoint.py",
+    "shim/task/container.py",
+    "shim/task/execs.py",
+    "shim/task/process.py",
+    "shim/task/publisher.py",
+    "shim/task/service.py",
+    "shim/task/settings.py",
+    "shim/task/stats.py",
+    "shim/ttrpc/envelope.py",
+}
+# Processes without a reaper of their own (the commands, the poststop runner, the keeper of a hook's tree), a child that
+# only holds a user namespace open, and a wait that names one pidfd.
+MAY_WAIT = {
+    "runtime/hooks/keeper.py",
+    "runtime/linux/idmap.py",
+    "runtime/linux/pidfd.py",
+    "shim/delete.py",
+    "shim/info.py",
+    "shim/start.py",
+    "shim/starter.py",
+    "shim/spawner.py",
+    "shim/poststop.py",
+    "shim/task/reaper.py",
+}
+CORE = {f"shim/ttrpc/{name}.py" for name in ("frame", "envelope", "events", "connection", "errors")}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)}: relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports_any(path: Path, *packages: str) -> set[str]:
+    return {found for found in imports(path) if any(found == one or found.startswith(f"{one}.") for one in packages)}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if name(path).startswith("runtime/")], ids=name)
+def test_runtime_knows_nothing_of_containerd_nor_of_the_event_loop(path: Path):
+    assert imports_any(path, "shim", "protos", "google", "asyncio", "subprocess") == set()
+
+
+@pytest.mark.parametrize("core", sorted(CORE))
+def test_the_ttrpc_core_does_no_input_or_output(core: str):
+    assert imports_any(ROOT / core, "asyncio", "socket", "_socket", "logging", "time", "os", "threading") == set()
+
+
+def test_phases_are_pure():
+    assert imports_any(ROOT / "shim/task/phase.py", "asyncio", "os", "logging", "time", "protos", "google") == set()
+
+
+def test_messages_are_taken_apart_where_the_list_says():
+    assert {name(path) for path in MODULES if imports_any(path, "protos")} <= MAY_USE_PROTOS
+
+
+def test_the_task_api_does_not_know_its_server():
+    for path in (ROOT / "shim" / "task").glob("*.py"):
+        assert imports_any(path, "shim.ttrpc.server", "shim.pod", "shim.daemon", "shim.start", "shim.spawner") == set()
+
+
+def test_nobody_starts_programs_beside_the_reaper():
+    for path in MODULES:
+        assert imports_any(path, "subprocess", "multiprocessing", "concurrent") == set(), name(path)
+
+
+def test_only_the_reaper_waits_for_children():
+    waits = {"waitpid", "wait3", "wait4", "waitid", "wait"}
+    found = {
+        name(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr in waits
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "os"
+    }
+    assert found <= MAY_WAIT
+
+
+def test_no_module_is_named_for_nothing():
+    assert {path.stem for path in MODULES} & {"utils", "util", "helpers", "common", "misc"} == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_a_module_is_one_idea_long(path: Path):
+    assert len(path.read_text().splitlines()) <= MAX_LINES
