@@ -2,24 +2,31 @@
 
 Nothing here trusts the image. Every file is opened with openat2's RESOLVE_IN_ROOT from a descriptor of the
 root, so that no symbolic link leads out of it, not even one that is exchanged meanwhile. Nothing is executed,
-and nothing but the first bytes of one regular file is read. What lies below a mount of the spec cannot be
+and only the beginnings of a few regular files are read. What lies below a mount of the spec cannot be
 seen: that is a fact too.
 """
 
 import os
 import posixpath
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from runtime import image_init
 from runtime.errors import InvalidArgument
 from runtime.init.base import HOME
+from runtime.init.detect import INITTAB, InitFacts
+from runtime.init.mounts import WRITABLE
 from runtime.linux.syscalls import RESOLVE_IN_ROOT, openat2
 from runtime.spec import edit
 from runtime.spec.edit import Spec
 
 _MAX_LINKS = 40
+
+PLACES = (HOME, *WRITABLE, INITTAB)
+"""Paths where a mode may put something of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +47,15 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """`resolved`: where each mount destination and HOME lead; `is_s6`: whether `/init` is s6-overlay's."""
+    """`resolved`: where each mount destination, and each path in PLACES, leads.
+
+    `is_s6`: whether `/init` is s6-overlay's; `init`: what the image has for PID 1.
+    """
 
     command: Command
     resolved: dict[str, str]
     is_s6: bool = False
+    init: InitFacts = field(default_factory=InitFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +174,15 @@ def _command(root: Rootfs, name: str, *, path_variable: str, cwd: str, mounts: S
     return Command(name, problem=f'exec: "{name}": executable file not found in $PATH')
 
 
-def read_facts(rootfs: str, spec: Spec) -> ImageFacts:
+def _uid(process: Mapping[str, Any]) -> int:
+    found = edit.table(process, "user", within="process.").get("uid")
+    return found if isinstance(found, int) else 0
+
+
+def read_facts(rootfs: str, spec: Spec, services: Sequence[str] = ()) -> ImageFacts:
     """Find out what a plan for `spec` needs to know about the image mounted at host path `rootfs`.
+
+    `services` are names to look for in it (`Choice.services`).
 
     Changes nothing. A command that is not there is a fact, not an error; InvalidArgument is raised only where
     `rootfs` cannot be opened, the spec is malformed, or it has no command at all.
@@ -174,14 +192,16 @@ def read_facts(rootfs: str, spec: Spec) -> ImageFacts:
         raise InvalidArgument("config.json: process.args: found nothing to start, allowed at least one argument")
     destinations = [posixpath.join("/", mount["destination"]) for mount in edit.mounts(spec)]
     with Rootfs.open(rootfs) as root:
-        resolved = {path: root.walk(path).path for path in (*destinations, HOME)}
+        resolved = {path: root.walk(path).path for path in (*destinations, *PLACES)}
+        # The root itself is no mount that hides: every path would be below it.
+        hiding = [resolved[path] for path in destinations if resolved[path] != "/"]
         command = _command(
             root,
             args[0],
             path_variable=edit.env(spec).get("PATH", ""),
             cwd=posixpath.join("/", str(process.get("cwd") or "/")),
-            # The root itself is no mount that hides: every path would be below it.
-            mounts=[resolved[path] for path in destinations if resolved[path] != "/"],
+            mounts=hiding,
         )
         is_s6 = command.path == "/init" and any(word in root.head("/init") for word in (b"s6", b"execline"))
-        return ImageFacts(command, resolved, is_s6)
+        found = image_init.read(root, hiding, uid=_uid(process), services=services)
+        return ImageFacts(command, resolved, is_s6, found)

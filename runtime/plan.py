@@ -3,8 +3,8 @@
 The caller reads, this module decides and touches nothing, the caller acts:
 
     choice = plan.choose(spec, config)                    policy; raises before anything is mounted
-    facts = image.read_facts(rootfs, spec)                only where choice.rich
-    made = plan.make(spec, config=config, facts=facts, terminal=terminal)
+    facts = image.read_facts(rootfs, spec, choice.services)      only where choice.rich
+    made = plan.make(spec, config=config, facts=facts, terminal=terminal, host=host.read(), run_dir=...)
     spec = made.apply(spec)                               pure; written by the caller, with made.to_json()
     beside it
 
@@ -18,26 +18,30 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtime import libexec
-from runtime.config.kinds import shown
+from runtime.boot import Boot, Launch, RunFile
 from runtime.config.model import Config
 from runtime.errors import InvalidArgument
+from runtime.host import HostFacts
 from runtime.image import ImageFacts
 from runtime.init import INIT_MODES
-from runtime.init.base import HOME, MountPoint, Setting
+from runtime.init.base import MountPoint, Setting
+from runtime.init.cgroup import Delegation
+from runtime.init.signals import number_of
 from runtime.policy import Choice, Decision, choose, is_sandbox
+from runtime.serve import Served, serve
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 
 __all__ = ["Choice", "Decision", "Plan", "choose", "is_sandbox", "make", "plain"]
 
-_INIT_PATHS = frozenset(f"{directory}/init" for directory in ("/sbin", "/usr/sbin", "/bin", "/usr/bin"))
-_INIT_NAMES = frozenset({"systemd", "tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
-"""Programs that expect to be PID 1. As a child tini and dumb-init warn, systemd and s6's /init refuse."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Frozen at Create, kept in the bundle. `helpers` are the binaries of `runtime.libexec` it binds."""
+    """Frozen at Create, kept in the bundle. `helpers` are the binaries of `runtime.libexec` it binds.
+
+    `boot` is None where no real init is PID 1. `cgroup` is what the caller does to cgroups where systemd is PID 1.
+    `stop_signal` is the number of what a client's TERM becomes, where the pod said so.
+    """
 
     rich: bool
     mode: str | None
@@ -45,6 +49,9 @@ class Plan:
     warnings: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     helpers: tuple[str, ...] = ()
+    boot: Boot | None = None
+    cgroup: Delegation | None = None
+    stop_signal: int | None = None
 
     def apply(self, spec: Spec) -> Spec:
         """The spec with all steps made; the argument is left alone."""
@@ -68,6 +75,9 @@ class Plan:
                 warnings=tuple(found["warnings"]),
                 steps=tuple(_step(one) for one in found["steps"]),
                 helpers=tuple(found["helpers"]),
+                boot=_boot(found["boot"]),
+                cgroup=None if found["cgroup"] is None else Delegation(**found["cgroup"]),
+                stop_signal=found["stop_signal"],
             )
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise InvalidArgument(f"plan: found {type(err).__name__} {err}, allowed a plan") from err
@@ -88,72 +98,122 @@ def _step(found: Mapping[str, Any]) -> Step:
     return Step(found["name"], found["detail"], Edit(kept["operation"], kept["operand"]))
 
 
+def _fields(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of a value that holds tuples, from JSON, which has lists."""
+
+    def frozen(value: Any) -> Any:
+        return tuple(frozen(one) for one in value) if isinstance(value, list) else value
+
+    return {name: frozen(value) for name, value in found.items()}
+
+
+def _boot(found: Mapping[str, Any] | None) -> Boot | None:
+    if found is None:
+        return None
+    launch = found["launch"]
+    read = {
+        **_fields(found),
+        "files": tuple(RunFile(**one) for one in found["files"]),
+        "launch": None if launch is None else Launch(**_fields(launch)),
+    }
+    return Boot(**read)
+
+
 def plain(source: str) -> Plan:
     """A plan that changes nothing, with the reason."""
     return Plan(rich=False, mode=None, decisions=(Decision("rich", "false", source),))
 
 
-def _own_pid_namespace(spec: Spec) -> str:
-    """Empty where the container has a pid namespace of its own, else what it has instead."""
-    for index, one in enumerate(edit.items(edit.table(spec, "linux"), "namespaces", within="linux.")):
-        if not isinstance(one, Mapping):
-            raise InvalidArgument(f"config.json: linux.namespaces[{index}]: found {shown(one)}, allowed an object")
-        if one.get("type") == "pid":
-            return f"shares the pid namespace {one['path']}" if one.get("path") else ""
-    return "is in the host's pid namespace"
-
-
-def _image_init(facts: ImageFacts) -> str | None:
-    """The init that the command already is, or None."""
-    command = facts.command
-    for path in (command.path, command.target):
-        if path is None:
+def _services(choice: Choice, served: Served, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The services that PID 1 is to start, and warnings about the others. Raises InvalidArgument for a pod's own."""
+    asked = choice.overrides.get("services")
+    manages = served.mode != "dumb-init" and served.init.kind != "busybox" and not served.supplied
+    has = served.init.services if served.init.kind == "systemd" else served.init.scripts
+    taken, warnings = [], []
+    for name in choice.services:
+        if manages and name in has:
+            taken.append(name)
             continue
-        if path in _INIT_PATHS or posixpath.basename(path) in _INIT_NAMES:
-            return path
-    if facts.is_s6:
-        return "s6's /init"
-    # Below a mount nothing but the name is known.
-    name = posixpath.normpath(command.name)
-    return name if name in _INIT_PATHS or posixpath.basename(name) in _INIT_NAMES else None
+        reason = "not in the image" if manages else f"mode {served.mode} manages no services here"
+        if asked is not None and name in asked.value:
+            raise InvalidArgument(f"config.json: {asked.source}: found {name}, {reason}; allowed services of the image")
+        warnings.append(f"{config.source}: services.enable: {name}: skipped, {reason}")
+    return tuple(taken), tuple(warnings)
 
 
-def _reason_to_stay_plain(spec: Spec, facts: ImageFacts) -> str | None:
-    if shared := _own_pid_namespace(spec):
-        return f"the container {shared}: there is no PID 1 to give"
-    if found := _image_init(facts):
-        return f"the image's command already is an init: {found}"
-    return None
+def _stop_signal(choice: Choice) -> int | None:
+    asked = choice.overrides.get("stop-signal")
+    return None if asked is None else number_of(asked.value)
 
 
 def make(
-    spec: Spec, *, config: Config, facts: ImageFacts | None, terminal: bool, helpers: str = libexec.DIRECTORY
+    spec: Spec,
+    *,
+    config: Config,
+    facts: ImageFacts | None,
+    terminal: bool,
+    host: HostFacts | None = None,
+    run_dir: str = "",
+    helpers: str = libexec.DIRECTORY,
 ) -> Plan:
-    """Decide everything about a container from its spec, the configuration and what was seen of the image.
+    """Decide everything about a container from its spec, the configuration and what was seen of image and host.
 
-    `facts` may be None only where `choose` says it is not rich. `terminal` is the Create request's. `helpers`
-    is the host directory of the static binaries. Raises what `choose` raises, and InvalidArgument in runc's
-    words where the command is not in the image or cannot be executed.
+    `facts` may be None only where `choose` says it is not rich. `terminal` is the Create request's, `run_dir` the host
+    path that the container's run directory will have, `helpers` the host directory of the static binaries. Raises
+    what `choose` and `serve` raise, and InvalidArgument where the spec leaves no room for the mode.
     """
     choice = choose(spec, config)
     if not choice.rich or choice.mode is None:
         return Plan(False, None, choice.decisions, choice.warnings)
     if facts is None:
         raise ValueError("a rich container's plan needs the facts of its image")
-    if reason := _reason_to_stay_plain(spec, facts):
-        stays = Decision("rich", "false", reason)
-        return Plan(False, None, (*choice.decisions, stays), choice.warnings)
-    command = facts.command
-    if command.problem is not None:
-        raise InvalidArgument(f"start process: {command.problem}")
-    decisions = choice.decisions
-    if command.hidden_by is not None:
-        unseen = f"it is below the mount at {command.hidden_by}"
+    host = host or HostFacts()
+    served = serve(choice, spec, config=config, facts=facts, host=host)
+    decisions = (*choice.decisions, *served.decisions)
+    warnings = (*choice.warnings, *served.warnings)
+    if served.mode is None:
+        return Plan(False, None, decisions, warnings)
+    if facts.command.hidden_by is not None:
+        unseen = f"it is below the mount at {facts.command.hidden_by}"
         decisions = (*decisions, Decision("command", "not looked up in the image", unseen))
-    points = tuple(
+    services, skipped = _services(choice, served, config)
+    made = INIT_MODES[served.mode].make(
+        Setting(
+            spec,
+            edit.args(spec),
+            terminal,
+            _mount_points(spec, facts),
+            facts.resolved,
+            helpers,
+            mode=served.mode,
+            run_dir=run_dir,
+            init=served.init,
+            host=host,
+            home=served.init.home,
+            supplied=served.supplied,
+            services=services,
+            mask=config.rich.mask,
+            capabilities=config.rich.init_capabilities,
+            restarts=config.rich.restart == "on-failure",
+            stop_timeout_s=config.rich.stop_timeout_s,
+            cgroup_limits=(config.rich.cgroup_descendants, config.rich.cgroup_depth),
+        )
+    )
+    return Plan(
+        True,
+        served.mode,
+        decisions,
+        (*warnings, *skipped, *made.warnings),
+        made.steps,
+        made.helpers,
+        made.boot,
+        made.cgroup,
+        _stop_signal(choice),
+    )
+
+
+def _mount_points(spec: Spec, facts: ImageFacts) -> tuple[MountPoint, ...]:
+    return tuple(
         MountPoint(one["destination"], facts.resolved[posixpath.join("/", one["destination"])], one)
         for one in edit.mounts(spec)
     )
-    setting = Setting(spec, edit.args(spec), terminal, points, facts.resolved[HOME], helpers)
-    steps = INIT_MODES[choice.mode].steps(setting)
-    return Plan(True, choice.mode, decisions, choice.warnings, steps, helpers=(choice.mode,))

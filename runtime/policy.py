@@ -5,15 +5,14 @@ PouchContainer's variables, the configuration, the default. Every answer carries
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from runtime.config.annotations import Override, read_overrides
 from runtime.config.kinds import shown
 from runtime.config.model import Agent, Config, Hook
 from runtime.config.values import STEERING_PREFIXES
-from runtime.errors import InvalidArgument, Unsupported
-from runtime.init import INIT_MODES
+from runtime.errors import InvalidArgument
 from runtime.spec import edit
 from runtime.spec.edit import Spec
 
@@ -21,10 +20,6 @@ CONTAINER_TYPE = "io.kubernetes.cri.container-type"
 CONTAINER_NAME = "io.kubernetes.cri.container-name"
 IMAGE_NAME = "io.kubernetes.cri.image-name"
 SANDBOX_NAMESPACE = "io.kubernetes.cri.sandbox-namespace"
-
-_NOT_YET = "is not implemented yet"
-_LATER_POD_KEYS = ("init-script", "prestart", "poststop", "services", "stop-signal")
-_LATER_CONFIG_KEYS = ("hooks.prestart", "hooks.poststop", "agents", "routes", "services.enable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +33,22 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What policy says before the image is looked at. `mode` is None where not rich."""
+    """What policy says before the image is looked at.
+
+    `mode` is the mode asked for, None where not rich. `mode_by_pod`: a pod's annotation or variable named it;
+    `mode_is_own`: for this very container. `overrides` are the pod's values by key (`prestart`, `init-script`, ...),
+    checked and permitted; there are none where the container is not rich. `services` are the node's and then the pod's.
+    """
 
     rich: bool
     mode: str | None
     decisions: tuple[Decision, ...]
     warnings: tuple[str, ...] = ()
+    mode_source: str = ""
+    mode_by_pod: bool = False
+    mode_is_own: bool = False
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+    services: tuple[str, ...] = ()
 
 
 def is_sandbox(spec: Spec) -> bool:
@@ -87,32 +92,15 @@ def _refuse_steering(spec: Spec, config: Config) -> None:
             )
 
 
-def _settled(mode: str, source: str) -> tuple[str, tuple[Decision, ...]]:
-    """The mode to use for the one asked for; the one place that knows that some are not implemented."""
-    asked = Decision("mode", mode, source)
-    if mode == "auto":
-        return "dumb-init", (asked, Decision("mode", "dumb-init", f"auto: mode systemd {_NOT_YET}"))
-    if mode not in INIT_MODES:
-        offered = ", ".join((*INIT_MODES, "auto"))
-        raise Unsupported(f"{source}: mode {mode} {_NOT_YET}, allowed {offered}")
-    return mode, (asked,)
-
-
-def _refuse_later(overrides: Mapping[str, Override]) -> None:
-    for key in _LATER_POD_KEYS:
-        if key in overrides:
-            raise Unsupported(f"config.json: {overrides[key].source}: {key} {_NOT_YET}")
-
-
-def _later_warnings(config: Config) -> tuple[str, ...]:
-    return tuple(f"{config.source}: {key} {_NOT_YET}" for key in _LATER_CONFIG_KEYS if key in config.explicit)
+def _services(overrides: Mapping[str, Override], config: Config) -> tuple[str, ...]:
+    own = overrides["services"].value if "services" in overrides else ()
+    return tuple(dict.fromkeys((*config.services.enable, *own)))
 
 
 def choose(spec: Spec, config: Config) -> Choice:
     """Resolve `rich` and `mode`, first match wins: annotations, variables, configuration, built in.
 
-    Raises InvalidArgument where the pod asks for what it may not or what does not exist, Unsupported for a
-    mode that is not implemented.
+    Raises InvalidArgument where the pod asks for what it may not or what does not exist.
     """
     if is_sandbox(spec):
         return Choice(False, None, (Decision("rich", "false", "a pod's sandbox is never rich"),))
@@ -123,12 +111,18 @@ def choose(spec: Spec, config: Config) -> Choice:
     decision = Decision("rich", _words(is_rich), config.source_of("rich.enabled") if rich is None else rich.source)
     if is_rich:
         _refuse_steering(spec, config)
-        settled, decisions = _settled(
-            config.rich.mode if mode is None else mode.value,
-            config.source_of("rich.mode") if mode is None else mode.source,
+        asked = config.rich.mode if mode is None else mode.value
+        source = config.source_of("rich.mode") if mode is None else mode.source
+        return Choice(
+            True,
+            asked,
+            (decision, Decision("mode", asked, source)),
+            mode_source=source,
+            mode_by_pod=mode is not None,
+            mode_is_own=mode is not None and mode.is_own,
+            overrides=overrides,
+            services=_services(overrides, config),
         )
-        _refuse_later(overrides)
-        return Choice(True, settled, (decision, *decisions), _later_warnings(config))
     if rich is not None:
         if mode is not None:
             raise InvalidArgument(

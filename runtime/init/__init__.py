@@ -1,10 +1,15 @@
-"""The inits a rich container may have, by mode. A mode that is not here is not implemented."""
+"""The inits a rich container may have, by mode. `runtime.serve` tells which of them an image can serve."""
 
 from collections.abc import Mapping
 
-from runtime.init import dumb_init
+from runtime.init import dumb_init, sbin_init, systemd
 from runtime.init.base import InitMode
 
 INIT_MODES: Mapping[str, InitMode] = {
-    "dumb-init": InitMode(name="dumb-init", steps=dumb_init.steps),
+    one.name: one
+    for one in (
+        InitMode("systemd", systemd.make),
+        InitMode("sbin-init", sbin_init.make),
+        InitMode("dumb-init", dumb_init.make),
+    )
 }

@@ -1,10 +1,14 @@
-"""What an init mode is: given facts and choices it answers with steps, and touches nothing."""
+"""What an init mode is: given facts and choices it answers with steps and a Boot, and touches nothing."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from runtime.spec.edit import Spec, Step
+from runtime.boot import Boot
+from runtime.host import HostFacts
+from runtime.init.cgroup import Delegation
+from runtime.init.detect import InitFacts
+from runtime.spec.edit import Edit, Spec, Step
 
 HOME = "/run/pouchrich"
 """The one directory inside a rich container that is ours."""
@@ -21,30 +25,91 @@ class MountPoint:
     resolved: str
     mount: Any
 
+    @property
+    def is_private(self) -> bool:
+        """Whether the OCI runtime can create a mount point here that nobody outside the pod will see."""
+        if "ro" in (self.mount.get("options") or ()):
+            return False
+        return self.mount.get("type") == "tmpfs" or _EMPTY_DIR in str(self.mount.get("source", ""))
+
+
+_EMPTY_DIR = "/volumes/kubernetes.io~empty-dir/"
+"""Part of the host path of every emptyDir, from kubelet's volume directory layout."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a mode needs to know. `args` is the command as the pod gave it, `home` where HOME leads to.
+    """What a mode needs to know. `args` is the command as the pod gave it, `resolved` where paths of the image lead.
 
-    `helpers` is the host directory of the static helper binaries.
+    `helpers` is the host directory of the static binaries, `run_dir` that of the container's run directory.
+    `supplied`: the image's own command is the init, and nothing is started beside it. `services` are names that exist
+    in the image, already checked. `capabilities` is PID 1's bounding set where the node names one.
     """
 
     spec: Spec
     args: tuple[str, ...]
     terminal: bool
     mounts: tuple[MountPoint, ...]
-    home: str
+    resolved: Mapping[str, str]
     helpers: str
+    mode: str = "dumb-init"
+    run_dir: str = ""
+    init: InitFacts = field(default_factory=InitFacts)
+    host: HostFacts = field(default_factory=HostFacts)
+    home: str | None = None
+    supplied: bool = False
+    services: tuple[str, ...] = ()
+    mask: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] | None = None
+    restarts: bool = False
+    stop_timeout_s: float = 10.0
+    cgroup_limits: tuple[int, int] = (1024, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a mode makes of a setting. `helpers` are the binaries of `runtime.libexec` that the steps bind."""
+
+    steps: tuple[Step, ...]
+    helpers: tuple[str, ...]
+    boot: Boot | None = None
+    cgroup: Delegation | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class InitMode:
-    """`steps(setting)` raises InvalidArgument where the spec leaves no room for the mode."""
+    """`make(setting)` raises InvalidArgument where the spec leaves no room for the mode."""
 
     name: str
-    steps: Callable[[Setting], tuple[Step, ...]]
+    make: Callable[[Setting], Made]
 
 
 def covers(directory: str, path: str) -> bool:
     """Whether `path` is `directory` or below it; both absolute and normal."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def bind(source: str, destination: str) -> dict[str, Any]:
+    """A read-only bind mount that may be executed from."""
+    return {
+        "destination": destination,
+        "type": "bind",
+        "source": source,
+        "options": ["bind", "ro", "nosuid", "nodev"],
+    }
+
+
+def bound(name: str, detail: str, source: str, destination: str) -> Step:
+    """The step that binds `source` read-only after every other mount."""
+    return Step(name, detail, Edit("with_mount", bind(source, destination)))
+
+
+def variables(mode: str) -> Mapping[str, str]:
+    """PouchContainer's variables, which tell a program that it runs in a rich container."""
+    return {"rich_mode": "true", "rich_mode_launch_manner": mode}
+
+
+def listed(words: Sequence[str]) -> str:
+    """`words` for a message."""
+    return ", ".join(words) or "nothing"

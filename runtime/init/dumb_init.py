@@ -7,24 +7,12 @@ command that does not exist from one that exits 2, which is why the command is l
 (`runtime.image`).
 """
 
-from typing import Any
-
 from runtime.errors import InvalidArgument
-from runtime.init.base import HOME, MountPoint, Setting, covers
+from runtime.init.base import HOME, Made, MountPoint, Setting, bound, covers, variables
 from runtime.spec.edit import Edit, Step
-
-_EMPTY_DIR = "/volumes/kubernetes.io~empty-dir/"
-"""Part of the host path of every emptyDir, from kubelet's volume directory layout."""
 
 _ASIDE = "/dev/.pouchrich"
 """Where the binary goes when /run is not the container's own."""
-
-
-def _is_private(point: MountPoint) -> bool:
-    """Whether the OCI runtime can create a mount point here that nobody outside the pod will see."""
-    if "ro" in (point.mount.get("options") or ()):
-        return False
-    return point.mount.get("type") == "tmpfs" or _EMPTY_DIR in str(point.mount.get("source", ""))
 
 
 def _directory(setting: Setting) -> str:
@@ -36,17 +24,17 @@ def _directory(setting: Setting) -> str:
     """
     above: MountPoint | None = None
     for point in setting.mounts:
-        if covers(setting.home, point.resolved):
+        if covers(setting.resolved[HOME], point.resolved):
             raise InvalidArgument(
                 f"config.json: mounts[{point.destination}]: found a mount of the pod,"
                 f" allowed none at or below {HOME} in a rich container"
             )
-        if covers(point.resolved, setting.home):
+        if covers(point.resolved, setting.resolved[HOME]):
             above = point  # the last one made is on top
-    if above is None or _is_private(above):
+    if above is None or above.is_private:
         return HOME
     dev = [point for point in setting.mounts if point.resolved == "/dev"]
-    if not dev or not _is_private(dev[-1]):
+    if not dev or not dev[-1].is_private:
         raise InvalidArgument(
             f"config.json: mounts[{above.destination}]: found a volume, allowed a tmpfs or an emptyDir"
             f" where /dev is a volume too: mode dumb-init has no place for its binary"
@@ -54,16 +42,7 @@ def _directory(setting: Setting) -> str:
     return _ASIDE
 
 
-def _bind(source: str, destination: str) -> dict[str, Any]:
-    return {
-        "destination": destination,
-        "type": "bind",
-        "source": source,
-        "options": ["bind", "ro", "nosuid", "nodev"],
-    }
-
-
-def steps(setting: Setting) -> tuple[Step, ...]:
+def make(setting: Setting) -> Made:
     """The mount of the binary after every mount of the pod, the variables, the command.
 
     With a terminal dumb-init stays in the command's session (`-c`): a new session would have no controlling
@@ -72,17 +51,17 @@ def steps(setting: Setting) -> tuple[Step, ...]:
     """
     path = f"{_directory(setting)}/dumb-init"
     flags = ("-c",) if setting.terminal else ()
-    variables = {"rich_mode": "true", "rich_mode_launch_manner": "dumb-init"}
-    return (
-        Step(
+    steps = (
+        bound(
             "mount-dumb-init",
             f"bind a static dumb-init at {path}, read-only, after all other mounts",
-            Edit("with_mount", _bind(f"{setting.helpers}/dumb-init", path)),
+            f"{setting.helpers}/dumb-init",
+            path,
         ),
         Step(
             "env-rich-mode",
             "set rich_mode and rich_mode_launch_manner for the container",
-            Edit("with_env", variables),
+            Edit("with_env", variables("dumb-init")),
         ),
         Step(
             "args-dumb-init",
@@ -90,3 +69,4 @@ def steps(setting: Setting) -> tuple[Step, ...]:
             Edit("with_args", [path, *flags, "--", *setting.args]),
         ),
     )
+    return Made(steps, helpers=("dumb-init",))

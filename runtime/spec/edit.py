@@ -110,10 +110,53 @@ def without_mount(spec: Spec, destination: str) -> Spec:
     return {**spec, "mounts": [one for one in mounts(spec) if one["destination"] != destination]}
 
 
+def with_mount_before(spec: Spec, new: Mapping[str, Any]) -> Spec:
+    """Add `mount`, in place of any at its destination, ahead of the first mount at one of `before`, else last.
+
+    The order counts: OCI runtimes mount one after the other, and what is mounted later lies on top.
+    """
+    mount, before = new["mount"], new["before"]
+    kept = [one for one in mounts(spec) if one["destination"] != mount["destination"]]
+    at = next((index for index, one in enumerate(kept) if one["destination"] in before), len(kept))
+    return {**spec, "mounts": [*kept[:at], dict(mount), *kept[at:]]}
+
+
+def with_mount_replaced(spec: Spec, new: Mapping[str, Any]) -> Spec:
+    """Put a mount where there is one of its destination, else after all others."""
+    kept = mounts(spec)
+    at = next((index for index, one in enumerate(kept) if one["destination"] == new["destination"]), len(kept))
+    rest = [one for one in kept[at + 1 :] if one["destination"] != new["destination"]]
+    return {**spec, "mounts": [*kept[:at], dict(new), *rest]}
+
+
+def with_process(spec: Spec, new: Mapping[str, Any]) -> Spec:
+    """Set keys of `process`; the others stay."""
+    return {**spec, "process": {**table(spec, "process"), **new}}
+
+
+def with_namespace(spec: Spec, kind: str) -> Spec:
+    """A Linux namespace of `kind` of the container's own, where it has none yet."""
+    linux = table(spec, "linux")
+    kept = items(linux, "namespaces", within="linux.")
+    if any(isinstance(one, Mapping) and one.get("type") == kind for one in kept):
+        return spec
+    return {**spec, "linux": {**linux, "namespaces": [*kept, {"type": kind}]}}
+
+
+def with_cgroups_path(spec: Spec, path: str) -> Spec:
+    """Replace `linux.cgroupsPath`."""
+    return {**spec, "linux": {**table(spec, "linux"), "cgroupsPath": path}}
+
+
 OPERATIONS: Mapping[str, Callable[[Spec, Any], Spec]] = {
     "with_args": with_args,
+    "with_cgroups_path": with_cgroups_path,
     "with_env": with_env,
     "with_mount": with_mount,
+    "with_mount_before": with_mount_before,
+    "with_mount_replaced": with_mount_replaced,
+    "with_namespace": with_namespace,
+    "with_process": with_process,
     "without_mount": without_mount,
 }
 """The edits a plan may hold, by the name it is kept under."""

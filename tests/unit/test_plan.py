@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from runtime import config, plan
-from runtime.errors import InvalidArgument, Unsupported
-from runtime.image import Command, ImageFacts
+from runtime.errors import InvalidArgument
+from runtime.image import PLACES, Command, ImageFacts
 
 DATA = Path(__file__).parent / "data"
 CRI = "io.kubernetes.cri."
@@ -25,7 +25,7 @@ def spec_of(annotations=(), *, env=(), args=("app",), namespaces=({"type": "pid"
 
 def facts_of(name="app", path="/bin/app", target=None, **more):
     command = Command(name, path=path, target=target or path, **more)
-    return ImageFacts(command, {"/proc": "/proc", "/run/pouchrich": "/run/pouchrich"})
+    return ImageFacts(command, {"/proc": "/proc", **{path: path for path in PLACES}})
 
 
 def node(body=""):
@@ -81,23 +81,6 @@ def test_rich_and_mode_resolve_separately():
     ]
 
 
-def test_auto_is_dumb_init_for_now_and_says_why():
-    assert decided(spec_of(), "rich.mode = 'auto'")[1:] == [
-        ("mode", "auto", "/etc/c.toml: rich.mode"),
-        ("mode", "dumb-init", "auto: mode systemd is not implemented yet"),
-    ]
-
-
-@pytest.mark.parametrize("mode", ["systemd", "sbin-init"])
-@pytest.mark.parametrize("by_pod", [True, False])
-def test_a_mode_that_is_not_implemented_says_so(mode, by_pod):
-    spec = spec_of({"pouchrich.io/mode": mode} if by_pod else {})
-    with pytest.raises(Unsupported) as caught:
-        made(spec, body="" if by_pod else f"rich.mode = '{mode}'")
-    source = "annotation pouchrich.io/mode" if by_pod else "/etc/c.toml: rich.mode"
-    assert str(caught.value) == f"{source}: mode {mode} is not implemented yet, allowed dumb-init, auto"
-
-
 def test_a_mode_beside_rich_false_both_from_the_pod_is_an_error():
     spec = spec_of({"pouchrich.io/rich": "false"}, env=["rich_mode_launch_manner=auto"])
     with pytest.raises(InvalidArgument) as caught:
@@ -149,16 +132,18 @@ def test_annotations_that_steer_the_oci_runtime_need_the_nodes_leave(name):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("prestart", '[{"command":["a"]}]'), ("services", "cron"), ("stop-signal", "SIGINT")]
+    ("key", "value", "read"),
+    [("services", "cron", ("cron",)), ("stop-signal", "SIGINT", "SIGINT"), ("init-script", "a 'b c'", ("a", "b c"))],
 )
-def test_what_a_pod_asks_for_and_is_not_there_yet_is_not_passed_over(key, value):
-    with pytest.raises(Unsupported, match=f"annotation pouchrich.io/{key}: {key} is not implemented yet"):
-        made(spec_of({f"pouchrich.io/{key}": value}))
+def test_what_else_a_pod_asks_for_is_kept_with_the_choice(key, value, read):
+    choice = plan.choose(spec_of({f"pouchrich.io/{key}": value}), node())
+    assert choice.overrides[key].value == read
+    assert choice.overrides[key].source == f"annotation pouchrich.io/{key}"
 
 
-def test_what_a_node_configured_and_is_not_there_yet_is_a_warning():
-    found = made(spec_of(), body='services.enable = ["cron"]')
-    assert found.warnings == ("/etc/c.toml: services.enable is not implemented yet",)
+def test_the_stop_signal_of_a_pod_is_kept_as_a_number():
+    assert made(spec_of({"pouchrich.io/stop-signal": "SIGRTMIN+3"})).stop_signal == 37
+    assert made(spec_of()).stop_signal is None
 
 
 @pytest.mark.parametrize(
@@ -183,7 +168,6 @@ def test_without_a_pid_namespace_of_its_own_a_container_stays_plain(namespaces, 
     [
         ("/sbin/init", "/sbin/init", "/usr/lib/sysvinit/init"),
         ("init", "/usr/sbin/init", "/usr/lib/systemd/systemd"),
-        ("/lib/systemd/systemd", "/lib/systemd/systemd", "/usr/lib/systemd/systemd"),
         ("tini", "/usr/bin/tini", "/usr/bin/tini-static"),
         ("/entry", "/entry", "/usr/bin/dumb-init"),
         ("/usr/bin/dumb-init", "/usr/bin/dumb-init", None),
@@ -259,7 +243,7 @@ def test_a_plan_is_printed_with_decisions_warnings_and_steps():
         "rich container, mode dumb-init",
         "  rich = true  (built in)",
         "  mode = dumb-init  (built in)",
-        "  warning: /etc/c.toml: services.enable is not implemented yet",
+        "  warning: /etc/c.toml: services.enable: cron: skipped, mode dumb-init manages no services here",
         "  1. mount-dumb-init: bind a static dumb-init at /run/pouchrich/dumb-init, read-only, after all other mounts",
         "  2. env-rich-mode: set rich_mode and rich_mode_launch_manner for the container",
         "  3. args-dumb-init: start dumb-init as PID 1, the command as its child",

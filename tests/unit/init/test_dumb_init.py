@@ -4,7 +4,7 @@ import pytest
 
 from runtime.errors import InvalidArgument
 from runtime.init import INIT_MODES, dumb_init
-from runtime.init.base import MountPoint, Setting, covers
+from runtime.init.base import HOME, MountPoint, Setting, covers
 from runtime.spec import edit
 
 DEV = {"destination": "/dev", "type": "tmpfs", "options": ["nosuid"]}
@@ -17,19 +17,21 @@ def setting(*mounts, terminal=False, args=("app", "--flag"), home="/run/pouchric
         for one in mounts
     )
     spec = {"process": {"args": list(args)}, "mounts": list(mounts)}
-    return Setting(spec, tuple(args), terminal, points, home, "/opt/libexec")
+    return Setting(spec, tuple(args), terminal, points, {HOME: home}, "/opt/libexec")
 
 
 def made(one):
-    return edit.apply(one.spec, dumb_init.steps(one))
+    return edit.apply(one.spec, dumb_init.make(one).steps)
 
 
-def test_only_implemented_modes_are_registered():
-    assert {name: mode.name for name, mode in INIT_MODES.items()} == {"dumb-init": "dumb-init"}
+def test_every_mode_is_registered_under_its_name():
+    assert {name: mode.name for name, mode in INIT_MODES.items()} == {
+        name: name for name in ("systemd", "sbin-init", "dumb-init")
+    }
 
 
 def test_the_steps_in_order():
-    assert [step.name for step in dumb_init.steps(setting())] == [
+    assert [step.name for step in dumb_init.make(setting()).steps] == [
         "mount-dumb-init",
         "env-rich-mode",
         "args-dumb-init",

@@ -32,6 +32,13 @@ EDITS = [
     Edit("with_mount", {"destination": "/new", "type": "bind"}),
     Edit("without_mount", "/a"),
     Edit("without_mount", "/none"),
+    Edit("with_mount_before", {"mount": {"destination": "/run", "type": "tmpfs"}, "before": ["/a"]}),
+    Edit("with_mount_before", {"mount": {"destination": "/a", "type": "tmpfs"}, "before": []}),
+    Edit("with_mount_replaced", {"destination": "/a", "type": "tmpfs"}),
+    Edit("with_mount_replaced", {"destination": "/new", "type": "tmpfs"}),
+    Edit("with_process", {"terminal": True, "env": ["A=1"]}),
+    Edit("with_namespace", "cgroup"),
+    Edit("with_cgroups_path", "/a/b"),
 ]
 
 
@@ -62,6 +69,28 @@ def test_a_spec_without_the_part_gets_it(one):
 
 def test_every_operation_has_a_case():
     assert {one.operation for one in EDITS} == set(edit.OPERATIONS)
+
+
+def destinations(spec):
+    return [one["destination"] for one in spec["mounts"]]
+
+
+def test_a_mount_is_put_before_the_first_of_those_that_must_lie_on_top():
+    before = {"mounts": [{"destination": one} for one in ("/proc", "/run/b", "/run/a")]}
+    after = edit.with_mount_before(before, {"mount": {"destination": "/run"}, "before": ["/run/a", "/run/b"]})
+    assert destinations(after) == ["/proc", "/run", "/run/b", "/run/a"]
+
+
+def test_a_mount_is_replaced_where_it_stands_and_only_once():
+    before = {"mounts": [{"destination": one} for one in ("/x", "/a", "/x")]}
+    after = edit.with_mount_replaced(before, {"destination": "/x", "type": "tmpfs"})
+    assert after["mounts"] == [{"destination": "/x", "type": "tmpfs"}, {"destination": "/a"}]
+
+
+def test_a_namespace_that_is_there_is_left_alone():
+    joined = {"linux": {"namespaces": [{"type": "cgroup", "path": "/proc/7/ns/cgroup"}]}}
+    assert edit.with_namespace(joined, "cgroup") == joined
+    assert edit.with_namespace({}, "cgroup") == {"linux": {"namespaces": [{"type": "cgroup"}]}}
 
 
 def test_the_last_entry_of_a_variable_counts_as_in_the_oci_runtimes():

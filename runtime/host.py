@@ -1,0 +1,61 @@
+"""What the host is like where a container with a real init depends on it: its cgroups, and the limits that we pass on.
+
+Read at the time of the call, never kept: hierarchies are mounted and remounted while pod servers live.
+"""
+
+import os
+import resource
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from runtime.linux import mountinfo
+from runtime.linux.mountinfo import MountEntry
+
+RLIM_INFINITY = 2**64 - 1
+_LIMITS = 16
+"""RLIMIT_CPU (0) to RLIMIT_RTTIME (15), <asm-generic/resource.h>."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """`cgroups` is `unified` (v2 alone), `hybrid` (v1 controllers with a v2 tree beside them) or `v1`.
+
+    `nsdelegate`: the kernel keeps a cgroup namespace from writing the limits of its own root (cgroup-v2.rst,
+    "Delegation"). `named` is where v1's `name=systemd` hierarchy is mounted, empty where it is not. `rlimits` are
+    this process's own, (resource number, soft, hard), which a container inherits where its spec names none.
+    """
+
+    cgroups: str = "unified"
+    nsdelegate: bool = True
+    named: str = ""
+    kernel: str = ""
+    rlimits: tuple[tuple[int, int, int], ...] = ()
+
+
+def of_mounts(entries: Iterable[MountEntry]) -> tuple[str, bool, str]:
+    """The form of the host's cgroups by its mounts below /sys/fs/cgroup: `cgroups`, `nsdelegate`, `named`."""
+    form, delegates, named, has_v1 = "v1", False, "", False
+    for entry in entries:
+        if entry.mount_point != "/sys/fs/cgroup" and not entry.mount_point.startswith("/sys/fs/cgroup/"):
+            continue
+        if entry.fstype == "cgroup2":
+            # What is mounted at the top is what container runtimes take the host to be (statfs, in runc and crun).
+            form = "unified" if entry.mount_point == "/sys/fs/cgroup" else "hybrid"
+            delegates = "nsdelegate" in entry.options
+        elif entry.fstype == "cgroup":
+            has_v1 = True
+            named = entry.mount_point if "name=systemd" in entry.options else named
+    if form == "hybrid" and not has_v1:
+        form = "unified"
+    return form, delegates, named
+
+
+def _own_limit(number: int) -> tuple[int, int, int]:
+    soft, hard = (RLIM_INFINITY if value < 0 else value for value in resource.getrlimit(number))
+    return number, soft, hard
+
+
+def read(mounts: str = "/proc/self/mountinfo") -> HostFacts:
+    """Look at this host. Raises OSError where /proc cannot be read."""
+    form, delegates, named = of_mounts(mountinfo.read(mounts))
+    return HostFacts(form, delegates, named, os.uname().release, tuple(_own_limit(one) for one in range(_LIMITS)))

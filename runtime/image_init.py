@@ -1,0 +1,109 @@
+"""What an image has for PID 1, read from its root file system: names, the first megabytes of two programs, two texts.
+
+Everything is bounded, nothing is executed, and every path is walked below the root by `runtime.image`'s rules. A
+program below a mount of the pod is not the image's and counts as not there.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from runtime.init.detect import INITTAB, RC_PATHS, SBIN_INIT, SYSTEMD_PATHS, InitFacts, kind_of, refined, version_of
+
+_PROGRAM_BYTES = 4 << 20
+_INITTAB_BYTES = 64 << 10
+_PASSWD_BYTES = 1 << 20
+
+_UNIT_DIRECTORIES = (
+    "/etc/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+
+
+class Found(Protocol):
+    """Where a walk ended; `mode` None: nothing is there, and `error` says why."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def mode(self) -> int | None: ...
+    @property
+    def error(self) -> str: ...
+    @property
+    def hidden_by(self) -> str | None: ...
+
+
+class Root(Protocol):
+    """A root file system one can look into."""
+
+    def walk(self, path: str, mounts: Sequence[str] = ()) -> Found: ...
+    def head(self, path: str, size: int = 4096) -> bytes: ...
+
+
+def _program(root: Root, path: str, mounts: Sequence[str]) -> tuple[str, str]:
+    """Where an executable is, symbolic links followed, or "" and the reason."""
+    found = root.walk(path, mounts)
+    if found.hidden_by is not None:
+        return "", f"{path}: it is below the mount at {found.hidden_by}"
+    if found.mode is None:
+        return "", f"{path}: {found.error}"
+    if found.mode & 0o170000 != 0o100000 or not found.mode & 0o111:
+        return "", f"{path}: not an executable file"
+    return found.path, ""
+
+
+def _exists(root: Root, path: str) -> bool:
+    return root.walk(path).mode is not None
+
+
+def unit_names(service: str) -> tuple[str, ...]:
+    """The unit files that may be meant by a service's name, a template for an instance of one."""
+    name = service if "." in service.rpartition("@")[2] else f"{service}.service"
+    prefix, at, rest = name.partition("@")
+    return (name, f"{prefix}@.{rest.rpartition('.')[2]}") if at else (name,)
+
+
+def _has_service(root: Root, service: str) -> bool:
+    units = (f"{directory}/{name}" for directory in _UNIT_DIRECTORIES for name in unit_names(service))
+    # systemd makes units of the scripts of /etc/init.d too.
+    return any(_exists(root, path) for path in (*units, f"/etc/init.d/{service}"))
+
+
+def home_of(passwd: bytes, uid: int) -> str | None:
+    """The home directory of `uid` in a passwd(5) text, the first entry counting, or None.
+
+    A line that is not of seven fields, or whose home is no absolute path of printable characters, is passed over.
+    """
+    for line in passwd.split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) == 7 and fields[2] == str(uid).encode():
+            home = fields[5].decode("utf-8", "replace")
+            return home if home.startswith("/") and home.isprintable() and len(home) < 4096 else None
+    return None
+
+
+def read(root: Root, mounts: Sequence[str], *, uid: int, services: Sequence[str]) -> InitFacts:
+    """The facts of an image's inits. `mounts` are the resolved destinations of the spec, which hide what is below."""
+    systemd, version = "", None
+    for path in SYSTEMD_PATHS:
+        target, _ = _program(root, path, mounts)
+        if target:
+            systemd, version = path, version_of(root.head(target, _PROGRAM_BYTES))
+            break
+    target, problem = _program(root, SBIN_INIT, mounts)
+    present = tuple(path for path in RC_PATHS if _exists(root, path))
+    text = root.walk(INITTAB, mounts)
+    inittab = root.head(INITTAB, _INITTAB_BYTES).decode("utf-8", "replace") if text.mode is not None else None
+    kind = kind_of(target, root.head(target, _PROGRAM_BYTES)) if target else ""
+    return InitFacts(
+        systemd=systemd,
+        version=version,
+        kind=refined(kind, present),
+        problem=problem,
+        inittab=inittab,
+        present=present,
+        services=tuple(name for name in services if _has_service(root, name)),
+        scripts=tuple(name for name in services if _exists(root, f"/etc/init.d/{name}")),
+        home=home_of(root.head("/etc/passwd", _PASSWD_BYTES), uid),
+    )

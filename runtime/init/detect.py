@@ -1,0 +1,83 @@
+"""What kind of init a program is, judged by its name and the words in it. Nothing is executed, nothing is read here."""
+
+import posixpath
+import re
+from dataclasses import dataclass
+
+SYSTEMD_PATHS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
+SBIN_INIT = "/sbin/init"
+INITTAB = "/etc/inittab"
+
+RC_PATHS = (
+    "/etc/init.d/rc",
+    "/etc/init.d/rcS",
+    "/etc/rc.d/rc",
+    "/etc/rc.d/rc.sysinit",
+    "/sbin/openrc",
+    "/sbin/halt",
+    "/sbin/sulogin",
+)
+"""What the start scripts of the known distributions are called; which of them exist tells whose style an image has."""
+
+_BY_NAME = {"systemd": "systemd", "busybox": "busybox"}
+_FOREIGN = {
+    "runit-init": "runit",
+    "runit": "runit",
+    "openrc-init": "openrc-init",
+    "upstart": "upstart",
+    "s6-svscan": "s6",
+}
+_BY_CONTENT = (
+    (b"libsystemd-shared-", "systemd"),
+    (b"BusyBox v", "busybox"),
+    (b"upstart", "upstart"),
+    (b"no more processes left in this runlevel", "sysvinit"),
+)
+_SHARED = re.compile(rb"libsystemd-shared-(\d{3})\b")
+_BANNER = re.compile(rb"systemd (\d{3})\b")
+
+SUPPORTED = ("systemd", "sysvinit", "openrc", "busybox")
+
+
+@dataclass(frozen=True, slots=True)
+class InitFacts:
+    """What an image has for PID 1.
+
+    `systemd` is systemd's path, or empty; `version` its major number where it can be told. `kind` is what `/sbin/init`
+    is: one of SUPPORTED, another init's name, or empty; `problem` is why it cannot be used, where it cannot be looked
+    at. `inittab` is the text of /etc/inittab, `present` which of RC_PATHS exist, `services` which of the services
+    asked for systemd would find, `scripts` those with a script in /etc/init.d, `home` the home directory of the
+    spec's user.
+    """
+
+    systemd: str = ""
+    version: int | None = None
+    kind: str = ""
+    problem: str = ""
+    inittab: str | None = None
+    present: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
+    home: str | None = None
+
+
+def kind_of(path: str, content: bytes) -> str:
+    """What the program at `path` (symbolic links followed) is, by its name and the beginning of its content.
+
+    Returns one of SUPPORTED, the name of another init, or "" where nothing is known about it.
+    """
+    name = posixpath.basename(path)
+    if known := _BY_NAME.get(name) or _FOREIGN.get(name):
+        return known
+    return next((kind for word, kind in _BY_CONTENT if word in content), "")
+
+
+def version_of(content: bytes) -> int | None:
+    """systemd's major version: the library it needs carries it since 231, before that only its own banner."""
+    found = _SHARED.search(content) or _BANNER.search(content)
+    return int(found[1]) if found else None
+
+
+def refined(kind: str, present: tuple[str, ...]) -> str:
+    """OpenRC is no init but what sysvinit's inittab starts, on Debian by scripts with the names of sysvinit's own."""
+    return "openrc" if kind == "sysvinit" and "/sbin/openrc" in present else kind

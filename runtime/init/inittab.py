@@ -1,0 +1,122 @@
+"""Inittabs: the image's own start scripts kept, its terminals left out, the application and the way to the end added.
+
+What the image wrote is read with a narrow grammar and written again field by field: a line that does not fit is left
+out, never copied. It was the image's own business before and stays in the container, yet nothing of it gets a meaning
+here that it did not have. Nothing of a pod's gets in at all. sysvinit's inittab(5); busybox's init.c.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runtime.init.detect import InitFacts
+
+APP = "/run/pouchrich/launch app"
+SERVICES = "/bin/sh /run/pouchrich/services"
+HALT = "/run/pouchrich/launch halt"
+
+MAX_LINES = 200
+
+_LINE = re.compile(
+    r"(?P<id>[A-Za-z0-9]{0,4}):(?P<runlevels>[0-6sS]{0,8}):(?P<action>[a-z]{4,11}):"
+    r"(?P<process>/[A-Za-z0-9_./+-]{1,200}(?: [A-Za-z0-9_./=+,-]{1,100}){0,16}) *"
+)
+_DEFAULT = re.compile(r"[A-Za-z0-9]{1,4}:([1-5]):initdefault:.*")
+_TERMINALS = re.compile(r"getty|sulogin|/login|tty[0-9S]|console")
+
+_SYSV_ACTIONS = frozenset({"sysinit", "boot", "bootwait", "wait", "respawn"})
+_BUSYBOX_ACTIONS = frozenset({"sysinit", "wait", "once", "respawn", "shutdown"})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of an inittab."""
+
+    id: str
+    runlevels: str
+    action: str
+    process: str
+
+    def __str__(self) -> str:
+        return f"{self.id}:{self.runlevels}:{self.action}:{self.process}"
+
+
+def _kept(text: str, actions: frozenset[str]) -> Iterator[Line]:
+    for line in text.splitlines()[:MAX_LINES]:
+        found = _LINE.fullmatch(line.strip())
+        if found and found["action"] in actions and not _TERMINALS.search(found["process"]):
+            yield Line(found["id"], found["runlevels"], found["action"], found["process"])
+
+
+def _default_runlevel(text: str) -> str:
+    for line in text.splitlines()[:MAX_LINES]:
+        if found := _DEFAULT.fullmatch(line.strip()):
+            return found[1]
+    return ""
+
+
+_SCRIPTS = (
+    ("/etc/init.d/rc", "/etc/init.d/rcS", "2"),
+    ("/etc/rc.d/rc", "/etc/rc.d/rc.sysinit", "3"),
+)
+"""How Debian and the RPM distributions name what runs the scripts of a runlevel, and once at boot; their runlevel."""
+
+
+def _by_style(init: InitFacts, runlevel: str) -> tuple[str, list[Line]]:
+    """The lines for an image whose inittab has none that can be kept: by the scripts it has."""
+    if init.kind == "openrc":
+        level = runlevel or "3"
+        return level, [
+            Line("si", "", "sysinit", "/sbin/openrc sysinit"),
+            Line("rb", "", "bootwait", "/sbin/openrc boot"),
+            Line("l0", "0", "wait", "/sbin/openrc off"),
+            Line("l6", "6", "wait", "/sbin/openrc off"),
+            Line("ld", level, "wait", "/sbin/openrc default"),
+        ]
+    for rc, sysinit, usual in _SCRIPTS:
+        if rc in init.present:
+            level = runlevel or usual
+            once = [Line("si", "", "sysinit", sysinit)] if sysinit in init.present else []
+            return level, [*once, *(Line(f"l{one}", one, "wait", f"{rc} {one}") for one in ("0", level, "6"))]
+    return runlevel or "2", []
+
+
+def sysvinit(init: InitFacts, *, services: bool = False, can_halt: bool = False) -> str | None:
+    """An inittab for sysvinit, or OpenRC on it; None where nothing of the image's start scripts is known.
+
+    SIGPWR is the way to the end: the power lines lead to runlevel 0, whose scripts the image has. Its last line, and
+    runlevel 6's, reports to us, for PID 1 cannot power off without CAP_SYS_BOOT and would stay. `can_halt`: it has
+    that, and OpenRC, which leaves the halting to its inittab, is given the line for it. `services`: there is a script
+    that starts some more before the application.
+    """
+    text = init.inittab or ""
+    runlevel, lines = _default_runlevel(text), list(_kept(text, _SYSV_ACTIONS))
+    if not any(one.action in ("sysinit", "boot", "bootwait", "wait") for one in lines):
+        runlevel, lines = _by_style(init, runlevel)
+    if not lines:
+        return None
+    runlevel = runlevel or ("3" if "/etc/rc.d/rc" in init.present else "2")
+    taken = {"id", "pa", "ph", "pp", "pq", "ps", "pz"}
+    more = [Line("ps", runlevel, "wait", SERVICES)] if services else []
+    ends = [Line("ph", "0", "wait", "/sbin/halt -d -f -p")] if init.kind == "openrc" and can_halt else []
+    return "".join(
+        f"{line}\n"
+        for line in (
+            Line("id", runlevel, "initdefault", ""),
+            *(one for one in lines if one.id not in taken),
+            *more,
+            Line("pa", runlevel, "once", APP),
+            *ends,
+            Line("pz", "06", "wait", HALT),
+            Line("pp", "", "powerwait", "/sbin/init 0"),
+            Line("pq", "", "powerfailnow", "/sbin/init 0"),
+        )
+    )
+
+
+def busybox(init: InitFacts) -> str:
+    """An inittab for busybox's init; without one of the image's it gets what busybox itself would have started."""
+    lines = [Line("", "", one.action, one.process) for one in _kept(init.inittab or "", _BUSYBOX_ACTIONS) if not one.id]
+    if init.inittab is None and "/etc/init.d/rcS" in init.present:
+        lines = [Line("", "", "sysinit", "/etc/init.d/rcS")]
+    return "".join(f"{line}\n" for line in (*lines, Line("", "", "once", APP)))

@@ -1,0 +1,100 @@
+"""The mounts that a real init needs, and which of the pod's own leave room for them."""
+
+import posixpath
+from collections.abc import Sequence
+from typing import Any
+
+from runtime.errors import InvalidArgument
+from runtime.init.base import HOME, Setting, bound, covers
+from runtime.spec import edit
+from runtime.spec.edit import Edit, Step
+
+_RUN = {
+    "/run": ("mode=755", "size=64m"),
+    "/run/lock": ("noexec", "mode=1777", "size=5m"),
+}
+_READ_ONLY_ROOT = {
+    "/tmp": ("mode=1777",),
+    "/var/tmp": ("mode=1777",),
+    "/var/log": ("mode=755",),
+    "/var/lib/systemd": ("mode=755",),
+}
+
+WRITABLE = (*_RUN, *_READ_ONLY_ROOT)
+"""Where a tmpfs may go; where these lead in the image has to be known."""
+
+
+def _tmpfs(destination: str, options: Sequence[str]) -> dict[str, Any]:
+    return {
+        "destination": destination,
+        "type": "tmpfs",
+        "source": "tmpfs",
+        "options": ["nosuid", "nodev", *options],
+    }
+
+
+def _step(setting: Setting, path: str, options: Sequence[str]) -> Step:
+    # A mount at or below the path that was there before (a secret below /run) has to be made after the tmpfs.
+    below = [one.destination for one in setting.mounts if covers(path, one.resolved)]
+    return Step(
+        f"mount-{path[1:].replace('/', '-')}",
+        f"a tmpfs at {path}, below the pod's own mounts there",
+        Edit("with_mount_before", {"mount": _tmpfs(path, options), "before": below}),
+    )
+
+
+def refuse(setting: Setting, *closed: str) -> None:
+    """Raise InvalidArgument where the pod mounts at or below one of `closed`, or a volume at /run itself.
+
+    A volume at /run would be written to by init, and by the OCI runtime for its mount points; only what belongs to
+    the pod alone may be there.
+    """
+    for point in setting.mounts:
+        # Both as written and as the image has it now: the tmpfs at /run takes away links that were below it.
+        leads = (point.resolved, posixpath.normpath(posixpath.join("/", point.destination)))
+        for path in (HOME, *closed):
+            if any(covers(path, one) for one in leads):
+                raise InvalidArgument(
+                    f"config.json: mounts[{point.destination}]: found a mount of the pod,"
+                    f" allowed none at or below {path} in mode {setting.mode}"
+                )
+        if point.resolved == "/run" and not point.is_private:
+            raise InvalidArgument(
+                f"config.json: mounts[{point.destination}]: found a volume, allowed at /run only a writable tmpfs or"
+                f" emptyDir in mode {setting.mode}"
+            )
+
+
+def writable(setting: Setting) -> tuple[Step, ...]:
+    """The file systems in memory, parents first; one where the pod mounts something already is left out.
+
+    Raises InvalidArgument where /run of the image leads elsewhere: mounts would land where the image says.
+    """
+    for path in ("/run", HOME):
+        if setting.resolved[path] != path:
+            raise InvalidArgument(
+                f"image: {path}: found a symbolic link to {setting.resolved[path]}, allowed a directory"
+                f" in mode {setting.mode}"
+            )
+    taken = {point.resolved for point in setting.mounts}
+    steps = [_step(setting, path, options) for path, options in _RUN.items() if path not in taken]
+    if edit.table(setting.spec, "root").get("readonly") is True:
+        steps += [
+            _step(setting, path, options)
+            for path, options in _READ_ONLY_ROOT.items()
+            if setting.resolved[path] == path and not any(covers(one, path) for one in taken - {"/"})
+        ]
+    return tuple(steps)
+
+
+def home(setting: Setting) -> tuple[Step, ...]:
+    """The run directory with the launcher in it, after every other mount."""
+    return (
+        bound("mount-home", f"the container's run directory at {HOME}, read-only", setting.run_dir, HOME),
+        bound(
+            "mount-launcher",
+            "the launcher over its mount point there, read-only",
+            f"{setting.helpers}/launch",
+            f"{HOME}/launch",
+        ),
+    )

@@ -1,0 +1,127 @@
+"""The process that PID 1 is, and what the application beside it has to be: privilege is never more than asked for."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from runtime import launch
+from runtime.boot import Launch
+from runtime.errors import InvalidArgument
+from runtime.init.base import Setting, listed, variables
+from runtime.spec import edit
+from runtime.spec.edit import Edit, Spec, Step
+
+SANDBOX_UID = "io.kubernetes.cri.sandbox-uid"
+CONTAINER_NAME = "io.kubernetes.cri.container-name"
+
+_SYSTEMD_NEEDS = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
+"""Measured, each missing alone: dbus-daemon loops for ever without the first two, journald fails without the third."""
+
+
+def uuid_of(spec: Spec, run_dir: str) -> str:
+    """`container_uuid`, from which an image without one gets its machine-id: the same after every restart.
+
+    It is made of the pod's UID and the container's name, outside a pod of the run directory's name. Version 8, which
+    is for such uses (RFC 9562).
+    """
+    about = edit.annotations(spec)
+    uid = about.get(SANDBOX_UID)
+    seed = f"{uid}/{about.get(CONTAINER_NAME, '')}" if uid else run_dir
+    digest = bytearray(
+        hashlib.sha256(b"pouchrich container_uuid\0" + seed.encode("utf-8", "surrogatepass")).digest()[:16]
+    )
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def _bounding(spec: Spec) -> tuple[str, ...]:
+    sets = edit.table(edit.table(spec, "process"), "capabilities", within="process.")
+    return edit.strings(sets, "bounding", within="process.capabilities.")
+
+
+def has_capability(setting: Setting, name: str) -> bool:
+    """Whether `name` is in PID 1's bounding set."""
+    return name in (_bounding(setting.spec) if setting.capabilities is None else setting.capabilities)
+
+
+def application(setting: Setting) -> Launch:
+    """What the launcher becomes: the pod's process, with PouchContainer's variables.
+
+    Resource limits that the spec does not name are those that an OCI runtime would have passed on from us: init
+    changes its own, and systemd those of its units. Raises InvalidArgument naming the key of config.json.
+    """
+    spec = edit.with_env(setting.spec, variables(setting.mode))
+    made = launch.from_spec(spec, args=setting.args, home=setting.home or "/")
+    named = {number for number, *_ in made.rlimits}
+    inherited = tuple(one for one in setting.host.rlimits if one[0] not in named)
+    return replace(made, rlimits=(*made.rlimits, *inherited), terminal=setting.terminal)
+
+
+def _needed(setting: Setting, made: Launch | None) -> dict[str, str]:
+    """The capabilities that PID 1 must have, with what each is for."""
+    needed = dict.fromkeys(_SYSTEMD_NEEDS, "systemd's own services") if setting.init.kind == "systemd" else {}
+    if made is None:
+        return needed
+    if made.uid:
+        needed.setdefault("CAP_SETUID", "the application's user")
+    if made.gid or made.groups:
+        needed.setdefault("CAP_SETGID", "the application's groups")
+    own = set(_bounding(setting.spec))
+    for name in sorted(own):
+        needed.setdefault(name, "the application's own bounding set")
+    if setting.capabilities is not None and set(setting.capabilities) - own:
+        needed.setdefault("CAP_SETPCAP", "the application's smaller bounding set")
+    return needed
+
+
+def _check(setting: Setting, made: Launch | None) -> None:
+    needed = _needed(setting, made)
+    missing = [name for name in needed if not has_capability(setting, name)]
+    if not missing:
+        return
+    where = "process.capabilities.bounding" if setting.capabilities is None else "rich.init-capabilities"
+    reasons = ", ".join(f"{name} (for {needed[name]})" for name in missing)
+    raise InvalidArgument(
+        f"config.json: {where}: found no {reasons}, allowed a set that has it in mode {setting.mode}:"
+        f" {setting.init.kind} as PID 1 cannot boot; add it to the container, or rich.init-capabilities on the node"
+    )
+
+
+def _environment(setting: Setting) -> list[str]:
+    own = {"container": "pouch", "container_uuid": uuid_of(setting.spec, setting.run_dir)}
+    if setting.supplied:
+        # The image's own command: what the pod gave it is its own.
+        made = edit.with_env(setting.spec, {**variables(setting.mode), **own})
+        return list(edit.strings(edit.table(made, "process"), "env"))
+    # dumb: a console that is kept for its last lines wants no colours and no cursor movements.
+    return [f"{name}={value}" for name, value in {**own, "TERM": "dumb"}.items()]
+
+
+def step(setting: Setting, made: Launch | None, arguments: tuple[str, ...]) -> Step:
+    """PID 1: root with the pod's bounding set (or the node's for inits) and no_new_privs as the pod has it.
+
+    Its resource limits, OOM score, labels and seccomp filter stay the pod's, and so does its working directory, which
+    the OCI runtime then makes where the image has none. Raises InvalidArgument where a capability is missing.
+    """
+    _check(setting, made)
+    names = list(_bounding(setting.spec) if setting.capabilities is None else setting.capabilities)
+    new: dict[str, Any] = {
+        "user": {"uid": 0, "gid": 0},
+        "capabilities": {
+            "bounding": names,
+            "effective": names,
+            "permitted": names,
+            "inheritable": [],
+            "ambient": [],
+        },
+        "env": _environment(setting),
+        "terminal": True,
+        "args": list(arguments),
+    }
+    return Step(
+        "process-init",
+        f"PID 1 is {arguments[0]}, root on a console of its own, with {listed(names)}",
+        Edit("with_process", new),
+    )

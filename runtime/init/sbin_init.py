@@ -1,0 +1,78 @@
+"""The image's own /sbin/init as PID 1: systemd as in its own mode, else an inittab of ours over the image's.
+
+sysvinit and OpenRC cannot end by themselves without CAP_SYS_BOOT; the last line of their runlevel 0 says so to us.
+Upstart, runit and the s6 family start the application as a child of their own supervisors, so it could be neither
+PID 1's child nor started once: they are served only where they are the image's own command, and then left alone.
+"""
+
+from dataclasses import replace
+
+from runtime.boot import Boot, RunFile
+from runtime.errors import InvalidArgument
+from runtime.init import inittab, mounts, process, signals, systemd
+from runtime.init.base import Made, Setting, bound, covers
+from runtime.init.detect import INITTAB, SBIN_INIT
+from runtime.spec.edit import Step
+
+_FILE = "inittab"
+
+
+def text_of(setting: Setting) -> str | None:
+    """The inittab for the image's init, or None where its start scripts are of no kind that is known."""
+    if setting.init.kind == "busybox":
+        return inittab.busybox(setting.init)
+    can_halt = process.has_capability(setting, "CAP_SYS_BOOT")
+    return inittab.sysvinit(setting.init, services=bool(setting.services), can_halt=can_halt)
+
+
+def services_text(names: tuple[str, ...]) -> str:
+    """The script that starts services of the image, by scripts it has; a name is never looked at by the shell."""
+    return "".join(f"'/etc/init.d/{name}' start\n" for name in names if "'" not in name)
+
+
+def _inittab(setting: Setting) -> tuple[tuple[RunFile, ...], tuple[Step, ...]]:
+    if setting.supplied:
+        return (), ()
+    text = text_of(setting)
+    if text is None:
+        raise InvalidArgument(
+            f"image: {INITTAB}: found no start scripts of a known kind, allowed those of sysvinit or OpenRC"
+            f" in mode {setting.mode}"
+        )
+    for point in setting.mounts:
+        if covers(point.resolved, setting.resolved[INITTAB]) and point.resolved != "/":
+            raise InvalidArgument(
+                f"config.json: mounts[{point.destination}]: found a mount of the pod, allowed none over {INITTAB}"
+                f" in mode {setting.mode}"
+            )
+    step = bound("mount-inittab", "our inittab over the image's", f"{setting.run_dir}/{_FILE}", INITTAB)
+    more = (RunFile("services", services_text(setting.services)),) if setting.services else ()
+    return (RunFile(_FILE, text), *more), (step,)
+
+
+def make(setting: Setting) -> Made:
+    """Everything for the init that /sbin/init is. Raises InvalidArgument for what the spec leaves no room for."""
+    kind = setting.init.kind
+    if kind == "systemd":
+        init = replace(setting.init, systemd=SBIN_INIT)
+        return systemd.make(replace(setting, init=init))
+    mounts.refuse(setting)
+    files, ours = _inittab(setting)
+    launch = None if setting.supplied else process.application(setting)
+    steps = (
+        *mounts.writable(setting),
+        *ours,
+        *mounts.home(setting),
+        process.step(setting, launch, setting.args if setting.supplied else (SBIN_INIT,)),
+    )
+    boot = Boot(
+        init=kind,
+        poweroff=signals.POWEROFF[kind],
+        files=files,
+        launch=launch,
+        # With CAP_SYS_BOOT the image's own halt ends PID 1 first, and the line that reports is never reached.
+        halts=kind != "busybox" and not setting.supplied,
+        signals=signals.translation(kind) if setting.supplied else (),
+    )
+    warnings = ("rich.restart: ignored, only systemd restarts an application that failed",) if setting.restarts else ()
+    return Made(steps, helpers=("launch",), boot=boot, warnings=warnings)

@@ -1,0 +1,114 @@
+"""systemd as PID 1 without privilege, and the application as a unit of it.
+
+The texts are constants but for the names of services, which are checked names of units that the image has, and a
+number. What the pod runs goes into the launcher's settings, never into a unit. Files are bound one by one: the unit
+and a drop-in that makes multi-user.target want it, so no link is needed and the image is left alone.
+"""
+
+from runtime.boot import Boot, RunFile
+from runtime.init import cgroup, mounts, process, signals
+from runtime.init.base import Made, Setting, bound
+from runtime.spec.edit import Step
+
+UNIT = "pouchrich-app.service"
+DROP_IN = "50-pouchrich.conf"
+_UNITS = "/run/systemd/system"
+_SUFFIXES = (".service", ".socket", ".target", ".timer", ".path", ".mount")
+
+_DROP_IN_TEXT = f"""\
+[Unit]
+Wants={UNIT}
+"""
+
+
+def unit_name(name: str) -> str:
+    """The unit that a service's name means."""
+    return name if name.endswith(_SUFFIXES) else f"{name}.service"
+
+
+def unit_text(services: tuple[str, ...], *, stop_s: int, restarts: bool) -> str:
+    """The application's unit.
+
+    Services are ordered before it and, as stopping goes the other way round, after it. TimeoutStopSec is finite
+    because on v1 no notification comes when a cgroup gets empty: a child that the application left behind would
+    hold up the end for ever. A resource limit that systemd lowers for units would be a wall for the launcher, so
+    both go to PID 1's own hard limit. The OOM killer taking one process ends no more than in any other container.
+    """
+    units = " ".join(unit_name(name) for name in services)
+    wants = f"Wants={units}\n" if units else ""
+    after = f"basic.target {units}".rstrip()
+    restart = "Restart=on-failure\n" if restarts else ""
+    return f"""\
+[Unit]
+Description=Application of this container
+DefaultDependencies=no
+Requires=sysinit.target
+{wants}After={after}
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+Type=simple
+ExecStart=/run/pouchrich/launch app
+{restart}KillMode=mixed
+TimeoutStopSec={stop_s}
+IgnoreSIGPIPE=no
+LimitNOFILE=infinity
+LimitMEMLOCK=infinity
+TasksMax=infinity
+OOMPolicy=continue
+StandardInput=null
+StandardOutput=null
+StandardError=tty
+TTYPath=/dev/console
+"""
+
+
+def _files(setting: Setting) -> tuple[RunFile, ...]:
+    stop_s = max(1, int(setting.stop_timeout_s) // 2)
+    return (
+        RunFile(UNIT, unit_text(setting.services, stop_s=stop_s, restarts=setting.restarts)),
+        RunFile(DROP_IN, _DROP_IN_TEXT),
+    )
+
+
+def _units(setting: Setting) -> tuple[Step, ...]:
+    return (
+        bound("mount-unit", "the application's unit", f"{setting.run_dir}/{UNIT}", f"{_UNITS}/{UNIT}"),
+        bound(
+            "mount-drop-in",
+            "what makes multi-user.target want it",
+            f"{setting.run_dir}/{DROP_IN}",
+            f"{_UNITS}/multi-user.target.d/{DROP_IN}",
+        ),
+    )
+
+
+def _arguments(setting: Setting) -> tuple[str, ...]:
+    """systemd reads its own arguments as a kernel command line when it is in a container."""
+    masks = tuple(f"systemd.mask={name}" for name in setting.mask)
+    return (setting.init.systemd, "--show-status=1", *masks)
+
+
+def make(setting: Setting) -> Made:
+    """Everything for systemd as PID 1. Raises InvalidArgument for what the spec does not leave room for."""
+    mounts.refuse(setting, "/run/systemd")
+    written = {point.destination: point.resolved for point in setting.mounts}
+    groups, delegation = cgroup.layout(setting.spec, setting.host, setting.cgroup_limits, written)
+    launch = None if setting.supplied else process.application(setting)
+    ours = () if setting.supplied else _units(setting)
+    steps = (
+        *groups,
+        *mounts.writable(setting),
+        *ours,
+        *mounts.home(setting),
+        process.step(setting, launch, setting.args if setting.supplied else _arguments(setting)),
+    )
+    boot = Boot(
+        init="systemd",
+        poweroff=signals.POWEROFF["systemd"],
+        files=() if setting.supplied else _files(setting),
+        launch=launch,
+        signals=signals.translation("systemd") if setting.supplied else (),
+    )
+    return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation)
