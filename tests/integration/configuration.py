@@ -12,7 +12,9 @@ CAP_SYS_RESOURCE = 24
 NODE_FILE = "/etc/pouchrich/config.toml"
 PLAIN_FILE = "/etc/pouchrich/plain.toml"
 RICH_FILE = "/etc/pouchrich/rich.toml"
-BROKEN_FILE = "/etc/pouchrich/broken.toml"
+WRONG_TYPE_FILE = "/etc/pouchrich/wrong-type.toml"
+UNKNOWN_KEY_FILE = "/etc/pouchrich/unknown-key.toml"
+NOT_TOML_FILE = "/etc/pouchrich/not.toml"
 
 POD_ANNOTATIONS = ["pouchrich.io/*"]
 CONTAINER_ANNOTATIONS = ["io.kubernetes.pod.terminationGracePeriod"]
@@ -45,7 +47,9 @@ def node_files(settings: Settings) -> dict[str, str]:
         NODE_FILE: plain,
         PLAIN_FILE: plain,
         RICH_FILE: f'{runtime}[rich]\nenabled = true\nmode = "dumb-init"\n',
-        BROKEN_FILE: f'{runtime}[rich]\nenabled = "perhaps"\n',
+        WRONG_TYPE_FILE: f'{runtime}[rich]\nenabled = "perhaps"\n',
+        UNKNOWN_KEY_FILE: f'{runtime}[rich]\nmood = "sunny"\n',
+        NOT_TOML_FILE: "version = = 1\n",
     }
 
 
@@ -93,7 +97,10 @@ def handlers(settings: Settings) -> dict[str, dict[str, object]]:
                 "options": runc,
             },
             "pouchrich-rich": {**own, "options": {"ConfigPath": RICH_FILE}},
-            "pouchrich-broken": {**own, "options": {"ConfigPath": BROKEN_FILE}},
+            "pouchrich-wrong-type": {**own, "options": {"ConfigPath": WRONG_TYPE_FILE}},
+            "pouchrich-unknown-key": {**own, "options": {"ConfigPath": UNKNOWN_KEY_FILE}},
+            "pouchrich-not-toml": {**own, "options": {"ConfigPath": NOT_TOML_FILE}},
+            "pouchrich-missing": {**own, "options": {"ConfigPath": "/etc/pouchrich/missing.toml"}},
             "pouchrich-inline": {
                 **own,
                 "options": {

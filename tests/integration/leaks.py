@@ -1,4 +1,7 @@
-"""What a test may not leave behind on its node."""
+"""What a test may not leave behind on its node.
+
+The spawner is no trace: one per node, it outlives the pods it made by its idle time-out.
+"""
 
 import time
 from pathlib import Path
@@ -44,7 +47,7 @@ def _cgroups(node: Node) -> list[str]:
 
 
 def _sockets(node: Node) -> list[str]:
-    """Sockets under /run, which is the test run's own; containerd's are in the node's directory. Not the spawner's."""
+    """Sockets under /run, which is the test run's own; containerd's are in the node's directory."""
     paths = Path("/run").rglob("*")
     return [f"socket {path}" for path in paths if path.is_socket() and not path.name.startswith("spawner-")]
 

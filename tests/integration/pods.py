@@ -16,6 +16,8 @@ from tests.integration.waiting import until
 
 _numbers = itertools.count(1)
 
+OWN_PID_NAMESPACES = pb.NamespaceOption(pid=pb.NamespaceMode.CONTAINER)
+SHARED_PID_NAMESPACE = pb.NamespaceOption(pid=pb.NamespaceMode.POD)
 EXITED = pb.ContainerState.CONTAINER_EXITED
 RUNNING = pb.ContainerState.CONTAINER_RUNNING
 
@@ -107,9 +109,10 @@ class Container:
 class Pod:
     """A sandbox with its containers."""
 
-    def __init__(self, pods: "Pods", config: pb.PodSandboxConfig, handler: str) -> None:
+    def __init__(self, pods: "Pods", config: pb.PodSandboxConfig, handler: str, namespaces: pb.NamespaceOption) -> None:
         self.pods = pods
         self.config = config
+        self.namespaces = namespaces
         request = pb.RunPodSandboxRequest(config=config, runtime_handler=handler)
         self.id = pods.client.call(request, pb.RunPodSandboxResponse).pod_sandbox_id
 
@@ -121,9 +124,7 @@ class Pod:
             command=command,
             log_path=f"{name}-{next(_numbers)}.log",
             linux=pb.LinuxContainerConfig(
-                security_context=pb.LinuxContainerSecurityContext(
-                    namespace_options=pb.NamespaceOption(pid=pb.NamespaceMode.CONTAINER)
-                )
+                security_context=pb.LinuxContainerSecurityContext(namespace_options=self.namespaces)
             ),
         )
         if config is not None:
@@ -171,9 +172,9 @@ class Pods:
         *,
         handler: str | None = None,
         annotations: Mapping[str, str] | None = None,
-        config: pb.PodSandboxConfig | None = None,
+        namespaces: pb.NamespaceOption = OWN_PID_NAMESPACES,
     ) -> Pod:
-        """Run a sandbox with a network of its own. Raises CallFailed."""
+        """Run a sandbox with a network of its own; `namespaces` goes for its containers too. Raises CallFailed."""
         name = f"pod-{next(_numbers)}"
         logs = self.node.base / "logs" / name
         logs.mkdir(parents=True)
@@ -185,14 +186,10 @@ class Pods:
             annotations=dict(annotations or {}),
             linux=pb.LinuxPodSandboxConfig(
                 cgroup_parent=self.node.cgroup,
-                security_context=pb.LinuxSandboxSecurityContext(
-                    namespace_options=pb.NamespaceOption(pid=pb.NamespaceMode.CONTAINER)
-                ),
+                security_context=pb.LinuxSandboxSecurityContext(namespace_options=namespaces),
             ),
         )
-        if config is not None:
-            wanted.MergeFrom(config)
-        return Pod(self, wanted, handler or self.handler)
+        return Pod(self, wanted, handler or self.handler, namespaces)
 
     def remove_all(self) -> list[str]:
         """Remove every pod of the node; what could not be removed is returned."""

@@ -7,7 +7,7 @@ import pytest
 from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import cgroups, processes
-from tests.integration.pods import EXITED, RUNNING, Container, Pods
+from tests.integration.pods import EXITED, RUNNING, SHARED_PID_NAMESPACE, Container, Pods
 from tests.integration.test_ctr_lifecycle import says_no_such_file
 from tests.integration.waiting import until
 
@@ -141,15 +141,7 @@ def test_the_container_runs_as_the_user_it_was_given(pods: Pods) -> None:
 
 
 def test_leftovers_of_init_die_with_it_where_the_pod_shares_its_pid_namespace(pods: Pods) -> None:
-    shared = pb.NamespaceOption(pid=pb.NamespaceMode.POD)
-    pod_config = pb.PodSandboxConfig(
-        linux=pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(namespace_options=shared))
-    )
-    config = pb.ContainerConfig(
-        linux=pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(namespace_options=shared))
-    )
-    pod = pods.run(config=pod_config)
-    container = pod.run("sh", "-c", "sleep 321 & exit 5", config=config)
+    container = pods.run(namespaces=SHARED_PID_NAMESPACE).run("sh", "-c", "sleep 321 & exit 5")
     assert container.wait(timeout_s=10).exit_code == 5
     until(lambda: not any("sleep 321" in processes.command(pid) for pid in pods.node.below()), "the sleep to end")
 

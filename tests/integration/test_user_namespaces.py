@@ -23,17 +23,9 @@ def test_the_handler_offers_user_namespaces(pods: Pods) -> None:
 
 
 def test_a_pod_with_a_user_namespace_starts(pods: Pods) -> None:
-    options = user_namespace()
-    pod_config = pb.PodSandboxConfig(
-        linux=pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(namespace_options=options))
-    )
-    config = pb.ContainerConfig(
-        linux=pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(namespace_options=options))
-    )
-    pod = pods.run(config=pod_config)
-    container = pod.run(
-        "sh", "-c", "cat /proc/self/uid_map; id -u; touch /made; echo > /dev/stdout; sleep 300", config=config
-    )
+    pod = pods.run(namespaces=user_namespace())
+    container = pod.run("sh", "-c", "touch /made; echo out > /dev/stdout; exec sleep 300")
+    container.wait_output(b"out\n")
     fields = container.shell("cat /proc/self/uid_map").split()
     assert fields == ["0", str(FIRST_ID), str(COUNT)]
     assert container.shell("stat -c %u /made /bin/sh").split() == ["0", "0"]
