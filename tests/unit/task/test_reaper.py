@@ -84,7 +84,7 @@ async def test_an_earlier_processs_end_is_not_given_to_a_later_one_of_the_same_p
     reaper = installed()
     told: list[Exit] = []
     with reaper.expecting():
-        child = reaper.spawn([SH, "-c", "sleep 1000"], {}, {})
+        child = reaper.spawn([SH, "-c", "exec sleep 1000"], {}, {})
         reaper._unclaimed[child.pid] = Exit(child.pid, 0, 1)  # of long ago; pids come round
         reaper.watch(child.pid, told.append)
         await asyncio.sleep(0.02)
