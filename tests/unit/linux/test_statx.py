@@ -1,0 +1,17 @@
+import os
+import sys
+
+import pytest
+
+from runtime.linux import statx
+
+
+@pytest.mark.parametrize("path", ["/proc/self/exe", "/", sys.executable, "/dev/null"])
+def test_identity_is_what_stat_says(path):
+    found = os.stat(path)
+    assert statx.identity(path) == (found.st_dev, found.st_ino)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"statx: .*none"):
+        statx.identity(f"{tmp_path}/none")
