@@ -52,6 +52,11 @@ class ApplicationExit:
         """The exit code, or 128 + n when signal n killed it. Any number may wait, and be cancelled."""
         return await asyncio.shield(self._status)
 
+    @property
+    def status(self) -> int | None:
+        """What `wait` returns, or None while it is not known."""
+        return self._status.result() if self._status.done() and not self._status.cancelled() else None
+
     def settle(self) -> None:
         """To be told that the container's PID 1 has gone: nothing of the container is alive, and all of it is reaped.
 

@@ -6,14 +6,13 @@ the client's ends once the process is made, and is closed at Delete. The scheme 
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from shim.task import console, fifo
+from shim.task import fifo
 from shim.task.ends import Input, OpenOutput, Output, close_all
 
 DRAIN_TIMEOUT_S = 10.0
@@ -161,93 +160,12 @@ class PipeIO:
         close_all(list(ends.values()))
 
 
-class TerminalIO:
-    """A pseudo-terminal, copied to and from the client.
-
-    `after_close` ends what takes the output, where that is not the client itself.
-    """
-
-    def __init__(
-        self, stdin: str, opener: OpenOutput | None, after_close: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
-        self._stdin = stdin
-        self._opener = opener
-        self._after_close = after_close
-        self._socket: console.ConsoleSocket | None = console.ConsoleSocket().__enter__()
-        self._master: int | None = None
-        self._size: tuple[int, int] | None = None
-        self._ended_input = False
-        self._input: Input | None = None
-        self._output: Output | None = None
-
-    @property
-    def console_socket(self) -> str:
-        """Where the runtime sends the master."""
-        return self._socket.path if self._socket is not None else ""
-
-    def child_fds(self) -> None:
-        """The runtime makes the terminal itself."""
-
-    async def attach(self) -> None:
-        """Take the master from the runtime and connect it."""
-        assert self._socket is not None
-        self._master = await self._socket.receive()
-        self._remove_socket()
-        if self._size is not None:
-            self.resize(width=self._size[0], height=self._size[1])
-        if self._stdin:
-            self._input = Input(self._stdin, os.dup(self._master))
-            self._input.attach()
-            if self._ended_input:
-                self._input.end()
-        self._output = Output(os.dup(self._master), self._opener or _discard)
-        await self._output.attach()
-
-    def close_stdin(self) -> None:
-        """See Input.end."""
-        self._ended_input = True
-        if self._input is not None:
-            self._input.end()
-
-    def resize(self, *, width: int, height: int) -> None:
-        """Set the size now, or as soon as there is a terminal."""
-        self._size = (width, height)
-        if self._master is not None:
-            console.resize(self._master, width=width, height=height)
-
-    async def drain(self) -> None:
-        """Wait for the last holder of the terminal to go."""
-        if self._output is not None:
-            await drained([self._output])
-
-    async def close(self) -> None:
-        """Close the master, which hangs the terminal up."""
-        self._remove_socket()
-        for end in (self._input, self._output):
-            if end is not None:
-                end.close()
-        if self._master is not None:
-            os.close(self._master)
-            self._master = None
-        if self._after_close is not None:
-            await self._after_close()
-
-    def _remove_socket(self) -> None:
-        if self._socket is not None:
-            self._socket.__exit__()
-            self._socket = None
-
-
 async def drained(outputs: list[Output]) -> None:
     """Wait until all of `outputs` have ended, for DRAIN_TIMEOUT_S at the most."""
     with suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_TIMEOUT_S):
             for output in outputs:
                 await output.ended.wait()
-
-
-async def _discard() -> list[int]:
-    return []
 
 
 def to_client(path: str) -> OpenOutput:

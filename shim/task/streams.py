@@ -12,27 +12,40 @@ from shim.task.stdio import (
     PipeIO,
     Stdio,
     StdioPaths,
-    TerminalIO,
     to_client,
     to_file,
 )
+from shim.task.terminal import ConsoleSource, RuntimeConsole, TerminalIO
 
 SCHEMES = ("fifo", "file", "binary", "binary-v2")
 
 
-async def open_stdio(paths: StdioPaths, owner: Owner, *, container_id: str, namespace: str, reaper: Reaper) -> Stdio:
+async def open_stdio(
+    paths: StdioPaths,
+    owner: Owner,
+    *,
+    container_id: str,
+    namespace: str,
+    reaper: Reaper,
+    console: ConsoleSource | None = None,
+) -> Stdio:
     """Make what is needed before the process; for a logging driver that is its running program.
 
-    `container_id` is what the driver is told: the container's id, or for an exec the exec's. Raises InvalidArgument
-    for a scheme that is not served, RuntimeFailed for a driver that does not come up, OSError.
+    `container_id` is what the driver is told: the container's id, or for an exec the exec's. A terminal comes from
+    `console`, by default from the OCI runtime. Raises InvalidArgument for a scheme that is not served, RuntimeFailed
+    for a driver that does not come up, OSError.
     """
     scheme = paths.scheme
     if scheme not in SCHEMES:
         raise InvalidArgument(f"stdout: unknown STDIO scheme {scheme}, allowed: {', '.join(SCHEMES)}")
     if scheme.startswith("binary"):
-        return await _through_logger(paths, container_id=container_id, namespace=namespace, reaper=reaper)
+        program = await logger.start(paths.stdout, container_id=container_id, namespace=namespace, reaper=reaper)
+        if not paths.terminal:
+            return logger.LoggerIO(program)
+        duplicate = partial(_duplicate, program)
+        return TerminalIO(paths.stdin, duplicate, console or RuntimeConsole(), program.close)
     if paths.terminal:
-        return TerminalIO(paths.stdin, _opener(paths.stdout))
+        return TerminalIO(paths.stdin, _opener(paths.stdout), console or RuntimeConsole())
     # A file takes both streams, whatever stderr says.
     wanted = {1: paths.stdout, 2: paths.stdout if scheme == "file" else paths.stderr}
     outputs = {fd: opener for fd, path in wanted.items() if (opener := _opener(path)) is not None}
@@ -43,13 +56,6 @@ def _opener(path: str) -> OpenOutput | None:
     if not path:
         return None
     return to_file(path) if path.startswith("file:") else to_client(path.removeprefix("fifo://"))
-
-
-async def _through_logger(paths: StdioPaths, *, container_id: str, namespace: str, reaper: Reaper) -> Stdio:
-    program = await logger.start(paths.stdout, container_id=container_id, namespace=namespace, reaper=reaper)
-    if paths.terminal:
-        return TerminalIO(paths.stdin, partial(_duplicate, program), program.close)
-    return logger.LoggerIO(program)
 
 
 async def _duplicate(program: logger.Logger) -> list[int]:

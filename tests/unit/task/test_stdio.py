@@ -14,8 +14,9 @@ import pytest
 from runtime.errors import InvalidArgument, RuntimeFailed
 from shim.task import console, stdio
 from shim.task.reaper import Reaper
-from shim.task.stdio import NullIO, Owner, PipeIO, StdioPaths, TerminalIO
+from shim.task.stdio import NullIO, Owner, PipeIO, StdioPaths
 from shim.task.streams import open_stdio
+from shim.task.terminal import TerminalIO
 from tests.fakes.loop import in_loop, open_fds, until
 
 

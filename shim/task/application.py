@@ -1,0 +1,226 @@
+"""The application under a PID 1 that is a real init: from the boot to its status, and the stop of what is around it.
+
+The container's init process is PID 1, and its pid is the task's; how the task ends is how the application ended. In
+between stand the launcher, which init starts and which becomes the application (`adopt`), and the order of a stop:
+first the application, then, when it has gone, init in its own language, then whatever is left.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+
+from runtime import libexec, rundir
+from runtime.boot import Boot
+from runtime.cgroup import Cgroup
+from runtime.errors import NotFound, RuntimeFailed
+from runtime.linux import pidfd
+from shim.task.adopt import Adopted, AppSocket
+from shim.task.app_exit import ApplicationExit, exit_manner
+from shim.task.boot_console import BootConsole
+from shim.task.halt import HaltSocket
+from shim.task.reaper import Exit
+from shim.task.stdio import Stdio
+from shim.task.terminal import AppConsole
+
+RESERVE_S = 2.0  # of a pod's grace period, for what comes after init's shutdown
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds; `grace_s` is the pod's grace period, None where it is not known."""
+
+    start_s: float
+    stop_s: float
+    grace_s: float | None = None
+
+
+class Application:
+    """One container's init, and the application under it unless the image's command is the init itself.
+
+    `directory` is the run directory, already made; `stop_signal` stands in for SIGTERM where it is not None;
+    `root_uid` and `app_uid` are host ids. `terminal` is the application's, if it has one.
+    """
+
+    def __init__(
+        self,
+        container_id: str,
+        boot: Boot,
+        directory: str,
+        stdio: Stdio,
+        *,
+        limits: Limits,
+        stop_signal: int | None = None,
+        root_uid: int = 0,
+        app_uid: int = 0,
+        terminal: AppConsole | None = None,
+    ) -> None:
+        self.console = BootConsole(container_id)
+        self._boot = boot
+        self._directory = directory
+        self._stdio = stdio
+        self._limits = limits
+        self._stop_signal = stop_signal
+        self._root_uid = root_uid
+        self._app_uid = app_uid
+        self._terminal = terminal
+        self._init_pid = 0
+        self._init_ended = asyncio.Event()
+        self._aborted = False
+        self._stop_began: float | None = None
+        self._app: Adopted | None = None
+        self._exit: ApplicationExit | None = None
+        self._status: int | None = None
+        self._listener: AppSocket | None = None
+        self._halt: HaltSocket | None = None
+        self._following: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The application's host pid, 0 where there is none."""
+        return self._app.pid if self._app is not None else 0
+
+    async def created(self, init_pid: int, cgroup: Cgroup | None) -> None:
+        """PID 1 waits to be started as host process `init_pid`: be ready for what it will start.
+
+        Raises OSError, RuntimeFailed.
+        """
+        self._init_pid = init_pid
+        await self.console.attach()
+        if self._terminal is not None:
+            self._terminal.make(init_pid, uid=self._app_uid)
+        if self._boot.launch is not None:
+            self._listener = AppSocket(
+                f"{self._directory}/{rundir.APP_SOCKET}",
+                init_pid=init_pid,
+                cgroup=cgroup,
+                launcher=os.stat(libexec.path("launch")),
+                root_uid=self._root_uid,
+                loop=asyncio.get_running_loop(),
+            )
+        if self._boot.halts:
+            path = f"{self._directory}/{rundir.HALT_SOCKET}"
+            self._halt = HaltSocket(path, self._kill_init, root_uid=self._root_uid)
+
+    async def ready(self) -> None:
+        """Return once the application runs, or at once where the image's command is the init itself.
+
+        Raises RuntimeFailed, with what init said last, where init ends first, the start time-out passes, or a signal
+        calls the start off; init is killed then.
+        """
+        if self._listener is None:
+            await self._stdio.attach()
+            return
+        adopting = asyncio.ensure_future(self._listener.accept())
+        ended = asyncio.ensure_future(self._init_ended.wait())
+        try:
+            await asyncio.wait([adopting, ended], timeout=self._limits.start_s, return_when=asyncio.FIRST_COMPLETED)
+            if adopting.done() and not ended.done() and not self._aborted:
+                await self._release(adopting.result())
+                return
+            raise RuntimeFailed(f"{self._boot.init} did not start the application: {self._why_not(ended.done())}")
+        except BaseException:
+            self._kill_init()
+            if adopting.done() and not adopting.cancelled() and adopting.exception() is None and self._app is None:
+                adopting.result().close()
+            raise
+        finally:
+            adopting.cancel()
+            ended.cancel()
+            self._listener.close()
+            self._listener = None
+
+    def _why_not(self, ended: bool) -> str:
+        if self._aborted:
+            reason = "a signal ended the start"
+        elif ended:
+            reason = "PID 1 ended"
+        else:
+            reason = f"not within start-timeout, {self._limits.start_s:g} s"
+        said = self.console.last_lines()
+        return f"{reason}; its console: {said}" if said else f"{reason}; it said nothing on its console"
+
+    async def _release(self, adopted: Adopted) -> None:
+        self._exit = ApplicationExit(adopted, exit_manner(), asyncio.get_running_loop())
+        fds = self._stdio.child_fds() or {}
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            adopted.release([fds.get(number, null) for number in (0, 1, 2)])
+        except NotFound as err:
+            raise RuntimeFailed(f"{self._boot.init} did not start the application: {err}") from err
+        finally:
+            os.close(null)
+        self._app = adopted
+        self._following = asyncio.get_running_loop().create_task(self._follow(self._exit))
+        await self._stdio.attach()
+        rundir.forget_settings(self._directory)
+
+    async def _follow(self, exit: ApplicationExit) -> None:
+        """Wait for the application's end, then see that init goes too."""
+        self._status = await exit.wait()
+        self._signal_init(self._boot.poweroff)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._time_to_stop()):
+                await self._init_ended.wait()
+        self._kill_init()
+
+    def _time_to_stop(self) -> float:
+        """What init gets for its shutdown: stop-timeout, cut to what is left of the pod's grace period."""
+        if self._limits.grace_s is None or self._stop_began is None:
+            return self._limits.stop_s
+        gone = asyncio.get_running_loop().time() - self._stop_began
+        return max(0.0, min(self._limits.stop_s, self._limits.grace_s - gone - RESERVE_S))
+
+    def signal(self, number: int) -> None:
+        """Pass a client's signal on, other than KILL. Before the application runs, any calls the start off."""
+        if self._stop_began is None:
+            self._stop_began = asyncio.get_running_loop().time()
+        if self._boot.launch is None:
+            self._signal_init(dict(self._boot.signals).get(number, number))
+        elif self._app is None:
+            self._aborted = True
+            self._kill_init()
+        else:
+            if number == signal.SIGTERM and self._stop_signal is not None:
+                number = self._stop_signal
+            with suppress(ProcessLookupError):  # it has gone, and init is going
+                pidfd.send_signal(self._app.pidfd, number)
+
+    def _kill_init(self) -> None:
+        self._signal_init(signal.SIGKILL)
+
+    def _signal_init(self, number: int) -> None:
+        if self._init_pid and not self._init_ended.is_set():
+            with suppress(ProcessLookupError):
+                os.kill(self._init_pid, number)
+
+    def ended(self, exit: Exit) -> Exit:
+        """PID 1 has ended with `exit`, and with it everything: return how the task ended."""
+        self._init_ended.set()
+        if self._exit is None or self._app is None:
+            return exit
+        # Killed with PID 1, or just before it: the kernel has reaped it before PID 1's own end showed.
+        self._exit.settle()
+        status = self._exit.status
+        return exit if status is None else Exit(exit.pid, status, exit.at)
+
+    def close(self) -> None:
+        """Let go of everything. May be repeated."""
+        self._init_ended.set()
+        if self._following is not None:
+            self._following.cancel()
+        if self._exit is not None:
+            self._exit.close()
+            self._exit = None
+        if self._app is not None:
+            self._app.close()
+            self._app = None
+        for part in (self._listener, self._halt, self.console, self._terminal):
+            if part is not None:
+                part.close()
+        self._listener = self._halt = None
+        rundir.remove(self._directory)

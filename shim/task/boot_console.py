@@ -1,0 +1,68 @@
+"""The console of a PID 1 that is a real init: private to the shim, and kept for the one case in which it matters.
+
+An init drops the descriptors it was started with and says what stops it only on /dev/console, which a pod would never
+see. The last lines go into the error of a Start that failed, and all of it into the log at debug level.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+
+from shim.task.terminal import RuntimeConsole
+
+KEPT_BYTES = 4096
+SHOWN_LINES = 8
+TIOCGPTPEER = 0x5441  # opens the far end of this very terminal, whatever its name is here (ioctl_tty(2))
+
+_log = logging.getLogger(__name__)
+
+
+class BootConsole:
+    """A terminal that the OCI runtime makes for init, and that nobody but the shim reads."""
+
+    def __init__(self, container_id: str) -> None:
+        self._container_id = container_id
+        self._source = RuntimeConsole()
+        self._fds: list[int] = []
+        self._kept = b""
+
+    @property
+    def socket_path(self) -> str:
+        """For the runtime's `--console-socket`."""
+        return self._source.path
+
+    async def attach(self) -> None:
+        """Take the terminal from the runtime, and begin to read. Raises RuntimeFailed."""
+        master = await self._source.receive()
+        self._source.close()
+        # While nobody holds the far end, reading gives EIO, which is not the end: init opens and closes it at will.
+        self._fds = [master, fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)]
+        asyncio.get_running_loop().add_reader(master, self._read)
+
+    def last_lines(self) -> str:
+        """What init said last, in one line, or ""."""
+        lines = [line.strip() for line in self._kept.decode(errors="replace").splitlines()]
+        return " | ".join([line for line in lines if line][-SHOWN_LINES:])
+
+    def close(self) -> None:
+        """Hang up. May be repeated."""
+        self._source.close()
+        if self._fds:
+            asyncio.get_running_loop().remove_reader(self._fds[0])
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fds[0], KEPT_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._fds[0])
+            return
+        self._kept = (self._kept + data)[-KEPT_BYTES:]
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("container %s: console: %s", self._container_id, data.decode(errors="replace"))
