@@ -70,7 +70,8 @@ class ExitEvents:
         """The exit code, or 128 + n when signal n killed it; None while nothing was told. Never blocks.
 
         The kernel tells this just after the process became a zombie: a pidfd is readable a moment earlier. Each of
-        its threads has an event, so who reads before the pidfd is readable may see a thread's.
+        its threads has an event, and the last one counts. Who reads in that moment may see a thread's that ended
+        before, which matters only where the threads did not end together.
         """
         while True:
             try:

@@ -93,12 +93,12 @@ class ApplicationExit:
         return True
 
     def _ask(self) -> int | None:
-        status = pidfd.exit_status(self._pidfd)
-        if status is None and self._events is not None:
+        if self._events is not None:
             return self._events.read()
-        if status is None and self._report is not None:
+        if self._report is not None:
             return self._read_report(self._report)
-        if status is None:  # not reaped; if it is between the two questions, the first has an answer now
+        status = pidfd.exit_status(self._pidfd)
+        if status is None:  # not reaped; if that happens between the two questions, the first has an answer now
             status = pidfd.zombie_status(self._pidfd)
         return pidfd.exit_status(self._pidfd) if status is None else status
 
