@@ -174,9 +174,9 @@ def test_ambient_capabilities_reach_another_user(program, isolated):
 
 def test_capabilities_that_the_kernel_lacks_are_left_out(program, isolated):
     def action():
-        everything = HELD | 1 << 63
-        fields = status_fields(program, bounding=everything, permitted=everything, effective=everything)
-        assert int(fields["CapEff"], 16) == HELD
+        sets = dict.fromkeys(("bounding", "permitted", "effective", "inheritable", "ambient"), HELD | 1 << 63)
+        fields = status_fields(program, **sets)
+        assert int(fields["CapEff"], 16) == int(fields["CapAmb"], 16) == HELD
 
     isolated(action)
 
@@ -307,13 +307,16 @@ def test_works_where_init_gave_no_standard_descriptors(program, isolated):
 
 
 def test_the_program_is_looked_up_in_the_applications_path(program, isolated):
+    path = "PATH=relative::.:/run/no:/run/dir:/run/closed:/run/bin"
+
     def action():
-        stage = Stage(program, Launch(args=("tool", "x"), env=("PATH=relative::/run/no:/run/dir:/run/bin",)))
+        stage = Stage(program, Launch(args=("tool", "x"), env=(path,), cwd="/run/here"))
         os.makedirs("/run/dir/tool")
-        os.mkdir("/run/bin")
-        with open("/run/bin/tool", "w") as file:
-            file.write('#!/bin/sh\necho "$0 $1"\n')
-        os.chmod("/run/bin/tool", 0o755)
+        for place, mode in (("here", 0o755), ("here/relative", 0o755), ("closed", 0o644), ("bin", 0o755)):
+            os.mkdir(f"/run/{place}")
+            tool = pathlib.Path(f"/run/{place}/tool")
+            tool.write_text('#!/bin/sh\necho "$0 $1"\n')
+            tool.chmod(mode)
         stage.start()
         stage.release()
         assert stage.out == b"/run/bin/tool x\n", stage.err

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -28,9 +29,9 @@ EXECUTABLE = os.stat(sys.executable)
 
 
 @contextmanager
-def app_socket(path, **other):
+def app_socket(path, kind=AppSocket, **other):
     known = {"init_pid": os.getpid(), "cgroup": None, "launcher": EXECUTABLE, "root_uid": os.getuid()}
-    listening = AppSocket(str(path), **{**known, **other}, loop=asyncio.get_running_loop())
+    listening = kind(str(path), **{**known, **other}, loop=asyncio.get_running_loop())
     try:
         yield listening
     finally:
@@ -122,6 +123,38 @@ def test_a_connector_that_is_a_zombie_is_refused(tmp_path, caplog):
         assert "refused a connection" in asyncio.run(adopted_after(path, dies, caplog))
     finally:
         zombies[0].wait()
+
+
+class EndsMeanwhile(AppSocket):
+    """Its first connector dies once all that /proc says of it has passed."""
+
+    def __init__(self, *args, **known):
+        super().__init__(*args, **known)
+        self.ended = asyncio.Event()
+
+    def _check_process(self, pid):
+        super()._check_process(pid)
+        if not self.ended.is_set():
+            self.ended.set()
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_a_connector_that_dies_during_the_checks_is_refused(tmp_path, caplog):
+    path = tmp_path / "app.sock"
+
+    async def play():
+        with app_socket(path, kind=EndsMeanwhile) as listening, connector(path) as first:
+            accepting = asyncio.ensure_future(listening.accept())
+            await listening.ended.wait()
+            assert first.wait() == -signal.SIGKILL
+            with connector(path) as second:
+                adopted = await accepting
+                assert adopted.pid == second.pid
+                adopted.close()
+
+    asyncio.run(play())
+    assert "has ended" in caplog.text
 
 
 def test_another_user_is_refused(tmp_path, caplog):
