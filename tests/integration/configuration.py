@@ -9,7 +9,6 @@ from tests.integration import binaries
 
 CAP_SYS_RESOURCE = 24
 
-NODE_FILE = "/etc/pouchrich/config.toml"
 PLAIN_FILE = "/etc/pouchrich/plain.toml"
 RICH_FILE = "/etc/pouchrich/rich.toml"
 WRONG_TYPE_FILE = "/etc/pouchrich/wrong-type.toml"
@@ -39,12 +38,12 @@ class Settings:
 def node_files(settings: Settings) -> dict[str, str]:
     """The shim's own configuration files, by path.
 
-    The node file is what the drop-in and `ctr run` without a configuration get: plain containers.
+    The node file, which an installation below a prefix has there, is what the drop-in gets: plain containers.
     """
     runtime = f"version = 1\n\n[runtime]\nbinary = {_text(str(settings.oci))}\n\n"
     plain = f"{runtime}[rich]\nenabled = false\n"
     return {
-        NODE_FILE: plain,
+        str(binaries.prefix() / "etc/pouchrich/config.toml"): plain,
         PLAIN_FILE: plain,
         RICH_FILE: f'{runtime}[rich]\nenabled = true\nmode = "dumb-init"\n',
         WRONG_TYPE_FILE: f'{runtime}[rich]\nenabled = "perhaps"\n',

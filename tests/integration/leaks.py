@@ -38,8 +38,9 @@ def _processes(node: Node) -> list[str]:
 
 
 def _mounts(node: Node) -> list[str]:
-    lines = Path(f"/proc/{node.pid}/mounts").read_text().splitlines()
-    return [f"mount {line.split()[1]} ({line.split()[2]})" for line in lines]
+    """By mount id: the path of one that this namespace got from the host changes when the host renames a directory."""
+    lines = [line.split() for line in Path(f"/proc/{node.pid}/mountinfo").read_text().splitlines()]
+    return [f"mount {fields[0]} at {fields[4]}" for fields in lines]
 
 
 def _cgroups(node: Node) -> list[str]:

@@ -47,7 +47,10 @@ class Node:
         self._import(image_tars)
 
     def _start_reaper(self, scratch: Path, *, hide_unified: bool) -> "subprocess.Popen[str]":
-        argv = [sys.executable, "-m", "tests.integration.reaper", "--scratch", str(scratch)]
+        private = [Path("/etc"), Path("/var/lib")]
+        if (installed := binaries.prefix() / "etc").exists():
+            private.append(installed)
+        argv = [sys.executable, "-m", "tests.integration.reaper", "--scratch", str(scratch), *map(str, private)]
         if hide_unified:
             argv.append("--hide-unified")
         return subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -73,13 +76,14 @@ class Node:
         (self.base / "config.toml").write_text(configuration.containerd(self.settings))
 
     def write_files(self, files: dict[str, str]) -> None:
-        """Write files as the node's containerd and shims see them (/etc is the node's own)."""
+        """Write files below /etc, /var/lib or the shim's configuration directory, which are the node's own."""
         self._command({"files": files})
 
     def start(self) -> None:
         """Start containerd and wait until its CRI answers."""
         daemon = binaries.containerd(self.version)
-        path = [str(binaries.prefix() / "bin"), str(daemon.parent), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        first = [str(binaries.prefix() / "bin"), str(daemon.parent), str(self.oci.parent)]
+        path = [*first, "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
         answer = self._command(
             {
                 "argv": [str(daemon), "--config", str(self.base / "config.toml"), "--log-level", "debug"],

@@ -1,9 +1,9 @@
 """The process under which one containerd, its shims and its containers live.
 
 It is their subreaper, so every process of a run is found below it however it was orphaned, and zombies do not
-stay. Its mount namespace is its own: writes below /etc and /var/lib go to an overlay in `--scratch` (the node's
-configuration, CNI's and the shim's records), and `--hide-unified` takes the v2 hierarchy of a hybrid host away,
-which crun wants.
+stay. Its mount namespace is its own: writes below the directories given as arguments go to overlays in `--scratch`
+(the node's configuration, CNI's and the shim's records), and `--hide-unified` takes the v2 hierarchy of a hybrid
+host away, which crun wants.
 
 Commands come as JSON lines on stdin, an answer to each on stdout: `{"argv": [...], "env": {...}, "log": PATH}`
 starts a child (`{"pid": N}`), `{"files": {PATH: TEXT}}` writes files as seen in this namespace (`{}`). At the end
@@ -28,12 +28,12 @@ from tests.integration.processes import descendants
 UNIFIED = Path("/sys/fs/cgroup/unified")
 
 
-def prepare(scratch: Path, *, hide_unified: bool) -> None:
+def prepare(scratch: Path, directories: list[Path], *, hide_unified: bool) -> None:
     """Enter the namespace described above."""
     isolation.private_mounts()
     isolation.become_subreaper()
-    for target in (Path("/etc"), Path("/var/lib")):
-        isolation.overlay(target, scratch / target.name)
+    for number, target in enumerate(directories):
+        isolation.overlay(target, scratch / str(number))
     if hide_unified and os.path.ismount(UNIFIED):
         isolation.detach(UNIFIED)
 
@@ -103,10 +103,11 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--hide-unified", action="store_true")
+    parser.add_argument("directories", type=Path, nargs="*")
     args = parser.parse_args()
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    prepare(args.scratch, hide_unified=args.hide_unified)
+    prepare(args.scratch, args.directories, hide_unified=args.hide_unified)
     print(json.dumps({"pid": os.getpid()}), flush=True)
     try:
         serve()

@@ -61,7 +61,7 @@ def test_attach_carries_stdin_and_output(pods: Pods) -> None:
     with container.attach() as stream:
         stream.write(b"two\n")
         stream.read_until(b"got two\n")
-    assert container.output() == b"got one\ngot two\n"
+    container.wait_output(b"got one\ngot two\n")
 
 
 def test_with_stdin_once_the_container_sees_the_end_when_the_client_leaves(pods: Pods) -> None:
