@@ -99,6 +99,7 @@ rm -rf "$stage/source/runtime/libexec"
     fail "pip cannot install the package and protobuf"
 site=$("$stage/venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 PYTHON=$stage/venv/bin/python3 "$source/hack/build-dumb-init.sh" "$site/runtime/libexec/dumb-init"
+"$source/hack/build-launcher.sh" "$site/runtime/libexec/launch"
 if [ "$config" != /etc/pouchrich/config.toml ]; then
     printf '"""Where the node'"'"'s configuration is: below the prefix of this installation."""\n\nNODE_FILE = "%s"\n' \
         "$config" >"$site/runtime/config/location.py"

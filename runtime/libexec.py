@@ -6,7 +6,7 @@ from runtime.errors import FailedPrecondition
 
 DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libexec")
 
-_BUILDS = {"dumb-init": "hack/build-dumb-init.sh"}
+_BUILDS = {"dumb-init": "hack/build-dumb-init.sh", "launch": "hack/build-launcher.sh"}
 
 
 def path(name: str, *, directory: str = DIRECTORY) -> str:

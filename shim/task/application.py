@@ -42,7 +42,7 @@ class Limits:
 class Application:
     """One container's init, and the application under it unless the image's command is the init itself.
 
-    `directory` is the run directory, already made; `stop_signal` stands in for SIGTERM where it is not None;
+    `directory` is the run directory; `stop_signal` stands in for SIGTERM where it is not None;
     `root_uid` and `app_uid` are host ids. `terminal` is the application's, if it has one.
     """
 
@@ -83,6 +83,10 @@ class Application:
     def pid(self) -> int:
         """The application's host pid, 0 where there is none."""
         return self._app.pid if self._app is not None else 0
+
+    def prepare(self) -> None:
+        """Make the run directory, a source of the container's mounts. Raises OSError, InvalidArgument."""
+        rundir.make(self._directory, self._boot, owner=(self._root_uid, self._root_uid))
 
     async def created(self, init_pid: int, cgroup: Cgroup | None) -> None:
         """PID 1 waits to be started as host process `init_pid`: be ready for what it will start.

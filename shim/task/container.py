@@ -258,6 +258,7 @@ class Container:
         if self.init.phase is Phase.STOPPED:
             raise FailedPrecondition("cannot update a stopped container")
         await self._oci.update(self.id, resources)
+        self._life.updated()
 
     async def checkpoint(self, options: argv.CheckpointOptions) -> None:
         """Write the container's state to files. Raises FailedPrecondition, RuntimeFailed."""

@@ -18,19 +18,21 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from runtime import bundle as bundles
-from runtime import image, libexec, plan, rootfs
+from runtime import host, image, libexec, plan, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.errors import PouchrichError
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime, Run
-from shim.task import checkpoint, settings
+from runtime.plan import Plan
+from shim.task import checkpoint, rich, settings
 from shim.task.container import Container
-from shim.task.life import PlainLife
+from shim.task.life import Life, PlainLife
 from shim.task.process import Process
 from shim.task.reaper import Reaper
 from shim.task.settings import Settings
 from shim.task.stdio import Stdio, StdioPaths
 from shim.task.streams import open_stdio
+from shim.task.terminal import AppConsole
 from shim.task.thread import in_thread
 
 _log = logging.getLogger(__name__)
@@ -65,130 +67,194 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
     Raises InvalidArgument for a spec, option or configuration at fault, RuntimeFailed, OSError; nothing is left then.
     """
     spec = request.bundle.load_spec()
-    sandbox = plan.is_sandbox(spec)
-    chosen = settings.read(request.options, sandbox=sandbox)
+    chosen = settings.read(request.options, sandbox=plan.is_sandbox(spec))
     choice = plan.choose(spec, chosen.config)
     oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
     if request.checkpoint:
         checkpoint.require_criu()
     async with AsyncExitStack() as undo:
-        await _mount(request, tools.run, undo)
+        making = _Making(request, tools, chosen, choice, oci, spec, undo)
+        await making.mount()
+        made = making.decide()
+        container = await making.assemble(made)
+        if not request.checkpoint:
+            await making.make(container)
+        undo.pop_all()
+    return container
+
+
+class _Making:
+    """One request on its way. `spec` is containerd's; what the runtime gets is in the bundle."""
+
+    def __init__(
+        self,
+        request: CreateRequest,
+        tools: Tools,
+        chosen: Settings,
+        choice: plan.Choice,
+        oci: OCIRuntime,
+        spec: dict[str, JSON],
+        undo: AsyncExitStack,
+    ) -> None:
+        self._request = request
+        self._tools = tools
+        self._chosen = chosen
+        self._choice = choice
+        self._oci = oci
+        self._spec = spec
+        self._undo = undo
+        self._life: Life = PlainLife()
+
+    async def mount(self) -> None:
+        """Mount the root file system, where the request brings one."""
+        if not self._request.mounts:
+            return
+        target = self._request.bundle.rootfs
+        loop = asyncio.get_running_loop()
+
+        def run_helper(words: "list[str]") -> int:
+            return asyncio.run_coroutine_threadsafe(_awaited(self._tools.run(words, {})), loop).result()
+
+        self._undo_later(lambda: in_thread(lambda: rootfs.unmount_all(target)))
+        mounts = self._request.mounts
+        mounting = asyncio.ensure_future(in_thread(lambda: rootfs.mount_all(mounts, target, run=run_helper)))
+        try:
+            await asyncio.shield(mounting)
+        except asyncio.CancelledError:
+            with suppress(Exception):  # mount(2) cannot be called back; what it did is undone after it
+                await mounting
+            raise
+
+    def decide(self) -> Plan:
+        """Look at the image, and plan."""
+        looks = self._choice.rich
         made = plan.make(
-            spec,
-            config=chosen.config,
-            facts=image.read_facts(_root(request.bundle, spec), spec) if choice.rich else None,
-            terminal=request.paths.terminal,
+            self._spec,
+            config=self._chosen.config,
+            facts=image.read_facts(self._root(), self._spec, self._choice.services) if looks else None,
+            terminal=self._request.paths.terminal,
+            host=host.read() if looks else None,
+            run_dir=rundir.path_of(self._request.namespace, self._request.id),
         )
-        spec = _apply(made, request, spec)
-        stdio = await _open_stdio(request, tools.reaper, chosen, undo)
+        for warning in made.warnings:
+            _log.warning("container %s: %s", self._request.id, warning)
+        for helper in made.helpers:
+            libexec.path(helper)
+        return made
+
+    async def assemble(self, made: Plan) -> Container:
+        """Everything but the OCI runtime's part: streams, life, records, and the spec that the runtime gets."""
+        request = self._request
+        written = dict(made.apply(self._spec)) if made.steps else self._spec
+        console = AppConsole() if made.boot is not None and request.paths.terminal else None
+        stdio = await open_stdio(
+            request.paths,
+            self._chosen.owner,
+            container_id=request.id,
+            namespace=request.namespace,
+            reaper=self._tools.reaper,
+            console=console,
+        )
+        self._undo_later(stdio.close)
+        restore = self._restore_options(stdio) if request.checkpoint else None
+        if made.rich:
+            await self._enrich(made, stdio, console)
         container = Container(
             request.id,
             request.namespace,
             request.bundle,
             Process("", request.paths, stdio),
-            oci=oci,
-            reaper=tools.reaper,
-            publish=tools.publish,
-            owner=chosen.owner,
-            private_pids=_has_private_pids(spec),
-            life=PlainLife(),
-            restore=_restore_options(request, chosen, stdio) if request.checkpoint else None,
+            oci=self._oci,
+            reaper=self._tools.reaper,
+            publish=self._tools.publish,
+            owner=self._chosen.owner,
+            private_pids=_has_private_pids(written),
+            life=self._life,
+            restore=restore,
         )
-        undo.callback(container.abandon)
-        request.bundle.write_record({"version": 1, "oci": asdict(oci.binary), "plan": json.loads(made.to_json())})
-        undo.callback(request.bundle.remove_record)
-        if not request.checkpoint:
-            with tools.reaper.expecting():
-                _undo_later(undo, lambda: _forget(oci, request.id))
-                await oci.create(request.id, _create_options(request, chosen, stdio), stdio.child_fds())
-                container.adopt(bundles.read_pid(request.bundle.init_pid_file))
+        self._undo.callback(container.abandon)
+        if made.steps:
+            request.bundle.write_spec(written)
+        record = {"version": 1, "oci": asdict(self._oci.binary), "plan": json.loads(made.to_json())}
+        request.bundle.write_record(record)
+        self._undo.callback(request.bundle.remove_record)
+        return container
+
+    async def _enrich(self, made: Plan, stdio: Stdio, console: AppConsole | None) -> None:
+        life = rich.make(
+            self._request.id,
+            self._request.namespace,
+            self._request.bundle.path,
+            root=self._root(),
+            made=made,
+            choice=self._choice,
+            config=self._chosen.config,
+            spec=self._spec,
+            oci=self._oci,
+            run=self._tools.run,
+            reaper=self._tools.reaper,
+            stdio=stdio,
+            console=console,
+        )
+        self._life = life
+        self._undo_later(life.abandon)
+        await life.prepare()
+
+    async def make(self, container: Container) -> None:
+        """Have the OCI runtime create the container, and take its init over."""
+        request, life, stdio = self._request, self._life, container.init.stdio
+        assert stdio is not None
+        own = life.init_console()
+        fds = None if own else stdio.child_fds()
+        with self._tools.reaper.expecting():
+            self._undo_later(self._forget)
+            await self._oci.create(request.id, self._create_options(own or stdio.console_socket), fds)
+            container.adopt(bundles.read_pid(request.bundle.init_pid_file))
+        await life.created(container.init.pid, container.cgroup)
+        if not own:
             await stdio.attach()
-        undo.pop_all()
-    return container
 
+    async def _forget(self) -> None:
+        try:
+            await self._oci.delete(self._request.id, force=True)
+        except PouchrichError as err:
+            _log.warning("container %s: after a failed create: %s", self._request.id, err)
 
-async def _mount(request: CreateRequest, run: Run, undo: AsyncExitStack) -> None:
-    if not request.mounts:
-        return
-    target = request.bundle.rootfs
-    loop = asyncio.get_running_loop()
+    def _root(self) -> str:
+        """The host directory of the container's root file system; a relative path is below the bundle."""
+        root, bundle = self._spec.get("root"), self._request.bundle
+        return (
+            os.path.join(bundle.path, str(root["path"])) if isinstance(root, dict) and "path" in root else bundle.rootfs
+        )
 
-    def run_helper(words: "list[str]") -> int:
-        return asyncio.run_coroutine_threadsafe(_awaited(run(words, {})), loop).result()
+    def _undo_later(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Register `call` so that a cancellation which arrives while it runs does not cut it short."""
 
-    _undo_later(undo, lambda: in_thread(lambda: rootfs.unmount_all(target)))
-    mounting = asyncio.ensure_future(in_thread(lambda: rootfs.mount_all(request.mounts, target, run=run_helper)))
-    try:
-        await asyncio.shield(mounting)
-    except asyncio.CancelledError:
-        with suppress(Exception):  # mount(2) cannot be called back; what it did is undone after it
-            await mounting
-        raise
+        async def whole() -> None:
+            await asyncio.shield(call())
+
+        self._undo.push_async_callback(whole)
+
+    def _create_options(self, console_socket: str) -> argv.CreateOptions:
+        return argv.CreateOptions(
+            bundle=self._request.bundle.path,
+            pid_file=self._request.bundle.init_pid_file,
+            console_socket=console_socket,
+            no_pivot=self._chosen.no_pivot,
+            no_new_keyring=self._chosen.no_new_keyring,
+        )
+
+    def _restore_options(self, stdio: Stdio) -> argv.RestoreOptions:
+        return argv.RestoreOptions(
+            image_path=self._request.checkpoint,
+            work_path=self._chosen.criu_work_path or os.path.join(self._request.bundle.path, "work", "criu-work"),
+            create=self._create_options(stdio.console_socket),
+            parent_path=self._request.parent_checkpoint,
+        )
 
 
 async def _awaited(waiting: Awaitable[int]) -> int:
     return await waiting
-
-
-def _root(bundle: Bundle, spec: dict[str, JSON]) -> str:
-    """The host directory of the container's root file system; a relative path is below the bundle."""
-    root = spec.get("root")
-    return os.path.join(bundle.path, str(root["path"])) if isinstance(root, dict) and "path" in root else bundle.rootfs
-
-
-def _apply(made: plan.Plan, request: CreateRequest, spec: dict[str, JSON]) -> dict[str, JSON]:
-    """Return the spec that the runtime gets, having written it to the bundle if it is another than containerd's."""
-    for warning in made.warnings:
-        _log.warning("container %s: %s", request.id, warning)
-    for helper in made.helpers:
-        libexec.path(helper)
-    if made.steps:
-        spec = dict(made.apply(spec))
-        request.bundle.write_spec(spec)
-    return spec
-
-
-async def _open_stdio(request: CreateRequest, reaper: Reaper, chosen: Settings, undo: AsyncExitStack) -> Stdio:
-    stdio = await open_stdio(
-        request.paths, chosen.owner, container_id=request.id, namespace=request.namespace, reaper=reaper
-    )
-    _undo_later(undo, stdio.close)
-    return stdio
-
-
-async def _forget(oci: OCIRuntime, container_id: str) -> None:
-    try:
-        await oci.delete(container_id, force=True)
-    except PouchrichError as err:
-        _log.warning("container %s: after a failed create: %s", container_id, err)
-
-
-def _undo_later(undo: AsyncExitStack, call: Callable[[], Awaitable[None]]) -> None:
-    """Register `call` so that a cancellation which arrives while it runs does not cut it short."""
-
-    async def whole() -> None:
-        await asyncio.shield(call())
-
-    undo.push_async_callback(whole)
-
-
-def _create_options(request: CreateRequest, chosen: Settings, stdio: Stdio) -> argv.CreateOptions:
-    return argv.CreateOptions(
-        bundle=request.bundle.path,
-        pid_file=request.bundle.init_pid_file,
-        console_socket=stdio.console_socket,
-        no_pivot=chosen.no_pivot,
-        no_new_keyring=chosen.no_new_keyring,
-    )
-
-
-def _restore_options(request: CreateRequest, chosen: Settings, stdio: Stdio) -> argv.RestoreOptions:
-    return argv.RestoreOptions(
-        image_path=request.checkpoint,
-        work_path=chosen.criu_work_path or os.path.join(request.bundle.path, "work", "criu-work"),
-        create=_create_options(request, chosen, stdio),
-        parent_path=request.parent_checkpoint,
-    )
 
 
 def _has_private_pids(spec: dict[str, JSON]) -> bool:

@@ -7,7 +7,10 @@ from shim.task.reaper import Exit
 
 
 class Life(Protocol):
-    """Called by `Container`, in this order. What a method raises fails the request that led to it."""
+    """Called by `create` and `Container`, in this order. What a method raises fails the request that led to it."""
+
+    def init_console(self) -> str:
+        """The path for `--console-socket` where init has a console of its own and none of the client's streams."""
 
     async def created(self, init: int, cgroup: Cgroup | None) -> None:
         """The OCI runtime has made the container; host process `init` waits to be started. Part of Create."""
@@ -23,6 +26,9 @@ class Life(Protocol):
 
     def start_failed(self) -> None:
         """Start has failed; the container is left created, or init has ended."""
+
+    def updated(self) -> None:
+        """The OCI runtime has changed the container's limits. Raises OSError."""
 
     def signal(self, number: int) -> bool:
         """A client's signal for the task, other than KILL. Return whether it was dealt with; else PID 1 gets it."""
@@ -46,6 +52,10 @@ class Life(Protocol):
 class PlainLife:
     """The life of a container that nothing was added to."""
 
+    def init_console(self) -> str:
+        """Init has the client's streams."""
+        return ""
+
     async def created(self, init: int, cgroup: Cgroup | None) -> None:
         """Nothing."""
 
@@ -59,6 +69,9 @@ class PlainLife:
         """Nothing."""
 
     def start_failed(self) -> None:
+        """Nothing."""
+
+    def updated(self) -> None:
         """Nothing."""
 
     def signal(self, number: int) -> bool:
