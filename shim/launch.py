@@ -16,7 +16,7 @@ TITLE = "pouchrich-spawner"
 TITLE_ROOM = 512
 """Bytes of command line that a spawner is started with: its children's titles go there (runtime.linux.proctitle)."""
 
-PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from shim import spawner; spawner.main(sys.argv[2:])"
+PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from shim import spawner; spawner.main(sys.argv[2:])"
 
 
 def leave_spawner(key: str, *, hung: int) -> None:
@@ -59,9 +59,8 @@ def _become_spawner(key: str, path: str, hung: int) -> None:
         return
     for fd in (lock, pidfd):
         os.set_inheritable(fd, True)
-    site = os.path.dirname(sys.modules["shim"].__path__[0])
-    given = [path, key, str(lock), str(pidfd), str(spawner.idle_timeout_s)]
-    os.execv(sys.executable, [sys.executable, "-IS", "-c", PROGRAM, site, *given, " " * TITLE_ROOM])
+    given = [":".join(sys.path), path, key, str(lock), str(pidfd), str(spawner.idle_timeout_s)]
+    os.execv(sys.executable, [sys.executable, "-IS", "-c", PROGRAM, *given, " " * TITLE_ROOM])
 
 
 def take_lock(path: str, *, hung: int = 0) -> int | None:
@@ -78,6 +77,8 @@ def take_lock(path: str, *, hung: int = 0) -> int | None:
         if not hung or (hung != starter.HUNG and holder != str(hung).encode()):
             return None
         os.unlink(path)
+        with suppress(FileNotFoundError):
+            os.unlink(path.removesuffix(LOCK_SUFFIX))  # let nobody else wait for it
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         if not _lock(fd):
             return None

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,10 +164,8 @@ class Task:
 
     async def shutdown(self) -> None:
         """Shutdown, and close; a shim may be gone before it has answered."""
-        try:
+        with suppress(TtrpcError, OSError):
             await self.call("Shutdown", task_pb2.ShutdownRequest(id=self.bundle.id), _empty())
-        except (TtrpcError, OSError):
-            pass
         self._client.close()
 
     async def end(self) -> None:

@@ -82,9 +82,14 @@ async def _one_life(place: Place, shim: Shim) -> dict[str, float]:
 async def _gone(pid: int) -> None:
     for _ in range(500):
         reap()
-        if not os.path.exists(f"/proc/{pid}"):
+        if not is_there(pid):
             return
         await asyncio.sleep(0.005)
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process exists."""
+    return Path(f"/proc/{pid}").exists()
 
 
 def _oci_alone(place: Place, oci: str) -> float:

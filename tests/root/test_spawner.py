@@ -1,0 +1,516 @@
+"""The spawner, and that `start` succeeds whatever happens to it. Needs root; runs in a mount namespace of its own."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import google.protobuf
+import pytest
+from google.protobuf.any_pb2 import Any
+
+from protos.gen import runc_options_pb2, task_pb2
+from runtime.linux import syscalls
+from shim.ttrpc.client import TtrpcClient
+from shim.ttrpc.errors import RemoteError
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPENDENCIES = Path(google.protobuf.__file__).parents[2]
+STARTER = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; from shim.__main__ import main; main()"
+PATIENCE_S = 20.0
+
+
+def until(condition, what):
+    end = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < end, f"timed out waiting for {what}"
+        time.sleep(0.01)
+    return found
+
+
+class Node:
+    """A containerd, as far as `start` is concerned: this process. Everything it leaves behind ends with `close`."""
+
+    def __init__(self, site):
+        self.site = site
+        self.logs = {}
+
+    def bundle(self, name):
+        path = Path("/run/bundles", name)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "config.json").write_text("{}")
+        if name not in self.logs:
+            os.mkfifo(path / "log")
+            self.logs[name] = os.open(path / "log", os.O_RDWR | os.O_NONBLOCK)
+        return path
+
+    def start(self, name, *, env=None, prefix=(), **popen):
+        """Run `start` for a new container; the address."""
+        done = subprocess.run(
+            [*prefix, sys.executable, "-IS", "-c", STARTER, str(self.site), str(DEPENDENCIES)]
+            + ["-namespace", "n", "-address", "/run/c.sock", "-id", name, "start"],
+            cwd=self.bundle(name),
+            env={"PATH": os.environ["PATH"], **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **popen,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("unix:///run/containerd/s/")
+        assert done.stderr == ""
+        return done.stdout
+
+    def log(self, name, words):
+        """Wait until the pod server's log has `words`; all of it."""
+        text = b""
+
+        def read():
+            nonlocal text
+            try:
+                text += os.read(self.logs[name], 65536)
+            except BlockingIOError:
+                pass
+            return words.encode() in text
+
+        until(read, f"{words!r} in the log of {name}, which has {text!r}")
+        return text.decode()
+
+    def server(self, name):
+        """The pid of the pod server of a container."""
+        title = f"containerd-shim-pouchrich-v2\0-namespace\0n\0-id\0{name}\0-address\0/run/c.sock\0"
+        return until(lambda: next((pid for pid in pids() if cmdline(pid).startswith(title)), 0), f"{name}'s server")
+
+    def spawner(self):
+        """The pid of the spawner, once it listens."""
+
+        def listening():
+            for path in Path("/run/pouchrich").glob("spawner-*.sock"):
+                peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                try:
+                    peer.connect(str(path))
+                except OSError:
+                    continue
+                finally:
+                    peer.close()
+                pid = int(Path(f"{path}.lock").read_text())
+                if alive(pid):
+                    return pid
+            return 0
+
+        return until(listening, "a spawner")
+
+    def close(self):
+        for _ in range(200):
+            left = [pid for pid in pids() if pid != os.getpid() and is_below(pid)]
+            if not left:
+                return
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            reap()
+            time.sleep(0.01)
+
+
+def pids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def cmdline(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def status(pid, key):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(key + ":"))
+
+
+def is_below(pid):
+    try:
+        while pid > 1:
+            if pid == os.getpid():
+                return True
+            pid = int(status(pid, "PPid"))
+    except OSError:
+        pass
+    return False
+
+
+def reap():
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def alive(pid):
+    reap()
+    try:
+        return status(pid, "State")[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def ended(pid):
+    return until(lambda: not alive(pid), f"process {pid} to end")
+
+
+@pytest.fixture
+def on_node(isolated, tmp_path):
+    """Run a function with a Node, in an isolated child with an empty /run and a copy of the code."""
+    site = tmp_path / "site"
+    for package in ("shim", "runtime", "protos"):
+        shutil.copytree(ROOT / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run(action):
+        def inside():
+            syscalls.mount("tmpfs", "/run", "tmpfs", 0, "mode=0755")
+            for name in ("up", "work"):
+                os.mkdir(f"/run/{name}")
+            syscalls.mount("overlay", "/etc", "overlay", 0, "lowerdir=/etc,upperdir=/run/up,workdir=/run/work")
+            syscalls.set_child_subreaper()
+            node = Node(site)
+            try:
+                action(node)
+            finally:
+                node.close()
+
+        isolated(inside)
+
+    return run
+
+
+def is_spawner(pid):
+    """Whether it is one, or on its way to be one."""
+    return "pouchrich-spawner" in cmdline(pid) or "from shim import spawner" in cmdline(pid)
+
+
+def configure(text):
+    os.makedirs("/etc/pouchrich", exist_ok=True)
+    Path("/etc/pouchrich/config.toml").write_text("version = 1\n" + text)
+
+
+def no_spawner():
+    """Give one that is on its way the time to show; the launcher decides before it becomes a spawner."""
+    until(lambda: not any(is_spawner(pid) or "\0start\0" in cmdline(pid) for pid in pids() if is_below(pid)), "quiet")
+    return not list(Path("/run/pouchrich").glob("spawner-*")) if os.path.exists("/run/pouchrich") else True
+
+
+def test_the_first_start_serves_by_itself_and_leaves_a_spawner_that_serves_the_next(on_node):
+    def action(node):
+        node.start("one")
+        assert "started without a spawner" in node.log("one", "No such file or directory")
+        spawner = node.spawner()
+        assert cmdline(spawner).rstrip("\0") == "pouchrich-spawner"
+        node.start("two")
+        assert status(node.server("two"), "PPid") == str(spawner)
+        assert status(node.server("one"), "PPid") != str(spawner)
+
+    on_node(action)
+
+
+def test_many_starters_leave_one_spawner(on_node):
+    def action(node):
+        for number in range(6):
+            node.bundle(f"pod{number}")
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(node.start, (f"pod{number}" for number in range(6))))
+        spawner = node.spawner()
+        until(lambda: [pid for pid in pids() if is_below(pid) and is_spawner(pid)] == [spawner], "only one to be left")
+
+    on_node(action)
+
+
+def test_a_pod_server_is_the_same_from_either_host(on_node):
+    def facts(pid):
+        kinds = sorted(os.readlink(entry).split(":")[0] for entry in Path(f"/proc/{pid}/fd").iterdir())
+        keys = ("SigBlk", "SigIgn", "SigCgt", "Umask", "CapEff", "NoNewPrivs", "Uid", "Gid", "Groups")
+        stats = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return {
+            "status": [status(pid, key) for key in keys],
+            "session and group": [int(stats[at]) - pid for at in (2, 3)],
+            "terminal": stats[4],
+            "fds": [kind.replace("/one", "").replace("/two", "") for kind in kinds],
+            "cwd": os.readlink(f"/proc/{pid}/cwd"),
+            "oom_score_adj": Path(f"/proc/{pid}/oom_score_adj").read_text(),
+            "cgroup": Path(f"/proc/{pid}/cgroup").read_text(),
+            "limits": Path(f"/proc/{pid}/limits").read_text(),
+            "comm": Path(f"/proc/{pid}/comm").read_text(),
+        }
+
+    def action(node):
+        Path("/proc/self/oom_score_adj").write_text("5")
+        one = node.start("one")
+        node.spawner()
+        two = node.start("two")
+        asyncio.run(answering(one))
+        asyncio.run(answering(two))
+        alone, forked = facts(node.server("one")), facts(node.server("two"))
+        assert {key: (alone[key], forked[key]) for key in alone if alone[key] != forked[key]} == {}
+        assert facts(node.server("two"))["oom_score_adj"] == "6\n"
+        assert facts(node.server("two"))["session and group"] == [0, 0]
+
+    on_node(action)
+
+
+async def answering(address):
+    """Connect once and hang up: the server is then past all of its set-up."""
+    client = await TtrpcClient.connect(address)
+    request = task_pb2.ConnectRequest(id="x")
+    found = await client.call("containerd.task.v2.Task", "Connect", request, task_pb2.ConnectResponse, timeout_s=10)
+    client.close()
+    return found.shim_pid
+
+
+def test_a_pod_server_has_the_environment_of_its_starter(on_node):
+    def action(node):
+        node.start("one", env={"OF": "the first", "ONLY": "there"})
+        node.spawner()
+        address = node.start("two", env={"OF": "the second"})
+        oci = Path("/run/oci")
+        oci.write_text("#!/bin/sh\nenv >/run/seen\nexit 1\n")
+        oci.chmod(0o755)
+        options = runc_options_pb2.Options(binary_name=str(oci), root="/run/state")
+
+        async def create():
+            client = await TtrpcClient.connect(address)
+            packed = Any(type_url="containerd.runc.v1.Options", value=options.SerializeToString())
+            (node.bundle("two") / "rootfs").mkdir()
+            (node.bundle("two") / "config.json").write_text(
+                '{"annotations": {"pouchrich.io/rich": "false"}, "root": {"path": "rootfs"},'
+                ' "process": {"args": ["x"], "cwd": "/", "user": {"uid": 0, "gid": 0}}, "linux": {}}'
+            )
+            request = task_pb2.CreateTaskRequest(id="two", bundle="/run/bundles/two", options=packed)
+            with pytest.raises(RemoteError):
+                await client.call(
+                    "containerd.task.v2.Task", "Create", request, task_pb2.CreateTaskResponse, timeout_s=20
+                )
+            client.close()
+
+        asyncio.run(create())
+        seen = Path("/run/seen").read_text().splitlines()
+        assert "OF=the second" in seen
+        assert not any(line.startswith("ONLY=") for line in seen)
+
+    on_node(action)
+
+
+def test_a_pod_server_is_in_the_cgroup_of_its_starter(on_node):
+    hierarchy = next(
+        (
+            Path(line.split()[1])
+            for line in Path("/proc/mounts").read_text().splitlines()
+            if line.split()[2] == "cgroup"
+        ),
+        Path("/sys/fs/cgroup"),
+    )
+    group = hierarchy / f"pouchrich-test-{os.getpid()}"
+
+    def action(node):
+        node.start("one")
+        node.spawner()
+        enter = ("sh", "-c", f'echo $$ >{group}/cgroup.procs && exec "$@"', "sh")
+        node.start("two", prefix=enter)
+        until(lambda: status(node.server("two"), "PPid") == str(node.spawner()), "it to be the spawner's")
+        assert f"/{group.name}\n" in Path(f"/proc/{node.server('two')}/cgroup").read_text()
+        assert f"/{group.name}\n" not in Path(f"/proc/{node.spawner()}/cgroup").read_text()
+
+    group.mkdir()
+    try:
+        on_node(action)
+    finally:
+        group.rmdir()
+
+
+def test_a_killed_spawner_is_missed_by_nobody_and_replaced(on_node):
+    def action(node):
+        node.start("one")
+        first = node.spawner()
+        node.start("two")
+        os.kill(first, signal.SIGKILL)
+        ended(first)
+        address = node.start("three")
+        node.log("three", "started without a spawner")
+        assert node.spawner() != first
+        assert asyncio.run(answering(address)) == node.server("three")
+        assert alive(node.server("two"))
+
+    on_node(action)
+
+
+def test_a_hung_spawner_costs_one_start_a_second_and_is_replaced(on_node):
+    def action(node):
+        node.start("one")
+        first = node.spawner()
+        os.kill(first, signal.SIGSTOP)
+        began = time.monotonic()
+        node.start("two")
+        assert time.monotonic() - began < 5
+        node.log("two", "no answer within 1.0 s")
+        second = until(lambda: (found := node.spawner()) != first and found, "another spawner")
+        began = time.monotonic()
+        node.start("three")
+        assert time.monotonic() - began < 0.9
+        assert status(node.server("three"), "PPid") == str(second)
+        server = node.server("two")
+        os.kill(server, signal.SIGKILL)
+        ended(server)
+        os.kill(first, signal.SIGCONT)
+        ended(first)
+        # What it found in its queue, it must not have carried out: nobody waits for the answer.
+        assert not any("-id\0two\0" in cmdline(pid) for pid in pids())
+        assert alive(second)
+
+    on_node(action)
+
+
+def test_a_socket_that_is_not_ours_is_refused_and_named(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        (path,) = Path("/run/pouchrich").glob("spawner-*.sock")
+        os.kill(spawner, signal.SIGKILL)
+        ended(spawner)
+        path.unlink()
+        os.chmod("/run/pouchrich", 0o777)
+        impostor = os.fork()
+        if impostor == 0:
+            os.setuid(65534)
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            listener.bind(str(path))
+            listener.listen()
+            signal.pause()
+        until(path.exists, "the impostor to listen")
+        os.chmod("/run/pouchrich", 0o711)
+        node.start("two")
+        node.log("two", "found a socket of uid 65534")
+
+    on_node(action)
+
+
+@pytest.mark.parametrize("kind", ["stale socket", "file", "directory"])
+def test_something_else_in_the_sockets_place_is_no_obstacle(on_node, kind):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        (path,) = Path("/run/pouchrich").glob("spawner-*.sock")
+        os.kill(spawner, signal.SIGKILL)
+        ended(spawner)
+        if kind != "stale socket":
+            path.unlink()
+            path.write_text("") if kind == "file" else path.mkdir()
+        node.start("two")
+        node.log("two", "started without a spawner")
+        if kind != "directory":
+            assert stat.S_ISSOCK(path.stat().st_mode) or node.spawner()
+
+    on_node(action)
+
+
+def test_a_full_disk_leaves_no_spawner_and_a_served_container(on_node):
+    def action(node):
+        os.mkdir("/run/pouchrich")
+        syscalls.mount("tmpfs", "/run/pouchrich", "tmpfs", 0, "nr_inodes=1,mode=0711")
+        address = node.start("one")
+        node.log("one", "started without a spawner")
+        assert no_spawner()
+        assert asyncio.run(answering(address)) == node.server("one")
+
+    on_node(action)
+
+
+def test_a_spawner_of_other_code_is_not_asked(on_node):
+    def action(node):
+        node.start("one")
+        old = node.spawner()
+        (node.site / "shim" / "upgraded").touch()
+        node.start("two")
+        node.log("two", "started without a spawner")
+        assert status(node.server("two"), "PPid") != str(old)
+        assert alive(node.server("one"))
+
+    on_node(action)
+
+
+def test_a_spawner_of_another_mount_namespace_is_not_asked(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        node.start("two", prefix=("unshare", "--mount"))
+        assert status(node.server("two"), "PPid") != str(spawner)
+        inode = os.stat(f"/proc/{node.server('two')}/ns/mnt").st_ino
+        assert inode != os.stat("/proc/self/ns/mnt").st_ino
+
+    on_node(action)
+
+
+@pytest.mark.parametrize("how", ["configuration", "environment"])
+def test_it_can_be_turned_off(on_node, how):
+    def action(node):
+        if how == "configuration":
+            configure("[spawner]\nenabled = false\n")
+        node.start("one", env={"POUCHRICH_SPAWNER": "off"} if how == "environment" else None)
+        assert no_spawner()
+
+    on_node(action)
+
+
+def test_a_spawner_goes_when_the_configuration_changes(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        configure("[spawner]\nenabled = false\n")
+        node.start("two")
+        ended(spawner)
+        node.start("three")
+        assert no_spawner()
+        assert alive(node.server("two"))
+
+    on_node(action)
+
+
+def test_an_idle_spawner_goes_and_its_pod_servers_stay(on_node):
+    def action(node):
+        configure('[spawner]\nidle-timeout = "1s"\n')
+        node.start("one")
+        spawner = node.spawner()
+        address = node.start("two")
+        ended(spawner)
+        assert no_spawner()
+        assert asyncio.run(answering(address)) == node.server("two")
+
+    on_node(action)
+
+
+def test_a_request_of_another_user_is_not_read(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        (path,) = Path("/run/pouchrich").glob("spawner-*.sock")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.chmod(0o666)
+        pid = os.fork()
+        if pid == 0:
+            os.setuid(65534)
+            peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            peer.connect(str(path))
+            peer.send(b"anything")
+            os._exit(peer.recv(1) == b"")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+        node.start("two")
+        assert status(node.server("two"), "PPid") == str(spawner)
+
+    on_node(action)
