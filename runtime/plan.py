@@ -27,7 +27,7 @@ from runtime.init import INIT_MODES
 from runtime.init.base import MountPoint, Setting
 from runtime.init.cgroup import Delegation
 from runtime.init.signals import number_of
-from runtime.policy import Choice, Decision, choose, is_sandbox
+from runtime.policy import Choice, Decision, choose, is_sandbox, refuse_mandatory
 from runtime.serve import Served, serve
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
@@ -141,6 +141,20 @@ def _services(choice: Choice, served: Served, config: Config) -> tuple[tuple[str
     return tuple(taken), tuple(warnings)
 
 
+def _ignored(choice: Choice) -> tuple[str, ...]:
+    return tuple(
+        f"{one.source}: ignored, the container stays plain"
+        for key, one in choice.overrides.items()
+        if key not in ("rich", "mode")
+    )
+
+
+def _unserved(config: Config, served: Served) -> tuple[str, ...]:
+    if config.rich.restart == "no" or (served.init.kind == "systemd" and served.mode != "dumb-init"):
+        return ()
+    return (f"{config.source}: rich.restart: ignored, only systemd restarts an application that failed",)
+
+
 def _stop_signal(choice: Choice) -> int | None:
     asked = choice.overrides.get("stop-signal")
     return None if asked is None else number_of(asked.value)
@@ -172,7 +186,9 @@ def make(
     decisions = (*choice.decisions, *served.decisions)
     warnings = (*choice.warnings, *served.warnings)
     if served.mode is None:
-        return Plan(False, None, decisions, warnings)
+        # By its command or namespaces a pod gets out of what rich = false would not get it out of.
+        refuse_mandatory(decisions[-1].source, "a container that has to stay plain, allowed a rich one", spec, config)
+        return Plan(False, None, decisions, (*warnings, *_ignored(choice)))
     if facts.command.hidden_by is not None:
         unseen = f"it is below the mount at {facts.command.hidden_by}"
         decisions = (*decisions, Decision("command", "not looked up in the image", unseen))
@@ -203,7 +219,7 @@ def make(
         True,
         served.mode,
         decisions,
-        (*warnings, *skipped, *made.warnings),
+        (*warnings, *skipped, *_unserved(config, served)),
         made.steps,
         made.helpers,
         made.boot,

@@ -60,7 +60,11 @@ def _words(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _refuse_mandatory(override: Override, spec: Spec, config: Config) -> None:
+def refuse_mandatory(source: str, found: str, spec: Spec, config: Config) -> None:
+    """Raise InvalidArgument where something mandatory selects this container, which `source` keeps from being rich.
+
+    `found` is what was found there.
+    """
     about = edit.annotations(spec)
     lists: Mapping[str, Sequence[Hook | Agent]] = {
         "hooks.prestart": config.hooks.prestart,
@@ -76,8 +80,7 @@ def _refuse_mandatory(override: Override, spec: Spec, config: Config) -> None:
                 container=about.get(CONTAINER_NAME, ""),
             ):
                 raise InvalidArgument(
-                    f"config.json: {override.source}: found false, allowed true:"
-                    f" {config.source}: {key} {entry.name} is mandatory"
+                    f"config.json: {source}: found {found}: {config.source}: {key} {entry.name} is mandatory"
                 )
 
 
@@ -128,7 +131,7 @@ def choose(spec: Spec, config: Config) -> Choice:
             raise InvalidArgument(
                 f"config.json: {mode.source}: found {shown(mode.value)}, allowed no mode where {rich.source} is false"
             )
-        _refuse_mandatory(rich, spec, config)
+        refuse_mandatory(rich.source, "false, allowed true", spec, config)
     ignored = tuple(
         f"{one.source}: ignored, the container is not rich" for one in overrides.values() if one is not rich
     )

@@ -14,6 +14,7 @@ from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.image import ImageFacts
 from runtime.init import inittab
+from runtime.init.cgroup import V2_BEGINS, uses_v1
 from runtime.init.detect import SBIN_INIT, SUPPORTED, SYSTEMD_PATHS, InitFacts
 from runtime.policy import Choice, Decision
 from runtime.spec import edit
@@ -86,13 +87,14 @@ def image_init(facts: ImageFacts) -> tuple[str, str] | None:
     return ("s6's /init", "") if facts.is_s6 else None
 
 
-def _no_v1(version: int | None, host: HostFacts) -> str:
-    if host.cgroups != "v1":
-        return ""
-    if version is not None and version >= _V1_ENDS:
+def _no_cgroups(version: int | None, host: HostFacts) -> str:
+    """Why systemd of `version` cannot have cgroups that it understands on this host, or empty."""
+    if host.cgroups == "v1" and version is not None and version >= _V1_ENDS:
         return f"systemd {version} of the image needs cgroup v2, and this host has cgroup v1 only"
-    if not host.named:
+    if host.cgroups == "v1" and not host.named:
         return "systemd on cgroup v1 needs the name=systemd hierarchy, and this host has none mounted"
+    if version is not None and version < V2_BEGINS and not uses_v1(host, version):
+        return f"systemd {version} of the image needs cgroup v1, and this host has cgroup v2 only"
     return ""
 
 
@@ -103,7 +105,7 @@ def _no_systemd(case: _Case) -> str:
         return f"the container {case.shared}: there is no PID 1 to give"
     if not init.systemd:
         return f"{SYSTEMD_PATHS[0]}: not in the image"
-    return _no_v1(init.version, case.host)
+    return _no_cgroups(init.version, case.host)
 
 
 def _no_sbin_init(case: _Case) -> str:
@@ -114,7 +116,7 @@ def _no_sbin_init(case: _Case) -> str:
     if init.problem:
         return init.problem
     if init.kind == "systemd":
-        return _no_v1(init.version, case.host)
+        return _no_cgroups(init.version, case.host)
     if init.kind not in SUPPORTED:
         what = (
             f"{init.kind}, under which the command cannot be PID 1's child" if init.kind else "an init of unknown kind"
@@ -199,7 +201,7 @@ def _supplied(case: _Case, path: str, kind: str) -> Served:
     if problem or not kind:
         stays = Decision("rich", "false", f"{reason}; {problem}" if problem else reason)
         return Served(None, case.facts.init, decisions=(stays,))
-    if kind == "systemd" and (refused := _no_v1(case.facts.init.version, case.host)):
+    if kind == "systemd" and (refused := _no_cgroups(case.facts.init.version, case.host)):
         raise InvalidArgument(f"config.json: process.args: found {path}, which cannot boot: {refused}")
     mode = "systemd" if kind == "systemd" else "sbin-init"
     init = replace(case.facts.init, kind=kind)

@@ -74,7 +74,6 @@ class Made:
     helpers: tuple[str, ...]
     boot: Boot | None = None
     cgroup: Delegation | None = None
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 | host | what PID 1 gets |
 |---|---|
 | unified | its cgroup namespace, writable |
-| hybrid | the v2 tree alone: systemd uses no v1 controller it cannot see, and 258 or later runs |
+| hybrid | the v2 tree alone: systemd uses no v1 controller it cannot see, and 258 or later runs; before 232 as v1 |
 | v1 | everything read-only but its own directory of the name=systemd hierarchy |
 
 A v1 controller is never writable: root in the container could raise its own limits. On v2 the kernel refuses that
@@ -22,6 +22,9 @@ from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 
 TOP = "/sys/fs/cgroup"
+
+V2_BEGINS = 232
+"""The first systemd that runs on cgroup v2 alone, by its release notes; older ones were not measured."""
 NESTED = "pouchrich"
 """The name of the lower cgroup where the limits stay above."""
 
@@ -93,8 +96,14 @@ def _nested(spec: Spec) -> str:
     )
 
 
+def uses_v1(host: HostFacts, version: int | None) -> bool:
+    """Whether systemd of `version` (None: unknown) is to work on the name=systemd hierarchy of this host."""
+    is_old = version is not None and version < V2_BEGINS
+    return host.cgroups == "v1" or (host.cgroups == "hybrid" and is_old and bool(host.named))
+
+
 def layout(
-    spec: Spec, host: HostFacts, limits: tuple[int, int], resolved: dict[str, str]
+    spec: Spec, host: HostFacts, limits: tuple[int, int], resolved: dict[str, str], version: int | None = None
 ) -> tuple[tuple[Step, ...], Delegation]:
     """The steps that give systemd its cgroups, and what the caller does beside them.
 
@@ -104,7 +113,7 @@ def layout(
     _refuse_foreign(spec, resolved)
     descendants, depth = limits
     own = Step("cgroup-namespace", "see its own cgroup as the root of the tree", Edit("with_namespace", "cgroup"))
-    if host.cgroups == "v1":
+    if uses_v1(host, version):
         directory = f"{host.named}{path_of(spec)}"
         named = {
             "destination": f"{TOP}/systemd",

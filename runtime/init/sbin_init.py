@@ -74,5 +74,4 @@ def make(setting: Setting) -> Made:
         halts=kind != "busybox" and not setting.supplied,
         signals=signals.translation(kind) if setting.supplied else (),
     )
-    warnings = ("rich.restart: ignored, only systemd restarts an application that failed",) if setting.restarts else ()
-    return Made(steps, helpers=("launch",), boot=boot, warnings=warnings)
+    return Made(steps, helpers=("launch",), boot=boot)

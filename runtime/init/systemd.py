@@ -94,7 +94,7 @@ def make(setting: Setting) -> Made:
     """Everything for systemd as PID 1. Raises InvalidArgument for what the spec does not leave room for."""
     mounts.refuse(setting, "/run/systemd")
     written = {point.destination: point.resolved for point in setting.mounts}
-    groups, delegation = cgroup.layout(setting.spec, setting.host, setting.cgroup_limits, written)
+    groups, delegation = cgroup.layout(setting.spec, setting.host, setting.cgroup_limits, written, setting.init.version)
     launch = None if setting.supplied else process.application(setting)
     ours = () if setting.supplied else _units(setting)
     steps = (

@@ -8,7 +8,9 @@ import pytest
 
 from runtime import config, plan
 from runtime.errors import InvalidArgument
+from runtime.host import HostFacts
 from runtime.image import PLACES, Command, ImageFacts
+from runtime.init.detect import InitFacts
 
 DATA = Path(__file__).parent / "data"
 CRI = "io.kubernetes.cri."
@@ -251,23 +253,45 @@ def test_a_plan_is_printed_with_decisions_warnings_and_steps():
     assert plan.plain("a reason").describe() == "plain container\n  rich = false  (a reason)"
 
 
-@pytest.mark.parametrize("name", ["dumb-init", "dumb-init-tty"])
+HOSTS = {
+    "dumb-init": HostFacts(),
+    "dumb-init-tty": HostFacts(),
+    "systemd-unified": HostFacts(),
+    "systemd-hybrid": HostFacts(cgroups="hybrid", nsdelegate=False, named="/sys/fs/cgroup/systemd"),
+    "systemd-v1": HostFacts(cgroups="v1", nsdelegate=False, named="/sys/fs/cgroup/systemd"),
+    "systemd-supplied": HostFacts(),
+    "sbin-init-sysvinit": HostFacts(),
+}
+INITS = {
+    "systemd": InitFacts(systemd="/usr/lib/systemd/systemd", version=252, kind="systemd", home="/home/app"),
+    "sbin-init": InitFacts(kind="sysvinit", present=("/etc/init.d/rc", "/etc/init.d/rcS"), home="/home/app"),
+    "dumb-init": InitFacts(),
+}
+
+
+@pytest.mark.parametrize("name", HOSTS)
 def test_before_and_after_are_as_recorded(name):
     before = json.loads((DATA / name / "before.json").read_text())
     unchanged = copy.deepcopy(before)
     resolved = {one["destination"]: one["destination"].replace("/var/run", "/run") for one in before["mounts"]}
+    path = before["process"]["args"][0]
     facts = ImageFacts(
-        Command(before["process"]["args"][0], path="/x", target="/x"),
-        {**resolved, "/run/pouchrich": "/run/pouchrich"},
+        Command(path, path=path, target=path),
+        {**resolved, **{path: path for path in PLACES}},
+        init=next(facts for mode, facts in INITS.items() if name.startswith(mode)),
     )
     found = plan.make(
         before,
         config=config.DEFAULT,
         facts=facts,
         terminal=before["process"]["terminal"],
+        host=HOSTS[name],
+        run_dir="/run/pouchrich/containers/k8s.io/c",
         helpers="/opt/libexec",
     )
     after = found.apply(before)
     assert after == json.loads((DATA / name / "after.json").read_text())
+    boot = json.loads(found.to_json())["boot"]
+    assert boot == (None if name.startswith("dumb-init") else json.loads((DATA / name / "boot.json").read_text()))
     assert before == unchanged
     assert found.apply(after) == after

@@ -1,0 +1,95 @@
+"""runtime.init.cgroup: what PID 1 may write, by the form of the host's cgroups."""
+
+import pytest
+
+from runtime.errors import InvalidArgument
+from runtime.host import HostFacts
+from runtime.init import cgroup
+from runtime.init.cgroup import Delegation
+from runtime.spec import edit
+from tests.unit.init.settings import spec_of
+
+DEFAULT = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}
+V1 = HostFacts(cgroups="v1", nsdelegate=False, named="/sys/fs/cgroup/systemd")
+
+
+def laid(host, *mounts, path="/kubepods/pod/c", version=252):
+    spec = spec_of(*(mounts or (DEFAULT,)))
+    spec["linux"]["cgroupsPath"] = path
+    steps, delegation = cgroup.layout(spec, host, (100, 4), {}, version)
+    return edit.apply(spec, steps), delegation
+
+
+def test_on_v2_with_nsdelegate_the_own_cgroup_is_writable_and_the_kernel_guards_its_limits():
+    after, delegation = laid(HostFacts())
+    assert after["mounts"] == [
+        {
+            "destination": "/sys/fs/cgroup",
+            "type": "cgroup",
+            "source": "cgroup",
+            "options": ["nosuid", "noexec", "nodev", "relatime", "rw"],
+        }
+    ]
+    assert {"type": "cgroup"} in after["linux"]["namespaces"]
+    assert (after["linux"]["cgroupsPath"], delegation) == ("/kubepods/pod/c", Delegation(100, 4))
+
+
+def test_on_a_hybrid_host_the_v2_tree_alone_is_shown():
+    after, _ = laid(HostFacts(cgroups="hybrid"))
+    assert [(one["type"], one["options"][-1]) for one in after["mounts"]] == [("cgroup2", "rw")]
+
+
+def test_without_nsdelegate_the_container_goes_one_level_below_its_limits():
+    after, delegation = laid(HostFacts(nsdelegate=False))
+    assert after["linux"]["cgroupsPath"] == "/kubepods/pod/c/pouchrich"
+    assert delegation == Delegation(100, 4, parent="/kubepods/pod/c")
+
+
+def test_without_nsdelegate_a_scope_of_systemd_cannot_be_nested():
+    with pytest.raises(InvalidArgument, match="mounted without nsdelegate"):
+        laid(HostFacts(nsdelegate=False), path="kubepods.slice:cri-containerd:c")
+
+
+def test_on_v1_nothing_but_the_own_directory_of_the_named_hierarchy_is_writable():
+    after, delegation = laid(V1)
+    assert [(one["destination"], one["type"], one["options"][-1]) for one in after["mounts"]] == [
+        ("/sys/fs/cgroup", "cgroup", "ro"),
+        ("/sys/fs/cgroup/systemd", "bind", "nodev"),
+    ]
+    assert after["mounts"][1]["source"] == delegation.directory == "/sys/fs/cgroup/systemd/kubepods/pod/c"
+
+
+def test_a_systemd_that_knows_no_v2_gets_the_named_hierarchy_of_a_hybrid_host():
+    hybrid = HostFacts(cgroups="hybrid", nsdelegate=False, named="/sys/fs/cgroup/systemd")
+    assert laid(hybrid, version=219)[1].directory
+    assert not laid(hybrid, version=239)[1].directory
+
+
+@pytest.mark.parametrize(
+    ("path", "directory"),
+    [
+        ("/a/../b", None),
+        ("relative", None),
+        (None, None),
+        ("a.slice:b", None),
+        ("../x.slice:p:n", None),
+        ("/a//b/", "/a/b"),
+        (
+            "kubepods-burstable-podx.slice:cri:c",
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podx.slice/cri-c.scope",
+        ),
+    ],
+)
+def test_a_cgroups_path_as_a_directory(path, directory):
+    spec = {"linux": {"cgroupsPath": path}}
+    if directory is None:
+        with pytest.raises(InvalidArgument, match=r"linux\.cgroupsPath: found"):
+            cgroup.path_of(spec)
+    else:
+        assert cgroup.path_of(spec) == directory
+
+
+@pytest.mark.parametrize("destination", ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"])
+def test_a_volume_over_the_cgroups_is_refused(destination):
+    with pytest.raises(InvalidArgument, match="allowed none at or below /sys/fs/cgroup"):
+        laid(HostFacts(), {"destination": destination, "type": "bind", "source": "/sys/fs/cgroup"})

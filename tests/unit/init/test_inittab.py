@@ -1,0 +1,137 @@
+"""runtime.init.inittab: what is kept of an image's inittab, and what is added."""
+
+import pytest
+
+from runtime.init import inittab
+from runtime.init.detect import InitFacts
+
+DEBIAN = """\
+# /etc/inittab: init(8) configuration.
+id:2:initdefault:
+si::sysinit:/etc/init.d/rcS
+~~:S:wait:/sbin/sulogin --force
+l0:0:wait:/etc/init.d/rc 0
+l2:2:wait:/etc/init.d/rc 2
+l6:6:wait:/etc/init.d/rc 6
+z6:6:respawn:/sbin/sulogin --force
+ca:12345:ctrlaltdel:/sbin/shutdown -t1 -a -r now
+pf::powerwait:/etc/init.d/powerfail start
+1:2345:respawn:/sbin/getty --noclear 38400 tty1
+sv:123456:respawn:/usr/bin/svscanboot
+"""
+
+OURS = """\
+pa:2:once:/run/pouchrich/launch app
+pz:06:wait:/run/pouchrich/launch halt
+pp::powerwait:/sbin/init 0
+pq::powerfailnow:/sbin/init 0
+"""
+
+
+def sysvinit(text=None, present=(), kind="sysvinit", **more):
+    return inittab.sysvinit(InitFacts(kind=kind, inittab=text, present=present), **more)
+
+
+def test_debians_lines_are_kept_without_its_terminals_and_power_lines():
+    assert sysvinit(DEBIAN) == (
+        "id:2:initdefault:\n"
+        "si::sysinit:/etc/init.d/rcS\n"
+        "l0:0:wait:/etc/init.d/rc 0\n"
+        "l2:2:wait:/etc/init.d/rc 2\n"
+        "l6:6:wait:/etc/init.d/rc 6\n"
+        "sv:123456:respawn:/usr/bin/svscanboot\n" + OURS
+    )
+
+
+def test_red_hats_lines_are_kept_with_their_runlevel():
+    text = "id:3:initdefault:\nsi::sysinit:/etc/rc.d/rc.sysinit\nl0:0:wait:/etc/rc.d/rc 0\nl3:3:wait:/etc/rc.d/rc 3\n"
+    found = sysvinit(text)
+    assert found.startswith(text)
+    assert "pa:3:once:/run/pouchrich/launch app\n" in found
+
+
+@pytest.mark.parametrize(
+    ("present", "kind", "lines"),
+    [
+        (
+            ("/etc/init.d/rc", "/etc/init.d/rcS"),
+            "sysvinit",
+            [
+                "id:2:initdefault:",
+                "si::sysinit:/etc/init.d/rcS",
+                "l0:0:wait:/etc/init.d/rc 0",
+                "l2:2:wait:/etc/init.d/rc 2",
+            ],
+        ),
+        (("/etc/rc.d/rc",), "sysvinit", ["id:3:initdefault:", "l0:0:wait:/etc/rc.d/rc 0", "l3:3:wait:/etc/rc.d/rc 3"]),
+        (
+            ("/sbin/openrc",),
+            "openrc",
+            ["id:3:initdefault:", "si::sysinit:/sbin/openrc sysinit", "rb::bootwait:/sbin/openrc boot"],
+        ),
+    ],
+)
+def test_without_an_inittab_the_scripts_tell_the_style(present, kind, lines):
+    assert sysvinit(None, present, kind).splitlines()[: len(lines)] == lines
+
+
+def test_without_scripts_there_is_no_inittab():
+    assert sysvinit(None) is None
+    assert sysvinit("id:2:initdefault:\n1:2345:respawn:/sbin/getty tty1\n") is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x:2:wait:/bin/sh -c 'rm -rf /'",
+        "x:2:wait:/bin/a;/bin/b",
+        "x:2:wait:/bin/a $(b)",
+        "x:2:wait:relative",
+        "x:2:once:/bin/a",
+        "x:2:unknown:/bin/a",
+        "toolong:2:wait:/bin/a",
+        "x:789:wait:/bin/a",
+        "x:2:wait:/bin/a\x00b",
+        "pa:2:wait:/bin/a",
+        "x:2:wait:" + "/a" * 200,
+        "x:2:wait:/bin/a\u00e4",
+    ],
+)
+def test_a_line_that_does_not_fit_is_left_out(line):
+    assert sysvinit(f"{DEBIAN}{line}\n") == sysvinit(DEBIAN)
+
+
+def test_no_more_lines_are_read_than_an_inittab_has():
+    found = sysvinit(DEBIAN + "xx:2:wait:/bin/a\n" * 5000)
+    assert found.count("xx:") < inittab.MAX_LINES
+
+
+def test_openrc_that_can_halt_is_told_to():
+    found = sysvinit(None, ("/sbin/openrc",), "openrc", can_halt=True).splitlines()
+    assert found.index("ph:0:wait:/sbin/halt -d -f -p") + 1 == found.index("pz:06:wait:/run/pouchrich/launch halt")
+    assert "ph:" not in sysvinit(None, ("/sbin/openrc",), "openrc")
+
+
+def test_services_are_started_before_the_application():
+    found = sysvinit(DEBIAN, services=True).splitlines()
+    line = "ps:2:wait:/bin/sh /run/pouchrich/services"
+    assert found.index(line) + 1 == found.index("pa:2:once:/run/pouchrich/launch app")
+
+
+def test_busybox_keeps_what_has_no_terminal():
+    text = (
+        "::sysinit:/sbin/openrc sysinit\n::wait:/sbin/openrc default\ntty1::respawn:/sbin/getty 38400 tty1\n"
+        "::shutdown:/sbin/openrc shutdown\n::ctrlaltdel:/sbin/reboot\n::askfirst:/bin/sh\n"
+    )
+    assert inittab.busybox(InitFacts(kind="busybox", inittab=text)) == (
+        "::sysinit:/sbin/openrc sysinit\n"
+        "::wait:/sbin/openrc default\n"
+        "::shutdown:/sbin/openrc shutdown\n"
+        "::once:/run/pouchrich/launch app\n"
+    )
+
+
+def test_busybox_without_an_inittab_runs_what_it_would_have():
+    with_script = InitFacts(kind="busybox", present=("/etc/init.d/rcS",))
+    assert inittab.busybox(with_script) == "::sysinit:/etc/init.d/rcS\n::once:/run/pouchrich/launch app\n"
+    assert inittab.busybox(InitFacts(kind="busybox")) == "::once:/run/pouchrich/launch app\n"

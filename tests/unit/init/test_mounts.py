@@ -1,0 +1,93 @@
+"""runtime.init.mounts: file systems in memory around the pod's own mounts, and the mounts that leave no room."""
+
+import pytest
+
+from runtime.errors import InvalidArgument
+from runtime.init import mounts
+from runtime.spec import edit
+from tests.unit.init.settings import setting, spec_of
+
+EMPTY_DIR = "/var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/v"
+
+
+def bind(destination, source="/host", *options):
+    return {"destination": destination, "type": "bind", "source": source, "options": list(options)}
+
+
+def after(*points, readonly=False, **more):
+    one = setting(spec=spec_of(*points, readonly=readonly), **more)
+    return [mount["destination"] for mount in edit.apply(one.spec, mounts.writable(one))["mounts"]]
+
+
+def test_parents_come_first_and_the_pods_mounts_below_stay_on_top():
+    secret, lock = bind("/var/run/secrets/x"), bind("/run/lock/y")
+    found = after(bind("/proc"), secret, lock, bind("/data"), resolved={"/var/run/secrets/x": "/run/secrets/x"})
+    assert found == ["/proc", "/run", "/var/run/secrets/x", "/run/lock", "/run/lock/y", "/data"]
+
+
+def test_home_comes_after_everything():
+    one = setting(bind("/run/secrets/x"), bind("/z"))
+    made = edit.apply(one.spec, (*mounts.writable(one), *mounts.home(one)))["mounts"]
+    assert [mount["destination"] for mount in made[-2:]] == ["/run/pouchrich", "/run/pouchrich/launch"]
+    assert all(mount["options"] == ["bind", "ro", "nosuid", "nodev"] for mount in made[-2:])
+
+
+@pytest.mark.parametrize(
+    "own",
+    [{"destination": "/run", "type": "tmpfs", "options": ["nosuid"]}, bind("/run", EMPTY_DIR, "rw")],
+    ids=["tmpfs", "emptyDir"],
+)
+def test_a_pods_own_run_counts(own):
+    assert after(own) == ["/run", "/run/lock"]
+    mounts.refuse(setting(own))
+
+
+@pytest.mark.parametrize(
+    ("own", "resolved"),
+    [
+        (bind("/run", "/host/run"), {}),
+        (bind("/var/run", "/host/run"), {"/var/run": "/run"}),
+        (bind("/run", EMPTY_DIR, "ro"), {}),
+        (bind("/run", "/etc/volumes/kubernetes.io~empty-dir"), {}),
+    ],
+)
+def test_a_volume_at_run_is_refused(own, resolved):
+    with pytest.raises(InvalidArgument, match="allowed at /run only a writable tmpfs or emptyDir in mode systemd"):
+        mounts.refuse(setting(own, resolved=resolved))
+
+
+@pytest.mark.parametrize(
+    ("destination", "resolved"),
+    [
+        ("/run/systemd", {}),
+        ("/run/systemd/system/x.service", {}),
+        ("/run/pouchrich", {}),
+        ("/run/pouchrich/app.sock", {}),
+        ("/run/../run/pouchrich", {"/run/../run/pouchrich": "/run/pouchrich"}),
+        ("/data", {"/data": "/run/systemd"}),
+        # The image's link below /run is gone once the tmpfs is there.
+        ("/run/systemd/x", {"/run/systemd/x": "/elsewhere/x"}),
+    ],
+)
+def test_a_mount_where_init_or_we_keep_our_own_is_refused(destination, resolved):
+    with pytest.raises(
+        InvalidArgument, match=r"found a mount of the pod, allowed none at or below /run/(systemd|pouchrich)"
+    ):
+        mounts.refuse(setting(bind(destination), resolved=resolved), "/run/systemd")
+
+
+@pytest.mark.parametrize("path", ["/run", "/run/pouchrich"])
+def test_an_image_whose_run_leads_elsewhere_is_refused(path):
+    with pytest.raises(InvalidArgument, match=f"image: {path}: found a symbolic link to /etc, allowed a directory"):
+        mounts.writable(setting(resolved={path: "/etc"}))
+
+
+def test_a_read_only_root_gets_what_services_write_to():
+    assert after(readonly=True) == ["/run", "/run/lock", "/tmp", "/var/tmp", "/var/log", "/var/lib/systemd"]
+    assert after(readonly=False) == ["/run", "/run/lock"]
+
+
+def test_with_a_read_only_root_the_pods_volumes_and_the_images_links_are_left_alone():
+    found = after(bind("/var/log"), bind("/tmp/x"), readonly=True, resolved={"/var/tmp": "/tmp"})
+    assert found == ["/var/log", "/tmp", "/tmp/x", "/run", "/run/lock", "/var/lib/systemd"]
+    assert after(bind("/var"), readonly=True) == ["/var", "/run", "/run/lock", "/tmp"]

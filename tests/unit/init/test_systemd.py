@@ -1,0 +1,82 @@
+"""runtime.init.systemd: the unit, PID 1's arguments, the steps in order."""
+
+import pytest
+
+from runtime.init import systemd
+from runtime.init.detect import InitFacts
+from runtime.spec import edit
+from tests.unit.init.settings import setting
+
+
+def test_the_steps_in_order():
+    assert [step.name for step in systemd.make(setting()).steps] == [
+        "cgroup-namespace",
+        "mount-cgroup",
+        "mount-run",
+        "mount-run-lock",
+        "mount-unit",
+        "mount-drop-in",
+        "mount-home",
+        "mount-launcher",
+        "process-init",
+    ]
+
+
+def test_pid_1s_arguments_are_systemds_path_and_the_nodes_masks():
+    one = setting(args=("app", "; rm"), mask=("a.service", "getty@.service"))
+    after = edit.apply(one.spec, systemd.make(one).steps)
+    assert after["process"]["args"] == [
+        *("/usr/lib/systemd/systemd", "--show-status=1"),
+        *("systemd.mask=a.service", "systemd.mask=getty@.service"),
+    ]
+
+
+def test_nothing_of_the_pod_is_in_a_unit():
+    one = setting(args=("/bin/sh", "-c", "INJECTED\nExecStart=/x"))
+    text = "".join(file.text for file in systemd.make(one).boot.files)
+    assert "INJECTED" not in text
+    assert text.count("ExecStart=") == 1
+    assert systemd.make(one).boot.launch.args == one.args
+
+
+def test_the_unit_is_a_constant_but_for_services_and_a_number():
+    text = systemd.unit_text((), stop_s=5, restarts=False)
+    assert "Wants=" not in text
+    assert "After=basic.target\n" in text
+    assert "Restart=" not in text
+    assert {"TimeoutStopSec=5", "KillMode=mixed", "OOMPolicy=continue", "TasksMax=infinity"} <= set(text.splitlines())
+    assert "Restart=on-failure\n" in systemd.unit_text((), stop_s=5, restarts=True)
+
+
+def test_services_are_wanted_and_ordered_before():
+    lines = systemd.unit_text(("cron", "x.socket", "getty@tty1"), stop_s=5, restarts=False).splitlines()
+    assert "Wants=cron.service x.socket getty@tty1.service" in lines
+    assert "After=basic.target cron.service x.socket getty@tty1.service" in lines
+
+
+@pytest.mark.parametrize(("timeout_s", "stop"), [(10.0, 5), (0.0, 1), (3.5, 1), (3600.0, 1800)])
+def test_the_time_to_stop_is_finite_and_below_inits_own(timeout_s, stop):
+    text = systemd.make(setting(stop_timeout_s=timeout_s)).boot.files[0].text
+    assert f"TimeoutStopSec={stop}\n" in text
+
+
+def test_what_the_shim_needs_to_talk_with_systemd():
+    made = systemd.make(setting())
+    assert (made.boot.init, made.boot.poweroff, made.boot.halts, made.boot.signals) == ("systemd", 38, False, ())
+    assert [file.name for file in made.boot.files] == ["pouchrich-app.service", "50-pouchrich.conf"]
+    assert (made.helpers, made.cgroup.descendants, made.cgroup.depth) == (("launch",), 1024, 8)
+
+
+def test_an_image_whose_command_is_systemd_gets_no_unit_and_keeps_its_arguments():
+    one = setting(supplied=True, args=("/lib/systemd/systemd", "--log-level=debug"))
+    made = systemd.make(one)
+    after = edit.apply(one.spec, made.steps)
+    assert after["process"]["args"] == ["/lib/systemd/systemd", "--log-level=debug"]
+    assert not any("/run/systemd" in mount["destination"] for mount in after["mounts"])
+    assert (made.boot.launch, made.boot.files) == (None, ())
+    assert (15, 38) in made.boot.signals
+
+
+def test_an_unknown_version_is_taken_for_a_current_one():
+    made = systemd.make(setting(init=InitFacts(systemd="/lib/systemd/systemd", kind="systemd")))
+    assert made.cgroup.directory == ""

@@ -1,0 +1,45 @@
+"""runtime.host: hosts told apart by their mounts."""
+
+import resource
+
+import pytest
+
+from runtime import host
+from runtime.linux import mountinfo
+
+
+def entries(*mounts):
+    return tuple(
+        mountinfo.parse(b"".join(f"1 2 0:3 / {at} rw - {kind} x {options}\n".encode() for at, kind, options in mounts))
+    )
+
+
+V2 = ("/sys/fs/cgroup", "cgroup2", "rw,nsdelegate")
+MEMORY = ("/sys/fs/cgroup/memory", "cgroup", "rw,memory")
+NAMED = ("/sys/fs/cgroup/systemd", "cgroup", "rw,xattr,name=systemd")
+BESIDE = ("/sys/fs/cgroup/unified", "cgroup2", "rw")
+
+
+@pytest.mark.parametrize(
+    ("mounts", "found"),
+    [
+        ([V2], ("unified", True, "")),
+        ([(*V2[:2], "rw")], ("unified", False, "")),
+        ([MEMORY, NAMED, BESIDE], ("hybrid", False, "/sys/fs/cgroup/systemd")),
+        ([MEMORY, NAMED], ("v1", False, "/sys/fs/cgroup/systemd")),
+        ([MEMORY], ("v1", False, "")),
+        ([MEMORY, ("/elsewhere/unified", "cgroup2", "rw,nsdelegate")], ("v1", False, "")),
+        ([], ("v1", False, "")),
+    ],
+)
+def test_the_form_of_the_cgroups(mounts, found):
+    assert host.of_mounts(entries(*mounts)) == found
+
+
+def test_this_host_is_read_with_our_own_limits():
+    found = host.read()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert (resource.RLIMIT_NOFILE, soft, hard) in found.rlimits
+    assert len(found.rlimits) == 16
+    assert all(0 <= soft <= hard <= host.RLIM_INFINITY for _, soft, hard in found.rlimits)
+    assert found.cgroups in ("unified", "hybrid", "v1")

@@ -1,0 +1,218 @@
+"""runtime.serve: which mode a container gets, who may have asked for it, and what is said when it cannot be had."""
+
+import pytest
+
+from runtime import config, plan
+from runtime.errors import InvalidArgument
+from runtime.host import HostFacts
+from runtime.image import PLACES, Command, ImageFacts
+from runtime.init.detect import InitFacts
+
+CAPABILITIES = ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"]
+SYSTEMD = InitFacts(systemd="/usr/lib/systemd/systemd", version=252, kind="systemd")
+BUSYBOX = InitFacts(kind="busybox")
+NOTHING = InitFacts(problem="/sbin/init: no such file or directory")
+V1 = HostFacts(cgroups="v1", nsdelegate=False, named="/sys/fs/cgroup/systemd")
+
+
+def planned(
+    annotations=(), *, body="", init=SYSTEMD, host=None, uid=0, args=("app",), own_pids=True, command=None, env=()
+):
+    spec = {
+        "process": {
+            "args": list(args),
+            "env": list(env),
+            "user": {"uid": uid, "gid": 0},
+            "capabilities": {"bounding": CAPABILITIES},
+        },
+        "annotations": {f"pouchrich.io/{key}": value for key, value in dict(annotations).items()}
+        | {"io.kubernetes.cri.container-name": "web"},
+        "linux": {"cgroupsPath": "/c", "namespaces": [{"type": "pid"}] if own_pids else []},
+    }
+    facts = ImageFacts(command or Command(args[0], "/bin/app", "/bin/app"), {one: one for one in PLACES}, init=init)
+    settings = config.parse(f"version = 1\n{body}", source="/etc/c.toml")
+    return plan.make(spec, config=settings, facts=facts, terminal=False, host=host, run_dir="/run/x")
+
+
+def refused(*args, **options):
+    with pytest.raises(InvalidArgument) as caught:
+        planned(*args, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["systemd", "sbin-init", "dumb-init"])
+def test_a_mode_that_can_be_had_is_had(mode):
+    found = planned({"mode": mode})
+    assert (found.rich, found.mode) == (True, mode)
+    assert (found.boot is None) == (mode == "dumb-init")
+
+
+def test_auto_is_systemd_where_the_image_has_it_and_says_why_not_elsewhere():
+    assert planned({"mode": "auto"}).mode == "systemd"
+    found = planned({"mode": "auto"}, init=BUSYBOX)
+    assert found.mode == "dumb-init"
+    assert found.decisions[-1].source == "auto: /usr/lib/systemd/systemd: not in the image"
+    assert planned({"mode": "auto"}, host=V1, init=InitFacts(systemd="/s", version=258)).mode == "dumb-init"
+
+
+def test_asked_for_this_very_container_the_error_names_the_path_and_the_modes_that_work():
+    assert refused({"mode.web": "systemd"}, init=BUSYBOX) == (
+        "config.json: annotation pouchrich.io/mode.web: found mode systemd, which cannot be had:"
+        " /usr/lib/systemd/systemd: not in the image; allowed sbin-init, dumb-init, auto"
+    )
+    assert refused({"mode.web": "sbin-init"}, init=NOTHING) == (
+        "config.json: annotation pouchrich.io/mode.web: found mode sbin-init, which cannot be had:"
+        " /sbin/init: no such file or directory; allowed dumb-init, auto"
+    )
+    assert "which cannot be had" in refused(env=["rich_mode_launch_manner=systemd"], init=NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "body"), [({"mode": "systemd"}, ""), ({}, "rich.mode = 'systemd'")], ids=["pod", "node"]
+)
+def test_asked_for_more_widely_it_is_dumb_init_with_the_reason_unless_strict(annotations, body):
+    found = planned(annotations, body=body, init=NOTHING)
+    assert found.mode == "dumb-init"
+    reason = "mode systemd cannot be had: /usr/lib/systemd/systemd: not in the image"
+    assert found.decisions[-1] == plan.Decision("mode", "dumb-init", reason)
+    assert found.warnings[0].endswith(f"{reason}: dumb-init instead")
+    assert "which cannot be had" in refused(annotations, body=f"{body}\nrich.strict = true", init=NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("runit", "/sbin/init: it is runit, under which the command cannot be PID 1's child"),
+        ("", "/sbin/init: it is an init of unknown kind"),
+        ("sysvinit", "/sbin/init: it is sysvinit, but there are no start scripts of a known kind"),
+    ],
+)
+def test_an_init_that_is_not_supported_is_named(kind, words):
+    assert words in refused({"mode.web": "sbin-init"}, init=InitFacts(kind=kind))
+
+
+@pytest.mark.parametrize(
+    ("version", "host", "words"),
+    [
+        (258, V1, "systemd 258 of the image needs cgroup v2, and this host has cgroup v1 only"),
+        (252, HostFacts(cgroups="v1"), "systemd on cgroup v1 needs the name=systemd hierarchy"),
+        (219, HostFacts(), "systemd 219 of the image needs cgroup v1, and this host has cgroup v2 only"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["systemd", "sbin-init"])
+def test_a_systemd_that_cannot_boot_here_is_refused_early(mode, version, host, words):
+    init = InitFacts(systemd="/usr/lib/systemd/systemd", version=version, kind="systemd")
+    assert words in refused({"mode.web": mode}, init=init, host=host)
+
+
+@pytest.mark.parametrize(("version", "host"), [(257, V1), (None, V1), (262, HostFacts(cgroups="hybrid")), (262, None)])
+def test_a_systemd_that_can_boot_here_is_not(version, host):
+    init = InitFacts(systemd="/usr/lib/systemd/systemd", version=version, kind="systemd")
+    assert planned({"mode.web": "systemd"}, init=init, host=host).mode == "systemd"
+
+
+@pytest.mark.parametrize("mode", ["systemd", "sbin-init"])
+def test_without_a_pid_namespace_of_its_own_no_init_can_be_had(mode):
+    words = "the container is in the host's pid namespace: there is no PID 1 to give; allowed rich = false"
+    assert words in refused({"mode.web": mode}, own_pids=False)
+    assert not planned({"mode": mode}, own_pids=False).rich
+    assert not planned({"mode": "auto"}, own_pids=False).rich
+
+
+@pytest.mark.parametrize(
+    ("rule", "by_pod", "allowed"),
+    [("auto", True, False), ("auto", False, True), ("allow", True, True), ("refuse", False, False)],
+)
+def test_root_as_pid_1_of_a_pod_of_another_user(rule, by_pod, allowed):
+    body = f"rich.root-init = '{rule}'" + ("" if by_pod else "\nrich.mode = 'systemd'")
+    annotations = {"mode": "systemd"} if by_pod else {}
+    if allowed:
+        assert planned(annotations, body=body, uid=1000).boot.launch.uid == 1000
+    else:
+        assert "for a container of user 1000, allowed user 0: PID 1 would be root" in refused(
+            annotations, body=body, uid=1000
+        )
+    assert planned(annotations, body=body).mode == "systemd"
+
+
+@pytest.mark.parametrize(
+    ("command", "init", "mode"),
+    [
+        (Command("/lib/systemd/systemd", "/lib/systemd/systemd", "/usr/lib/systemd/systemd"), SYSTEMD, "systemd"),
+        (Command("/sbin/init", "/sbin/init", "/usr/lib/systemd/systemd"), SYSTEMD, "systemd"),
+        (Command("init", "/sbin/init", "/bin/busybox"), BUSYBOX, "sbin-init"),
+    ],
+)
+def test_an_image_whose_command_is_an_init_gets_its_mode_whatever_was_asked(command, init, mode):
+    found = planned({"mode": "dumb-init"}, command=command, init=init, args=(command.name,))
+    assert (found.rich, found.mode, found.boot.launch) == (True, mode, None)
+    assert found.decisions[-1].source.startswith("the image's command already is an init: /")
+
+
+@pytest.mark.parametrize(
+    ("body", "uid", "words"),
+    [
+        ("rich.pod-override = ['rich']", 0, "pods may not choose a mode (rich.pod-override; /etc/c.toml: rich.pod-ov"),
+        ("", 1000, "its user is 1000 (rich.root-init; built in)"),
+    ],
+)
+def test_where_policy_does_not_permit_it_such_an_image_stays_plain(body, uid, words):
+    command = Command("/sbin/init", "/sbin/init", "/usr/lib/systemd/systemd")
+    found = planned(body=body, uid=uid, command=command, args=("/sbin/init",))
+    assert (found.rich, found.steps, found.boot) == (False, (), None)
+    assert words in found.decisions[-1].source
+
+
+def test_such_an_image_that_cannot_boot_is_refused_in_a_sentence():
+    command = Command("/sbin/init", "/sbin/init", "/usr/lib/systemd/systemd")
+    init = InitFacts(systemd="/usr/lib/systemd/systemd", version=260, kind="systemd")
+    words = "found /sbin/init, which cannot boot: systemd 260 of the image needs cgroup v2"
+    assert words in refused(command=command, init=init, host=V1, args=("/sbin/init",))
+
+
+@pytest.mark.parametrize("name", ["/usr/bin/tini", "/init-of-runit"])
+def test_by_its_command_a_pod_does_not_escape_what_is_mandatory(name):
+    body = 'agents = [{name = "scan", command = ["/s"], mandatory = true}]'
+    command = Command(name, name, "/usr/bin/dumb-init")
+    assert "found a container that has to stay plain, allowed a rich one: /etc/c.toml: agents scan is mandatory" in (
+        refused(body=body, command=command, args=(name,))
+    )
+
+
+def test_a_services_annotation_needs_units_of_the_image_and_an_init_that_manages_them():
+    has = InitFacts(systemd="/usr/lib/systemd/systemd", version=252, kind="systemd", services=("cron",))
+    found = planned({"mode": "systemd", "services": "cron"}, init=has)
+    assert "After=basic.target cron.service" in found.boot.files[0].text
+    about = {"mode": "systemd", "services": "cron,sshd"}
+    assert "annotation pouchrich.io/services: found sshd, not in the image" in refused(about, init=has)
+    assert "found cron, mode dumb-init manages no services here" in refused({"services": "cron"}, init=has)
+    assert "found cron, mode sbin-init manages no services" in refused(
+        {"mode": "sbin-init", "services": "cron"}, init=BUSYBOX
+    )
+
+
+def test_a_nodes_services_that_cannot_be_had_are_warnings():
+    found = planned({"mode": "systemd"}, body='services.enable = ["sshd"]')
+    assert found.warnings == ("/etc/c.toml: services.enable: sshd: skipped, not in the image",)
+
+
+def test_what_a_pod_set_and_a_plain_container_has_no_use_for_is_a_warning():
+    found = planned({"stop-signal": "SIGINT"}, own_pids=False)
+    assert found.warnings == ("annotation pouchrich.io/stop-signal: ignored, the container stays plain",)
+
+
+def test_restarting_in_place_is_systemds_alone():
+    body = "rich.restart = 'on-failure'"
+    assert "Restart=on-failure" in planned({"mode": "systemd"}, body=body).boot.files[0].text
+    assert planned({"mode": "sbin-init"}, body=body, init=BUSYBOX).warnings == (
+        "/etc/c.toml: rich.restart: ignored, only systemd restarts an application that failed",
+    )
+
+
+@pytest.mark.parametrize("mode", ["systemd", "sbin-init"])
+@pytest.mark.parametrize("init", [SYSTEMD, InitFacts(systemd="/s", kind="busybox")])
+def test_a_plan_with_a_boot_is_kept_as_json_and_read_again(mode, init):
+    found = planned({"mode": mode}, init=init, host=HostFacts(nsdelegate=False, rlimits=((7, 1, 2),)))
+    again = plan.Plan.from_json(found.to_json())
+    assert again == found
+    assert hash(again.boot) == hash(found.boot)
