@@ -1,0 +1,42 @@
+"""Where the node's rich containers are, for `pouchrich ps`: one symbolic link each, to its bundle.
+
+Bundles are wherever containerd keeps its state, which nobody but containerd need know; the links are below /run and
+gone with the next boot. A link whose bundle has gone is what a killed pod server left, and means nothing.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+
+ROOT = "/run/pouchrich/bundles"
+
+
+def register(namespace: str, container_id: str, bundle: str, *, root: str = ROOT) -> None:
+    """Enter a container; an earlier one of the name is replaced. Raises OSError."""
+    directory = f"{root}/{namespace}"
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    forget(namespace, container_id, root=root)
+    os.symlink(bundle, f"{directory}/{container_id}")
+
+
+def forget(namespace: str, container_id: str, *, root: str = ROOT) -> None:
+    """Take a container out again. May be repeated. Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(f"{root}/{namespace}/{container_id}")
+
+
+def entries(*, root: str = ROOT) -> Iterator[tuple[str, str, str]]:
+    """(containerd namespace, container id, bundle) of every container whose bundle is there. Raises OSError."""
+    for namespace in _names(root):
+        for container_id in _names(f"{root}/{namespace}"):
+            with suppress(FileNotFoundError):
+                bundle = os.readlink(f"{root}/{namespace}/{container_id}")
+                if os.path.isdir(bundle):
+                    yield namespace, container_id, bundle
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
