@@ -45,6 +45,15 @@ def resolve(root: int, wanted: str) -> User:
     return User(user.uid, user.gid, groups, user.name, user.home)
 
 
+def resolve_below(rootfs: str, wanted: str) -> User:
+    """`resolve` in the directory at host path `rootfs`, which may be /proc/PID/root. Raises OSError too."""
+    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return resolve(root, wanted)
+    finally:
+        os.close(root)
+
+
 def _user(text: bytes, wanted: str) -> User:
     number = _id(wanted.encode(errors="replace"))
     for fields in _lines(text, 7):

@@ -175,7 +175,7 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> None:
     from runtime.hooks.environment import HOST_PATH, SHIM_KILLED
     from runtime.oci.argv import OCIBinary
     from runtime.oci.cli import OCIRuntime
-    from shim.task.hooks import run_owed
+    from shim.task.owed import run_owed
     from shim.task.reaper import Reaper
 
     async def settle() -> None:

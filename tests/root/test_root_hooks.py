@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -370,6 +371,64 @@ def test_a_refused_start_runs_poststop_once_with_its_reason(box):
         assert error == "prestart hook no: exit status 1"
         assert results == [("no", "exit status 1"), ("p", "exit status 0")]
         assert box.said == ["128 StartFailed"]
+
+    box(check)
+
+
+def a_namespace_of(kind):
+    """A process in a namespace of its own, such as a pod's sandbox; its pid."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        syscalls.unshare(kind)
+        os.write(writer, b"r")
+        signal.pause()
+        os._exit(0)
+    os.read(reader, 1)
+    return pid
+
+
+def test_a_network_that_was_given_by_a_process_is_held_when_that_process_is_gone(box):
+    text = 'echo "$(readlink /proc/self/ns/net)" >> /said'
+
+    def check(box):
+        sandbox = a_namespace_of(syscalls.CLONE_NEWNET)
+        network = os.readlink(f"/proc/{sandbox}/ns/net")
+        box.spec["linux"]["namespaces"][1]["path"] = f"/proc/{sandbox}/ns/net"
+        box.bundle.write_spec(box.spec)
+        results, _ = asyncio.run(box.life(poststop=[shell("p", text)], during=lambda _: os.kill(sandbox, 9)))
+        assert results == [("p", "exit status 0")]
+        assert box.said == [network]
+
+    box(check)
+
+
+def can_exec_before_init(binary):
+    """crun up to 1.8.6 cannot exec in a created container with a user namespace (containers/crun#1264)."""
+    words = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout.split()
+    return words[0] != "crun" or tuple(map(int, words[2].split("."))) > (1, 8, 6)
+
+
+def test_in_a_user_namespace_a_hook_has_the_containers_users(box):
+    text = 'echo "$(id -u) $(cat /proc/self/uid_map) $(readlink /proc/self/ns/user)" >> /said'
+
+    def note(box):
+        box.user = os.readlink(f"/proc/{box.init}/ns/user")
+
+    def check(box):
+        box.spec["linux"]["namespaces"].append({"type": "user"})
+        for kind in ("uidMappings", "gidMappings"):
+            box.spec["linux"][kind] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+        box.bundle.write_spec(box.spec)
+        for path in (box.directory, *box.directory.parents):
+            if path.stat().st_uid == 0 and path != path.parent:
+                path.chmod(path.stat().st_mode | 0o011)
+        for path in (box.rootfs, *box.rootfs.rglob("*")):
+            os.chown(path, 100000, 100000, follow_symlinks=False)
+        prestart = [shell("a", text)] if can_exec_before_init(box.binary.path) else []
+        results, _ = asyncio.run(box.life(prestart=prestart, poststop=[shell("b", text)], during=note))
+        assert {result for _, result in results} == {"exit status 0"}
+        assert [line.split() for line in box.said] == [["0", "0", "100000", "65536", box.user]] * len(results)
 
     box(check)
 

@@ -16,8 +16,9 @@ from runtime.hooks.journal import Journal, boot_id, path_of, records
 from runtime.hooks.select import Selection
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime
-from shim.task import hooks as task_hooks
-from shim.task.hooks import HookRunner, Places, run_owed
+from shim.task import owed
+from shim.task.hooks import HookRunner, Places
+from shim.task.owed import run_owed
 from shim.task.reaper import Reaper
 
 
@@ -209,10 +210,10 @@ def counted(world):
 COMPLETED = Ending(0, "Completed")
 
 
-async def poststop(world, hooks, *, end=COMPLETED, owed=True, times=1, **options):
+async def poststop(world, hooks, *, end=COMPLETED, created=True, times=1, **options):
     runner = world.runner(poststop=hooks, **options)
     await runner.prepare()
-    if owed:
+    if created:
         await runner.owe(os.getpid())
     await asyncio.gather(*(runner.run_poststop(end) for _ in range(times)))
     return [(one.name, one.result) for one in runner.results]
@@ -247,7 +248,7 @@ def test_a_failed_create_owes_nothing(world):
 
     asyncio.run(run())
     assert (counted(world), world.records()) == ([], [])
-    assert asyncio.run(poststop(world, [tally(world)], owed=False)) == []
+    assert asyncio.run(poststop(world, [tally(world)], created=False)) == []
     assert (counted(world), world.records()) == ([], [])
 
 
@@ -348,7 +349,7 @@ def test_a_server_killed_at_any_write_leaves_each_hook_started_at_most_once_and_
         await runner.owe(os.getpid())
         journal = runner._journal
         with pytest.raises(Crash):
-            await task_hooks._Owed(journal, no_runtime, runner._reaper, lambda _: None).settle(Ending(7, "Error"))
+            await owed._Owed(journal, no_runtime, runner._reaper, lambda _: None).settle(Ending(7, "Error"))
         journal.close()
 
     async def settle():

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +25,7 @@ from runtime.hooks import keeper, others
 from runtime.hooks.tail import Tail
 from runtime.oci import argv
 from runtime.oci.cli import MemoryFile, OCIRuntime
+from shim.task.hook_outcome import Outcome
 from shim.task.reaper import Exit, Reaper
 
 CLEAR_TIMEOUT_S = 5.0
@@ -35,15 +36,6 @@ _CHUNK = 1 << 16
 _LEFT_IN_PIPE = 1 << 20
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a hook ended: `result` in words (`exit status 3`, `timed out after 30s`), `output` its last words."""
-
-    ok: bool
-    result: str
-    output: Tail = field(default_factory=Tail)
 
 
 class Capture:

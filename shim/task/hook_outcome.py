@@ -1,0 +1,47 @@
+"""How a hook ended, in the words of records, errors and the log."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+from runtime.config.model import Hook
+from runtime.hooks.tail import Tail
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a hook ended: `result` in words (`exit status 3`, `timed out after 30s`), `output` its last words."""
+
+    ok: bool
+    result: str
+    output: Tail = field(default_factory=Tail)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a hook, for people."""
+
+    stage: str
+    name: str
+    where: str
+    result: str
+    seconds: float
+
+
+def result_of(stage: str, hook: Hook, outcome: Outcome, began: float) -> Result:
+    """The result of a hook that was started at `began`, a time.monotonic()."""
+    return Result(stage, hook.name, hook.where, outcome.result, round(time.monotonic() - began, 3))
+
+
+def failure(stage: str, hook: Hook, outcome: Outcome) -> str:
+    """The error of a hook that failed. What a host hook said is the operator's business and stays in the log."""
+    said = outcome.output.text() if hook.where == "container" else ""
+    return f"{stage} hook {hook.name}: {outcome.result}" + (f": {said}" if said else "")
+
+
+def report(what: str, outcome: Outcome) -> None:
+    """Log how a hook ended."""
+    said = outcome.output.text()
+    _log.log(logging.INFO if outcome.ok else logging.WARNING, "%s: %s%s", what, outcome.result, said and f": {said}")

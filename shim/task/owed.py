@@ -1,0 +1,150 @@
+"""Paying what a record owes: the poststop hooks of one container, each started at most once and none forgotten.
+
+Who does it differs, the pod server, the runner that `delete` leaves behind, or the first one after a reboot; what is
+done does not. All it needs is in the record (`runtime.hooks.journal`) and in the directory that holds the container's
+namespaces (`runtime.hooks.held`).
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from runtime import passwd
+from runtime.config.model import Hook
+from runtime.errors import PouchrichError
+from runtime.hooks import environment, held, process
+from runtime.hooks.environment import Ending, Subject
+from runtime.hooks.journal import Journal
+from runtime.hooks.select import hook_from_dict
+from runtime.oci.argv import OCIBinary
+from runtime.oci.cli import OCIRuntime, Run
+from shim.task.hook_outcome import Outcome, Result, report, result_of
+from shim.task.hook_run import Second, on_host
+from shim.task.reaper import Reaper
+from shim.task.thread import in_thread
+
+_log = logging.getLogger(__name__)
+
+
+async def run_owed(
+    journal: Journal,
+    *,
+    run: Run,
+    reaper: Reaper,
+    end: Ending,
+    note: Callable[[Result], None] = lambda _: None,
+) -> None:
+    """Run or skip every hook that the record owes, remove the record and what was held. Never raises.
+
+    `end` counts where the record does not say how the container ended. Where the record cannot be written, no further
+    hook is started, and the record stays for the next boot.
+    """
+    name = f"container {journal.account.head['subject']['id']}"
+    try:
+        if journal.account.owed:
+            await _Owed(journal, run, reaper, note).settle(end)
+        else:
+            _log.info("%s: was not created, no poststop hook is owed", name)
+        if directory := journal.account.head["held"]:
+            held.release(directory)
+        await in_thread(journal.finish)
+    except Exception:
+        _log.exception("%s: poststop hooks: the record %s stays", name, journal.path)
+        journal.close()
+
+
+class _Owed:
+    """The hooks of one record."""
+
+    def __init__(self, journal: Journal, run: Run, reaper: Reaper, note: Callable[[Result], None]) -> None:
+        head = journal.account.head
+        self._journal = journal
+        self._reaper = reaper
+        self._note = note
+        self._subject = Subject(**head["subject"])
+        self._hooks = tuple(hook_from_dict(one) for one in head["hooks"])
+        self._budget_s = float(head["budget_s"])
+        self._held: str = head["held"]
+        binary = OCIBinary(**head["oci"])
+        self._oci = OCIRuntime(replace(binary, root=f"{self._held}/runtime"), run)
+
+    async def settle(self, end: Ending) -> None:
+        """Run them all. Raises OSError where the record cannot be written."""
+        await in_thread(lambda: self._journal.end(end.exit_code, end.reason))
+        end = Ending(*self._journal.account.ended or (end.exit_code, end.reason))
+        for number in self._journal.account.interrupted:
+            await self._report_interrupted(number)
+        deadline = time.monotonic() + self._budget_s
+        aborted = ""
+        for number in self._journal.account.open_hooks:
+            hook = self._hooks[number]
+            left_s = deadline - time.monotonic()
+            spent = "" if left_s > 0 else f"the budget of {self._budget_s:g}s is used up"
+            if reason := aborted or spent or self._impossible(hook):
+                await self._skip(number, reason)
+            elif not await self._start(number, hook, end, min(hook.timeout_s, left_s)) and hook.on_failure == "abort":
+                aborted = f"hook {hook.name} failed"
+
+    async def _start(self, number: int, hook: Hook, end: Ending, timeout_s: float) -> bool:
+        await in_thread(lambda: self._journal.start(number))
+        began = time.monotonic()
+        try:
+            outcome = await self._poststop(number, hook, end, timeout_s)
+        except (PouchrichError, OSError, ValueError) as err:
+            outcome = Outcome(False, str(err))
+        await in_thread(lambda: self._journal.done(number, outcome.result))
+        self._note(result_of("poststop", hook, outcome, began))
+        report(f"container {self._subject.id}: poststop hook {hook.name}", outcome)
+        return outcome.ok
+
+    async def _poststop(self, number: int, hook: Hook, end: Ending, timeout_s: float) -> Outcome:
+        told = environment.variables(self._subject, end)
+        state = environment.state(self._subject, status="stopped", pid=0)
+        if hook.where == "host":
+            env = environment.host_environment(dict(hook.env), told)
+            return await on_host(self._reaper, hook, env=env, stdin=state, timeout_s=timeout_s)
+        rootfs = self._subject.rootfs
+        pod = held.load_spec(self._held)
+        second = self._second(number)
+        spec = process.poststop_spec(
+            pod,
+            hook,
+            told,
+            rootfs=rootfs,
+            held=self._held,
+            suffix=f"-poststop-{number}",
+            user=passwd.resolve_below(rootfs, hook.user) if hook.user else None,
+        )
+        owner = process.owner(pod, spec["process"])
+        return await second.run(spec, stdin=state, owner=owner, timeout_s=timeout_s)
+
+    def _second(self, number: int) -> Second:
+        container_id = f"{self._subject.id}-poststop-{number}"
+        return Second(self._reaper, self._oci, container_id, f"{self._held}/bundle-{number}")
+
+    def _impossible(self, hook: Hook) -> str:
+        """Why a hook in the container cannot run any more, or ""."""
+        if hook.where == "host":
+            return ""
+        if not os.path.isfile(f"{self._held}/{held.SPEC}"):
+            return "nothing is left of the container: the node was restarted, or it was never made whole"
+        return "" if os.path.isdir(self._subject.rootfs) else "its root file system is gone"
+
+    async def _skip(self, number: int, reason: str) -> None:
+        hook = self._hooks[number]
+        await in_thread(lambda: self._journal.skip(number, reason))
+        self._note(Result("poststop", hook.name, hook.where, f"skipped: {reason}", 0.0))
+        _log.warning("container %s: poststop hook %s: skipped: %s", self._subject.id, hook.name, reason)
+
+    async def _report_interrupted(self, number: int) -> None:
+        hook = self._hooks[number]
+        self._note(Result("poststop", hook.name, hook.where, "interrupted", 0.0))
+        _log.warning(
+            "container %s: poststop hook %s: was interrupted, and is not repeated", self._subject.id, hook.name
+        )
+        if hook.where == "container":
+            with suppress(PouchrichError, OSError):
+                await self._oci.delete(f"{self._subject.id}-poststop-{number}", force=True)
