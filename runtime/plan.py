@@ -198,7 +198,7 @@ def make(
             spec,
             edit.args(spec),
             terminal,
-            _mount_points(spec, facts),
+            mount_points(spec, facts),
             facts.resolved,
             helpers,
             mode=served.mode,
@@ -228,7 +228,8 @@ def make(
     )
 
 
-def _mount_points(spec: Spec, facts: ImageFacts) -> tuple[MountPoint, ...]:
+def mount_points(spec: Spec, facts: ImageFacts) -> tuple[MountPoint, ...]:
+    """The spec's mounts, with where they are in the image once its symbolic links have been followed."""
     return tuple(
         MountPoint(one["destination"], facts.resolved[posixpath.join("/", one["destination"])], one)
         for one in edit.mounts(spec)

@@ -6,6 +6,7 @@ are the host's business, and goes with the container.
 
 import os
 import shutil
+from contextlib import suppress
 
 from runtime.boot import Boot
 from runtime.launch import encode
@@ -22,13 +23,14 @@ def path_of(namespace: str, container_id: str, *, root: str = ROOT) -> str:
     return f"{root}/{namespace}/{container_id}"
 
 
-def make(path: str, boot: Boot, *, owner: tuple[int, int] = (0, 0)) -> None:
-    """Make the directory and the files of `boot`; what an earlier container of the name left is removed first.
-
-    `owner` is the container's root as the host sees it. Raises OSError.
-    """
+def make(path: str) -> None:
+    """Make the directory, empty; what an earlier container of the name left is removed first. Raises OSError."""
     remove(path)
     os.makedirs(path, mode=0o711)
+
+
+def fill(path: str, boot: Boot, *, owner: tuple[int, int] = (0, 0)) -> None:
+    """Write the files of `boot`. `owner` is the container's root as the host sees it. Raises OSError."""
     _write(path, LAUNCHER, b"", 0o555, owner)  # the mount point of the launcher itself
     for file in boot.files:
         _write(path, file.name, file.text.encode(errors="surrogateescape"), file.mode, owner)
@@ -38,18 +40,14 @@ def make(path: str, boot: Boot, *, owner: tuple[int, int] = (0, 0)) -> None:
 
 def forget_settings(path: str) -> None:
     """Unlink the launcher's settings, the application's environment among them, once the launcher has read them."""
-    try:
+    with suppress(FileNotFoundError):
         os.unlink(f"{path}/{SETTINGS}")
-    except FileNotFoundError:
-        pass
 
 
 def remove(path: str) -> None:
     """Remove the directory; what is not there (any more) is no error. Raises OSError."""
-    try:
+    with suppress(FileNotFoundError):
         shutil.rmtree(path)
-    except FileNotFoundError:
-        pass
 
 
 def _write(path: str, name: str, data: bytes, mode: int, owner: tuple[int, int]) -> None:

@@ -85,8 +85,8 @@ class Application:
         return self._app.pid if self._app is not None else 0
 
     def prepare(self) -> None:
-        """Make the run directory, a source of the container's mounts. Raises OSError, InvalidArgument."""
-        rundir.make(self._directory, self._boot, owner=(self._root_uid, self._root_uid))
+        """Fill the run directory, a source of the container's mounts. Raises OSError, InvalidArgument."""
+        rundir.fill(self._directory, self._boot, owner=(self._root_uid, self._root_uid))
 
     async def created(self, init_pid: int, cgroup: Cgroup | None) -> None:
         """PID 1 waits to be started as host process `init_pid`: be ready for what it will start.
@@ -227,4 +227,3 @@ class Application:
             if part is not None:
                 part.close()
         self._listener = self._halt = None
-        rundir.remove(self._directory)

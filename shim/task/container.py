@@ -231,7 +231,12 @@ class Container:
         """Freeze. Raises FailedPrecondition, RuntimeFailed."""
         if self.init.phase is not Phase.RUNNING:
             raise FailedPrecondition(f"cannot pause task in {self.init.phase.value} state")
-        await self._change(Phase.PAUSING, Phase.PAUSED, self._oci.pause)
+        self._life.paused(True)
+        try:
+            await self._change(Phase.PAUSING, Phase.PAUSED, self._oci.pause)
+        except BaseException:
+            self._life.paused(False)
+            raise
         self._publish(events_pb2.TaskPaused(container_id=self.id))
 
     async def resume(self) -> None:
@@ -239,6 +244,7 @@ class Container:
         if self.init.phase is not Phase.PAUSED:
             raise FailedPrecondition(f"cannot resume task in {self.init.phase.value} state")
         await self._change(Phase.RESUMING, Phase.RUNNING, self._oci.resume)
+        self._life.paused(False)
         self._publish(events_pb2.TaskResumed(container_id=self.id))
 
     async def _change(self, through: Phase, to: Phase, call: Callable[[str], Any]) -> None:

@@ -18,14 +18,14 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from runtime import bundle as bundles
-from runtime import host, image, libexec, plan, rootfs, rundir
+from runtime import plan, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.errors import PouchrichError
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime, Run
-from runtime.plan import Plan
 from shim.task import checkpoint, rich, settings
 from shim.task.container import Container
+from shim.task.decide import Decided, Identity, decide, root_of
 from shim.task.life import Life, PlainLife
 from shim.task.process import Process
 from shim.task.reaper import Reaper
@@ -75,8 +75,7 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
     async with AsyncExitStack() as undo:
         making = _Making(request, tools, chosen, choice, oci, spec, undo)
         await making.mount()
-        made = making.decide()
-        container = await making.assemble(made)
+        container = await making.assemble(await making.decide())
         if not request.checkpoint:
             await making.make(container)
         undo.pop_all()
@@ -125,26 +124,26 @@ class _Making:
                 await mounting
             raise
 
-    def decide(self) -> Plan:
+    async def decide(self) -> Decided:
         """Look at the image, and plan."""
-        looks = self._choice.rich
-        made = plan.make(
-            self._spec,
-            config=self._chosen.config,
-            facts=image.read_facts(self._root(), self._spec, self._choice.services) if looks else None,
-            terminal=self._request.paths.terminal,
-            host=host.read() if looks else None,
-            run_dir=rundir.path_of(self._request.namespace, self._request.id),
-        )
-        for warning in made.warnings:
-            _log.warning("container %s: %s", self._request.id, warning)
-        for helper in made.helpers:
-            libexec.path(helper)
-        return made
-
-    async def assemble(self, made: Plan) -> Container:
-        """Everything but the OCI runtime's part: streams, life, records, and the spec that the runtime gets."""
         request = self._request
+        decided = await decide(
+            self._spec,
+            self._choice,
+            self._chosen.config,
+            root=root_of(self._spec, request.bundle.path),
+            terminal=request.paths.terminal,
+            run_dir=rundir.path_of(request.namespace, request.id),
+            identity=Identity.of(self._spec, namespace=request.namespace, container_id=request.id),
+            reaper=self._tools.reaper,
+        )
+        for warning in decided.made.warnings:
+            _log.warning("container %s: %s", request.id, warning)
+        return decided
+
+    async def assemble(self, decided: Decided) -> Container:
+        """Everything but the OCI runtime's part: streams, life, records, and the spec that the runtime gets."""
+        request, made = self._request, decided.made
         written = dict(made.apply(self._spec)) if made.steps else self._spec
         console = AppConsole() if made.boot is not None and request.paths.terminal else None
         stdio = await open_stdio(
@@ -158,7 +157,7 @@ class _Making:
         self._undo_later(stdio.close)
         restore = self._restore_options(stdio) if request.checkpoint else None
         if made.rich:
-            await self._enrich(made, stdio, console)
+            await self._enrich(decided, stdio, console)
         container = Container(
             request.id,
             request.namespace,
@@ -180,22 +179,16 @@ class _Making:
         self._undo.callback(request.bundle.remove_record)
         return container
 
-    async def _enrich(self, made: Plan, stdio: Stdio, console: AppConsole | None) -> None:
-        life = rich.make(
+    async def _enrich(self, decided: Decided, stdio: Stdio, console: AppConsole | None) -> None:
+        about = rich.Subject(
             self._request.id,
             self._request.namespace,
             self._request.bundle.path,
-            root=self._root(),
-            made=made,
-            choice=self._choice,
-            config=self._chosen.config,
+            root=root_of(self._spec, self._request.bundle.path),
             spec=self._spec,
-            oci=self._oci,
-            run=self._tools.run,
-            reaper=self._tools.reaper,
-            stdio=stdio,
-            console=console,
         )
+        tools = rich.Tools(self._oci, self._tools.run, self._tools.reaper)
+        life = rich.make(about, decided, self._choice, self._chosen.config, tools, stdio=stdio, console=console)
         self._life = life
         self._undo_later(life.abandon)
         await life.prepare()
@@ -219,13 +212,6 @@ class _Making:
             await self._oci.delete(self._request.id, force=True)
         except PouchrichError as err:
             _log.warning("container %s: after a failed create: %s", self._request.id, err)
-
-    def _root(self) -> str:
-        """The host directory of the container's root file system; a relative path is below the bundle."""
-        root, bundle = self._spec.get("root"), self._request.bundle
-        return (
-            os.path.join(bundle.path, str(root["path"])) if isinstance(root, dict) and "path" in root else bundle.rootfs
-        )
 
     def _undo_later(self, call: Callable[[], Awaitable[None]]) -> None:
         """Register `call` so that a cancellation which arrives while it runs does not cut it short."""

@@ -30,6 +30,9 @@ class Life(Protocol):
     def updated(self) -> None:
         """The OCI runtime has changed the container's limits. Raises OSError."""
 
+    def paused(self, now: bool) -> None:
+        """The container is about to be frozen, or has been thawed."""
+
     def signal(self, number: int) -> bool:
         """A client's signal for the task, other than KILL. Return whether it was dealt with; else PID 1 gets it."""
 
@@ -72,6 +75,9 @@ class PlainLife:
         """Nothing."""
 
     def updated(self) -> None:
+        """Nothing."""
+
+    def paused(self, now: bool) -> None:
         """Nothing."""
 
     def signal(self, number: int) -> bool:

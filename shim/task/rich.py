@@ -1,30 +1,63 @@
-"""The life of a rich container: its hooks, its init, its application, each called at its time.
+"""The life of a rich container: its hooks, routes, init, application and agents, each called at its time.
 
-What there is of these comes from the plan; a part that a container does not have is None here.
+What there is of these was decided before (`decide`); a part that a container does not have is None or empty here.
 """
 
+import logging
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from runtime import rundir
+from runtime import bundle as bundles
+from runtime import env_file, index, rundir
 from runtime.cgroup import Cgroup, delegation
 from runtime.config import Config
 from runtime.errors import Unsupported
 from runtime.hooks import environment
 from runtime.hooks.select import select
-from runtime.init.cgroup import Delegation
 from runtime.oci.cli import OCIRuntime, Run
-from runtime.plan import Choice, Plan
+from runtime.plan import Choice
+from shim.task import routes
+from shim.task.agent_exec import AgentExec
+from shim.task.agents import Supervisor
+from shim.task.app_exit import exit_manner
 from shim.task.application import Application, Limits
+from shim.task.decide import Decided
 from shim.task.hooks import HookRunner
 from shim.task.reaper import Exit, Reaper
 from shim.task.stdio import Stdio
 from shim.task.terminal import AppConsole
 
-CONTAINER_NAME = "io.kubernetes.cri.container-name"
-SANDBOX_NAMESPACE = "io.kubernetes.cri.sandbox-namespace"
-IMAGE_NAME = "io.kubernetes.cri.image-name"
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
+STATE = "state.json"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The container: containerd's id and namespace, host paths of bundle and root, and containerd's own spec."""
+
+    id: str
+    namespace: str
+    bundle: str
+    root: str
+    spec: dict[str, Any]
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """The spec's."""
+        return self.spec.get("annotations") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What programs are run with."""
+
+    oci: OCIRuntime
+    run: Run
+    reaper: Reaper
 
 
 class RichLife:
@@ -32,28 +65,39 @@ class RichLife:
 
     def __init__(
         self,
-        container_id: str,
+        about: Subject,
+        decided: Decided,
+        tools: Tools,
         *,
-        private_pids: bool,
         application: Application | None,
         hooks: HookRunner,
-        cgroups: Delegation | None,
+        agents: Supervisor | None,
     ) -> None:
-        self._container_id = container_id
-        self._private_pids = private_pids
+        self._about = about
+        self._more = decided.more
+        self._cgroups = decided.made.cgroup
+        self._reaper = tools.reaper
+        self._directory = rundir.path_of(about.namespace, about.id)
         self._application = application
         self._hooks = hooks
-        self._cgroups = cgroups
+        self._agents = agents
         self._init = 0
         self._cgroup: Cgroup | None = None
         self._start_failed = False
 
+    # Create
+
     async def prepare(self) -> None:
-        """Make what must be there before the OCI runtime hears of the container. Raises OSError."""
+        """Make what must be there before the OCI runtime hears of the container. Raises OSError, InvalidArgument."""
+        rundir.make(self._directory)
+        if self._more.env_text is not None:
+            user = (self._about.spec.get("process") or {}).get("user") or {}
+            env_file.write(self._directory, self._more.env_text, group=int(user.get("gid", 0)))
         if self._application is not None:
             self._application.prepare()
         if self._cgroups is not None:
             delegation.prepare(self._cgroups)
+        index.register(self._about.namespace, self._about.id, self._about.bundle)
         await self._hooks.prepare()
 
     async def abandon(self) -> None:
@@ -73,9 +117,13 @@ class RichLife:
             await self._application.created(init, cgroup)
         await self._hooks.owe(init)
 
+    # Start
+
     async def before_start(self) -> None:
-        """Run the prestart hooks. Raises HookFailed for one that fails and is to abort."""
-        await self._hooks.run_prestart(init=self._init, cgroup=self._cgroup, private_pids=self._private_pids)
+        """Set the routes, run the prestart hooks. Raises RuntimeFailed, HookFailed for one that is to abort."""
+        if warning := await routes.apply(self._reaper, self._init, self._more.routes):
+            _log.warning("container %s: %s", self._about.id, warning)
+        await self._hooks.run_prestart(init=self._init, cgroup=self._cgroup, private_pids=True)
 
     async def ready(self) -> None:
         """See Application.ready."""
@@ -83,17 +131,27 @@ class RichLife:
             await self._application.ready()
 
     def started(self) -> None:
-        """The application runs."""
+        """The application runs, and the agents may."""
         self._start_failed = False
+        self._write_state()
+        if self._agents is not None:
+            self._agents.start()
 
     def start_failed(self) -> None:
         """The next end is that of a container that never ran."""
         self._start_failed = True
 
+    # Running
+
     def updated(self) -> None:
         """Put the limits where systemd in the container cannot change them. Raises OSError."""
         if self._cgroups is not None:
             delegation.apply(self._cgroups, self._init)
+
+    def paused(self, now: bool) -> None:
+        """No agent can be started in a frozen container."""
+        if self._agents is not None:
+            (self._agents.pause if now else self._agents.resume)()
 
     def signal(self, number: int) -> bool:
         """To the application, or to init in its own language; dumb-init forwards what it gets."""
@@ -102,96 +160,102 @@ class RichLife:
         self._application.signal(number)
         return True
 
-    def ended(self, exit: Exit) -> Exit:
-        """The task ends as the application ended."""
-        return exit if self._application is None else self._application.ended(exit)
-
-    async def after_end(self, exit: Exit, *, oom_killed: bool) -> None:
-        """Run the poststop hooks."""
-        end = environment.ending(exit.status, oom_killed=oom_killed)
-        if self._start_failed:
-            end = environment.start_failed()
-        await self._hooks.run_poststop(end)
-
     def check_checkpoint(self) -> None:
         """CRIU cannot freeze the launcher's and init's ties to the shim."""
         if self._application is not None:
             raise Unsupported("checkpoint of a container whose PID 1 is a real init")
 
+    # The end
+
+    def ended(self, exit: Exit) -> Exit:
+        """The task ends as the application ended."""
+        return exit if self._application is None else self._application.ended(exit)
+
+    async def after_end(self, exit: Exit, *, oom_killed: bool) -> None:
+        """Stop supervising, and run the poststop hooks."""
+        if self._agents is not None:
+            await self._agents.stop()
+        end = environment.ending(exit.status, oom_killed=oom_killed)
+        await self._hooks.run_poststop(environment.start_failed() if self._start_failed else end)
+
     async def close(self) -> None:
-        """Let go of everything; hooks that were never owed are forgotten."""
+        """Let go of everything."""
+        if self._agents is not None:
+            await self._agents.stop()
         if self._application is not None:
             self._application.close()
         if self._cgroups is not None:
             delegation.remove(self._cgroups)
+        index.forget(self._about.namespace, self._about.id)
+        rundir.remove(self._directory)
+
+    def _write_state(self) -> None:
+        """Leave in the bundle what `pouchrich ps` cannot see from outside."""
+        application = self._application
+        state = {
+            "version": 1,
+            "init": self._init,
+            "application": application.pid if application is not None else 0,
+            "manner": exit_manner().value if application is not None else "",
+            "started_at": time.time(),
+            "agents": [one.name for one in self._more.agents],
+        }
+        bundles.write_json(f"{self._about.bundle}/{STATE}", state)
 
 
 def make(
-    container_id: str,
-    namespace: str,
-    bundle: str,
-    *,
-    root: str,
-    made: Plan,
+    about: Subject,
+    decided: Decided,
     choice: Choice,
     config: Config,
-    spec: dict[str, Any],
-    oci: OCIRuntime,
-    run: Run,
-    reaper: Reaper,
+    tools: Tools,
+    *,
     stdio: Stdio,
     console: AppConsole | None,
 ) -> RichLife:
-    """The life that the plan `made` describes; `spec` is containerd's, `root` the host directory of its root."""
-    about = _subject(container_id, namespace, bundle, root, made.mode or "", spec)
+    """The life that was decided on. `stdio` are the client's streams, `console` the application's terminal if any."""
+    made, identity = decided.made, decided.identity
+    mode = made.mode or ""
+    told = environment.Subject(
+        id=about.id,
+        containerd_namespace=about.namespace,
+        bundle=about.bundle,
+        rootfs=about.root,
+        name=identity.container,
+        namespace=identity.namespace,
+        mode=mode,
+        annotations=about.annotations,
+        oci_version=str(about.spec.get("ociVersion", "1.0.2")),
+    )
     selection = select(
         config,
         choice.overrides,
-        mode=about.mode,
-        namespace=about.namespace,
-        image=str(about.annotations.get(IMAGE_NAME, "")),
-        container=about.name,
+        mode=mode,
+        namespace=identity.namespace,
+        image=identity.image,
+        container=identity.container,
     )
     application = None
     if made.boot is not None:
         application = Application(
-            container_id,
+            about.id,
             made.boot,
-            rundir.path_of(namespace, container_id),
+            rundir.path_of(about.namespace, about.id),
             stdio,
             limits=Limits(config.rich.start_timeout_s, config.rich.stop_timeout_s, _grace(about.annotations)),
             stop_signal=made.stop_signal,
             app_uid=made.boot.launch.uid if made.boot.launch is not None else 0,
             terminal=console,
         )
-    return RichLife(
-        container_id,
-        private_pids=True,  # no init can be PID 1 without, and dumb-init is not given to others
-        application=application,
-        hooks=HookRunner(about, selection, spec=spec, oci=oci, run=run, reaper=reaper),
-        cgroups=made.cgroup,
-    )
+    agents = None
+    if decided.more.agents:
+        start = AgentExec(about.id, about.bundle, tools.oci, tools.reaper)
+        agents = Supervisor(about.id, decided.more.agents, start)
+    hooks = HookRunner(told, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
+    return RichLife(about, decided, tools, application=application, hooks=hooks, agents=agents)
 
 
 def _grace(annotations: Mapping[str, str]) -> float | None:
     """The pod's grace period, which kubelet writes as whole seconds, where containerd passes it on."""
     text = annotations.get(GRACE_PERIOD, "")
     return float(text) if text.isascii() and text.isdigit() else None
-
-
-def _subject(
-    container_id: str, namespace: str, bundle: str, rootfs: str, mode: str, spec: dict[str, Any]
-) -> environment.Subject:
-    """The container as hooks are told of it; a pod's names where it is in one, else containerd's."""
-    annotations = spec.get("annotations") or {}
-    return environment.Subject(
-        id=container_id,
-        containerd_namespace=namespace,
-        bundle=bundle,
-        rootfs=rootfs,
-        name=annotations.get(CONTAINER_NAME, container_id),
-        namespace=annotations.get(SANDBOX_NAMESPACE, namespace),
-        mode=mode,
-        annotations=annotations,
-        oci_version=str(spec.get("ociVersion", "1.0.2")),
-    )
