@@ -14,6 +14,7 @@ from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.image import ImageFacts
 from runtime.init import inittab
+from runtime.init.base import HOME
 from runtime.init.cgroup import V2_BEGINS, uses_v1
 from runtime.init.detect import SBIN_INIT, SUPPORTED, SYSTEMD_PATHS, InitFacts
 from runtime.policy import Choice, Decision
@@ -98,11 +99,21 @@ def _no_cgroups(version: int | None, host: HostFacts) -> str:
     return ""
 
 
+def _no_room(case: _Case) -> str:
+    """Why no real init can be had at all, or empty."""
+    if case.shared:
+        return f"the container {case.shared}: there is no PID 1 to give"
+    for path in ("/run", HOME):
+        if (leads := case.facts.resolved[path]) != path:
+            return f"{path}: the image has a symbolic link to {shown(leads)} there"
+    return ""
+
+
 def _no_systemd(case: _Case) -> str:
     """Why mode systemd cannot be had, or empty."""
     init = case.facts.init
-    if case.shared:
-        return f"the container {case.shared}: there is no PID 1 to give"
+    if problem := _no_room(case):
+        return problem
     if not init.systemd:
         return f"{SYSTEMD_PATHS[0]}: not in the image"
     return _no_cgroups(init.version, case.host)
@@ -111,10 +122,8 @@ def _no_systemd(case: _Case) -> str:
 def _no_sbin_init(case: _Case) -> str:
     """Why mode sbin-init cannot be had, or empty."""
     init = case.facts.init
-    if case.shared:
-        return f"the container {case.shared}: there is no PID 1 to give"
-    if init.problem:
-        return init.problem
+    if problem := _no_room(case) or init.problem:
+        return problem
     if init.kind == "systemd":
         return _no_cgroups(init.version, case.host)
     if init.kind not in SUPPORTED:

@@ -15,6 +15,9 @@ DROP_IN = "50-pouchrich.conf"
 _UNITS = "/run/systemd/system"
 _SUFFIXES = (".service", ".socket", ".target", ".timer", ".path", ".mount")
 
+_CANNOT_MOUNT = ("tmp.mount",)
+"""Units that the distributions enable and that fail without CAP_SYS_ADMIN (Debian from 13 on)."""
+
 _DROP_IN_TEXT = f"""\
 [Unit]
 Wants={UNIT}
@@ -86,7 +89,8 @@ def _units(setting: Setting) -> tuple[Step, ...]:
 
 def _arguments(setting: Setting) -> tuple[str, ...]:
     """systemd reads its own arguments as a kernel command line when it is in a container."""
-    masks = tuple(f"systemd.mask={name}" for name in setting.mask)
+    fails = () if process.has_capability(setting, "CAP_SYS_ADMIN") else _CANNOT_MOUNT
+    masks = tuple(f"systemd.mask={name}" for name in dict.fromkeys((*setting.mask, *fails)))
     return (setting.init.systemd, "--show-status=1", *masks)
 
 

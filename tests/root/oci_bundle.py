@@ -204,7 +204,8 @@ def running(runtime, directory, lower, before, *, body="", terminal=False):
     )
     after = dict(made.apply(before))
     (directory / "config.json").write_text(json.dumps(after))
-    rundir.make(str(directory / "run"), made.boot)
+    rundir.make(str(directory / "run"))
+    rundir.fill(str(directory / "run"), made.boot)
     if made.cgroup is not None and made.cgroup.directory:
         os.makedirs(made.cgroup.directory, exist_ok=True)
     container = Running(runtime, directory, name, made)

@@ -74,7 +74,9 @@ def debian(kind: str, suite: str = "bookworm") -> Path:
         if not path.exists():
             making = path.with_name(f".{path.name}.new")
             shutil.rmtree(making, ignore_errors=True)
-            command = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={packages}", "--format=directory"]
+            # A mirror that stands still (a snapshot, a cache) has an expired list of sid, signed all the same.
+            options = ["--variant=apt", "--format=directory", '--aptopt=Acquire::Check-Valid-Until "false"']
+            command = ["mmdebstrap", "--quiet", *options, f"--include={packages}"]
             done = subprocess.run([*command, suite, making, source(suite)], capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[-4000:]
             making.rename(path)

@@ -16,7 +16,17 @@ V1 = HostFacts(cgroups="v1", nsdelegate=False, named="/sys/fs/cgroup/systemd")
 
 
 def planned(
-    annotations=(), *, body="", init=SYSTEMD, host=None, uid=0, args=("app",), own_pids=True, command=None, env=()
+    annotations=(),
+    *,
+    body="",
+    init=SYSTEMD,
+    host=None,
+    uid=0,
+    args=("app",),
+    own_pids=True,
+    command=None,
+    env=(),
+    resolved=(),
 ):
     spec = {
         "process": {
@@ -29,7 +39,9 @@ def planned(
         | {"io.kubernetes.cri.container-name": "web"},
         "linux": {"cgroupsPath": "/c", "namespaces": [{"type": "pid"}] if own_pids else []},
     }
-    facts = ImageFacts(command or Command(args[0], "/bin/app", "/bin/app"), {one: one for one in PLACES}, init=init)
+    facts = ImageFacts(
+        command or Command(args[0], "/bin/app", "/bin/app"), {one: one for one in PLACES} | dict(resolved), init=init
+    )
     settings = config.parse(f"version = 1\n{body}", source="/etc/c.toml")
     return plan.make(spec, config=settings, facts=facts, terminal=False, host=host, run_dir="/run/x")
 
@@ -103,6 +115,14 @@ def test_an_init_that_is_not_supported_is_named(kind, words):
 def test_a_systemd_that_cannot_boot_here_is_refused_early(mode, version, host, words):
     init = InitFacts(systemd="/usr/lib/systemd/systemd", version=version, kind="systemd")
     assert words in refused({"mode.web": mode}, init=init, host=host)
+
+
+@pytest.mark.parametrize("mode", ["systemd", "sbin-init"])
+def test_an_image_whose_run_leads_elsewhere_has_no_room_for_an_init(mode):
+    resolved = {"/run": "/etc"}
+    words = '/run: the image has a symbolic link to "/etc" there; allowed dumb-init, auto'
+    assert words in refused({"mode.web": mode}, resolved=resolved)
+    assert planned({"mode": mode}, resolved=resolved).mode == "dumb-init"
 
 
 @pytest.mark.parametrize(("version", "host"), [(257, V1), (None, V1), (262, HostFacts(cgroups="hybrid")), (262, None)])

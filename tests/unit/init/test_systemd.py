@@ -5,7 +5,7 @@ import pytest
 from runtime.init import systemd
 from runtime.init.detect import InitFacts
 from runtime.spec import edit
-from tests.unit.init.settings import setting
+from tests.unit.init.settings import CAPABILITIES, setting, spec_of
 
 
 def test_the_steps_in_order():
@@ -27,8 +27,13 @@ def test_pid_1s_arguments_are_systemds_path_and_the_nodes_masks():
     after = edit.apply(one.spec, systemd.make(one).steps)
     assert after["process"]["args"] == [
         *("/usr/lib/systemd/systemd", "--show-status=1"),
-        *("systemd.mask=a.service", "systemd.mask=getty@.service"),
+        *("systemd.mask=a.service", "systemd.mask=getty@.service", "systemd.mask=tmp.mount"),
     ]
+
+
+def test_what_can_be_mounted_is_not_masked():
+    one = setting(spec=spec_of(bounding=(*CAPABILITIES, "CAP_SYS_ADMIN")))
+    assert edit.args(edit.apply(one.spec, systemd.make(one).steps)) == ("/usr/lib/systemd/systemd", "--show-status=1")
 
 
 def test_nothing_of_the_pod_is_in_a_unit():
