@@ -91,11 +91,16 @@ cat >/run/demo/poststop <<'HOOK'
 echo "poststop on the node: $POUCHRICH_NAME ended, $POUCHRICH_EXIT_REASON, code $POUCHRICH_EXIT_CODE" >>/run/demo/hooks
 HOOK
 chmod 755 /run/demo/poststop
+services=
+[ "$mode" = dumb-init ] || services='"cron", "rsyslog"'  # up before the application is
 cat >/run/demo/config.toml <<CONFIG
 version = 1
 
 [rich]
 mode = "$mode"
+
+[services]
+enable = [$services]
 
 [[hooks.prestart]]
 name = "prepare"
