@@ -14,7 +14,13 @@ SETTLE_S = 8.0
 
 def found(node: Node, baseline: frozenset[str]) -> list[str]:
     """Everything on the node now that is not in baseline: one line each, its kind first."""
-    return sorted(everything(node) - baseline)
+    known = {_identity(line) for line in baseline}
+    return sorted(line for line in everything(node) if _identity(line) not in known)
+
+
+def _identity(line: str) -> str:
+    """A mount is its id: the path of one inherited from the host changes when the host renames a directory."""
+    return line.partition(" at ")[0]
 
 
 def everything(node: Node) -> frozenset[str]:
@@ -38,7 +44,6 @@ def _processes(node: Node) -> list[str]:
 
 
 def _mounts(node: Node) -> list[str]:
-    """By mount id: the path of one that this namespace got from the host changes when the host renames a directory."""
     lines = [line.split() for line in Path(f"/proc/{node.pid}/mountinfo").read_text().splitlines()]
     return [f"mount {fields[0]} at {fields[4]}" for fields in lines]
 

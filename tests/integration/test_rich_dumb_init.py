@@ -87,7 +87,7 @@ def test_the_terminal_is_the_commands(rich: Pod) -> None:
         stream.resize(111, 22)
         stream.write(b"until [ \"$(stty size)\" = '22 111' ]; do sleep 0.05; done; echo size-$(stty size)\n")
         stream.read_until(b"size-22 111")
-        stream.write(b"echo begin-$((1+1)); sleep 300\n")
+        stream.write(b"sh -c 'echo begin-$((1+1)); exec sleep 300'\n")
         stream.read_until(b"begin-2")
         stream.write(b"\x03")
         stream.read_until(b"^C")  # the interrupt discards what was typed before it
