@@ -8,17 +8,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from runtime.init.detect import INITTAB, RC_PATHS, SBIN_INIT, SYSTEMD_PATHS, InitFacts, kind_of, refined, version_of
+from runtime.services import look
 
 _PROGRAM_BYTES = 4 << 20
 _INITTAB_BYTES = 64 << 10
 _PASSWD_BYTES = 1 << 20
-
-_UNIT_DIRECTORIES = (
-    "/etc/systemd/system",
-    "/usr/local/lib/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-)
 
 
 class Found(Protocol):
@@ -57,19 +51,6 @@ def _exists(root: Root, path: str) -> bool:
     return root.walk(path).mode is not None
 
 
-def unit_names(service: str) -> tuple[str, ...]:
-    """The unit files that may be meant by a service's name, a template for an instance of one."""
-    name = service if "." in service.rpartition("@")[2] else f"{service}.service"
-    prefix, at, rest = name.partition("@")
-    return (name, f"{prefix}@.{rest.rpartition('.')[2]}") if at else (name,)
-
-
-def _has_service(root: Root, service: str) -> bool:
-    units = (f"{directory}/{name}" for directory in _UNIT_DIRECTORIES for name in unit_names(service))
-    # systemd makes units of the scripts of /etc/init.d too.
-    return any(_exists(root, path) for path in (*units, f"/etc/init.d/{service}"))
-
-
 def home_of(passwd: bytes, uid: int) -> str | None:
     """The home directory of `uid` in a passwd(5) text, the first entry counting, or None.
 
@@ -103,7 +84,7 @@ def read(root: Root, mounts: Sequence[str], *, uid: int, services: Sequence[str]
         problem=problem,
         inittab=inittab,
         present=present,
-        services=tuple(name for name in services if _has_service(root, name)),
-        scripts=tuple(name for name in services if _exists(root, f"/etc/init.d/{name}")),
+        services=tuple(look(root, "systemd", services).items()),
+        scripts=tuple(look(root, "sysvinit", services).items()),
         home=home_of(root.head("/etc/passwd", _PASSWD_BYTES), uid),
     )

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runtime import libexec
+from runtime import libexec, services
 from runtime.boot import Boot, Launch, RunFile
 from runtime.config.model import Config
 from runtime.errors import InvalidArgument
@@ -127,18 +127,13 @@ def plain(source: str) -> Plan:
 def _services(choice: Choice, served: Served, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The services that PID 1 is to start, and warnings about the others. Raises InvalidArgument for a pod's own."""
     asked = choice.overrides.get("services")
-    manages = served.mode != "dumb-init" and served.init.kind != "busybox" and not served.supplied
-    has = served.init.services if served.init.kind == "systemd" else served.init.scripts
-    taken, warnings = [], []
-    for name in choice.services:
-        if manages and name in has:
-            taken.append(name)
-            continue
-        reason = "not in the image" if manages else f"mode {served.mode} manages no services here"
-        if asked is not None and name in asked.value:
-            raise InvalidArgument(f"config.json: {asked.source}: found {name}, {reason}; allowed services of the image")
-        warnings.append(f"{config.source}: services.enable: {name}: skipped, {reason}")
-    return tuple(taken), tuple(warnings)
+    requests = [services.Request(one, f"{config.source}: services.enable") for one in config.services.enable]
+    if asked is not None:
+        requests += [services.Request(one, asked.source, is_pod=True) for one in asked.value]
+    kind = "an init that is the image's own command" if served.supplied else served.init.kind
+    kind = "dumb-init" if served.mode == "dumb-init" else kind
+    found = served.init.services if kind == "systemd" else served.init.scripts
+    return services.check(requests, init=kind, found=dict(found), masked=config.rich.mask)
 
 
 def _ignored(choice: Choice) -> tuple[str, ...]:
@@ -192,7 +187,7 @@ def make(
     if facts.command.hidden_by is not None:
         unseen = f"it is below the mount at {facts.command.hidden_by}"
         decisions = (*decisions, Decision("command", "not looked up in the image", unseen))
-    services, skipped = _services(choice, served, config)
+    to_start, skipped = _services(choice, served, config)
     made = INIT_MODES[served.mode].make(
         Setting(
             spec,
@@ -207,7 +202,7 @@ def make(
             host=host,
             home=served.init.home,
             supplied=served.supplied,
-            services=services,
+            services=to_start,
             mask=config.rich.mask,
             capabilities=config.rich.init_capabilities,
             restarts=config.rich.restart == "on-failure",

@@ -45,8 +45,8 @@ class InitFacts:
 
     `systemd` is systemd's path, or empty; `version` its major number where it can be told. `kind` is what `/sbin/init`
     is: one of SUPPORTED, another init's name, or empty; `problem` is why it cannot be used, where it cannot be looked
-    at. `inittab` is the text of /etc/inittab, `present` which of RC_PATHS exist, `services` which of the services
-    asked for systemd would find, `scripts` those with a script in /etc/init.d, `home` the home directory of the
+    at. `inittab` is the text of /etc/inittab, `present` which of RC_PATHS exist, `services` where systemd finds
+    those asked for, `scripts` where sysvinit and OpenRC do (`runtime.services.look`), `home` the home directory of the
     spec's user.
     """
 
@@ -56,8 +56,8 @@ class InitFacts:
     problem: str = ""
     inittab: str | None = None
     present: tuple[str, ...] = ()
-    services: tuple[str, ...] = ()
-    scripts: tuple[str, ...] = ()
+    services: tuple[tuple[str, str], ...] = ()
+    scripts: tuple[tuple[str, str], ...] = ()
     home: str | None = None
 
 

@@ -7,6 +7,7 @@ PID 1's child nor started once: they are served only where they are the image's 
 
 from dataclasses import replace
 
+from runtime import services
 from runtime.boot import Boot, RunFile
 from runtime.errors import InvalidArgument
 from runtime.init import inittab, mounts, process, signals, systemd
@@ -26,8 +27,8 @@ def text_of(setting: Setting) -> str | None:
 
 
 def services_text(names: tuple[str, ...]) -> str:
-    """The script that starts services of the image, by scripts it has; a name is never looked at by the shell."""
-    return "".join(f"'/etc/init.d/{name}' start\n" for name in names if "'" not in name)
+    """What the inittab has run before the application, so that no name stands in the inittab itself."""
+    return "".join(f"{command}\n" for command in services.commands(names))
 
 
 def _inittab(setting: Setting) -> tuple[tuple[RunFile, ...], tuple[Step, ...]]:

@@ -1,10 +1,11 @@
 """systemd as PID 1 without privilege, and the application as a unit of it.
 
-The texts are constants but for the names of services, which are checked names of units that the image has, and a
-number. What the pod runs goes into the launcher's settings, never into a unit. Files are bound one by one: the unit
-and a drop-in that makes multi-user.target want it, so no link is needed and the image is left alone.
+The texts are constants but for a number; services are a drop-in of their own, of checked names that the image has.
+What the pod runs goes into the launcher's settings, never into a unit. Files are bound one by one: the unit and a
+drop-in that makes multi-user.target want it, so no link is needed and the image is left alone.
 """
 
+from runtime import services
 from runtime.boot import Boot, RunFile
 from runtime.init import cgroup, mounts, process, signals
 from runtime.init.base import Made, Setting, bound
@@ -12,8 +13,8 @@ from runtime.spec.edit import Step
 
 UNIT = "pouchrich-app.service"
 DROP_IN = "50-pouchrich.conf"
+_SERVICES = "services.conf"
 _UNITS = "/run/systemd/system"
-_SUFFIXES = (".service", ".socket", ".target", ".timer", ".path", ".mount")
 
 _CANNOT_MOUNT = ("tmp.mount",)
 """Units that the distributions enable and that fail without CAP_SYS_ADMIN (Debian from 13 on)."""
@@ -24,29 +25,21 @@ Wants={UNIT}
 """
 
 
-def unit_name(name: str) -> str:
-    """The unit that a service's name means."""
-    return name if name.endswith(_SUFFIXES) else f"{name}.service"
-
-
-def unit_text(services: tuple[str, ...], *, stop_s: int, restarts: bool) -> str:
+def unit_text(*, stop_s: int, restarts: bool) -> str:
     """The application's unit.
 
-    Services are ordered before it and, as stopping goes the other way round, after it. TimeoutStopSec is finite
-    because on v1 no notification comes when a cgroup gets empty: a child that the application left behind would
-    hold up the end for ever. A resource limit that systemd lowers for units would be a wall for the launcher, so
-    both go to PID 1's own hard limit. The OOM killer taking one process ends no more than in any other container.
+    TimeoutStopSec is finite because on v1 no notification comes when a cgroup gets empty: a child that the
+    application left behind would hold up the end for ever. A resource limit that systemd lowers for units would be a
+    wall for the launcher, so both go to PID 1's own hard limit. The OOM killer taking one process ends no more than in
+    any other container.
     """
-    units = " ".join(unit_name(name) for name in services)
-    wants = f"Wants={units}\n" if units else ""
-    after = f"basic.target {units}".rstrip()
     restart = "Restart=on-failure\n" if restarts else ""
     return f"""\
 [Unit]
 Description=Application of this container
 DefaultDependencies=no
 Requires=sysinit.target
-{wants}After={after}
+After=basic.target
 Conflicts=shutdown.target
 Before=shutdown.target
 
@@ -70,12 +63,19 @@ TTYPath=/dev/console
 def _files(setting: Setting) -> tuple[RunFile, ...]:
     stop_s = max(1, int(setting.stop_timeout_s) // 2)
     return (
-        RunFile(UNIT, unit_text(setting.services, stop_s=stop_s, restarts=setting.restarts)),
+        RunFile(UNIT, unit_text(stop_s=stop_s, restarts=setting.restarts)),
         RunFile(DROP_IN, _DROP_IN_TEXT),
+        *((RunFile(_SERVICES, services.dropin(setting.services)),) if setting.services else ()),
     )
 
 
 def _units(setting: Setting) -> tuple[Step, ...]:
+    ordered = bound(
+        "mount-services",
+        "services that it wants, started before it and stopped after it",
+        f"{setting.run_dir}/{_SERVICES}",
+        services.DROPIN,
+    )
     return (
         bound("mount-unit", "the application's unit", f"{setting.run_dir}/{UNIT}", f"{_UNITS}/{UNIT}"),
         bound(
@@ -84,6 +84,7 @@ def _units(setting: Setting) -> tuple[Step, ...]:
             f"{setting.run_dir}/{DROP_IN}",
             f"{_UNITS}/multi-user.target.d/{DROP_IN}",
         ),
+        *((ordered,) if setting.services else ()),
     )
 
 

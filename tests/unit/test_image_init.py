@@ -101,8 +101,13 @@ def test_services_are_units_templates_and_scripts(rootfs):
     program(rootfs / "etc/init.d/old", "")
     asked = ("cron", "getty@tty1", "x.socket", "old", "none", "x")
     found = facts(rootfs, services=asked)
-    assert found.services == ("cron", "getty@tty1", "x.socket", "old")
-    assert found.scripts == ("old",)
+    units = "/usr/lib/systemd/system"
+    assert {name: path for name, path in found.services if path} == {
+        "cron": f"{units}/cron.service",
+        "getty@tty1": f"{units}/getty@.service",
+        "x.socket": f"{units}/x.socket",
+    }
+    assert {name: path for name, path in found.scripts if path} == {"old": "/etc/init.d/old"}
 
 
 @pytest.mark.parametrize(

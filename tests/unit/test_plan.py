@@ -245,7 +245,7 @@ def test_a_plan_is_printed_with_decisions_warnings_and_steps():
         "rich container, mode dumb-init",
         "  rich = true  (built in)",
         "  mode = dumb-init  (built in)",
-        "  warning: /etc/c.toml: services.enable: cron: skipped, mode dumb-init manages no services here",
+        "  warning: /etc/c.toml: services.enable: found cron, allowed none: dumb-init manages no services: skipped",
         "  1. mount-dumb-init: bind a static dumb-init at /run/pouchrich/dumb-init, read-only, after all other mounts",
         "  2. env-rich-mode: set rich_mode and rich_mode_launch_manner for the container",
         "  3. args-dumb-init: start dumb-init as PID 1, the command as its child",

@@ -200,20 +200,22 @@ def test_by_its_command_a_pod_does_not_escape_what_is_mandatory(name):
 
 
 def test_a_services_annotation_needs_units_of_the_image_and_an_init_that_manages_them():
-    has = InitFacts(systemd="/usr/lib/systemd/systemd", version=252, kind="systemd", services=("cron",))
+    has = InitFacts(
+        systemd="/usr/lib/systemd/systemd", version=252, kind="systemd", services=(("cron", "/cron.service"),)
+    )
     found = planned({"mode": "systemd", "services": "cron"}, init=has)
-    assert "After=basic.target cron.service" in found.boot.files[0].text
+    assert "After=cron.service" in found.boot.files[2].text
     about = {"mode": "systemd", "services": "cron,sshd"}
-    assert "annotation pouchrich.io/services: found sshd, not in the image" in refused(about, init=has)
-    assert "found cron, mode dumb-init manages no services here" in refused({"services": "cron"}, init=has)
-    assert "found cron, mode sbin-init manages no services" in refused(
+    assert "annotation pouchrich.io/services: found sshd, allowed a unit of the image" in refused(about, init=has)
+    assert "found cron, allowed none: dumb-init manages no services" in refused({"services": "cron"}, init=has)
+    assert "found cron, allowed none: busybox manages no services" in refused(
         {"mode": "sbin-init", "services": "cron"}, init=BUSYBOX
     )
 
 
 def test_a_nodes_services_that_cannot_be_had_are_warnings():
     found = planned({"mode": "systemd"}, body='services.enable = ["sshd"]')
-    assert found.warnings == ("/etc/c.toml: services.enable: sshd: skipped, not in the image",)
+    assert found.warnings == ("/etc/c.toml: services.enable: found sshd, allowed a unit of the image: skipped",)
 
 
 def test_what_a_pod_set_and_a_plain_container_has_no_use_for_is_a_warning():

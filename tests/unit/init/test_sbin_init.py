@@ -57,7 +57,7 @@ def test_systemd_as_sbin_init_is_started_by_that_name_and_has_units():
 
 def test_services_go_into_a_script_and_never_into_the_inittab():
     files = {file.name: file.text for file in sbin_init.make(one_of(SYSVINIT, services=("cron", "a:b@c"))).boot.files}
-    assert files["services"] == "'/etc/init.d/cron' start\n'/etc/init.d/a:b@c' start\n"
+    assert files["services"] == "/etc/init.d/cron start\n/etc/init.d/a:b@c start\n"
     assert "cron" not in files["inittab"]
     assert "/bin/sh /run/pouchrich/services" in files["inittab"]
 

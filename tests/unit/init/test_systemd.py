@@ -45,18 +45,20 @@ def test_nothing_of_the_pod_is_in_a_unit():
 
 
 def test_the_unit_is_a_constant_but_for_services_and_a_number():
-    text = systemd.unit_text((), stop_s=5, restarts=False)
+    text = systemd.unit_text(stop_s=5, restarts=False)
     assert "Wants=" not in text
     assert "After=basic.target\n" in text
     assert "Restart=" not in text
     assert {"TimeoutStopSec=5", "KillMode=mixed", "OOMPolicy=continue", "TasksMax=infinity"} <= set(text.splitlines())
-    assert "Restart=on-failure\n" in systemd.unit_text((), stop_s=5, restarts=True)
+    assert "Restart=on-failure\n" in systemd.unit_text(stop_s=5, restarts=True)
 
 
-def test_services_are_wanted_and_ordered_before():
-    lines = systemd.unit_text(("cron", "x.socket", "getty@tty1"), stop_s=5, restarts=False).splitlines()
-    assert "Wants=cron.service x.socket getty@tty1.service" in lines
-    assert "After=basic.target cron.service x.socket getty@tty1.service" in lines
+def test_services_are_a_drop_in_of_their_own():
+    one = setting(services=("cron.service",))
+    made = systemd.make(one)
+    assert made.boot.files[2].text == "[Unit]\nWants=cron.service\nAfter=cron.service\n"
+    after = {mount["destination"]: mount["source"] for mount in edit.apply(one.spec, made.steps)["mounts"]}
+    assert after["/run/systemd/system/pouchrich-app.service.d/50-services.conf"] == f"{one.run_dir}/services.conf"
 
 
 @pytest.mark.parametrize(("timeout_s", "stop"), [(10.0, 5), (0.0, 1), (3.5, 1), (3600.0, 1800)])
