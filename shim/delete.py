@@ -6,14 +6,21 @@ It touches this container only: the pod's server may be alive and serve others.
 """
 
 import os
+import sys
 import time
 from _signal import SIGKILL, SIGPIPE  # `signal` imports enum, which takes longer than all of this
 
 from shim import address, bootstrap, identifiers
 from shim.flags import Flags
 
+if False:  # typing.TYPE_CHECKING, without the import
+    from collections.abc import Callable  # noqa: TC003 (this is such a block)
+
 KILLED = 128 + SIGKILL
 RUNTIME_TIMEOUT_S = 3.5
+HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
+POSTSTOP_RECORDS = "/var/lib/pouchrich/poststop"
+RUN = "/run/pouchrich"
 
 
 def delete(flags: Flags) -> bytes:
@@ -21,8 +28,13 @@ def delete(flags: Flags) -> bytes:
     identifiers.check("-namespace", flags.namespace)
     identifiers.check("-id", flags.id)
     bundle = flags.bundle or os.getcwd()
+    began = time.monotonic()
+    finish_hooks = _hand_over_hooks(flags, bundle)
     if os.path.exists(f"{bundle}/pouchrich.json"):
         _forget(bundle, flags.id)
+    if finish_hooks is not None:
+        finish_hooks(HOOKS_DEADLINE_S - (time.monotonic() - began))
+    _remove_traces(flags)
     if os.path.ismount(f"{bundle}/rootfs"):
         from runtime import rootfs
 
@@ -30,6 +42,34 @@ def delete(flags: Flags) -> bytes:
     _remove_dead_socket(bundle)
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
     return bootstrap.delete_response(_pid(bundle), KILLED, seconds, nanos)
+
+
+def _hand_over_hooks(flags: Flags, bundle: str) -> "Callable[[float], object] | None":
+    """Give the poststop hooks that are still owed to a runner of its own, which starts when the result is called.
+
+    None where there are none, or a living pod server sees to them. That they cannot be run must not keep the rest.
+    """
+    if not os.path.exists(f"{POSTSTOP_RECORDS}/{flags.namespace}/{flags.id}.jsonl"):
+        return None
+    from shim import poststop
+
+    try:
+        handover = poststop.hand_over(flags.namespace, flags.id, bundle)
+    except OSError as err:
+        sys.stderr.write(f"poststop hooks: {err}\n")
+        return None
+    if handover is None:
+        return None
+    return lambda left: handover.finish(max(0.0, min(poststop.PATIENCE_S, left)))
+
+
+def _remove_traces(flags: Flags) -> None:
+    """Remove what a killed pod server left of this container below /run/pouchrich."""
+    if os.path.lexists(f"{RUN}/bundles/{flags.namespace}/{flags.id}"):
+        from runtime import index, rundir
+
+        index.forget(flags.namespace, flags.id)
+        rundir.remove(rundir.path_of(flags.namespace, flags.id))
 
 
 def _forget(bundle: str, container_id: str) -> None:

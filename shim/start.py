@@ -18,6 +18,9 @@ from shim.starter import ANSWER_LIMIT, DONE, FAILED, TAKEN
 GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 OOM_SCORE_ADJ_MAX = 1000
 CGROUP_ROOT = "/sys/fs/cgroup"
+POSTSTOP_SWEPT = "/run/pouchrich/poststop/.swept"
+"""There once the poststop hooks that were owed before the last boot have been seen to (shim.poststop)."""
+
 CHANNEL = 3
 """The descriptor of the connection to the starter, in the process that serves its request."""
 
@@ -93,6 +96,10 @@ def _serve(request: Request, starter: socket, note: str) -> int:
         return 0
     from shim import daemon
 
+    if not os.path.exists(POSTSTOP_SWEPT):
+        from shim import poststop
+
+        poststop.check()
     return daemon.serve(given, stdin, bundle=os.getcwd(), path=path, listener=listener.detach(), note=note)
 
 

@@ -20,23 +20,29 @@ from runtime.linux import pidfd
 from shim.task.adopt import Adopted, AppSocket
 from shim.task.app_exit import ApplicationExit, exit_manner
 from shim.task.boot_console import BootConsole
+from shim.task.ends import close_all
 from shim.task.halt import HaltSocket
 from shim.task.reaper import Exit
 from shim.task.stdio import Stdio
 from shim.task.terminal import AppConsole
 
 RESERVE_S = 2.0  # of a pod's grace period, for what comes after init's shutdown
+RESTART_TIMEOUT_S = 10.0  # an init that restarts the application does so within this, or has given it up
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Times in seconds; `grace_s` is the pod's grace period, None where it is not known."""
+    """Times in seconds; `grace_s` is the pod's grace period, None where it is not known.
+
+    `restarts`: init starts an application that failed again, and only the last end counts.
+    """
 
     start_s: float
     stop_s: float
     grace_s: float | None = None
+    restarts: bool = False
 
 
 class Application:
@@ -60,6 +66,7 @@ class Application:
         terminal: AppConsole | None = None,
     ) -> None:
         self.console = BootConsole(container_id)
+        self._container_id = container_id
         self._boot = boot
         self._directory = directory
         self._stdio = stdio
@@ -74,10 +81,12 @@ class Application:
         self._stop_began: float | None = None
         self._app: Adopted | None = None
         self._exit: ApplicationExit | None = None
-        self._status: int | None = None
+        self._cgroup: Cgroup | None = None
         self._listener: AppSocket | None = None
         self._halt: HaltSocket | None = None
         self._following: asyncio.Task[None] | None = None
+        self._kept_fds: list[int] = []
+        self._kept_numbers: list[int] = []
 
     @property
     def pid(self) -> int:
@@ -97,18 +106,22 @@ class Application:
         await self.console.attach()
         if self._terminal is not None:
             self._terminal.make(init_pid, uid=self._app_uid)
+        self._cgroup = cgroup
         if self._boot.launch is not None:
-            self._listener = AppSocket(
-                f"{self._directory}/{rundir.APP_SOCKET}",
-                init_pid=init_pid,
-                cgroup=cgroup,
-                launcher=os.stat(libexec.path("launch")),
-                root_uid=self._root_uid,
-                loop=asyncio.get_running_loop(),
-            )
+            self._listener = self._listen()
         if self._boot.halts:
             path = f"{self._directory}/{rundir.HALT_SOCKET}"
             self._halt = HaltSocket(path, self._kill_init, root_uid=self._root_uid)
+
+    def _listen(self) -> AppSocket:
+        return AppSocket(
+            f"{self._directory}/{rundir.APP_SOCKET}",
+            init_pid=self._init_pid,
+            cgroup=self._cgroup,
+            launcher=os.stat(libexec.path("launch")),
+            root_uid=self._root_uid,
+            loop=asyncio.get_running_loop(),
+        )
 
     async def ready(self) -> None:
         """Return once the application runs, or at once where the image's command is the init itself.
@@ -119,58 +132,106 @@ class Application:
         if self._listener is None:
             await self._stdio.attach()
             return
-        adopting = asyncio.ensure_future(self._listener.accept())
-        ended = asyncio.ensure_future(self._init_ended.wait())
         try:
-            await asyncio.wait([adopting, ended], timeout=self._limits.start_s, return_when=asyncio.FIRST_COMPLETED)
-            if adopting.done() and not ended.done() and not self._aborted:
-                await self._release(adopting.result())
-                return
-            raise RuntimeFailed(f"{self._boot.init} did not start the application: {self._why_not(ended.done())}")
+            adopted = await self._adopt(self._listener, self._limits.start_s)
+            if adopted is None:
+                raise RuntimeFailed(f"{self._boot.init} did not start the application: {self._why_not()}")
+            self._release(adopted)
+            await self._stdio.attach()
         except BaseException:
             self._kill_init()
-            if adopting.done() and not adopting.cancelled() and adopting.exception() is None and self._app is None:
-                adopting.result().close()
             raise
+        if not self._limits.restarts:
+            rundir.forget_settings(self._directory)
+
+    async def _adopt(self, listener: AppSocket, timeout_s: float) -> Adopted | None:
+        """The launcher; None where init ends, a signal calls it off or the time is up first. Closes `listener`."""
+        adopting = asyncio.ensure_future(listener.accept())
+        ended = asyncio.ensure_future(self._init_ended.wait())
+        try:
+            await asyncio.wait([adopting, ended], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not adopting.done():
+                return None
+            adopted = adopting.result()
+            if ended.done() or self._aborted:
+                adopted.close()
+                return None
+            return adopted
         finally:
             adopting.cancel()
             ended.cancel()
-            self._listener.close()
+            listener.close()
             self._listener = None
 
-    def _why_not(self, ended: bool) -> str:
+    def _why_not(self) -> str:
         if self._aborted:
             reason = "a signal ended the start"
-        elif ended:
+        elif self._init_ended.is_set():
             reason = "PID 1 ended"
         else:
             reason = f"not within start-timeout, {self._limits.start_s:g} s"
         said = self.console.last_lines()
         return f"{reason}; its console: {said}" if said else f"{reason}; it said nothing on its console"
 
-    async def _release(self, adopted: Adopted) -> None:
-        self._exit = ApplicationExit(adopted, exit_manner(), asyncio.get_running_loop())
-        fds = self._stdio.child_fds() or {}
+    def _release(self, adopted: Adopted) -> None:
+        """Let the launcher become the application, and follow it. Raises RuntimeFailed."""
+        exit = ApplicationExit(adopted, exit_manner(), asyncio.get_running_loop())
+        fds = self._stdio_fds()
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             adopted.release([fds.get(number, null) for number in (0, 1, 2)])
         except NotFound as err:
+            exit.close()
+            adopted.close()
             raise RuntimeFailed(f"{self._boot.init} did not start the application: {err}") from err
         finally:
             os.close(null)
-        self._app = adopted
-        self._following = asyncio.get_running_loop().create_task(self._follow(self._exit))
-        await self._stdio.attach()
-        rundir.forget_settings(self._directory)
+        self._forget_application()
+        self._app, self._exit = adopted, exit
+        if self._following is None:
+            self._following = asyncio.get_running_loop().create_task(self._follow())
 
-    async def _follow(self, exit: ApplicationExit) -> None:
+    def _stdio_fds(self) -> dict[int, int]:
+        """The far ends of the client's streams. Where there may be a next time, they are kept open for it."""
+        if not self._limits.restarts:
+            return self._stdio.child_fds() or {}
+        if not self._kept_fds:
+            self._kept_numbers = sorted(self._stdio.child_fds() or {})
+            self._kept_fds = [os.dup((self._stdio.child_fds() or {})[number]) for number in self._kept_numbers]
+        return dict(zip(self._kept_numbers, self._kept_fds, strict=True))
+
+    async def _follow(self) -> None:
         """Wait for the application's end, then see that init goes too."""
-        self._status = await exit.wait()
+        assert self._exit is not None
+        while (status := await self._exit.wait()) != 0 and await self._started_again():
+            _log.warning("container %s: the application ended with %d and was restarted", self._container_id, status)
+        close_all(self._kept_fds)  # now its output can end
         self._signal_init(self._boot.poweroff)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._time_to_stop()):
                 await self._init_ended.wait()
         self._kill_init()
+
+    async def _started_again(self) -> bool:
+        """Whether init has restarted the application: where it is to, was not asked to stop, and has not given up."""
+        if not self._limits.restarts or self._stop_began is not None or self._init_ended.is_set():
+            return False
+        self._listener = self._listen()
+        adopted = await self._adopt(self._listener, RESTART_TIMEOUT_S)
+        if adopted is None or self._stop_began is not None:
+            return False
+        try:
+            self._release(adopted)
+        except RuntimeFailed:
+            return False
+        return True
+
+    def _forget_application(self) -> None:
+        if self._exit is not None:
+            self._exit.close()
+        if self._app is not None:
+            self._app.close()
+        self._exit = self._app = None
 
     def _time_to_stop(self) -> float:
         """What init gets for its shutdown: stop-timeout, cut to what is left of the pod's grace period."""
@@ -217,12 +278,8 @@ class Application:
         self._init_ended.set()
         if self._following is not None:
             self._following.cancel()
-        if self._exit is not None:
-            self._exit.close()
-            self._exit = None
-        if self._app is not None:
-            self._app.close()
-            self._app = None
+        self._forget_application()
+        close_all(self._kept_fds)
         for part in (self._listener, self._halt, self.console, self._terminal):
             if part is not None:
                 part.close()

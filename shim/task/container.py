@@ -107,13 +107,11 @@ class Container:
         self.init.pid = pid
         try:
             self.cgroup = cgroups.locate(pid)
-            self._oom = OOMReports(self.cgroup, self._report_oom)
+            oom = events_pb2.TaskOOM(container_id=self.id)
+            self._oom = OOMReports(self.cgroup, lambda: self._publish(oom))
         except (OSError, PouchrichError) as err:
             _log.warning("container %s: no cgroup, so no stats and no OOM events: %s", self.id, err)
         self._reaper.watch(pid, self._init_ended)
-
-    def _report_oom(self) -> None:
-        self._publish(events_pb2.TaskOOM(container_id=self.id))
 
     def announce(self, event: Message) -> None:
         """Publish that the container was created; init's end, if it has come by now, follows."""
@@ -178,8 +176,7 @@ class Container:
 
     async def _end(self, exit: Exit, *, frozen: bool) -> None:
         """See the container's remaining processes off, and tell of its end."""
-        if frozen or not self._private_pids:
-            await self._end_rest(frozen=frozen)
+        await self._end_rest(frozen=frozen)
         await self._quiet.wait()
         if self._oom is not None:
             self._oom.drain()
@@ -293,7 +290,7 @@ class Container:
             self._deleting = None
 
     async def _delete(self) -> Exit | None:
-        await self._ended_within(SETTLE_TIMEOUT_S)
+        await self._settled()
         if self.init.stdio is not None:
             await self.init.stdio.drain()
         created = self.init.phase is Phase.CREATED
@@ -316,14 +313,13 @@ class Container:
         self._publish(event)
         return exit
 
-    async def _ended_within(self, timeout_s: float) -> None:
+    async def _settled(self) -> None:
         """Wait for the exit to be reported; an exec that cannot die must not hold up the rest for ever."""
         if self._ending is None:
             return
-        await asyncio.wait([self._ending], timeout=timeout_s)
-        if not self._ending.done():
-            self._quiet.set()
-            await self._ending
+        await asyncio.wait([self._ending], timeout=SETTLE_TIMEOUT_S)
+        self._quiet.set()
+        await self._ending
 
     async def _killed(self) -> None:
         """Wait for the end of an init that the OCI runtime has just killed; its exit event goes before the delete."""

@@ -83,7 +83,7 @@ class RichLife:
         self._agents = agents
         self._init = 0
         self._cgroup: Cgroup | None = None
-        self._start_failed = False
+        self._start_failed = True
 
     # Create
 
@@ -242,7 +242,12 @@ def make(
             made.boot,
             rundir.path_of(about.namespace, about.id),
             stdio,
-            limits=Limits(config.rich.start_timeout_s, config.rich.stop_timeout_s, _grace(about.annotations)),
+            limits=Limits(
+                config.rich.start_timeout_s,
+                config.rich.stop_timeout_s,
+                _grace(about.annotations),
+                restarts=config.rich.restart == "on-failure",
+            ),
             stop_signal=made.stop_signal,
             app_uid=made.boot.launch.uid if made.boot.launch is not None else 0,
             terminal=console,
