@@ -5,6 +5,7 @@
 #   hack/test.sh unit         linters, types and unit tests; needs neither root nor containerd
 #   hack/test.sh integration  only the integration tests, in the usual environments
 #   hack/test.sh full         everything, in every environment
+#   hack/test.sh prepare      only install what the tests need
 #
 # What follows goes to pytest: hack/test.sh integration -k exec --runtime pouchrich --containerd 2.1 --oci crun
 #
@@ -67,15 +68,15 @@ integration_needs() {
 }
 
 tier=all
-case ${1:-} in all|unit|integration|full) tier=$1; shift ;; esac
+case ${1:-} in all|unit|integration|full|prepare) tier=$1; shift ;; esac
 cd "$root"
 if [ "$tier" != unit ] && [ "$(id -u)" = 0 ]; then
     command -v apt-get >/dev/null || fail "no apt-get: install$(echo " $packages" | tr -s '\n ' ' ') by hand"
     apt_packages
 fi
 python_environment
-[ "$tier" = integration ] || static_checks
 [ "$tier" = unit ] || integration_needs
+case $tier in all|unit|full) static_checks ;; prepare) exit 0 ;; esac
 
 other=
 for directory in tests/unit tests/component tests/fuzz; do [ -d "$directory" ] && other="$other $directory"; done

@@ -4,9 +4,7 @@ Every test takes a fixture that leads to `node`, runs once in each environment, 
 """
 
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,10 +139,9 @@ def environment(request: pytest.FixtureRequest) -> Environment:
 
 
 @pytest.fixture(scope="session")
-def image_tars(isolated: None) -> Iterator[list[Path]]:
-    directory = Path(tempfile.mkdtemp(prefix="pouchrich-images-"))
-    yield images.write_all(directory)
-    shutil.rmtree(directory)
+def image_tars(isolated: None) -> list[Path]:
+    """In the run's own /run, which goes with its namespace."""
+    return images.write_all(Path("/run/pouchrich-tests/images"))
 
 
 class Nodes:

@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.cri.client import Client
-from tests.integration import binaries, cgroups, configuration, images, isolation, processes
+from tests.integration import binaries, configuration, images, isolation, processes
 from tests.integration.waiting import until
 
 START_TIMEOUT_S = 30.0
@@ -37,7 +36,6 @@ class Node:
         self.socket = self.settings.socket
         self.log = self.base / "containerd.log"
         self.containerd_pid = 0
-        cgroups.make(self.cgroup)
         scratch = Path("/run/pouchrich-tests") / self.base.name
         scratch.mkdir(parents=True)
         self._reaper = self._start_reaper(scratch, hide_unified=oci == "crun")
@@ -51,9 +49,12 @@ class Node:
         if (installed := binaries.prefix() / "etc").exists():
             private.append(installed)
         argv = [sys.executable, "-m", "tests.integration.reaper", "--scratch", str(scratch), *map(str, private)]
+        argv += ["--base", str(self.base), "--cgroup", self.cgroup]
         if hide_unified:
             argv.append("--hide-unified")
-        return subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        # A session of its own: Ctrl-C ends the tests, which then end the node.
+        return subprocess.Popen(argv, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
 
     def _answer(self) -> dict[str, Any]:
         assert self._reaper.stdout is not None
@@ -153,21 +154,13 @@ class Node:
         return found
 
     def close(self) -> None:
-        """End everything and remove every trace. Raises nothing that would hide a test's own failure."""
+        """End everything and remove every trace: the reaper does, when it loses its input."""
         assert self._reaper.stdin is not None
         assert self._reaper.stdout is not None
         self._reaper.stdin.close()
-        self._reaper.wait(timeout=60)
+        status = self._reaper.wait(timeout=60)
         self._reaper.stdout.close()
-        until(lambda: _removed(self.cgroup), f"cgroup {self.cgroup} to become empty")
-        shutil.rmtree(self.base)
-
-
-def _removed(cgroup: str) -> bool:
-    with contextlib.suppress(OSError):
-        cgroups.remove(cgroup)
-        return True
-    return False
+        assert status == 0, f"the reaper of {self.base.name} ended with status {status}"
 
 
 def _snapshotter(base: Path) -> str:
@@ -192,10 +185,3 @@ def running(version: str, oci: str, image_tars: list[Path]) -> Iterator[Node]:
         yield node
     finally:
         node.close()
-
-
-def wait_quiet(node: Node, *, timeout_s: float = 10.0) -> None:
-    """Wait until the node runs nothing but containerd."""
-    end = time.monotonic() + timeout_s
-    while node.below() and time.monotonic() < end:
-        time.sleep(0.05)

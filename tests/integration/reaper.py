@@ -7,7 +7,8 @@ host away, which crun wants.
 
 Commands come as JSON lines on stdin, an answer to each on stdout: `{"argv": [...], "env": {...}, "log": PATH}`
 starts a child (`{"pid": N}`), `{"files": {PATH: TEXT}}` writes files as seen in this namespace (`{}`). At the end
-of stdin everything below this process is killed, and it exits.
+of stdin, however the tests ended, everything below this process is killed, `--base` and `--cgroup` are removed, and
+it exits.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +24,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.integration import isolation
+from tests.integration import cgroups, isolation
 from tests.integration.processes import descendants
 
+REMOVE_TIMEOUT_S = 20.0
 UNIFIED = Path("/sys/fs/cgroup/unified")
 
 
@@ -99,8 +102,24 @@ def sweep() -> None:
         reap()
 
 
+def remove(base: Path, cgroup: str) -> None:
+    """Take the node's directory and its cgroups away; a cgroup stays busy for a moment after its last process."""
+    end = time.monotonic() + REMOVE_TIMEOUT_S
+    while True:
+        try:
+            cgroups.remove(cgroup)
+            break
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+    shutil.rmtree(base)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--cgroup", required=True)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--hide-unified", action="store_true")
     parser.add_argument("directories", type=Path, nargs="*")
@@ -108,11 +127,13 @@ def main() -> int:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     prepare(args.scratch, args.directories, hide_unified=args.hide_unified)
+    cgroups.make(args.cgroup)
     print(json.dumps({"pid": os.getpid()}), flush=True)
     try:
         serve()
     finally:
         sweep()
+        remove(args.base, args.cgroup)
     return 0
 
 

@@ -27,59 +27,59 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0btasks.proto\x12\x1c\x63ontainerd.services.tasks.v1\x1a\x19google/protobuf/any.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"j\n\x11\x43reateTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05stdin\x18\x04 \x01(\t\x12\x0e\n\x06stdout\x18\x05 \x01(\t\x12\x0e\n\x06stderr\x18\x06 \x01(\t\x12\x10\n\x08terminal\x18\x07 \x01(\x08\"7\n\x12\x43reateTaskResponse\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\"5\n\x0cStartRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"\x1c\n\rStartResponse\x12\x0b\n\x03pid\x18\x01 \x01(\r\")\n\x11\x44\x65leteTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"=\n\x14\x44\x65leteProcessRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"m\n\x0e\x44\x65leteResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0b\x65xit_status\x18\x03 \x01(\r\x12-\n\texited_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\nGetRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"\xf3\x01\n\x07Process\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x34\n\x06status\x18\x04 \x01(\x0e\x32$.containerd.services.tasks.v1.Status\x12\r\n\x05stdin\x18\x05 \x01(\t\x12\x0e\n\x06stdout\x18\x06 \x01(\t\x12\x0e\n\x06stderr\x18\x07 \x01(\t\x12\x10\n\x08terminal\x18\x08 \x01(\x08\x12\x13\n\x0b\x65xit_status\x18\t \x01(\r\x12-\n\texited_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x0bGetResponse\x12\x36\n\x07process\x18\x01 \x01(\x0b\x32%.containerd.services.tasks.v1.Process\"Q\n\x0bKillRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08\"\xa0\x01\n\x12\x45xecProcessRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05stdin\x18\x02 \x01(\t\x12\x0e\n\x06stdout\x18\x03 \x01(\t\x12\x0e\n\x06stderr\x18\x04 \x01(\t\x12\x10\n\x08terminal\x18\x05 \x01(\x08\x12\"\n\x04spec\x18\x06 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x0f\n\x07\x65xec_id\x18\x07 \x01(\t\"X\n\x10ResizePtyRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\"F\n\x0e\x43loseIORequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\r\n\x05stdin\x18\x03 \x01(\x08\"\'\n\x0fListPidsRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\">\n\x0bProcessInfo\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\"\n\x04info\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"P\n\x10ListPidsResponse\x12<\n\tprocesses\x18\x01 \x03(\x0b\x32).containerd.services.tasks.v1.ProcessInfo\"o\n\x15\x43heckpointTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x19\n\x11parent_checkpoint\x18\x02 \x01(\t\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\"\x18\n\x16\x43heckpointTaskResponse\"R\n\x11UpdateTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"4\n\x0bWaitRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"R\n\x0cWaitResponse\x12\x13\n\x0b\x65xit_status\x18\x01 \x01(\r\x12-\n\texited_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*U\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\x0b\n\x07STOPPED\x10\x03\x12\n\n\x06PAUSED\x10\x04\x12\x0b\n\x07PAUSING\x10\x05\x32\xe7\t\n\x05Tasks\x12k\n\x06\x43reate\x12/.containerd.services.tasks.v1.CreateTaskRequest\x1a\x30.containerd.services.tasks.v1.CreateTaskResponse\x12`\n\x05Start\x12*.containerd.services.tasks.v1.StartRequest\x1a+.containerd.services.tasks.v1.StartResponse\x12g\n\x06\x44\x65lete\x12/.containerd.services.tasks.v1.DeleteTaskRequest\x1a,.containerd.services.tasks.v1.DeleteResponse\x12q\n\rDeleteProcess\x12\x32.containerd.services.tasks.v1.DeleteProcessRequest\x1a,.containerd.services.tasks.v1.DeleteResponse\x12Z\n\x03Get\x12(.containerd.services.tasks.v1.GetRequest\x1a).containerd.services.tasks.v1.GetResponse\x12I\n\x04Kill\x12).containerd.services.tasks.v1.KillRequest\x1a\x16.google.protobuf.Empty\x12P\n\x04\x45xec\x12\x30.containerd.services.tasks.v1.ExecProcessRequest\x1a\x16.google.protobuf.Empty\x12S\n\tResizePty\x12..containerd.services.tasks.v1.ResizePtyRequest\x1a\x16.google.protobuf.Empty\x12O\n\x07\x43loseIO\x12,.containerd.services.tasks.v1.CloseIORequest\x1a\x16.google.protobuf.Empty\x12i\n\x08ListPids\x12-.containerd.services.tasks.v1.ListPidsRequest\x1a..containerd.services.tasks.v1.ListPidsResponse\x12w\n\nCheckpoint\x12\x33.containerd.services.tasks.v1.CheckpointTaskRequest\x1a\x34.containerd.services.tasks.v1.CheckpointTaskResponse\x12Q\n\x06Update\x12/.containerd.services.tasks.v1.UpdateTaskRequest\x1a\x16.google.protobuf.Empty\x12]\n\x04Wait\x12).containerd.services.tasks.v1.WaitRequest\x1a*.containerd.services.tasks.v1.WaitResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0btasks.proto\x12\x1c\x63ontainerd.services.tasks.v1\x1a\x19google/protobuf/any.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x01\n\x11\x43reateTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05stdin\x18\x04 \x01(\t\x12\x0e\n\x06stdout\x18\x05 \x01(\t\x12\x0e\n\x06stderr\x18\x06 \x01(\t\x12\x10\n\x08terminal\x18\x07 \x01(\x08\x12%\n\x07options\x18\t \x01(\x0b\x32\x14.google.protobuf.Any\"7\n\x12\x43reateTaskResponse\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\"5\n\x0cStartRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"\x1c\n\rStartResponse\x12\x0b\n\x03pid\x18\x01 \x01(\r\")\n\x11\x44\x65leteTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"=\n\x14\x44\x65leteProcessRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"m\n\x0e\x44\x65leteResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0b\x65xit_status\x18\x03 \x01(\r\x12-\n\texited_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\nGetRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"\xf3\x01\n\x07Process\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x34\n\x06status\x18\x04 \x01(\x0e\x32$.containerd.services.tasks.v1.Status\x12\r\n\x05stdin\x18\x05 \x01(\t\x12\x0e\n\x06stdout\x18\x06 \x01(\t\x12\x0e\n\x06stderr\x18\x07 \x01(\t\x12\x10\n\x08terminal\x18\x08 \x01(\x08\x12\x13\n\x0b\x65xit_status\x18\t \x01(\r\x12-\n\texited_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x0bGetResponse\x12\x36\n\x07process\x18\x01 \x01(\x0b\x32%.containerd.services.tasks.v1.Process\"Q\n\x0bKillRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08\"\xa0\x01\n\x12\x45xecProcessRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05stdin\x18\x02 \x01(\t\x12\x0e\n\x06stdout\x18\x03 \x01(\t\x12\x0e\n\x06stderr\x18\x04 \x01(\t\x12\x10\n\x08terminal\x18\x05 \x01(\x08\x12\"\n\x04spec\x18\x06 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x0f\n\x07\x65xec_id\x18\x07 \x01(\t\"X\n\x10ResizePtyRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\"F\n\x0e\x43loseIORequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\r\n\x05stdin\x18\x03 \x01(\x08\"\'\n\x0fListPidsRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\">\n\x0bProcessInfo\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\"\n\x04info\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"P\n\x10ListPidsResponse\x12<\n\tprocesses\x18\x01 \x03(\x0b\x32).containerd.services.tasks.v1.ProcessInfo\"o\n\x15\x43heckpointTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x19\n\x11parent_checkpoint\x18\x02 \x01(\t\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\"\x18\n\x16\x43heckpointTaskResponse\"R\n\x11UpdateTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"4\n\x0bWaitRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\"R\n\x0cWaitResponse\x12\x13\n\x0b\x65xit_status\x18\x01 \x01(\r\x12-\n\texited_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*U\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\x0b\n\x07STOPPED\x10\x03\x12\n\n\x06PAUSED\x10\x04\x12\x0b\n\x07PAUSING\x10\x05\x32\xe7\t\n\x05Tasks\x12k\n\x06\x43reate\x12/.containerd.services.tasks.v1.CreateTaskRequest\x1a\x30.containerd.services.tasks.v1.CreateTaskResponse\x12`\n\x05Start\x12*.containerd.services.tasks.v1.StartRequest\x1a+.containerd.services.tasks.v1.StartResponse\x12g\n\x06\x44\x65lete\x12/.containerd.services.tasks.v1.DeleteTaskRequest\x1a,.containerd.services.tasks.v1.DeleteResponse\x12q\n\rDeleteProcess\x12\x32.containerd.services.tasks.v1.DeleteProcessRequest\x1a,.containerd.services.tasks.v1.DeleteResponse\x12Z\n\x03Get\x12(.containerd.services.tasks.v1.GetRequest\x1a).containerd.services.tasks.v1.GetResponse\x12I\n\x04Kill\x12).containerd.services.tasks.v1.KillRequest\x1a\x16.google.protobuf.Empty\x12P\n\x04\x45xec\x12\x30.containerd.services.tasks.v1.ExecProcessRequest\x1a\x16.google.protobuf.Empty\x12S\n\tResizePty\x12..containerd.services.tasks.v1.ResizePtyRequest\x1a\x16.google.protobuf.Empty\x12O\n\x07\x43loseIO\x12,.containerd.services.tasks.v1.CloseIORequest\x1a\x16.google.protobuf.Empty\x12i\n\x08ListPids\x12-.containerd.services.tasks.v1.ListPidsRequest\x1a..containerd.services.tasks.v1.ListPidsResponse\x12w\n\nCheckpoint\x12\x33.containerd.services.tasks.v1.CheckpointTaskRequest\x1a\x34.containerd.services.tasks.v1.CheckpointTaskResponse\x12Q\n\x06Update\x12/.containerd.services.tasks.v1.UpdateTaskRequest\x1a\x16.google.protobuf.Empty\x12]\n\x04Wait\x12).containerd.services.tasks.v1.WaitRequest\x1a*.containerd.services.tasks.v1.WaitResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tasks_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATUS']._serialized_start=1927
-  _globals['_STATUS']._serialized_end=2012
-  _globals['_CREATETASKREQUEST']._serialized_start=134
-  _globals['_CREATETASKREQUEST']._serialized_end=240
-  _globals['_CREATETASKRESPONSE']._serialized_start=242
-  _globals['_CREATETASKRESPONSE']._serialized_end=297
-  _globals['_STARTREQUEST']._serialized_start=299
-  _globals['_STARTREQUEST']._serialized_end=352
-  _globals['_STARTRESPONSE']._serialized_start=354
-  _globals['_STARTRESPONSE']._serialized_end=382
-  _globals['_DELETETASKREQUEST']._serialized_start=384
-  _globals['_DELETETASKREQUEST']._serialized_end=425
-  _globals['_DELETEPROCESSREQUEST']._serialized_start=427
-  _globals['_DELETEPROCESSREQUEST']._serialized_end=488
-  _globals['_DELETERESPONSE']._serialized_start=490
-  _globals['_DELETERESPONSE']._serialized_end=599
-  _globals['_GETREQUEST']._serialized_start=601
-  _globals['_GETREQUEST']._serialized_end=652
-  _globals['_PROCESS']._serialized_start=655
-  _globals['_PROCESS']._serialized_end=898
-  _globals['_GETRESPONSE']._serialized_start=900
-  _globals['_GETRESPONSE']._serialized_end=969
-  _globals['_KILLREQUEST']._serialized_start=971
-  _globals['_KILLREQUEST']._serialized_end=1052
-  _globals['_EXECPROCESSREQUEST']._serialized_start=1055
-  _globals['_EXECPROCESSREQUEST']._serialized_end=1215
-  _globals['_RESIZEPTYREQUEST']._serialized_start=1217
-  _globals['_RESIZEPTYREQUEST']._serialized_end=1305
-  _globals['_CLOSEIOREQUEST']._serialized_start=1307
-  _globals['_CLOSEIOREQUEST']._serialized_end=1377
-  _globals['_LISTPIDSREQUEST']._serialized_start=1379
-  _globals['_LISTPIDSREQUEST']._serialized_end=1418
-  _globals['_PROCESSINFO']._serialized_start=1420
-  _globals['_PROCESSINFO']._serialized_end=1482
-  _globals['_LISTPIDSRESPONSE']._serialized_start=1484
-  _globals['_LISTPIDSRESPONSE']._serialized_end=1564
-  _globals['_CHECKPOINTTASKREQUEST']._serialized_start=1566
-  _globals['_CHECKPOINTTASKREQUEST']._serialized_end=1677
-  _globals['_CHECKPOINTTASKRESPONSE']._serialized_start=1679
-  _globals['_CHECKPOINTTASKRESPONSE']._serialized_end=1703
-  _globals['_UPDATETASKREQUEST']._serialized_start=1705
-  _globals['_UPDATETASKREQUEST']._serialized_end=1787
-  _globals['_WAITREQUEST']._serialized_start=1789
-  _globals['_WAITREQUEST']._serialized_end=1841
-  _globals['_WAITRESPONSE']._serialized_start=1843
-  _globals['_WAITRESPONSE']._serialized_end=1925
-  _globals['_TASKS']._serialized_start=2015
-  _globals['_TASKS']._serialized_end=3270
+  _globals['_STATUS']._serialized_start=1967
+  _globals['_STATUS']._serialized_end=2052
+  _globals['_CREATETASKREQUEST']._serialized_start=135
+  _globals['_CREATETASKREQUEST']._serialized_end=280
+  _globals['_CREATETASKRESPONSE']._serialized_start=282
+  _globals['_CREATETASKRESPONSE']._serialized_end=337
+  _globals['_STARTREQUEST']._serialized_start=339
+  _globals['_STARTREQUEST']._serialized_end=392
+  _globals['_STARTRESPONSE']._serialized_start=394
+  _globals['_STARTRESPONSE']._serialized_end=422
+  _globals['_DELETETASKREQUEST']._serialized_start=424
+  _globals['_DELETETASKREQUEST']._serialized_end=465
+  _globals['_DELETEPROCESSREQUEST']._serialized_start=467
+  _globals['_DELETEPROCESSREQUEST']._serialized_end=528
+  _globals['_DELETERESPONSE']._serialized_start=530
+  _globals['_DELETERESPONSE']._serialized_end=639
+  _globals['_GETREQUEST']._serialized_start=641
+  _globals['_GETREQUEST']._serialized_end=692
+  _globals['_PROCESS']._serialized_start=695
+  _globals['_PROCESS']._serialized_end=938
+  _globals['_GETRESPONSE']._serialized_start=940
+  _globals['_GETRESPONSE']._serialized_end=1009
+  _globals['_KILLREQUEST']._serialized_start=1011
+  _globals['_KILLREQUEST']._serialized_end=1092
+  _globals['_EXECPROCESSREQUEST']._serialized_start=1095
+  _globals['_EXECPROCESSREQUEST']._serialized_end=1255
+  _globals['_RESIZEPTYREQUEST']._serialized_start=1257
+  _globals['_RESIZEPTYREQUEST']._serialized_end=1345
+  _globals['_CLOSEIOREQUEST']._serialized_start=1347
+  _globals['_CLOSEIOREQUEST']._serialized_end=1417
+  _globals['_LISTPIDSREQUEST']._serialized_start=1419
+  _globals['_LISTPIDSREQUEST']._serialized_end=1458
+  _globals['_PROCESSINFO']._serialized_start=1460
+  _globals['_PROCESSINFO']._serialized_end=1522
+  _globals['_LISTPIDSRESPONSE']._serialized_start=1524
+  _globals['_LISTPIDSRESPONSE']._serialized_end=1604
+  _globals['_CHECKPOINTTASKREQUEST']._serialized_start=1606
+  _globals['_CHECKPOINTTASKREQUEST']._serialized_end=1717
+  _globals['_CHECKPOINTTASKRESPONSE']._serialized_start=1719
+  _globals['_CHECKPOINTTASKRESPONSE']._serialized_end=1743
+  _globals['_UPDATETASKREQUEST']._serialized_start=1745
+  _globals['_UPDATETASKREQUEST']._serialized_end=1827
+  _globals['_WAITREQUEST']._serialized_start=1829
+  _globals['_WAITREQUEST']._serialized_end=1881
+  _globals['_WAITRESPONSE']._serialized_start=1883
+  _globals['_WAITRESPONSE']._serialized_end=1965
+  _globals['_TASKS']._serialized_start=2055
+  _globals['_TASKS']._serialized_end=3310
 # @@protoc_insertion_point(module_scope)

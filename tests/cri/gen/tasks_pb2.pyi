@@ -29,18 +29,20 @@ PAUSED: Status
 PAUSING: Status
 
 class CreateTaskRequest(_message.Message):
-    __slots__ = ("container_id", "stdin", "stdout", "stderr", "terminal")
+    __slots__ = ("container_id", "stdin", "stdout", "stderr", "terminal", "options")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     STDIN_FIELD_NUMBER: _ClassVar[int]
     STDOUT_FIELD_NUMBER: _ClassVar[int]
     STDERR_FIELD_NUMBER: _ClassVar[int]
     TERMINAL_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     stdin: str
     stdout: str
     stderr: str
     terminal: bool
-    def __init__(self, container_id: _Optional[str] = ..., stdin: _Optional[str] = ..., stdout: _Optional[str] = ..., stderr: _Optional[str] = ..., terminal: bool = ...) -> None: ...
+    options: _any_pb2.Any
+    def __init__(self, container_id: _Optional[str] = ..., stdin: _Optional[str] = ..., stdout: _Optional[str] = ..., stderr: _Optional[str] = ..., terminal: bool = ..., options: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
 
 class CreateTaskResponse(_message.Message):
     __slots__ = ("container_id", "pid")
