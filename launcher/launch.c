@@ -1,9 +1,9 @@
 /*
  * launch: becomes a container's application under an init, with exactly the process settings of its pod.
  *
- *   launch app         started by the container's init; the application has this pid
- *   launch stay app    the same in a child; this process waits for it and reports how it ended
- *   launch halt        the last act of an init that cannot end by itself: tells the shim, and waits to be killed
+ *   launch app     started by the container's init; the application has this pid, or where the settings say `stay`
+ *                  is a child, which this process waits for to report how it ended
+ *   launch halt    the last act of an init that cannot end by itself: tells the shim, and waits to be killed
  *
  * The shim listens at /run/pouchrich/app.sock. It is the shim that checks who connected: nothing is said on the
  * connection until it sends one byte, whatever its value, with three descriptors (SCM_RIGHTS): the application's
@@ -138,7 +138,6 @@ static void halt(void)
 int main(int argc, char **argv)
 {
 	static struct settings settings;
-	int stay = argc == 3 && strcmp(argv[1], "stay") == 0;
 	int fd, sock;
 	do /* whatever is opened later must not become a standard descriptor */
 		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -149,11 +148,11 @@ int main(int argc, char **argv)
 		halt();
 		return 0;
 	}
-	if ((argc != 2 && !stay) || strcmp(argv[argc - 1], "app") != 0)
-		fail_with(EINVAL, "usage", "launch app | launch stay app | launch halt");
+	if (argc != 2 || strcmp(argv[1], "app") != 0)
+		fail_with(EINVAL, "usage", "launch app | launch halt");
 	read_settings(&settings);
 	sock = make_socket();
-	if (stay)
+	if (settings.stay)
 		stay_as_parent(sock);
 	leave_inherited_session();
 	connect_to(sock, APP_SOCKET);

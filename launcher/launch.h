@@ -11,6 +11,7 @@
  *   umask OCTAL, oom-score-adj N  default: as inherited from init
  *   cwd PATH                      default /
  *   terminal                      descriptor 0 becomes the controlling terminal
+ *   stay                          be the application's parent, and report its wait status
  *   env NAME=VALUE                may repeat, in order; the environment holds nothing else
  *   arg WORD                      may repeat, in order; at least one
  *
@@ -37,7 +38,7 @@ struct settings {
 	uint64_t bounding, permitted, effective, inheritable, ambient;
 	struct { int resource; struct rlimit limit; } rlimits[RLIMITS];
 	size_t rlimit_count;
-	int no_new_privs, terminal, has_umask;
+	int no_new_privs, terminal, stay, has_umask;
 	mode_t umask;
 	const char *oom_score_adj; /* NULL: leave it */
 	const char *cwd;

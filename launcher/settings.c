@@ -94,6 +94,8 @@ static void take_record(struct settings *s, char *record)
 		s->no_new_privs = 1;
 	else if (strcmp(record, "terminal") == 0)
 		s->terminal = 1;
+	else if (strcmp(record, "stay") == 0)
+		s->stay = 1;
 	else
 		fail_with(EINVAL, "settings", "unknown record"); /* not shown: it may hold a secret */
 }

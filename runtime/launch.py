@@ -39,8 +39,8 @@ RLIMITS = (
 _RLIMIT = {f"RLIMIT_{name}": number for number, name in enumerate(RLIMITS)}
 
 
-def encode(launch: Launch) -> bytes:
-    """The settings file of `launch`.
+def encode(launch: Launch, *, stay: bool = False) -> bytes:
+    """The settings file of `launch`. With `stay` the launcher remains as the application's parent.
 
     Raises InvalidArgument, naming the key, for what the format or execve(2) cannot hold: a NUL byte anywhere, no
     args. A value's length is nobody's business but the kernel's, which refuses the exec as it would in any container.
@@ -48,6 +48,8 @@ def encode(launch: Launch) -> bytes:
     if not launch.args:
         raise InvalidArgument("process.args: found none, allowed one or more")
     records: list[tuple[str, str]] = [("", _HEADER), *(("process", line) for line in _numbers(launch))]
+    if stay:
+        records.append(("process", "stay"))
     records.append(("process.cwd", f"cwd {launch.cwd or '/'}"))
     records.extend((f"process.env[{index}]", f"env {word}") for index, word in enumerate(launch.env))
     records.extend((f"process.args[{index}]", f"arg {word}") for index, word in enumerate(launch.args))

@@ -29,13 +29,16 @@ def make(path: str) -> None:
     os.makedirs(path, mode=0o711)
 
 
-def fill(path: str, boot: Boot, *, owner: tuple[int, int] = (0, 0)) -> None:
-    """Write the files of `boot`. `owner` is the container's root as the host sees it. Raises OSError."""
+def fill(path: str, boot: Boot, *, stay: bool = False, owner: tuple[int, int] = (0, 0)) -> None:
+    """Write the files of `boot`; `stay` is for the launcher's settings (see `runtime.launch.encode`).
+
+    `owner` is the container's root as the host sees it. Raises OSError, InvalidArgument.
+    """
     _write(path, LAUNCHER, b"", 0o555, owner)  # the mount point of the launcher itself
     for file in boot.files:
         _write(path, file.name, file.text.encode(errors="surrogateescape"), file.mode, owner)
     if boot.launch is not None:
-        _write(path, SETTINGS, encode(boot.launch), 0o600, owner)
+        _write(path, SETTINGS, encode(boot.launch, stay=stay), 0o600, owner)
 
 
 def forget_settings(path: str) -> None:

@@ -25,7 +25,7 @@ class Manner(Enum):
 
 
 def exit_manner() -> Manner:
-    """The best manner that this kernel offers. STAY has to be known when init's unit is written: `launch stay app`."""
+    """The best manner that this kernel offers. STAY has to be known when the launcher's settings are written."""
     if pidfd.supports_exit_info():
         return Manner.PIDFD
     return Manner.CONNECTOR if proc_events.available() else Manner.STAY

@@ -18,7 +18,7 @@ from runtime.cgroup import Cgroup
 from runtime.errors import NotFound, RuntimeFailed
 from runtime.linux import pidfd
 from shim.task.adopt import Adopted, AppSocket
-from shim.task.app_exit import ApplicationExit, exit_manner
+from shim.task.app_exit import ApplicationExit, Manner, exit_manner
 from shim.task.boot_console import BootConsole
 from shim.task.ends import close_all
 from shim.task.halt import HaltSocket
@@ -75,6 +75,7 @@ class Application:
         self._root_uid = root_uid
         self._app_uid = app_uid
         self._terminal = terminal
+        self._manner = exit_manner()
         self._init_pid = 0
         self._init_ended = asyncio.Event()
         self._aborted = False
@@ -89,13 +90,19 @@ class Application:
         self._kept_numbers: list[int] = []
 
     @property
+    def manner(self) -> str:
+        """How its exit status will be learnt, in words."""
+        return self._manner.value
+
+    @property
     def pid(self) -> int:
         """The application's host pid, 0 where there is none."""
         return self._app.pid if self._app is not None else 0
 
     def prepare(self) -> None:
         """Fill the run directory, a source of the container's mounts. Raises OSError, InvalidArgument."""
-        rundir.fill(self._directory, self._boot, owner=(self._root_uid, self._root_uid))
+        stay = self._manner is Manner.STAY
+        rundir.fill(self._directory, self._boot, stay=stay, owner=(self._root_uid, self._root_uid))
 
     async def created(self, init_pid: int, cgroup: Cgroup | None) -> None:
         """PID 1 waits to be started as host process `init_pid`: be ready for what it will start.
@@ -175,7 +182,7 @@ class Application:
 
     def _release(self, adopted: Adopted) -> None:
         """Let the launcher become the application, and follow it. Raises RuntimeFailed."""
-        exit = ApplicationExit(adopted, exit_manner(), asyncio.get_running_loop())
+        exit = ApplicationExit(adopted, self._manner, asyncio.get_running_loop())
         fds = self._stdio_fds()
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:

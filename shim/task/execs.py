@@ -91,6 +91,7 @@ class Execs:
         if self._init.exit is not None:
             raise FailedPrecondition(f"container {self._container_id} init process is not running")
         process.move(Phase.STARTING)
+        process.rearm()
         try:
             with self._reaper.expecting():
                 process.pid = await self._make(process)

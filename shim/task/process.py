@@ -42,6 +42,10 @@ class Process:
         """Let everybody go who waits."""
         self._released.set()
 
+    def rearm(self) -> None:
+        """It is tried again: who waits from now on waits for that."""
+        self._released.clear()
+
     async def wait(self) -> Exit | None:
         """Return how the process ended, or None where it could not be started: nothing will ever end then."""
         await self._released.wait()

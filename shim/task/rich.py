@@ -21,7 +21,6 @@ from runtime.plan import Choice
 from shim.task import routes
 from shim.task.agent_exec import AgentExec
 from shim.task.agents import Supervisor
-from shim.task.app_exit import exit_manner
 from shim.task.application import Application, Limits
 from shim.task.decide import Decided
 from shim.task.hooks import HookRunner
@@ -196,7 +195,7 @@ class RichLife:
             "version": 1,
             "init": self._init,
             "application": application.pid if application is not None else 0,
-            "manner": exit_manner().value if application is not None else "",
+            "manner": application.manner if application is not None else "",
             "started_at": time.time(),
             "agents": [one.name for one in self._more.agents],
         }

@@ -434,8 +434,8 @@ except OSError as err: print(err.errno, os.getsid(0) == os.getpid())
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -KILL $$", 137)])
 def test_a_parent_that_stays_reports_the_end(program, isolated, script, status):
     def action():
-        stage = Stage(program, Launch(args=("/bin/sh", "-c", f"echo $$ $PPID; {script}")))
-        stage.start("stay", "app")
+        stage = Stage(program, encode(Launch(args=("/bin/sh", "-c", f"echo $$ $PPID; {script}")), stay=True))
+        stage.start("app")
         stage.release()
         pid, parent = map(int, stage.out.split())
         assert (pid, parent) == (stage.peer, stage.pid)
@@ -448,8 +448,8 @@ def test_a_parent_that_stays_reports_the_end(program, isolated, script, status):
 
 def test_a_parent_that_stays_is_blind_to_termination(program, isolated):
     def action():
-        stage = Stage(program, Launch(args=("/bin/sh", "-c", "kill -TERM $PPID; exit 3")))
-        stage.start("stay", "app")
+        stage = Stage(program, encode(Launch(args=("/bin/sh", "-c", "kill -TERM $PPID; exit 3")), stay=True))
+        stage.start("app")
         stage.release()
         assert stage.end() == 3
 
@@ -471,7 +471,7 @@ def test_halt_connects_and_waits_to_be_let_go(program, isolated):
     isolated(action)
 
 
-@pytest.mark.parametrize("argv", [("other",), ("stay", "halt"), ("app", "more"), ("stay", "app", "more")])
+@pytest.mark.parametrize("argv", [("other",), ("halt", "more"), ("app", "more"), ("stay", "app")])
 def test_other_arguments_are_refused(program, argv):
     ended = subprocess.run([program, *argv], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr.split(": ")[1]) == (125, "usage")

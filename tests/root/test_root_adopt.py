@@ -47,10 +47,10 @@ def container(script):
             p.kill()
 
 
-def prepare(settings):
+def prepare(settings, *, stay=False):
     syscalls.mount("tmpfs", "/run", "tmpfs")
     os.mkdir("/run/pouchrich", 0o711)
-    pathlib.Path("/run/pouchrich/app").write_bytes(encode(settings))
+    pathlib.Path("/run/pouchrich/app").write_bytes(encode(settings, stay=stay))
 
 
 async def life(program, init, manner, *, go):
@@ -75,11 +75,10 @@ async def life(program, init, manner, *, go):
 def test_from_the_connection_to_the_status(program, isolated, manner, script, status):
     if manner is Manner.CONNECTOR and not proc_events.available():
         pytest.skip("the process connector does not speak to us here")
-    how = "stay app" if manner is Manner.STAY else "app"
 
     def action():
-        prepare(Launch(args=("/bin/sh", "-c", script)))
-        with container(f"{program} {how} & wait; exec sleep 60") as (unshare, init):
+        prepare(Launch(args=("/bin/sh", "-c", script)), stay=manner is Manner.STAY)
+        with container(f"{program} app & wait; exec sleep 60") as (unshare, init):
             assert asyncio.run(life(program, init, manner, go=unshare.stdin.close)) == status
 
     isolated(action)
