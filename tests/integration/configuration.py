@@ -14,6 +14,7 @@ RICH_FILE = "/etc/pouchrich/rich.toml"
 WRONG_TYPE_FILE = "/etc/pouchrich/wrong-type.toml"
 UNKNOWN_KEY_FILE = "/etc/pouchrich/unknown-key.toml"
 NOT_TOML_FILE = "/etc/pouchrich/not.toml"
+TEST_FILE = "/etc/pouchrich/test.toml"  # not there until a test writes it
 
 POD_ANNOTATIONS = ["pouchrich.io/*"]
 CONTAINER_ANNOTATIONS = ["io.kubernetes.pod.terminationGracePeriod"]
@@ -99,6 +100,7 @@ def handlers(settings: Settings) -> dict[str, dict[str, object]]:
             "pouchrich-wrong-type": {**own, "options": {"ConfigPath": WRONG_TYPE_FILE}},
             "pouchrich-unknown-key": {**own, "options": {"ConfigPath": UNKNOWN_KEY_FILE}},
             "pouchrich-not-toml": {**own, "options": {"ConfigPath": NOT_TOML_FILE}},
+            "pouchrich-test": {**own, "options": {"ConfigPath": TEST_FILE}},
             "pouchrich-missing": {**own, "options": {"ConfigPath": "/etc/pouchrich/missing.toml"}},
             "pouchrich-inline": {
                 **own,

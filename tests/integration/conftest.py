@@ -15,6 +15,7 @@ from tests.integration.binaries import Environment
 from tests.integration.ctr import Ctr
 from tests.integration.node import Node
 from tests.integration.pods import Pods
+from tests.integration.rich_pods import RichPods
 
 HERE = Path(__file__).parent
 
@@ -31,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "defect(reason, containerd=, oci=, runtime=): not run there: a known fault of theirs"
     )
+    config.addinivalue_line("markers", "usually(*environments): in the default run only there; elsewhere it is `full`")
     config.addinivalue_line("markers", "smoke: also runs in environments that get the short list")
 
 
@@ -65,6 +67,8 @@ def _in_default_run(metafunc: pytest.Metafunc, environment: Environment) -> bool
     """containerd 1.7 gets the short list: its shim protocol is 1.6's, its CRI mostly too."""
     if environment not in binaries.DEFAULT:
         return False
+    if usually := metafunc.definition.get_closest_marker("usually"):
+        return str(environment) in usually.args
     return environment.containerd != "1.7" or metafunc.definition.get_closest_marker("smoke") is not None
 
 
@@ -210,3 +214,9 @@ def pods(node: Node, environment: Environment) -> Iterator[Pods]:
     failed = found.remove_all()
     found.client.close()
     assert not failed, "\n".join(failed)
+
+
+@pytest.fixture
+def rich_pods(pods: Pods) -> RichPods:
+    """Pods with whole systems as images."""
+    return RichPods(pods)

@@ -58,7 +58,7 @@ class Entry:
 
 def write_layout(path: Path, reference: str, entries: Iterable[Entry], config: dict[str, object]) -> None:
     """Write the tar of an OCI image layout with one layer, named `reference` on import."""
-    layer = _layer(entries)
+    layer = layer_of(entries)
     blobs: dict[str, bytes] = {}
 
     def add(data: bytes, media: str) -> dict[str, object]:
@@ -91,10 +91,10 @@ def write_layout(path: Path, reference: str, entries: Iterable[Entry], config: d
         Entry("index.json", json.dumps(index).encode()),
     ]
     files += [Entry(f"blobs/sha256/{digest}", data) for digest, data in blobs.items()]
-    path.write_bytes(_layer(files))
+    path.write_bytes(layer_of(files))
 
 
-def _layer(entries: Iterable[Entry]) -> bytes:
+def layer_of(entries: Iterable[Entry]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for entry in entries:

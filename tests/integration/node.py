@@ -126,6 +126,10 @@ class Node:
             raise AssertionError(f"ctr {' '.join(args)}: exit status {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
+    def client(self) -> Client:
+        """A new connection to its CRI."""
+        return Client(self.socket)
+
     def log_tail(self, lines: int = 25) -> str:
         """The end of containerd's log, which has the shims' lines too, without the plainly irrelevant."""
         text = self.log.read_text(errors="replace").splitlines()
