@@ -120,7 +120,7 @@ executable() { # name, module
 #!$venv/bin/python3 -IS
 import sys
 
-sys.path.append("$final_site")
+sys.path.insert(0, "$final_site")  # first: nothing else need be searched
 from $2 import main
 
 sys.exit(main())

@@ -1,4 +1,4 @@
-"""The executable. `start` runs for every container, so it goes its own short way; all else is `shim.command`'s.
+"""The executable. `start` and `delete` run for every container and have short ways; all else is `shim.command`'s.
 
 The executable that hack/install.sh makes imports this module and calls `main`. What is imported on the way to
 `start` and `delete` is counted (`tests/unit/test_import_budget.py`).
@@ -13,6 +13,10 @@ def main() -> None:
         from shim import starter
 
         starter.main()
+    if sys.argv[-1] == "delete":
+        from shim import cleaned
+
+        cleaned.main()  # comes back where there is something to clean up
     from shim import command
 
     command.main()

@@ -10,10 +10,12 @@ import marshal
 import os
 from _signal import SIG_DFL, SIG_SETMASK, SIGCHLD, pthread_sigmask, signal  # `signal` takes longer than all of this
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
-from typing import NoReturn
 
 from shim import address, bootstrap, flags, identifiers
 from shim.starter import ANSWER_LIMIT, DONE, FAILED, TAKEN
+
+if False:  # typing.TYPE_CHECKING, without the import
+    from typing import NoReturn
 
 GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 OOM_SCORE_ADJ_MAX = 1000
@@ -55,7 +57,7 @@ def within_own_process(message: bytes, *, note: str) -> bytes:
     return FAILED + f"the pod server ended before it listened, wait status {status}".encode()
 
 
-def serve(request: Request, channel: int, *, note: str = "") -> NoReturn:
+def serve(request: Request, channel: int, *, note: str = "") -> "NoReturn":
     """Carry out `request` in a process that was just forked, in the bundle; answer on `channel`, then serve."""
     status = 1
     try:

@@ -1,0 +1,43 @@
+"""What `start` and `delete` import on their fast paths: each module is paid for by every container."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = {"shim", "shim.__main__"}
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+before = set(sys.modules)
+import shim.__main__
+for name in sys.argv[2:]:
+    __import__(name)
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [
+        ("shim.starter", {"shim.starter", "_socket"}),
+        ("shim.cleaned", {"shim.cleaned", "shim.flags", "shim.wire", "_socket"}),
+    ],
+)
+def test_the_fast_path_imports_no_more_than_it_must(module, allowed):
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", PROGRAM, str(ROOT), module], capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) == OURS | allowed
+
+
+@pytest.mark.parametrize("module", ["shim.command", "shim.delete", "shim.start", "shim.launch"])
+def test_the_slow_paths_need_nothing_heavy_before_they_act(module):
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", PROGRAM, str(ROOT), module], capture_output=True, text=True, check=True
+    )
+    heavy = {"asyncio", "google", "logging", "re", "enum", "json", "subprocess", "ctypes"}
+    assert not heavy & {name.split(".")[0] for name in done.stdout.split()}
