@@ -1,42 +1,51 @@
-"""`pouchrich`: the operator's command. One function per verb, each returning what to print.
+"""`pouchrich`: the operator's command. One function per verb, each printing and returning the exit status.
 
 Errors go to standard error as one line and end with status 1; a wrong command line ends with 2.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
 
 import shim
 from pouchrich import handler
+from pouchrich.commands import doctor, explain, inspecting, ps
+from pouchrich.output import clean
 from runtime.config import load, load_node
 from runtime.config.location import NODE_FILE
 from runtime.config.render import default_file, effective
 from runtime.errors import PouchrichError
 
 
-def _version(arguments: argparse.Namespace) -> str:
-    return f"{shim.__version__}\n"
+def _version(arguments: argparse.Namespace) -> int:
+    return _print(f"{shim.__version__}\n")
 
 
-def _config(arguments: argparse.Namespace) -> str:
+def _print(text: str) -> int:
+    sys.stdout.write(text)
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> int:
     if arguments.default:
-        return default_file()
+        return _print(default_file())
     if arguments.file is None:
-        return effective(load_node())
-    return effective(load(arguments.file, require_root_owned=not arguments.any_owner))
+        return _print(effective(load_node()))
+    return _print(effective(load(arguments.file, require_root_owned=not arguments.any_owner)))
 
 
-def _runtimeclass(arguments: argparse.Namespace) -> str:
+def _runtimeclass(arguments: argparse.Namespace) -> int:
     if arguments.containerd is None:
-        return handler.runtime_class(arguments.handler)
-    return handler.containerd(
+        return _print(handler.runtime_class(arguments.handler))
+    text = handler.containerd(
         int(arguments.containerd),
         handler=arguments.handler,
         runtime_path=arguments.runtime_path,
         config_path=arguments.config_path,
     )
+    return _print(text)
 
 
 def _handler_name(text: str) -> str:
@@ -67,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     kubernetes.add_argument("--runtime-path", default="", metavar="PATH", help="of the shim, if not on PATH")
     kubernetes.add_argument("--config-path", default="", metavar="FILE", help="in place of the node's file")
     kubernetes.set_defaults(run=_runtimeclass)
+
+    for verb in (explain, ps, inspecting, doctor):
+        verb.add(verbs)
     return parser
 
 
@@ -74,11 +86,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status."""
     arguments = _parser().parse_args(argv)
     try:
-        sys.stdout.write(arguments.run(arguments))
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
     except PouchrichError as err:
-        sys.stderr.write(f"pouchrich: {err}\n")
-        return 1
-    return 0
+        sys.stderr.write(f"pouchrich: {clean(str(err))}\n")
+    except BrokenPipeError:  # who reads us has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return 130
+    except OSError as err:
+        hint = ", try as root" if isinstance(err, PermissionError) and os.geteuid() else ""
+        where = f"{err.filename}: " if err.filename is not None else ""
+        sys.stderr.write(clean(f"pouchrich: {where}{(err.strerror or str(err)).lower()}{hint}") + "\n")
+    return 1
 
 
 if __name__ == "__main__":

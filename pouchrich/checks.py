@@ -1,0 +1,184 @@
+"""What `pouchrich doctor` finds out about a node, but for containerd's configuration: one function an area."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pouchrich import owed
+from runtime import host, libexec
+from runtime.agents.cgroup import has_v2_memory
+from runtime.config import Config
+from runtime.errors import PouchrichError
+from runtime.linux import pidfd, syscalls
+from runtime.oci.choose import choose
+from shim.starter import DIRECTORY
+from shim.task.app_exit import Manner, exit_manner
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+SHIM = "containerd-shim-pouchrich-v2"
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line: `level`, what was looked at and found, and what to do about it where it is not well."""
+
+    level: str
+    what: str
+    found: str
+    advice: str = ""
+
+
+def kernel() -> Iterator[Check]:
+    """The system calls that the shim stands on, and how it will learn an application's exit status."""
+    release = os.uname().release
+    for name, call, since in (("pidfd_open", _pidfd_open, "5.3"), ("openat2", _openat2, "5.6")):
+        try:
+            call()
+        except OSError as err:
+            yield Check(FAIL, name, f"{err.strerror} on {release}", f"a kernel from {since} on is needed")
+        else:
+            yield Check(OK, name, f"works on {release}")
+    peer = "SO_PEERPIDFD" if _has_peer_pidfd() else "SO_PEERCRED and pidfd_open (SO_PEERPIDFD needs Linux 6.5)"
+    yield Check(OK, "launcher's identity", f"by {peer}")
+    yield _exit_status()
+
+
+def _pidfd_open() -> None:
+    os.close(os.pidfd_open(os.getpid()))
+
+
+def _openat2() -> None:
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    try:
+        os.close(syscalls.openat2(root, "proc", os.O_PATH, 0, syscalls.RESOLVE_IN_ROOT))
+    finally:
+        os.close(root)
+
+
+def _has_peer_pidfd() -> bool:
+    one, other = socket.socketpair(socket.AF_UNIX)
+    with one, other:
+        try:
+            found = pidfd.peer_pidfd(one)
+        except OSError:
+            return False
+        if found is not None:
+            os.close(found)
+        return found is not None
+
+
+def _exit_status() -> Check:
+    what = "exit status of applications"
+    try:
+        manner = exit_manner()
+    except OSError as err:
+        return Check(FAIL, what, f"{err.strerror}", "the kernel does not let a process be probed")
+    if manner is Manner.STAY:
+        advice = "correct, at one more process a container; the process connector needs CONFIG_PROC_EVENTS and root"
+        return Check(WARN, what, f"{manner.value}: neither pidfd exit information nor the process connector", advice)
+    return Check(OK, what, f"by {manner.value}")
+
+
+def cgroups() -> Iterator[Check]:
+    """The host's cgroup layout, as modes systemd and sbin-init need it."""
+    try:
+        found = host.read()
+    except OSError as err:
+        yield Check(FAIL, "cgroups", f"{err.filename}: {err.strerror}", "mount /proc")
+        return
+    if found.cgroups == "unified" and found.nsdelegate:
+        yield Check(OK, "cgroups", "v2 with nsdelegate")
+    elif found.cgroups == "unified":
+        advice = "works, with limits on a parent; mount -o remount,nsdelegate /sys/fs/cgroup keeps them in place"
+        yield Check(WARN, "cgroups", "v2 without nsdelegate", advice)
+    else:
+        at = f", name=systemd at {found.named}" if found.named else ", no name=systemd hierarchy"
+        advice = "images with systemd 258 or later cannot boot on v1: boot the node with cgroup v2"
+        yield Check(OK if found.cgroups == "hybrid" else WARN, "cgroups", f"{found.cgroups}{at}", advice)
+    memory = "can have a memory limit of its own" if has_v2_memory() else "shares the pod's memory limit (cgroup v1)"
+    yield Check(OK, "agents", f"each {memory}")
+
+
+def oci(config: Config) -> Iterator[Check]:
+    """Which OCI runtime, why, and that it answers."""
+    try:
+        path, reason = choose(config.runtime.binary or "", source=f"{config.source}: runtime.binary")
+    except PouchrichError as err:
+        yield Check(FAIL, "OCI runtime", str(err), "install crun or runc, or set runtime.binary")
+        return
+    try:
+        answer = subprocess.run([path, "--version"], capture_output=True, timeout=_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError) as err:
+        yield Check(FAIL, "OCI runtime", f"{path} --version: {err}", "reinstall it")
+        return
+    version = answer.stdout.decode(errors="replace").splitlines()[:1]
+    yield Check(OK, "OCI runtime", f"{path} ({''.join(version)}): {reason}")
+
+
+def helpers() -> Iterator[Check]:
+    """The static binaries that are bound into containers, and the shim itself."""
+    for name in ("dumb-init", "launch"):
+        try:
+            yield Check(OK, name, libexec.path(name))
+        except PouchrichError as err:
+            found, _, advice = str(err).partition(": run ")
+            yield Check(FAIL, name, found, f"run {advice}")
+    path = shutil.which(SHIM)
+    if path is not None:
+        yield Check(OK, "shim", path)
+    else:
+        advice = "put it on containerd's PATH, or name it by runtime_path in the handler"
+        yield Check(WARN, "shim", f"{SHIM} is not on PATH", advice)
+
+
+def spawner(config: Config, directory: str = DIRECTORY) -> Iterator[Check]:
+    """The spawners that live, and whether they may."""
+    if not config.spawner.enabled:
+        yield Check(OK, "spawner", f"turned off ({config.source_of('spawner.enabled')})")
+        return
+    try:
+        found = os.stat(directory, follow_symlinks=False)
+        names = sorted(name for name in os.listdir(directory) if name.startswith("spawner-"))
+    except FileNotFoundError:
+        yield Check(OK, "spawner", "none yet; the first container leaves one behind")
+        return
+    if found.st_uid != 0 or found.st_mode & 0o022:
+        owner = f"found uid {found.st_uid} and mode {found.st_mode & 0o7777:04o}, allowed root's and 0755 or less"
+        yield Check(FAIL, directory, owner, f"chown root {directory} && chmod 0711 {directory}")
+        return
+    pids = [_lock_holder(f"{directory}/{name}") for name in names if name.endswith(".lock")]
+    alive = [str(pid) for pid in pids if pid and os.path.exists(f"/proc/{pid}")]
+    dead = len(pids) - len(alive)
+    if dead:
+        yield Check(WARN, "spawner", f"{dead} of {len(pids)} have been killed", "none; the next container replaces it")
+    if alive or not dead:
+        words = f"alive, pid {', '.join(alive)}" if alive else "none now; the next container leaves one behind"
+        yield Check(OK, "spawner", words)
+
+
+def _lock_holder(path: str) -> int:
+    try:
+        with open(path) as file:
+            return int(file.read(16) or 0)
+    except (OSError, ValueError):
+        return 0
+
+
+def hooks(records: str) -> Iterator[Check]:
+    """Poststop hooks that are owed and that nobody is about to run."""
+    found = list(owed.read(records))
+    for one in found:
+        waiting = [name for name, state, _ in one.hooks if state == "owed"]
+        cut = [name for name, state, _ in one.hooks if state == "started"]
+        if one.holder or not (waiting or cut):
+            continue
+        when = "of an earlier boot" if one.before_boot else "and nobody acts on it"
+        words = f"{one.namespace}/{one.id}: owed {', '.join(waiting) or 'none'}, interrupted {', '.join(cut) or 'none'}"
+        advice = "the first container after the next boot settles it" if not one.before_boot else "start any container"
+        yield Check(WARN, "poststop hooks", f"{words}: {one.path} is {when}".replace("is and", "is there and"), advice)
+    held = sum(1 for one in found if one.holder)
+    yield Check(OK, "poststop hooks", f"{len(found)} records, {held} in the care of a living process")

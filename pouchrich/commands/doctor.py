@@ -1,0 +1,151 @@
+"""`pouchrich doctor`: whether this node can run rich containers, and what to do where it cannot.
+
+Each line says `ok`, `warn` (it works, less well) or `fail`, what was looked at and found, and what to do. Exit status 1
+where anything fails. `--json` prints
+
+    {"version": 1, "healthy": whether nothing fails,
+     "checks": [{"area": kernel | cgroups | runtime | installation | configuration | containerd | spawner | hooks,
+                 "level": ok | warn | fail, "what", "found", "advice": what to do, or ""}]}
+"""
+
+import argparse
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+from pouchrich import checks, containerd_config
+from pouchrich.checks import FAIL, OK, WARN, Check
+from pouchrich.containerd_config import Handler
+from pouchrich.handler import GRACE_PERIOD
+from pouchrich.output import Block, Span, heading, line, show, show_json
+from runtime import config
+from runtime.config import Config
+from runtime.config.annotations import PREFIX
+from runtime.config.render import toml
+from runtime.errors import NotFound, PouchrichError
+from runtime.hooks import journal
+
+_STYLES = {OK: "good", WARN: "warn", FAIL: "bad"}
+_NEWEST_1X_WITHOUT_INLINE = (1, 6)
+
+Found = Iterable[tuple[str, Check]]
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command line."""
+    parser = verbs.add_parser("doctor", help="check this node; exit status 1 where something is wrong")
+    parser.add_argument("--containerd-config", metavar="FILE", default=containerd_config.DEFAULT)
+    parser.add_argument("--config", metavar="FILE", help="node configuration, in place of the node's own")
+    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, *, records: str = journal.RECORDS) -> int:
+    """Check, and print. Raises OSError."""
+    found = list(_all(arguments.config, arguments.containerd_config, records))
+    healthy = all(one.level != FAIL for _, one in found)
+    if arguments.json:
+        listed = [{"area": area, **asdict(one)} for area, one in found]
+        show_json({"version": 1, "healthy": healthy, "checks": listed})
+    else:
+        show(document(found))
+    return 0 if healthy else 1
+
+
+def document(found: Found) -> list[Block]:
+    """The checks for people."""
+    blocks: list[Block] = []
+    area = ""
+    for where, one in found:
+        if where != area:
+            blocks.append(heading(where))
+            area = where
+        blocks.append(line(Span(f"{one.level:<5}", _STYLES[one.level]), f"{one.what}: {one.found}", indent=2))
+        if one.advice and one.level != OK:
+            blocks.append(line(Span(f"-> {one.advice}", "dim"), indent=7))
+    return blocks
+
+
+def _all(config_file: str | None, containerd_file: str, records: str) -> Iterator[tuple[str, Check]]:
+    if os.geteuid() != 0:
+        yield "kernel", Check(WARN, "user", f"uid {os.geteuid()}", "run as root: what only root can see is not judged")
+    node, check = _node(config_file)
+    areas: dict[str, Iterable[Check]] = {
+        "kernel": checks.kernel(),
+        "cgroups": checks.cgroups(),
+        "runtime": checks.oci(node),
+        "installation": checks.helpers(),
+        "configuration": [check],
+        "containerd": containerd(containerd_file, containerd_config.containerd_version()),
+        "spawner": checks.spawner(node),
+        "hooks": checks.hooks(records),
+    }
+    for area, found in areas.items():
+        try:
+            for one in found:
+                yield area, one
+        except OSError as err:
+            yield area, Check(FAIL, area, f"{err.filename}: {err.strerror}", "run as root")
+
+
+def _node(file: str | None) -> tuple[Config, Check]:
+    what = "node configuration"
+    try:
+        found = config.load_node() if file is None else config.load(file)
+    except PouchrichError as err:
+        return config.DEFAULT, Check(FAIL, what, str(err), "correct it; until then containers are refused")
+    return found, Check(OK, what, "built in, there is no file" if found is config.DEFAULT else found.source)
+
+
+def containerd(file: str, version: tuple[int, int] | None) -> Iterator[Check]:
+    """containerd's handlers for us in the configuration `file`, judged for containerd `version` (None: not known)."""
+    if version is not None:
+        yield Check(OK, "containerd", f"version {version[0]}.{version[1]}")
+    try:
+        handlers = containerd_config.handlers(file, major=version[0] if version is not None else 2)
+    except (NotFound, PouchrichError) as err:
+        yield Check(FAIL, "handlers", str(err), _how(version))
+        return
+    if not handlers:
+        yield Check(FAIL, "handlers", f"{file}: none is ours", _how(version))
+    for one in handlers:
+        yield from _handler(one, version)
+
+
+def _how(version: tuple[int, int] | None) -> str:
+    number = "2" if version is None or version[0] >= 2 else "1"
+    return f"pouchrich runtimeclass --containerd {number} prints what to add; restart containerd afterwards"
+
+
+def _handler(one: Handler, version: tuple[int, int] | None) -> Iterator[Check]:
+    what = f"handler {one.name}"
+    yield Check(OK, what, one.source)
+    if containerd_config.passes_pod_annotations(one):
+        yield Check(OK, what, "passes the pods' annotations")
+    else:
+        found = f"pod_annotations does not let {PREFIX}KEY through: pods' settings are lost in silence"
+        yield Check(FAIL, what, found, f'add "{PREFIX}*" to pod_annotations')
+    if containerd_config.passes_grace_period(one):
+        yield Check(OK, what, "passes the grace period")
+    else:
+        found = "container_annotations has no grace period: init's shutdown may be cut short by KILL"
+        yield Check(WARN, what, found, f'add "{GRACE_PERIOD}" to container_annotations')
+    if one.runtime_path and not os.access(one.runtime_path, os.X_OK):
+        yield Check(FAIL, what, f"runtime_path {one.runtime_path} is no executable file", "correct it")
+    if one.takes_our_options:
+        yield _options(one, what, version)
+
+
+def _options(one: Handler, what: str, version: tuple[int, int] | None) -> Check:
+    """Judge the handler's configuration as a Create request would."""
+    if one.options is None:
+        return Check(OK, what, "configured by the node's file")
+    if not one.config_path and version == _NEWEST_1X_WITHOUT_INLINE:
+        found = "options without ConfigPath: containerd 1.6 passes no other key, and every container is refused"
+        return Check(FAIL, what, found, "put the keys into a file and name it by ConfigPath")
+    try:
+        body = "" if one.config_path else "\n".join(f"{name} = {toml(value)}" for name, value in one.options.items())
+        found = config.for_handler(config_path=one.config_path, config_body=body.encode()).source
+    except (PouchrichError, TypeError) as err:
+        return Check(FAIL, what, f"options: {err}", "correct it; until then its containers are refused")
+    return Check(OK, what, f"configured by {found}")

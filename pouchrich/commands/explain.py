@@ -1,0 +1,267 @@
+"""`pouchrich explain`: what would be decided about a container, from what source, and what it changes.
+
+Of a bundle whose container exists it shows the plan that was made at Create and has been kept since. Else it decides
+anew, by the shim's own code, which needs no root where the files can be read. With annotations alone it asks policy
+and does not look at an image. Exit status 1 where Create would be refused.
+
+`--json` prints
+
+    {"version": 1, "refused": the error's text or null, "stored": whether the plan was read from the bundle,
+     "policy_only": whether no image was looked at, "config": where the configuration came from,
+     "rich": true | false | null where refused, "mode": string or null, "init": what PID 1 is, or null,
+     "decisions": [{"key", "value", "source"}], "warnings": [...], "notes": [...],
+     "steps": [{"name", "detail"}], "files": [{"name", "mode": octal, "text"}] of the container's run directory,
+     "difference": [{"path", "before", "after"}] of the spec, null where it is not known,
+     "hooks": {"prestart": [...], "poststop": [...]} in the order they run, each {"name", "where", "command",
+     "timeout_s", "on_failure", "user", "mandatory"},
+     "agents": [{"name", "command", "restart", "memory_bytes", "user"}], "routes": [{"to", "via"}]}
+
+The values of variables that the plan takes away are shown as "..." everywhere.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pouchrich.output import Block, Span, clean, heading, line, show, show_json
+from pouchrich.planning import Explanation, Subject, explain, overlaid, spec_of, stored
+from runtime.bundle import Bundle
+from runtime.config import Config, load, load_node
+from runtime.config.annotations import PREFIX
+from runtime.config.model import Hook
+from runtime.errors import InvalidArgument
+from runtime.plan import Plan
+from shim.task.decide import root_of
+
+
+class Usage(Exception):
+    """Words of the command line that do not go together."""
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed KEY=VALUE")
+    return name, value
+
+
+def _annotation(text: str) -> tuple[str, str]:
+    name, value = _pair(text)
+    # A bare key would be taken for an annotation of somebody else's, in silence.
+    if "/" not in name and "." not in name:
+        raise argparse.ArgumentTypeError(f"found key {name!r}, allowed a whole one such as {PREFIX}{name}")
+    return name, value
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command line."""
+    parser = verbs.add_parser(
+        "explain",
+        help="show what is decided about a container, why, and what it changes",
+        description="Give BUNDLE; or --rootfs with --spec; or annotations alone, for what policy says.",
+    )
+    parser.add_argument("bundle", nargs="?", metavar="BUNDLE", help="directory of a container")
+    parser.add_argument("--rootfs", metavar="DIR", help="root file system of an image")
+    parser.add_argument("--spec", metavar="FILE", help="config.json, or what `ctr containers info ID` prints")
+    parser.add_argument("--annotation", type=_annotation, action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--env", type=_pair, action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--container", metavar="NAME", help="the container's name in its pod")
+    parser.add_argument("--image", metavar="NAME", help="the image's name, for `when`")
+    parser.add_argument("--namespace", metavar="NAME", help="the pod's namespace, for `when`")
+    parser.add_argument("--config", metavar="FILE", help="configuration in place of the node's")
+    parser.add_argument("--any-owner", action="store_true", help="do not insist that root owns FILE")
+    parser.add_argument("--replan", action="store_true", help="decide anew about a container that exists")
+    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+
+    def checked(arguments: argparse.Namespace) -> int:
+        try:
+            return run(arguments)
+        except Usage as err:
+            parser.error(str(err))
+
+    parser.set_defaults(run=checked)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Explain, and print. Raises Usage, PouchrichError, OSError."""
+    found, is_stored = _explanation(arguments)
+    if arguments.json:
+        show_json(to_json(found, is_stored=is_stored))
+    else:
+        show(document(found))
+    return 1 if found.refused is not None else 0
+
+
+def _explanation(arguments: argparse.Namespace) -> tuple[Explanation, bool]:
+    cri = {key: value for key in ("container", "image", "namespace") if (value := getattr(arguments, key)) is not None}
+    overlays = bool(arguments.annotation or arguments.env or cri)
+    if arguments.bundle is not None:
+        made = _stored(arguments.bundle)
+        if made is not None and not arguments.replan:
+            if overlays or arguments.spec or arguments.rootfs or arguments.config:
+                raise Usage("the container exists and its plan is kept: other options go with --replan only")
+            return stored(made, "kept in the bundle"), True
+        if made is not None and made.steps and arguments.spec is None:
+            raise Usage(
+                "--replan: the bundle's config.json is what the plan made of it; add --spec FILE with containerd's own:"
+                f" ctr -n NAMESPACE containers info {os.path.basename(os.path.abspath(arguments.bundle))} > FILE"
+            )
+    elif not (arguments.spec or overlays) or bool(arguments.spec) != bool(arguments.rootfs):
+        raise Usage("allowed: BUNDLE, or --rootfs DIR with --spec FILE, or --annotation KEY=VALUE")
+    config = _config(arguments)
+    subject = _subject(arguments)
+    spec = overlaid(subject.spec, annotations=dict(arguments.annotation), env=dict(arguments.env), cri=cri)
+    return explain(Subject(spec, subject.root, subject.namespace, subject.id), config), False
+
+
+def _stored(bundle: str) -> Plan | None:
+    if not os.path.isdir(bundle):
+        raise InvalidArgument(f"BUNDLE: found {bundle}, allowed a directory")
+    record = Bundle(bundle).load_record()
+    return None if record is None else Plan.from_json(json.dumps(record.get("plan")))
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    if arguments.config is None:
+        return load_node()
+    return load(arguments.config, require_root_owned=not arguments.any_owner)
+
+
+def _subject(arguments: argparse.Namespace) -> Subject:
+    if arguments.bundle is None and arguments.spec is None:
+        return Subject({}, None)
+    bundle = os.path.abspath(arguments.bundle or ".")
+    if arguments.spec is None:
+        spec = Bundle(bundle).load_spec()
+    else:
+        with open(arguments.spec, "rb") as file:
+            spec = spec_of(file.read(), arguments.spec)
+    root = arguments.rootfs or root_of(spec, bundle)
+    os.listdir(root)  # what cannot be read is no property of the image
+    if arguments.bundle is None:
+        return Subject(spec, root)
+    # containerd's layout: .../NAMESPACE/ID
+    return Subject(spec, root, os.path.basename(os.path.dirname(bundle)) or "default", os.path.basename(bundle))
+
+
+def _hook_json(hook: Hook) -> dict[str, Any]:
+    return {
+        "name": hook.name,
+        "where": hook.where,
+        "command": hook.command,
+        "timeout_s": hook.timeout_s,
+        "on_failure": hook.on_failure,
+        "user": hook.user,
+        "mandatory": hook.mandatory,
+    }
+
+
+def to_json(found: Explanation, *, is_stored: bool) -> dict[str, Any]:
+    """The documented object."""
+    made = found.plan
+    boot = made.boot if made is not None else None
+    return {
+        "version": 1,
+        "refused": found.refused,
+        "stored": is_stored,
+        "policy_only": found.policy_only,
+        "config": found.config_source,
+        "rich": None if made is None else made.rich,
+        "mode": found.mode,
+        "init": _init(found),
+        "decisions": [
+            {"key": one.key, "value": one.value, "source": one.source} for one in (made.decisions if made else ())
+        ],
+        "warnings": list(made.warnings if made else ()),
+        "notes": list(found.notes),
+        "steps": [{"name": one.name, "detail": one.detail} for one in (made.steps if made else ())],
+        "files": [
+            {"name": one.name, "mode": f"{one.mode:04o}", "text": one.text} for one in (boot.files if boot else ())
+        ],
+        "difference": None
+        if found.changes is None
+        else [{"path": one.path, "before": one.before, "after": one.after} for one in found.changes],
+        "hooks": {
+            "prestart": [_hook_json(one) for one in found.hooks.prestart],
+            "poststop": [_hook_json(one) for one in found.hooks.poststop],
+        },
+        "agents": [
+            {
+                "name": one.name,
+                "command": one.command,
+                "restart": one.restart,
+                "memory_bytes": one.memory_bytes,
+                "user": one.user,
+            }
+            for one in found.agents
+        ],
+        "routes": [{"to": one.to, "via": one.via} for one in found.routes],
+    }
+
+
+def _init(found: Explanation) -> str | None:
+    made = found.plan
+    if made is None or not made.rich or found.policy_only:
+        return None
+    return made.boot.init if made.boot is not None else made.mode
+
+
+def document(found: Explanation) -> list[Block]:
+    """The explanation for people."""
+    made = found.plan
+    if made is None:
+        return [line(Span("refused: ", "bad"), found.refused or ""), line(f"configuration: {found.config_source}")]
+    blocks: list[Block] = [heading(_title(found))]
+    if made.decisions:
+        blocks += [heading("Decisions")]
+        blocks += [
+            line(f"{one.key} = {one.value}", Span(f"  ({one.source})", "dim"), indent=2) for one in made.decisions
+        ]
+    blocks += [line(Span("warning: ", "warn"), one) for one in made.warnings]
+    blocks += [line(Span(f"note: {one}", "dim")) for one in found.notes]
+    blocks += plan_steps(made)
+    if found.changes:
+        blocks += [heading("Changes of the spec")]
+        for one in found.changes:
+            blocks += [line(one.path, indent=2), *_values(one.before, "-", "bad"), *_values(one.after, "+", "good")]
+    for stage, hooks in (("Prestart hooks", found.hooks.prestart), ("Poststop hooks", found.hooks.poststop)):
+        blocks += _list(stage, (_hook_line(one) for one in hooks))
+    blocks += _list("Agents", (f"{one.name}: {_words(one.command)} (restart {one.restart})" for one in found.agents))
+    return blocks + _list("Routes", (f"{one.to} via {one.via}" for one in found.routes))
+
+
+def plan_steps(made: Plan) -> list[Block]:
+    """The steps of a plan and the files of the container's run directory."""
+    blocks = _list("Steps", (f"{one.name}: {one.detail}" for one in made.steps))
+    for one in made.boot.files if made.boot is not None else ():
+        blocks += [heading(f"File {one.name}"), *(line(text, indent=2) for text in one.text.splitlines())]
+    return blocks
+
+
+def _title(found: Explanation) -> str:
+    made = found.plan
+    if made is None or not made.rich:
+        return "plain container"
+    init = f", init {made.boot.init}" if made.boot is not None else ""
+    return f"rich container, mode {found.mode}{init}"
+
+
+def _values(value: Any, sign: str, style: str) -> Iterable[Block]:
+    if value is not None:
+        yield line(Span(f"{sign} {json.dumps(value, ensure_ascii=False)}", style), indent=4)
+
+
+def _list(title: str, texts: Iterable[str]) -> list[Block]:
+    lines: list[Block] = [line(one, indent=2) for one in texts]
+    return [heading(title), *lines] if lines else []
+
+
+def _words(command: Sequence[str]) -> str:
+    return " ".join(clean(one) if one and " " not in one else json.dumps(one) for one in command)
+
+
+def _hook_line(hook: Hook) -> str:
+    user = f", user {hook.user}" if hook.user else ""
+    return f"{hook.name}: {_words(hook.command)} ({hook.where}, {hook.timeout_s:g}s, {hook.on_failure}{user})"

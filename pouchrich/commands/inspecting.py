@@ -1,0 +1,133 @@
+"""`pouchrich inspect ID`: everything known of one rich container: plan with sources, what runs, hooks, paths, cgroup.
+
+ID is a container's id, a beginning of it that no other has, or NAMESPACE/ID. `--json` prints the object that
+`pouchrich ps --json` has for the container (see there), and beside it
+
+    "version": 1, "decisions", "warnings", "steps": as in `pouchrich explain --json`,
+    "runtime": {"path", "root"} of the OCI runtime, "exit_status_by": how the application's exit status is learnt,
+    "paths": {"bundle", "spec", "record", "run"},
+    "cgroup": {"unified": directory or "", "controllers": {name: directory}} or null,
+    "hooks": [{"stage", "name", "where", "result", "seconds"}] that ran,
+    "owed": [{"name", "state": owed | started | done | skipped, "result"}] of the poststop hooks,
+    "agents": the supervisor's own list
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pouchrich import containers, owed
+from pouchrich.commands.explain import plan_steps
+from pouchrich.commands.ps import SAMPLE_S, container_json, table
+from pouchrich.output import Block, Span, Table, heading, line, show, show_json
+from pouchrich.survey import Seen, Survey
+from runtime import index, rundir
+from runtime.bundle import RECORD, Bundle
+from runtime.hooks import journal
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command line."""
+    parser = verbs.add_parser("inspect", help="show all that is known of one rich container")
+    parser.add_argument("id", metavar="ID", help="a container's id, a beginning of it, or NAMESPACE/ID")
+    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.set_defaults(run=run)
+
+
+def run(
+    arguments: argparse.Namespace,
+    *,
+    root: str = index.ROOT,
+    records: str = journal.RECORDS,
+    survey: Survey | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Print it. Raises PouchrichError, OSError."""
+    container = containers.one(arguments.id, root=root)
+    survey = survey or Survey()
+    survey.look([container])
+    sleep(SAMPLE_S)
+    (seen,) = survey.look([container])
+    found = to_json(seen, _owed(container, records))
+    if arguments.json:
+        show_json(found)
+    else:
+        show(_document(seen, found))
+    return 0
+
+
+def _owed(container: containers.Container, records: str) -> list[dict[str, str]]:
+    return [
+        {"name": name, "state": state, "result": result}
+        for record in owed.read(records)
+        if (record.namespace, record.id) == (container.namespace, container.id)
+        for name, state, result in record.hooks
+    ]
+
+
+def to_json(seen: Seen, hooks_owed: list[dict[str, str]]) -> dict[str, Any]:
+    """The documented object."""
+    about = seen.container
+    made = about.plan
+    return {
+        "version": 1,
+        **container_json(seen),
+        "decisions": [{"key": one.key, "value": one.value, "source": one.source} for one in made.decisions],
+        "warnings": list(made.warnings),
+        "steps": [{"name": one.name, "detail": one.detail} for one in made.steps],
+        "runtime": {"path": about.oci.get("path", ""), "root": about.oci.get("root", "")},
+        "exit_status_by": str(about.state.get("manner", "")),
+        "paths": {
+            "bundle": about.bundle,
+            "spec": Bundle(about.bundle).spec_file,
+            "record": os.path.join(about.bundle, RECORD),
+            "run": rundir.path_of(about.namespace, about.id),
+        },
+        "cgroup": None if seen.cgroup is None else seen.cgroup.to_dict(),
+        "hooks": [dict(one) for one in about.hooks],
+        "owed": hooks_owed,
+        "agents": [dict(one) for one in about.agents],
+    }
+
+
+def _document(seen: Seen, found: dict[str, Any]) -> list[Block]:
+    about = seen.container
+    blocks: list[Block] = [*table([seen]), heading("Identity")]
+    facts = {
+        "id": about.id,
+        "namespace": about.namespace,
+        "image": about.image,
+        "init": about.init,
+        "OCI runtime": f"{found['runtime']['path']} --root {found['runtime']['root']}",
+        "exit status by": found["exit_status_by"],
+        **found["paths"],
+    }
+    cgroups = found["cgroup"] or {}
+    if cgroups.get("unified"):
+        facts["cgroup"] = cgroups["unified"]
+    for name, directory in cgroups.get("controllers", {}).items():
+        facts[f"cgroup {name}"] = directory
+    blocks += [line(f"{name}: ", value, indent=2) for name, value in facts.items() if value]
+    blocks.append(heading("Decisions"))
+    blocks += [
+        line(f"{one.key} = {one.value}", Span(f"  ({one.source})", "dim"), indent=2) for one in about.plan.decisions
+    ]
+    blocks += [line(Span("warning: ", "warn"), one) for one in about.plan.warnings]
+    blocks += plan_steps(about.plan)
+    if about.hooks:
+        rows = tuple(
+            (str(one.get("stage")), str(one.get("name")), str(one.get("where")), _result(one), f"{one.get('seconds')}s")
+            for one in about.hooks
+        )
+        blocks += [heading("Hooks that ran"), Table(("STAGE", "NAME", "WHERE", "RESULT", "TIME"), rows, indent=2)]
+    if found["owed"]:
+        owing = tuple((one["name"], one["state"], one["result"]) for one in found["owed"])
+        blocks += [heading("Poststop hooks"), Table(("NAME", "STATE", "RESULT"), owing, indent=2)]
+    return blocks
+
+
+def _result(hook: Any) -> Span:
+    result = str(hook.get("result"))
+    return Span(result, "good" if result == "exit status 0" else "bad")

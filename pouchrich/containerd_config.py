@@ -1,0 +1,170 @@
+"""containerd's configuration, as far as it concerns our handlers: read with its imports, merged as containerd does.
+
+A file's imports come after it, and win. containerd 1.x replaces a plugin's whole section by a later file's; 2.x merges
+tables key by key (containerd's mergeConfig; its issue 5837).
+"""
+
+import glob
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pouchrich.handler import GRACE_PERIOD, RUNTIME_TYPE
+from runtime.config.annotations import PREFIX
+from runtime.errors import InvalidArgument, NotFound
+
+DEFAULT = "/etc/containerd/config.toml"
+CRI_PLUGINS = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
+"""The CRI plugin's section in configuration versions 2, and 3 and later."""
+
+_SHIM = "containerd-shim-pouchrich-v2"
+_VERSION = re.compile(r"\bv?(\d+)\.(\d+)\.\d")
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One handler of ours. `source` is where it was found: file and table; `options` its table, None without one."""
+
+    name: str
+    source: str
+    runtime_type: str
+    runtime_path: str = ""
+    pod_annotations: tuple[str, ...] = ()
+    container_annotations: tuple[str, ...] = ()
+    options: Mapping[str, Any] | None = None
+
+    @property
+    def config_path(self) -> str:
+        """What `ConfigPath` says; containerd does not mind the case of keys."""
+        found = {name.lower(): value for name, value in (self.options or {}).items()}
+        return str(found.get("configpath", ""))
+
+    @property
+    def takes_our_options(self) -> bool:
+        """Whether options are of our kind; those of a drop-in for runc are runc's."""
+        return self.runtime_type == RUNTIME_TYPE
+
+
+@dataclass(slots=True)
+class _Merged:
+    plugins: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
+
+
+def containerd_version() -> tuple[int, int] | None:
+    """Major and minor of the containerd on PATH, None where there is none that says so."""
+    try:
+        answer = subprocess.run(["containerd", "--version"], capture_output=True, timeout=_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = _VERSION.search(answer.stdout.decode(errors="replace"))
+    return None if found is None else (int(found[1]), int(found[2]))
+
+
+def _load(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError as err:
+        raise NotFound(f"{path}: no such file or directory") from err
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as err:
+        raise InvalidArgument(f"{path}: found {err}, allowed TOML") from err
+
+
+def documents(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The file and what it imports, in the order they are merged. Raises NotFound, InvalidArgument, OSError."""
+    pending, loaded = [path], set()
+    while pending:
+        at = pending.pop(0)
+        if at in loaded:
+            continue
+        loaded.add(at)
+        document = _load(at)
+        yield at, document
+        imports = document.get("imports", [])
+        if not isinstance(imports, list) or not all(isinstance(one, str) for one in imports):
+            raise InvalidArgument(f"{at}: imports: found {type(imports).__name__}, allowed a list of strings")
+        for one in imports:
+            named = os.path.join(os.path.dirname(at), one)
+            pending += sorted(glob.glob(named)) if "*" in one else [os.path.normpath(named)]
+
+
+def _deep(to: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in new.items():
+        old = to.get(name)
+        to[name] = _deep(dict(old), value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return to
+
+
+def _merged(path: str, *, replaces: bool) -> _Merged:
+    merged = _Merged()
+    for source, document in documents(path):
+        for plugin in CRI_PLUGINS:
+            section = (document.get("plugins") or {}).get(plugin)
+            if not isinstance(section, Mapping):
+                continue
+            old = {} if replaces else merged.plugins.get(plugin, {})
+            merged.plugins[plugin] = _deep(dict(old), section)
+            merged.source[plugin] = source
+    return merged
+
+
+def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = table.get(key)
+    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()
+
+
+def handlers(path: str, *, major: int) -> tuple[Handler, ...]:
+    """Our handlers in the configuration at `path`, read as containerd `major`.x reads it.
+
+    Ours are those of our runtime type, and of any type whose `runtime_path` is our shim. Raises NotFound,
+    InvalidArgument, OSError.
+    """
+    merged = _merged(path, replaces=major < 2)
+    found = []
+    for plugin, section in merged.plugins.items():
+        runtimes = (section.get("containerd") or {}).get("runtimes") or {}
+        for name, table in runtimes.items() if isinstance(runtimes, Mapping) else ():
+            if not isinstance(table, Mapping):
+                continue
+            kind, shim = str(table.get("runtime_type", "")), str(table.get("runtime_path", ""))
+            if kind != RUNTIME_TYPE and os.path.basename(shim) != _SHIM:
+                continue
+            options = table.get("options")
+            found.append(
+                Handler(
+                    name,
+                    f'{merged.source[plugin]}: plugins."{plugin}".containerd.runtimes.{name}',
+                    kind,
+                    shim,
+                    _texts(table, "pod_annotations"),
+                    _texts(table, "container_annotations"),
+                    options if isinstance(options, Mapping) else None,
+                )
+            )
+    return tuple(found)
+
+
+def matches(patterns: tuple[str, ...], annotation: str) -> bool:
+    """Whether one of a handler's patterns lets the annotation through: Go's path.Match, whose `*` stops at a slash."""
+    parts = annotation.split("/")
+    return any(
+        len(parts) == len(pattern.split("/")) and all(map(fnmatchcase, parts, pattern.split("/")))
+        for pattern in patterns
+    )
+
+
+def passes_pod_annotations(handler: Handler) -> bool:
+    """Whether pods can say anything to us."""
+    return matches(handler.pod_annotations, f"{PREFIX}mode.container")
+
+
+def passes_grace_period(handler: Handler) -> bool:
+    """Whether we are told how long a pod has to stop."""
+    return matches(handler.container_annotations, GRACE_PERIOD)

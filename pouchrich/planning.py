@@ -1,0 +1,157 @@
+"""Deciding about a container as the shim does at Create, by the same code, and changing nothing."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pouchrich.spec_difference import Change, difference
+from runtime import plan, rundir
+from runtime.config import Config
+from runtime.config.model import Agent, Route
+from runtime.errors import InvalidArgument, PouchrichError
+from runtime.hooks.select import Selection, select
+from runtime.plan import Choice, Plan
+from runtime.policy import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE
+from runtime.spec import edit
+from shim.task.decide import Decided, Identity, decide
+from shim.task.reaper import Reaper
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A container that might be made. `spec` is as containerd gives it; `root` None: policy alone is asked.
+
+    `namespace` and `id` are containerd's.
+    """
+
+    spec: dict[str, Any]
+    root: str | None
+    namespace: str = "default"
+    id: str = "ID"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would be decided. `refused` is the error that Create would fail with, after which nothing else is known.
+
+    `plan` None: refused. `changes` None: the spec or the image is not known. `mode` is the one asked for where the
+    image was not looked at (`policy_only`).
+    """
+
+    config_source: str
+    plan: Plan | None = None
+    mode: str | None = None
+    policy_only: bool = False
+    refused: str | None = None
+    hooks: Selection = field(default_factory=Selection)
+    agents: tuple[Agent, ...] = ()
+    routes: tuple[Route, ...] = ()
+    changes: tuple[Change, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def overlaid(
+    spec: Mapping[str, Any], *, annotations: Mapping[str, str], env: Mapping[str, str], cri: Mapping[str, str]
+) -> dict[str, Any]:
+    """`spec` with annotations and variables set. `cri` are the names that containerd's CRI would annotate.
+
+    Raises InvalidArgument where the spec has not the shape of one.
+    """
+    names = {"container": CONTAINER_NAME, "image": IMAGE_NAME, "namespace": SANDBOX_NAMESPACE}
+    added = {names[key]: value for key, value in cri.items()}
+    if "container" in cri:
+        added[CONTAINER_TYPE] = "container"
+    about = {**edit.annotations(spec), **added, **annotations}
+    return dict(edit.with_env({**spec, "annotations": about}, env) if env else {**spec, "annotations": about})
+
+
+def explain(subject: Subject, config: Config) -> Explanation:
+    """Decide. Raises OSError where a file that must be read cannot be."""
+    try:
+        choice = plan.choose(subject.spec, config)
+        if subject.root is None:
+            return _policy(subject, choice, config)
+        decided = asyncio.run(_decide(subject, choice, config, subject.root))
+        return _whole(subject, choice, config, decided)
+    except PouchrichError as err:
+        return Explanation(config.source, refused=str(err))
+
+
+async def _decide(subject: Subject, choice: Choice, config: Config, root: str) -> Decided:
+    reaper = Reaper(asyncio.get_running_loop())
+    reaper.install()
+    process = subject.spec.get("process")
+    return await decide(
+        subject.spec,
+        choice,
+        config,
+        root=root,
+        terminal=bool(isinstance(process, Mapping) and process.get("terminal")),
+        run_dir=rundir.path_of(subject.namespace, subject.id),
+        identity=_identity(subject),
+        reaper=reaper,
+    )
+
+
+def _identity(subject: Subject) -> Identity:
+    return Identity.of(subject.spec, namespace=subject.namespace, container_id=subject.id)
+
+
+def _hooks(identity: Identity, choice: Choice, config: Config, mode: str) -> Selection:
+    return select(
+        config,
+        choice.overrides,
+        mode=mode,
+        namespace=identity.namespace,
+        image=identity.image,
+        container=identity.container,
+    )
+
+
+def _beside(identity: Identity, config: Config, mode: str) -> tuple[tuple[Agent, ...], tuple[Route, ...]]:
+    agents = tuple(one for one in config.agents if identity.selects(one.when, mode))
+    return agents, tuple(one for one in config.routes if identity.selects(one.when, mode))
+
+
+def _policy(subject: Subject, choice: Choice, config: Config) -> Explanation:
+    made = Plan(choice.rich, choice.mode, choice.decisions, choice.warnings)
+    if not choice.rich or choice.mode is None:
+        return Explanation(config.source, made, policy_only=True)
+    identity = _identity(subject)
+    agents, routes = _beside(identity, config, choice.mode)
+    notes = ["the image was not looked at: it may not have the mode, or need none"]
+    if choice.mode == "auto":
+        notes.append("mode auto: hooks, agents and routes for certain modes are not listed")
+    hooks = _hooks(identity, choice, config, choice.mode)
+    return Explanation(config.source, made, choice.mode, True, None, hooks, agents, routes, notes=tuple(notes))
+
+
+def _whole(subject: Subject, choice: Choice, config: Config, decided: Decided) -> Explanation:
+    made, identity = decided.made, decided.identity
+    found = Explanation(config.source, made, made.mode, changes=difference(subject.spec, made.apply(subject.spec)))
+    if not made.rich or made.mode is None:
+        return found
+    agents, _ = _beside(identity, config, made.mode)
+    hooks = _hooks(identity, choice, config, made.mode)
+    return replace(found, hooks=hooks, agents=agents, routes=decided.more.routes)
+
+
+def stored(made: Plan, source: str) -> Explanation:
+    """The plan that a container was made by, from its bundle."""
+    note = "the plan that the container was made by; hooks and their results: pouchrich inspect"
+    return Explanation(source, made, made.mode, notes=(note,))
+
+
+def spec_of(text: bytes, source: str) -> dict[str, Any]:
+    """A spec from JSON: an OCI config.json, or what `ctr containers info` prints. Raises InvalidArgument."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as err:
+        raise InvalidArgument(f"{source}: found {err}, allowed JSON") from err
+    if isinstance(found, dict) and isinstance(found.get("Spec"), dict):
+        found = found["Spec"]
+    if not isinstance(found, dict):
+        raise InvalidArgument(f"{source}: found {type(found).__name__}, allowed an object")
+    return found

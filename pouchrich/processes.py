@@ -1,0 +1,119 @@
+"""Processes as /proc shows them (proc_pid_stat(5), proc_pid_cgroup(5)), and whose they are within a container."""
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from runtime.cgroup.files import read
+
+PROC = "/proc"
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_COMMAND_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One look at a process. `parent` is a host pid, `cpu_ticks` user and system time so far, `cgroups` by hierarchy.
+
+    The key of the unified hierarchy in `cgroups` is "", that of systemd's on v1 `name=systemd`.
+    """
+
+    pid: int
+    parent: int
+    name: str
+    command: str
+    cpu_ticks: int
+    started_ticks: int
+    memory_bytes: int
+    cgroups: Mapping[str, str]
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What tells it from a later process of the same number."""
+        return self.pid, self.started_ticks
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def look(pid: int, proc: str = PROC) -> Process | None:
+    """The process, or None where it is gone or already a zombie."""
+    directory = f"{proc}/{pid}"
+    stat = read(directory, "stat")
+    if not stat:
+        return None
+    name, _, rest = stat.partition(b"(")[2].rpartition(b")")
+    fields = rest.split()
+    if fields[0] in b"ZX":
+        return None
+    words = (read(directory, "cmdline") or b"")[:_COMMAND_BYTES].rstrip(b"\0").split(b"\0")
+    cgroups = {}
+    for entry in _text(read(directory, "cgroup") or b"").splitlines():
+        _, names, path = [*entry.split(":", 2), "", ""][:3]
+        cgroups.update(dict.fromkeys(names.split(","), path))
+    return Process(
+        pid,
+        int(fields[1]),
+        _text(name),
+        " ".join(map(_text, words)).strip() or f"[{_text(name)}]",
+        int(fields[11]) + int(fields[12]),
+        int(fields[19]),
+        int(fields[21]) * _PAGE_BYTES,
+        cgroups,
+    )
+
+
+def uptime_s(proc: str = PROC) -> float:
+    """Seconds since boot, to which `started_ticks` counts. Raises OSError."""
+    with open(f"{proc}/uptime") as file:
+        return float(file.read().split()[0])
+
+
+def unit_of(process: Process, init: Process) -> str:
+    """The systemd unit that a process of a container is in by its cgroup, "" where there is none to be seen.
+
+    The container's own cgroup is what is above the `init.scope` of its PID 1.
+    """
+    for hierarchy in ("name=systemd", ""):
+        path, home = process.cgroups.get(hierarchy, ""), init.cgroups.get(hierarchy, "")
+        if not home.endswith("/init.scope"):
+            continue
+        below = path.removeprefix(home.removesuffix("init.scope"))
+        if below == path:
+            continue
+        parts = [part for part in below.split("/") if part.endswith((".service", ".scope"))]
+        # user@1000.service has units of its own below it: the first is the one that this systemd knows.
+        return parts[0] if parts else ""
+    return ""
+
+
+def roots(processes: Mapping[int, Process], init: int, known: Iterable[int]) -> dict[int, int]:
+    """For each process but init the one it belongs to: one of `known`, a child of init, or one from outside.
+
+    The last is what an exec begins with: its parent is not in the container.
+    """
+    stops = set(known)
+    found: dict[int, int] = {}
+    for pid in processes:
+        at, seen = pid, {pid}
+        while at not in stops and (parent := processes[at].parent) in processes and parent != init:
+            if parent in seen:  # two looks at a changing tree
+                break
+            seen.add(parent)
+            at = parent
+        found[pid] = at
+    found.pop(init, None)
+    return found
+
+
+def listed(pids: Iterable[int], proc: str = PROC) -> dict[int, Process]:
+    """Look at all of them; those that have gone are left out."""
+    found = {}
+    for pid in pids:
+        with suppress(ValueError, IndexError):
+            if (one := look(pid, proc)) is not None:
+                found[pid] = one
+    return found

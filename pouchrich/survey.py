@@ -1,0 +1,233 @@
+"""What runs in the rich containers, and what it uses: two looks at /proc and the cgroups, and the difference."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pouchrich import oci_state
+from pouchrich.containers import Container
+from pouchrich.processes import PROC, TICKS_PER_S, Process, listed, roots, unit_of, uptime_s
+from runtime import cgroup
+from runtime.agents.unit import unit_name
+from runtime.cgroup import Cgroup
+from runtime.errors import NotFound
+
+APPLICATION_UNIT = "pouchrich-app.service"
+_AGENT_UNIT = unit_name("*").split("*")
+_ORDER = ("init", "application", "service", "agent", "exec")
+
+State = Callable[[Mapping[str, Any], str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some processes of a container that belong together. `role` is one of _ORDER.
+
+    `pid` is the first of the `processes` (a count), 0 where none runs; `memory_bytes` the sum of their resident sets;
+    `cpu_percent` of one CPU since the look before, None at the first. `state` and `restarts` are a supervised agent's.
+    """
+
+    role: str
+    name: str
+    pid: int = 0
+    processes: int = 0
+    cpu_percent: float | None = None
+    memory_bytes: int = 0
+    uptime_s: float | None = None
+    command: str = ""
+    state: str = "running"
+    restarts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A container and what runs in it. `memory_bytes` is its working set: usage without what is easily given back."""
+
+    container: Container
+    state: str
+    cgroup: Cgroup | None = None
+    cpu_percent: float | None = None
+    memory_bytes: int | None = None
+    uptime_s: float | None = None
+    parts: tuple[Part, ...] = ()
+
+
+class Survey:
+    """Looks at containers again and again; what they use is told from the second look on."""
+
+    def __init__(self, *, proc: str = PROC, state: State = oci_state.of, clock: Callable[[], float] = time.monotonic):
+        self._proc = proc
+        self._state = state
+        self._clock = clock
+        self._at: float | None = None
+        self._ticks: dict[tuple[int, int], int] = {}
+        self._cpu_s: dict[tuple[str, str], float] = {}
+
+    def look(self, containers: Iterable[Container]) -> list[Seen]:
+        """Look at each of them now. Raises OSError where /proc cannot be read."""
+        now, before = self._clock(), self._at
+        self._at = now
+        spent, ticks, cpu_s = (None if before is None else now - before), dict(self._ticks), dict(self._cpu_s)
+        self._ticks, self._cpu_s = {}, {}
+        booted = uptime_s(self._proc)
+        return [_Look(self, spent, ticks, cpu_s, booted).at(one) for one in containers]
+
+    # For _Look: what is asked, and what is kept for the next time.
+
+    def processes(self, pids: Iterable[int]) -> dict[int, Process]:
+        """Look at processes, and keep what they have used."""
+        found = listed(pids, self._proc)
+        self._ticks.update({one.identity: one.cpu_ticks for one in found.values()})
+        return found
+
+    def cgroup(self, init: int) -> Cgroup | None:
+        """The container's cgroup: that of its PID 1, or what is above where systemd has put itself."""
+        try:
+            found = cgroup.locate(init, self._proc)
+        except NotFound:
+            return None
+        above = tuple((name, path.removesuffix("/init.scope")) for name, path in found.controllers)
+        return Cgroup(found.unified.removesuffix("/init.scope"), above)
+
+    def keep(self, key: tuple[str, str], cpu_s: float) -> None:
+        """Keep what a container has used."""
+        self._cpu_s[key] = cpu_s
+
+    def state(self, container: Container) -> str:
+        """The container's state, `stopped` where its PID 1 has gone."""
+        if not container.init_pid or not listed([container.init_pid], self._proc):
+            return "stopped"
+        return self._state(container.oci, container.id)
+
+
+def _used(metrics: Mapping[str, Any]) -> tuple[float | None, int | None]:
+    """CPU seconds and working set, from the fields of either kind of containerd's metrics."""
+    cpu, memory = metrics.get("cpu", {}), metrics.get("memory", {})
+    if "usage_usec" in cpu:
+        seconds = cpu["usage_usec"] / 1e6
+    else:
+        total = cpu.get("usage", {}).get("total")
+        seconds = None if total is None else total / 1e9
+    usage = memory.get("usage")
+    if isinstance(usage, Mapping):
+        usage = usage.get("usage")
+    idle = memory.get("inactive_file", 0) if "usage_usec" in cpu else memory.get("total_inactive_file", 0)
+    return seconds, None if usage is None else max(0, usage - idle)
+
+
+@dataclass(slots=True)
+class _Look:
+    survey: Survey
+    spent_s: float | None
+    ticks: dict[tuple[int, int], int]
+    cpu_s: dict[tuple[str, str], float]
+    booted_s: float
+
+    def at(self, container: Container) -> Seen:
+        state = self.survey.state(container)
+        if state == "stopped":
+            return Seen(container, state)
+        place = self.survey.cgroup(container.init_pid)
+        pids = cgroup.procs(place) if place is not None else []
+        # An agent with a memory limit of its own is in a cgroup beside the container's.
+        agents = (int(one["pid"]) for one in container.agents if one.get("pid"))
+        processes = self.survey.processes({*pids, container.init_pid, *agents})
+        if place is None or container.init_pid not in processes:
+            return Seen(container, "stopped")
+        metrics = cgroup.metrics(place) if place.exists() else {}
+        cpu_s, memory = _used(metrics)
+        key = (container.namespace, container.id)
+        if cpu_s is not None:
+            self.survey.keep(key, cpu_s)
+        init = processes[container.init_pid]
+        return Seen(
+            container,
+            state,
+            place,
+            self._share(None if cpu_s is None or key not in self.cpu_s else cpu_s - self.cpu_s[key]),
+            memory,
+            self._age(init),
+            tuple(self._parts(container, processes)),
+        )
+
+    def _share(self, seconds: float | None) -> float | None:
+        return None if seconds is None or not self.spent_s else round(max(0.0, 100 * seconds / self.spent_s), 1)
+
+    def _age(self, process: Process) -> float:
+        return round(max(0.0, self.booted_s - process.started_ticks / TICKS_PER_S), 1)
+
+    def _part(self, role: str, name: str, members: list[Process]) -> Part:
+        first = min(members, key=lambda one: one.identity[::-1])
+        used = [one.cpu_ticks - self.ticks[one.identity] for one in members if one.identity in self.ticks]
+        return Part(
+            role,
+            name,
+            first.pid,
+            len(members),
+            self._share(sum(used) / TICKS_PER_S if used else None),
+            sum(one.memory_bytes for one in members),
+            self._age(first),
+            first.command,
+        )
+
+    def _parts(self, container: Container, processes: dict[int, Process]) -> list[Part]:
+        init = processes[container.init_pid]
+        application = _application(container, processes)
+        agents = {int(one["pid"]): str(one["name"]) for one in container.agents if one.get("pid") in processes}
+        groups: dict[tuple[str, str, int], list[Process]] = {("init", container.init, 0): [init]}
+        for pid, root in roots(processes, init.pid, {application, *agents}).items():
+            group = _group(processes[root], application, agents, processes, unit_of(processes[pid], init))
+            groups.setdefault(group, []).append(processes[pid])
+        parts = [self._part(role, name, members) for (role, name, _), members in groups.items()]
+        return sorted(_with_states(parts, container), key=lambda one: (_ORDER.index(one.role), one.name, one.pid))
+
+
+def _group(
+    root: Process, application: int, agents: Mapping[int, str], processes: Mapping[int, Process], unit: str
+) -> tuple[str, str, int]:
+    """Role and name of the part that a process belongs to, by its root (see `roots`) and its unit.
+
+    The number tells parts of one name apart.
+    """
+    if root.pid in agents:
+        return "agent", agents[root.pid], 0
+    if root.pid == application or unit == APPLICATION_UNIT:
+        return "application", "", 0
+    if root.parent not in processes:
+        return "exec", root.name, root.pid
+    head, tail = _AGENT_UNIT
+    if unit.startswith(head) and unit.endswith(tail):
+        return "agent", unit[len(head) : -len(tail)].replace("\\x40", "@"), 0
+    return ("service", unit, 0) if unit and unit != "init.scope" else ("service", root.name, root.pid)
+
+
+def _application(container: Container, processes: Mapping[int, Process]) -> int:
+    """The application's pid, 0 where there is none: an image's own init is its application."""
+    if (noted := container.state.get("application")) and noted in processes:
+        return int(noted)
+    if container.plan.boot is not None:
+        return 0
+    agents = {one.get("pid") for one in container.agents}
+    children = [one for one in processes.values() if one.parent == container.init_pid and one.pid not in agents]
+    # dumb-init starts one child; later ones are orphans that it was given.
+    return min(children, key=lambda one: one.identity[::-1]).pid if children else 0
+
+
+def _with_states(parts: Iterable[Part], container: Container) -> list[Part]:
+    """The parts, with what the supervisor says of its agents, and its agents that do not run."""
+    said = {str(one.get("name")): one for one in container.agents}
+    found = []
+    for part in parts:
+        one = said.pop(part.name, None) if part.role == "agent" else None
+        found.append(part if one is None else replace(part, state=_state(one), restarts=one.get("restarts")))
+    return [
+        *found,
+        *(Part("agent", name, state=_state(one), restarts=one.get("restarts")) for name, one in said.items()),
+    ]
+
+
+def _state(agent: Mapping[str, Any]) -> str:
+    status = agent.get("status")
+    word = str(agent.get("state", ""))
+    return word if word == "running" or status is None else f"{word}, exit status {status}"
