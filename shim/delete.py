@@ -84,6 +84,11 @@ def _forget(bundle: str, container_id: str) -> None:
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
     _wait(pid)
+    if above := (record.get("plan") or {}).get("cgroup"):
+        from runtime.cgroup import delegation
+        from runtime.init.cgroup import Delegation
+
+        delegation.remove(Delegation(**above))
     Bundle(bundle).remove_record()
 
 
