@@ -79,7 +79,9 @@ python_environment
 case $tier in all|unit|full) static_checks ;; prepare) exit 0 ;; esac
 
 other=
-for directory in tests/unit tests/component tests/fuzz; do [ -d "$directory" ] && other="$other $directory"; done
+directories="tests/unit tests/component tests/fuzz"
+[ "$tier" = unit ] || directories="$directories tests/root"
+for directory in $directories; do [ ! -d "$directory" ] || other="$other $directory"; done
 case $tier in
     unit) exec "$bin/python" -m pytest -m "not full" $other "$@" ;;
     integration) exec "$bin/python" -m pytest -m "not full" tests/integration "$@" ;;

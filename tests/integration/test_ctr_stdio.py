@@ -56,7 +56,7 @@ def test_a_terminal_merges_the_streams_and_translates_newlines(ctr: Ctr) -> None
 
 
 def test_a_file_log_gets_both_streams(ctr: Ctr) -> None:
-    log = ctr.node.base / "logs-of-ctr" / "file.log"
+    log = ctr.node.base / "logs-of-ctr" / f"{ctr.new_id()}.log"
     container = ctr.start("sh", "-c", "echo out; echo err >&2", flags=("--log-uri", f"file://{log}"))
     ctr.wait_stopped(container)
     ctr.delete(container)
@@ -64,7 +64,7 @@ def test_a_file_log_gets_both_streams(ctr: Ctr) -> None:
 
 
 def test_a_file_log_is_appended_to(ctr: Ctr) -> None:
-    log = ctr.node.base / "append.log"
+    log = ctr.node.base / f"{ctr.new_id()}.log"
     log.write_text("before\n")
     container = ctr.start("echo", "after", flags=("--log-uri", f"file://{log}"))
     ctr.wait_stopped(container)
@@ -73,16 +73,16 @@ def test_a_file_log_is_appended_to(ctr: Ctr) -> None:
 
 
 def test_a_logging_binary_gets_both_streams_its_arguments_and_the_container_s_name(ctr: Ctr) -> None:
-    logger, out = ctr.node.base / "logger.sh", ctr.node.base / "logged"
+    logger, out = ctr.node.base / "logger.sh", ctr.node.base / f"logged-{ctr.new_id()}"
     logger.write_text(LOGGER)
     logger.chmod(0o755)
     uri = f"binary://{logger}?out={out}"
     container = ctr.start("sh", "-c", "echo out; echo err >&2; exit 2", flags=("--log-uri", uri))
     ctr.wait_stopped(container)
     assert ctr.delete(container) == 2
-    until(lambda: (out.parent / "logged.err").read_text() == "err\n", "stderr to be logged")
-    assert (out.parent / "logged.out").read_text() == "out\n"
-    assert (out.parent / "logged.who").read_text() == f"default/{container} out\n"
+    until(lambda: out.with_suffix(".err").read_text() == "err\n", "stderr to be logged")
+    assert out.with_suffix(".out").read_text() == "out\n"
+    assert out.with_suffix(".who").read_text() == f"default/{container} out\n"
 
 
 def test_ten_megabytes_arrive_whole_and_in_order(ctr: Ctr) -> None:
