@@ -1,7 +1,7 @@
 """Everything that a pod server imports and fills on first use, done once before it is shared.
 
-What is missing here costs every pod its own copy; `tests/unit/test_preload.py` compares it with what a pod server
-really has loaded.
+What is missing here costs every pod its own copy. What is here and has a hook for forks (`random` draws a new state)
+costs every pod the time and the pages; `tests/unit/test_preload.py` keeps it out.
 """
 
 import asyncio

@@ -11,7 +11,6 @@ import os
 import shutil
 import socket
 import struct
-import tempfile
 import termios
 
 from runtime.errors import RuntimeFailed
@@ -23,6 +22,8 @@ class ConsoleSocket:
     """A listening socket for one console. Use as a context manager; leaving it removes the socket."""
 
     def __init__(self) -> None:
+        import tempfile  # brings `random`, which draws a new state in every fork of the spawner
+
         self._directory = tempfile.mkdtemp(prefix="pouchrich-pty")
         self.path = f"{self._directory}/s"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
