@@ -137,9 +137,10 @@ def _receive(starter: socket, key: str) -> tuple[start.Request, int]:
 
 def _follow(pid: int) -> None:
     """Go into the cgroups of process `pid`, where they are not this one's. Raises OSError."""
-    theirs, ours = _cgroups(f"/proc/{pid}/cgroup"), _cgroups("/proc/self/cgroup")
-    if theirs == ours:
+    texts = start.read(f"/proc/{pid}/cgroup"), start.read("/proc/self/cgroup")
+    if texts[0] == texts[1]:
         return
+    theirs, ours = map(_cgroups, texts)
     mounts = [entry for entry in mountinfo.read() if entry.fstype in ("cgroup", "cgroup2")]
     for controllers, path in theirs.items():
         if ours.get(controllers) == path:
@@ -154,8 +155,7 @@ def _follow(pid: int) -> None:
             raise FileNotFoundError(f"cgroup {controllers}:{path}: not mounted")
 
 
-def _cgroups(path: str) -> dict[str, str]:
-    """Controllers ("" for the unified hierarchy) to path, from /proc/PID/cgroup."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        lines = [line.rstrip("\n").split(":", 2) for line in file]
+def _cgroups(text: bytes) -> dict[str, str]:
+    """Controllers ("" for the unified hierarchy) to path, from the text of /proc/PID/cgroup."""
+    lines = [line.split(":", 2) for line in os.fsdecode(text).splitlines()]
     return {controllers: path for _, controllers, path in lines}
