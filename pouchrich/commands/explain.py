@@ -221,7 +221,7 @@ def document(found: Explanation) -> list[Block]:
         ]
     blocks += [line(Span("warning: ", "warn"), one) for one in made.warnings]
     blocks += [line(Span(f"note: {one}", "dim")) for one in found.notes]
-    blocks += plan_steps(made)
+    blocks += [*plan_steps(made), *_files(made)]
     if found.changes:
         blocks += [heading("Changes of the spec")]
         for one in found.changes:
@@ -233,11 +233,14 @@ def document(found: Explanation) -> list[Block]:
 
 
 def plan_steps(made: Plan) -> list[Block]:
-    """The steps of a plan and the files of the container's run directory."""
-    blocks = _list("Steps", (f"{one.name}: {one.detail}" for one in made.steps))
+    """The steps of a plan."""
+    return _list("Steps", (f"{one.name}: {one.detail}" for one in made.steps))
+
+
+def _files(made: Plan) -> Iterable[Block]:
     for one in made.boot.files if made.boot is not None else ():
-        blocks += [heading(f"File {one.name}"), *(line(text, indent=2) for text in one.text.splitlines())]
-    return blocks
+        yield heading(f"File {one.name}")
+        yield from (line(text, indent=2) for text in one.text.splitlines())
 
 
 def _title(found: Explanation) -> str:

@@ -1,0 +1,62 @@
+"""pouchrich.containers: bundles found by the index, and by what people type."""
+
+import pytest
+
+from pouchrich import containers
+from runtime.errors import InvalidArgument, NotFound
+from tests.unit.pouchrich.nodes import DUMB, SYSTEMD
+
+CRI = {
+    "io.kubernetes.cri.sandbox-name": "web-0",
+    "io.kubernetes.cri.sandbox-namespace": "shop",
+    "io.kubernetes.cri.container-name": "app",
+    "io.kubernetes.cri.image-name": "registry/app:1",
+}
+
+
+def test_a_bundle_tells_who_the_container_is(node):
+    state = {"version": 1, "init": 41, "application": 42, "manner": "pidfd"}
+    hooks = {"version": 1, "hooks": [{"stage": "prestart", "name": "h"}]}
+    node.bundle("abc", SYSTEMD, annotations=CRI, init=40, state=state, hooks=hooks, agents=[{"name": "a"}])
+    (found,) = containers.every(root=node.index)
+    assert (found.label, found.image, found.init) == ("shop/web-0/app", "registry/app:1", "systemd")
+    assert (found.init_pid, found.state["application"]) == (41, 42)
+    assert [one["name"] for one in (*found.hooks, *found.agents)] == ["h", "a"]
+    assert found.plan == SYSTEMD
+
+
+def test_outside_a_pod_containerds_names_are_used(node):
+    node.bundle("abc", DUMB, namespace="default", init=40)
+    (found,) = containers.every(root=node.index)
+    assert (found.label, found.pod, found.init, found.init_pid) == ("default/abc", None, "dumb-init", 40)
+
+
+def test_what_is_half_written_or_gone_is_left_out(node):
+    node.bundle("one", DUMB, hooks="not a list", agents={"agents": [1]})
+    (node.top / "state/k8s.io/one/state.json").write_text('{"ver')
+    (node.bundle("two", DUMB) / "pouchrich.json").unlink()
+    (found,) = containers.every(root=node.index)
+    assert (found.id, found.state, found.hooks, found.agents, found.init_pid) == ("one", {}, (), (), 0)
+
+
+def test_a_record_of_another_kind_is_named(node):
+    (node.bundle("one", DUMB) / "pouchrich.json").write_text('{"version": 1}')
+    with pytest.raises(InvalidArgument, match=r"one/pouchrich\.json: found no 'plan', allowed a record"):
+        list(containers.every(root=node.index))
+
+
+def test_a_container_is_found_by_the_beginning_of_its_id(node):
+    node.bundle("abc1", DUMB)
+    node.bundle("abc2", DUMB)
+    node.bundle("abc", DUMB, namespace="default")
+    assert containers.one("abc1", root=node.index).id == "abc1"
+    assert containers.one("abc", root=node.index).namespace == "default"
+    assert containers.one("k8s.io/abc2", root=node.index).id == "abc2"
+    with pytest.raises(
+        InvalidArgument, match=r"'ab', which means 3 containers, allowed one of default/abc, k8s\.io/abc1"
+    ):
+        containers.one("ab", root=node.index)
+    with pytest.raises(NotFound, match="found 'x', allowed a rich container"):
+        containers.one("x", root=node.index)
+    with pytest.raises(NotFound):
+        containers.one("", root=node.index)

@@ -1,0 +1,169 @@
+"""pouchrich ps and inspect over a node made of files."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from pouchrich.commands import inspecting, ps
+from pouchrich.survey import Survey
+from tests.unit.pouchrich.nodes import DUMB, SYSTEMD
+
+POD = "/kubepods/pod1/abc"
+AGENT = {"name": "watch", "state": "waiting", "pid": 0, "restarts": 3, "since": 1.0, "status": 1}
+
+
+class Clock:
+    """Time passes where `ps` sleeps, and what it looks at changes."""
+
+    def __init__(self, change):
+        self.now = 50.0
+        self.change = change
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.change()
+
+
+@pytest.fixture
+def systemd(node):
+    """A container with an init, an application of two processes, a service, an agent's unit and an exec."""
+    cri = {
+        "io.kubernetes.cri.sandbox-name": "web-0",
+        "io.kubernetes.cri.sandbox-namespace": "shop",
+        "io.kubernetes.cri.container-name": "app",
+    }
+    node.bundle("abc", SYSTEMD, annotations=cri, init=10, state={"version": 1, "init": 10, "application": 11})
+    node.process(10, 5, "systemd", "/sbin/init", cgroup=f"{POD}/init.scope")
+    node.process(11, 10, "sh", "/app.sh", "x\x1b[2J", cgroup=f"{POD}/system.slice/pouchrich-app.service", started=2000)
+    node.process(12, 11, "java", "java", cgroup=f"{POD}/system.slice/pouchrich-app.service", started=2100)
+    node.process(13, 10, "cron", "cron", "-f", cgroup=f"{POD}/system.slice/cron.service")
+    node.process(14, 10, "beat", "beat", cgroup=f"{POD}/system.slice/pouchrich-agent-a\\x40b.service")
+    node.process(15, 4, "bash", "bash", cgroup=POD, started=9000)
+    node.usage(POD, cpu_usec=1_000_000, memory=30 << 20, inactive=10 << 20)
+
+    def half_a_second_later():
+        node.process(12, 11, "java", "java", cgroup=f"{POD}/system.slice/pouchrich-app.service", started=2100, ticks=25)
+        node.usage(POD, cpu_usec=1_250_000, memory=30 << 20, inactive=10 << 20)
+
+    return node, Clock(half_a_second_later)
+
+
+def survey(node, clock, states=None):
+    def state(oci, container_id):
+        assert oci["path"] == "/usr/bin/crun"
+        return (states or {}).get(container_id, "running")
+
+    return Survey(proc=node.proc, state=state, clock=clock)
+
+
+def run(capsys, node, clock, *, states=None, **arguments):
+    given = argparse.Namespace(**{"json": False, "watch": None, **arguments})
+    assert ps.run(given, root=node.index, survey=survey(node, clock, states), sleep=clock.sleep) == 0
+    return capsys.readouterr().out
+
+
+def golden(name):
+    """What was printed once, and read by a person."""
+    return (Path(__file__).parent / "golden" / f"{name}.txt").read_text()
+
+
+def test_a_container_is_a_tree_of_init_application_services_and_agents(capsys, systemd):
+    assert run(capsys, *systemd) == golden("systemd")
+
+
+def test_json_holds_the_same(capsys, systemd):
+    found = json.loads(run(capsys, *systemd, json=True))
+    (container,) = found["containers"]
+    assert found["version"] == 1
+    assert container["pod"] == {"namespace": "shop", "name": "web-0"}
+    assert (container["mode"], container["init"], container["state"]) == ("systemd", "systemd", "running")
+    assert (container["cpu_percent"], container["memory_bytes"], container["uptime_s"]) == (50.0, 20 << 20, 90.0)
+    assert [part["role"] for part in container["parts"]] == ["init", "application", "service", "agent", "exec"]
+    assert container["parts"][1] == {
+        "role": "application",
+        "name": "",
+        "pid": 11,
+        "processes": 2,
+        "cpu_percent": 50.0,
+        "memory_bytes": 2 << 20,
+        "uptime_s": 80.0,
+        "command": "/app.sh x\x1b[2J",
+        "state": "running",
+        "restarts": None,
+    }
+
+
+def test_dumb_inits_first_child_is_the_application_and_supervised_agents_are_known(capsys, node):
+    running = {**AGENT, "name": "beat", "state": "running", "pid": 33}
+    node.bundle("one", DUMB, namespace="default", init=30, agents={"version": 1, "agents": [AGENT, running]})
+    node.process(30, 5, "dumb-init", "dumb-init", cgroup="/one")
+    node.process(32, 30, "orphan", "orphan", cgroup="/one", started=5000)
+    node.process(31, 30, "app", "app", cgroup="/one", started=2000)
+    node.process(33, 4, "beat", "beat", cgroup="/one-agent-beat")
+    assert run(capsys, node, Clock(lambda: None), states={"one": "paused"}) == golden("dumb-init")
+
+
+def test_a_container_without_processes_is_stopped_and_the_runtime_not_asked(capsys, node):
+    node.bundle("one", DUMB, init=30)
+
+    def never(oci, container_id):
+        raise AssertionError("asked")
+
+    seen = Survey(proc=node.proc, state=never)
+    given = argparse.Namespace(json=True, watch=None)
+    assert ps.run(given, root=node.index, survey=seen, sleep=lambda _: None) == 0
+    (container,) = json.loads(capsys.readouterr().out)["containers"]
+    assert (container["state"], container["parts"], container["memory_bytes"]) == ("stopped", [], None)
+
+
+def test_a_node_without_containers_says_so(capsys, node):
+    assert run(capsys, node, Clock(lambda: None)) == "no rich containers\n"
+
+
+def test_watching_goes_on_until_interrupted_one_object_a_line(capsys, systemd):
+    node, clock = systemd
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 4:
+            raise KeyboardInterrupt
+        clock.now += seconds
+
+    given = argparse.Namespace(json=True, watch=2.0)
+    assert ps.run(given, root=node.index, survey=survey(node, clock), sleep=sleep) == 0
+    assert slept == [ps.SAMPLE_S, 2.0, 2.0, 2.0]
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["version"] for line in lines] == [1, 1, 1]
+
+
+def test_inspect_shows_plan_paths_and_hooks(capsys, systemd, tmp_path):
+    node, clock = systemd
+    hooks = {
+        "version": 1,
+        "hooks": [dict(stage="prestart", name="h", where="host", result="exit status 3", seconds=0.2)],
+    }
+    (node.top / "state/k8s.io/abc/hooks.json").write_text(json.dumps(hooks))
+    places = {
+        "root": node.index,
+        "records": str(tmp_path / "none"),
+        "survey": survey(node, clock),
+        "sleep": clock.sleep,
+    }
+    assert inspecting.run(argparse.Namespace(id="ab", json=False), **places) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(golden("systemd"))
+    assert "  mode = systemd  (/etc/c.toml: rich.mode)\n" in text
+    assert "  STAGE     NAME  WHERE  RESULT         TIME\n  prestart  h     host   exit status 3  0.2s\n" in text
+    assert f"  cgroup: {node.top}/cgroup{POD}\n" in text
+    inspecting.run(argparse.Namespace(id="abc", json=True), **places)
+    found = json.loads(capsys.readouterr().out)
+    assert found["decisions"][1] == {"key": "mode", "value": "systemd", "source": "/etc/c.toml: rich.mode"}
+    assert found["hooks"] == hooks["hooks"]
+    assert found["paths"]["run"] == "/run/pouchrich/containers/k8s.io/abc"
+    assert found["runtime"] == {"path": "/usr/bin/crun", "root": "/run/pouchrich/runtime/k8s.io"}
