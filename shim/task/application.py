@@ -9,6 +9,8 @@ import asyncio
 import logging
 import os
 import signal
+import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -184,6 +186,7 @@ class Application:
         """Let the launcher become the application, and follow it. Raises RuntimeFailed."""
         exit = ApplicationExit(adopted, self._manner, asyncio.get_running_loop())
         fds = self._stdio_fds()
+        self._give(fds.values())
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             adopted.release([fds.get(number, null) for number in (0, 1, 2)])
@@ -197,6 +200,14 @@ class Application:
         self._app, self._exit = adopted, exit
         if self._following is None:
             self._following = asyncio.get_running_loop().create_task(self._follow())
+
+    def _give(self, fds: Iterable[int]) -> None:
+        """To the application's user, which may then open /dev/stdout again, as the OCI runtimes do with init's."""
+        for fd in fds:
+            about = os.fstat(fd)
+            if not stat.S_ISCHR(about.st_mode) and about.st_uid != self._app_uid:
+                with suppress(OSError):  # a file of the client's that cannot be given away stays as it is
+                    os.fchown(fd, self._app_uid, -1)
 
     def _stdio_fds(self) -> dict[int, int]:
         """The far ends of the client's streams. Where there may be a next time, they are kept open for it."""
