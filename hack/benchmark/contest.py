@@ -132,8 +132,9 @@ class Task:
         """One RPC."""
         return await self._client.call(self._service, method, request, response, timeout_s=60)
 
-    async def create(self, *, stdout: str = "") -> int:
+    async def create(self, *, stdout: str = "", stderr: str = "") -> int:
         request = task_pb2.CreateTaskRequest(id=self.bundle.id, bundle=str(self.bundle.path), stdout=stdout)
+        request.stderr = stderr
         request.rootfs.add(type="overlay", source="overlay", options=self.bundle.overlay_options)
         request.options.ParseFromString(self.shim.options())
         return int((await self.call("Create", request, task_pb2.CreateTaskResponse)).pid)

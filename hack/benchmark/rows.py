@@ -183,13 +183,16 @@ async def stdout(place: Place, shims: Sequence[Shim], mib: int, rounds: int) -> 
             loop = f"i=0; while [ $i -lt {mib} ]; do cat /pattern; i=$((i+1)); done"
             bundle = place.bundle(["/bin/sh", "-c", loop], rich=shim.rich)
             fifo = f"{bundle.path}/stdout"
+            errors = f"{bundle.path}/stderr"  # containerd's shim wants both
             os.mkfifo(fifo)
+            os.mkfifo(errors)
+            silent = os.open(errors, os.O_RDONLY | os.O_NONBLOCK)
             reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
             os.set_blocking(reader, True)
             address, _ = shim.start(bundle)
             task = await Task.connect(shim, bundle, address)
             pid = await task.shim_pid()
-            await task.create(stdout=fifo)
+            await task.create(stdout=fifo, stderr=errors)
             before = cpu_seconds(pid)
             waiting = asyncio.create_task(task.wait())
             began = time.perf_counter()
@@ -201,6 +204,7 @@ async def stdout(place: Place, shims: Sequence[Shim], mib: int, rounds: int) -> 
             found[shim.name]["stdout B/s"].append(mib * PIECE / took)
             found[shim.name]["stdout CPU s/GiB"].append((cpu_seconds(pid) - before) * 1024 / mib)
             os.close(reader)
+            os.close(silent)
             await task.delete()
             await task.shutdown()
             shim.delete(bundle)

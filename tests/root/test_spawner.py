@@ -1,6 +1,7 @@
 """The spawner, and that `start` succeeds whatever happens to it. Needs root; runs in a mount namespace of its own."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -42,6 +43,7 @@ class Node:
 
     def __init__(self, site):
         self.site = site
+        self.program = [sys.executable, "-IS", "-c", STARTER, str(site), str(DEPENDENCIES)]
         self.logs = {}
 
     def bundle(self, name):
@@ -56,8 +58,7 @@ class Node:
     def start(self, name, *, env=None, prefix=(), **popen):
         """Run `start` for a new container; the address."""
         done = subprocess.run(
-            [*prefix, sys.executable, "-IS", "-c", STARTER, str(self.site), str(DEPENDENCIES)]
-            + ["-namespace", "n", "-address", "/run/c.sock", "-id", name, "start"],
+            [*prefix, *self.program, "-namespace", "n", "-address", "/run/c.sock", "-id", name, "start"],
             cwd=self.bundle(name),
             env={"PATH": os.environ["PATH"], **(env or {})},
             stdin=subprocess.DEVNULL,
@@ -77,10 +78,8 @@ class Node:
 
         def read():
             nonlocal text
-            try:
+            with contextlib.suppress(BlockingIOError):
                 text += os.read(self.logs[name], 65536)
-            except BlockingIOError:
-                pass
             return words.encode() in text
 
         until(read, f"{words!r} in the log of {name}, which has {text!r}")
