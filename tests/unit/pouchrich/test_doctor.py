@@ -1,0 +1,145 @@
+"""pouchrich doctor: its judgements of files; what it finds out about a kernel is the root tests' business."""
+
+import argparse
+import json
+import os
+
+import pytest
+
+from pouchrich import checks, owed
+from pouchrich.checks import FAIL, OK, WARN, Check
+from pouchrich.commands import doctor
+from pouchrich.output import plain
+from runtime import config
+from runtime.hooks.journal import Journal, path_of
+
+TABLE = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rich]\n'
+GOOD = (
+    TABLE
+    + 'runtime_type = "io.containerd.pouchrich.v2"\n'
+    + 'pod_annotations = ["pouchrich.io/*"]\n'
+    + 'container_annotations = ["io.kubernetes.pod.terminationGracePeriod"]\n'
+)
+OPTIONS = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rich.options]\n'
+
+
+def judged(tmp_path, text, version=(1, 7)):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    found = list(doctor.containerd(str(path), version))
+    return [(one.level, one.found) for one in found if one.level != OK], found
+
+
+def test_a_good_handler_has_nothing_against_it(tmp_path):
+    bad, found = judged(tmp_path, GOOD)
+    assert bad == []
+    assert [one.found for one in found][-1] == "configured by the node's file"
+
+
+def test_no_handler_is_a_failure_with_the_remedy(tmp_path):
+    bad, found = judged(tmp_path, "version = 2\n")
+    assert bad == [(FAIL, f"{tmp_path}/config.toml: none is ours")]
+    assert found[-1].advice.startswith("pouchrich runtimeclass --containerd 1 prints")
+    (missing,) = doctor.containerd(str(tmp_path / "none"), None)
+    assert (missing.level, missing.found) == (FAIL, f"{tmp_path}/none: no such file or directory")
+
+
+def test_annotations_that_containerd_keeps_are_named(tmp_path):
+    (lost, cut), _ = judged(tmp_path, TABLE + 'runtime_type = "io.containerd.pouchrich.v2"\n')
+    assert lost == (FAIL, "pod_annotations does not let pouchrich.io/KEY through: pods' settings are lost in silence")
+    assert cut[0] == WARN
+
+
+def test_containerd_1_6_drops_inline_options(tmp_path):
+    inline = GOOD + OPTIONS + "version = 1\n"
+    bad, _ = judged(tmp_path, inline, (1, 6))
+    assert [level for level, _ in bad] == [FAIL]
+    assert "containerd 1.6 passes no other key" in bad[0][1]
+    assert judged(tmp_path, inline, (1, 7))[0] == []
+
+
+def test_inline_options_are_validated(tmp_path):
+    bad, _ = judged(tmp_path, GOOD + OPTIONS + "version = 1\nnonsense = 2\n")
+    assert bad[0][1].startswith("options: handler options: nonsense: found ")
+    bad, _ = judged(tmp_path, GOOD + OPTIONS + "version = 1\nrich = { mode = 'auto' }\n")
+    assert bad == []
+
+
+def test_a_config_path_is_read_and_a_shim_that_is_missing_named(tmp_path):
+    text = GOOD + f'runtime_path = "{tmp_path}/shim"\n' + OPTIONS + f'ConfigPath = "{tmp_path}/none.toml"\n'
+    bad, _ = judged(tmp_path, text)
+    assert bad == [
+        (FAIL, f"runtime_path {tmp_path}/shim is no executable file"),
+        (FAIL, f"options: {tmp_path}/none.toml: no such file or directory"),
+    ]
+
+
+def test_lines_say_level_finding_and_remedy():
+    found = [("kernel", Check(OK, "a", "fine", "unneeded")), ("kernel", Check(WARN, "b", "so so", "do this"))]
+    found.append(("hooks", Check(FAIL, "c", "bad\x1b", "do that")))
+    assert plain(doctor.document(found)) == (
+        "kernel\n  ok   a: fine\n  warn b: so so\n       -> do this\nhooks\n  fail c: bad\\x1b\n       -> do that\n"
+    )
+
+
+def test_a_failure_is_exit_status_1_and_json_tells_which(capsys, tmp_path):
+    (tmp_path / "node.toml").write_text("version = 2\n")
+    given = argparse.Namespace(json=True, config=str(tmp_path / "node.toml"), containerd_config=str(tmp_path / "none"))
+    assert doctor.run(given, records=str(tmp_path / "records")) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["version"], found["healthy"]) == (1, False)
+    failed = {(one["area"], one["what"]) for one in found["checks"] if one["level"] == FAIL}
+    assert {("configuration", "node configuration"), ("containerd", "handlers")} <= failed
+    assert all(set(one) == {"area", "level", "what", "found", "advice"} for one in found["checks"])
+
+
+@pytest.fixture
+def record(tmp_path):
+    """A record of two owed hooks, whose first was started."""
+    head = {
+        "boot": owed.journal.boot_id(),
+        "subject": {"id": "abc", "containerd_namespace": "k8s.io"},
+        "hooks": [{"name": "one"}, {"name": "two"}],
+    }
+    made = Journal.create(path_of(str(tmp_path), "k8s.io", "abc"), head)
+    made.owe()
+    made.start(0)
+    yield made
+    made.close()
+
+
+def test_a_record_with_a_living_holder_is_in_good_hands(record, tmp_path):
+    (found,) = owed.read(str(tmp_path))
+    assert (found.holder, found.before_boot) == (os.getpid(), False)
+    assert found.hooks == (("one", "started", ""), ("two", "owed", ""))
+    assert list(checks.hooks(str(tmp_path))) == [
+        Check(OK, "poststop hooks", "1 records, 1 in the care of a living process")
+    ]
+
+
+def test_a_record_without_a_holder_is_told_of_and_left_alone(record, tmp_path):
+    record.close()
+    warning, _ = checks.hooks(str(tmp_path))
+    assert (warning.level, warning.found) == (
+        WARN,
+        f"k8s.io/abc: owed two, interrupted one: {record.path} is there and nobody acts on it",
+    )
+    assert Journal.open(record.path) is not None
+
+
+def test_the_spawners_directory_must_be_roots_alone(tmp_path):
+    tmp_path.chmod(0o777)
+    (found,) = checks.spawner(config.DEFAULT, str(tmp_path))
+    assert found.level == FAIL
+    assert "0777" in found.found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the directory has to be root's")
+def test_dead_and_living_spawners_are_told_apart(tmp_path):
+    tmp_path.chmod(0o711)
+    (tmp_path / "spawner-1.sock.lock").write_text(str(os.getpid()))
+    (tmp_path / "spawner-2.sock.lock").write_text("99999999")
+    assert [(one.level, one.found) for one in checks.spawner(config.DEFAULT, str(tmp_path))] == [
+        (WARN, "1 of 2 have been killed"),
+        (OK, f"alive, pid {os.getpid()}"),
+    ]
