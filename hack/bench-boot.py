@@ -44,6 +44,7 @@ def milliseconds(samples: list[float]) -> str:
 def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
     """The spec that our plan makes of `args`, and what its run directory holds."""
     from benchmark.place import spec as plain_spec
+
     from runtime import host, image, plan
     from runtime.config import parse as parse_config
 
@@ -51,8 +52,10 @@ def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
     found = plain_spec(args, f"{place.cgroup}/{bundle.id}", rich=True)
     found["process"]["env"] = ["PATH=/usr/bin:/bin"]
     found["process"]["noNewPrivileges"] = False
-    kept = ("CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT"
-            " KILL AUDIT_WRITE")
+    kept = (
+        "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT"
+        " KILL AUDIT_WRITE"
+    )
     names = [f"CAP_{name}" for name in kept.split()]
     found["process"]["capabilities"] = {kind: names for kind in ("bounding", "effective", "permitted")}
     found["annotations"] = {"pouchrich.io/mode": "systemd"}
@@ -73,6 +76,7 @@ def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
 def run_crun(place, oci):  # type: ignore[no-untyped-def]
     """Boot by crun alone; the seconds from its start to the application's first instruction."""
     from benchmark.place import mount
+
     from runtime import rundir
     from runtime.cgroup import delegation
 

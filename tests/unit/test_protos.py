@@ -95,8 +95,7 @@ WIRE: list[tuple[type[Message], bytes, str]] = [
     (
         task_pb2.ExecProcessRequest,
         b"\x0a\x01i\x12\x01e\x18\x01\x22\x01I\x2a\x01O\x32\x01E\x3a\x06" + ANY,
-        'id: "i" exec_id: "e" terminal: true stdin: "I" stdout: "O" stderr: "E" '
-        'spec { type_url: "t" value: "v" }',
+        'id: "i" exec_id: "e" terminal: true stdin: "I" stdout: "O" stderr: "E" spec { type_url: "t" value: "v" }',
     ),
     (
         task_pb2.ResizePtyRequest,
@@ -141,8 +140,7 @@ WIRE: list[tuple[type[Message], bytes, str]] = [
     (
         events_service_pb2.ForwardRequest,
         b"\x0a\x14\x0a\x04" + STAMP + b"\x12\x01n\x1a\x01/\x22\x06" + ANY,
-        'envelope { timestamp { seconds: 7 nanos: 8 } namespace: "n" topic: "/" '
-        'event { type_url: "t" value: "v" } }',
+        'envelope { timestamp { seconds: 7 nanos: 8 } namespace: "n" topic: "/" event { type_url: "t" value: "v" } }',
     ),
     (
         runc_options_pb2.Options,
@@ -165,11 +163,7 @@ WIRE: list[tuple[type[Message], bytes, str]] = [
     ),
     (
         types_pb2.RuntimeInfo,
-        b"\x0a\x01n\x12\x06\x0a\x01v\x12\x01r\x1a\x06"
-        + ANY
-        + b"\x22\x06"
-        + ANY
-        + b"\x2a\x06\x0a\x01k\x12\x01v",
+        b"\x0a\x01n\x12\x06\x0a\x01v\x12\x01r\x1a\x06" + ANY + b"\x22\x06" + ANY + b"\x2a\x06\x0a\x01k\x12\x01v",
         'name: "n" version { version: "v" revision: "r" } options { type_url: "t" value: "v" } '
         'features { type_url: "t" value: "v" } annotations { key: "k" value: "v" }',
     ),
@@ -184,8 +178,7 @@ WIRE: list[tuple[type[Message], bytes, str]] = [
     (
         bootstrap_pb2.BootstrapResult,
         b"\x08\x02\x12\x01a\x1a\x01p\x22\x01\x00\x2a\x06\x0a\x01k\x12\x01v",
-        'version: 2 address: "a" protocol: "p" capabilities: CAPABILITY_UNSPECIFIED '
-        'metadata { key: "k" value: "v" }',
+        'version: 2 address: "a" protocol: "p" capabilities: CAPABILITY_UNSPECIFIED metadata { key: "k" value: "v" }',
     ),
     (
         cgroups_v1_pb2.Metrics,
