@@ -15,8 +15,9 @@ _COMMAND_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One look at a process. `parent` is a host pid, `cpu_ticks` user and system time so far, `cgroups` by hierarchy.
+    """One look at a process. `parent` is a host pid, `cgroups` are by hierarchy.
 
+    `cpu_ticks` is user and system time so far, `children_ticks` that of the children that it has waited for.
     The key of the unified hierarchy in `cgroups` is "", that of systemd's on v1 `name=systemd`.
     """
 
@@ -25,6 +26,7 @@ class Process:
     name: str
     command: str
     cpu_ticks: int
+    children_ticks: int
     started_ticks: int
     memory_bytes: int
     cgroups: Mapping[str, str]
@@ -60,8 +62,10 @@ def look(pid: int, proc: str = PROC) -> Process | None:
         _text(name),
         " ".join(map(_text, words)).strip() or f"[{_text(name)}]",
         int(fields[11]) + int(fields[12]),
+        int(fields[13]) + int(fields[14]),
         int(fields[19]),
-        int(fields[21]) * _PAGE_BYTES,
+        # From Linux 6.16 on this is exact, and the same field of `stat` is not.
+        int((read(directory, "statm") or b"0 0").split()[1]) * _PAGE_BYTES,
         cgroups,
     )
 

@@ -18,6 +18,8 @@ _AGENT_UNIT = unit_name("*").split("*")
 _ORDER = ("init", "application", "service", "agent", "exec")
 
 State = Callable[[Mapping[str, Any], str], str]
+_Group = tuple[str, str, str, str, int]
+"""A container's namespace and id, then role and name of a part and what tells it from others of the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Survey:
         self._state = state
         self._clock = clock
         self._at: float | None = None
-        self._ticks: dict[tuple[int, int], int] = {}
+        self._ticks: dict[_Group, int] = {}
         self._cpu_s: dict[tuple[str, str], float] = {}
 
     def look(self, containers: Iterable[Container]) -> list[Seen]:
@@ -76,10 +78,12 @@ class Survey:
     # For _Look: what is asked, and what is kept for the next time.
 
     def processes(self, pids: Iterable[int]) -> dict[int, Process]:
-        """Look at processes, and keep what they have used."""
-        found = listed(pids, self._proc)
-        self._ticks.update({one.identity: one.cpu_ticks for one in found.values()})
-        return found
+        """Look at processes."""
+        return listed(pids, self._proc)
+
+    def keep_ticks(self, group: "_Group", ticks: int) -> None:
+        """Keep what a part has used."""
+        self._ticks[group] = ticks
 
     def cgroup(self, init: int) -> Cgroup | None:
         """The container's cgroup: that of its PID 1, or what is above where systemd has put itself."""
@@ -120,7 +124,7 @@ def _used(metrics: Mapping[str, Any]) -> tuple[float | None, int | None]:
 class _Look:
     survey: Survey
     spent_s: float | None
-    ticks: dict[tuple[int, int], int]
+    ticks: dict[_Group, int]
     cpu_s: dict[tuple[str, str], float]
     booted_s: float
 
@@ -157,15 +161,19 @@ class _Look:
     def _age(self, process: Process) -> float:
         return round(max(0.0, self.booted_s - process.started_ticks / TICKS_PER_S), 1)
 
-    def _part(self, role: str, name: str, members: list[Process]) -> Part:
+    def _part(self, group: _Group, members: list[Process]) -> Part:
+        role, name = group[2:4]
         first = min(members, key=lambda one: one.identity[::-1])
-        used = [one.cpu_ticks - self.ticks[one.identity] for one in members if one.identity in self.ticks]
+        # A process's time goes to who waited for it, so a part's sum only grows; but init waits for other parts' too.
+        waited = 0 if role == "init" else sum(one.children_ticks for one in members)
+        used = waited + sum(one.cpu_ticks for one in members)
+        self.survey.keep_ticks(group, used)
         return Part(
             role,
             name,
             first.pid,
             len(members),
-            self._share(sum(used) / TICKS_PER_S if used else None),
+            self._share((used - self.ticks[group]) / TICKS_PER_S if group in self.ticks else None),
             sum(one.memory_bytes for one in members),
             self._age(first),
             first.command,
@@ -175,11 +183,12 @@ class _Look:
         init = processes[container.init_pid]
         application = _application(container, processes)
         agents = {int(one["pid"]): str(one["name"]) for one in container.agents if one.get("pid") in processes}
-        groups: dict[tuple[str, str, int], list[Process]] = {("init", container.init, 0): [init]}
+        key = (container.namespace, container.id)
+        groups: dict[_Group, list[Process]] = {(*key, "init", container.init, 0): [init]}
         for pid, root in roots(processes, init.pid, {application, *agents}).items():
             group = _group(processes[root], application, agents, processes, unit_of(processes[pid], init))
-            groups.setdefault(group, []).append(processes[pid])
-        parts = [self._part(role, name, members) for (role, name, _), members in groups.items()]
+            groups.setdefault((*key, *group), []).append(processes[pid])
+        parts = [self._part(group, members) for group, members in groups.items()]
         return sorted(_with_states(parts, container), key=lambda one: (_ORDER.index(one.role), one.name, one.pid))
 
 

@@ -1,7 +1,8 @@
 """`pouchrich ps`: the node's rich containers, and in each the tree of init, application, services and agents.
 
-CPU is that of the last half second, or with --watch since the last look, in percent of one CPU. A container's memory is
-its working set (cgroup usage less inactive file pages, as the kubelet counts), a part's the sum of resident sets.
+CPU is that of the last half second, or with --watch since the last look, in percent of one CPU; a part's includes its
+children that have ended. A container's memory is its working set (cgroup usage less inactive file pages, as the kubelet
+counts), a part's the sum of resident sets.
 
 `--json` prints, with --watch once a line:
 

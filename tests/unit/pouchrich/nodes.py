@@ -53,11 +53,13 @@ class Node:
         index.register(namespace, container_id, str(path), root=self.index)
         return path
 
-    def process(self, pid, parent, name, *words, cgroup, ticks=0, started=1000, pages=256):
+    def process(self, pid, parent, name, *words, cgroup, ticks=0, children=0, started=1000, pages=256):
         """A process; again to change it. The cgroup is a path of the unified hierarchy."""
         directory = self.top / "proc" / str(pid)
         directory.mkdir(exist_ok=True)
-        fields = ["S", str(parent), *["0"] * 9, str(ticks), "0", *["0"] * 6, str(started), "0", str(pages), *["0"] * 20]
+        times = [str(ticks), "0", str(children), "0"]
+        fields = ["S", str(parent), *["0"] * 9, *times, *["0"] * 4, str(started), "0", "7", *["0"] * 20]
+        (directory / "statm").write_text(f"9999 {pages} 0 0 0 0 0\n")
         (directory / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")
         (directory / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
         (directory / "cgroup").write_text(f"0::{cgroup}\n")

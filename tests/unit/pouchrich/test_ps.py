@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,22 @@ def test_json_holds_the_same(capsys, systemd):
         "state": "running",
         "restarts": None,
     }
+
+
+def test_time_of_children_counts_but_for_inits(capsys, node):
+    node.bundle("one", DUMB, init=30)
+    node.process(30, 5, "dumb-init", "dumb-init", cgroup="/one", children=100)
+    node.process(31, 30, "app", "app", cgroup="/one", ticks=10, children=40)
+    node.process(32, 31, "child", "child", cgroup="/one", ticks=5)
+
+    def half_a_second_later():
+        """The child has been waited for, and many others that came and went."""
+        node.process(30, 5, "dumb-init", "dumb-init", cgroup="/one", children=900)
+        node.process(31, 30, "app", "app", cgroup="/one", ticks=10, children=60)
+        shutil.rmtree(f"{node.proc}/32")
+
+    (container,) = json.loads(run(capsys, node, Clock(half_a_second_later), json=True))["containers"]
+    assert [part["cpu_percent"] for part in container["parts"]] == [0.0, 30.0]
 
 
 def test_dumb_inits_first_child_is_the_application_and_supervised_agents_are_known(capsys, node):
