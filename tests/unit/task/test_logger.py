@@ -43,7 +43,7 @@ async def test_a_driver_gets_its_words_environment_and_streams(tmp_path: Path):
     os.write(streams[2], b"to err")
     copy = running.duplicate_stdout()
     os.close(copy)
-    await until((tmp_path / "env").exists)
+    await until((tmp_path / "out").exists)
     await running.close()
     await running.close()
     assert (tmp_path / "words").read_text() == "a 1 b \n"
