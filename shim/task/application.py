@@ -29,6 +29,7 @@ from shim.task.stdio import Stdio
 from shim.task.terminal import AppConsole
 
 RESERVE_S = 2.0  # of a pod's grace period, for what comes after init's shutdown
+POWEROFF_AGAIN_S = 1.0
 RESTART_TIMEOUT_S = 10.0  # an init that restarts the application does so within this, or has given it up
 
 _log = logging.getLogger(__name__)
@@ -224,11 +225,18 @@ class Application:
         while (status := await self._exit.wait()) != 0 and await self._started_again():
             _log.warning("container %s: the application ended with %d and was restarted", self._container_id, status)
         close_all(self._kept_fds)  # now its output can end
-        self._signal_init(self._boot.poweroff)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._time_to_stop()):
-                await self._init_ended.wait()
+        await self._power_off()
         self._kill_init()
+
+    async def _power_off(self) -> None:
+        """Tell init, every second anew: sysvinit loses a SIGPWR that comes while it starts a runlevel's processes."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._time_to_stop()
+        while not self._init_ended.is_set() and (left := end - clock()) > 0:
+            self._signal_init(self._boot.poweroff)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, POWEROFF_AGAIN_S)):
+                    await self._init_ended.wait()
 
     async def _started_again(self) -> bool:
         """Whether init has restarted the application: where it is to, was not asked to stop, and has not given up."""

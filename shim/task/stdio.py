@@ -141,8 +141,9 @@ class PipeIO:
         """No terminal, no effect."""
 
     async def drain(self) -> None:
-        """Wait for the end of each output."""
-        await drained(self._outputs)
+        """Wait for the end of each output; where no process was ever given them, there is nothing to come."""
+        if not self._child_ends:
+            await drained(self._outputs)
 
     async def close(self) -> None:
         """Close every pipe."""
