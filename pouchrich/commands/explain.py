@@ -23,6 +23,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pouchrich.output import Block, Span, clean, heading, line, show, show_json
@@ -113,7 +114,10 @@ def _explanation(arguments: argparse.Namespace) -> tuple[Explanation, bool]:
     config = _config(arguments)
     subject = _subject(arguments)
     spec = overlaid(subject.spec, annotations=dict(arguments.annotation), env=dict(arguments.env), cri=cri)
-    return explain(Subject(spec, subject.root, subject.namespace, subject.id), config), False
+    found = explain(Subject(spec, subject.root, subject.namespace, subject.id), config)
+    if subject.root is not None and os.geteuid() != 0:
+        found = replace(found, notes=(*found.notes, "not root: what only root can read of the image was not looked at"))
+    return found, False
 
 
 def _stored(bundle: str) -> Plan | None:
@@ -212,7 +216,12 @@ def document(found: Explanation) -> list[Block]:
     """The explanation for people."""
     made = found.plan
     if made is None:
-        return [line(Span("refused: ", "bad"), found.refused or ""), line(f"configuration: {found.config_source}")]
+        notes = [line(Span(f"note: {one}", "dim")) for one in found.notes]
+        return [
+            line(Span("refused: ", "bad"), found.refused or ""),
+            line(f"configuration: {found.config_source}"),
+            *notes,
+        ]
     blocks: list[Block] = [heading(_title(found))]
     if made.decisions:
         blocks += [heading("Decisions")]
