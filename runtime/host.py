@@ -32,10 +32,20 @@ class HostFacts:
     rlimits: tuple[tuple[int, int, int], ...] = ()
 
 
+def _visible(entries: Iterable[MountEntry]) -> list[MountEntry]:
+    """Those that no later mount covers, at the same place or above."""
+    found: list[MountEntry] = []
+    for entry in entries:
+        below = entry.mount_point.rstrip("/") + "/"
+        found = [one for one in found if not f"{one.mount_point}/".startswith(below)]
+        found.append(entry)
+    return found
+
+
 def of_mounts(entries: Iterable[MountEntry]) -> tuple[str, bool, str]:
     """The form of the host's cgroups by its mounts below /sys/fs/cgroup: `cgroups`, `nsdelegate`, `named`."""
     form, delegates, named, has_v1 = "v1", False, "", False
-    for entry in entries:
+    for entry in _visible(entries):
         if entry.mount_point != "/sys/fs/cgroup" and not entry.mount_point.startswith("/sys/fs/cgroup/"):
             continue
         if entry.fstype == "cgroup2":

@@ -4,6 +4,7 @@ import os
 from contextlib import suppress
 
 from runtime.cgroup import files
+from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
 from runtime.linux import mountinfo
 
@@ -22,14 +23,19 @@ def prepare(plan: Delegation) -> None:
         os.makedirs(plan.directory, exist_ok=True)
 
 
-def apply(plan: Delegation, pid: int) -> None:
+def apply(plan: Delegation, pid: int, *, proc: str = "/proc") -> None:
     """After create and after each update: put the limits where the container of host process `pid` cannot write.
 
-    Raises OSError; a cgroup without v2 is left alone.
+    Raises OSError, and RuntimeFailed where the OCI runtime did not put the container into a v2 cgroup of its own: its
+    cgroup namespace would begin at the host's root, and the container could write there.
     """
-    own = _unified(pid)
+    own = _unified(pid, proc)
     if not own:
-        return
+        if plan.directory:
+            return  # the layout of a v1 host, where v2 is not shown to the container
+        raise RuntimeFailed(
+            "the OCI runtime left the container in the root of the cgroup v2 tree, which PID 1 would own"
+        )
     top = own
     if plan.parent:
         top = os.path.dirname(own)
@@ -50,11 +56,12 @@ def remove(plan: Delegation) -> None:
                 os.rmdir(entry.mount_point + plan.parent)
 
 
-def _unified(pid: int) -> str:
+def _unified(pid: int, proc: str) -> str:
     """The container's own v2 directory, "" on a host without one."""
-    paths = (files.read(f"/proc/{pid}", "cgroup") or b"").decode(errors="surrogateescape").splitlines()
+    paths = (files.read(f"{proc}/{pid}", "cgroup") or b"").decode(errors="surrogateescape").splitlines()
     path = next((line.removeprefix("0::") for line in paths if line.startswith("0::")), "")
-    mount = next((one.mount_point for one in mountinfo.read() if one.fstype == "cgroup2" and one.root == "/"), "")
+    mounts = mountinfo.read(f"{proc}/self/mountinfo")
+    mount = next((one.mount_point for one in mounts if one.fstype == "cgroup2" and one.root == "/"), "")
     # A process in the root of the hierarchy has none of its own.
     return mount + path if mount and path not in ("", "/") else ""
 

@@ -28,6 +28,8 @@ BESIDE = ("/sys/fs/cgroup/unified", "cgroup2", "rw")
         ([MEMORY, NAMED, BESIDE], ("hybrid", False, "/sys/fs/cgroup/systemd")),
         ([MEMORY, NAMED], ("v1", False, "/sys/fs/cgroup/systemd")),
         ([MEMORY], ("v1", False, "")),
+        ([MEMORY, BESIDE, ("/sys/fs/cgroup/unified", "tmpfs", "rw")], ("v1", False, "")),
+        ([V2, ("/sys/fs/cgroup", "tmpfs", "rw"), MEMORY], ("v1", False, "")),
         ([MEMORY, ("/elsewhere/unified", "cgroup2", "rw,nsdelegate")], ("v1", False, "")),
         ([], ("v1", False, "")),
     ],

@@ -1,0 +1,50 @@
+"""runtime.cgroup.delegation: limits kept where the container cannot write."""
+
+import pytest
+
+from runtime.cgroup import delegation
+from runtime.errors import RuntimeFailed
+from runtime.init.cgroup import Delegation
+
+
+@pytest.fixture
+def node(tmp_path):
+    """A v2 tree with a container at /pod/c/pouchrich, and the /proc that shows it."""
+    own = tmp_path / "cgroup/pod/c/pouchrich"
+    own.mkdir(parents=True)
+    for directory in (own, own.parent):
+        for name in ("memory.max", "pids.max", "io.max", "cgroup.max.descendants", "cgroup.max.depth"):
+            (directory / name).write_text("max\n")
+    (tmp_path / "proc/7").mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir()
+    (tmp_path / "proc/7/cgroup").write_text("0::/pod/c/pouchrich\n")
+    (tmp_path / "proc/self/mountinfo").write_text(f"1 2 0:3 / {tmp_path}/cgroup rw - cgroup2 x rw\n")
+    return tmp_path
+
+
+def test_the_limits_go_to_the_cgroup_above(node):
+    own = node / "cgroup/pod/c/pouchrich"
+    (own / "memory.max").write_text("4096\n")
+    delegation.apply(Delegation(9, 3, parent="/pod/c"), 7, proc=str(node / "proc"))
+    assert (own.parent / "memory.max").read_text().startswith("4096")
+    assert (own.parent / "cgroup.max.descendants").read_text().startswith("9")
+    assert (own / "cgroup.max.descendants").read_text() == "max\n"
+
+
+def test_where_the_kernel_keeps_the_limits_only_the_number_of_cgroups_is_set(node):
+    own = node / "cgroup/pod/c/pouchrich"
+    delegation.apply(Delegation(9, 3), 7, proc=str(node / "proc"))
+    assert (own / "cgroup.max.depth").read_text().startswith("3")
+    assert (own.parent / "cgroup.max.depth").read_text() == "max\n"
+
+
+def test_a_container_in_the_root_of_the_tree_is_refused(node):
+    (node / "proc/7/cgroup").write_text("0::/\n")
+    with pytest.raises(RuntimeFailed, match="root of the cgroup v2 tree"):
+        delegation.apply(Delegation(9, 3), 7, proc=str(node / "proc"))
+
+
+def test_on_a_v1_host_there_is_nothing_to_do(node):
+    (node / "proc/7/cgroup").write_text("3:memory:/pod/c\n")
+    delegation.apply(Delegation(9, 3, directory="/somewhere"), 7, proc=str(node / "proc"))
+    assert (node / "cgroup/pod/c/pouchrich/cgroup.max.depth").read_text() == "max\n"
