@@ -69,11 +69,18 @@ class _Watched:
 
 
 class Supervisor:
-    """The agents of one container. All methods are called from the event loop."""
+    """The agents of one container. All methods are called from the event loop; `changed` is, with `states()`."""
 
     def __init__(
-        self, container_id: str, agents: Sequence[Supervised], start: Start, *, clock: Clock | None = None
+        self,
+        container_id: str,
+        agents: Sequence[Supervised],
+        start: Start,
+        *,
+        clock: Clock | None = None,
+        changed: Callable[[list[AgentState]], None] | None = None,
     ) -> None:
+        self._changed = changed
         self._id = container_id
         self._start = start
         self._clock = clock or Clock()
@@ -118,6 +125,11 @@ class Supervisor:
             for one in self._watched
         ]
 
+    def _enter(self, one: _Watched, state: str, *, pid: int = 0) -> None:
+        one.enter(state, pid=pid)
+        if self._changed is not None:
+            self._changed(self.states())
+
     async def _keep(self, one: _Watched) -> None:
         delay = FIRST_DELAY_S
         try:
@@ -129,11 +141,11 @@ class Supervisor:
                     return
                 if self._clock.now() - began >= GOOD_LIFE_S:
                     delay = FIRST_DELAY_S
-                one.enter("waiting")
+                self._enter(one, "waiting")
                 await self._clock.sleep(delay)
                 delay = min(2 * delay, LONGEST_DELAY_S)
         finally:
-            one.enter("ended")
+            self._enter(one, "ended")
 
     async def _run(self, one: _Watched) -> int:
         """Start the agent once and wait for its end; return its exit status, or 255 where it could not be started."""
@@ -150,7 +162,7 @@ class Supervisor:
             _log.warning("container %s: agent %s: %s", self._id, one.agent.name, err)
             one.status = 255
             return 255
-        one.enter("running", pid=pid)
+        self._enter(one, "running", pid=pid)
         exit = await ended
         one.status = exit.status
         level = logging.INFO if exit.status == 0 else logging.WARNING

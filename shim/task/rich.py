@@ -6,7 +6,9 @@ What there is of these was decided before (`decide`); a part that a container do
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from runtime import bundle as bundles
@@ -20,7 +22,7 @@ from runtime.oci.cli import OCIRuntime, Run
 from runtime.plan import Choice
 from shim.task import routes
 from shim.task.agent_exec import AgentExec
-from shim.task.agents import Supervisor
+from shim.task.agents import AgentState, Supervisor
 from shim.task.application import Application, Limits
 from shim.task.decide import Decided
 from shim.task.hooks import HookRunner
@@ -30,6 +32,7 @@ from shim.task.terminal import AppConsole
 
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
 STATE = "state.json"
+AGENTS = "agents.json"
 
 _log = logging.getLogger(__name__)
 
@@ -254,9 +257,15 @@ def make(
     agents = None
     if decided.more.agents:
         start = AgentExec(about.id, about.bundle, tools.oci, tools.reaper)
-        agents = Supervisor(about.id, decided.more.agents, start)
+        agents = Supervisor(about.id, decided.more.agents, start, changed=partial(_write_agents, about.bundle))
     hooks = HookRunner(told, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
     return RichLife(about, decided, tools, application=application, hooks=hooks, agents=agents)
+
+
+def _write_agents(bundle: str, states: list[AgentState]) -> None:
+    """Leave the agents' states in the bundle for `pouchrich ps`; the bundle may be gone when the last one ends."""
+    with suppress(OSError):
+        bundles.write_json(f"{bundle}/{AGENTS}", {"version": 1, "agents": [asdict(one) for one in states]})
 
 
 def _grace(annotations: Mapping[str, str]) -> float | None:
