@@ -25,7 +25,7 @@ def _identity(line: str) -> str:
 
 def everything(node: Node) -> frozenset[str]:
     """All the traces a container can leave, as they are now."""
-    finders = (_processes, _mounts, _cgroups, _sockets, _bundles, _runtime_states)
+    finders = (_processes, _mounts, _cgroups, _sockets, _bundles, _runtime_states, _run_directories, _records)
     return frozenset(line for finder in finders for line in finder(node))
 
 
@@ -68,3 +68,14 @@ def _runtime_states(node: Node) -> list[str]:
     """The OCI runtime's directories: ROOT/NAMESPACE/ID."""
     roots = (Path("/run/containerd/runc"), Path("/run/pouchrich/runtime"))
     return [f"runtime state {path}" for root in roots for path in root.glob("*/*")]
+
+
+def _run_directories(node: Node) -> list[str]:
+    """What rich containers have under /run/pouchrich, and what is held there for their poststop hooks."""
+    patterns = ("containers/*/*", "poststop/*/*", "bundles/*/*")
+    return [f"run directory {path}" for pattern in patterns for path in Path("/run/pouchrich").glob(pattern)]
+
+
+def _records(node: Node) -> list[str]:
+    """Poststop hooks that are still owed; /var/lib is the node's own."""
+    return [f"record {path}" for path in Path(f"/proc/{node.pid}/root/var/lib/pouchrich").rglob("*.jsonl")]

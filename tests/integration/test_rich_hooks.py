@@ -1,0 +1,301 @@
+"""Hooks of rich containers, through the CRI: before the application, and exactly once after it, however it ends."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cri.client import CallFailed
+from tests.cri.gen import runtime_pb2 as pb
+from tests.integration import processes
+from tests.integration.node import Node
+from tests.integration.pods import EXITED, Container
+from tests.integration.rich_images import System
+from tests.integration.rich_pods import RichPods
+from tests.integration.test_crashes import kill_shim, restart
+from tests.integration.test_cri_containers import limited
+from tests.integration.test_rich_application import FOREVER, in_one_place, running
+from tests.integration.test_rich_systemd import failed_start, stuck
+from tests.integration.waiting import until
+
+EVERYWHERE = ("1.6-runc-pouchrich", "2.1-crun-pouchrich")
+pytestmark = [pytest.mark.only(runtime="pouchrich"), pytest.mark.usually(*EVERYWHERE)]
+
+SYSTEMD = System("systemd")
+MODES = ["systemd", "dumb-init"]
+TOLD = "$POUCHRICH_EXIT_CODE $POUCHRICH_EXIT_REASON $POUCHRICH_MODE $POUCHRICH_NAMESPACE/$POUCHRICH_NAME"
+
+
+def hook(stage: str, where: str, script: str, **more: object) -> str:
+    """A hook's table in the node's configuration."""
+    keys = {"name": f"{stage}-{where}", "where": where, "command": ["/bin/sh", "-c", script], **more}
+    return f"[[hooks.{stage}]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+
+
+class Hooked:
+    """Containers whose hooks write lines below `directory`, which is at /shared in the container."""
+
+    def __init__(self, rich_pods: RichPods) -> None:
+        self.rich_pods = rich_pods
+        self.directory = Path(rich_pods.node.base, f"shared-{time.monotonic_ns()}")
+        self.directory.mkdir()
+        self.directory.chmod(0o777)
+
+    @property
+    def node(self) -> Node:
+        return self.rich_pods.node
+
+    def poststop(self) -> str:
+        """A poststop hook on the host and one in the container."""
+        return hook("poststop", "host", f"cat >/dev/null; echo {TOLD} >>{self.directory}/host") + hook(
+            "poststop", "container", f"cat >/dev/null; echo {TOLD} >>/shared/container"
+        )
+
+    def create(
+        self,
+        mode: str,
+        *command: str,
+        more: str = "",
+        rich: str = "",
+        image: System | str = SYSTEMD,
+        config: pb.ContainerConfig | None = None,
+        annotations: dict[str, str] | None = None,
+    ) -> Container:
+        wanted = pb.ContainerConfig(mounts=[pb.Mount(container_path="/shared", host_path=str(self.directory))])
+        if config is not None:
+            wanted.MergeFrom(config)
+        pod = self.rich_pods.pod(mode, rich=rich, more=more, annotations=annotations)
+        return self.rich_pods.create(pod, image, *command, config=wanted)
+
+    def lines(self, name: str) -> list[str]:
+        path = self.directory / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def ran_once(self, expected: str, *, timeout_s: float = 10.0) -> None:
+        """Both poststop hooks ran, or will have shortly, were told `expected`, and run no second time."""
+        until(lambda: self.lines("host") and self.lines("container"), "the hooks to run", timeout_s=timeout_s)
+        time.sleep(0.3)
+        for name in ("host", "container"):
+            (line,) = self.lines(name)
+            assert f"{line} ".startswith(f"{expected} "), line
+
+
+@pytest.fixture
+def hooked(rich_pods: RichPods) -> Hooked:
+    return Hooked(rich_pods)
+
+
+# Before the application
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_prestart_hooks_run_before_the_init_in_order(hooked: Hooked, mode: str) -> None:
+    more = hook("prestart", "host", f"cat >{hooked.directory}/state; echo host >>{hooked.directory}/order")
+    more += hook("prestart", "container", "cat >/dev/null; cat /proc/1/comm >/tmp/init; echo container >>/shared/order")
+    about = {"pouchrich.io/init-script": "/bin/sh -c 'echo script >>/shared/order'"}
+    container = hooked.create(mode, "sh", "-c", "cat /shared/order", more=more, annotations=about)
+    container.start()
+    assert container.wait().exit_code == 0
+    container.wait_output(b"host\ncontainer\nscript\n")
+    state = json.loads((hooked.directory / "state").read_text())
+    assert (state["status"], state["id"]) == ("created", container.id)
+
+
+@in_one_place
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("where", ["container", "host"])
+def test_a_prestart_hook_that_fails_fails_the_start_and_its_last_words_reach_the_pods_owner(
+    hooked: Hooked, mode: str, where: str
+) -> None:
+    more = hook("prestart", where, "cat >/dev/null; echo the disk is full >&2; exit 3") + hooked.poststop()
+    message = failed_start(container := hooked.create(mode, "touch", "/shared/ran", more=more))
+    assert f"prestart hook prestart-{where}: exit status 3" in message, message
+    assert ("the disk is full" in message) == (where == "container"), message
+    assert container.status().state == EXITED
+    assert not (hooked.directory / "ran").exists()
+    hooked.ran_once("128 StartFailed")
+
+
+@in_one_place
+def test_a_prestart_hook_that_may_fail_holds_nothing_up(hooked: Hooked) -> None:
+    more = hook("prestart", "container", "exit 3", **{"on-failure": "continue"})
+    container = hooked.create("systemd", "sh", "-c", "exit 5", more=more).start()
+    assert container.wait().exit_code == 5
+
+
+@in_one_place
+@pytest.mark.parametrize("where", ["container", "host"])
+def test_a_prestart_hook_that_hangs_is_ended_with_all_that_it_started(hooked: Hooked, where: str) -> None:
+    """One of its children has left its session and its process group."""
+    script = "setsid sleep 987 & sleep 987"
+    message = failed_start(hooked.create("systemd", "true", more=hook("prestart", where, script, timeout="1s")))
+    assert f"prestart hook prestart-{where}: timed out after 1s" in message, message
+    until(lambda: not sleeping(hooked.node), "the hook's processes to end")
+
+
+def sleeping(node: Node) -> list[int]:
+    return [pid for pid in node.below() if "sleep 987" in processes.command(pid)]
+
+
+@in_one_place
+def test_a_hook_with_much_to_say_is_cut_short(hooked: Hooked) -> None:
+    script = "head -c 10000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1"
+    message = failed_start(hooked.create("systemd", "true", more=hook("prestart", "container", script)))
+    assert "the end" in message
+    assert len(message) < 2000
+
+
+@in_one_place
+@pytest.mark.parametrize("where", ["container", "host"])
+def test_a_hook_that_is_not_there_fails_the_start(hooked: Hooked, where: str) -> None:
+    more = f'[[hooks.prestart]]\nname = "absent"\nwhere = "{where}"\ncommand = ["/usr/bin/no-such-program"]\n'
+    container = hooked.create("systemd", "true", more=more)
+    with pytest.raises(CallFailed) as failure:
+        container.start()
+    assert "no-such-program" in failure.value.message or "absent" in failure.value.message
+
+
+@in_one_place
+def test_a_pods_own_hooks_run_as_the_pods_user(hooked: Hooked) -> None:
+    security = pb.LinuxContainerSecurityContext(run_as_user=pb.Int64Value(value=1000))
+    script = "id -u >>/shared/user; grep CapEff /proc/self/status >>/shared/user"
+    listed = json.dumps([{"name": "mine", "command": ["sh", "-c", script]}])
+    about = {"pouchrich.io/prestart": listed, "pouchrich.io/poststop": listed}
+    config = pb.ContainerConfig(linux=pb.LinuxContainerConfig(security_context=security))
+    container = hooked.create("systemd", "true", config=config, annotations=about).start()
+    container.wait()
+    until(lambda: len(hooked.lines("user")) == 4, "both hooks to run")
+    assert hooked.lines("user") == ["1000", "CapEff:\t0000000000000000"] * 2
+
+
+# After it
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [("exit 0", "0 Completed"), ("exit 7", "7 Error"), ("kill -KILL $$", "137 Signal")],
+)
+def test_poststop_hooks_run_once_and_before_the_exit_is_told(
+    hooked: Hooked, mode: str, script: str, expected: str
+) -> None:
+    container = hooked.create(mode, "sh", "-c", script, more=hooked.poststop()).start()
+    container.wait()
+    assert (len(hooked.lines("host")), len(hooked.lines("container"))) == (1, 1)
+    hooked.ran_once(f"{expected} {mode} tests/app")
+
+
+@in_one_place
+def test_poststop_hooks_run_in_reverse_order_in_the_containers_file_system_and_network(hooked: Hooked) -> None:
+    script = (
+        "cat /tmp/kept >>/shared/seen; cat /proc/net/fib_trie | grep -c 10.222. >>/shared/seen; echo $$ >>/shared/seen"
+    )
+    first = hook("poststop", "container", script)
+    second = hook("poststop", "container", "echo second >>/shared/seen").replace("poststop-container", "second")
+    container = hooked.create("systemd", "sh", "-c", "echo it is here >/tmp/kept", more=first + second).start()
+    container.wait()
+    order, kept, addresses, pid = hooked.lines("seen")
+    assert (order, kept, pid) == ("second", "it is here", "1")
+    assert int(addresses) > 0
+
+
+@in_one_place
+@pytest.mark.parametrize("mode", MODES)
+def test_poststop_hooks_are_told_of_a_kill_by_the_kernel(hooked: Hooked, mode: str) -> None:
+    grow = 'BEGIN { x = "0123456789abcdef"; while (1) x = x x }'
+    container = hooked.create(mode, "awk", grow, more=hooked.poststop(), config=limited(160 << 20)).start()
+    assert container.wait().reason == "OOMKilled"
+    hooked.ran_once("137 OOMKilled")
+
+
+@in_one_place
+def test_poststop_hooks_run_after_a_boot_that_failed(hooked: Hooked) -> None:
+    image = stuck(hooked.rich_pods)
+    failed_start(hooked.create("systemd", "true", more=hooked.poststop(), rich='start-timeout = "1s"', image=image))
+    hooked.ran_once("128 StartFailed")
+
+
+@in_one_place
+@pytest.mark.parametrize("mode", MODES)
+def test_poststop_hooks_run_after_a_container_was_killed_at_once(hooked: Hooked, mode: str) -> None:
+    container = hooked.create(mode, "sleep", "300", more=hooked.poststop()).start()
+    container.stop(grace_s=0)
+    hooked.ran_once("137 Signal")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_poststop_hooks_run_after_the_shim_was_killed(hooked: Hooked, mode: str) -> None:
+    container = running(hooked.create(mode, "sh", "-c", FOREVER, more=hooked.poststop()).start())
+    kill_shim(hooked.node, "pouchrich")
+    assert container.wait().state == EXITED
+    hooked.ran_once("137 ShimKilled", timeout_s=20)
+
+
+@in_one_place
+@pytest.mark.parametrize("mode", MODES)
+def test_a_poststop_hook_that_runs_while_the_shim_is_killed_is_not_run_again(hooked: Hooked, mode: str) -> None:
+    """The other one, which had not been started, is."""
+    slow = hook("poststop", "host", f"echo {TOLD} >>{hooked.directory}/host; sleep 2").replace("-host", "-slow")
+    first = hook("poststop", "host", f"cat >/dev/null; echo {TOLD} >>{hooked.directory}/container")
+    container = running(hooked.create(mode, "sh", "-c", f"trap 'exit 4' TERM; {FOREVER}", more=first + slow).start())
+    hooked.node.ctr("-n", "k8s.io", "tasks", "kill", "--signal", "TERM", container.id)
+    until(lambda: hooked.lines("host"), "the slow hook to run")
+    kill_shim(hooked.node, "pouchrich")
+    hooked.ran_once("4 Error", timeout_s=20)
+    assert container.wait().state == EXITED
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_poststop_hooks_run_while_containerd_is_away_and_not_again_when_it_is_back(hooked: Hooked, mode: str) -> None:
+    command = "until [ -e /shared/go ]; do sleep 0.05; done; exit 7"
+    container = hooked.create(mode, "sh", "-c", command, more=hooked.poststop()).start()
+    hooked.node.kill_containerd()
+    (hooked.directory / "go").touch()
+    hooked.ran_once("7 Error")
+    hooked.node.start()
+    hooked.rich_pods.pods.reconnect()
+    assert container.wait().exit_code == 7
+    hooked.ran_once("7 Error")
+
+
+@in_one_place
+@pytest.mark.parametrize("mode", MODES)
+def test_a_restart_of_containerd_alone_runs_no_hook(hooked: Hooked, mode: str) -> None:
+    container = running(hooked.create(mode, "sh", "-c", FOREVER, more=hooked.poststop()).start())
+    restart(hooked.rich_pods.pods)
+    time.sleep(0.5)
+    assert hooked.lines("host") == hooked.lines("container") == []
+    container.stop(grace_s=20)
+    hooked.ran_once("143 Signal")
+
+
+@in_one_place
+@pytest.mark.parametrize("mode", MODES)
+def test_poststop_hooks_do_not_run_for_a_container_that_could_not_be_created(hooked: Hooked, mode: str) -> None:
+    """The shim's own steps are all through: it is the OCI runtime that fails, at a mount of the pod's."""
+    bad = pb.Mount(container_path="/proc/sys/kernel/not-there", host_path=str(hooked.directory))
+    config = pb.ContainerConfig(mounts=[bad])
+    failed_start(hooked.create(mode, "true", more=hooked.poststop(), config=config))
+    time.sleep(0.5)
+    assert hooked.lines("host") == hooked.lines("container") == []
+
+
+@in_one_place
+def test_a_poststop_hook_that_hangs_holds_the_exit_up_for_its_timeout_only(hooked: Hooked) -> None:
+    more = hook("poststop", "host", "setsid sleep 987 & sleep 987", timeout="1s")
+    container = hooked.create("systemd", "sh", "-c", "exit 6", more=more).start()
+    assert container.wait(timeout_s=10).exit_code == 6
+    assert not sleeping(hooked.node)
+
+
+@in_one_place
+def test_what_was_killed_with_the_shim_leaves_nothing(hooked: Hooked) -> None:
+    container = running(hooked.create("systemd", "sh", "-c", FOREVER).start())
+    init = container.pid()
+    (shim,) = hooked.node.shims()
+    os.kill(shim, signal.SIGKILL)
+    until(lambda: not processes.alive(init), "PID 1 to end")
+    assert container.wait().state == EXITED

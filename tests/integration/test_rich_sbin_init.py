@@ -1,0 +1,106 @@
+"""What mode sbin-init has of its own: which init it finds, its scripts, and the way to its end."""
+
+import pytest
+
+from tests.integration import rich_images
+from tests.integration.images import Entry
+from tests.integration.pods import Container
+from tests.integration.rich_images import System
+from tests.integration.rich_pods import RichPods, security
+from tests.integration.test_rich_application import EVERYWHERE, FOREVER, in_one_place, running
+from tests.integration.test_rich_dumb_init import refused
+from tests.integration.waiting import until
+
+pytestmark = [pytest.mark.only(runtime="pouchrich"), pytest.mark.usually(*EVERYWHERE)]
+
+SYSVINIT, OPENRC, BUSYBOX = System("sysvinit"), System("openrc"), System("busybox")
+
+
+def stopped(container: Container) -> int:
+    """Its exit code, after a stop that need not wait for stop-timeout."""
+    container.stop(grace_s=30)
+    return container.status().exit_code
+
+
+def test_mode_sbin_init_of_an_image_with_systemd_is_systemd(rich_pods: RichPods) -> None:
+    pod = rich_pods.pod("sbin-init")
+    container = rich_pods.create(pod, System("systemd"), "sh", "-c", f"trap 'exit 42' TERM; {FOREVER}").start()
+    running(container)
+    assert container.shell("cat /proc/1/comm") == "systemd\n"
+    assert b"rich_mode_launch_manner=sbin-init" in container.exec("cat", f"/proc/{pid_of(container)}/environ").stdout
+    assert stopped(container) == 42
+
+
+def pid_of(container: Container) -> str:
+    """The application's pid in the container, as systemd knows it."""
+    return container.shell("systemctl show -p MainPID --value pouchrich-app").strip()
+
+
+@pytest.mark.parametrize("system", [SYSVINIT, pytest.param(OPENRC, marks=pytest.mark.full)], ids=["sysvinit", "openrc"])
+@pytest.mark.parametrize("can_halt", [False, True])
+def test_the_scripts_of_its_runlevel_ran_and_cron_beside_the_application(
+    rich_pods: RichPods, system: System, can_halt: bool
+) -> None:
+    entries = [Entry("etc/cron.d/at-boot", b"@reboot root id -un >/var/log/cron-ran\n", mode=0o644)]
+    image = rich_images.import_variant(rich_pods.node, system, f"{system}-cron", entries)
+    config = security(add=["SYS_BOOT"] if can_halt else [])
+    pod = rich_pods.pod("sbin-init", rich='stop-timeout = "25s"')
+    command = ("sh", "-c", f"trap 'exit 42' TERM; {FOREVER}")
+    container = running(rich_pods.create(pod, image, *command, config=config).start())
+    until(lambda: container.exec("cat", "/var/log/cron-ran").stdout == b"root\n", "cron to have run its job")
+    assert stopped(container) == 42
+    status = container.status()
+    assert (status.finished_at - status.started_at) / 1e9 < 20, "init did not end by itself"
+
+
+def test_busybox_runs_its_own_script_before_the_application(rich_pods: RichPods) -> None:
+    script = b"#!/bin/sh\nmkdir -p /var && echo rcS >/var/order\n"
+    image = rich_images.import_variant(
+        rich_pods.node, BUSYBOX, "busybox-rcs", [Entry("etc/init.d/rcS", script, mode=0o755)]
+    )
+    container = rich_pods.create(rich_pods.pod("sbin-init"), image, "cat", "/var/order").start()
+    assert container.wait().exit_code == 0
+    container.wait_output(b"rcS\n")
+
+
+@in_one_place
+def test_a_service_is_started_by_its_script_before_the_application(rich_pods: RichPods) -> None:
+    script = b'#!/bin/sh\n# chkconfig: - 99 1\n[ "$1" != start ] || touch /var/slow-is-up\n'
+    image = rich_images.import_variant(
+        rich_pods.node, SYSVINIT, "sysvinit-slow", [Entry("etc/init.d/slow", script, mode=0o755)]
+    )
+    pod = rich_pods.pod("sbin-init", more='[services]\nenable = ["slow"]')
+    container = rich_pods.create(pod, image, "test", "-e", "/var/slow-is-up").start()
+    assert container.wait().exit_code == 0
+
+
+@pytest.mark.parametrize("own", [True, False])
+@in_one_place
+def test_an_image_with_another_init_is_refused_or_gets_dumb_init(rich_pods: RichPods, own: bool) -> None:
+    entries = [Entry("sbin/init", b"#!/bin/sh\nexec sleep 1000\n")]
+    image = rich_images.import_variant(rich_pods.node, BUSYBOX, "own-init", entries)
+    about = {"pouchrich.io/mode.app": "sbin-init"} if own else {"pouchrich.io/mode": "sbin-init"}
+    container = rich_pods.create(rich_pods.pod("", annotations=about), image, "cat", "/proc/1/comm")
+    if own:
+        message = refused(container)
+        assert all(word in message for word in ("mode.app", "/sbin/init", "dumb-init")), message
+    else:
+        assert container.start().wait().exit_code == 0
+        container.wait_output(b"dumb-init\n")
+
+
+@in_one_place
+@pytest.mark.parametrize("system", [SYSVINIT, BUSYBOX], ids=["sysvinit", "busybox"])
+def test_the_images_command_may_be_the_init_itself(rich_pods: RichPods, system: System) -> None:
+    container = rich_pods.run(system, "/sbin/init")
+    assert container.shell("cat /proc/1/comm") == "init\n"
+    assert container.exec("ls", "/run/pouchrich/app.sock").exit_code != 0
+    assert stopped(container) in (0, 129, 130, 137)
+
+
+@in_one_place
+def test_mode_auto_takes_systemd_where_there_is_one(rich_pods: RichPods) -> None:
+    for system, name in ((System("systemd"), b"systemd\n"), (SYSVINIT, b"dumb-init\n")):
+        container = rich_pods.create(rich_pods.pod("auto"), system, "cat", "/proc/1/comm").start()
+        assert container.wait().exit_code == 0
+        container.wait_output(name)
