@@ -18,6 +18,7 @@ TEST_FILE = "/etc/pouchrich/test.toml"  # not there until a test writes it
 
 POD_ANNOTATIONS = ["pouchrich.io/*"]
 CONTAINER_ANNOTATIONS = ["io.kubernetes.pod.terminationGracePeriod"]
+STEERING = ["run.oci.*", "org.criu.*", "org.systemd.property.*"]
 POD_SUBNET = "10.222.0.0/16"
 
 
@@ -100,7 +101,11 @@ def handlers(settings: Settings) -> dict[str, dict[str, object]]:
             "pouchrich-wrong-type": {**own, "options": {"ConfigPath": WRONG_TYPE_FILE}},
             "pouchrich-unknown-key": {**own, "options": {"ConfigPath": UNKNOWN_KEY_FILE}},
             "pouchrich-not-toml": {**own, "options": {"ConfigPath": NOT_TOML_FILE}},
-            "pouchrich-test": {**own, "options": {"ConfigPath": TEST_FILE}},
+            "pouchrich-test": {
+                **own,
+                "container_annotations": [*CONTAINER_ANNOTATIONS, *STEERING],
+                "options": {"ConfigPath": TEST_FILE},
+            },
             "pouchrich-missing": {**own, "options": {"ConfigPath": "/etc/pouchrich/missing.toml"}},
             "pouchrich-inline": {
                 **own,

@@ -180,7 +180,7 @@ class Pods:
         logs.mkdir(parents=True)
         wanted = pb.PodSandboxConfig(
             metadata=pb.PodSandboxMetadata(name=name, uid=f"uid-{name}", namespace="tests"),
-            hostname=name,
+            hostname="" if namespaces.network == pb.NamespaceMode.NODE else name,
             log_directory=str(logs),
             dns_config=pb.DNSConfig(servers=["192.0.2.1"]),
             annotations=dict(annotations or {}),

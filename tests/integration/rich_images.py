@@ -7,7 +7,9 @@ variant is a small layer on top; its tar leaves the lower layer out, which conta
 import gzip
 import hashlib
 import json
+import os
 import platform
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -51,6 +53,13 @@ class System:
         return f"{self.suite}-{self.kind}"
 
 
+def _busybox() -> Path:
+    program = shutil.which("busybox")
+    if program is None:
+        raise FileNotFoundError("busybox: not installed (busybox-static)")
+    return Path(program)
+
+
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -59,9 +68,10 @@ def _digest(path: Path) -> str:
 def system_layer(system: System) -> Layer:
     """The system's only layer, uncompressed; written where it is not there yet."""
     if system.kind == "busybox":
-        path = rootfs_images.CACHE / "busybox.layer.tar"
-        with tempfile.TemporaryDirectory() as scratch:
-            _pack(rootfs_images.busybox(Path(scratch, "tree")), path)
+        path = rootfs_images.CACHE / f"busybox-{_digest(_busybox())[:8]}.layer.tar"
+        if not path.exists():
+            with tempfile.TemporaryDirectory() as scratch:
+                _pack(rootfs_images.busybox(Path(scratch, "tree")), path)
     else:
         tree = rootfs_images.debian(system.kind, system.suite)
         path = tree.with_name(f"{tree.name}.layer.tar")
@@ -75,7 +85,8 @@ def system_layer(system: System) -> Layer:
 
 
 def _pack(tree: Path, path: Path) -> None:
-    making = path.with_suffix(".new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.with_suffix(f".{os.getpid()}.new")
     subprocess.run(["tar", "--numeric-owner", "--sort=name", "-C", tree, "-cf", making, "."], check=True)
     making.rename(path)
 
