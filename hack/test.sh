@@ -58,6 +58,14 @@ static_checks() {
     "$bin/mypy"
 }
 
+# The static programs that plans bind; what cannot be compiled here is skipped by the few unit tests that look at it.
+helpers() {
+    command -v cc >/dev/null || command -v musl-gcc >/dev/null || return 0
+    PYTHON="$bin/python" "$root/hack/build-dumb-init.sh" "$root/runtime/libexec/dumb-init" >"$cache/helpers.log" 2>&1 &&
+        "$root/hack/build-launcher.sh" "$root/runtime/libexec/launch" >>"$cache/helpers.log" 2>&1 ||
+        cat "$cache/helpers.log" >&2
+}
+
 integration_needs() {
     [ "$(id -u)" = 0 ] || fail "the integration tests need root (hack/test.sh unit does not)"
     "$root/hack/fetch-runtimes.py" "$cache/runtimes"
@@ -75,6 +83,7 @@ if [ "$tier" != unit ] && [ "$(id -u)" = 0 ]; then
     apt_packages
 fi
 python_environment
+helpers
 [ "$tier" = unit ] || integration_needs
 case $tier in all|unit|full) static_checks ;; prepare) exit 0 ;; esac
 

@@ -4,8 +4,8 @@ Between two pipes the kernel moves pages (splice) and the bytes never enter this
 and written. A destination that is full stops the reading, so the writer is held back and nothing is buffered here
 beyond one read. Nothing is timed and an idle relay causes no wake-ups.
 
-The pipes keep the size they were made with. Larger ones are faster (1.5 times containerd 2.1's shim instead of 1.1), but
-what a client has not read when it hears of the exit it may never read: containerd 1.6's CRI and `ctr run` stop there.
+The pipes keep the size they were made with. Larger ones are faster (1.5 times containerd 2.1's shim, not 1.1), but what
+a client has not read when it hears of the exit it may never read: containerd 1.6's CRI and `ctr run` stop there.
 """
 
 import asyncio
