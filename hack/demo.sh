@@ -1,7 +1,7 @@
 #!/bin/sh
 # Show a rich container on a fresh Debian machine: a real image with an init, cron and syslog, run by a private containerd.
 #
-#   hack/demo.sh [systemd|dumb-init]      as root; default systemd
+#   hack/demo.sh [systemd|sbin-init|dumb-init]      as root; default systemd; sbin-init is a sysvinit
 #
 # Installs what is missing with apt, makes the image of Debian packages, and removes everything at the end but those
 # packages and one cache directory (POUCHRICH_CACHE, default ~/.cache/pouchrich).
@@ -13,7 +13,12 @@ cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
 prefix=$cache/prefix
 fail() { echo "demo: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail "needs root"
-case $mode in systemd|dumb-init) ;; *) fail "unknown mode $mode, allowed: systemd, dumb-init" ;; esac
+case $mode in
+    systemd) packages=procps,systemd,dbus,cron,rsyslog services='"cron", "rsyslog"' ;;
+    sbin-init) packages=procps,sysvinit-core,cron services='"cron"' ;;
+    dumb-init) packages=procps services= ;;
+    *) fail "unknown mode $mode, allowed: systemd, sbin-init, dumb-init" ;;
+esac
 
 install_packages() {
     missing=
@@ -33,8 +38,6 @@ make_image() {
     echo "making the image (once)"
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    include=procps
-    [ "$mode" = dumb-init ] || include=procps,systemd,dbus,cron,rsyslog
     cat >"$work/legacyd" <<'LEGACY'
 #!/bin/sh
 # Expects a whole machine: a syslog to log to, and an init that takes its orphans.
@@ -45,7 +48,7 @@ trap 'echo "legacyd: stopping"; exit 42' TERM
 while :; do sleep 1; done
 LEGACY
     chmod 755 "$work/legacyd"
-    mmdebstrap --quiet --variant=minbase --include="$include" \
+    mmdebstrap --quiet --variant=minbase --include="$packages" \
         --customize-hook="copy-in $work/legacyd /usr/local/bin" \
         --customize-hook='echo "* * * * * root date >>/var/log/cron-ran" >"$1/etc/cron.d/demo"' \
         "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$work/rootfs.tar" >&2
@@ -91,15 +94,13 @@ cat >/run/demo/poststop <<'HOOK'
 echo "poststop on the node: $POUCHRICH_NAME ended, $POUCHRICH_EXIT_REASON, code $POUCHRICH_EXIT_CODE" >>/run/demo/hooks
 HOOK
 chmod 755 /run/demo/poststop
-services=
-[ "$mode" = dumb-init ] || services='"cron", "rsyslog"'  # up before the application is
 cat >/run/demo/config.toml <<CONFIG
 version = 1
 
 [rich]
 mode = "$mode"
 
-[services]
+[services]  # up before the application is
 enable = [$services]
 
 [[hooks.prestart]]
