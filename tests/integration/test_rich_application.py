@@ -14,22 +14,24 @@ from tests.integration.rich_pods import RichPods, mode_of, security, variables
 from tests.integration.test_cri_containers import limited
 from tests.integration.waiting import until
 
-EVERYWHERE = ("1.6-runc-pouchrich", "2.1-crun-pouchrich")
-pytestmark = [pytest.mark.only(runtime="pouchrich"), pytest.mark.usually(*EVERYWHERE)]
+in_one_place = pytest.mark.usually("2.1-crun-pouchrich")
+everywhere = pytest.mark.usually("1.6-runc-pouchrich", "2.1-crun-pouchrich")
+pytestmark = [pytest.mark.only(runtime="pouchrich"), in_one_place]
 
 SYSTEMD = System("systemd")
-INITS = [
-    pytest.param(SYSTEMD, id="systemd"),
-    pytest.param(System("sysvinit"), id="sysvinit"),
-    pytest.param(System("busybox"), id="busybox"),
+USUAL = [pytest.param(SYSTEMD, id="systemd"), pytest.param(System("sysvinit"), id="sysvinit")]
+RARE = [
     pytest.param(System("openrc"), id="openrc", marks=pytest.mark.full),
     *(
         pytest.param(System("systemd", suite), id=f"systemd-{suite}", marks=pytest.mark.full)
         for suite in ("bullseye", "trixie")
     ),
 ]
-each_init = pytest.mark.parametrize("system", INITS)
-in_one_place = pytest.mark.usually("2.1-crun-pouchrich")
+# busybox's init takes 3 s to end, whatever one does.
+each_init = pytest.mark.parametrize(
+    "system", [*USUAL, pytest.param(System("busybox"), id="busybox", marks=pytest.mark.full), *RARE]
+)
+busybox_too = pytest.mark.parametrize("system", [*USUAL, pytest.param(System("busybox"), id="busybox"), *RARE])
 
 FOREVER = "echo ready; while :; do sleep 0.1; done"
 PROCESS = """
@@ -45,7 +47,8 @@ def running(container: Container) -> Container:
     return container
 
 
-@each_init
+@everywhere
+@busybox_too
 def test_pid_1_is_the_init_and_the_command_its_child(rich_pods: RichPods, system: System) -> None:
     container = running(rich_pods.run(system, "sh", "-c", "echo ready; echo $PPID; exec sleep 300"))
     assert container.shell("cat /proc/1/comm") == ("systemd\n" if system.kind == "systemd" else "init\n")
@@ -64,7 +67,8 @@ def test_the_exit_code_is_the_commands(rich_pods: RichPods, system: System, scri
     assert (status.exit_code, status.reason) == (code, "Completed" if code == 0 else "Error")
 
 
-@each_init
+@everywhere
+@busybox_too
 def test_stop_reaches_the_command_first_and_its_answer_is_the_exit_code(rich_pods: RichPods, system: System) -> None:
     container = running(rich_pods.run(system, "sh", "-c", f"trap 'echo got it; exit 42' TERM; {FOREVER}"))
     container.stop(grace_s=30)
@@ -85,7 +89,6 @@ def test_a_command_that_ignores_sigterm_is_killed_after_the_grace_period(rich_po
     assert container.status().exit_code == 137
 
 
-@in_one_place
 def test_a_second_sigterm_reaches_the_command_too(rich_pods: RichPods) -> None:
     script = f"n=0; trap 'n=$((n+1)); echo TERM $n; [ $n -lt 2 ] || exit 5' TERM; {FOREVER}"
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", script))
@@ -97,7 +100,6 @@ def test_a_second_sigterm_reaches_the_command_too(rich_pods: RichPods) -> None:
     container.wait_output(b"ready\nTERM 1\nTERM 2\n")
 
 
-@in_one_place
 @pytest.mark.parametrize("word", ["SIGUSR1", "rtmin+3", "QUIT"])
 def test_a_stop_signal_of_the_pods_replaces_sigterm(rich_pods: RichPods, word: str) -> None:
     script = f"trap 'exit 10' USR1; trap 'exit 11' RTMIN+3; trap 'exit 12' QUIT; trap 'exit 13' TERM; {FOREVER}"
@@ -115,7 +117,6 @@ def _sum(container: Container, path: str) -> str:
 
 @each_init
 @pytest.mark.parametrize("megabytes", [10, pytest.param(50, marks=pytest.mark.full)])
-@in_one_place
 def test_output_and_errors_arrive_byte_by_byte(rich_pods: RichPods, system: System, megabytes: int) -> None:
     """In lines of 1,000 characters, and in lines longer than CRI's log keeps in one piece."""
     source = f"head -c {megabytes * 3 << 18} /dev/urandom"
@@ -152,7 +153,6 @@ def test_the_commands_process_is_what_it_would_be_in_a_plain_container(rich_pods
 
 
 @each_init
-@in_one_place
 def test_the_commands_environment_is_the_pods(rich_pods: RichPods, system: System) -> None:
     given = {"dotted.name-1": "a=b", "PLAIN": "two\nlines", "QUOTED": "'\"$HOME`x`\\", "EMPTY": ""}
     container = rich_pods.run(system, "env", config=variables(given))
@@ -164,6 +164,7 @@ def test_the_commands_environment_is_the_pods(rich_pods: RichPods, system: Syste
     assert "container=pouch" not in lines
 
 
+@everywhere
 @each_init
 def test_another_user_may_open_its_output_again(rich_pods: RichPods, system: System) -> None:
     container = rich_pods.run(
@@ -174,6 +175,7 @@ def test_another_user_may_open_its_output_again(rich_pods: RichPods, system: Sys
     container.wait_output(b"err\n", "stderr")
 
 
+@everywhere
 @each_init
 def test_the_terminal_is_the_commands(rich_pods: RichPods, system: System) -> None:
     container = rich_pods.run(system, "sh", config=pb.ContainerConfig(stdin=True, tty=True))
@@ -194,7 +196,6 @@ def test_the_terminal_is_the_commands(rich_pods: RichPods, system: System) -> No
 
 
 @each_init
-@in_one_place
 def test_stdin_reaches_the_command(rich_pods: RichPods, system: System) -> None:
     config = pb.ContainerConfig(stdin=True, stdin_once=True)
     container = rich_pods.run(system, "sh", "-c", "cat; echo end", config=config)
@@ -206,7 +207,6 @@ def test_stdin_reaches_the_command(rich_pods: RichPods, system: System) -> None:
 
 
 @each_init
-@in_one_place
 def test_a_thousand_orphans_are_reaped(rich_pods: RichPods, system: System) -> None:
     """Each is forked twice, so that init inherits it, and ends at once."""
     script = "i=0; while [ $i -lt 1000 ]; do (true & true &); i=$((i+1)); done; echo ready; exec sleep 300"
@@ -218,7 +218,6 @@ def test_a_thousand_orphans_are_reaped(rich_pods: RichPods, system: System) -> N
 
 
 @each_init
-@in_one_place
 def test_a_container_stops_and_another_starts_in_its_place(rich_pods: RichPods, system: System) -> None:
     pod = rich_pods.pod(mode_of(system))
     for _ in range(2):
@@ -229,7 +228,6 @@ def test_a_container_stops_and_another_starts_in_its_place(rich_pods: RichPods, 
 
 
 @each_init
-@in_one_place
 def test_a_paused_container_stands_still_and_goes_on(rich_pods: RichPods, system: System) -> None:
     container = running(rich_pods.run(system, "sh", "-c", FOREVER))
     tasks = ("-n", "k8s.io", "tasks")
@@ -252,6 +250,7 @@ def test_exec_stats_and_attach_work(rich_pods: RichPods, system: System) -> None
     assert container.status().state == RUNNING
 
 
+@everywhere
 @each_init
 def test_an_application_that_the_kernel_takes_for_its_memory_is_reported_as_oom_killed(
     rich_pods: RichPods, system: System
@@ -262,7 +261,6 @@ def test_an_application_that_the_kernel_takes_for_its_memory_is_reported_as_oom_
 
 
 @each_init
-@in_one_place
 def test_pid_1_killed_from_outside_ends_the_container(rich_pods: RichPods, system: System) -> None:
     container = running(rich_pods.run(system, "sh", "-c", FOREVER))
     os.kill(container.pid(), signal.SIGKILL)

@@ -16,12 +16,12 @@ from tests.integration.images import Entry
 from tests.integration.pods import Container, Pods
 from tests.integration.rich_images import System
 from tests.integration.rich_pods import RichPods, security
-from tests.integration.test_rich_application import EVERYWHERE, FOREVER, in_one_place, running
+from tests.integration.test_rich_application import FOREVER, everywhere, in_one_place, running
 from tests.integration.test_rich_dumb_init import refused
 from tests.integration.test_rich_systemd import ONE_SHOT, failed_start
 from tests.integration.waiting import until
 
-pytestmark = [pytest.mark.only(runtime="pouchrich"), pytest.mark.usually(*EVERYWHERE)]
+pytestmark = [pytest.mark.only(runtime="pouchrich"), in_one_place]
 
 SYSTEMD, BUSYBOX = System("systemd"), System("busybox")
 HOST_NETWORK = pb.NamespaceOption(network=pb.NamespaceMode.NODE, pid=pb.NamespaceMode.CONTAINER)
@@ -57,6 +57,7 @@ def image_with_attack(rich_pods: RichPods, name: str, program: str) -> str:
 # The launcher's socket and what is below /run/pouchrich
 
 
+@everywhere
 def test_who_connects_first_to_the_launchers_socket_gets_nothing(rich_pods: RichPods) -> None:
     """Root in the container, in its cgroup and pid namespace: all is right but the program."""
     image = image_with_attack(rich_pods, "attack-connect", CONNECT)
@@ -123,6 +124,7 @@ TRIES = {
 }
 
 
+@everywhere
 def test_nothing_below_run_pouchrich_can_be_changed(rich_pods: RichPods) -> None:
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", f"trap 'exit 42' TERM; {FOREVER}"))
     before = container.shell("ls -lnR /run/pouchrich; sha256sum /run/pouchrich/launch")
@@ -133,7 +135,6 @@ def test_nothing_below_run_pouchrich_can_be_changed(rich_pods: RichPods) -> None
     assert container.status().exit_code == 42
 
 
-@in_one_place
 def test_the_launcher_run_by_somebody_else_does_nothing(rich_pods: RichPods) -> None:
     """Its settings are gone once the application runs, and so is the socket."""
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER))
@@ -143,9 +144,9 @@ def test_the_launcher_run_by_somebody_else_does_nothing(rich_pods: RichPods) -> 
     assert container.exec("ls", "/run/pouchrich/app.sock").exit_code != 0
 
 
-@in_one_place
 def test_another_user_of_the_container_cannot_read_how_the_application_is_started(rich_pods: RichPods) -> None:
-    program = "system('setpriv --reuid 1000 --regid 1000 --clear-groups cat /run/pouchrich/app /run/pouchrich/env >/var/log/seen 2>&1');"
+    command = "setpriv --reuid 1000 --regid 1000 --clear-groups cat /run/pouchrich/app /run/pouchrich/env"
+    program = f"system('{command} >/var/log/seen 2>&1');"
     image = image_with_attack(rich_pods, "attack-read", program)
     secret = pb.ContainerConfig(envs=[pb.KeyValue(key="SECRET", value="swordfish")])
     container = running(rich_pods.run(image, "sh", "-c", FOREVER, config=secret))
@@ -155,7 +156,6 @@ def test_another_user_of_the_container_cannot_read_how_the_application_is_starte
     assert "swordfish" not in container.shell("tr '\\0' '\\n' </proc/1/environ")
 
 
-@in_one_place
 def test_root_in_the_container_can_end_it_by_the_halt_socket_and_no_more(rich_pods: RichPods) -> None:
     container = running(rich_pods.run(System("sysvinit"), "sh", "-c", FOREVER))
     container.exec("/run/pouchrich/launch", "halt")
@@ -176,13 +176,18 @@ def hostile(rich_pods: RichPods, name: str, base: System, *entries: Entry) -> tu
     return rich_images.import_variant(rich_pods.node, base, name, entries), target
 
 
+LINKS = {
+    "systemd": ["run", "etc/profile.d", "sbin/init", "var", "etc/systemd"],
+    "sbin-init": ["sbin/init", "etc/inittab", "run"],
+    "dumb-init": ["etc/profile.d", "run"],
+}
+
+
 def untouched(target: Path) -> bool:
     return not list(target.iterdir())
 
 
-@pytest.mark.parametrize("mode", ["systemd", "sbin-init", "dumb-init"])
-@pytest.mark.parametrize("link", ["run", "etc/profile.d", "sbin/init", "etc/inittab", "var"])
-@in_one_place
+@pytest.mark.parametrize(("mode", "link"), [(mode, link) for mode in LINKS for link in LINKS[mode]])
 def test_symbolic_links_of_the_image_lead_nowhere_outside_its_root(rich_pods: RichPods, mode: str, link: str) -> None:
     """Whether such an image is refused, gets dumb-init or works: nothing happens outside."""
     outside = rich_pods.node.base / "outside"
@@ -198,7 +203,6 @@ def test_symbolic_links_of_the_image_lead_nowhere_outside_its_root(rich_pods: Ri
     assert set(Path("/etc").iterdir()) == before
 
 
-@in_one_place
 def test_a_run_that_leads_out_of_the_root_is_no_place_for_a_real_init(rich_pods: RichPods) -> None:
     image, target = hostile(rich_pods, "hostile-run", SYSTEMD, Entry("run", link=f"{OUTSIDE}tmp"))
     about = {"pouchrich.io/mode.app": "systemd"}
@@ -218,7 +222,6 @@ PASSWD = {
 REFUSED = {"huge": "/etc/passwd in the container: found more than", "wrong": "root"}
 
 
-@in_one_place
 @pytest.mark.parametrize("kind", list(PASSWD))
 def test_a_hostile_passwd_neither_hangs_nor_crashes_the_shim(rich_pods: RichPods, kind: str) -> None:
     """A hook's user is looked up in it."""
@@ -236,7 +239,6 @@ def test_a_hostile_passwd_neither_hangs_nor_crashes_the_shim(rich_pods: RichPods
     assert rich_pods.node.shims()
 
 
-@in_one_place
 def test_a_passwd_that_is_a_fifo_or_a_link_outside_holds_nothing_up(rich_pods: RichPods) -> None:
     image, _ = hostile(rich_pods, "passwd-link", SYSTEMD, Entry("etc/passwd", link=f"{OUTSIDE}etc/shadow"))
     more = '[[hooks.prestart]]\nname = "who"\nwhere = "container"\nuser = "daemon"\ncommand = ["/usr/bin/id", "-u"]\n'
@@ -260,14 +262,12 @@ def test_a_pods_mount_where_the_inits_own_are_is_refused(rich_pods: RichPods, at
     assert f"mounts[{at}]" in message, message
 
 
-@in_one_place
 def test_a_pods_mount_over_the_inittab_is_refused(rich_pods: RichPods) -> None:
     config = volume(rich_pods, "/etc")
     message = refused(rich_pods.create(rich_pods.pod("sbin-init"), System("sysvinit"), "true", config=config))
     assert "/etc" in message, message
 
 
-@in_one_place
 def test_a_pods_secret_below_run_stays(rich_pods: RichPods) -> None:
     config = volume(rich_pods, "/run/secrets/mine")
     (rich_pods.node.base / "volume/token").write_text("swordfish")
@@ -281,7 +281,6 @@ STEERING = ["run.oci.hooks.stdout", "run.oci.keep_original_groups", "org.criu.co
 
 @pytest.mark.parametrize("name", STEERING)
 @pytest.mark.parametrize("mode", ["systemd", "dumb-init"])
-@in_one_place
 def test_annotations_that_steer_the_oci_runtime_are_refused(rich_pods: RichPods, mode: str, name: str) -> None:
     """A container's own annotations, which containerd passes on where the handler lists them."""
     config = pb.ContainerConfig(annotations={name: "1"})
@@ -290,7 +289,6 @@ def test_annotations_that_steer_the_oci_runtime_are_refused(rich_pods: RichPods,
     assert "rich.runtime-annotations" in message, message
 
 
-@in_one_place
 def test_the_node_may_allow_such_an_annotation(rich_pods: RichPods) -> None:
     config = pb.ContainerConfig(annotations={"run.oci.handler.test": "1"})
     pod = rich_pods.pod("dumb-init", rich='runtime-annotations = ["run.oci.handler.*"]')
@@ -319,6 +317,7 @@ def test_routes_are_set_in_the_pods_network_and_again_without_complaint(rich_pod
     assert "006433C6" not in routes_of(os.getpid())
 
 
+@everywhere
 def test_in_the_hosts_network_no_route_is_touched(rich_pods: RichPods) -> None:
     before = routes_of(os.getpid())
     pod = rich_pods.pod("dumb-init", more=ROUTES % "127.0.0.1", namespaces=HOST_NETWORK)
@@ -364,7 +363,6 @@ def test_the_run_directory_of_one_container_is_not_seen_by_another(rich_pods: Ri
         assert other.id not in seen
 
 
-@in_one_place
 def test_no_capability_is_wider_than_in_a_plain_container_and_nothing_is_privileged(rich_pods: RichPods) -> None:
     config = security(drop=["NET_RAW"])
     plain = rich_pods.create(rich_pods.pod("", rich="enabled = false"), SYSTEMD, "sleep", "300", config=config).start()
@@ -387,7 +385,6 @@ def _status(pid: int) -> list[str]:
         return []
 
 
-@in_one_place
 def test_the_records_of_a_container_are_readable_by_root_alone(rich_pods: RichPods) -> None:
     secret = pb.ContainerConfig(envs=[pb.KeyValue(key="SECRET", value="swordfish")])
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER, config=secret))

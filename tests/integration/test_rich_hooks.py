@@ -17,12 +17,11 @@ from tests.integration.rich_images import System
 from tests.integration.rich_pods import RichPods
 from tests.integration.test_crashes import kill_shim, restart
 from tests.integration.test_cri_containers import limited
-from tests.integration.test_rich_application import FOREVER, in_one_place, running
+from tests.integration.test_rich_application import FOREVER, everywhere, in_one_place, running
 from tests.integration.test_rich_systemd import failed_start, stuck
 from tests.integration.waiting import until
 
-EVERYWHERE = ("1.6-runc-pouchrich", "2.1-crun-pouchrich")
-pytestmark = [pytest.mark.only(runtime="pouchrich"), pytest.mark.usually(*EVERYWHERE)]
+pytestmark = [pytest.mark.only(runtime="pouchrich"), in_one_place]
 
 SYSTEMD = System("systemd")
 MODES = ["systemd", "dumb-init"]
@@ -91,6 +90,7 @@ def hooked(rich_pods: RichPods) -> Hooked:
 # Before the application
 
 
+@everywhere
 @pytest.mark.parametrize("mode", MODES)
 def test_prestart_hooks_run_before_the_init_in_order(hooked: Hooked, mode: str) -> None:
     more = hook("prestart", "host", f"cat >{hooked.directory}/state; echo host >>{hooked.directory}/order")
@@ -104,7 +104,6 @@ def test_prestart_hooks_run_before_the_init_in_order(hooked: Hooked, mode: str) 
     assert (state["status"], state["id"]) == ("created", container.id)
 
 
-@in_one_place
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("where", ["container", "host"])
 def test_a_prestart_hook_that_fails_fails_the_start_and_its_last_words_reach_the_pods_owner(
@@ -119,14 +118,12 @@ def test_a_prestart_hook_that_fails_fails_the_start_and_its_last_words_reach_the
     hooked.ran_once("128 StartFailed")
 
 
-@in_one_place
 def test_a_prestart_hook_that_may_fail_holds_nothing_up(hooked: Hooked) -> None:
     more = hook("prestart", "container", "exit 3", **{"on-failure": "continue"})
     container = hooked.create("systemd", "sh", "-c", "exit 5", more=more).start()
     assert container.wait().exit_code == 5
 
 
-@in_one_place
 @pytest.mark.parametrize("where", ["container", "host"])
 def test_a_prestart_hook_that_hangs_is_ended_with_all_that_it_started(hooked: Hooked, where: str) -> None:
     """One of its children has left its session and its process group."""
@@ -140,7 +137,6 @@ def sleeping(node: Node) -> list[int]:
     return [pid for pid in node.below() if "sleep 987" in processes.command(pid)]
 
 
-@in_one_place
 def test_a_hook_with_much_to_say_is_cut_short(hooked: Hooked) -> None:
     script = "head -c 10000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1"
     message = failed_start(hooked.create("systemd", "true", more=hook("prestart", "container", script)))
@@ -148,7 +144,6 @@ def test_a_hook_with_much_to_say_is_cut_short(hooked: Hooked) -> None:
     assert len(message) < 2000
 
 
-@in_one_place
 @pytest.mark.parametrize("where", ["container", "host"])
 def test_a_hook_that_is_not_there_fails_the_start(hooked: Hooked, where: str) -> None:
     more = f'[[hooks.prestart]]\nname = "absent"\nwhere = "{where}"\ncommand = ["/usr/bin/no-such-program"]\n'
@@ -158,7 +153,6 @@ def test_a_hook_that_is_not_there_fails_the_start(hooked: Hooked, where: str) ->
     assert "no-such-program" in failure.value.message or "absent" in failure.value.message
 
 
-@in_one_place
 def test_a_pods_own_hooks_run_as_the_pods_user(hooked: Hooked) -> None:
     security = pb.LinuxContainerSecurityContext(run_as_user=pb.Int64Value(value=1000))
     script = "id -u >>/shared/user; grep CapEff /proc/self/status >>/shared/user"
@@ -188,7 +182,6 @@ def test_poststop_hooks_run_once_and_before_the_exit_is_told(
     hooked.ran_once(f"{expected} {mode} tests/app")
 
 
-@in_one_place
 def test_poststop_hooks_run_in_reverse_order_in_the_containers_file_system_and_network(hooked: Hooked) -> None:
     script = (
         "cat /tmp/kept >>/shared/seen; cat /proc/net/fib_trie | grep -c 10.222. >>/shared/seen; echo $$ >>/shared/seen"
@@ -202,7 +195,6 @@ def test_poststop_hooks_run_in_reverse_order_in_the_containers_file_system_and_n
     assert int(addresses) > 0
 
 
-@in_one_place
 @pytest.mark.parametrize("mode", MODES)
 def test_poststop_hooks_are_told_of_a_kill_by_the_kernel(hooked: Hooked, mode: str) -> None:
     grow = 'BEGIN { x = "0123456789abcdef"; while (1) x = x x }'
@@ -211,14 +203,12 @@ def test_poststop_hooks_are_told_of_a_kill_by_the_kernel(hooked: Hooked, mode: s
     hooked.ran_once("137 OOMKilled")
 
 
-@in_one_place
 def test_poststop_hooks_run_after_a_boot_that_failed(hooked: Hooked) -> None:
     image = stuck(hooked.rich_pods)
     failed_start(hooked.create("systemd", "true", more=hooked.poststop(), rich='start-timeout = "1s"', image=image))
     hooked.ran_once("128 StartFailed")
 
 
-@in_one_place
 @pytest.mark.parametrize("mode", MODES)
 def test_poststop_hooks_run_after_a_container_was_killed_at_once(hooked: Hooked, mode: str) -> None:
     container = hooked.create(mode, "sleep", "300", more=hooked.poststop()).start()
@@ -226,6 +216,7 @@ def test_poststop_hooks_run_after_a_container_was_killed_at_once(hooked: Hooked,
     hooked.ran_once("137 Signal")
 
 
+@everywhere
 @pytest.mark.parametrize("mode", MODES)
 def test_poststop_hooks_run_after_the_shim_was_killed(hooked: Hooked, mode: str) -> None:
     container = running(hooked.create(mode, "sh", "-c", FOREVER, more=hooked.poststop()).start())
@@ -234,7 +225,6 @@ def test_poststop_hooks_run_after_the_shim_was_killed(hooked: Hooked, mode: str)
     hooked.ran_once("137 ShimKilled", timeout_s=20)
 
 
-@in_one_place
 @pytest.mark.parametrize("mode", MODES)
 def test_a_poststop_hook_that_runs_while_the_shim_is_killed_is_not_run_again(hooked: Hooked, mode: str) -> None:
     """The other one, which had not been started, is."""
@@ -261,7 +251,6 @@ def test_poststop_hooks_run_while_containerd_is_away_and_not_again_when_it_is_ba
     hooked.ran_once("7 Error")
 
 
-@in_one_place
 @pytest.mark.parametrize("mode", MODES)
 def test_a_restart_of_containerd_alone_runs_no_hook(hooked: Hooked, mode: str) -> None:
     container = running(hooked.create(mode, "sh", "-c", FOREVER, more=hooked.poststop()).start())
@@ -272,7 +261,6 @@ def test_a_restart_of_containerd_alone_runs_no_hook(hooked: Hooked, mode: str) -
     hooked.ran_once("143 Signal")
 
 
-@in_one_place
 @pytest.mark.parametrize("mode", MODES)
 def test_poststop_hooks_do_not_run_for_a_container_that_could_not_be_created(hooked: Hooked, mode: str) -> None:
     """The shim's own steps are all through: it is the OCI runtime that fails, at a mount of the pod's."""
@@ -283,7 +271,6 @@ def test_poststop_hooks_do_not_run_for_a_container_that_could_not_be_created(hoo
     assert hooked.lines("host") == hooked.lines("container") == []
 
 
-@in_one_place
 def test_a_poststop_hook_that_hangs_holds_the_exit_up_for_its_timeout_only(hooked: Hooked) -> None:
     more = hook("poststop", "host", "setsid sleep 987 & sleep 987", timeout="1s")
     container = hooked.create("systemd", "sh", "-c", "exit 6", more=more).start()
@@ -291,7 +278,6 @@ def test_a_poststop_hook_that_hangs_holds_the_exit_up_for_its_timeout_only(hooke
     assert not sleeping(hooked.node)
 
 
-@in_one_place
 def test_what_was_killed_with_the_shim_leaves_nothing(hooked: Hooked) -> None:
     container = running(hooked.create("systemd", "sh", "-c", FOREVER).start())
     init = container.pid()

@@ -10,11 +10,11 @@ from tests.integration.ctr import Ctr
 from tests.integration.pods import SHARED_PID_NAMESPACE, Container
 from tests.integration.rich_images import System
 from tests.integration.rich_pods import RichPods, configure, security, variables
-from tests.integration.test_rich_application import EVERYWHERE, FOREVER, in_one_place, running
+from tests.integration.test_rich_application import FOREVER, everywhere, in_one_place, running
 from tests.integration.test_rich_dumb_init import refused
 from tests.integration.waiting import until
 
-pytestmark = [pytest.mark.only(runtime="pouchrich"), pytest.mark.usually(*EVERYWHERE)]
+pytestmark = [pytest.mark.only(runtime="pouchrich"), in_one_place]
 
 SYSTEMD, BUSYBOX = System("systemd"), System("busybox")
 AGENT = '[[agents]]\nname = "watcher"\ncommand = ["/bin/true"]\nmandatory = true\n'
@@ -41,18 +41,15 @@ def test_the_handlers_mode_holds_where_the_pod_says_nothing(rich_pods: RichPods)
 
 
 @pytest.mark.parametrize(("key", "expected"), [("mode", "dumb-init"), ("mode.app", "dumb-init"), ("rich", "cat")])
-@in_one_place
 def test_the_pods_annotation_comes_before_the_handlers_mode(rich_pods: RichPods, key: str, expected: str) -> None:
     assert pid_1(rich_pods, "systemd", **{key: "false" if key == "rich" else "dumb-init"}) == expected
 
 
-@in_one_place
 def test_an_annotation_for_the_container_comes_before_the_pods(rich_pods: RichPods) -> None:
     assert pid_1(rich_pods, **{"mode": "dumb-init", "mode.app": "systemd"}) == "systemd"
     assert pid_1(rich_pods, **{"mode": "systemd", "mode.other": "dumb-init"}) == "systemd"
 
 
-@in_one_place
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -83,7 +80,6 @@ def test_a_mode_without_rich_is_refused(rich_pods: RichPods) -> None:
     assert all(word in message for word in ("pouchrich.io/mode", "pouchrich.io/rich", "false")), message
 
 
-@in_one_place
 def test_what_the_node_does_not_let_pods_set_is_an_error(rich_pods: RichPods) -> None:
     rich = 'pod-override = ["rich"]'
     for key, value in (("mode", "systemd"), ("prestart", "[]"), ("services", "cron"), ("stop-signal", "HUP")):
@@ -93,7 +89,6 @@ def test_what_the_node_does_not_let_pods_set_is_an_error(rich_pods: RichPods) ->
         pod.remove()
 
 
-@in_one_place
 @pytest.mark.parametrize("key", ["agents", "routes", "hooks", "runtime.binary", "Mode", "mode "])
 def test_an_unknown_key_is_an_error_and_no_way_to_the_nodes_own(rich_pods: RichPods, key: str) -> None:
     pod = rich_pods.pod("dumb-init", annotations={f"pouchrich.io/{key}": "x"})
@@ -111,19 +106,16 @@ def test_a_mode_asked_for_the_container_that_its_image_lacks_is_refused_with_wha
     assert all(word in message for word in ("mode.app", "/lib/systemd/systemd", "sbin-init", "dumb-init")), message
 
 
-@in_one_place
 def test_asked_for_the_pod_or_by_the_handler_it_is_dumb_init_instead(rich_pods: RichPods) -> None:
     assert pid_1(rich_pods, "systemd", image=BUSYBOX) == "dumb-init"
     assert pid_1(rich_pods, image=BUSYBOX, mode="systemd") == "dumb-init"
 
 
-@in_one_place
 def test_unless_the_node_is_strict(rich_pods: RichPods) -> None:
     message = refused(rich_pods.create(rich_pods.pod("systemd", rich="strict = true"), BUSYBOX, "true"))
     assert "/lib/systemd/systemd" in message, message
 
 
-@in_one_place
 def test_a_shared_pid_namespace_has_no_pid_1_to_give(rich_pods: RichPods) -> None:
     about = {"pouchrich.io/mode.app": "systemd"}
     pod = rich_pods.pod("", annotations=about, namespaces=SHARED_PID_NAMESPACE)
@@ -134,14 +126,12 @@ def test_a_shared_pid_namespace_has_no_pid_1_to_give(rich_pods: RichPods) -> Non
     assert processes.command(plain.pid()) == "sleep 300"
 
 
-@in_one_place
 def test_a_mandatory_agent_makes_rich_false_by_the_pod_an_error(rich_pods: RichPods) -> None:
     pod = rich_pods.pod("systemd", more=AGENT, annotations={"pouchrich.io/rich": "false"})
     message = refused(rich_pods.create(pod, SYSTEMD, "true"))
     assert all(word in message for word in ("pouchrich.io/rich", "watcher", "mandatory")), message
 
 
-@in_one_place
 def test_root_init_in_a_pod_of_another_user_is_the_nodes_to_allow(rich_pods: RichPods) -> None:
     about = {"pouchrich.io/mode": "systemd"}
     command = ("sh", "-c", "cat /proc/1/comm; id -u")
@@ -154,7 +144,6 @@ def test_root_init_in_a_pod_of_another_user_is_the_nodes_to_allow(rich_pods: Ric
             assert "rich.root-init" in refused(container)
 
 
-@in_one_place
 def test_an_image_whose_command_is_an_init_chooses_as_its_pod_may(rich_pods: RichPods) -> None:
     """Where pods may not choose a mode it stays plain, as its author would have it without us."""
     pod = rich_pods.pod("dumb-init", rich='pod-override = ["rich"]')
@@ -163,7 +152,6 @@ def test_an_image_whose_command_is_an_init_chooses_as_its_pod_may(rich_pods: Ric
     assert "/run/pouchrich" not in [one["destination"] for one in mounts]
 
 
-@in_one_place
 def test_a_configuration_that_breaks_later_stops_no_teardown_and_no_sandbox(rich_pods: RichPods) -> None:
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", f"trap 'exit 42' TERM; {FOREVER}"))
     rich_pods.node.write_files({TEST_FILE: "version = = 1\n"})
@@ -193,6 +181,7 @@ def rich_ctr(
     return container
 
 
+@everywhere
 @pytest.mark.parametrize("mode", ["systemd", "dumb-init"])
 def test_ctr_runs_stops_and_tells_the_exit_code(ctr: Ctr, mode: str) -> None:
     container = rich_ctr(ctr, SYSTEMD, "sh", "-c", f"trap 'exit 42' TERM; {FOREVER}", mode=mode)
@@ -208,7 +197,6 @@ def test_ctr_runs_stops_and_tells_the_exit_code(ctr: Ctr, mode: str) -> None:
 
 
 @pytest.mark.parametrize("system", [System("sysvinit"), BUSYBOX], ids=["sysvinit", "busybox"])
-@in_one_place
 def test_ctr_runs_the_images_own_init(ctr: Ctr, system: System) -> None:
     flags = ("--annotation", "pouchrich.io/mode=sbin-init")
     container = rich_ctr(ctr, system, "sh", "-c", f"trap 'exit 42' TERM; {FOREVER}", flags=flags)
@@ -219,13 +207,11 @@ def test_ctr_runs_the_images_own_init(ctr: Ctr, system: System) -> None:
     assert ctr.delete(container) == 42
 
 
-@in_one_place
 def test_outside_a_pod_a_mode_that_the_image_lacks_is_refused(ctr: Ctr) -> None:
     with pytest.raises(AssertionError, match="/lib/systemd/systemd"):
         rich_ctr(ctr, BUSYBOX, "true", flags=("--annotation", "pouchrich.io/mode=systemd"))
 
 
-@in_one_place
 def test_the_kill_of_a_container_that_ctr_has_only_created(ctr: Ctr) -> None:
     image = rich_images.import_system(ctr.node, SYSTEMD, namespace="default")
     configure(ctr.node, 'mode = "systemd"')
@@ -239,7 +225,6 @@ def test_the_kill_of_a_container_that_ctr_has_only_created(ctr: Ctr) -> None:
     assert ctr.delete(container) == 137
 
 
-@in_one_place
 def test_a_checkpoint_of_a_real_init_is_not_supported(ctr: Ctr) -> None:
     container = rich_ctr(ctr, SYSTEMD, "sleep", "300", mode="systemd")
     result = ctr.call("tasks", "checkpoint", "--image-path", str(ctr.node.base / "image"), container)

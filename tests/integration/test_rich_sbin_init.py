@@ -7,11 +7,11 @@ from tests.integration.images import Entry
 from tests.integration.pods import Container
 from tests.integration.rich_images import System
 from tests.integration.rich_pods import RichPods, security
-from tests.integration.test_rich_application import EVERYWHERE, FOREVER, in_one_place, running
+from tests.integration.test_rich_application import FOREVER, everywhere, in_one_place, running
 from tests.integration.test_rich_dumb_init import refused
 from tests.integration.waiting import until
 
-pytestmark = [pytest.mark.only(runtime="pouchrich"), pytest.mark.usually(*EVERYWHERE)]
+pytestmark = [pytest.mark.only(runtime="pouchrich"), in_one_place]
 
 SYSVINIT, OPENRC, BUSYBOX = System("sysvinit"), System("openrc"), System("busybox")
 
@@ -36,6 +36,7 @@ def pid_of(container: Container) -> str:
     return container.shell("systemctl show -p MainPID --value pouchrich-app").strip()
 
 
+@everywhere
 @pytest.mark.parametrize("system", [SYSVINIT, pytest.param(OPENRC, marks=pytest.mark.full)], ids=["sysvinit", "openrc"])
 @pytest.mark.parametrize("can_halt", [False, True])
 def test_the_scripts_of_its_runlevel_ran_and_cron_beside_the_application(
@@ -63,7 +64,6 @@ def test_busybox_runs_its_own_script_before_the_application(rich_pods: RichPods)
     container.wait_output(b"rcS\n")
 
 
-@in_one_place
 def test_a_service_is_started_by_its_script_before_the_application(rich_pods: RichPods) -> None:
     script = b'#!/bin/sh\n# chkconfig: - 99 1\n[ "$1" != start ] || touch /var/slow-is-up\n'
     image = rich_images.import_variant(
@@ -75,7 +75,6 @@ def test_a_service_is_started_by_its_script_before_the_application(rich_pods: Ri
 
 
 @pytest.mark.parametrize("own", [True, False])
-@in_one_place
 def test_an_image_with_another_init_is_refused_or_gets_dumb_init(rich_pods: RichPods, own: bool) -> None:
     entries = [Entry("sbin/init", b"#!/bin/sh\nexec sleep 1000\n")]
     image = rich_images.import_variant(rich_pods.node, BUSYBOX, "own-init", entries)
@@ -89,8 +88,9 @@ def test_an_image_with_another_init_is_refused_or_gets_dumb_init(rich_pods: Rich
         container.wait_output(b"dumb-init\n")
 
 
-@in_one_place
-@pytest.mark.parametrize("system", [SYSVINIT, BUSYBOX], ids=["sysvinit", "busybox"])
+@pytest.mark.parametrize(
+    "system", [pytest.param(SYSVINIT, marks=pytest.mark.full), BUSYBOX], ids=["sysvinit", "busybox"]
+)
 def test_the_images_command_may_be_the_init_itself(rich_pods: RichPods, system: System) -> None:
     """Then it is stopped in its language; what it cannot do without CAP_SYS_BOOT, the end of the grace period does."""
     container = rich_pods.run(system, "/sbin/init")
@@ -100,7 +100,6 @@ def test_the_images_command_may_be_the_init_itself(rich_pods: RichPods, system: 
     assert container.status().exit_code in (0, 129, 130, 137)
 
 
-@in_one_place
 def test_mode_auto_takes_systemd_where_there_is_one(rich_pods: RichPods) -> None:
     for system, name in ((System("systemd"), b"systemd\n"), (SYSVINIT, b"dumb-init\n")):
         container = rich_pods.create(rich_pods.pod("auto"), system, "cat", "/proc/1/comm").start()
