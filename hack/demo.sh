@@ -74,7 +74,11 @@ fi
 
 ip link set lo up 2>/dev/null || true
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/demo /var/lib/pouchrich
+mkdir /run/demo
+# The records of owed hooks are this demo's own too.
+new_state=
+[ -d /var/lib/pouchrich ] || { mkdir /var/lib/pouchrich; new_state=yes; }
+mount -t tmpfs -o mode=755 tmpfs /var/lib/pouchrich
 base=$(mktemp -d)
 containerd= name=legacy
 stop() {
@@ -84,6 +88,8 @@ stop() {
     ctr tasks delete $name >/dev/null 2>&1 || true
     if [ -n "$containerd" ]; then kill "$containerd"; wait "$containerd" || true; fi
     rm -rf "$base"
+    umount -l /var/lib/pouchrich
+    [ -z "$new_state" ] || rmdir /var/lib/pouchrich
     exit "$status"
 }
 trap stop EXIT
