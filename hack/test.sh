@@ -20,7 +20,7 @@ cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
 export POUCHRICH_CACHE="$cache" POUCHRICH_PREFIX="${POUCHRICH_PREFIX:-$cache/prefix}"
 bin=$cache/venv/bin
 packages="containerd runc crun containernetworking-plugins busybox-static musl-tools gcc binutils patchelf
-    python3-venv debian-archive-keyring"
+    python3-venv debian-archive-keyring mmdebstrap"
 
 fail() { echo "test: $*" >&2; exit 1; }
 

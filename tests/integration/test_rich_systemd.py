@@ -321,3 +321,14 @@ def test_the_task_ends_as_the_application_even_where_it_is_killed_from_inside(ri
     container.shell(f"kill -{int(signal.SIGSEGV)} {main}")
     assert container.wait().exit_code == 128 + signal.SIGSEGV
     assert not os.path.exists(f"/run/pouchrich/containers/k8s.io/{container.id}/app.sock")
+
+
+@pytest.mark.full
+def test_a_systemd_without_cgroup_v1_runs_where_there_is_v2_and_is_refused_elsewhere(rich_pods: RichPods) -> None:
+    """258 and later; the node's crun sees v1 alone, its runc a hybrid host."""
+    container = rich_pods.create(rich_pods.pod(rich="strict = true"), System("systemd", "sid"), "sh", "-c", "exit 7")
+    if rich_pods.node.oci.name == "crun" and Path("/sys/fs/cgroup/unified").exists():
+        message = refused(container)
+        assert all(word in message for word in ("needs cgroup v2", "cgroup v1 only")), message
+    else:
+        assert container.start().wait().exit_code == 7
