@@ -1,5 +1,6 @@
 """The application under a real init is, seen from Kubernetes, the container: for every init, through the CRI."""
 
+import functools
 import hashlib
 import os
 import signal
@@ -134,6 +135,10 @@ def test_output_and_errors_arrive_byte_by_byte(rich_pods: RichPods, system: Syst
     assert [hashlib.sha256(one).hexdigest() for one in written] == sums
 
 
+def _has_its_directory(container: Container) -> bool:
+    return b"/tmp\n" in container.output()
+
+
 @each_init
 def test_the_commands_process_is_what_it_would_be_in_a_plain_container(rich_pods: RichPods, system: System) -> None:
     """User, groups, capabilities, limits, mask, directory: all that a process is given."""
@@ -147,7 +152,7 @@ def test_the_commands_process_is_what_it_would_be_in_a_plain_container(rich_pods
         pod = rich_pods.pod(mode, rich="" if mode else "enabled = false")
         container = rich_pods.create(pod, system, "sh", "-c", PROCESS, config=config).start()
         assert container.wait().exit_code == 0
-        until(lambda found=container: b"/tmp\n" in found.output(), "the output")
+        until(functools.partial(_has_its_directory, container), "the output")
         outputs.append(container.output().decode())
     assert outputs[1] == outputs[0]
 
