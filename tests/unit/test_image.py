@@ -11,7 +11,7 @@ from runtime.errors import InvalidArgument
 @pytest.fixture
 def rootfs(tmp_path):
     root = tmp_path / "rootfs"
-    for directory in ("bin", "usr/bin", "etc", "run", "work/sub", "proc"):
+    for directory in ("bin", "usr/bin", "etc", "run", "data/sub", "proc"):
         (root / directory).mkdir(parents=True)
     program(root / "bin/sh")
     program(root / "usr/bin/app")
@@ -70,11 +70,11 @@ def test_a_command_that_cannot_be_started_is_told_in_runcs_words(rootfs, name, p
 
 
 def test_a_relative_name_starts_at_the_working_directory(rootfs):
-    program(rootfs / "work/sub/run")
-    assert command(rootfs, "./sub/run", cwd="/work").target == "/work/sub/run"
-    assert command(rootfs, "../sub/run", cwd="/work/sub").target == "/work/sub/run"
-    assert command(rootfs, "run", cwd="/work", path="PATH=sub").target == "/work/sub/run"
-    assert command(rootfs, "run", cwd="/work/sub", path="PATH=:/bin").target == "/work/sub/run"
+    program(rootfs / "data/sub/run")
+    assert command(rootfs, "./sub/run", cwd="/data").target == "/data/sub/run"
+    assert command(rootfs, "../sub/run", cwd="/data/sub").target == "/data/sub/run"
+    assert command(rootfs, "run", cwd="/data", path="PATH=sub").target == "/data/sub/run"
+    assert command(rootfs, "run", cwd="/data/sub", path="PATH=:/bin").target == "/data/sub/run"
 
 
 def test_links_are_followed_inside_the_root(rootfs):
@@ -110,22 +110,22 @@ def test_a_circle_of_links_ends(rootfs):
 @pytest.mark.parametrize(
     ("name", "mounts", "hidden_by"),
     [
-        ("/work/x", ["/work"], "/work"),
-        ("/work/x", ["/proc", "/work/x"], "/work/x"),
-        ("/work/sub/x", ["/work/sub/"], "/work/sub"),
-        ("/linked/x", ["/work"], "/work"),
-        ("/work/x", ["/linked"], "/work"),
+        ("/data/x", ["/data"], "/data"),
+        ("/data/x", ["/proc", "/data/x"], "/data/x"),
+        ("/data/sub/x", ["/data/sub/"], "/data/sub"),
+        ("/linked/x", ["/data"], "/data"),
+        ("/data/x", ["/linked"], "/data"),
         ("x", ["/usr/bin"], "/usr/bin"),
     ],
 )
 def test_below_a_mount_nothing_is_known(rootfs, name, mounts, hidden_by):
-    (rootfs / "linked").symlink_to("/work")
+    (rootfs / "linked").symlink_to("/data")
     found = command(rootfs, name, mounts=mounts)
     assert (found.hidden_by, found.problem, found.target) == (hidden_by, None, None)
 
 
 def test_a_mount_elsewhere_hides_nothing(rootfs):
-    assert command(rootfs, "/work/x", mounts=["/wor", "/work/x/y", "/"]).problem is not None
+    assert command(rootfs, "/data/x", mounts=["/dat", "/data/x/y", "/"]).problem is not None
 
 
 def test_a_name_found_before_the_mount_on_path_is_known(rootfs):
