@@ -6,7 +6,7 @@ import pytest
 
 from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
-from tests.integration import processes
+from tests.integration import images, processes
 from tests.integration.pods import SHARED_PID_NAMESPACE, Container, Pod, Pods
 from tests.integration.test_ctr_lifecycle import says_no_such_file
 from tests.integration.waiting import until
@@ -41,6 +41,19 @@ def test_an_orphan_is_reaped(rich: Pod) -> None:
     container = rich.run("sh", "-c", ORPHAN)
     until(lambda: len(processes.descendants(container.pid())) == 2, "the orphan to run")
     until(lambda: len(processes.descendants(container.pid())) == 1, "the orphan to be reaped", timeout_s=5)
+
+
+def test_an_image_of_one_static_program_is_enough(rich: Pod) -> None:
+    """Nothing in it is needed but the program: no shell, no libc, no passwd."""
+    config = pb.ContainerConfig(image=pb.ImageSpec(image=images.PAUSE))
+    container = rich.run("/pause", config=config)
+    (program,) = processes.descendants(container.pid())
+    assert (processes.command(container.pid()).split()[0], processes.command(program)) == (
+        "/run/pouchrich/dumb-init",
+        "/pause",
+    )
+    container.stop(5)
+    assert container.wait().exit_code == 0
 
 
 def test_without_an_init_the_orphan_stays_a_zombie(pods: Pods) -> None:

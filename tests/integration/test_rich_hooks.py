@@ -252,6 +252,22 @@ def test_poststop_hooks_run_while_containerd_is_away_and_not_again_when_it_is_ba
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_poststop_hooks_that_have_run_are_not_run_again_for_a_shim_killed_after_the_exit(
+    hooked: Hooked, mode: str
+) -> None:
+    command = "until [ -e /shared/go ]; do sleep 0.05; done; exit 7"
+    container = hooked.create(mode, "sh", "-c", command, more=hooked.poststop()).start()
+    hooked.node.kill_containerd()  # or CRI would delete the task as soon as it has ended
+    (hooked.directory / "go").touch()
+    hooked.ran_once("7 Error")
+    kill_shim(hooked.node, "pouchrich")
+    hooked.node.start()
+    hooked.rich_pods.pods.reconnect()
+    assert container.wait().state == EXITED
+    hooked.ran_once("7 Error")
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_restart_of_containerd_alone_runs_no_hook(hooked: Hooked, mode: str) -> None:
     container = running(hooked.create(mode, "sh", "-c", FOREVER, more=hooked.poststop()).start())
     restart(hooked.rich_pods.pods)
