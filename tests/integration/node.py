@@ -20,6 +20,10 @@ START_TIMEOUT_S = 30.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
+SWITCHES = {name: os.environ[name] for name in ("POUCHRICH_SPAWNER",) if name in os.environ}
+"""What a run may be told by its environment: `off` has every pod server started without the spawner."""
+
+
 class Node:
     """A running containerd of `version` whose handlers use the OCI runtime `oci` ("runc", "crun").
 
@@ -88,7 +92,7 @@ class Node:
         answer = self._command(
             {
                 "argv": [str(daemon), "--config", str(self.base / "config.toml"), "--log-level", "debug"],
-                "env": {"PATH": ":".join(path), "LC_ALL": "C.UTF-8", "TMPDIR": str(self.base)},
+                "env": {"PATH": ":".join(path), "LC_ALL": "C.UTF-8", "TMPDIR": str(self.base), **SWITCHES},
                 "log": str(self.log),
             }
         )
