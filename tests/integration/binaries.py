@@ -8,7 +8,7 @@ from pathlib import Path
 SHIM = "containerd-shim-pouchrich-v2"
 
 CONTAINERDS = ("1.6", "1.7", "2.1")
-RUNTIMES = ("runc.v2", "pouchrich", "dropin")
+RUNTIMES = ("runc.v2", "pouchrich", "pouchrich-rich", "dropin")
 OCIS = ("runc", "crun")
 
 
@@ -17,12 +17,18 @@ class Environment:
     """One way to run the tests: a containerd release, an OCI runtime, and the shim between them.
 
     `runtime` is "runc.v2" (containerd's own shim: what the tests are calibrated with), "pouchrich" (ours under
-    its own name) or "dropin" (ours in place of containerd's, through `runtime_path`).
+    its own name, containers plain), "pouchrich-rich" (the same with dumb-init above every command) or "dropin" (ours in
+    place of containerd's, through `runtime_path`).
     """
 
     containerd: str
     oci: str
     runtime: str
+
+    @property
+    def adds(self) -> int:
+        """How many processes a container has beside those of its command."""
+        return 1 if self.runtime == "pouchrich-rich" else 0
 
     def __str__(self) -> str:
         return f"{self.containerd}-{self.oci}-{self.runtime}"
@@ -79,6 +85,7 @@ def oci(environment_containerd: str, name: str) -> Path:
 DEFAULT = (
     Environment("1.6", "runc", "runc.v2"),
     Environment("1.6", "runc", "pouchrich"),
+    Environment("1.6", "runc", "pouchrich-rich"),
     Environment("1.6", "crun", "pouchrich"),
     Environment("1.7", "runc", "pouchrich"),
     Environment("2.1", "crun", "pouchrich"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from tests.integration import binaries, configuration, images
+from tests.integration import binaries, configuration, images, processes
 from tests.integration.binaries import Environment
 from tests.integration.node import Node
 from tests.integration.waiting import until
@@ -61,13 +61,9 @@ class Ctr:
         match self.environment.runtime:
             case "runc.v2":
                 return ["--runtime", "io.containerd.runc.v2", "--runc-binary", str(self.node.oci)]
-            case "pouchrich":
-                return [
-                    "--runtime",
-                    "io.containerd.pouchrich.v2",
-                    "--runtime-config-path",
-                    configuration.PLAIN_FILE,
-                ]
+            case "pouchrich" | "pouchrich-rich" as name:
+                file = configuration.PLAIN_FILE if name == "pouchrich" else configuration.RICH_FILE
+                return ["--runtime", "io.containerd.pouchrich.v2", "--runtime-config-path", file]
             case _:
                 return ["--runtime", str(binaries.shim())]
 
@@ -111,6 +107,14 @@ class Ctr:
             if name == container:
                 return int(pid)
         raise AssertionError(f"{container}: no task")
+
+    def command_pid(self, container: str) -> int:
+        """The host pid of the command: init's, or of the one child that a dumb-init has."""
+        init = self.pid(container)
+        if not self.environment.adds:
+            return init
+        until(lambda: processes.descendants(init), "the command to run")
+        return processes.descendants(init)[0]
 
     def pids(self, container: str) -> list[int]:
         """The host pids of everything in the container."""

@@ -54,7 +54,7 @@ def test_an_exec_into_a_stopped_container_is_refused(ctr: Ctr) -> None:
 
 def test_an_exec_is_killed_by_its_id(ctr: Ctr, container: str) -> None:
     with ctr.open("tasks", "exec", "--exec-id", "victim", container, "sleep", "300") as process:
-        until(lambda: len(ctr.pids(container)) == 2, "the exec to run")
+        until(lambda: len(ctr.pids(container)) == 2 + ctr.environment.adds, "the exec to run")
         until(
             lambda: ctr.call("tasks", "kill", "--exec-id", "victim", "-s", "SIGKILL", container).code == 0,
             "the kill",
@@ -66,7 +66,7 @@ def test_an_exec_is_killed_by_its_id(ctr: Ctr, container: str) -> None:
 
 def test_execs_end_with_their_container(ctr: Ctr, container: str) -> None:
     with ctr.open("tasks", "exec", "--exec-id", "last", container, "sleep", "300") as process:
-        until(lambda: len(ctr.pids(container)) == 2, "the exec to run")
+        until(lambda: len(ctr.pids(container)) == 2 + ctr.environment.adds, "the exec to run")
         ctr.kill(container, "SIGKILL")
         _, errors = process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGKILL, errors
