@@ -54,9 +54,10 @@ def test_pid_1_is_the_init_and_the_command_its_child(rich_pods: RichPods, system
     container = running(rich_pods.run(system, "sh", "-c", "echo ready; echo $PPID; exec sleep 300"))
     assert container.shell("cat /proc/1/comm") == ("systemd\n" if system.kind == "systemd" else "init\n")
     container.wait_output(b"ready\n1\n")
-    table = processes.parents()
-    commands = {processes.command(pid): table[pid] for pid in processes.descendants(container.pid())}
-    assert commands["sleep 300"] == container.pid()
+    init = container.pid()
+    until(lambda: "sleep 300" in map(processes.command, processes.descendants(init)), "the command's exec")
+    (command,) = [pid for pid in processes.descendants(init) if processes.command(pid) == "sleep 300"]
+    assert processes.parents()[command] == init
 
 
 @each_init

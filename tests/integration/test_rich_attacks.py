@@ -421,4 +421,4 @@ def test_huge_and_broken_annotations_are_refused_with_a_short_word(rich_pods: Ri
 def test_sandboxes_never_run_anything_of_the_pods(pods: Pods) -> None:
     about = {"pouchrich.io/mode": "systemd", "pouchrich.io/init-script": "/bin/false", "pouchrich.io/services": "x"}
     pod = pods.run(handler="pouchrich-rich", annotations=about)
-    assert processes.command(pod.pid()) == "/pause"
+    until(lambda: processes.command(pod.pid()) == "/pause", "the sandbox to be plain")

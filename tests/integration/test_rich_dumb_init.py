@@ -33,7 +33,7 @@ def test_pid_1_is_dumb_init_and_the_command_is_its_child(rich: Pod) -> None:
     assert init_of(container) == "dumb-init"
     container.wait_output(b"1\n")
     (command,) = processes.descendants(container.pid())
-    assert processes.command(command) == "sleep 300"
+    until(lambda: processes.command(command) == "sleep 300", "the command's exec")
 
 
 @pytest.mark.smoke
@@ -47,11 +47,9 @@ def test_an_image_of_one_static_program_is_enough(rich: Pod) -> None:
     """Nothing in it is needed but the program: no shell, no libc, no passwd."""
     config = pb.ContainerConfig(image=pb.ImageSpec(image=images.PAUSE))
     container = rich.run("/pause", config=config)
-    (program,) = processes.descendants(container.pid())
-    assert (processes.command(container.pid()).split()[0], processes.command(program)) == (
-        "/run/pouchrich/dumb-init",
-        "/pause",
-    )
+    init = container.pid()
+    until(lambda: [processes.command(pid) for pid in processes.descendants(init)] == ["/pause"], "the program")
+    assert processes.command(init).split()[0] == "/run/pouchrich/dumb-init"
     container.stop(5)
     assert container.wait().exit_code == 0
 
@@ -129,12 +127,12 @@ def test_the_command_runs_as_its_user(rich: Pod) -> None:
 
 
 def test_the_sandbox_is_never_rich(rich: Pod) -> None:
-    assert processes.command(rich.pid()) == "/pause"
+    until(lambda: processes.command(rich.pid()) == "/pause", "the sandbox to be plain")
 
 
 def test_in_a_shared_pid_namespace_the_container_stays_plain(pods: Pods) -> None:
     container = pods.run(handler="pouchrich-rich", namespaces=SHARED_PID_NAMESPACE).run("sleep", "300")
-    assert processes.command(container.pid()) == "sleep 300"
+    until(lambda: processes.command(container.pid()) == "sleep 300", "the command's exec")
     assert init_of(container) == "pause"
 
 

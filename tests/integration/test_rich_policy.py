@@ -123,7 +123,7 @@ def test_a_shared_pid_namespace_has_no_pid_1_to_give(rich_pods: RichPods) -> Non
     assert "pid namespace" in message, message
     configure(rich_pods.node, 'mode = "systemd"')
     plain = rich_pods.create(pod, SYSTEMD, "sleep", "300", name="other").start()
-    assert processes.command(plain.pid()) == "sleep 300"
+    until(lambda: processes.command(plain.pid()) == "sleep 300", "the command's exec")
 
 
 def test_a_mandatory_agent_makes_rich_false_by_the_pod_an_error(rich_pods: RichPods) -> None:
