@@ -202,7 +202,11 @@ class RichLife:
             "started_at": time.time(),
             "agents": [one.name for one in self._more.agents],
         }
-        bundles.write_json(f"{self._about.bundle}/{STATE}", state)
+        path = f"{self._about.bundle}/{STATE}"
+        try:
+            bundles.write_json(path, state)
+        except OSError as err:  # a full disk is no reason to call a container that runs a failed one
+            _log.warning("container %s: %s not written: %s", self._about.id, path, err)
 
 
 def make(
