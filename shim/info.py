@@ -1,4 +1,4 @@
-"""`-info`: what the runtime offers, as a serialised `containerd.types.RuntimeInfo` (contract section 8.1).
+"""`-info`: what the runtime offers, as a serialised `containerd.types.RuntimeInfo` (api/types/introspection.proto).
 
 containerd 2.x asks to learn whether user namespaces and recursive read-only mounts work. The options on the standard
 input decide which OCI runtime answers.

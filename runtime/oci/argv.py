@@ -1,6 +1,6 @@
 """The command lines of an OCI runtime, from values. Pure.
 
-crun and runc take the same words (contract section 10); what one of them lacks is said where it matters.
+crun and runc take the same words (containerd/go-runc, runc.go); what one of them lacks is said where it matters.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """The further processes of a container that clients ask for.
 
-A process's start event goes before its exit event; nothing starts once init has ended (contract section 3.4).
+A process's start event goes before its exit event; nothing starts once init has ended (as in containerd's runc shim,
+task/service.go).
 """
 
 import asyncio

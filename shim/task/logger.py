@@ -2,7 +2,7 @@
 
 The program's executable is the URL's path and each query key and its first value are two of its arguments. It finds
 the two streams at its descriptors 3 and 4 and says that it is ready at 5, by a byte or, for `binary`, by closing it.
-Its environment is CONTAINER_ID and CONTAINER_NAMESPACE only (contract section 6.5).
+Its environment is CONTAINER_ID and CONTAINER_NAMESPACE only (containerd, runtime/v2/README.md, Logging).
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 Publishing never waits. When containerd is away, the forwarder reconnects and tries again for about as long as
 containerd's own shims do; what it then still cannot deliver is dropped, oldest first, and clients resynchronise by
-State (contract section 5.3). An event is never overtaken by a later one.
+State (containerd, runtime/v2/shim/publisher.go). An event is never overtaken by a later one.
 """
 
 import asyncio

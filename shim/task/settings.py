@@ -2,7 +2,7 @@
 
 Three forms reach a shim: none at all; `containerd.runc.v1.Options`, from clients and from handlers of type
 `io.containerd.runc.v2`; and `runtimeoptions.v1.Options`, from handlers of any other type, which names a configuration
-file or carries the handler's options table as TOML (contract section 4).
+file or carries the handler's options table as TOML (containerd, api/runtimeoptions/v1).
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""A process's terminal, between the client and whoever makes it (contract section 6.3).
+"""A process's terminal, between the client and whoever makes it (containerd, pkg/process/init.go and io.go).
 
 That is the OCI runtime, or for an application under a real init the shim itself.
 """

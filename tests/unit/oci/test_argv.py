@@ -1,4 +1,4 @@
-"""The command lines of an OCI runtime, as a table (contract section 10)."""
+"""The command lines of an OCI runtime, as a table."""
 
 import pytest
 
