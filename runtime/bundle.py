@@ -45,9 +45,12 @@ class Bundle:
         """Read config.json. Raises InvalidArgument naming the file, and what is wrong with it."""
         try:
             with open(self.spec_file, "rb") as file:
-                spec = json.loads(file.read())
+                data = file.read()
+            spec = json.loads(data)
         except OSError as err:
             raise InvalidArgument(f"{self.spec_file}: {err.strerror}") from err
+        except UnicodeDecodeError as err:
+            raise InvalidArgument(f"{self.spec_file}: {_undecodable(data, err.start)}, allowed UTF-8") from err
         except ValueError as err:
             raise InvalidArgument(f"{self.spec_file}: not valid JSON: {err}") from err
         if not isinstance(spec, dict):
@@ -81,6 +84,29 @@ class Bundle:
         temporary = f"{self.path}/.{name}"
         write_json(temporary, value)
         os.rename(temporary, f"{self.path}/{name}")
+
+
+def _undecodable(data: bytes, at: int) -> str:
+    """Where in the JSON `data` there is a byte that is not UTF-8: the key, or only the place of the one at `at`."""
+    with suppress(ValueError, RecursionError):
+        if found := _escaped(json.loads(data.decode("utf-8", "surrogateescape")), ""):
+            return found
+    return f"found byte 0x{data[at]:02x} at {at}"
+
+
+def _escaped(value: Any, key: str) -> str:
+    """What is said of the first string below `value` with a byte that was escaped (PEP 383), or ""."""
+    if isinstance(value, str):
+        byte = next((ord(one) - 0xDC00 for one in value if "\udc80" <= one <= "\udcff"), None)
+        return "" if byte is None else f"{key}: found byte 0x{byte:02x}"
+    if isinstance(value, list):
+        return next(filter(None, (_escaped(one, f"{key}[{index}]") for index, one in enumerate(value))), "")
+    for name, one in value.items() if isinstance(value, dict) else ():
+        if found := _escaped(name, key):
+            return f"{found} in the key {name[:256]!a}"
+        if found := _escaped(one, f"{key}.{name[:256]}" if key else name[:256]):
+            return found
+    return ""
 
 
 def write_json(path: str, value: dict[str, Any]) -> None:

@@ -58,3 +58,25 @@ def test_a_pid_file_with_something_else_is_a_value_error(tmp_path: Path, text: s
     (tmp_path / "p").write_text(text)
     with pytest.raises(ValueError, match="invalid literal"):
         bundles.read_pid(str(tmp_path / "p"))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            b'{"annotations": {"a": "b", "pouchrich.io/mode": "x\xff"}}',
+            "annotations.pouchrich.io/mode: found byte 0xff",
+        ),
+        (
+            b'{"annotations": {"pouchrich.io/\xfe": "x"}}',
+            "annotations: found byte 0xfe in the key 'pouchrich.io/\\udcfe'",
+        ),
+        (b'{"process": {"args": ["sh", "\xff"]}}', "process.args[1]: found byte 0xff"),
+        (b'{"process": \xff', "found byte 0xff at 12"),
+    ],
+)
+def test_text_that_is_not_utf8_is_named(tmp_path, text, found):
+    (tmp_path / "config.json").write_bytes(text)
+    with pytest.raises(InvalidArgument) as failure:
+        Bundle(str(tmp_path)).load_spec()
+    assert str(failure.value) == f"{tmp_path}/config.json: {found}, allowed UTF-8"
