@@ -18,6 +18,7 @@ if False:  # typing.TYPE_CHECKING, without the import
 
 KILLED = 128 + SIGKILL
 RUNTIME_TIMEOUT_S = 3.5
+DYING_S = 0.5  # for processes that the runtime has killed
 HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
 POSTSTOP_RECORDS = "/var/lib/pouchrich/poststop"
 RUN = "/run/pouchrich"
@@ -89,6 +90,10 @@ def _forget(bundle: str, container_id: str) -> None:
         from runtime.init.cgroup import Delegation
 
         delegation.remove(Delegation(**above))
+    if os.path.exists(f"{bundle}/agent-cgroups.json"):
+        from runtime.agents import cgroup
+
+        cgroup.remove_noted(bundle, patience_s=DYING_S)
     Bundle(bundle).remove_record()
 
 

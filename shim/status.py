@@ -1,4 +1,4 @@
-"""The one table from our errors to ttrpc status codes (gRPC numbering, contract section 1.4)."""
+"""The one table from our errors to ttrpc status codes (gRPC numbering; containerd, errdefs/grpc.go)."""
 
 import enum
 
@@ -28,6 +28,7 @@ CODES: dict[type[BaseException], Code] = {
     errors.DeadlineExceeded: Code.DEADLINE_EXCEEDED,
     errors.RuntimeFailed: Code.UNKNOWN,  # as containerd's own shim answers; callers look at the text
     errors.HookFailed: Code.UNKNOWN,
+    errors.PouchrichError: Code.UNKNOWN,  # of no category below it: the kernel or a helper refused a mount
 }
 
 # containerd strips this tail from a message and puts it back; tools that show the bare message rely on it.

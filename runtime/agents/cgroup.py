@@ -6,12 +6,18 @@ container's memory.max anyway once the container writes there. So an agent with 
 and its own; one without stays in the container's cgroup.
 """
 
+import json
 import os
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 
+from runtime import bundle as bundles
 from runtime.errors import FailedPrecondition
 
 MOUNT = "/sys/fs/cgroup"
+NOTE = "agent-cgroups.json"
+"""In a bundle: the directories that `delete` removes where no pod server has done it."""
 
 
 def has_v2_memory(mount: str = MOUNT) -> bool:
@@ -55,6 +61,27 @@ def remove(path: str) -> None:
         _write(path, "cgroup.kill", "1")
     with suppress(OSError):
         os.rmdir(path)
+
+
+def note(bundle: str, directories: Sequence[str]) -> None:
+    """Keep in `bundle` that these may come to be made. Raises OSError."""
+    bundles.write_json(f"{bundle}/{NOTE}", {"version": 1, "directories": list(directories)})
+
+
+def remove_noted(bundle: str, *, patience_s: float = 0.0) -> None:
+    """Remove what `note` kept, if anything; wait so long for processes that have been killed to be gone."""
+    try:
+        with open(f"{bundle}/{NOTE}", "rb") as file:
+            directories = json.loads(file.read())["directories"]
+    except (OSError, ValueError, KeyError):
+        return
+    until = time.monotonic() + patience_s
+    for path in directories:
+        remove(path)
+        while os.path.isdir(path) and time.monotonic() < until:
+            time.sleep(0.01)
+            remove(path)
+    bundles.remove(f"{bundle}/{NOTE}")
 
 
 def _write(path: str, name: str, value: str) -> None:

@@ -9,9 +9,10 @@ from runtime.init.cgroup import Delegation
 from runtime.linux import mountinfo
 
 # What an OCI runtime may set on a container's v2 cgroup (runtime-spec, config-linux.md) and systemd in it could change.
+# cpu.idle before the weights, which cannot be written while it is 1 (cgroup-v2.rst).
 _LIMITS = (
     *("memory.max", "memory.high", "memory.low", "memory.min", "memory.swap.max", "memory.oom.group"),
-    *("cpu.max", "cpu.max.burst", "cpu.weight", "cpu.idle", "pids.max", "io.max", "io.weight", "io.bfq.weight"),
+    *("cpu.idle", "cpu.max", "cpu.max.burst", "cpu.weight", "pids.max", "io.max", "io.weight", "io.bfq.weight"),
     *("cpuset.cpus", "cpuset.mems", "rdma.max"),
 )
 _HUGETLB = "hugetlb."
@@ -23,19 +24,31 @@ def prepare(plan: Delegation) -> None:
         os.makedirs(plan.directory, exist_ok=True)
 
 
-def apply(plan: Delegation, pid: int, *, proc: str = "/proc") -> None:
-    """After create and after each update: put the limits where the container of host process `pid` cannot write.
+def find(plan: Delegation, pid: int, *, proc: str = "/proc") -> str:
+    """The container's own v2 directory, "" where the plan is for a v1 host.
 
-    Raises OSError, and RuntimeFailed where the OCI runtime did not put the container into a v2 cgroup of its own: its
-    cgroup namespace would begin at the host's root, and the container could write there.
+    To be asked after create and before start, while host process `pid` is where the OCI runtime has put it: once it
+    runs, PID 1 moves as it likes. Raises RuntimeFailed where that is no cgroup of its own: its cgroup namespace would
+    begin at the host's root, and the container could write there.
     """
     own = _unified(pid, proc)
-    if not own:
-        if plan.directory:
-            return  # the layout of a v1 host, where v2 is not shown to the container
+    if not own and not plan.directory:
         raise RuntimeFailed(
             "the OCI runtime left the container in the root of the cgroup v2 tree, which PID 1 would own"
         )
+    return own
+
+
+def apply(plan: Delegation, own: str, *, owner: tuple[int, int] = (0, 0)) -> None:
+    """After create and in each update: put the limits where the container cannot write. `own` is what `find` found.
+
+    `owner` are the host's ids of the container's root, who may make cgroups below its own, and nothing else. Raises
+    OSError.
+    """
+    for directory in (own, plan.directory) if owner != (0, 0) else ():
+        _give(directory, owner)
+    if not own:
+        return  # the layout of a v1 host, where v2 is not shown to the container
     top = own
     if plan.parent:
         top = os.path.dirname(own)
@@ -46,8 +59,45 @@ def apply(plan: Delegation, pid: int, *, proc: str = "/proc") -> None:
     _write(f"{top}/cgroup.max.depth", str(plan.depth))
 
 
+def freeze(plan: Delegation, own: str) -> bool:
+    """Before an update: begin to stop the container, which could write to its own limits meanwhile. Raises OSError.
+
+    Return whether there is reason to: limits that it can write and that `apply` will copy. Then `restore` follows once
+    `is_frozen`, and `thaw` in any case.
+    """
+    if not own or not plan.parent or not any(os.path.exists(f"{own}/{name}") for name in _names(own)):
+        return False
+    _write(f"{os.path.dirname(own)}/cgroup.freeze", "1")
+    return True
+
+
+def is_frozen(own: str) -> bool:
+    """Whether no process of the container runs any more."""
+    return b"frozen 1" in (files.read(os.path.dirname(own), "cgroup.events") or b"")
+
+
+def restore(own: str) -> None:
+    """Undo what the container has written to its own limits: it would be taken for the runtime's. Raises OSError."""
+    top = os.path.dirname(own)
+    for name in _names(top):
+        with suppress(FileNotFoundError):
+            _copy(f"{top}/{name}", f"{own}/{name}")
+
+
+def thaw(own: str) -> None:
+    """Let the container go on."""
+    with suppress(OSError):  # gone
+        _write(f"{os.path.dirname(own)}/cgroup.freeze", "0")
+
+
 def remove(plan: Delegation) -> None:
-    """After delete: remove the cgroup that was put above the container's, in every hierarchy."""
+    """After delete: remove the cgroup that was put above the container's, in every hierarchy.
+
+    And the directory that was made before create, which the runtime removes only with a container that it has made.
+    """
+    if plan.directory:
+        with suppress(OSError):  # gone with the container, as a rule
+            os.rmdir(plan.directory)
     if not plan.parent:
         return
     for entry in mountinfo.read():
@@ -66,6 +116,21 @@ def _unified(pid: int, proc: str) -> str:
     return mount + path if mount and path not in ("", "/") else ""
 
 
+def _give(directory: str, owner: tuple[int, int]) -> None:
+    """Make a cgroup `owner`'s as far as the kernel means it to be given away; its limits are not (cgroup-v2.rst)."""
+    if not directory:
+        return
+    os.chown(directory, *owner)
+    for name in (*_delegated(), "tasks"):  # the last is v1's
+        with suppress(FileNotFoundError):
+            os.chown(f"{directory}/{name}", *owner)
+
+
+def _delegated() -> tuple[str, ...]:
+    listed = files.read("/sys/kernel/cgroup", "delegate") or b"cgroup.procs\ncgroup.threads\ncgroup.subtree_control"
+    return tuple(listed.decode().split())
+
+
 def _names(directory: str) -> tuple[str, ...]:
     huge = (name for name in os.listdir(directory) if name.startswith(_HUGETLB) and name.endswith(".max"))
     return (*_LIMITS, *huge)
@@ -74,6 +139,8 @@ def _names(directory: str) -> tuple[str, ...]:
 def _copy(source: str, target: str) -> None:
     with open(source) as file:
         value = file.read().strip()
+    if value == "0" and source.endswith("/cpu.weight"):
+        return  # what it reads as where cpu.idle is 1; it cannot be written
     for line in value.splitlines():  # io.max and rdma.max take one device at a time
         _write(target, line)
 

@@ -11,7 +11,7 @@ from typing import Any
 from runtime.config.model import Hook
 from runtime.errors import InvalidArgument
 from runtime.passwd import User
-from runtime.spec import edit
+from runtime.spec import edit, ids
 from runtime.spec.edit import Spec
 
 HELD = ("user", "network", "ipc", "uts")
@@ -68,12 +68,7 @@ def sibling(cgroups_path: str, suffix: str) -> str:
 
 def owner(spec: Spec, process: Mapping[str, Any]) -> int:
     """The host uid of `process`: who must be able to open its standard output again through /dev/stdout."""
-    uid = int(edit.table(process, "user").get("uid") or 0)
-    for one in edit.items(edit.table(spec, "linux"), "uidMappings", within="linux."):
-        start = int(one["containerID"])
-        if start <= uid < start + int(one["size"]):
-            return int(one["hostID"]) + uid - start
-    return uid
+    return ids.host_uid(spec, int(edit.table(process, "user").get("uid") or 0))
 
 
 def _entries(linux: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,9 +16,10 @@ from shim.task.agent_log import AgentLog
 from shim.task.reaper import Exit, Reaper
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AgentExec:
-    """Called as `agents.Start`. `cgroup_path` is the directory of the container's own cgroup on v2, "" elsewhere.
+    """Called as `agents.Start`. `cgroup_path` is the directory of the container's own cgroup on v2, "" elsewhere; it is
+    known, and set, once the container has been created.
 
     `owner` is the host's id of the container's root: with a user namespace the agent's ids are counted from there.
     """
@@ -64,7 +65,12 @@ class AgentExec:
             with suppress(ProcessLookupError):  # better none than one without its limit
                 os.kill(pid, signal.SIGKILL)
 
-    def remove_cgroups(self, names: "list[str]") -> None:
-        """Remove the cgroups of these agents, once the container has ended."""
-        for name in names if self.cgroup_path else ():
-            cgroup.remove(cgroup.path_of(self.cgroup_path, name))
+    def note_cgroups(self, agents: Sequence[Supervised]) -> None:
+        """Have `delete` remove the cgroups of these agents, should this process be killed. Raises OSError."""
+        limited = [one.name for one in agents if one.memory_bytes is not None] if self.cgroup_path else []
+        if limited:
+            cgroup.note(self.bundle_path, [cgroup.path_of(self.cgroup_path, name) for name in limited])
+
+    def remove_cgroups(self) -> None:
+        """Remove what was noted, once the container has ended."""
+        cgroup.remove_noted(self.bundle_path)

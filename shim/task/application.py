@@ -52,7 +52,7 @@ class Application:
     """One container's init, and the application under it unless the image's command is the init itself.
 
     `directory` is the run directory; `stop_signal` stands in for SIGTERM where it is not None;
-    `root_uid` and `app_uid` are host ids. `terminal` is the application's, if it has one.
+    `root` (user and group) and `app_uid` are host ids. `terminal` is the application's, if it has one.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Application:
         *,
         limits: Limits,
         stop_signal: int | None = None,
-        root_uid: int = 0,
+        root: tuple[int, int] = (0, 0),
         app_uid: int = 0,
         terminal: AppConsole | None = None,
     ) -> None:
@@ -75,7 +75,7 @@ class Application:
         self._stdio = stdio
         self._limits = limits
         self._stop_signal = stop_signal
-        self._root_uid = root_uid
+        self._root = root
         self._app_uid = app_uid
         self._terminal = terminal
         self._manner = exit_manner()
@@ -105,7 +105,7 @@ class Application:
     def prepare(self) -> None:
         """Fill the run directory, a source of the container's mounts. Raises OSError, InvalidArgument."""
         stay = self._manner is Manner.STAY
-        rundir.fill(self._directory, self._boot, stay=stay, owner=(self._root_uid, self._root_uid))
+        rundir.fill(self._directory, self._boot, stay=stay, owner=self._root)
 
     async def created(self, init_pid: int, cgroup: Cgroup | None) -> None:
         """PID 1 waits to be started as host process `init_pid`: be ready for what it will start.
@@ -121,7 +121,7 @@ class Application:
             self._listener = self._listen()
         if self._boot.halts:
             path = f"{self._directory}/{rundir.HALT_SOCKET}"
-            self._halt = HaltSocket(path, self._kill_init, root_uid=self._root_uid)
+            self._halt = HaltSocket(path, self._kill_init, root_uid=self._root[0])
 
     def _listen(self) -> AppSocket:
         return AppSocket(
@@ -129,7 +129,7 @@ class Application:
             init_pid=self._init_pid,
             cgroup=self._cgroup,
             launcher=os.stat(libexec.path("launch")),
-            root_uid=self._root_uid,
+            root_uid=self._root[0],
             loop=asyncio.get_running_loop(),
         )
 

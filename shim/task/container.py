@@ -1,8 +1,8 @@
 """One container of the pod: its init, its execs, and what may happen to them in which order.
 
-The rules it keeps (contract sections 3.4, 3.5): a process's start event goes before its exit event; init's exit is the
-last exit of the container, and init's waiters are let go with it; no exec starts once init has ended; a request never
-waits for another one's OCI runtime call unless it must, so each call is its own and the phases say what may overlap.
+Its rules (containerd's runc shim, task/service.go): a process's start event goes before its exit event; init's exit is
+the last exit of the container, and init's waiters are let go with it; no exec starts once init has ended; a request
+never waits for another one's OCI runtime call unless it must: each call is its own, the phases say what may overlap.
 """
 
 import asyncio
@@ -260,8 +260,8 @@ class Container:
         """Change limits to an OCI LinuxResources object. Raises FailedPrecondition, RuntimeFailed."""
         if self.init.phase is Phase.STOPPED:
             raise FailedPrecondition("cannot update a stopped container")
-        await self._oci.update(self.id, resources)
-        self._life.updated()
+        async with self._life.updating():
+            await self._oci.update(self.id, resources)
 
     async def checkpoint(self, options: argv.CheckpointOptions) -> None:
         """Write the container's state to files. Raises FailedPrecondition, RuntimeFailed."""

@@ -1,5 +1,6 @@
 """What a rich container does at the points of its life where a plain one does nothing."""
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from runtime.cgroup import Cgroup
@@ -27,8 +28,8 @@ class Life(Protocol):
     def start_failed(self) -> None:
         """Start has failed; the container is left created, or init has ended."""
 
-    def updated(self) -> None:
-        """The OCI runtime has changed the container's limits. Raises OSError."""
+    def updating(self) -> AbstractAsyncContextManager[None]:
+        """Entered before the OCI runtime changes the container's limits, left after. Raises OSError, RuntimeFailed."""
 
     def paused(self, now: bool) -> None:
         """The container is about to be frozen, or has been thawed."""
@@ -74,8 +75,9 @@ class PlainLife:
     def start_failed(self) -> None:
         """Nothing."""
 
-    def updated(self) -> None:
+    def updating(self) -> AbstractAsyncContextManager[None]:
         """Nothing."""
+        return nullcontext()
 
     def paused(self, now: bool) -> None:
         """Nothing."""

@@ -3,10 +3,11 @@
 What there is of these was decided before (`decide`); a part that a container does not have is None or empty here.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -15,11 +16,12 @@ from runtime import bundle as bundles
 from runtime import env_file, index, rundir
 from runtime.cgroup import Cgroup, delegation
 from runtime.config import Config
-from runtime.errors import Unsupported
+from runtime.errors import RuntimeFailed, Unsupported
 from runtime.hooks import environment
 from runtime.hooks.select import select
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.plan import Choice
+from runtime.spec import ids
 from shim.task import routes
 from shim.task.agent_exec import AgentExec
 from shim.task.agents import AgentState, Supervisor
@@ -33,6 +35,7 @@ from shim.task.terminal import AppConsole
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
 STATE = "state.json"
 AGENTS = "agents.json"
+FREEZE_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +77,7 @@ class RichLife:
         application: Application | None,
         hooks: HookRunner,
         agents: Supervisor | None,
+        agent_exec: AgentExec | None,
     ) -> None:
         self._about = about
         self._more = decided.more
@@ -83,8 +87,12 @@ class RichLife:
         self._application = application
         self._hooks = hooks
         self._agents = agents
+        self._agent_exec = agent_exec
+        self._root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
         self._init = 0
         self._cgroup: Cgroup | None = None
+        self._delegated = ""
+        self._update = asyncio.Lock()
         self._start_failed = True
 
     # Create
@@ -94,7 +102,8 @@ class RichLife:
         rundir.make(self._directory)
         if self._more.env_text is not None:
             user = (self._about.spec.get("process") or {}).get("user") or {}
-            env_file.write(self._directory, self._more.env_text, group=int(user.get("gid", 0)))
+            group = ids.host_gid(self._about.spec, int(user.get("gid", 0)))
+            env_file.write(self._directory, self._more.env_text, group=group)
         if self._application is not None:
             self._application.prepare()
         if self._cgroups is not None:
@@ -114,7 +123,12 @@ class RichLife:
     async def created(self, init: int, cgroup: Cgroup | None) -> None:
         """From here on poststop hooks are owed."""
         self._init, self._cgroup = init, cgroup
-        self.updated()
+        if self._agent_exec is not None and cgroup is not None:
+            self._agent_exec.cgroup_path = cgroup.unified
+            self._agent_exec.note_cgroups(self._more.agents)
+        if self._cgroups is not None:
+            self._delegated = delegation.find(self._cgroups, init)
+        self._limit()
         if self._application is not None:
             await self._application.created(init, cgroup)
         await self._hooks.owe(init)
@@ -145,10 +159,35 @@ class RichLife:
 
     # Running
 
-    def updated(self) -> None:
-        """Put the limits where systemd in the container cannot change them. Raises OSError."""
+    @asynccontextmanager
+    async def updating(self) -> AsyncIterator[None]:
+        """Keep the limits where systemd in the container cannot change them. Raises OSError, RuntimeFailed."""
+        if self._cgroups is None:
+            yield
+            return
+        async with self._update:
+            is_held = delegation.freeze(self._cgroups, self._delegated)
+            try:
+                if is_held:
+                    await self._frozen()
+                    delegation.restore(self._delegated)
+                yield
+                self._limit()
+            finally:
+                if is_held:
+                    delegation.thaw(self._delegated)
+
+    async def _frozen(self) -> None:
+        try:
+            async with asyncio.timeout(FREEZE_S):
+                while not delegation.is_frozen(self._delegated):  # noqa: ASYNC110 (a file of the kernel's tells)
+                    await asyncio.sleep(0.002)
+        except TimeoutError:
+            raise RuntimeFailed("the container does not freeze, so its limits cannot be changed safely") from None
+
+    def _limit(self) -> None:
         if self._cgroups is not None:
-            delegation.apply(self._cgroups, self._init)
+            delegation.apply(self._cgroups, self._delegated, owner=self._root)
 
     def paused(self, now: bool) -> None:
         """No agent can be started in a frozen container."""
@@ -184,6 +223,8 @@ class RichLife:
         """Let go of everything."""
         if self._agents is not None:
             await self._agents.stop()
+        if self._agent_exec is not None:
+            self._agent_exec.remove_cgroups()
         if self._application is not None:
             self._application.close()
         if self._cgroups is not None:
@@ -241,6 +282,7 @@ def make(
         image=identity.image,
         container=identity.container,
     )
+    root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
     application = None
     if made.boot is not None:
         application = Application(
@@ -255,15 +297,16 @@ def make(
                 restarts=config.rich.restart == "on-failure",
             ),
             stop_signal=made.stop_signal,
-            app_uid=made.boot.launch.uid if made.boot.launch is not None else 0,
+            root=root,
+            app_uid=ids.host_uid(about.spec, made.boot.launch.uid if made.boot.launch is not None else 0),
             terminal=console,
         )
-    agents = None
+    agents = start = None
     if decided.more.agents:
-        start = AgentExec(about.id, about.bundle, tools.oci, tools.reaper)
+        start = AgentExec(about.id, about.bundle, tools.oci, tools.reaper, owner=root)
         agents = Supervisor(about.id, decided.more.agents, start, changed=partial(_write_agents, about.bundle))
     hooks = HookRunner(told, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
-    return RichLife(about, decided, tools, application=application, hooks=hooks, agents=agents)
+    return RichLife(about, decided, tools, application=application, hooks=hooks, agents=agents, agent_exec=start)
 
 
 def _write_agents(bundle: str, states: list[AgentState]) -> None:

@@ -11,9 +11,7 @@ from shim.status import Code
 
 def categories() -> list[type[BaseException]]:
     return [
-        kind
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, errors.PouchrichError) and kind is not errors.PouchrichError
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PouchrichError)
     ]
 
 
@@ -33,6 +31,7 @@ def test_no_category_is_missing():
         (errors.DeadlineExceeded("x"), 4, "x"),
         (errors.RuntimeFailed("OCI runtime create failed: x"), 2, "OCI runtime create failed: x"),
         (errors.HookFailed("x"), 2, "x"),
+        (errors.PouchrichError("rootfs mount 0: x"), 2, "rootfs mount 0: x"),
         (errors.NotFound("x: not found"), 5, "x: not found"),
     ],
 )

@@ -1,7 +1,12 @@
+from dataclasses import asdict
+
 import pytest
 
 from runtime.agents import cgroup
+from runtime.bundle import Bundle
 from runtime.errors import FailedPrecondition
+from runtime.oci.argv import OCIBinary
+from shim import delete
 
 
 @pytest.mark.parametrize(("controllers", "has"), [("cpu memory pids", True), ("cpu hugetlb", False), (None, False)])
@@ -33,3 +38,16 @@ def test_a_parent_without_the_controller_is_a_refusal_and_leaves_nothing(tmp_pat
 def test_removing_what_is_not_there_is_no_error(tmp_path):
     cgroup.remove(str(tmp_path / "gone"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_noted_is_removed_by_delete_and_nothing_else(tmp_path):
+    bundle, made, other = tmp_path / "bundle", tmp_path / "c-agent-a", tmp_path / "c"
+    for directory in (bundle, made, other):
+        directory.mkdir()
+    cgroup.note(str(bundle), [str(made), str(tmp_path / "c-agent-never-made")])
+    assert (bundle / cgroup.NOTE).stat().st_mode & 0o777 == 0o600
+    Bundle(str(bundle)).write_record({"oci": asdict(OCIBinary("/bin/true", str(tmp_path))), "plan": {}})
+    delete._forget(str(bundle), "c")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "c"]
+    assert list(bundle.iterdir()) == []
+    cgroup.remove_noted(str(bundle))

@@ -22,10 +22,14 @@ def node(tmp_path):
     return tmp_path
 
 
+def applied(plan, node):
+    delegation.apply(plan, delegation.find(plan, 7, proc=str(node / "proc")))
+
+
 def test_the_limits_go_to_the_cgroup_above(node):
     own = node / "cgroup/pod/c/pouchrich"
     (own / "memory.max").write_text("4096\n")
-    delegation.apply(Delegation(9, 3, parent="/pod/c"), 7, proc=str(node / "proc"))
+    applied(Delegation(9, 3, parent="/pod/c"), node)
     assert (own.parent / "memory.max").read_text().startswith("4096")
     assert (own.parent / "cgroup.max.descendants").read_text().startswith("9")
     assert (own / "cgroup.max.descendants").read_text() == "max\n"
@@ -33,7 +37,7 @@ def test_the_limits_go_to_the_cgroup_above(node):
 
 def test_where_the_kernel_keeps_the_limits_only_the_number_of_cgroups_is_set(node):
     own = node / "cgroup/pod/c/pouchrich"
-    delegation.apply(Delegation(9, 3), 7, proc=str(node / "proc"))
+    applied(Delegation(9, 3), node)
     assert (own / "cgroup.max.depth").read_text().startswith("3")
     assert (own.parent / "cgroup.max.depth").read_text() == "max\n"
 
@@ -41,10 +45,23 @@ def test_where_the_kernel_keeps_the_limits_only_the_number_of_cgroups_is_set(nod
 def test_a_container_in_the_root_of_the_tree_is_refused(node):
     (node / "proc/7/cgroup").write_text("0::/\n")
     with pytest.raises(RuntimeFailed, match="root of the cgroup v2 tree"):
-        delegation.apply(Delegation(9, 3), 7, proc=str(node / "proc"))
+        applied(Delegation(9, 3), node)
 
 
 def test_on_a_v1_host_there_is_nothing_to_do(node):
     (node / "proc/7/cgroup").write_text("3:memory:/pod/c\n")
-    delegation.apply(Delegation(9, 3, directory="/somewhere"), 7, proc=str(node / "proc"))
+    applied(Delegation(9, 3, directory="/somewhere"), node)
     assert (node / "cgroup/pod/c/pouchrich/cgroup.max.depth").read_text() == "max\n"
+
+
+def test_the_directory_of_a_container_that_was_never_made_goes_and_one_in_use_stays(tmp_path):
+    made = Delegation(9, 3, directory=str(tmp_path / "pod" / "c"))
+    (tmp_path / "pod").mkdir()
+    delegation.prepare(made)
+    (tmp_path / "pod/c/init.scope").mkdir()
+    delegation.remove(made)
+    assert (tmp_path / "pod/c/init.scope").exists()
+    (tmp_path / "pod/c/init.scope").rmdir()
+    delegation.remove(made)
+    assert list((tmp_path / "pod").iterdir()) == []
+    delegation.remove(made)

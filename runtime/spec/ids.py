@@ -1,0 +1,32 @@
+"""User and group ids of a container with a user namespace, as the host sees them. Pure."""
+
+from collections.abc import Mapping
+
+from runtime.config.kinds import shown
+from runtime.errors import InvalidArgument
+from runtime.spec import edit
+from runtime.spec.edit import Spec
+
+
+def host_uid(spec: Spec, uid: int) -> int:
+    """The host's id of the container's user `uid`; itself where no mapping has it. Raises InvalidArgument."""
+    return _mapped(spec, "uidMappings", uid)
+
+
+def host_gid(spec: Spec, gid: int) -> int:
+    """The host's id of the container's group `gid`; itself where no mapping has it. Raises InvalidArgument."""
+    return _mapped(spec, "gidMappings", gid)
+
+
+def _mapped(spec: Spec, key: str, number: int) -> int:
+    for index, one in enumerate(edit.items(edit.table(spec, "linux"), key, within="linux.")):
+        within = f"config.json: linux.{key}[{index}]"
+        if not isinstance(one, Mapping):
+            raise InvalidArgument(f"{within}: found {shown(one)}, allowed an object")
+        start, host, size = (one.get(name, 0) for name in ("containerID", "hostID", "size"))
+        if not all(isinstance(value, int) for value in (start, host, size)):
+            raise InvalidArgument(f"{within}: found {shown(dict(one))}, allowed whole numbers")
+        if start <= number < start + size:
+            mapped: int = host + number - start
+            return mapped
+    return number
