@@ -16,9 +16,14 @@ TYPE = runc_options_pb2.CheckpointOptions.DESCRIPTOR.full_name
 CRIU = "criu"
 
 
+def has_criu(*, path: str | None = None) -> bool:
+    """Whether CRIU, by which OCI runtimes checkpoint and restore, is installed."""
+    return shutil.which(CRIU, path=path) is not None
+
+
 def require_criu(*, path: str | None = None) -> None:
-    """Raise Unsupported where CRIU, by which OCI runtimes checkpoint and restore, is not installed."""
-    if shutil.which(CRIU, path=path) is None:
+    """Raise Unsupported where it is not."""
+    if not has_criu(path=path):
         raise Unsupported("checkpoint and restore need CRIU, and no criu program was found in PATH")
 
 

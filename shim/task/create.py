@@ -26,6 +26,7 @@ from runtime.oci.cli import OCIRuntime, Run
 from shim.task import checkpoint, rich, settings
 from shim.task.container import Container
 from shim.task.decide import Decided, Identity, decide, root_of
+from shim.task.direct import may_be_direct
 from shim.task.life import Life, PlainLife
 from shim.task.process import Process
 from shim.task.reaper import Reaper
@@ -74,8 +75,11 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
         checkpoint.require_criu()
     async with AsyncExitStack() as undo:
         making = _Making(request, tools, chosen, choice, oci, spec, undo)
-        await making.mount()
+        mounted = making.begin_mount()
+        if choice.rich:  # the image is looked at
+            await mounted
         container = await making.assemble(await making.decide())
+        await mounted
         if not request.checkpoint:
             await making.make(container)
         undo.pop_all()
@@ -104,25 +108,27 @@ class _Making:
         self._undo = undo
         self._life: Life = PlainLife()
 
-    async def mount(self) -> None:
-        """Mount the root file system, where the request brings one."""
-        if not self._request.mounts:
-            return
-        target = self._request.bundle.rootfs
+    def begin_mount(self) -> "asyncio.Future[None]":
+        """Begin to mount the root file system, where the request brings one; it is mounted once that is awaited."""
         loop = asyncio.get_running_loop()
+        if not self._request.mounts:
+            nothing: asyncio.Future[None] = loop.create_future()
+            nothing.set_result(None)
+            return nothing
+        target = self._request.bundle.rootfs
 
         def run_helper(words: "list[str]") -> int:
             return asyncio.run_coroutine_threadsafe(_awaited(self._tools.run(words, {})), loop).result()
 
-        self._undo_later(lambda: in_thread(lambda: rootfs.unmount_all(target)))
-        mounts = self._request.mounts
-        mounting = asyncio.ensure_future(in_thread(lambda: rootfs.mount_all(mounts, target, run=run_helper)))
-        try:
-            await asyncio.shield(mounting)
-        except asyncio.CancelledError:
+        async def undo() -> None:
             with suppress(Exception):  # mount(2) cannot be called back; what it did is undone after it
                 await mounting
-            raise
+            await in_thread(lambda: rootfs.unmount_all(target))
+
+        mounts = self._request.mounts
+        mounting = in_thread(lambda: rootfs.mount_all(mounts, target, run=run_helper))
+        self._undo_later(undo)
+        return asyncio.shield(mounting)
 
     async def decide(self) -> Decided:
         """Look at the image, and plan."""
@@ -153,6 +159,7 @@ class _Making:
             namespace=request.namespace,
             reaper=self._tools.reaper,
             console=console,
+            direct=may_be_direct(written),
         )
         self._undo_later(stdio.close)
         restore = self._restore_options(stdio) if request.checkpoint else None

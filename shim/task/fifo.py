@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -10,6 +11,33 @@ from runtime.errors import DeadlineExceeded
 from shim.task.thread import in_thread
 
 READER_TIMEOUT_S = 30.0
+# As much as a FIFO and a pipe before it hold at their usual size: what a client has not read when it hears of the exit
+# it may never read (containerd 1.6's CRI and `ctr run` stop there), so it is to be no more.
+DIRECT_BYTES = 128 * 1024
+
+
+def open_if_read(path: str) -> tuple[int, int] | None:
+    """Return (descriptor to write to, descriptor that keeps the writer from breaking), both of the FIFO at `path`.
+
+    None where it is no FIFO, or nobody reads it yet. Raises OSError.
+    """
+    try:
+        writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as err:
+        if err.errno == errno.ENXIO:
+            return None
+        raise
+    try:
+        if stat.S_ISFIFO(os.fstat(writer).st_mode):
+            os.set_blocking(writer, True)
+            with suppress(OSError):  # it may be full of more than that, or root's share of pipes used up
+                fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, DIRECT_BYTES)
+            return writer, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except BaseException:
+        os.close(writer)
+        raise
+    os.close(writer)
+    return None
 
 
 async def open_output(path: str) -> list[int]:
@@ -45,7 +73,7 @@ async def _open_for_writing(path: str) -> int:
 
 
 async def _open_when_read(path: str) -> int:
-    opening = asyncio.ensure_future(in_thread(lambda: os.open(path, os.O_WRONLY | os.O_CLOEXEC)))
+    opening = in_thread(lambda: os.open(path, os.O_WRONLY | os.O_CLOEXEC))
     try:
         async with asyncio.timeout(READER_TIMEOUT_S):
             writer = await asyncio.shield(opening)

@@ -1,4 +1,4 @@
-"""The three streams of a process, in each form that a client may ask for (contract section 6).
+"""The three streams of a process, in each form that a client may ask for (containerd, pkg/process/io.go).
 
 A form is opened before the OCI runtime makes the process, gives the descriptors that the process gets, is attached to
 the client's ends once the process is made, and is closed at Delete. The scheme of `stdout` alone decides which.
@@ -93,15 +93,24 @@ class NullIO:
 
 
 class PipeIO:
-    """Anonymous pipes to the process: they outlive any client, and their ends can belong to the process's user."""
+    """Pipes to the process: they outlive any client, and their ends can belong to the process's user.
+
+    They are anonymous and copied from and to the client's. Those outputs that are in `direct` are the client's own
+    FIFOs: descriptor of the process -> (end that it gets, end that is kept so that it never breaks), which it owns.
+    """
 
     console_socket = ""
 
-    def __init__(self, stdin: str, outputs: dict[int, OpenOutput], owner: Owner) -> None:
-        self._child_ends: dict[int, int] = {}
+    def __init__(
+        self, stdin: str, outputs: dict[int, OpenOutput], owner: Owner, *, direct: dict[int, tuple[int, int]]
+    ) -> None:
+        self._child_ends = {fd: theirs for fd, (theirs, _) in direct.items()}
+        self._kept = [ours for _, ours in direct.values()]
         self._input: Input | None = None
         self._outputs: list[Output] = []
         try:
+            for theirs in self._child_ends.values():
+                _give(theirs, owner)
             if stdin:
                 theirs, ours = self._pipe(owner)
                 self._child_ends[0] = theirs
@@ -116,8 +125,7 @@ class PipeIO:
 
     def _pipe(self, owner: Owner) -> tuple[int, int]:
         ends = os.pipe2(os.O_CLOEXEC)
-        if owner.uid or owner.gid:
-            os.fchown(ends[0], owner.uid, owner.gid)  # both ends are one inode
+        _give(ends[0], owner)  # both ends are one inode
         return ends
 
     def child_fds(self) -> dict[int, int]:
@@ -141,7 +149,7 @@ class PipeIO:
         """No terminal, no effect."""
 
     async def drain(self) -> None:
-        """Wait for the end of each output; where no process was ever given them, there is nothing to come."""
+        """Wait for the end of each output that is copied; where no process was ever given them, nothing will come."""
         if not self._child_ends:
             await drained(self._outputs)
 
@@ -151,6 +159,7 @@ class PipeIO:
 
     def _close_now(self) -> None:
         self._close_child_ends()
+        close_all(self._kept)
         if self._input is not None:
             self._input.close()
         for output in self._outputs:
@@ -159,6 +168,11 @@ class PipeIO:
     def _close_child_ends(self) -> None:
         ends, self._child_ends = self._child_ends, {}
         close_all(list(ends.values()))
+
+
+def _give(fd: int, owner: Owner) -> None:
+    if owner.uid or owner.gid:
+        os.fchown(fd, owner.uid, owner.gid)
 
 
 async def drained(outputs: list[Output]) -> None:

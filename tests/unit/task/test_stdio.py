@@ -37,9 +37,9 @@ def client(tmp_path: Path) -> Client:
     return Client(tmp_path)
 
 
-async def opened(paths: StdioPaths) -> stdio.Stdio:
+async def opened(paths: StdioPaths, *, direct: bool = False, owner: Owner | None = None) -> stdio.Stdio:
     reaper = Reaper(asyncio.get_running_loop())
-    return await open_stdio(paths, Owner(), container_id="c", namespace="ns", reaper=reaper)
+    return await open_stdio(paths, owner or Owner(), container_id="c", namespace="ns", reaper=reaper, direct=direct)
 
 
 def process_ends(form: stdio.Stdio) -> dict[int, int]:
@@ -101,6 +101,86 @@ async def test_a_client_that_dies_is_replaced_without_loss(client: Client):
     await until(lambda: got(second) == b"")
     await form.close()
     os.close(second)
+
+
+@in_loop
+async def test_direct_outputs_are_the_clients_fifos(client: Client):
+    before = open_fds()
+    out, err = client.read(client.stdout), client.read(client.stderr)
+    form = await opened(StdioPaths("", client.stdout, f"fifo://{client.stderr}"), direct=True)
+    ends = process_ends(form)
+    assert {fd: os.readlink(f"/proc/self/fd/{ours}") for fd, ours in ends.items()} == {
+        1: client.stdout,
+        2: client.stderr,
+    }
+    assert all(os.get_blocking(end) for end in ends.values())  # a full FIFO holds the process up and is no error to it
+    await form.attach()
+    os.write(ends[1], b"to out")
+    close(*ends.values())
+    assert got(out) == b"to out"
+    assert (got(out), got(err)) == (b"", b"")  # the end, before any close()
+    await form.drain()
+    await form.close()
+    await form.close()
+    close(out, err)
+    assert open_fds() == before
+
+
+@in_loop
+async def test_a_client_of_a_direct_output_that_dies_is_replaced_without_loss(client: Client):
+    first = client.read(client.stdout)
+    form = await opened(StdioPaths("", client.stdout), direct=True)
+    ends = process_ends(form)
+    await form.attach()
+    os.close(first)
+    os.write(ends[1], b"no EPIPE")
+    second = client.read(client.stdout)
+    assert got(second) == b"no EPIPE"
+    close(*ends.values(), second)
+    await form.close()
+
+
+@in_loop
+async def test_what_nobody_reads_yet_is_copied_even_where_direct_was_allowed(client: Client):
+    before = open_fds()
+    err = client.read(client.stderr)
+    form = await opened(StdioPaths("", client.stdout, client.stderr), direct=True)
+    kinds = {fd: os.readlink(f"/proc/self/fd/{ours}") for fd, ours in (form.child_fds() or {}).items()}
+    assert kinds[1].startswith("pipe:")
+    assert kinds[2] == client.stderr
+    await form.close()
+    os.close(err)
+    assert open_fds() == before
+
+
+@in_loop
+async def test_a_direct_output_belongs_to_the_processs_user(client: Client):
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    out = client.read(client.stdout)
+    form = await opened(StdioPaths("", client.stdout), direct=True, owner=Owner(1000, 1001))
+    assert (os.stat(client.stdout).st_uid, os.stat(client.stdout).st_gid) == (1000, 1001)
+    await form.close()
+    os.close(out)
+
+
+@in_loop
+async def test_a_direct_output_that_is_missing_leaves_nothing_open(client: Client):
+    before = open_fds()
+    out = client.read(client.stdout)
+    with pytest.raises(FileNotFoundError):
+        await opened(StdioPaths("", client.stdout, client.stderr + "x"), direct=True)
+    os.close(out)
+    assert open_fds() == before
+
+
+@in_loop
+async def test_a_plain_file_is_never_given_to_the_process(tmp_path: Path):
+    path = tmp_path / "log"
+    path.write_bytes(b"")
+    form = await opened(StdioPaths("", str(path)), direct=True)
+    assert os.readlink(f"/proc/self/fd/{(form.child_fds() or {})[1]}").startswith("pipe:")
+    await form.close()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

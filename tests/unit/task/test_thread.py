@@ -1,0 +1,47 @@
+"""Blocking calls beside the event loop."""
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from shim.task.thread import in_thread
+from tests.fakes.loop import in_loop, until
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+@in_loop
+async def test_the_result_and_the_error_come_back():
+    assert await in_thread(lambda: 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        await in_thread(lambda: 1 // 0)
+
+
+@in_loop
+async def test_the_loop_goes_on_meanwhile_and_the_thread_ends_with_its_call():
+    await until(lambda: threads() == 1)  # an earlier test's may still be going
+    end = threading.Event()
+    waiting = in_thread(end.wait)
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    assert threads() == 2
+    end.set()
+    assert await waiting is True
+    await until(lambda: threads() == 1)
+
+
+@in_loop
+async def test_a_wait_that_is_given_up_does_not_stop_the_call():
+    done = []
+    end = threading.Event()
+    waiting = in_thread(lambda: (end.wait(), done.append(True)))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    end.set()
+    await until(lambda: done == [True])
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
