@@ -2,6 +2,7 @@
 # Show a rich container on a fresh Debian machine: a real image with an init, cron and syslog, run by a private containerd.
 #
 #   hack/demo.sh [systemd|sbin-init|dumb-init]      as root; default systemd; sbin-init is a sysvinit
+#   hack/demo.sh MODE image                         only make the image, below the cache directory
 #
 # Installs what is missing with apt, makes the image of Debian packages, and removes everything at the end but those
 # packages and one cache directory (POUCHRICH_CACHE, default ~/.cache/pouchrich).
@@ -22,7 +23,7 @@ esac
 
 install_packages() {
     missing=
-    for package in containerd crun runc mmdebstrap umoci python3-venv gcc musl-tools binutils; do
+    for package in containerd crun runc mmdebstrap umoci python3-venv gcc libc6-dev musl-tools binutils; do
         dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
     done
     [ -n "$missing" ] || return 0
@@ -66,6 +67,7 @@ if [ -z "${POUCHRICH_DEMO_INSIDE:-}" ]; then
     install_packages
     mkdir -p "$cache"
     make_image
+    if [ "${2:-}" = image ]; then exit 0; fi
     echo "installing the shim below $prefix"
     "$root/hack/install.sh" --prefix "$prefix" >"$cache/install.log" 2>&1 || { cat "$cache/install.log" >&2; exit 1; }
     # Mounts, sockets and the network of the demo are in namespaces of its own and end with it.

@@ -7,7 +7,8 @@
 #
 # A private Python environment, two executables on PATH, a commented configuration. Safe to run twice; a configuration
 # that was changed is neither overwritten nor removed. PYTHON names the interpreter (default /usr/bin/python3, 3.11 to
-# 3.14). Needs python3-venv, binutils, and gcc or musl-tools; downloads protobuf and dumb-init's source from PyPI.
+# 3.14). Needs python3-venv, binutils, gcc with libc6-dev, better musl-tools too; downloads protobuf and dumb-init's
+# source from PyPI.
 set -eu
 umask 022
 
@@ -100,6 +101,7 @@ rm -rf "$stage/source/runtime/libexec"
 site=$("$stage/venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 PYTHON=$stage/venv/bin/python3 "$source/hack/build-dumb-init.sh" "$site/runtime/libexec/dumb-init"
 "$source/hack/build-launcher.sh" "$site/runtime/libexec/launch"
+"$source/hack/build-heap.sh" "$site/runtime/libexec/heap.so"
 if [ "$config" != /etc/pouchrich/config.toml ]; then
     printf '"""Where the node'"'"'s configuration is: below the prefix of this installation."""\n\nNODE_FILE = "%s"\n' \
         "$config" >"$site/runtime/config/location.py"

@@ -19,7 +19,7 @@ python=${PYTHON:-/usr/bin/python3}
 cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
 export POUCHRICH_CACHE="$cache" POUCHRICH_PREFIX="${POUCHRICH_PREFIX:-$cache/prefix}"
 bin=$cache/venv/bin
-packages="containerd runc crun containernetworking-plugins busybox-static musl-tools gcc binutils patchelf
+packages="containerd runc crun containernetworking-plugins busybox-static musl-tools gcc libc6-dev binutils patchelf
     python3-venv debian-archive-keyring mmdebstrap"
 
 fail() { echo "test: $*" >&2; exit 1; }
@@ -58,17 +58,36 @@ static_checks() {
     "$bin/mypy"
 }
 
-# The static programs that plans bind; what cannot be compiled here is skipped by the few unit tests that look at it.
+# The programs that plans bind, and the library that pod servers share memory by; what cannot be compiled here is skipped by the few unit tests that look at it.
 helpers() {
     command -v cc >/dev/null || command -v musl-gcc >/dev/null || return 0
     PYTHON="$bin/python" "$root/hack/build-dumb-init.sh" "$root/runtime/libexec/dumb-init" >"$cache/helpers.log" 2>&1 &&
-        "$root/hack/build-launcher.sh" "$root/runtime/libexec/launch" >>"$cache/helpers.log" 2>&1 ||
+        "$root/hack/build-launcher.sh" "$root/runtime/libexec/launch" >>"$cache/helpers.log" 2>&1 &&
+        "$root/hack/build-heap.sh" "$root/runtime/libexec/heap.so" >>"$cache/helpers.log" 2>&1 ||
         cat "$cache/helpers.log" >&2
+}
+
+# lxcfs is unpacked rather than installed: its service is not to run on this machine. Without it its tests are skipped.
+lxcfs() {
+    [ ! -x "$cache/lxcfs/usr/bin/lxcfs" ] || return 0
+    making=$(mktemp -d "$cache/lxcfs.XXXXXX")
+    fuse=$(apt-cache depends lxcfs | sed -n 's/^ *Depends: \(libfuse3-[0-9]*\)$/\1/p')
+    if (cd "$making" && apt-get download -q lxcfs $fuse && for one in *.deb; do dpkg -x "$one" .; done) \
+        >"$cache/lxcfs.log" 2>&1; then
+        rm -f "$making"/*.deb
+        chmod 755 "$making"
+        rm -rf "$cache/lxcfs"
+        mv "$making" "$cache/lxcfs"
+    else
+        rm -rf "$making"
+        echo "no lxcfs: $(tail -n 1 "$cache/lxcfs.log")"
+    fi
 }
 
 integration_needs() {
     [ "$(id -u)" = 0 ] || fail "the integration tests need root (hack/test.sh unit does not)"
     "$root/hack/fetch-runtimes.py" "$cache/runtimes"
+    lxcfs
     "$root/hack/install.sh" --prefix "$POUCHRICH_PREFIX" >"$cache/install.log" 2>&1 || {
         cat "$cache/install.log" >&2
         fail "hack/install.sh --prefix $POUCHRICH_PREFIX: failed"

@@ -1,4 +1,4 @@
-"""The static binaries shipped beside the package, and how to get one that is missing."""
+"""The binaries shipped beside the package, and how to get one that is missing."""
 
 import os
 
@@ -6,7 +6,11 @@ from runtime.errors import FailedPrecondition
 
 DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libexec")
 
-_BUILDS = {"dumb-init": "hack/build-dumb-init.sh", "launch": "hack/build-launcher.sh"}
+_BUILDS = {
+    "dumb-init": "hack/build-dumb-init.sh",
+    "launch": "hack/build-launcher.sh",
+    "heap.so": "hack/build-heap.sh",
+}
 
 
 def path(name: str, *, directory: str = DIRECTORY) -> str:

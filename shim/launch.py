@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 
-from shim import starter
+from shim import start, starter
 
 LOCK_SUFFIX = ".lock"
 TITLE = "pouchrich-spawner"
@@ -34,6 +34,8 @@ def leave_spawner(key: str, *, hung: int) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        start.ignore_no_signal()
         os.setsid()
         os.chdir("/")
         _become_spawner(key, starter.socket_path(key), hung)

@@ -17,6 +17,7 @@ from protos.gen import task_pb2, task_v3_pb2
 from shim import status
 from shim.task.create import Tools
 from shim.task.publisher import Publisher
+from shim.task.quiet import Quiet
 from shim.task.reaper import Reaper
 from shim.task.service import TaskService
 from shim.ttrpc.server import TtrpcServer
@@ -46,10 +47,12 @@ def serve(*, namespace: str, ttrpc_address: str, socket_path: str, listener: int
     event loop.
     """
     with asyncio.Runner() as runner:
-        return runner.run(_Pod(namespace, ttrpc_address, socket_path).run(listener))
+        return runner.run(Pod(namespace, ttrpc_address, socket_path).run(listener))
 
 
-class _Pod:
+class Pod:
+    """One pod's server, run once."""
+
     def __init__(self, namespace: str, ttrpc_address: str, socket_path: str) -> None:
         self._socket_path = socket_path
         self._done = asyncio.Event()
@@ -59,13 +62,14 @@ class _Pod:
         self._give_up: asyncio.TimerHandle | None = None
 
     async def run(self, listener: int) -> int:
+        """Serve on the listening descriptor `listener`, as `serve` says, in the running loop."""
         loop = asyncio.get_running_loop()
         self._reaper = Reaper(loop)
         self._reaper.install()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end)
+            loop.add_signal_handler(number, self.end)
         tools = Tools(reaper=self._reaper, run=self._run_program, publish=self._publisher.publish)
-        self._tasks = TaskService(self._namespace, tools, on_empty=self._end)
+        self._tasks = TaskService(self._namespace, tools, on_empty=self.end)
         self._server = TtrpcServer(
             [
                 bind(task_pb2.DESCRIPTOR.services_by_name["Task"], self._tasks),
@@ -74,6 +78,7 @@ class _Pod:
             status_of=status.status_of,
             on_connect=lambda _: self._stay(),
             on_disconnect=lambda _: self._consider_going(),
+            on_answer=Quiet(loop).answered,
         )
         await self._server.start(socket.socket(fileno=listener))
         self._consider_going()
@@ -89,7 +94,8 @@ class _Pod:
         await self._publisher.close(EVENTS_TIMEOUT_S)
         return 0
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Have `run` come to its end."""
         self._done.set()
 
     def _stay(self) -> None:
@@ -100,7 +106,7 @@ class _Pod:
     def _consider_going(self) -> None:
         """Nobody is connected (any more): with nothing to serve either, go after a while."""
         if self._server.connections == 0 and self._tasks.idle and self._give_up is None:
-            self._give_up = asyncio.get_running_loop().call_later(GIVE_UP_AFTER_S, self._end)
+            self._give_up = asyncio.get_running_loop().call_later(GIVE_UP_AFTER_S, self.end)
 
     async def _run_program(self, argv: Sequence[str], fds: Mapping[int, int]) -> int:
         """Run a program to its end, also when the request is given up: what it does half-way nobody could undo.

@@ -13,14 +13,16 @@ import gc
 import os
 import select
 import sys
-from _signal import SIG_IGN, SIGCHLD, signal
+from _signal import SIG_IGN, SIG_SETMASK, SIGCHLD, pthread_sigmask, signal
 from _socket import AF_UNIX, SCM_RIGHTS, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
 from contextlib import suppress
 from typing import NoReturn
 
+from runtime import libexec
 from runtime.config.location import NODE_FILE
-from runtime.linux import mountinfo, proctitle
-from shim import launch, preload, start
+from runtime.errors import PouchrichError
+from runtime.linux import heap, mountinfo, proctitle
+from shim import launch, preload, rehearsal, start
 
 BACKLOG = 512
 REQUEST_LIMIT = 1 << 18
@@ -35,15 +37,22 @@ def main(args: list[str]) -> NoReturn:
     proctitle.set_title([launch.TITLE])
     os.set_inheritable(int(lock), False)
     os.set_inheritable(int(pidfd), False)
-    signal(SIGCHLD, SIG_IGN)
+    pthread_sigmask(SIG_SETMASK, ())  # whatever containerd was started with
     config = _stamp(NODE_FILE)
+    heap.use_one_arena()
     preload.load()
+    with suppress(Exception):  # pod servers then only take more memory, and time
+        rehearsal.rehearse(f"{path}.rehearsal")
+    signal(SIGCHLD, SIG_IGN)
     with suppress(OSError):
         start.raise_oom_score(above=int(key.split()[4]))
     spawner = Spawner(path, key, int(lock), int(pidfd), config)
     try:
         gc.collect()
+        found = heap.ranges()
         gc.freeze()  # the collector must not write into pages that are shared
+        with suppress(OSError, PouchrichError):  # pod servers then only take more memory
+            heap.share(libexec.path("heap.so"), found)
         spawner.serve(float(idle_s))
     finally:
         spawner.close()

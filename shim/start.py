@@ -8,7 +8,18 @@ those imports but the first request. A `start` that fails leaves nothing behind,
 
 import marshal
 import os
-from _signal import SIG_DFL, SIG_SETMASK, SIGCHLD, pthread_sigmask, signal  # `signal` takes longer than all of this
+from _signal import (  # `signal` takes longer than all of this
+    SIG_DFL,
+    SIG_SETMASK,
+    SIGCHLD,
+    SIGKILL,
+    SIGPIPE,
+    SIGSTOP,
+    SIGXFSZ,
+    pthread_sigmask,
+    signal,
+    valid_signals,
+)
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
 from shim import address, bootstrap, flags, identifiers
@@ -49,6 +60,7 @@ def within_own_process(message: bytes, *, note: str) -> bytes:
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
+        ignore_no_signal()
         serve(Request(message), theirs.fileno(), note=note)
     theirs.close()
     if ours.recv(1) == TAKEN and (answer := ours.recv(ANSWER_LIMIT)):
@@ -68,9 +80,19 @@ def serve(request: Request, channel: int, *, note: str = "") -> "NoReturn":
     except BaseException:  # nothing may unwind into the parent's code below fork()
         import sys
 
+        _write_to_log()
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
+
+
+def _write_to_log() -> None:
+    """Let what is said last on standard error be read by containerd, from the FIFO `log` in the bundle."""
+    try:
+        log = os.open("log", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # nobody reads it; or the bundle was left, and the server had opened its log
+        return
+    os.dup2(log, 2)
 
 
 def _serve(request: Request, starter: socket, note: str) -> int:
@@ -182,6 +204,12 @@ def read(path: str) -> bytes:
         return b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
     finally:
         os.close(fd)
+
+
+def ignore_no_signal() -> None:
+    """Ignore no signal that whoever started this process did, but those that Python does."""
+    for number in valid_signals() - {SIGKILL, SIGSTOP, SIGPIPE, SIGXFSZ}:
+        signal(number, SIG_DFL)
 
 
 def _let_go(*, keep: int) -> None:

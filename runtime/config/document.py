@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from runtime.config.kinds import Refused, refuse, shown
 from runtime.config.model import Config
@@ -62,9 +63,11 @@ def _read(document: Mapping[str, object], source: str) -> Config:
     return Config(source=source, explicit=_explicit(document), **parts, **top)  # type: ignore[arg-type]
 
 
+@lru_cache(maxsize=4)
 def parse(text: str, *, source: str) -> Config:
     """Read a configuration: a file's text, or the text containerd made of a handler's options table.
 
+    The last few are remembered: the spawner has read the node's, so its children need not do so again.
     `source` is how errors and recorded decisions name it. Raises InvalidArgument in the form
     `SOURCE: KEY: found FOUND, allowed ALLOWED`; for text that is not TOML the key is missing and the line is
     named.

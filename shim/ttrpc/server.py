@@ -28,7 +28,8 @@ class TtrpcServer:
 
     `status_of` gives the code, not 0, and the message for an exception of a handler; None says that it is a
     bug, which is logged with its traceback and answered as Unknown. `authorize` decides on each new
-    connection. `on_connect` and `on_disconnect` are called for those it lets in.
+    connection. `on_connect` and `on_disconnect` are called for those it lets in, `on_answer` when a request has
+    been dealt with.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class TtrpcServer:
         authorize: Callable[[Peer], bool] = same_owner,
         on_connect: Callable[[Peer], None] | None = None,
         on_disconnect: Callable[[Peer], None] | None = None,
+        on_answer: Callable[[], None] | None = None,
     ) -> None:
         self.services = {service.name: service for service in services}
         self.status_of = status_of
         self.authorize = authorize
         self.on_connect = on_connect
         self.on_disconnect = on_disconnect
+        self.on_answer = on_answer
         self.draining = False
         self._connections: set[_Connection] = set()
         self._listener: asyncio.Server | None = None
@@ -195,7 +198,12 @@ class _Connection(asyncio.Protocol):
             return
         task = asyncio.get_running_loop().create_task(self._serve(request, method, message))
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if self._server.on_answer:
+            self._server.on_answer()
 
     async def _serve(self, request: RequestReceived, method: Method, message: Message) -> None:
         """Run the handler and answer `request`, whatever happens."""

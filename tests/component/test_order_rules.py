@@ -1,4 +1,4 @@
-"""The order of what containerd hears, one rule a test (contract sections 3.3 to 3.5)."""
+"""The order of what containerd hears, one rule a test (runc shim, task/service.go)."""
 
 import asyncio
 import os

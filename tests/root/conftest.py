@@ -1,11 +1,13 @@
 """Root tests act in a forked child with its own mount namespace, so that nothing they mount can leak."""
 
 import os
+import shutil
 import traceback
 
 import pytest
 
 from runtime.linux import syscalls
+from tests.root import starters
 
 
 def _run_isolated(action):
@@ -34,5 +36,30 @@ def isolated():
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if status != 0:
             pytest.fail(f"child ended with {status}\n{said}", pytrace=False)
+
+    return run
+
+
+@pytest.fixture
+def on_node(isolated, tmp_path):
+    """Run a function with a Node, in an isolated child with an empty /run and a copy of the code."""
+    site = tmp_path / "site"
+    for package in ("shim", "runtime", "protos"):
+        shutil.copytree(starters.ROOT / package, site / package)
+
+    def run(action):
+        def inside():
+            syscalls.mount("tmpfs", "/run", "tmpfs", 0, "mode=0755")
+            for name in ("up", "work"):
+                os.mkdir(f"/run/{name}")
+            syscalls.mount("overlay", "/etc", "overlay", 0, "lowerdir=/etc,upperdir=/run/up,workdir=/run/work")
+            syscalls.set_child_subreaper()
+            node = starters.Node(site)
+            try:
+                action(node)
+            finally:
+                node.close()
+
+        isolated(inside)
 
     return run

@@ -20,7 +20,7 @@ from runtime.spec import edit
 from shim.task.lxcfs import alive_files
 from shim.task.reaper import Reaper
 from tests.fakes.loop import until
-from tests.integration.binaries import cache
+from tests.integration import binaries
 
 pytestmark = [
     pytest.mark.integration,
@@ -36,14 +36,12 @@ MOUNTS = (
 
 
 def program():
-    """The lxcfs that hack/test.sh unpacked without its service, or the installed one, and its environment."""
-    unpacked = cache() / "lxcfs"
-    if (found := unpacked / "usr/bin/lxcfs").exists():
-        libraries = dict.fromkeys(str(path.parent) for path in unpacked.glob("**/lib*.so*"))
-        return str(found), {"LD_LIBRARY_PATH": ":".join(libraries)}
-    if installed := shutil.which("lxcfs", path="/usr/sbin:/usr/bin"):
-        return installed, {}
-    pytest.skip("lxcfs is not installed")
+    """lxcfs and its environment."""
+    try:
+        found, env = binaries.lxcfs()
+    except FileNotFoundError:
+        pytest.skip("lxcfs is not installed")
+    return str(found), env
 
 
 async def life_of(path, command, env):

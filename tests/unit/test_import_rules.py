@@ -14,6 +14,7 @@ MODULES = sorted(path for name in ("shim", "runtime") for path in (ROOT / name).
 MAY_USE_PROTOS = {
     "shim/info.py",
     "shim/pod.py",
+    "shim/rehearsal.py",
     "shim/task/checkpoint.py",
     "shim/task/container.py",
     "shim/task/execs.py",

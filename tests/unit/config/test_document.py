@@ -301,3 +301,11 @@ def test_when_selects_by_every_list_that_is_not_empty():
     assert when.selects(mode=None, **about)
     assert not when.selects(mode="dumb-init", **about)
     assert not when.selects(mode="systemd", **(about | {"namespace": "prod"}))
+
+
+def test_what_was_read_once_is_remembered_and_what_was_refused_is_refused_again():
+    assert parse("rich.strict = true") is parse("rich.strict = true")
+    assert parse("rich.strict = true") != parse("rich.strict = false")
+    other = config.parse("version = 1\nrich.strict = true", source="/etc/y.toml")
+    assert other.source == "/etc/y.toml"
+    assert error_of("version = 2") == error_of("version = 2")

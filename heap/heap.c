@@ -1,0 +1,152 @@
+/*
+ * A process's memory, shared with the processes forked from it, and shared again where they have changed it back.
+ *
+ * Reference counts go up and down: most of the pages that a forked Python process has had to copy hold, once it is
+ * idle, what they held before. Anonymous memory, once copied, stays copied. So the memory is put into a file first
+ * (heap_share), of which it becomes a private mapping: the same contents at the same addresses, copied when written as
+ * before. A page that equals the file's can then be dropped, and is the file's again when it is next looked at
+ * (heap_give_back; madvise(2), MADV_DONTNEED on a private file mapping).
+ *
+ * Nothing else may run in the process while these functions do: they are called by its only thread, and block signals.
+ * They allocate nothing, and write to nothing but their stack and the variables below.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define RANGES 64
+#define ENTRIES 512 /* of a page map, looked at together */
+
+/* Documentation/admin-guide/mm/pagemap.rst */
+#define PRESENT (1ULL << 63)
+#define OF_A_FILE (1ULL << 61)
+
+static struct range {
+    char *begin;
+    size_t size;
+    const char *kept; /* the same bytes of the file */
+} ranges[RANGES];
+static size_t shared;
+static size_t page;
+
+static int put(int fd, const char *begin, size_t size, off_t at)
+{
+    while (size) {
+        ssize_t done = pwrite(fd, begin, size, at);
+        if (done <= 0)
+            return -1;
+        begin += done;
+        at += done;
+        size -= done;
+    }
+    return 0;
+}
+
+/*
+ * Put one range into the file and map it there. From the read of a byte by pwrite(2) to mmap(2), nothing may change it.
+ */
+static int share(int fd, char *begin, size_t size, off_t at, const char *kept)
+{
+    if (put(fd, begin, size, at) < 0)
+        return -1;
+    if (mmap(begin, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, at) == MAP_FAILED)
+        return -1;
+    ranges[shared++] = (struct range){begin, size, kept + at};
+    return 0;
+}
+
+/*
+ * Share the `count` mappings of pairs (begin, end): whole pages, private, readable and writable. May be called once.
+ * Returns 0, or a negated errno; what was shared before the error stays so.
+ */
+int heap_share(const uintptr_t (*given)[2], size_t count)
+{
+    off_t at = 0;
+    const char *kept;
+    size_t size = 0, i;
+    sigset_t all, before;
+    int fd, error = 0;
+
+    if (shared || !count || count > RANGES)
+        return -EINVAL;
+    page = sysconf(_SC_PAGESIZE);
+    for (i = 0; i < count; i++)
+        size += given[i][1] - given[i][0];
+    fd = syscall(SYS_memfd_create, "pouchrich-heap", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    if (ftruncate(fd, size) < 0 || (kept = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)) == MAP_FAILED)
+        error = -errno;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    for (i = 0; !error && i < count; i++) {
+        size = given[i][1] - given[i][0];
+        if (share(fd, (char *)given[i][0], size, at, kept) < 0)
+            error = -errno;
+        at += size;
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+    close(fd);
+    return error;
+}
+
+static long drop(char *begin, char *end)
+{
+    if (begin == end || madvise(begin, end - begin, MADV_DONTNEED) < 0)
+        return 0;
+    return (end - begin) / page;
+}
+
+static long give_back(const struct range *range, int pagemap)
+{
+    uint64_t entries[ENTRIES];
+    size_t pages = range->size / page, done = 0, got, i;
+    char *same = range->begin, *at = range->begin;
+    long dropped = 0;
+
+    while (done < pages) {
+        size_t wanted = pages - done < ENTRIES ? pages - done : ENTRIES;
+        ssize_t count = pread(pagemap, entries, wanted * 8, ((uintptr_t)range->begin / page + done) * 8);
+
+        if (count <= 0)
+            break;
+        for (got = count / 8, i = 0; i < got; i++, at += page) {
+            int copied = (entries[i] & PRESENT) && !(entries[i] & OF_A_FILE);
+
+            if (!copied || memcmp(at, range->kept + (at - range->begin), page)) {
+                dropped += drop(same, at);
+                same = at + page;
+            }
+        }
+        done += got;
+    }
+    return dropped + drop(same, at);
+}
+
+/* Drop every page that holds what it held when it was shared. Returns how many, or a negated errno. */
+long heap_give_back(void)
+{
+    long dropped = 0;
+    size_t i;
+    sigset_t all, before;
+    int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+    if (pagemap < 0)
+        return -errno;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    for (i = 0; i < shared; i++) {
+        dropped += give_back(&ranges[i], pagemap);
+        madvise((void *)ranges[i].kept, ranges[i].size, MADV_DONTNEED); /* only looked at: need not stay mapped */
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    close(pagemap);
+    return dropped;
+}

@@ -1,0 +1,207 @@
+"""A node without containerd, as far as `start` is concerned: what the tests of the spawner drive and look at."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import google.protobuf
+
+from protos.gen import task_pb2
+from shim.ttrpc.client import TtrpcClient
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPENDENCIES = Path(google.protobuf.__file__).parents[2]
+STARTER = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; from shim.__main__ import main; main()"
+PATIENCE_S = 20.0
+
+
+def until(condition, what):
+    end = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < end, f"timed out waiting for {what}"
+        time.sleep(0.01)
+    return found
+
+
+class Node:
+    """A containerd, as far as `start` is concerned: this process. Everything it leaves behind ends with `close`."""
+
+    def __init__(self, site):
+        self.site = site
+        self.program = [sys.executable, "-IS", "-c", STARTER, str(site), str(DEPENDENCIES)]
+        self.logs = {}
+
+    def bundle(self, name):
+        path = Path("/run/bundles", name)
+        path.mkdir(parents=True, exist_ok=True)
+        if name not in self.logs:
+            (path / "config.json").write_text("{}")
+            os.mkfifo(path / "log")
+            self.logs[name] = os.open(path / "log", os.O_RDWR | os.O_NONBLOCK)
+        return path
+
+    def start(self, name, **how):
+        """Run `start` for a new container; the address. `how` is `begin`'s."""
+        return self.finish(self.begin(name, **how))
+
+    def begin(self, name, *, env=None, prefix=(), python=(), **popen):
+        """Begin `start` for a new container; the process.
+
+        `prefix` is a command line to run it by, `python` are statements that its Python is to begin with.
+        """
+        program = list(self.program)
+        program[3] = "\n".join([*python, program[3]])
+        return subprocess.Popen(
+            [*prefix, *program, "-namespace", "n", "-address", "/run/c.sock", "-id", name, "start"],
+            cwd=self.bundle(name),
+            env={"PATH": os.environ["PATH"], **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **popen,
+        )
+
+    def finish(self, starter):
+        """Wait for a `start` to succeed; the address."""
+        stdout, stderr = starter.communicate(timeout=60)
+        assert starter.returncode == 0, stderr
+        assert stdout.startswith("unix:///run/containerd/s/")
+        assert stderr == ""
+        return stdout
+
+    def log(self, name, words):
+        """Wait until the pod server's log has `words`; all of it."""
+        text = b""
+
+        def read():
+            nonlocal text
+            with contextlib.suppress(BlockingIOError):
+                text += os.read(self.logs[name], 65536)
+            return words.encode() in text
+
+        until(read, f"{words!r} in the log of {name}, which has {text!r}")
+        return text.decode()
+
+    def servers(self, name):
+        """The pids of a container's pod servers, of which there should be one."""
+        title = f"containerd-shim-pouchrich-v2\0-namespace\0n\0-id\0{name}\0-address\0/run/c.sock\0"
+        return [pid for pid in pids() if cmdline(pid).startswith(title) and is_below(pid)]
+
+    def server(self, name):
+        """The pid of the pod server of a container."""
+        return until(lambda: self.servers(name), f"{name}'s server")[0]
+
+    def spawner_socket(self):
+        """Where the one spawner listens."""
+        (path,) = Path("/run/pouchrich").glob("spawner-*.sock")
+        return path
+
+    def spawner(self, *, other_than=()):
+        """The pid of the spawner, once it listens; of one that is not in `other_than`."""
+
+        def listening():
+            pid = 0
+            for path in Path("/run/pouchrich").glob("spawner-*.sock"):
+                peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                try:
+                    peer.connect(str(path))
+                except OSError:
+                    continue
+                finally:
+                    peer.close()
+                with contextlib.suppress(OSError):
+                    pid = int(Path(f"{path}.lock").read_text() or 0)
+                if alive(pid) and pid not in other_than:
+                    return pid
+            return 0
+
+        return until(listening, "a spawner")
+
+    def close(self):
+        for _ in range(200):
+            left = [pid for pid in pids() if pid != os.getpid() and is_below(pid)]
+            if not left:
+                return
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            reap()
+            time.sleep(0.01)
+
+
+def pids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def cmdline(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def status(pid, key):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(key + ":"))
+
+
+def is_below(pid):
+    try:
+        while pid > 1:
+            if pid == os.getpid():
+                return True
+            pid = int(status(pid, "PPid"))
+    except OSError:
+        pass
+    return False
+
+
+def reap():
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def alive(pid):
+    reap()
+    try:
+        return status(pid, "State")[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def ended(pid):
+    return until(lambda: not alive(pid), f"process {pid} to end")
+
+
+def is_spawner(pid):
+    """Whether it is one, or on its way to be one."""
+    return "pouchrich-spawner" in cmdline(pid) or "from shim import spawner" in cmdline(pid)
+
+
+def configure(text):
+    os.makedirs("/etc/pouchrich", exist_ok=True)
+    Path("/etc/pouchrich/config.toml").write_text("version = 1\n" + text)
+
+
+def no_spawner():
+    """Give one that is on its way the time to show; the launcher decides before it becomes a spawner."""
+    until(lambda: not any(is_spawner(pid) or "\0start\0" in cmdline(pid) for pid in pids() if is_below(pid)), "quiet")
+    return not list(Path("/run/pouchrich").glob("spawner-*")) if os.path.exists("/run/pouchrich") else True
+
+
+async def answering(address):
+    """Connect once and hang up: the server is then past all of its set-up."""
+    client = await TtrpcClient.connect(address)
+    request = task_pb2.ConnectRequest(id="x")
+    found = await client.call("containerd.task.v2.Task", "Connect", request, task_pb2.ConnectResponse, timeout_s=10)
+    client.close()
+    return found.shim_pid

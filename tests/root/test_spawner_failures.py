@@ -1,0 +1,420 @@
+"""Whatever happens to the spawner, at whatever moment: `start` succeeds by itself, once, and says why in the log."""
+
+import asyncio
+import itertools
+import os
+import shutil
+import signal
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from runtime.linux import syscalls
+from tests.root.starters import (
+    alive,
+    answering,
+    cmdline,
+    configure,
+    ended,
+    is_below,
+    is_spawner,
+    pids,
+    status,
+    until,
+)
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def serves(node, name, address):
+    """The pid of the one server that a container has, which answers at its address."""
+    server = asyncio.run(answering(address))
+    assert node.servers(name) == [server]
+    return server
+
+
+def is_on_its_way(pid):
+    """Whether it is a spawner or may still become one."""
+    return is_spawner(pid) or "\0start\0" in cmdline(pid)
+
+
+def parent(pid):
+    return int(status(pid, "PPid"))
+
+
+class HeldUp:
+    """A `start` whose work waits in the middle, after the request was taken, until `go_on`."""
+
+    def __init__(self, node, name):
+        self._config = node.bundle(name) / "config.json"
+        self._config.unlink()
+        os.mkfifo(self._config)
+        self.starter = node.begin(name)
+        self._fifo = until(self._open, "somebody to read the bundle")
+        self.at_work = until(self._reader, "who opened the bundle to have it open")
+
+    def _open(self):
+        with suppress(OSError):  # ENXIO: nobody has opened it to read
+            return os.open(self._config, os.O_WRONLY | os.O_NONBLOCK)
+        return 0
+
+    def _reader(self):
+        return next((pid for pid in pids() if pid != os.getpid() and is_below(pid) and self._reads(pid)), 0)
+
+    def _reads(self, pid):
+        with suppress(OSError):  # it, or what it had open, has gone
+            return str(self._config) in [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        return False
+
+    def go_on(self):
+        """Let it, and whoever does the work after it, go on."""
+        whole = self._config.with_name("whole.json")
+        whole.write_text("{}")
+        whole.replace(self._config)
+        with suppress(BrokenPipeError):
+            os.write(self._fifo, b"{}")
+        os.close(self._fifo)
+
+
+def test_a_server_killed_between_taking_the_request_and_the_answer_is_made_up_for(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        held = HeldUp(node, "two")
+        assert parent(held.at_work) == spawner
+        os.kill(held.at_work, signal.SIGKILL)
+        held.go_on()
+        address = node.finish(held.starter)
+        assert parent(serves(node, "two", address)) != spawner
+        assert "ended before it answered" in node.log("two", "started without a spawner: ")
+        assert node.spawner() == spawner
+
+    on_node(action)
+
+
+def test_a_spawner_killed_while_its_child_is_at_work_is_not_missed(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        held = HeldUp(node, "two")
+        os.kill(spawner, signal.SIGKILL)
+        ended(spawner)
+        held.go_on()
+        address = node.finish(held.starter)
+        assert serves(node, "two", address) == held.at_work
+
+    on_node(action)
+
+
+def test_a_spawner_killed_before_it_took_the_request_is_made_up_for(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        os.kill(spawner, signal.SIGSTOP)
+        starter = node.begin("two")
+        until(lambda: waiting(node.spawner_socket()), "the request to wait")
+        os.kill(spawner, signal.SIGKILL)
+        ended(spawner)
+        serves(node, "two", node.finish(starter))
+        node.log("two", "started without a spawner: ")
+        assert node.spawner(other_than=[spawner])
+
+    on_node(action)
+
+
+def waiting(path):
+    """Whether somebody has connected to a socket (unix(7): 01 is the state of one that waits to be accepted)."""
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(f" {path}")]
+    return any(fields[5] == "02" for fields in lines)
+
+
+def test_spawners_killed_at_any_moment_cost_no_start(on_node):
+    """Each is killed within some milliseconds of its start, on its way up, at rest or at work."""
+
+    def action(node):
+        addresses, done, killed = {}, threading.Event(), []
+
+        def kill():
+            for pause_ms in itertools.cycle((1, 2, 5, 10, 20, 40, 80, 160, 320)):
+                if done.wait(pause_ms / 1000):
+                    return
+                for pid in pids():
+                    if is_spawner(pid) and is_below(pid):
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                        killed.append(pid)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+
+        def start_some():
+            names = [f"pod{len(addresses) + number}" for number in range(12)]
+            for name in names:
+                node.bundle(name)
+            with ThreadPoolExecutor(3) as threads:
+                addresses.update(zip(names, threads.map(node.start, names), strict=True))
+            return len(addresses) >= 24 and len(set(killed)) >= 5
+
+        try:
+            until(start_some, "some spawners to have been killed")
+        finally:
+            done.set()
+            killer.join()
+        for name, address in addresses.items():
+            serves(node, name, address)
+        node.start("last")
+        node.spawner(other_than=killed)
+
+    on_node(action)
+
+
+@pytest.mark.parametrize(
+    ("habit", "said"),
+    [
+        ("never accepts", "no answer within 1.0 s"),
+        ("hangs up", "hung up"),
+        ("says something else", "hung up"),
+        ("takes the request and ends", "ended before it answered"),
+    ],
+)
+def test_another_listener_in_the_sockets_place_is_no_obstacle(on_node, habit, said):
+    def action(node):
+        node.start("one")
+        spawner, path = node.spawner(), node.spawner_socket()
+        os.kill(spawner, signal.SIGKILL)
+        ended(spawner)
+        path.unlink()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(str(path))
+        listener.listen()
+
+        def behave():
+            peer, _ = listener.accept()
+            peer.recv(1 << 18)
+            peer.send({"hangs up": b"", "says something else": b"?", "takes the request and ends": b"t"}[habit])
+            peer.close()
+
+        if habit != "never accepts":
+            threading.Thread(target=behave, daemon=True).start()
+        serves(node, "two", node.start("two"))
+        assert said in node.log("two", "started without a spawner: ")
+        listener.close()
+        again = node.spawner(other_than=[spawner])
+        serves(node, "three", node.start("three"))
+        assert parent(node.server("three")) == again
+
+    on_node(action)
+
+
+def test_a_spawner_in_the_place_of_one_with_another_key_does_not_serve(on_node):
+    def action(node):
+        node.start("one")
+        old, path = node.spawner(), node.spawner_socket()
+        (node.site / "shim" / "upgraded").touch()
+        node.start("two")
+        new = node.spawner(other_than=[old])
+        (other,) = set(Path("/run/pouchrich").glob("spawner-*.sock")) - {path}
+        os.kill(new, signal.SIGKILL)
+        ended(new)
+        path.rename(other)
+        serves(node, "three", node.start("three"))
+        assert parent(node.server("three")) != old
+        node.log("three", "started without a spawner: ")
+
+    on_node(action)
+
+
+@pytest.mark.parametrize("what", ["no room", "read-only", "writable by all"])
+def test_a_directory_that_is_of_no_use_leaves_no_spawner_until_it_is(on_node, what):
+    directory = "/run/pouchrich"
+
+    def spoil():
+        syscalls.mount("tmpfs", directory, "tmpfs", 0, "size=4096,mode=0711")
+        if what == "no room":
+            with suppress(OSError), open(f"{directory}/filler", "wb") as filler:
+                filler.write(bytes(65536))
+        elif what == "read-only":
+            syscalls.mount(None, directory, None, syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
+        else:
+            os.chmod(directory, 0o1777)
+
+    def action(node):
+        os.mkdir(directory, 0o711)
+        spoil()
+        serves(node, "one", node.start("one"))
+        node.log("one", "started without a spawner: ")
+        until(
+            lambda: not any(is_spawner(pid) or "\0start\0" in cmdline(pid) for pid in pids() if is_below(pid)), "quiet"
+        )
+        syscalls.umount2(directory, syscalls.MNT_DETACH)
+        serves(node, "two", node.start("two"))
+        node.spawner()
+
+    on_node(action)
+
+
+def test_a_spawner_that_lost_its_lock_goes_and_its_socket_with_it(on_node):
+    def action(node):
+        node.start("one")
+        first, path = node.spawner(), node.spawner_socket()
+        Path(f"{path}.lock").unlink()
+        serves(node, "two", node.start("two"))
+        ended(first)
+        serves(node, "three", node.start("three"))
+        assert node.spawner() != first
+
+    on_node(action)
+
+
+def test_a_spawner_that_cannot_fork_is_no_obstacle(on_node):
+    pids_cgroup = next(
+        (
+            Path(line.split()[1])
+            for line in Path("/proc/mounts").read_text().splitlines()
+            if line.split()[2] == "cgroup" and "pids" in line.split()[3].split(",")
+        ),
+        None,
+    )
+    if pids_cgroup is None:
+        pytest.skip("no pids hierarchy of cgroup v1")
+    group = pids_cgroup / f"pouchrich-test-{os.getpid()}"
+
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        (group / "cgroup.procs").write_text(str(spawner))
+        (group / "pids.max").write_text("1")
+        serves(node, "two", node.start("two"))
+        node.log("two", "started without a spawner: ")
+        ended(spawner)
+
+    group.mkdir()
+    try:
+        on_node(action)
+    finally:
+        group.rmdir()
+
+
+def test_what_a_spawner_that_was_killed_as_it_rehearsed_has_left_the_next_one_removes(on_node):
+    """And it rehearses as if nothing had been."""
+
+    def left():
+        run = Path("/run/pouchrich")
+        return [*run.glob("*.rehearsal"), *run.glob("bundles/rehearsal/*"), *run.glob("containers/rehearsal/*")]
+
+    def action(node):
+        node.start("one")
+        until(lambda: len(left()) >= 2, "a rehearsal to be under way")
+        (first,) = [pid for pid in pids() if is_below(pid) and is_spawner(pid) and not is_spawner(parent(pid))]
+        os.kill(first, signal.SIGKILL)
+        ended(first)
+        assert left()
+        until(lambda: not [pid for pid in pids() if is_below(pid) and is_spawner(pid)], "its children to end with it")
+        node.start("two")
+        node.spawner(other_than=[first])
+        assert left() == []
+
+    on_node(action)
+
+
+def test_pod_servers_survive_the_spawner(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        addresses = {name: node.start(name) for name in ("two", "three")}
+        assert {parent(node.server(name)) for name in addresses} == {spawner}
+        os.kill(spawner, signal.SIGKILL)
+        ended(spawner)
+        for name, address in addresses.items():
+            serves(node, name, address)
+
+    on_node(action)
+
+
+def test_an_upgrade_has_a_new_spawner_and_the_old_one_goes_when_idle(on_node):
+    def action(node):
+        configure('[spawner]\nidle-timeout = "2s"\n')
+        node.start("one")
+        old = node.spawner()
+        before = node.start("two")
+        shutil.copytree(node.site, f"{node.site}-new")
+        os.rename(node.site, f"{node.site}-old")
+        os.rename(f"{node.site}-new", node.site)
+        node.start("three")
+        new = node.spawner(other_than=[old])
+        after = node.start("four")
+        assert [parent(node.server(name)) for name in ("two", "four")] == [old, new]
+        shutil.rmtree(f"{node.site}-old")
+        ended(old)
+        serves(node, "two", before)
+        serves(node, "four", after)
+
+    on_node(action)
+
+
+def test_pod_servers_survive_the_packages_end(on_node):
+    def action(node):
+        addresses = {"one": node.start("one")}
+        node.spawner()
+        addresses["two"] = node.start("two")
+        asyncio.run(answering(addresses["one"]))
+        shutil.rmtree(node.site)
+        for name, address in addresses.items():
+            serves(node, name, address)
+            assert alive(node.server(name))
+
+    on_node(action)
+
+
+@pytest.mark.parametrize(
+    ("key", "how"),
+    [
+        ("another Python", {"python": ["import sys; sys.hexversion += 1"]}),
+        ("another containerd", {"prefix": ("sh", "-c", '"$@"; exit $?', "sh")}),
+        ("another network namespace", {"prefix": ("unshare", "--net")}),
+    ],
+)
+def test_a_spawner_of_another_key_is_not_asked(on_node, key, how):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        serves(node, "two", node.start("two", **how))
+        assert parent(node.server("two")) != spawner
+        assert "No such file or directory" in node.log("two", "started without a spawner: ")
+        serves(node, "three", node.start("three"))
+        assert parent(node.server("three")) == spawner
+
+    on_node(action)
+
+
+def test_a_spawner_goes_with_its_containerd(on_node):
+    def action(node):
+        ours = node.start("one")
+        spawner = node.spawner()
+        reader, writer = os.pipe()
+        containerd = ("sh", "-c", f'"$@" && cat </proc/self/fd/{reader}', "sh")
+        starter = node.begin("two", prefix=containerd, pass_fds=[reader])
+        theirs = node.spawner(other_than=[spawner])
+        assert alive(theirs)
+        os.close(reader)
+        os.close(writer)
+        address = node.finish(starter)
+        ended(theirs)
+        serves(node, "two", address)
+        serves(node, "one", ours)
+        assert node.spawner() == spawner
+
+    on_node(action)
+
+
+def test_a_server_that_cannot_go_on_after_its_answer_says_so_in_the_log(on_node):
+    def action(node):
+        (node.site / "shim" / "daemon.py").write_text("raise ImportError('half a package')\n")
+        node.start("one", env={"POUCHRICH_SPAWNER": "off"})
+        node.log("one", "ImportError: half a package")
+
+    on_node(action)

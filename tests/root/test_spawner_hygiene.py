@@ -1,0 +1,193 @@
+"""What a pod server takes from its starter, and what it must not: from a spawner as from the starter itself.
+
+One test for each thing that a fork hands on. Every starter here is set up as no containerd would do it, and so was
+the one that left the spawner.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from google.protobuf.any_pb2 import Any
+
+from protos.gen import runc_options_pb2, task_pb2
+from shim.ttrpc.client import TtrpcClient
+from shim.ttrpc.errors import RemoteError
+from tests.root.starters import alive, answering, cmdline, status, until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def both(node, **how):
+    """A pod server from its starter itself, and one from the spawner that this left; both past their set-up."""
+    asyncio.run(answering(node.start("alone", **how)))
+    spawner = node.spawner()
+    asyncio.run(answering(node.start("forked", **how)))
+    servers = node.server("alone"), node.server("forked")
+    assert [status(pid, "PPid") == str(spawner) for pid in servers] == [False, True]
+    return servers
+
+
+def mask(*numbers):
+    """Signals as /proc/PID/status writes them."""
+    return f"{sum(1 << number - 1 for number in numbers):016x}"
+
+
+def links(pid):
+    return {int(entry.name): os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def sleeps(pid, seconds):
+    """Whether nothing wakes a process for so long."""
+
+    def switches():
+        return [status(pid, key) for key in ("voluntary_ctxt_switches", "nonvoluntary_ctxt_switches")]
+
+    before = switches()
+    time.sleep(seconds)
+    return switches() == before
+
+
+def test_the_session_and_the_process_group_are_its_own(on_node):
+    def action(node):
+        for pid in both(node, start_new_session=True):
+            assert (os.getsid(pid), os.getpgid(pid)) == (pid, pid)
+            assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4] == "0", "a terminal"
+
+    on_node(action)
+
+
+def test_the_bundle_is_its_starters_and_is_let_go(on_node):
+    def action(node):
+        for name, pid in zip(("alone", "forked"), both(node), strict=True):
+            address = (node.bundle(name) / "address").read_text()
+            assert asyncio.run(answering(address)) == pid
+            assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        assert os.readlink(f"/proc/{node.spawner()}/cwd") == "/"
+
+    on_node(action)
+
+
+@pytest.mark.parametrize("umask", [0o077, 0])
+def test_the_umask_is_what_containerds_shims_have(on_node, umask):
+    def action(node):
+        assert [status(pid, "Umask") for pid in both(node, umask=umask)] == ["0022"] * 2
+
+    on_node(action)
+
+
+def test_no_signal_is_blocked(on_node):
+    def block():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGRTMAX})
+
+    def action(node):
+        assert [status(pid, "SigBlk") for pid in both(node, preexec_fn=block)] == [mask()] * 2
+
+    on_node(action)
+
+
+def test_no_signal_is_ignored_but_what_python_ignores(on_node):
+    def ignore():
+        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTTOU, signal.SIGRTMAX):
+            signal.signal(number, signal.SIG_IGN)
+
+    def action(node):
+        assert [status(pid, "SigIgn") for pid in both(node, preexec_fn=ignore)] == [mask(*IGNORED_BY_PYTHON)] * 2
+
+    on_node(action)
+
+
+def test_no_descriptor_of_the_starters_is_kept_open(on_node):
+    """Not by the spawner either: who waits for the end of a pipe would wait for as long as it lives."""
+
+    def action(node):
+        reader, writer = os.pipe()
+        both(node, pass_fds=[writer])
+        os.close(writer)
+        os.set_blocking(reader, False)
+        assert os.read(reader, 1) == b"", "somebody has the pipe"
+
+    on_node(action)
+
+
+def test_no_standard_stream_is_the_starters(on_node):
+    def action(node):
+        streams = [[links(pid)[fd] for fd in (0, 1, 2)] for pid in (*both(node), node.spawner())]
+        logs = [f"/run/bundles/{name}/log" for name in ("alone", "forked")]
+        assert streams == [["/dev/null", "/dev/null", last] for last in (*logs, "/dev/null")]
+
+    on_node(action)
+
+
+def test_oom_score_adj_is_one_above_what_containerd_has_by_now(on_node):
+    def action(node):
+        own = Path("/proc/self/oom_score_adj")
+        own.write_text("5")
+        node.start("one")
+        spawner = node.spawner()
+        own.write_text("2")
+        node.start("lower")
+        own.write_text("20")
+        node.start("higher")
+        own.write_text("1000")
+        node.start("highest")
+        for name, score in (("one", 6), ("lower", 3), ("higher", 21), ("highest", 1000)):
+            assert Path(f"/proc/{node.server(name)}/oom_score_adj").read_text() == f"{score}\n"
+        assert Path(f"/proc/{spawner}/oom_score_adj").read_text() == "6\n"
+        assert status(node.server("highest"), "PPid") == str(spawner)
+
+    on_node(action)
+
+
+def test_it_is_a_subreaper(on_node):
+    """What the OCI runtime leaves behind becomes the pod server's child."""
+
+    def action(node):
+        oci = Path("/run/oci")
+        oci.write_text("#!/bin/sh\nsleep 1000 </dev/null >/dev/null 2>&1 &\necho $! >>/run/orphans\nexit 1\n")
+        oci.chmod(0o755)
+        for name, pid in zip(("alone", "forked"), both(node), strict=True):
+            asyncio.run(failing_create(node, name))
+            orphan = int(Path("/run/orphans").read_text().split()[-1])
+            until(lambda orphan=orphan, pid=pid: status(orphan, "PPid") == str(pid), f"{name} to adopt what was left")
+
+    on_node(action)
+
+
+async def failing_create(node, name):
+    bundle = node.bundle(name)
+    (bundle / "rootfs").mkdir()
+    (bundle / "config.json").write_text(
+        '{"annotations": {"pouchrich.io/rich": "false"}, "root": {"path": "rootfs"},'
+        ' "process": {"args": ["x"], "cwd": "/", "user": {"uid": 0, "gid": 0}}, "linux": {}}'
+    )
+    options = runc_options_pb2.Options(binary_name="/run/oci", root="/run/state").SerializeToString()
+    packed = Any(type_url="containerd.runc.v1.Options", value=options)
+    client = await TtrpcClient.connect((bundle / "address").read_text())
+    request = task_pb2.CreateTaskRequest(id=name, bundle=str(bundle), options=packed)
+    with pytest.raises(RemoteError):
+        await client.call("containerd.task.v2.Task", "Create", request, task_pb2.CreateTaskResponse, timeout_s=20)
+    client.close()
+
+
+def test_the_spawner_has_nothing_but_its_socket_its_lock_and_a_pidfd(on_node):
+    """No thread, no event loop, nothing that wakes it."""
+
+    def action(node):
+        both(node)
+        spawner = node.spawner()
+        until(lambda: len(links(spawner)) == 6, f"the last connection to be closed; there are {links(spawner)}")
+        kinds = sorted(target.partition(":")[0] for fd, target in links(spawner).items() if fd > 2)
+        assert kinds == sorted([f"{node.spawner_socket()}.lock", "anon_inode", "socket"])
+        assert "anon_inode:[pidfd]" in links(spawner).values()
+        assert status(spawner, "Threads") == "1"
+        until(lambda: sleeps(spawner, 2.0), "two seconds without a wake-up")
+        assert cmdline(spawner).rstrip("\0") == "pouchrich-spawner"
+        assert alive(spawner)
+
+    on_node(action)
