@@ -60,6 +60,10 @@ class Shim:
     rich: bool = False
     env: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def is_ours(self) -> bool:
+        return "pouchrich" in os.path.basename(self.path)
+
     def options(self) -> bytes:
         """What containerd writes to `start`, and sends with Create: runc's options, naming the OCI runtime."""
         value = runc_options_pb2.Options(binary_name=self.oci, root="/run/bench/runc").SerializeToString()

@@ -14,12 +14,14 @@ PANELS = (
     ("PSS per pod@", "MiB", 1 / (1 << 20), "proportional memory per idle pod"),
     ("private per pod@", "MiB", 1 / (1 << 20), "private memory per idle pod"),
     ("burst of ", "s", 1.0, "N pods at once, start to delete"),
+    ("ctr run of ", "s", 1.0, "N times ctr run at once, by containerd"),
+    ("private after execs@", "MiB", 1 / (1 << 20), "private memory of a pod after N execs"),
 )
 
 
 def main(source: str, picture: str) -> None:
     results = json.loads(Path(source).read_text())["results"]
-    figure, panels = pyplot.subplots(1, len(PANELS), figsize=(15, 4.5))
+    figure, panels = pyplot.subplots(1, len(PANELS), figsize=(5 * len(PANELS), 4.5))
     for axes, (prefix, unit, factor, title) in zip(panels, PANELS, strict=True):
         for name, rows in results.items():
             points = sorted(
@@ -29,7 +31,7 @@ def main(source: str, picture: str) -> None:
             )
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", label=name)
-        axes.set(title=title, xlabel="pods", ylabel=unit)
+        axes.set(title=title, xlabel="execs" if "exec" in prefix else "pods", ylabel=unit)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()

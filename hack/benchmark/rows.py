@@ -6,20 +6,18 @@ a round, so that whatever else the machine does meets them alike.
 
 import asyncio
 import os
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from benchmark.contest import Shim, Task, cpu_seconds
-from benchmark.place import Bundle, Place, descendants, mount, reap
+from benchmark.daemon import Containerd
+from benchmark.place import Bundle, Place, mount, reap
 
 Samples = dict[str, dict[str, list[float]]]
 """Shim's name -> row -> samples."""
 
-SPAWNER_TITLE = b"pouchrich-spawner"
 PIECE = 1 << 20
 
 
@@ -122,17 +120,34 @@ async def execs(place: Place, shims: Sequence[Shim], rounds: int) -> Samples:
     tasks = [await running(place, shim) for shim in shims]
     for turn in range(-2, rounds):
         for task in tasks:
-            began = time.perf_counter()
-            name = f"exec{turn + 2}"
-            await task.exec(name, ["/bin/true"])
-            waiting = asyncio.create_task(task.wait(name))
-            await task.start(name)
-            await waiting
-            await task.delete(name)
+            took = await one_exec(task, f"exec{turn + 2}")
             if turn >= 0:
-                found[task.shim.name]["exec"].append(time.perf_counter() - began)
+                found[task.shim.name]["exec"].append(took)
     for task in tasks:
         await task.end()
+    return found
+
+
+async def one_exec(task: Task, name: str) -> float:
+    """Exec, Start, Wait, Delete of `true`; the seconds it took."""
+    began = time.perf_counter()
+    await task.exec(name, ["/bin/true"])
+    waiting = asyncio.create_task(task.wait(name))
+    await task.start(name)
+    await waiting
+    await task.delete(name)
+    return time.perf_counter() - began
+
+
+def ctr_runs(containerd: Containerd, shims: Sequence[Shim], counts: Sequence[int], rounds: int) -> Samples:
+    """`ctr run` of N containers at once by a real containerd; the time until the last client has ended."""
+    found = samples()
+    for turn in range(-1, rounds):  # one to warm up: each shim's first, the spawner
+        for count in counts if turn >= 0 else (1,):
+            for shim in shims:
+                took = containerd.run(shim, count)
+                if turn >= 0:
+                    found[shim.name][f"ctr run of {count}"].append(took)
     return found
 
 
@@ -217,84 +232,11 @@ def _read_pattern(fd: int, pattern: bytes, size: int) -> None:
     """Read `size` bytes that must be `pattern` over and over. Raises RuntimeError."""
     at = 0
     buffer = bytearray(1 << 16)
-    view, expected = memoryview(buffer), memoryview(pattern)
+    view, twice = memoryview(buffer), pattern * 2  # bytes are compared at 10 GB/s, two memoryviews at 0.6
     while at < size:
         count = os.readv(fd, [buffer])
         if not count:
             raise RuntimeError(f"standard output ended after {at} of {size} bytes")
-        begin = at % len(pattern)
-        first = min(count, len(pattern) - begin)
-        if view[:first] != expected[begin : begin + first] or view[first:count] != expected[: count - first]:
+        if not twice.startswith(view[:count], at % len(pattern)):
             raise RuntimeError(f"standard output differs after byte {at}")
         at += count
-
-
-async def memory(place: Place, shims: Sequence[Shim], counts: Sequence[int], settle_s: float) -> Samples:
-    """Of N idle pods: proportional and private memory, processor time and wake-ups, all processes of the shim counted.
-
-    Rows end in `@N`. Per pod, except `PSS`, which is the total.
-    """
-    found = samples()
-    for shim in shims:
-        tasks: list[Task] = []
-        for count in counts:
-            missing = count - len(tasks)
-            for begin in range(0, missing, 10):
-                more = (running(place, shim) for _ in range(min(10, missing - begin)))
-                tasks += await asyncio.gather(*more)
-            await asyncio.sleep(settle_s)
-            for row, value in (await _idle(tasks)).items():
-                found[shim.name][f"{row}@{count}"].append(value)
-        for begin in range(0, len(tasks), 10):
-            await asyncio.gather(*(task.end() for task in tasks[begin : begin + 10]))
-        reap()
-    return found
-
-
-async def _idle(tasks: Sequence[Task]) -> dict[str, float]:
-    pids = [await task.shim_pid() for task in tasks]
-    before = {pid: (cpu_seconds(pid), _switches(pid)) for pid in pids}
-    began = time.monotonic()
-    await asyncio.sleep(3)
-    took = time.monotonic() - began
-    cpu = sum(cpu_seconds(pid) - before[pid][0] for pid in pids)
-    switches = sum(_switches(pid) - before[pid][1] for pid in pids)
-    everyone = pids + ([pid for pid in descendants(os.getpid()) if is_spawner(pid)] if _is_ours(tasks) else [])
-    rollups = [_rollup(pid) for pid in everyone]
-    private = [_rollup(pid) for pid in pids]
-    return {
-        "PSS": sum(rollup["Pss"] for rollup in rollups),
-        "PSS per pod": sum(rollup["Pss"] for rollup in rollups) / len(tasks),
-        "private per pod": statistics.median(rollup["Private_Clean"] + rollup["Private_Dirty"] for rollup in private),
-        "idle CPU s/h per pod": cpu / took / len(tasks) * 3600,
-        "wake-ups/min per pod": switches / took / len(tasks) * 60,
-    }
-
-
-def _is_ours(tasks: Sequence[Task]) -> bool:
-    return "pouchrich" in os.path.basename(tasks[0].shim.path)
-
-
-def is_spawner(pid: int) -> bool:
-    """Whether a process is the spawner."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(SPAWNER_TITLE)
-    return False
-
-
-def _switches(pid: int) -> int:
-    total = 0
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        for line in (thread / "status").read_text().splitlines():
-            if line.startswith("voluntary_ctxt_switches"):
-                total += int(line.split()[1])
-    return total
-
-
-def _rollup(pid: int) -> dict[str, int]:
-    """smaps_rollup in bytes."""
-    found = {}
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
-        name, value, *_ = line.split()
-        found[name.rstrip(":")] = int(value) * 1024
-    return found

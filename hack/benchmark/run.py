@@ -5,8 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from benchmark import contest, rows
+from benchmark import contest, memory, rows
 from benchmark.contest import Shim
+from benchmark.daemon import Containerd
 from benchmark.place import Place, enter
 
 OURS = "containerd-shim-pouchrich-v2"
@@ -36,9 +37,8 @@ async def run(given: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     found = rows.samples()
     events = await contest.receive_events()
     contestants = shims(given)
-    wanted = given.row or ["life", "exec", "burst", "stdout", "memory"]
     try:
-        for row in wanted:
+        for row in given.row:
             print(f"bench: {row} …", file=sys.stderr)
             for name, values in (await _measure(row, place, contestants, given)).items():
                 found[name].update(values)
@@ -58,4 +58,20 @@ async def _measure(row: str, place: Place, shims: list[Shim], given: argparse.Na
         return await rows.bursts(place, shims, given.bursts, max(3, given.rounds // 10))
     if row == "stdout":
         return await rows.stdout(place, shims, given.mib, 3)
-    return await rows.memory(place, shims, given.pods, given.settle)
+    if row == "flat":
+        return await memory.flat(place, shims, given.execs, given.settle)
+    if row == "ctr":
+        alike = [shim for shim in shims if not shim.env]  # a shim's environment is the daemon's
+        return rows.ctr_runs(containerd(place, given), alike, given.ctr, 3)
+    return await memory.memory(place, shims, given.pods, given.settle)
+
+
+def containerd(place: Place, given: argparse.Namespace) -> Containerd:
+    """containerd 2.1 where it was fetched, with the crun fetched for it: what it writes is too new for older ones.
+
+    Else the machine's own.
+    """
+    programs, crun = given.runtimes / "containerd-2.1" / "bin", given.runtimes / "crun-1.21" / "bin" / "crun"
+    if (programs / "containerd").exists():
+        return Containerd(place, programs, str(crun) if crun.exists() else given.oci)
+    return Containerd(place, Path("/usr/bin"), given.oci)
