@@ -1,4 +1,4 @@
-"""A client of containerd's gRPC socket: the CRI (runtime.v1) and containerd's own Tasks service.
+"""A client of containerd's gRPC socket: the CRI (runtime.v1) and containerd's own Tasks and Containers.
 
 One method serves all of it: a request's type gives the RPC, and the caller names the response type.
 """
@@ -10,8 +10,8 @@ from typing import TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
+from tests.cri.gen import containers_pb2, tasks_pb2
 from tests.cri.gen import runtime_pb2 as pb
-from tests.cri.gen import tasks_pb2
 
 R = TypeVar("R", bound=Message)
 
@@ -31,7 +31,7 @@ def _paths() -> dict[str, str]:
     """Request message's full name -> the RPC's path, from the services as generated."""
     return {
         method.input_type.full_name: f"/{service.full_name}/{method.name}"
-        for module in (pb, tasks_pb2)
+        for module in (pb, tasks_pb2, containers_pb2)
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
@@ -67,7 +67,7 @@ class Client:
         path = PATHS[request.DESCRIPTOR.full_name]
         method = self._channel.unary_unary(
             path,
-            request_serializer=type(request).SerializeToString,
+            request_serializer=self.serialize,
             response_deserializer=response.FromString,
         )
         try:
@@ -76,6 +76,10 @@ class Client:
             call = cast("grpc.Call", error)
             raise CallFailed(path, call.code().name, call.details() or "") from None
         return answer
+
+    def serialize(self, request: Message) -> bytes:
+        """The request as it goes over the wire."""
+        return request.SerializeToString()
 
     def ready(self) -> bool:
         """Whether the server answers and its runtime and network are ready."""

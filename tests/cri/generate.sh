@@ -3,6 +3,6 @@
 set -eu
 cd "$(dirname "$0")/../.."
 "${PYTHON:-python3}" -m grpc_tools.protoc -I tests/cri --python_out=tests/cri/gen --pyi_out=tests/cri/gen \
-    runtime.proto tasks.proto
+    containers.proto runtime.proto tasks.proto
 # The stubs use bare generics, which strict mypy refuses.
 sed -i '1i # mypy: ignore-errors' tests/cri/gen/*_pb2.pyi

@@ -82,6 +82,18 @@ def oci(environment_containerd: str, name: str) -> Path:
     return _system(name)
 
 
+def lxcfs() -> tuple[Path, dict[str, str]]:
+    """The lxcfs that hack/test.sh unpacked without its service, or the installed one, and its environment.
+
+    Raises FileNotFoundError.
+    """
+    unpacked = cache() / "lxcfs"
+    if (found := unpacked / "usr/bin/lxcfs").exists():
+        libraries = dict.fromkeys(str(path.parent) for path in unpacked.glob("**/lib*.so*"))
+        return found, {"LD_LIBRARY_PATH": ":".join(libraries)}
+    return _system("lxcfs"), {}
+
+
 DEFAULT = (
     Environment("1.6", "runc", "runc.v2"),
     Environment("1.6", "runc", "pouchrich"),

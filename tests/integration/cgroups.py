@@ -1,5 +1,6 @@
 """The cgroups of a run: below one parent of its own in every hierarchy (v1, hybrid, v2), so leftovers show."""
 
+import os
 from pathlib import Path
 
 
@@ -24,19 +25,23 @@ def make(parent: str) -> None:
 
 
 def below(parent: str) -> list[str]:
-    """The cgroups below `parent`, deepest first, in all hierarchies."""
+    """The cgroups below `parent`, deepest first, in all hierarchies. Those that go meanwhile may be missing."""
     found: list[str] = []
     for root in hierarchies():
-        directory = root / parent.lstrip("/")
-        if directory.exists():
-            found += [str(path) for path in directory.rglob("*") if path.is_dir()]
+        for directory, names, _ in os.walk(root / parent.lstrip("/")):
+            found += [f"{directory}/{name}" for name in names]
     return sorted(found, key=len, reverse=True)
+
+
+def clear(parent: str) -> None:
+    """Remove what is below `parent`. Raises OSError for one that still has processes."""
+    for path in below(parent):
+        Path(path).rmdir()
 
 
 def remove(parent: str) -> None:
     """Remove `parent` and what is below. Raises OSError for one that still has processes."""
-    for path in below(parent):
-        Path(path).rmdir()
+    clear(parent)
     for root in hierarchies():
         directory = root / parent.lstrip("/")
         if directory.exists():

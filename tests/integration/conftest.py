@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration import binaries, images, isolation, leaks
+from tests.integration import binaries, images, isolation, leaks, spawners
 from tests.integration.binaries import Environment
 from tests.integration.ctr import Ctr
 from tests.integration.node import Node
 from tests.integration.pods import Pods
 from tests.integration.rich_pods import RichPods
+from tests.integration.tasks import Tasks
 
 HERE = Path(__file__).parent
+KILLED = pytest.StashKey[int]()
+"""How many spawners a run has killed (`spawners`)."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    try:
+        spawners.said()
+    except ValueError as err:
+        raise pytest.UsageError(str(err)) from None
     config.addinivalue_line("markers", "only(containerd=, oci=, runtime=): runs only in environments with these values")
     config.addinivalue_line(
         "markers", "defect(reason, containerd=, oci=, runtime=): not run there: a known fault of theirs"
@@ -107,7 +114,7 @@ def _runs_nowhere(item: pytest.Item) -> bool:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     if os.geteuid() != 0:
         return []
-    lines = []
+    lines = [f"spawners: {spawners.said()}"]
     for version in binaries.CONTAINERDS:
         try:
             programs = [
@@ -119,6 +126,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
             continue
         lines.append(f"environment {version}: " + ", ".join(_version(program) for program in programs))
     return lines
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if KILLED in config.stash:
+        terminalreporter.write_line(f"spawners killed meanwhile: {config.stash[KILLED]}")
 
 
 def _version(program: Path) -> str:
@@ -168,6 +180,10 @@ class Nodes:
             self.baseline = leaks.everything(self._node)
         return self._node
 
+    @property
+    def running(self) -> Node | None:
+        return self._node
+
     def drop(self) -> None:
         """Close the running node; the next test gets a new one."""
         node, self._node = self._node, None
@@ -176,9 +192,12 @@ class Nodes:
 
 
 @pytest.fixture(scope="session")
-def nodes(image_tars: list[Path]) -> Iterator[Nodes]:
+def nodes(image_tars: list[Path], pytestconfig: pytest.Config) -> Iterator[Nodes]:
     found = Nodes(image_tars)
-    yield found
+    with spawners.as_the_run_says(lambda: found.running) as killer:
+        yield found
+    if killer:
+        pytestconfig.stash[KILLED] = killer.killed
     found.drop()
 
 
@@ -204,6 +223,15 @@ def ctr(node: Node, environment: Environment) -> Iterator[Ctr]:
     found = Ctr(node, environment)
     yield found
     found.remove_all()
+
+
+@pytest.fixture
+def tasks(ctr: Ctr) -> Iterator[Tasks]:
+    """containerd's Tasks service on the node, for containers of `ctr`."""
+    found = Tasks(ctr)
+    yield found
+    ctr.remove_all()
+    found.close()
 
 
 @pytest.fixture

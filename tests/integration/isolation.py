@@ -12,6 +12,7 @@ from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
+MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
@@ -21,6 +22,7 @@ SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
 
+_outside: list[str] = []
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -78,7 +80,15 @@ def loopback_up() -> None:
 
 def enter() -> None:
     """Private mounts and network, and an empty /run, for this process and its children."""
+    for name, option in (("mnt", "--mount"), ("net", "--net")):
+        fd = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        _outside.append(f"{option}=/proc/{os.getpid()}/fd/{fd}")
     private_mounts()
     unshare(CLONE_NEWNET)
     loopback_up()
     mount("tmpfs", Path("/run"), "tmpfs", "mode=0755")
+
+
+def outside() -> list[str]:
+    """What to put before a command line to have the mounts and the network of before `enter`; nothing before that."""
+    return ["nsenter", *_outside, "--"] if _outside else []

@@ -1,8 +1,10 @@
 """What a test may not leave behind on its node.
 
-The spawner is no trace: one per node, it outlives the pods it made by its idle time-out.
+The spawner is no trace: one per node, it outlives the pods it made by its idle time-out. Nor is its rehearsal: what one
+that was killed in the middle has left, the next one removes.
 """
 
+import os
 import time
 from pathlib import Path
 
@@ -54,8 +56,8 @@ def _cgroups(node: Node) -> list[str]:
 
 def _sockets(node: Node) -> list[str]:
     """Sockets under /run, which is the test run's own; containerd's are in the node's directory."""
-    paths = Path("/run").rglob("*")
-    return [f"socket {path}" for path in paths if path.is_socket() and not path.name.startswith("spawner-")]
+    paths = [Path(directory, name) for directory, _, names in os.walk("/run") for name in names]
+    return [f"socket {path}" for path in paths if path.is_socket() and "/spawner-" not in str(path)]
 
 
 def _bundles(node: Node) -> list[str]:
@@ -65,17 +67,17 @@ def _bundles(node: Node) -> list[str]:
 
 
 def _runtime_states(node: Node) -> list[str]:
-    """The OCI runtime's directories: ROOT/NAMESPACE/ID."""
+    """The OCI runtime's directories: ROOT/NAMESPACE/ID. In .cache crun keeps seccomp filters for the next container."""
     roots = (Path("/run/containerd/runc"), Path("/run/pouchrich/runtime"))
-    return [f"runtime state {path}" for root in roots for path in root.glob("*/*")]
+    return [f"runtime state {path}" for root in roots for path in root.glob("*/*") if path.name != ".cache"]
 
 
 def _run_directories(node: Node) -> list[str]:
     """What rich containers have under /run/pouchrich, and what is held there for their poststop hooks."""
     patterns = ("containers/*/*", "poststop/*/*", "bundles/*/*")
-    return [f"run directory {path}" for pattern in patterns for path in Path("/run/pouchrich").glob(pattern)]
+    paths = [path for pattern in patterns for path in Path("/run/pouchrich").glob(pattern)]
+    return [f"run directory {path}" for path in paths if path.parent.name != "rehearsal"]
 
 
 def _records(node: Node) -> list[str]:
-    """Poststop hooks that are still owed; /var/lib is the node's own."""
-    return [f"record {path}" for path in Path(f"/proc/{node.pid}/root/var/lib/pouchrich").rglob("*.jsonl")]
+    return [f"record {path}" for path in node.records()]

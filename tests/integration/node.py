@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ START_TIMEOUT_S = 30.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
-SWITCHES = {name: os.environ[name] for name in ("POUCHRICH_SPAWNER",) if name in os.environ}
-"""What a run may be told by its environment: `off` has every pod server started without the spawner."""
+SWITCHES = {"POUCHRICH_SPAWNER": "off"} if os.environ.get("POUCHRICH_SPAWNER") == "off" else {}
+"""What containerd, and so our shim, gets from the run's environment (`tests.integration.spawners`)."""
 
 
 class Node:
@@ -112,6 +113,42 @@ class Node:
         os.kill(self.containerd_pid, number)
         until(lambda: not processes.alive(self.containerd_pid), "containerd to end")
 
+    @contextlib.contextmanager
+    def lxcfs(self) -> Iterator[int]:
+        """lxcfs at its usual place for the length of the `with`: its pid. Raises FileNotFoundError."""
+        program, env = binaries.lxcfs()
+        mount = "/var/lib/lxcfs"
+        Path(f"/proc/{self.pid}/root{mount}").mkdir(exist_ok=True)
+        argv = [str(program), "-f", "-p", str(self.base / "lxcfs.pid"), mount]
+        pid = self._command({"argv": argv, "env": env, "log": str(self.base / "lxcfs.log")})["pid"]
+        try:
+            until(lambda: " fuse.lxcfs " in Path(f"/proc/{self.pid}/mountinfo").read_text(), "lxcfs to mount")
+            yield pid
+        finally:
+            if processes.alive(pid):
+                os.kill(pid, signal.SIGKILL)
+            until(lambda: not processes.alive(pid), "lxcfs to end")
+            subprocess.run(["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "umount", "-l", mount], check=True)
+
+    @contextlib.contextmanager
+    def rebooted(self) -> Iterator[None]:
+        """The node after a power cut and a start: no process, mount or cgroup is left, and nothing of /run.
+
+        For the length of the `with` it reads another boot id. What containerd keeps in its root and the shim in
+        /var/lib is there still. At the end containerd is started once more: only then does it remove its directories
+        for the tasks of before.
+        """
+        gone = [str(self.base / "state"), "/run/containerd", "/run/pouchrich", "/run/netns"]
+        self._command({"halt": gone})
+        self._command({"boot_id": str(uuid.uuid4())})
+        try:
+            self.start()
+            yield
+        finally:
+            self._command({"boot_id": ""})
+            self.kill_containerd()
+            self.start()
+
     def _import(self, tars: list[Path]) -> None:
         for namespace in ("default", "k8s.io"):
             for tar in tars:
@@ -145,8 +182,12 @@ class Node:
         return [
             pid
             for pid in processes.descendants(self.pid)
-            if pid != self.containerd_pid and "spawner" not in processes.command(pid)
+            if pid != self.containerd_pid and not processes.is_spawner(pid)
         ]
+
+    def spawners(self) -> list[int]:
+        """The pids of the shims' spawners: one, or in between two."""
+        return [pid for pid in processes.descendants(self.pid) if processes.is_spawner(pid)]
 
     def shims(self, *, containing: str = "") -> list[int]:
         """The pids of shim servers whose command line contains the text."""
@@ -160,6 +201,10 @@ class Node:
             if serves and containing in " ".join(words):
                 found.append(pid)
         return found
+
+    def records(self) -> Iterator[Path]:
+        """The records of poststop hooks that are still owed; /var/lib is the node's own."""
+        return Path(f"/proc/{self.pid}/root/var/lib/pouchrich").rglob("*.jsonl")
 
     def close(self) -> None:
         """End everything and remove every trace: the reaper does, when it loses its input."""

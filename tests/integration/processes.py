@@ -49,6 +49,22 @@ def state(pid: int) -> str:
         return ""
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether pid has a handler for signal `number`."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def alive(pid: int) -> bool:
     """Whether pid runs: a zombie does not."""
     return state(pid) not in ("", "Z", "X")
+
+
+def is_spawner(pid: int) -> bool:
+    """Whether it is our shims' spawner, or has become its program and is on its way."""
+    line = command(pid)
+    return line == "pouchrich-spawner" or "from shim import spawner" in line

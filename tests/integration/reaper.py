@@ -6,9 +6,11 @@ stay. Its mount namespace is its own: writes below the directories given as argu
 host away, which crun wants.
 
 Commands come as JSON lines on stdin, an answer to each on stdout: `{"argv": [...], "env": {...}, "log": PATH}`
-starts a child (`{"pid": N}`), `{"files": {PATH: TEXT}}` writes files as seen in this namespace (`{}`). At the end
-of stdin, however the tests ended, everything below this process is killed, `--base` and `--cgroup` are removed, and
-it exits.
+starts a child (`{"pid": N}`), `{"files": {PATH: TEXT}}` writes files as seen in this namespace (`{}`),
+`{"halt": [PATH, ...]}` leaves of the node what a machine that was switched off would have: every process is killed,
+every mount and cgroup made since the beginning goes, and the directories are emptied (`{}`); `{"boot_id": TEXT}` has
+the kernel's boot id read TEXT, or the machine's own again for "" (`{}`). At the end of stdin, however the tests ended,
+everything below this process is killed, `--base` and `--cgroup` are removed, and it exits.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from tests.integration.processes import descendants
 
 REMOVE_TIMEOUT_S = 20.0
 UNIFIED = Path("/sys/fs/cgroup/unified")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def prepare(scratch: Path, directories: list[Path], *, hide_unified: bool) -> None:
@@ -52,8 +56,42 @@ def reap() -> None:
             return
 
 
-def perform(command: dict[str, Any]) -> dict[str, Any]:
+def mounts() -> dict[str, Path]:
+    """The mount points of this namespace by their ids, in the order in which they were mounted (proc(5), mountinfo)."""
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return {fields[0]: Path(fields[4]) for fields in lines}
+
+
+def halt(known: frozenset[str], cgroup: str, directories: list[str]) -> None:
+    """Take from the node what does not survive a reboot; `known` are the mounts that do."""
+    sweep()
+    for identity, point in reversed(mounts().items()):
+        if identity not in known:
+            isolation.detach(point)
+    for directory in map(Path, directories):
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+    within_time(lambda: cgroups.clear(cgroup))
+
+
+def set_boot_id(text: str, scratch: Path) -> None:
+    """Have this namespace read `text` as the machine's boot id, or the real one for ""."""
+    while BOOT_ID in mounts().values():
+        isolation.detach(BOOT_ID)
+    if text:
+        file = scratch / "boot_id"
+        file.write_text(f"{text}\n")
+        isolation.mount(str(file), BOOT_ID, "", flags=isolation.MS_BIND)
+
+
+def perform(command: dict[str, Any], known: frozenset[str], args: argparse.Namespace) -> dict[str, Any]:
     """Carry out one command and answer it."""
+    if "halt" in command:
+        halt(known, args.cgroup, command["halt"])
+        return {}
+    if "boot_id" in command:
+        set_boot_id(command["boot_id"], args.scratch)
+        return {}
     if "files" in command:
         for name, text in command["files"].items():
             path = Path(name)
@@ -68,8 +106,9 @@ def perform(command: dict[str, Any]) -> dict[str, Any]:
     return {"pid": child.pid}
 
 
-def serve() -> None:
+def serve(args: argparse.Namespace) -> None:
     """Answer commands, and reap, until stdin ends."""
+    known = frozenset(mounts())
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)
     os.set_blocking(wake_write, False)
@@ -89,7 +128,7 @@ def serve() -> None:
                 return
             *lines, pending = (pending + chunk).split(b"\n")
             for line in lines:
-                print(json.dumps(perform(json.loads(line))), flush=True)
+                print(json.dumps(perform(json.loads(line), known, args)), flush=True)
 
 
 def sweep() -> None:
@@ -102,17 +141,22 @@ def sweep() -> None:
         reap()
 
 
-def remove(base: Path, cgroup: str) -> None:
-    """Take the node's directory and its cgroups away; a cgroup stays busy for a moment after its last process."""
+def within_time(remove_cgroups: Callable[[], None]) -> None:
+    """Repeat what fails with an OSError: a cgroup stays busy for a moment after its last process."""
     end = time.monotonic() + REMOVE_TIMEOUT_S
     while True:
         try:
-            cgroups.remove(cgroup)
+            remove_cgroups()
             break
         except OSError:
             if time.monotonic() > end:
                 raise
             time.sleep(0.02)
+
+
+def remove(base: Path, cgroup: str) -> None:
+    """Take the node's directory and its cgroups away."""
+    within_time(lambda: cgroups.remove(cgroup))
     shutil.rmtree(base)
 
 
@@ -130,7 +174,7 @@ def main() -> int:
     cgroups.make(args.cgroup)
     print(json.dumps({"pid": os.getpid()}), flush=True)
     try:
-        serve()
+        serve(args)
     finally:
         sweep()
         remove(args.base, args.cgroup)

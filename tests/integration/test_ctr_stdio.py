@@ -55,6 +55,22 @@ def test_a_terminal_merges_the_streams_and_translates_newlines(ctr: Ctr) -> None
     assert re.search(rb"/dev/(pts/\d+|console)\r+\nerr\r+\n", seen), seen
 
 
+def test_output_goes_to_the_client_s_fifo_itself(ctr: Ctr) -> None:
+    if ctr.environment.runtime == "runc.v2":
+        pytest.skip("containerd's own shim copies")
+    result = ctr.run("sh", "-c", "readlink /proc/self/fd/1; readlink /proc/self/fd/2; echo again > /dev/stdout")
+    out, err, again = result.stdout.decode().splitlines()
+    assert out.endswith("-stdout"), out
+    assert err.endswith("-stderr"), err
+    assert again == "again"
+
+
+def test_who_opens_files_by_handle_gets_no_file_of_the_host(ctr: Ctr) -> None:
+    result = ctr.run("readlink", "/proc/self/fd/1", flags=("--cap-add", "CAP_DAC_READ_SEARCH"))
+    assert re.fullmatch(rb"pipe:\[\d+\]\n", result.stdout), result.stdout
+
+
+@pytest.mark.defect("the shim of containerd 1.6.20 now and then loses a stream", containerd="1.6", runtime="runc.v2")
 def test_a_file_log_gets_both_streams(ctr: Ctr) -> None:
     log = ctr.node.base / "logs-of-ctr" / f"{ctr.new_id()}.log"
     container = ctr.start("sh", "-c", "echo out; echo err >&2", flags=("--log-uri", f"file://{log}"))

@@ -170,6 +170,22 @@ def test_the_commands_environment_is_the_pods(rich_pods: RichPods, system: Syste
     assert "container=pouch" not in lines
 
 
+@each_init
+def test_a_login_shell_has_the_pods_environment_to_the_letter(rich_pods: RichPods, system: System) -> None:
+    """And no name that a shell does not take."""
+    given = {"EQUALS": "a=b=", "QUOTES": "'\"`", "DOLLARS": "$HOME ${x} $(id)", "LINES": "one\ntwo\n", "BACK": "\\n\\"}
+    config = variables({**given, "dotted.name": "x", "PPID": "1"})
+    # busybox's image has no /etc/profile that reads the directory.
+    shell = ("-c", ". /etc/profile.d/pouchenv.sh; env -0") if system.kind == "busybox" else ("-lc", "env -0")
+    for mode in dict.fromkeys((mode_of(system), "dumb-init")):
+        container = rich_pods.create(rich_pods.pod(mode), system, "sh", "-c", FOREVER, config=config)
+        answer = running(container.start()).exec("env", "-i", "PATH=/usr/bin:/bin", "sh", *shell)
+        assert answer.stderr == b""
+        found = dict(one.split("=", 1) for one in answer.stdout.decode().split("\0") if one)
+        assert {name: found.get(name) for name in given} == given
+        assert "dotted.name" not in found
+
+
 @everywhere
 @each_init
 def test_another_user_may_open_its_output_again(rich_pods: RichPods, system: System) -> None:

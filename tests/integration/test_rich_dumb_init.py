@@ -1,5 +1,6 @@
 """Rich containers in mode dumb-init, through the CRI."""
 
+import signal
 from collections.abc import Mapping
 
 import pytest
@@ -50,6 +51,7 @@ def test_an_image_of_one_static_program_is_enough(rich: Pod) -> None:
     init = container.pid()
     until(lambda: [processes.command(pid) for pid in processes.descendants(init)] == ["/pause"], "the program")
     assert processes.command(init).split()[0] == "/run/pouchrich/dumb-init"
+    until(lambda: all(processes.catches(pid, signal.SIGTERM) for pid in processes.descendants(init)), "its handler")
     container.stop(5)
     assert container.wait().exit_code == 0
 
@@ -79,6 +81,9 @@ def test_sigterm_reaches_the_command(rich: Pod) -> None:
 def test_a_command_without_a_handler_dies_of_sigterm(rich: Pod) -> None:
     """As PID 1 it would have ignored the signal."""
     container = rich.run("sleep", "300")
+    # A PID 1 that has no handler yet gets no signal at all (pid_namespaces(7)), dumb-init no more than another.
+    init = container.pid()
+    until(lambda: [processes.command(pid) for pid in processes.descendants(init)] == ["sleep 300"], "the command")
     container.stop(grace_s=20)
     assert container.status().exit_code == 143
 

@@ -137,10 +137,11 @@ def sleeping(node: Node) -> list[int]:
     return [pid for pid in node.below() if "sleep 987" in processes.command(pid)]
 
 
-def test_a_hook_with_much_to_say_is_cut_short(hooked: Hooked) -> None:
+@pytest.mark.parametrize("where", ["container", "host"])
+def test_a_hook_with_much_to_say_is_cut_short(hooked: Hooked, where: str) -> None:
     script = "head -c 10000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1"
-    message = failed_start(hooked.create("systemd", "true", more=hook("prestart", "container", script)))
-    assert "the end" in message
+    message = failed_start(hooked.create("systemd", "true", more=hook("prestart", where, script)))
+    assert ("the end" in message) == (where == "container"), message
     assert len(message) < 2000
 
 
@@ -287,11 +288,55 @@ def test_poststop_hooks_do_not_run_for_a_container_that_could_not_be_created(hoo
     assert hooked.lines("host") == hooked.lines("container") == []
 
 
-def test_a_poststop_hook_that_hangs_holds_the_exit_up_for_its_timeout_only(hooked: Hooked) -> None:
-    more = hook("poststop", "host", "setsid sleep 987 & sleep 987", timeout="1s")
-    container = hooked.create("systemd", "sh", "-c", "exit 6", more=more).start()
-    assert container.wait(timeout_s=10).exit_code == 6
+def and_then(hooked: Hooked) -> str:
+    """A poststop hook that runs after the others, which come later in the list."""
+    return hook("poststop", "host", f"cat >/dev/null; echo {TOLD} >>{hooked.directory}/then", name="then")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("where", ["container", "host"])
+def test_a_poststop_hook_that_hangs_is_ended_with_all_that_it_started_and_the_next_one_runs(
+    hooked: Hooked, mode: str, where: str
+) -> None:
+    """A grandchild has left its session, keeps its output open, and is gone before the exit is told."""
+    shared = "/shared" if where == "container" else hooked.directory
+    script = f"setsid sh -c 'echo grandchild >>{shared}/hung; sleep 987 & sleep 987' & sleep 987"
+    more = and_then(hooked) + hook("poststop", where, script, timeout="1s")
+    container = hooked.create(mode, "sh", "-c", "exit 6", more=more).start()
+    assert container.wait(timeout_s=20).exit_code == 6
     assert not sleeping(hooked.node)
+    assert hooked.lines("hung") == ["grandchild"]
+    assert hooked.lines("then") == [f"6 Error {mode} tests/app"]
+
+
+FAILS = ["/bin/sh", "-c", "echo the disk is full >&2; exit 3"]
+TALKS = ["/bin/sh", "-c", "head -c 10000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 4"]
+
+
+@pytest.mark.parametrize("mode", ["dumb-init", pytest.param("systemd", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    ("where", "command", "result"),
+    [
+        pytest.param("container", FAILS, "exit status 3", id="container-fails"),
+        pytest.param("host", FAILS, "exit status 3", id="host-fails"),
+        # On the host that is a fault of the configuration, which Create refuses.
+        pytest.param("container", ["/usr/bin/no-such-program"], "no-such-program", id="container-missing"),
+        pytest.param("container", TALKS, "exit status 4", id="container-talks"),
+        pytest.param("host", TALKS, "exit status 4", id="host-talks"),
+    ],
+)
+def test_a_poststop_hook_that_fails_changes_neither_the_exit_nor_what_comes_after_it(
+    hooked: Hooked, mode: str, where: str, command: list[str], result: str
+) -> None:
+    more = and_then(hooked) + hook("poststop", where, "", command=command)
+    container = hooked.create(mode, "sh", "-c", "exit 6", more=more).start()
+    assert container.wait().exit_code == 6
+    assert hooked.lines("then") == [f"6 Error {mode} tests/app"]
+    about = f"{container.id}: poststop hook poststop-{where}: "
+    until(lambda: about in hooked.node.log.read_text(), "the log to have the hook's result")
+    (line,) = [line for line in hooked.node.log.read_text().splitlines() if about in line]
+    assert result in line, line
+    assert len(line) < 2000
 
 
 def test_what_was_killed_with_the_shim_leaves_nothing(hooked: Hooked) -> None:

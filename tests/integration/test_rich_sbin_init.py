@@ -2,17 +2,20 @@
 
 import pytest
 
-from tests.integration import rich_images
+from tests.integration import processes, rich_images, rpm_sysvinit
 from tests.integration.images import Entry
 from tests.integration.pods import Container
 from tests.integration.rich_images import System
 from tests.integration.rich_pods import RichPods, security
 from tests.integration.test_rich_application import FOREVER, everywhere, in_one_place, running
 from tests.integration.test_rich_dumb_init import refused
+from tests.integration.test_rich_hooks import Hooked
+from tests.integration.test_rich_systemd import INIT_CAPABILITIES
 from tests.integration.waiting import until
 
 pytestmark = [pytest.mark.only(runtime="pouchrich"), in_one_place]
 
+LOOP = "while :; do sleep 0.1; done"
 SYSVINIT, OPENRC, BUSYBOX = System("sysvinit"), System("openrc"), System("busybox")
 
 
@@ -72,6 +75,60 @@ def test_a_service_is_started_by_its_script_before_the_application(rich_pods: Ri
     pod = rich_pods.pod("sbin-init", more='[services]\nenable = ["slow"]')
     container = rich_pods.create(pod, image, "test", "-e", "/var/slow-is-up").start()
     assert container.wait().exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "system", [SYSVINIT, *(pytest.param(one, marks=pytest.mark.full) for one in (OPENRC, BUSYBOX))], ids=str
+)
+def test_where_the_pod_dropped_all_the_node_may_give_init_what_it_needs_and_the_application_has_none_of_it(
+    rich_pods: RichPods, system: System
+) -> None:
+    config = security(uid=1000, drop=["ALL"], no_new_privs=True)
+    message = refused(rich_pods.create(rich_pods.pod("sbin-init"), system, "true", config=config))
+    assert all(word in message for word in ("CAP_SETUID", "rich.init-capabilities")), message
+    command = ("grep", "-E", "^(Cap|NoNewPrivs|Uid)", "/proc/self/status")
+    container = rich_pods.run(system, *command, config=config, rich=INIT_CAPABILITIES)
+    assert container.wait().exit_code == 0
+    none = "".join(f"Cap{name}:\t{0:016x}\n" for name in ("Inh", "Prm", "Eff", "Bnd", "Amb"))
+    container.wait_output(f"Uid:\t1000\t1000\t1000\t1000\n{none}NoNewPrivs:\t1\n".encode())
+
+
+# sysvinit as the RPM distributions set it up
+
+
+@everywhere
+@pytest.mark.parametrize("can_halt", [False, True])
+def test_the_scripts_of_an_rpm_distribution_run_before_and_after_the_application(
+    rich_pods: RichPods, can_halt: bool
+) -> None:
+    hooked = Hooked(rich_pods)
+    config = security(add=["SYS_BOOT"] if can_halt else [])
+    command = ("sh", "-c", f"trap 'echo app >>/shared/order; exit 42' TERM; echo ready; echo $PPID; {LOOP}")
+    image = rpm_sysvinit.image(rich_pods.node)
+    container = running(
+        hooked.create("sbin-init", *command, image=image, config=config, rich='stop-timeout = "25s"').start()
+    )
+    container.wait_output(b"ready\n1\n")
+    assert container.shell("cat /proc/1/comm; runlevel") == "init\nN 3\n"
+    assert "getty" not in " ".join(map(processes.command, processes.descendants(container.pid())))
+    assert hooked.lines("order") == ["sysinit", "rc 3", "legacyd start"]
+    assert stopped(container) == 42
+    assert hooked.lines("order")[3:] == ["app", "rc 0", "legacyd stop", "halt start"]
+    status = container.status()
+    assert (status.finished_at - status.started_at) / 1e9 < 20, "init did not end by itself"
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill -KILL $$", 137)])
+def test_the_exit_code_under_an_rpm_distributions_init_is_the_commands(
+    rich_pods: RichPods, script: str, code: int
+) -> None:
+    hooked = Hooked(rich_pods)
+    more = '[services]\nenable = ["extra"]'
+    command = ("sh", "-c", f"test -e /var/extra-is-up && {script}")
+    image = rpm_sysvinit.image(rich_pods.node)
+    container = hooked.create("sbin-init", *command, image=image, more=more).start()
+    assert container.wait().exit_code == code
+    assert hooked.lines("order")[-1] == "halt start"
 
 
 @pytest.mark.parametrize("own", [True, False])
