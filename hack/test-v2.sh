@@ -1,0 +1,107 @@
+#!/bin/sh
+# Check the shim on a host with nothing but cgroup v2: Debian's kernel and containerd in a virtual machine.
+#
+#   hack/test-v2.sh [nsdelegate|plain|systemd]...     as root, on Debian amd64; without an argument all, one after another
+#
+# nsdelegate and plain are how cgroup2 is mounted, by a guest without an init to speak of; in the third the guest's PID 1 is
+# systemd, which the OCI runtimes ask for cgroups. The machine is emulated (QEMU without KVM), so that it runs anywhere; each
+# takes some ten minutes. What is checked is in hack/v2/checks.py, which prints one line a check; exit status 1 where one
+# failed. Installs what is missing with apt, uses the demo's images and cache (POUCHRICH_CACHE, default
+# ~/.cache/pouchrich), and leaves nothing but those.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
+fail() { echo "test-v2: $*" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || fail "needs root"
+[ "$(dpkg --print-architecture)" = amd64 ] || fail "needs amd64"
+[ $# -gt 0 ] || set -- nsdelegate plain systemd
+for layout in "$@"; do
+    case $layout in nsdelegate|plain|systemd) ;; *) fail "unknown layout $layout, allowed: nsdelegate, plain, systemd" ;; esac
+done
+
+missing=
+for package in qemu-system-x86 mmdebstrap e2fsprogs containerd python3-venv gcc libc6-dev musl-tools binutils; do
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+    echo "installing$missing"
+    apt-get update -q >/dev/null
+    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $missing >/dev/null
+fi
+mkdir -p "$cache"
+for mode in systemd sbin-init; do "$root/hack/demo.sh" "$mode" image; done
+
+work=$(mktemp -d "$cache/v2.XXXXXX")  # a /tmp is emptied by systemd at boot
+child=
+stop() {
+    status=$?
+    trap - EXIT
+    if [ -n "$child" ]; then kill "$child" 2>/dev/null || true; wait "$child" || true; fi
+    rm -rf "$work"
+    exit "$status"
+}
+trap stop EXIT
+trap 'exit 1' HUP INT TERM
+
+# The guest is of the same release, as an installed shim is bound to the minor version of its Python. It stays where it
+# was installed, too.
+echo "making the guest"
+mmdebstrap --quiet --variant=minbase \
+    --include=linux-image-cloud-amd64,initramfs-tools,containerd,crun,runc,python3,procps,kmod,iproute2,systemd-sysv,dbus \
+    "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$work/guest" >&2
+"$root/hack/install.sh" --prefix "$work/prefix" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+chmod 755 "$work"
+mkdir -p "$work/guest$work" "$work/guest/v2"
+cp -a "$work/prefix" "$work/guest$work/"
+cp "$root/hack/v2/init" "$root/hack/v2/checks.py" "$work/guest/v2/"
+chmod 755 "$work/guest/v2/init"
+for name in vmlinuz initrd.img; do cp "$work/guest/boot/$name"-* "$work/$name"; done
+# The images are unpacked here, natively, into what will be the guest's /var/lib/containerd.
+printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n' \
+    >"$work/guest/v2/containerd.toml"
+containerd --config "$work/guest/v2/containerd.toml" --root "$work/guest/var/lib/containerd" --state "$work/state" \
+    --address "$work/containerd.sock" >"$work/log" 2>&1 &
+child=$!
+tries=0
+until ctr --address "$work/containerd.sock" version >/dev/null 2>&1; do
+    tries=$((tries + 1)); [ $tries -lt 100 ] || { cat "$work/log" >&2; fail "containerd does not answer"; }
+    sleep 0.1
+done
+for mode in systemd sbin-init; do
+    ctr --address "$work/containerd.sock" images import --index-name "$mode" "$cache/demo-$mode.tar" >/dev/null
+done
+kill "$child"
+wait "$child" || true
+child=
+python=$work/prefix/lib/pouchrich/venv/bin/python3
+site=$("$python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+truncate -s 4G "$work/disk"
+mke2fs -q -t ext4 -d "$work/guest" "$work/disk"
+rm -rf "$work/guest"
+
+failed=0
+for layout in "$@"; do
+    driver=cgroupfs init=/v2/init options= more=
+    case $layout in
+        nsdelegate) options=nsdelegate,memory_recursiveprot ;;
+        plain) options=memory_recursiveprot ;;
+        systemd)
+            driver=systemd init=/lib/systemd/systemd
+            more="systemd.run=/v2/init systemd.run_success_action=none systemd.run_failure_action=none"
+            more="$more systemd.mask=containerd.service systemd.show_status=0" ;;
+    esac
+    echo "booting: $layout"
+    mkfifo "$work/console"
+    qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu max -smp 2 -m 3G -nodefaults -display none \
+        -no-reboot -serial stdio -snapshot -drive "file=$work/disk,format=raw,if=virtio" \
+        -kernel "$work/vmlinuz" -initrd "$work/initrd.img" -append "console=ttyS0 quiet panic=-1 root=/dev/vda rw init=$init \
+v2.mount=$options v2.driver=$driver v2.python=$python v2.site=$site $more" </dev/null >"$work/console" 2>&1 &
+    child=$!
+    tee "$work/said" <"$work/console"
+    wait "$child" || true
+    child=
+    rm "$work/console"
+    grep -q '^checks ended with status 0' "$work/said" || failed=1
+done
+exit "$failed"

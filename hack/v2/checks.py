@@ -1,0 +1,416 @@
+"""What a pure cgroup v2 host must show: run in the guest by `init`, one line a check.
+
+Arguments: the directory of the installed packages, the cgroup driver (cgroupfs or systemd). A line is `ok` or `FAIL`,
+the case, and what was looked at; after FAIL what was found. Exit status 1 where a check failed.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.empty_pb2 import Empty
+
+from protos.gen import task_pb2
+from shim.ttrpc.client import TtrpcClient
+
+TOP = Path("/sys/fs/cgroup")
+DRIVER = sys.argv[2]
+PARENT = "system.slice" if DRIVER == "systemd" else "pods"
+BUNDLES = Path("/run/containerd/io.containerd.runtime.v2.task/default")
+PREFIX = Path(sys.argv[1]).parents[5]
+PATIENCE_S = 120.0
+MIB = 1 << 20
+LIMIT = 192 * MIB
+LESS = 160 * MIB
+AGENT_LIMIT = 24 * MIB
+
+failures = 0
+case = ""
+
+
+def check(what: str, holds: bool, found: object = "") -> None:
+    """Print one line."""
+    global failures
+    failures += not holds
+    words = f"ok   {case}: {what}" if holds else f"FAIL {case}: {what}: found {found!r}"
+    print(words.replace("\n", " | "), flush=True)
+
+
+def equal(what: str, found: object, wanted: object) -> None:
+    check(f"{what} is {wanted}", found == wanted, found)
+
+
+def until(holds: Callable[[], object], patience_s: float = PATIENCE_S) -> bool:
+    """Whether it came to hold in time."""
+    end = time.monotonic() + patience_s
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, errors="replace", check=False)
+
+
+def ctr(*args: str) -> str:
+    done = run("ctr", *args)
+    if done.returncode:
+        raise RuntimeError(f"ctr {' '.join(args)}: {done.stderr}")
+    return done.stdout
+
+
+def text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as err:
+        return f"{err.strerror}"
+
+
+class Container:
+    """One that was started with `ctr run --detach`."""
+
+    def __init__(self, name: str, image: str, config: str, *command: str, memory: int = LIMIT) -> None:
+        self.name = name
+        self.log = Path(f"/run/logs/{name}")
+        self.cgroup = TOP / PARENT / (f"v2-{name}.scope" if DRIVER == "systemd" else name)
+        file = Path(f"/etc/v2/{name}.toml")
+        file.write_text(f"version = 1\n{config}")
+        path = f"{PARENT}:v2:{name}" if DRIVER == "systemd" else f"/{PARENT}/{name}"
+        place = ("--cgroup", path, "--memory-limit", str(memory), "--log-uri", f"file://{self.log}")
+        kind = ("--runtime", "io.containerd.pouchrich.v2", "--runtime-config-path", str(file))
+        ctr("run", "--detach", *kind, *place, image, name, *command)
+
+    def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return run("ctr", "tasks", "exec", "--exec-id", f"x{time.monotonic_ns()}", self.name, *command)
+
+    def shell(self, script: str) -> str:
+        done = self.exec("/bin/sh", "-c", script)
+        return (done.stdout + done.stderr).strip()
+
+    def status(self) -> str:
+        lines = [line.split() for line in ctr("tasks", "ls").splitlines()]
+        return next((line[2] for line in lines if line[0] == self.name), "")
+
+    def pid(self) -> int:
+        lines = [line.split() for line in ctr("tasks", "ls").splitlines()]
+        return next(int(line[1]) for line in lines if line[0] == self.name)
+
+    def metrics(self) -> dict[str, str]:
+        pairs = (line.split() for line in ctr("tasks", "metrics", self.name).splitlines())
+        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+    def update(self, resources: dict[str, object]) -> None:
+        """containerd's Update; ctr has no verb for it."""
+        asyncio.run(self._update(resources))
+
+    async def _update(self, resources: dict[str, object]) -> None:
+        client = await TtrpcClient.connect((BUNDLES / self.name / "address").read_text())
+        packed = Any(
+            type_url="types.containerd.io/opencontainers/runtime-spec/1/LinuxResources",
+            value=json.dumps(resources).encode(),
+        )
+        request = task_pb2.UpdateTaskRequest(id=self.name, resources=packed)
+        await client.call("containerd.task.v2.Task", "Update", request, Empty, timeout_s=PATIENCE_S)
+        client.close()
+
+    def end(self, word: str = "") -> int:
+        """Signal it, wait for its end, remove it, and return its exit status; -1 for one that does not end."""
+        if word:
+            ctr("tasks", "kill", "--signal", word, self.name)
+        if not until(lambda: self.status() == "STOPPED"):
+            run("ctr", "tasks", "kill", "--signal", "KILL", self.name)
+            until(lambda: self.status() == "STOPPED")
+            run("ctr", "tasks", "rm", self.name)
+            run("ctr", "containers", "rm", self.name)
+            return -1
+        done = run("ctr", "tasks", "rm", self.name)
+        told = re.search(r"non-zero exit code (\d+)", done.stderr)
+        ctr("containers", "rm", self.name)
+        return int(told[1]) if told else 0
+
+    def is_gone(self, patience_s: float = 0.0) -> None:
+        """systemd removes a scope in its own time, the runtimes before they return."""
+        until(lambda: not self.left(), patience_s or (10 if DRIVER == "systemd" else 0))
+        equal("what is left of its cgroups", self.left(), [])
+
+    def left(self) -> list[str]:
+        """Its cgroups, and those of agents beside it."""
+        return sorted(str(path) for path in (TOP / PARENT).glob(f"{self.cgroup.name}*"))
+
+
+@contextmanager
+def of(name: str) -> Iterator[None]:
+    """The checks of one case: what it raises is a failed one."""
+    global case
+    case = name
+    began = time.monotonic()
+    try:
+        yield
+    except Exception as err:
+        traceback.print_exc()
+        check("runs to its end", False, err)
+        for line in run("ctr", "tasks", "ls", "-q").stdout.split():
+            run("ctr", "tasks", "rm", "--force", line)
+    print(f"     {case}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def resources_hold(container: Container) -> None:
+    """Metrics, an update, a pause."""
+    own, limits = own_cgroup(container), limits_of(container)
+    equal("memory.max", text(limits / "memory.max"), str(LIMIT))
+    found = container.metrics()
+    equal("memory limit in the metrics", found.get("memory.usage_limit"), text(own / "memory.max"))
+    check("processor time in the metrics", int(found.get("cpu.usage_usec", 0)) > 0, found)
+    check("processes in the metrics", int(found.get("pids.current", 0)) > 0, found)
+    container.update({"memory": {"limit": LESS}, "pids": {"limit": 300}})
+    equal("memory.max after an update", text(limits / "memory.max"), str(LESS))
+    equal("pids.max after an update", text(limits / "pids.max"), "300")
+    ctr("tasks", "pause", container.name)
+    equal("status once paused", container.status(), "PAUSED")
+    check("the kernel has frozen the cgroup", "frozen 1" in text(own / "cgroup.events"), text(own / "cgroup.events"))
+    ctr("tasks", "resume", container.name)
+    equal("status once resumed", container.status(), "RUNNING")
+    equal("an exec after that", container.shell("echo $((6 * 7))"), "42")
+
+
+def own_cgroup(container: Container) -> Path:
+    """One level down where our limits are above it, and where crun has a scope of systemd's."""
+    below = (container.cgroup / name for name in ("pouchrich", "container"))
+    return next((path for path in below if path.is_dir()), container.cgroup)
+
+
+def limits_of(container: Container) -> Path:
+    """Where the limits are that hold."""
+    own = own_cgroup(container)
+    return own.parent if own.name == "pouchrich" else own
+
+
+def oom(oci: str, mode: str, image: str, events: Path) -> None:
+    name = f"oom-{mode}-{oci}"
+    with of(f"{oci} {mode} out of memory"):
+        container = Container(name, image, configured(oci, mode), "tail", "/dev/zero", memory=96 * MIB)
+        equal("exit status", container.end(), 137)
+        seen = until(lambda: re.search(f'/tasks/oom .*"{name}"', events.read_text()), 10)
+        check("containerd is told of it", seen, [line for line in events.read_text().splitlines() if name in line])
+        container.is_gone()
+
+
+def configured(oci: str, mode: str, more: str = "") -> str:
+    rich = "enabled = false" if mode == "plain" else f'mode = "{mode}"\nstart-timeout = "5m"\nstop-timeout = "1m"'
+    return f'[runtime]\nbinary = "{oci}"\n[rich]\n{rich}\n{more}'
+
+
+def agent(memory: int) -> str:
+    command = json.dumps(["/bin/sh", "-c", "test -e /run/hog && rm /run/hog && exec tail /dev/zero; exec sleep 1000"])
+    return f'[[agents]]\nname = "watcher"\ncommand = {command}\nmemory = {memory}\n'
+
+
+def small(oci: str, mode: str) -> None:
+    """Without an init, or with one that makes no cgroups."""
+    with of(f"{oci} {mode}"):
+        short = Container(f"short-{mode}-{oci}", "systemd", configured(oci, mode), "/bin/sh", "-c", "exit 7")
+        equal("exit status of a short one", short.end(), 7)
+        short.is_gone()
+        container = Container(f"{mode}-{oci}", "systemd", configured(oci, mode))
+        equal("an exec's exit status", container.exec("/bin/sh", "-c", "exit 5").returncode, 5)
+        resources_hold(container)
+        tree_is_closed(container)
+        equal("exit status after TERM", container.end("TERM"), 42)
+        container.is_gone()
+
+
+def tree_is_closed(container: Container) -> None:
+    said = container.shell("echo max >/sys/fs/cgroup/memory.max && echo wrote; mkdir /sys/fs/cgroup/x && echo made")
+    check("nothing of the tree can be written inside", "wrote" not in said and "made" not in said, said)
+
+
+def has_nsdelegate() -> bool:
+    line = next(line for line in Path("/proc/mounts").read_text().splitlines() if " /sys/fs/cgroup cgroup2 " in line)
+    return "nsdelegate" in line
+
+
+def systemd(oci: str) -> None:
+    with of(f"{oci} systemd"):
+        services = '[services]\nenable = ["cron", "rsyslog"]\n'
+        container = Container(f"systemd-{oci}", "systemd", configured(oci, "systemd", services))
+        own, limits = own_cgroup(container), limits_of(container)
+        word = "the container's cgroup" if has_nsdelegate() else "one above the container's cgroup"
+        check(f"the limits are on {word}", (own == limits) == has_nsdelegate(), str(own))
+        until(lambda: "parent" in text(container.log))
+        check(
+            "the application's parent is PID 1, systemd", "parent systemd" in text(container.log), text(container.log)
+        )
+        equal("PID 1", container.shell("cat /proc/1/comm"), "systemd")
+        equal("parent of the application", container.shell("ps -o ppid= -p $(pgrep -o legacyd)").strip(), "1")
+        until(lambda: container.shell("systemctl is-system-running") not in ("starting", "initializing"))
+        equal("systemd", container.shell("systemctl is-system-running"), "running")
+        equal("services", container.shell("systemctl is-active cron rsyslog"), "active\nactive")
+        equal(
+            "PID 1's cgroup",
+            text(Path(f"/proc/{container.pid()}/cgroup")),
+            f"0::{str(own).removeprefix(str(TOP))}/init.scope",
+        )
+        equal("its cgroup as it sees it", container.shell("cat /proc/1/cgroup"), "0::/init.scope")
+        equal("cgroup.max.descendants", text(limits / "cgroup.max.descendants"), "1024")
+        equal("cgroup.max.depth", text(limits / "cgroup.max.depth"), "8")
+        listed = text(own / "cgroup.controllers").split()
+        check("it has the controllers", {"memory", "pids"} <= set(listed), listed)
+        resources_hold(container)
+        equal("cgroup.max.descendants after an update", text(limits / "cgroup.max.descendants"), "1024")
+        said = container.shell("mkdir /sys/fs/cgroup/mine && rmdir /sys/fs/cgroup/mine && echo can")
+        equal("root inside makes cgroups", said, "can")
+        attack(container)
+        equal("exit status after TERM", container.end("TERM"), 42)
+        container.is_gone()
+
+
+def attack(container: Container) -> None:
+    """Root in the container writes what it can; what holds it is where it cannot."""
+    files = ("memory.max", "pids.max", "memory.high", "cpu.max", "cgroup.max.descendants", "cgroup.max.depth")
+    before = {name: text(limits_of(container) / name) for name in files}
+    said = container.shell("; ".join(f"echo max >/sys/fs/cgroup/{name} && echo wrote" for name in files))
+    after = {name: text(limits_of(container) / name) for name in files}
+    check("no limit changes when root inside writes to it", after == before, (before, after))
+    if has_nsdelegate():
+        check("each write is refused", "wrote" not in said, said)
+    container.update({"memory": {"limit": LESS}})
+    after = {name: text(limits_of(container) / name) for name in files}
+    check("nor when an update comes after that", after == before, (before, after))
+    said = container.shell("mount -t cgroup2 none /mnt && echo mounted")
+    check("no other part of the tree can be mounted", "mounted" not in said, said)
+    deep = "/".join("abcdefghijkl")
+    said = container.shell(
+        f"mkdir -p /sys/fs/cgroup/{deep} && echo made; find /sys/fs/cgroup/a -depth -type d -exec rmdir {{}} +"
+    )
+    check("no tree deeper than allowed", "made" not in said, said)
+
+
+def agents_cgroup(container: Container) -> Path:
+    own = own_cgroup(container)
+    return own.with_name(f"{own.name}-agent-watcher")
+
+
+def agents(oci: str) -> None:
+    with of(f"{oci} systemd agent"):
+        config = configured(oci, "systemd", agent(AGENT_LIMIT))
+        container = Container(f"agent-systemd-{oci}", "systemd", config)
+        found: list[Path] = []
+        until(lambda: found.extend(own_cgroup(container).rglob("*watcher*/memory.max")) or found, 30)
+        equal("memory.max of the agent's unit", [text(path) for path in found], [str(AGENT_LIMIT)])
+        container.shell("touch /run/hog; systemctl restart '*watcher*'")
+        kills = lambda: [text(path.parent / "memory.events") for path in found]  # noqa: E731
+        restarts = lambda: container.shell("systemctl show -p NRestarts --value '*watcher*'")  # noqa: E731
+        seen = until(lambda: restarts() not in ("", "0"), 60)
+        check("an agent out of memory is killed and restarted", seen, (restarts(), kills()))
+        equal("exit status of the application after that", container.end("TERM"), 42)
+        container.is_gone()
+    with of(f"{oci} dumb-init agent"):
+        config = configured(oci, "dumb-init", agent(AGENT_LIMIT))
+        container = Container(f"agent-dumb-init-{oci}", "systemd", config)
+        beside = agents_cgroup(container)
+        until(lambda: text(beside / "cgroup.procs"), 30)
+        equal("memory.max of the agent", text(beside / "memory.max"), str(AGENT_LIMIT))
+        check("it is in its cgroup", text(beside / "cgroup.procs").isdigit(), text(beside / "cgroup.procs"))
+        first = text(beside / "cgroup.procs")
+        container.shell("touch /run/hog; pkill -f 'sleep 1000'")
+        killed = until(lambda: re.search("oom_kill [1-9]", text(beside / "memory.events")), 60)
+        check("an agent out of memory is killed", bool(killed), text(beside / "memory.events"))
+        again = until(lambda: text(beside / "cgroup.procs") not in (first, ""), 60)
+        check("and is started again", again, text(beside / "cgroup.procs"))
+        equal("exit status of the application after that", container.end("TERM"), 42)
+        container.is_gone()
+
+
+def killed_shim(oci: str, mode: str) -> None:
+    """containerd cleans up by our `delete` command."""
+    with of(f"{oci} {mode} killed shim"):
+        container = Container(f"killed-{mode}-{oci}", "systemd", configured(oci, mode, agent(AGENT_LIMIT)))
+        if mode == "dumb-init":
+            check("the agent has a cgroup", until(agents_cgroup(container).is_dir, 30))
+        shim = int(text(Path(f"/proc/{container.pid()}/stat")).rpartition(")")[2].split()[1])
+        os.kill(shim, signal.SIGKILL)
+        check("containerd sees the end", until(lambda: container.status() in ("STOPPED", "")), container.status())
+        run("ctr", "tasks", "rm", "--force", container.name)
+        ctr("containers", "rm", container.name)
+        container.is_gone(patience_s=10)  # the command may be under way
+
+
+def sbin_init(oci: str) -> None:
+    with of(f"{oci} sbin-init"):
+        container = Container(f"sbin-init-{oci}", "sbin-init", configured(oci, "sbin-init"))
+        until(lambda: "parent" in text(container.log))
+        check("the application's parent is PID 1, init", "parent init" in text(container.log), text(container.log))
+        equal("memory.max", text(limits_of(container) / "memory.max"), str(LIMIT))
+        equal("an exec", container.shell("cat /proc/1/comm"), "init")
+        tree_is_closed(container)
+        equal("exit status after TERM", container.end("TERM"), 42)
+        container.is_gone()
+
+
+def doctor() -> None:
+    with of("doctor"):
+        program = str(PREFIX / "bin/pouchrich")
+        handlers = Path("/etc/v2/handlers.toml")
+        handlers.write_text(run(program, "runtimeclass", "--containerd", "1").stdout)
+        done = run(program, "doctor", "--containerd-config", str(handlers))
+        print(done.stdout, done.stderr, flush=True)
+        equal("its exit status", done.returncode, 0)
+        wanted = "v2 with nsdelegate" if has_nsdelegate() else "v2 without nsdelegate"
+        check(f"it says {wanted}", wanted in done.stdout, done.stdout)
+
+
+def start_containerd() -> subprocess.Popen[bytes]:
+    os.environ["PATH"] = f"{PREFIX}/bin:{os.environ['PATH']}"
+    for directory in ("/run/logs", "/etc/v2"):
+        os.makedirs(directory, exist_ok=True)
+    with open("/run/logs/containerd", "wb") as log:
+        daemon = subprocess.Popen(["containerd", "--config", "/v2/containerd.toml"], stdout=log, stderr=log)
+    check(
+        "containerd answers", until(lambda: run("ctr", "version").returncode == 0), text(Path("/run/logs/containerd"))
+    )
+    return daemon
+
+
+def main() -> int:
+    global case
+    case = f"{os.uname().release} {'with' if has_nsdelegate() else 'without'} nsdelegate"
+    controllers = text(TOP / "cgroup.subtree_control")
+    check(f"controllers {controllers}", {"memory", "pids"} <= set(controllers.split()), controllers)
+    daemon = start_containerd()
+    events = Path("/run/logs/events")
+    with events.open("wb") as file:
+        watcher = subprocess.Popen(["ctr", "events"], stdout=file)
+    for oci in ("crun", "runc"):
+        for mode in ("plain", "dumb-init"):
+            small(oci, mode)
+            oom(oci, mode, "systemd", events)
+        systemd(oci)
+        oom(oci, "systemd", "systemd", events)
+        agents(oci)
+        for mode in ("dumb-init", "systemd"):
+            killed_shim(oci, mode)
+        sbin_init(oci)
+    doctor()
+    for child in (watcher, daemon):
+        child.terminate()
+        child.wait()
+    print(text(Path("/run/logs/containerd")) if failures else "", flush=True)
+    print(f"{failures} checks failed", flush=True)
+    return 1 if failures else 0
+
+
+sys.exit(main())
