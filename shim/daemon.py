@@ -8,6 +8,7 @@ import os
 import sys
 from contextlib import suppress
 
+from runtime.cgroup import attach
 from runtime.linux import proctitle, syscalls
 from shim import address, bootstrap, log
 from shim.flags import Flags
@@ -40,6 +41,8 @@ def serve(flags: Flags, given: bootstrap.StartInput, *, bundle: str, path: str, 
         if os.environ.get("SCHED_CORE"):
             syscalls.sched_core_create_pgrp()
         syscalls.set_child_subreaper()
+        if not attach.is_unified():
+            attach.hasten()  # the pod's first container is about to be made
         log.open_fifo(f"{bundle}/log", debug=flags.debug or given.debug)
         if note:
             _log.info("started without a spawner: %s", note)

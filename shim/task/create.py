@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from runtime import bundle as bundles
 from runtime import plan, rootfs, rundir
 from runtime.bundle import Bundle
+from runtime.cgroup import attach
 from runtime.errors import PouchrichError
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime, Run
@@ -71,6 +72,8 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
     chosen = settings.read(request.options, sandbox=plan.is_sandbox(spec))
     choice = plan.choose(spec, chosen.config)
     oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
+    if attach.is_moved_by(oci.binary):
+        attach.hasten()
     if request.checkpoint:
         checkpoint.require_criu()
     async with AsyncExitStack() as undo:

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from protos.gen import events_pb2
 from runtime import bundle as bundles
 from runtime.bundle import Bundle
+from runtime.cgroup import attach
 from runtime.errors import AlreadyExists, FailedPrecondition, NotFound
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime
@@ -83,6 +84,8 @@ class Execs:
             raise AlreadyExists(f"id {exec_id}")
         if self._init.exit is not None or self._init.phase not in (Phase.CREATED, Phase.STARTING, Phase.RUNNING):
             raise FailedPrecondition(f"cannot exec in a {self._init.phase.value} state")
+        if not attach.is_unified():
+            attach.hasten()  # Start is about to follow
         self._processes[exec_id] = ExecProcess(exec_id, paths, {**spec, "terminal": paths.terminal})
         self._publish(events_pb2.TaskExecAdded(container_id=self._container_id, exec_id=exec_id))
 
