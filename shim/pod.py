@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from protos.gen import task_pb2, task_v3_pb2
+from runtime.oci import sealed
 from shim import status
 from shim.task.create import Tools
 from shim.task.publisher import Publisher
@@ -113,7 +114,7 @@ class Pod:
 
         Only one that then takes too long is killed; until it has gone the caller cannot know what there is to undo.
         """
-        child = self._reaper.spawn(argv, fds, self._env)
+        child = self._reaper.spawn(argv, fds, self._env, program=sealed.program(argv[0]))
         try:
             return (await asyncio.shield(child.ended)).status
         except asyncio.CancelledError:

@@ -12,16 +12,18 @@ it ends. That is one fork, where two would buy nothing.
 import gc
 import os
 import select
+import shutil
 import sys
 from _signal import SIG_IGN, SIG_SETMASK, SIGCHLD, pthread_sigmask, signal
 from _socket import AF_UNIX, SCM_RIGHTS, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
 from contextlib import suppress
 from typing import NoReturn
 
-from runtime import libexec
+from runtime import config, libexec
 from runtime.config.location import NODE_FILE
 from runtime.errors import PouchrichError
 from runtime.linux import heap, mountinfo, proctitle
+from runtime.oci import sealed
 from shim import launch, preload, rehearsal, start
 
 BACKLOG = 512
@@ -38,15 +40,16 @@ def main(args: list[str]) -> NoReturn:
     os.set_inheritable(int(lock), False)
     os.set_inheritable(int(pidfd), False)
     pthread_sigmask(SIG_SETMASK, ())  # whatever containerd was started with
-    config = _stamp(NODE_FILE)
+    configured = _stamp(NODE_FILE)
     heap.use_one_arena()
     preload.load()
+    _seal_crun()
     with suppress(Exception):  # pod servers then only take more memory, and time
         rehearsal.rehearse(f"{path}.rehearsal")
     signal(SIGCHLD, SIG_IGN)
     with suppress(OSError):
         start.raise_oom_score(above=int(key.split()[4]))
-    spawner = Spawner(path, key, int(lock), int(pidfd), config)
+    spawner = Spawner(path, key, int(lock), int(pidfd), configured)
     try:
         gc.collect()
         found = heap.ranges()
@@ -62,11 +65,11 @@ def main(args: list[str]) -> NoReturn:
 class Spawner:
     """Listens at `path` for starters with the same `key`; `lock` is the lock file, `pidfd` the containerd served."""
 
-    def __init__(self, path: str, key: str, lock: int, pidfd: int, config: tuple[int, ...]) -> None:
+    def __init__(self, path: str, key: str, lock: int, pidfd: int, configured: tuple[int, ...]) -> None:
         self._path = path
         self._key = key
         self._lock = lock
-        self._config = config
+        self._configured = configured
         with suppress(FileNotFoundError):
             os.unlink(path)  # a dead one's: the lock is ours
         self._listener = socket(AF_UNIX, SOCK_SEQPACKET)
@@ -93,13 +96,23 @@ class Spawner:
             os.close(fd)
 
     def _is_wanted(self) -> bool:
-        return launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX) and _stamp(NODE_FILE) == self._config
+        return launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX) and _stamp(NODE_FILE) == self._configured
 
     def close(self) -> None:
         """Remove the socket and the lock, unless they are another's by now."""
         if launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX):
             os.unlink(self._path)
             os.unlink(self._path + launch.LOCK_SUFFIX)
+
+
+def _seal_crun() -> None:
+    """Have crun ready for the pod servers: the node's, and the one that a handler is likely to name."""
+    with suppress(OSError, PouchrichError):  # they then run it as it is installed
+        named = config.load_node().runtime.binary or sealed.CRUN
+        for name in {named, sealed.CRUN}:
+            found = shutil.which(name)
+            if found and os.path.basename(found) == sealed.CRUN:
+                sealed.seal(os.path.abspath(found))
 
 
 def _stamp(path: str) -> tuple[int, ...]:
@@ -122,7 +135,7 @@ def _carry_out(fd: int, key: str) -> NoReturn:
     if os.environb != request.environment:
         os.environb.clear()
         os.environb.update(request.environment)
-    start.serve(request, starter.fileno())
+    start.serve(request, starter.fileno(), kept=sealed.descriptors())
 
 
 def _receive(starter: socket, key: str) -> tuple[start.Request, int]:

@@ -69,11 +69,14 @@ def within_own_process(message: bytes, *, note: str) -> bytes:
     return FAILED + f"the pod server ended before it listened, wait status {status}".encode()
 
 
-def serve(request: Request, channel: int, *, note: str = "") -> "NoReturn":
-    """Carry out `request` in a process that was just forked, in the bundle; answer on `channel`, then serve."""
+def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: str = "") -> "NoReturn":
+    """Carry out `request` in a process that was just forked, in the bundle; answer on `channel`, then serve.
+
+    `kept` are the descriptors of the parent's that it keeps, in ascending order.
+    """
     status = 1
     try:
-        _let_go(keep=channel)
+        _let_go(channel, kept)
         starter = socket(fileno=CHANNEL)
         starter.send(TAKEN)  # fails where the starter has given up
         status = _serve(request, starter, note)
@@ -212,15 +215,18 @@ def ignore_no_signal() -> None:
         signal(number, SIG_DFL)
 
 
-def _let_go(*, keep: int) -> None:
+def _let_go(channel: int, kept: tuple[int, ...]) -> None:
     """Drop what belongs to the parent: its session, its pipe to containerd, its other descriptors and signal set-up."""
     os.setsid()
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    if keep != CHANNEL:
-        os.dup2(keep, CHANNEL, inheritable=False)
-    os.closerange(CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
+    if channel != CHANNEL:
+        os.dup2(channel, CHANNEL, inheritable=False)
+    begin = CHANNEL + 1
+    for fd in (*kept, os.sysconf("SC_OPEN_MAX")):
+        os.closerange(begin, fd)
+        begin = fd + 1
     signal(SIGCHLD, SIG_DFL)  # the spawner ignores it
     pthread_sigmask(SIG_SETMASK, ())
     os.umask(0o022)

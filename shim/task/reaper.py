@@ -100,9 +100,15 @@ class Reaper:
         self._watchers.pop(pid, None)
 
     def spawn(
-        self, argv: Sequence[str], fds: Mapping[int, int], env: Mapping[str, str], *, session: bool = False
+        self,
+        argv: Sequence[str],
+        fds: Mapping[int, int],
+        env: Mapping[str, str],
+        *,
+        program: str = "",
+        session: bool = False,
     ) -> Child:
-        """Start the program `argv[0]`, an absolute path.
+        """Start the program `argv[0]`, an absolute path, or the one at `program` by that name.
 
         `fds` maps the child's descriptors to ours; those of 0, 1, 2 that it leaves out are /dev/null. No other is
         inherited. With `session`, the child leads a session of its own. Raises OSError naming the program.
@@ -116,7 +122,7 @@ class Reaper:
         try:
             actions.extend((os.POSIX_SPAWN_DUP2, moved.get(ours, ours), theirs) for theirs, ours in fds.items())
             pid = os.posix_spawn(
-                argv[0],
+                program or argv[0],
                 list(argv),
                 dict(env),
                 file_actions=actions,

@@ -9,6 +9,7 @@ from google.protobuf import any_pb2
 
 from tests.cri.client import CallFailed
 from tests.cri.gen import tasks_pb2 as pb
+from tests.integration import spawners
 from tests.integration.tasks import Tasks
 from tests.integration.waiting import until
 
@@ -41,6 +42,18 @@ def test_a_created_task_that_is_killed_ends_with_137(tasks: Tasks) -> None:
     tasks.kill(container)
     assert wait.result(timeout=10).exit_status == 137
     assert tasks.delete(container) == 137
+
+
+def test_crun_runs_from_the_spawners_copy(tasks: Tasks) -> None:
+    """What waits to be started is still crun itself."""
+    environment = tasks.ctr.environment
+    if environment.runtime == "runc.v2" or environment.oci != "crun" or spawners.said() != "on":
+        pytest.skip("another runtime, or no spawner to rely on")
+    until(tasks.ctr.node.spawners, "the spawner")
+    container = tasks.create("/bin/sleep", "300")
+    until(lambda: os.readlink(f"/proc/{tasks.get(container).pid}/exe") == "/memfd:crun (deleted)", "crun in memory")
+    tasks.start(container)
+    assert tasks.get(container).status == pb.Status.RUNNING
 
 
 def test_a_task_is_started_once(tasks: Tasks) -> None:

@@ -16,6 +16,9 @@ from shim.ttrpc.client import TtrpcClient
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPENDENCIES = Path(google.protobuf.__file__).parents[2]
+CRUN = "/memfd:crun (deleted)"
+"""What the spawner and its children have open to run crun from (runtime.oci.sealed), where that is installed."""
+
 STARTER = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; from shim.__main__ import main; main()"
 PATIENCE_S = 20.0
 
@@ -149,6 +152,15 @@ def cmdline(pid):
 def status(pid, key):
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(key + ":"))
+
+
+def links(pid):
+    """What a process has open: descriptor -> what it is."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found[int(entry.name)] = os.readlink(entry)
+    return found
 
 
 def is_below(pid):

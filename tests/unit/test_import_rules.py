@@ -25,12 +25,13 @@ MAY_USE_PROTOS = {
     "shim/task/stats.py",
     "shim/ttrpc/envelope.py",
 }
-# Processes without a reaper of their own (the commands, the poststop runner, the keeper of a hook's tree), a child that
-# only holds a user namespace open, and a wait that names one pidfd.
+# Processes without a reaper of their own (the commands, the spawner, the poststop runner, the keeper of a hook's tree),
+# a child that only holds a user namespace open, and a wait that names one pidfd.
 MAY_WAIT = {
     "runtime/hooks/keeper.py",
     "runtime/linux/idmap.py",
     "runtime/linux/pidfd.py",
+    "runtime/oci/sealed.py",
     "shim/delete.py",
     "shim/info.py",
     "shim/start.py",
