@@ -1,9 +1,10 @@
 """The spawner: a process with everything imported that a pod server uses, and a pod server for a fork.
 
-It has no thread, no event loop and no file but its socket, its lock and a pidfd of its containerd, and it remembers
-nothing: each request is read and carried out by the child that becomes the pod server (`shim.start`), so nothing that
-a request does or meets can hold up or change the spawner. It ends when its containerd has, when nobody has asked for
-the configured time, when the configuration has changed, and when another has taken its place.
+It has no thread, no event loop and no file but its socket, its lock, a pidfd of its containerd, a copy of crun, and the
+channel to a child that is ready for the next request. It remembers nothing: each request is read and carried out by the
+child that becomes the pod server (`shim.start`), so nothing that a request does or meets can hold up or change the
+spawner. It ends when its containerd has, when nobody has asked for the configured time, when the configuration has
+changed, and when another has taken its place.
 
 Its children are children of a process that ignores SIGCHLD, so they leave no zombies, and get init for a parent when
 it ends. That is one fork, where two would buy nothing.
@@ -15,7 +16,7 @@ import select
 import shutil
 import sys
 from _signal import SIG_IGN, SIG_SETMASK, SIGCHLD, pthread_sigmask, signal
-from _socket import AF_UNIX, SCM_RIGHTS, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
+from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
 from contextlib import suppress
 from typing import NoReturn
 
@@ -31,6 +32,8 @@ REQUEST_LIMIT = 1 << 18
 """More than a unix socket's default buffer takes (net.core.wmem_default); longer requests are the starter's own."""
 
 RECEIVE_TIMEOUT_S = 1.0
+REST_S = 0.05
+"""Without a request for so long, there is time to fork for the next one."""
 
 
 def main(args: list[str]) -> NoReturn:
@@ -80,18 +83,23 @@ class Spawner:
         self._poll = select.poll()
         self._poll.register(self._listener, select.POLLIN)
         self._poll.register(pidfd, select.POLLIN)
+        self._spare: _Spare | None = None
 
     def serve(self, idle_s: float) -> None:
         """Serve until it is time to go."""
         while self._is_wanted():
-            ready = [fd for fd, _ in self._poll.poll(idle_s * 1000)]
+            ready = [fd for fd, _ in self._poll.poll((idle_s if self._spare else min(REST_S, idle_s)) * 1000)]
+            if not ready and not self._spare:
+                self._spare = _Spare(self._key)
+                continue
             if ready != [self._listener.fileno()]:
                 return
             try:
                 fd = self._listener._accept()[0]  # type: ignore[attr-defined]
             except OSError:  # the starter has gone, or no descriptor is left; it helps itself
                 continue
-            if os.fork() == 0:
+            spare, self._spare = self._spare, None
+            if not (spare and spare.take(fd)) and os.fork() == 0:
                 _carry_out(fd, self._key)
             os.close(fd)
 
@@ -103,6 +111,46 @@ class Spawner:
         if launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX):
             os.unlink(self._path)
             os.unlink(self._path + launch.LOCK_SUFFIX)
+
+
+class _Spare:
+    """A child that waits for a request: to fork takes longer than all the rest of a `start`.
+
+    It knows no more than one that is forked for the request, and ends with the spawner.
+    """
+
+    TITLE = "spare"
+
+    def __init__(self, key: str) -> None:
+        ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+        if os.fork() == 0:
+            ours.close()
+            _wait(theirs, key)
+        theirs.close()
+        self._channel = ours
+
+    def take(self, fd: int) -> bool:
+        """Hand the connection `fd` over; return whether it is still there to take it. To be called once."""
+        try:
+            self._channel.sendmsg([b"\0"], [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))])
+        except OSError:
+            return False
+        finally:
+            self._channel.close()
+        return True
+
+
+def _wait(channel: socket, key: str) -> NoReturn:
+    """In the spare child: wait for the connection, and carry out what comes by it."""
+    try:
+        proctitle.set_title([launch.TITLE, _Spare.TITLE])
+        heap.map_shared()
+        _, ancillary, _, _ = channel.recvmsg(1, CMSG_LEN(4))
+        ((_, _, data),) = ancillary  # nothing: the spawner has ended
+        channel.close()
+    except BaseException:
+        os._exit(1)
+    _carry_out(int.from_bytes(data[:4], sys.byteorder), key)
 
 
 def _seal_crun() -> None:

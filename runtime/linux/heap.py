@@ -78,6 +78,12 @@ def share(library: str, found: list[tuple[int, int]]) -> None:
     _library = loaded
 
 
+def map_shared() -> None:
+    """Have what is shared mapped now rather than page by page when it is looked at. Copies nothing."""
+    if _library is not None:
+        _library.heap_map()
+
+
 def is_shared() -> bool:
     """Whether there is anything to give back."""
     return _library is not None

@@ -186,7 +186,7 @@ class Node:
         ]
 
     def spawners(self) -> list[int]:
-        """The pids of the shims' spawners: one, or in between two."""
+        """The pids of the shims' spawners, one or in between two, and of the children that they have ready."""
         return [pid for pid in processes.descendants(self.pid) if processes.is_spawner(pid)]
 
     def shims(self, *, containing: str = "") -> list[int]:

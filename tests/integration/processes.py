@@ -65,6 +65,6 @@ def alive(pid: int) -> bool:
 
 
 def is_spawner(pid: int) -> bool:
-    """Whether it is our shims' spawner, or has become its program and is on its way."""
+    """Whether it is our shims' spawner, a child that it has ready, or has become its program and is on its way."""
     line = command(pid)
-    return line == "pouchrich-spawner" or "from shim import spawner" in line
+    return line in ("pouchrich-spawner", "pouchrich-spawner spare") or "from shim import spawner" in line

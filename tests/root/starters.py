@@ -100,6 +100,10 @@ class Node:
         """The pid of the pod server of a container."""
         return until(lambda: self.servers(name), f"{name}'s server")[0]
 
+    def spare(self, spawner):
+        """The pid of the child that the spawner has ready."""
+        return until(lambda: [pid for pid in pids() if is_spare(pid) and parent(pid) == spawner], "a spare child")[0]
+
     def spawner_socket(self):
         """Where the one spawner listens."""
         (path,) = Path("/run/pouchrich").glob("spawner-*.sock")
@@ -154,6 +158,13 @@ def status(pid, key):
     return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(key + ":"))
 
 
+def parent(pid):
+    try:
+        return int(status(pid, "PPid"))
+    except OSError:
+        return 0
+
+
 def links(pid):
     """What a process has open: descriptor -> what it is."""
     found = {}
@@ -196,7 +207,12 @@ def ended(pid):
 
 def is_spawner(pid):
     """Whether it is one, or on its way to be one."""
-    return "pouchrich-spawner" in cmdline(pid) or "from shim import spawner" in cmdline(pid)
+    return ("pouchrich-spawner" in cmdline(pid) and not is_spare(pid)) or "from shim import spawner" in cmdline(pid)
+
+
+def is_spare(pid):
+    """Whether it is a spawner's child that waits for a request."""
+    return cmdline(pid).startswith("pouchrich-spawner\0spare")
 
 
 def configure(text):

@@ -339,3 +339,31 @@ def test_a_request_of_another_user_is_not_read(on_node):
         assert status(node.server("two"), "PPid") == str(spawner)
 
     on_node(action)
+
+
+def test_a_server_comes_from_a_child_that_was_ready(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        for name in ("two", "three"):
+            spare = node.spare(spawner)
+            node.start(name)
+            assert node.server(name) == spare
+
+    on_node(action)
+
+
+def test_requests_that_come_at_once_need_no_child_to_be_ready(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        names = [f"pod{number}" for number in range(6)]
+        for name in names:
+            node.bundle(name)
+        with ThreadPoolExecutor(6) as threads:
+            addresses = list(threads.map(node.start, names))
+        assert {status(node.server(name), "PPid") for name in names} == {str(spawner)}
+        for address in addresses:
+            asyncio.run(answering(address))
+
+    on_node(action)

@@ -21,9 +21,10 @@ from tests.root.starters import (
     configure,
     ended,
     is_below,
+    is_spare,
     is_spawner,
+    parent,
     pids,
-    status,
     until,
 )
 
@@ -40,10 +41,6 @@ def serves(node, name, address):
 def is_on_its_way(pid):
     """Whether it is a spawner or may still become one."""
     return is_spawner(pid) or "\0start\0" in cmdline(pid)
-
-
-def parent(pid):
-    return int(status(pid, "PPid"))
 
 
 class HeldUp:
@@ -416,5 +413,48 @@ def test_a_server_that_cannot_go_on_after_its_answer_says_so_in_the_log(on_node)
         (node.site / "shim" / "daemon.py").write_text("raise ImportError('half a package')\n")
         node.start("one", env={"POUCHRICH_SPAWNER": "off"})
         node.log("one", "ImportError: half a package")
+
+    on_node(action)
+
+
+def test_a_child_that_was_ready_and_was_killed_is_made_up_for(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        spare = node.spare(spawner)
+        os.kill(spare, signal.SIGKILL)
+        ended(spare)
+        address = node.start("two")
+        assert parent(serves(node, "two", address)) == spawner
+        assert node.spare(spawner) != spare
+
+    on_node(action)
+
+
+def test_a_child_that_is_killed_with_the_request_is_made_up_for(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        spare = node.spare(spawner)
+        os.kill(spare, signal.SIGSTOP)
+        starter = node.begin("two")
+        until(lambda: len([pid for pid in pids() if is_spare(pid)]) == 2, "the request to be handed over")
+        os.kill(spare, signal.SIGKILL)
+        address = node.finish(starter)
+        assert parent(serves(node, "two", address)) != spawner
+        node.log("two", "started without a spawner: ")
+        assert node.spawner() == spawner
+
+    on_node(action)
+
+
+def test_a_child_that_is_ready_goes_with_its_spawner(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        spare = node.spare(spawner)
+        os.kill(spawner, signal.SIGKILL)
+        ended(spawner)
+        ended(spare)
 
     on_node(action)

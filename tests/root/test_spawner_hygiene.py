@@ -17,20 +17,30 @@ from google.protobuf.any_pb2 import Any
 from protos.gen import runc_options_pb2, task_pb2
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.errors import RemoteError
-from tests.root.starters import CRUN, alive, answering, cmdline, links, status, until
+from tests.root.starters import CRUN, alive, answering, cmdline, links, parent, status, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def both(node, **how):
-    """A pod server from its starter itself, and one from the spawner that this left; both past their set-up."""
+NAMES = ("alone", "forked", "spare")
+
+
+def each(node, **how):
+    """Pod servers past their set-up, by NAMES.
+
+    One from its starter itself, one from the spawner that this left, one that the spawner had ready.
+    """
     asyncio.run(answering(node.start("alone", **how)))
     spawner = node.spawner()
+    os.kill(node.spare(spawner), signal.SIGKILL)
     asyncio.run(answering(node.start("forked", **how)))
-    servers = node.server("alone"), node.server("forked")
-    assert [status(pid, "PPid") == str(spawner) for pid in servers] == [False, True]
+    spare = node.spare(spawner)
+    asyncio.run(answering(node.start("spare", **how)))
+    servers = tuple(node.server(name) for name in NAMES)
+    assert [parent(pid) == spawner for pid in servers] == [False, True, True]
+    assert [pid == spare for pid in servers] == [False, False, True]
     return servers
 
 
@@ -52,7 +62,7 @@ def sleeps(pid, seconds):
 
 def test_the_session_and_the_process_group_are_its_own(on_node):
     def action(node):
-        for pid in both(node, start_new_session=True):
+        for pid in each(node, start_new_session=True):
             assert (os.getsid(pid), os.getpgid(pid)) == (pid, pid)
             assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4] == "0", "a terminal"
 
@@ -61,7 +71,7 @@ def test_the_session_and_the_process_group_are_its_own(on_node):
 
 def test_the_bundle_is_its_starters_and_is_let_go(on_node):
     def action(node):
-        for name, pid in zip(("alone", "forked"), both(node), strict=True):
+        for name, pid in zip(NAMES, each(node), strict=True):
             address = (node.bundle(name) / "address").read_text()
             assert asyncio.run(answering(address)) == pid
             assert os.readlink(f"/proc/{pid}/cwd") == "/"
@@ -73,7 +83,7 @@ def test_the_bundle_is_its_starters_and_is_let_go(on_node):
 @pytest.mark.parametrize("umask", [0o077, 0])
 def test_the_umask_is_what_containerds_shims_have(on_node, umask):
     def action(node):
-        assert [status(pid, "Umask") for pid in both(node, umask=umask)] == ["0022"] * 2
+        assert [status(pid, "Umask") for pid in each(node, umask=umask)] == ["0022"] * 3
 
     on_node(action)
 
@@ -83,7 +93,7 @@ def test_no_signal_is_blocked(on_node):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1, signal.SIGRTMAX})
 
     def action(node):
-        assert [status(pid, "SigBlk") for pid in both(node, preexec_fn=block)] == [mask()] * 2
+        assert [status(pid, "SigBlk") for pid in each(node, preexec_fn=block)] == [mask()] * 3
 
     on_node(action)
 
@@ -94,7 +104,7 @@ def test_no_signal_is_ignored_but_what_python_ignores(on_node):
             signal.signal(number, signal.SIG_IGN)
 
     def action(node):
-        assert [status(pid, "SigIgn") for pid in both(node, preexec_fn=ignore)] == [mask(*IGNORED_BY_PYTHON)] * 2
+        assert [status(pid, "SigIgn") for pid in each(node, preexec_fn=ignore)] == [mask(*IGNORED_BY_PYTHON)] * 3
 
     on_node(action)
 
@@ -104,7 +114,7 @@ def test_no_descriptor_of_the_starters_is_kept_open(on_node):
 
     def action(node):
         reader, writer = os.pipe()
-        both(node, pass_fds=[writer])
+        each(node, pass_fds=[writer])
         os.close(writer)
         os.set_blocking(reader, False)
         assert os.read(reader, 1) == b"", "somebody has the pipe"
@@ -114,8 +124,8 @@ def test_no_descriptor_of_the_starters_is_kept_open(on_node):
 
 def test_no_standard_stream_is_the_starters(on_node):
     def action(node):
-        streams = [[links(pid)[fd] for fd in (0, 1, 2)] for pid in (*both(node), node.spawner())]
-        logs = [f"/run/bundles/{name}/log" for name in ("alone", "forked")]
+        streams = [[links(pid)[fd] for fd in (0, 1, 2)] for pid in (*each(node), node.spawner())]
+        logs = [f"/run/bundles/{name}/log" for name in NAMES]
         assert streams == [["/dev/null", "/dev/null", last] for last in (*logs, "/dev/null")]
 
     on_node(action)
@@ -148,7 +158,7 @@ def test_it_is_a_subreaper(on_node):
         oci = Path("/run/oci")
         oci.write_text("#!/bin/sh\nsleep 1000 </dev/null >/dev/null 2>&1 &\necho $! >>/run/orphans\nexit 1\n")
         oci.chmod(0o755)
-        for name, pid in zip(("alone", "forked"), both(node), strict=True):
+        for name, pid in zip(NAMES, each(node), strict=True):
             asyncio.run(failing_create(node, name))
             orphan = int(Path("/run/orphans").read_text().split()[-1])
             until(lambda orphan=orphan, pid=pid: status(orphan, "PPid") == str(pid), f"{name} to adopt what was left")
@@ -176,10 +186,10 @@ def test_the_spawner_has_nothing_but_its_socket_its_lock_and_a_pidfd(on_node):
     """No thread, no event loop, nothing that wakes it."""
 
     def action(node):
-        both(node)
+        each(node)
         spawner = node.spawner()
         crun = [CRUN] if shutil.which("crun") else []
-        expected = sorted([f"{node.spawner_socket()}.lock", "anon_inode:[pidfd]", "socket", *crun])
+        expected = sorted([f"{node.spawner_socket()}.lock", "anon_inode:[pidfd]", "socket", "socket", *crun])
 
         def kinds():
             found = [target for fd, target in links(spawner).items() if fd > 2]
