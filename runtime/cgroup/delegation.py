@@ -100,8 +100,8 @@ def remove(plan: Delegation) -> None:
             os.rmdir(plan.directory)
     if not plan.parent:
         return
-    for entry in mountinfo.read():
-        if entry.fstype in ("cgroup", "cgroup2") and entry.root == "/":
+    for entry in mountinfo.read(fstypes=mountinfo.CGROUPS):
+        if entry.root == "/":
             with suppress(OSError):  # not there, or another container of the name is in it
                 os.rmdir(entry.mount_point + plan.parent)
 
@@ -110,8 +110,8 @@ def _unified(pid: int, proc: str) -> str:
     """The container's own v2 directory, "" on a host without one."""
     paths = (files.read(f"{proc}/{pid}", "cgroup") or b"").decode(errors="surrogateescape").splitlines()
     path = next((line.removeprefix("0::") for line in paths if line.startswith("0::")), "")
-    mounts = mountinfo.read(f"{proc}/self/mountinfo")
-    mount = next((one.mount_point for one in mounts if one.fstype == "cgroup2" and one.root == "/"), "")
+    mounts = mountinfo.read(f"{proc}/self/mountinfo", fstypes=["cgroup2"])
+    mount = next((one.mount_point for one in mounts if one.root == "/"), "")
     # A process in the root of the hierarchy has none of its own.
     return mount + path if mount and path not in ("", "/") else ""
 

@@ -73,7 +73,7 @@ def locate(pid: int, proc: str = "/proc") -> Cgroup:
     # afterwards.
     if not text or _exiting(pid, proc):
         raise NotFound("cgroup does not exist")
-    found = _directories(_memberships(text), mountinfo.read(f"{proc}/self/mountinfo"))
+    found = _directories(_memberships(text), mountinfo.read(f"{proc}/self/mountinfo", fstypes=mountinfo.CGROUPS))
     unified = found.pop("", "")
     if unified and not _ACCOUNTING & found.keys():
         return Cgroup(unified=unified)

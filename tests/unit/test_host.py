@@ -9,9 +9,7 @@ from runtime.linux import mountinfo
 
 
 def entries(*mounts):
-    return tuple(
-        mountinfo.parse(b"".join(f"1 2 0:3 / {at} rw - {kind} x {options}\n".encode() for at, kind, options in mounts))
-    )
+    return tuple(mountinfo.parse(f"1 2 0:3 / {at} rw - {kind} x {options}\n".encode() for at, kind, options in mounts))
 
 
 V2 = ("/sys/fs/cgroup", "cgroup2", "rw,nsdelegate")

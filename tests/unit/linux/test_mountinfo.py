@@ -10,7 +10,7 @@ TEXT = rb"""23 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
 
 
 def test_entries_are_read_with_and_without_optional_fields():
-    assert tuple(mountinfo.parse(TEXT)) == (
+    assert tuple(mountinfo.parse(TEXT.splitlines())) == (
         MountEntry("/", "/", "ext4", ("rw", "discard")),
         MountEntry("/", "/proc", "proc", ("rw",)),
         MountEntry("/docker/abc", "/sys/fs/cgroup/cpu,cpuacct", "cgroup", ("rw", "cpu", "cpuacct")),
@@ -19,9 +19,21 @@ def test_entries_are_read_with_and_without_optional_fields():
 
 
 def test_half_a_line_is_no_entry():
-    assert tuple(mountinfo.parse(b"23 1 254:0 / /\n\n24 23 0:22 / /proc rw - proc")) == ()
+    assert tuple(mountinfo.parse([b"23 1 254:0 / /\n", b"\n", b"24 23 0:22 / /proc rw - proc"])) == ()
 
 
 def test_this_process_has_a_root_and_proc():
     points = {entry.mount_point: entry for entry in mountinfo.read()}
     assert points["/proc"].fstype == "proc"
+
+
+def test_only_entries_of_the_types_that_are_asked_for_are_read():
+    lines = TEXT.splitlines(keepends=True)
+    assert [entry.fstype for entry in mountinfo.parse(lines, ["tmpfs", "cgroup"])] == ["cgroup", "tmpfs"]
+    assert list(mountinfo.parse(lines, ["cgroup2"])) == []
+
+
+def test_mount_points_are_read_whatever_is_mounted_there(tmp_path):
+    (tmp_path / "mountinfo").write_bytes(TEXT + b"half a line\n")
+    points = mountinfo.points(str(tmp_path / "mountinfo"))
+    assert points == {"/", "/proc", "/sys/fs/cgroup/cpu,cpuacct", "/run/a b\\c"}
