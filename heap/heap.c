@@ -8,13 +8,15 @@
  * (heap_give_back; madvise(2), MADV_DONTNEED on a private file mapping).
  *
  * Nothing else may run in the process while these functions do: they are called by its only thread, and block signals.
- * They allocate nothing, and write to nothing but their stack and the variables below.
+ * They allocate nothing (but for heap_fill), and write to nothing but their stack and the variables below.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -24,12 +26,22 @@
 #define MADV_POPULATE_READ 22
 #endif
 
+#define ALIGNMENT 16
+#define SMALL 512 /* the largest that the interpreter does not leave to the C library */
+#define LARGE 65536
+#define POOL 16384
+#define POOL_HEADER 48
+#define IN_ORDER 6
+#define LIMIT (1 << 20)
+
 #define RANGES 64
 #define ENTRIES 512 /* of a page map, looked at together */
 
 /* Documentation/admin-guide/mm/pagemap.rst */
 #define PRESENT (1ULL << 63)
 #define OF_A_FILE (1ULL << 61)
+
+extern void *PyObject_Malloc(size_t size);
 
 static struct range {
     char *begin;
@@ -99,6 +111,40 @@ int heap_share(const uintptr_t (*given)[2], size_t count)
     fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
     close(fd);
     return error;
+}
+
+/*
+ * Take every hole that the interpreter's and the C library's allocators have left between objects, for good: what a
+ * process makes after it was forked it then makes on pages of its own, and not here and there on those that are shared.
+ *
+ * Both allocators use holes first. Small objects: the first block of a pool, and those after it in order, come only from
+ * a pool that is new (Objects/obmalloc.c, CPython 3.10 and later); should that change, LIMIT ends it. The C library: what
+ * is from the top on was free already. Returns how many bytes it took.
+ */
+size_t heap_fill(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    char *top = (char *)sbrk(0) - info.keepcost, *block, *last;
+    size_t taken = 0, size, in_order;
+
+    for (size = ALIGNMENT; size <= SMALL; size += ALIGNMENT) {
+        size_t limit = taken + LIMIT;
+
+        for (last = NULL, in_order = 0; in_order < IN_ORDER && taken < limit; last = block, taken += size) {
+            if (!(block = PyObject_Malloc(size)))
+                return taken;
+            if ((uintptr_t)block % POOL == POOL_HEADER)
+                in_order = 1;
+            else if (in_order)
+                in_order = block == last + size ? in_order + 1 : 0;
+        }
+    }
+    for (size = LARGE; size > ALIGNMENT; size -= size > 2 * SMALL ? SMALL : ALIGNMENT) {
+        while ((block = malloc(size)) && block < top)
+            taken += size;
+        free(block);
+    }
+    return taken;
 }
 
 /* Map what is in the file, as if each page had been read (madvise(2), Linux 5.14; before, that happens when it is). */

@@ -25,13 +25,19 @@ from runtime.config.location import NODE_FILE
 from runtime.errors import PouchrichError
 from runtime.linux import heap, mountinfo, proctitle
 from runtime.oci import sealed
-from shim import launch, preload, rehearsal, start
+from shim import compact, launch, preload, rehearsal, start
 
 BACKLOG = 512
 REQUEST_LIMIT = 1 << 18
 """More than a unix socket's default buffer takes (net.core.wmem_default); longer requests are the starter's own."""
 
 RECEIVE_TIMEOUT_S = 1.0
+STARTING = (
+    __name__,
+    *(f"shim.{name}" for name in ("start", "flags", "bootstrap", "address", "identifiers", "daemon", "log")),
+)
+"""The modules whose code a pod server runs before what is rehearsed."""
+
 REST_S = 0.05
 """Without a request for so long, there is time to fork for the next one."""
 
@@ -48,7 +54,7 @@ def main(args: list[str]) -> NoReturn:
     preload.load()
     _seal_crun()
     with suppress(Exception):  # pod servers then only take more memory, and time
-        rehearsal.rehearse(f"{path}.rehearsal")
+        _rehearse(f"{path}.rehearsal")
     signal(SIGCHLD, SIG_IGN)
     with suppress(OSError):
         start.raise_oom_score(above=int(key.split()[4]))
@@ -56,8 +62,9 @@ def main(args: list[str]) -> NoReturn:
     try:
         gc.collect()
         found = heap.ranges()
-        gc.freeze()  # the collector must not write into pages that are shared
         with suppress(OSError, PouchrichError):  # pod servers then only take more memory
+            heap.fill(libexec.path("heap.so"))
+            gc.freeze()  # the collector must not write into pages that are shared
             heap.share(libexec.path("heap.so"), found)
         spawner.serve(float(idle_s))
     finally:
@@ -111,6 +118,14 @@ class Spawner:
         if launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX):
             os.unlink(self._path)
             os.unlink(self._path + launch.LOCK_SUFFIX)
+
+
+def _rehearse(directory: str) -> None:
+    """Put the code together that is called in a pod's life, and have Python write down in it what it will."""
+    called = compact.called_by(lambda: rehearsal.rehearse(directory, rounds=1))
+    heap.fill(libexec.path("heap.so"))
+    compact.gather([*called, *compact.defined_in(STARTING)])
+    rehearsal.rehearse(directory)
 
 
 class _Spare:
@@ -211,7 +226,7 @@ def _follow(pid: int) -> None:
     if texts[0] == texts[1]:
         return
     theirs, ours = map(_cgroups, texts)
-    mounts = [entry for entry in mountinfo.read() if entry.fstype in ("cgroup", "cgroup2")]
+    mounts = mountinfo.read(fstypes=mountinfo.CGROUPS)
     for controllers, path in theirs.items():
         if ours.get(controllers) == path:
             continue

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import sys
 import time
 from bisect import bisect_left
 from contextlib import suppress
@@ -54,11 +55,19 @@ def _writable() -> list[tuple[int, int]]:
     return found
 
 
+def fill(library: str) -> None:
+    """Leave no hole between objects: what is made from now on, here or in a forked process, has pages of its own.
+
+    Takes some 100 KB for good. `library` is the path of what heap/heap.c was made into. Raises OSError.
+    """
+    _load(library).heap_fill()
+
+
 def share(library: str, found: list[tuple[int, int]]) -> None:
     """Put the mappings `found` into a file that all processes forked from now on share. May be called once.
 
-    `library` is the path of what heap/heap.c was made into. Raises OSError where that or the kernel is missing
-    something, TimeoutError where other threads still run after a second.
+    Raises OSError where the library or the kernel is missing something, TimeoutError where other threads still run
+    after a second.
     """
     global _library
     end = time.monotonic() + THREADS_TIMEOUT_S
@@ -66,16 +75,30 @@ def share(library: str, found: list[tuple[int, int]]) -> None:
         if time.monotonic() > end:
             raise TimeoutError("memory cannot be shared while other threads run")
         time.sleep(0.001)
-    loaded = ctypes.PyDLL(library)  # keeps the interpreter's lock
-    loaded.heap_share.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    loaded.heap_give_back.restype = ctypes.c_long
+    loaded = _load(library)
     there = _writable()  # looking for objects has made and freed some itself
     left = [(max(a, c), min(b, d)) for a, b in found for c, d in there if max(a, c) < min(b, d)][:MAX_RANGES]
     words = (ctypes.c_size_t * (2 * len(left)))(*[address for pair in left for address in pair])
+    _clear_caches()
     failed = loaded.heap_share(words, len(left))
     if failed:
         raise OSError(-failed, os.strerror(-failed), "heap_share")
     _library = loaded
+
+
+def _load(library: str) -> ctypes.PyDLL:
+    loaded = ctypes.PyDLL(library)  # keeps the interpreter's lock
+    loaded.heap_share.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    loaded.heap_give_back.restype = ctypes.c_long
+    return loaded
+
+
+def _clear_caches() -> None:
+    """Empty what looking up attributes fills, and holds names by: it is to be the same before and after."""
+    if sys.version_info >= (3, 13):
+        sys._clear_internal_caches()
+    else:
+        sys._clear_type_cache()
 
 
 def map_shared() -> None:
@@ -97,6 +120,7 @@ def give_back() -> int | None:
     """
     if _library is None or _threads() > 1:
         return None
+    _clear_caches()
     return max(0, int(_library.heap_give_back()))
 
 

@@ -20,9 +20,9 @@ LIBRARY = sys.argv[2]
 import gc, json, os, random, threading, time
 from runtime.linux import heap
 
-def private():
+def private(kind="Private"):
     with open("/proc/self/smaps_rollup") as file:
-        return sum(int(line.split()[1]) for line in file if line.startswith("Private"))  # KiB
+        return sum(int(line.split()[1]) for line in file if line.startswith(kind))  # KiB
 
 def in_child(play):
     pid = os.fork()
@@ -161,6 +161,53 @@ except OSError as err:
 """,
         library,
     )
+
+
+def test_what_is_made_after_filling_is_made_on_pages_of_its_own(library: str):
+    """Of small objects, and of those that the C library finds room for: there are holes here and there among both."""
+    run(
+        """
+def with_holes(size):
+    pieces = [bytes(size) for _ in range(8_000_000 // size)]
+    del pieces[::10]
+    return pieces
+
+kept = [with_holes(size) for size in (400, 2000)]
+heap.fill(LIBRARY)
+heap.share(LIBRARY, heap.ranges())
+
+def play():
+    before = private("Anonymous")
+    made = [bytes(size) for size in (400, 2000) for _ in range(400_000 // size)]
+    copied = private("Anonymous") - before
+    assert copied < 2400, copied  # 800 KB, and what counting references copies
+
+in_child(play)
+""",
+        library,
+    )
+
+
+def test_what_is_shared_can_be_mapped_without_copying_it(library: str):
+    run(
+        """
+kept = [bytes(400) for _ in range(20000)]
+heap.share(LIBRARY, heap.ranges())
+
+def play():
+    copied, resident = private("Anonymous"), private("Rss")
+    heap.map_shared()
+    assert private("Anonymous") - copied < 400
+    assert private("Rss") - resident > 4000
+
+in_child(play)
+""",
+        library,
+    )
+
+
+def test_mapping_is_nothing_where_nothing_is_shared():
+    heap.map_shared()
 
 
 def test_a_missing_library_is_an_oserror(tmp_path: Path):
