@@ -24,12 +24,13 @@ async def memory(place: Place, shims: Sequence[Shim], counts: Sequence[int], set
     for shim in shims:
         await _warm_up(place, shim, settle_s)
         tasks: list[Task] = []
+        pids: list[int] = []
         for count in counts:
             missing = count - len(tasks)
             for begin in range(0, missing, 10):
-                more = (running(place, shim) for _ in range(min(10, missing - begin)))
-                tasks += await asyncio.gather(*more)
-            pids = [await task.shim_pid() for task in tasks]  # asked before they settle: an answer is work, too
+                more = await asyncio.gather(*(running(place, shim) for _ in range(min(10, missing - begin))))
+                pids += [await task.shim_pid() for task in more]  # once, before they settle: an answer is work, too
+                tasks += more
             await asyncio.sleep(settle_s)
             for row, value in (await _idle(pids, ours=shim.is_ours)).items():
                 found[shim.name][f"{row}@{count}"].append(value)
