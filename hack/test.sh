@@ -58,7 +58,8 @@ static_checks() {
     "$bin/mypy"
 }
 
-# The programs that plans bind, and the library that pod servers share memory by; what cannot be compiled here is skipped by the few unit tests that look at it.
+# The programs that plans bind, and the library that pod servers share memory by; what cannot be compiled here is
+# skipped by the few unit tests that look at it.
 helpers() {
     command -v cc >/dev/null || command -v musl-gcc >/dev/null || return 0
     PYTHON="$bin/python" "$root/hack/build-dumb-init.sh" "$root/runtime/libexec/dumb-init" >"$cache/helpers.log" 2>&1 &&

@@ -62,9 +62,9 @@ def main(args: list[str]) -> NoReturn:
     try:
         gc.collect()
         found = heap.ranges()
+        _fill()
+        gc.freeze()  # the collector must not write into pages that are shared
         with suppress(OSError, PouchrichError):  # pod servers then only take more memory
-            heap.fill(libexec.path("heap.so"))
-            gc.freeze()  # the collector must not write into pages that are shared
             heap.share(libexec.path("heap.so"), found)
         spawner.serve(float(idle_s))
     finally:
@@ -123,9 +123,14 @@ class Spawner:
 def _rehearse(directory: str) -> None:
     """Put the code together that is called in a pod's life, and have Python write down in it what it will."""
     called = compact.called_by(lambda: rehearsal.rehearse(directory, rounds=1))
-    heap.fill(libexec.path("heap.so"))
+    _fill()
     compact.gather([*called, *compact.defined_in(STARTING)])
     rehearsal.rehearse(directory)
+
+
+def _fill() -> None:
+    with suppress(OSError, PouchrichError):  # pod servers then only take more memory
+        heap.fill(libexec.path("heap.so"))
 
 
 class _Spare:
