@@ -202,7 +202,8 @@ def alive(pid):
 
 
 def ended(pid):
-    return until(lambda: not alive(pid), f"process {pid} to end")
+    """Wait until a process has ended and been collected: to others a zombie is still there."""
+    return until(lambda: not alive(pid) and not os.path.exists(f"/proc/{pid}"), f"process {pid} to end")
 
 
 def is_spawner(pid):
