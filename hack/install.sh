@@ -101,7 +101,8 @@ rm -rf "$stage/source/runtime/libexec"
 site=$("$stage/venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 PYTHON=$stage/venv/bin/python3 "$source/hack/build-dumb-init.sh" "$site/runtime/libexec/dumb-init"
 "$source/hack/build-launcher.sh" "$site/runtime/libexec/launch"
-"$source/hack/build-heap.sh" "$site/runtime/libexec/heap.so"
+"$source/hack/build-heap.sh" "$site/runtime/libexec/heap.so" ||
+    echo "install: no heap.so: idle pods will take more memory" >&2
 if [ "$config" != /etc/pouchrich/config.toml ]; then
     printf '"""Where the node'"'"'s configuration is: below the prefix of this installation."""\n\nNODE_FILE = "%s"\n' \
         "$config" >"$site/runtime/config/location.py"

@@ -7,8 +7,8 @@
  * before. A page that equals the file's can then be dropped, and is the file's again when it is next looked at
  * (heap_give_back; madvise(2), MADV_DONTNEED on a private file mapping).
  *
- * Nothing else may run in the process while these functions do: they are called by its only thread, and block signals.
- * They allocate nothing (but for heap_fill), and write to nothing but their stack and the variables below.
+ * Nothing else may run in the process while heap_share and heap_give_back do: they are called by its only thread, and
+ * block signals. They allocate nothing, and write to nothing but their stack and the variables below.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,6 +22,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8 /* Linux 6.3 */
+#endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #endif
@@ -94,7 +97,9 @@ int heap_share(const uintptr_t (*given)[2], size_t count)
     page = sysconf(_SC_PAGESIZE);
     for (i = 0; i < count; i++)
         size += given[i][1] - given[i][0];
-    fd = syscall(SYS_memfd_create, "pouchrich-heap", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    fd = syscall(SYS_memfd_create, "pouchrich-heap", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL)
+        fd = syscall(SYS_memfd_create, "pouchrich-heap", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
     if (ftruncate(fd, size) < 0 || (kept = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)) == MAP_FAILED)
@@ -113,25 +118,35 @@ int heap_share(const uintptr_t (*given)[2], size_t count)
     return error;
 }
 
+/* Where the part of glibc's heap begins that was never used. NULL elsewhere: there no hole is looked for. */
+static char *top_of_heap(void)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+    return (char *)sbrk(0) - mallinfo2().keepcost;
+#elif defined(__GLIBC__)
+    return (char *)sbrk(0) - (unsigned)mallinfo().keepcost;
+#else
+    return NULL;
+#endif
+}
+
 /*
  * Take every hole that the interpreter's and the C library's allocators have left between objects, for good: what a
  * process makes after it was forked it then makes on pages of its own, and not here and there on those that are shared.
  *
- * Both allocators use holes first. Small objects: the first block of a pool, and those after it in order, come only from
- * a pool that is new (Objects/obmalloc.c, CPython 3.10 and later); should that change, LIMIT ends it. The C library: what
- * is from the top on was free already. Returns how many bytes it took.
+ * Both allocators use holes first. Small objects: the first block of a pool, and those after it in order, come only
+ * from a pool that is new (Objects/obmalloc.c, CPython 3.10 and later); where that is not seen, another allocator is at
+ * work, and LIMIT ends it. The C library: what is from the top on was free already. Returns how many bytes it took.
  */
 size_t heap_fill(void)
 {
-    struct mallinfo2 info = mallinfo2();
-    char *top = (char *)sbrk(0) - info.keepcost, *block, *last;
-    size_t taken = 0, size, in_order;
+    char *top = top_of_heap(), *block, *last;
+    size_t taken = 0, size, in_order, limit;
 
     for (size = ALIGNMENT; size <= SMALL; size += ALIGNMENT) {
-        size_t limit = taken + LIMIT;
-
-        for (last = NULL, in_order = 0; in_order < IN_ORDER && taken < limit; last = block, taken += size) {
-            if (!(block = PyObject_Malloc(size)))
+        limit = taken + LIMIT;
+        for (last = NULL, in_order = 0; in_order < IN_ORDER; last = block, taken += size) {
+            if (taken > limit || !(block = PyObject_Malloc(size)))
                 return taken;
             if ((uintptr_t)block % POOL == POOL_HEADER)
                 in_order = 1;
@@ -140,7 +155,8 @@ size_t heap_fill(void)
         }
     }
     for (size = LARGE; size > ALIGNMENT; size -= size > 2 * SMALL ? SMALL : ALIGNMENT) {
-        while ((block = malloc(size)) && block < top)
+        limit = taken + LIMIT;
+        while ((block = malloc(size)) && block < top && taken < limit)
             taken += size;
         free(block);
     }

@@ -1,8 +1,12 @@
 """The code that a pod server runs, apart in memory from what was imported with it and never runs.
 
-Python writes into code as it runs: how often it was called, and what its instructions met (PEP 659, CPython 3.11 and
-later). A page with code that runs is therefore one that each pod server copies, and code lies where its module was
-read, mostly between code and documentation of no use. Copies that are made one after the other lie together.
+Python writes into code as it runs: how often it was called, and what its instructions met (PEP 659). A page with code
+that runs is therefore one that each pod server copies, and code lies where its module was read, mostly between code and
+documentation of no use. Copies that are made one after the other lie together.
+
+From CPython 3.13 on, a function that is given other code is never again called by a specialised instruction
+(Objects/funcobject.c, func_set_code), and who calls it counts that in its own code, for ever. There nothing is
+gathered.
 """
 
 import gc
@@ -33,7 +37,9 @@ def defined_in(modules: Collection[str]) -> list[CodeType]:
 
 
 def gather(codes: Iterable[CodeType]) -> None:
-    """Give each function with one of these codes, as the very object, a new copy of it."""
+    """Give each function with one of these codes, as the very object, a new copy of it, in CPython 3.11 and 3.12."""
+    if sys.version_info >= (3, 13):
+        return
     wanted = set(map(id, codes))
     made: dict[int, CodeType] = {}
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from protos.gen import task_pb2, task_v3_pb2
-from runtime.oci import sealed
+from runtime.oci import program
 from shim import status
 from shim.task.create import Tools
 from shim.task.publisher import Publisher
@@ -114,7 +114,10 @@ class Pod:
 
         Only one that then takes too long is killed; until it has gone the caller cannot know what there is to undo.
         """
-        child = self._reaper.spawn(argv, fds, self._env, program=sealed.program(argv[0]))
+        try:
+            child = self._reaper.spawn(argv, fds, self._env, program=program.of(argv[0]))
+        except OSError:  # what worked before; if it is the program's fault, it is named now
+            child = self._reaper.spawn(argv, fds, self._env)
         try:
             return (await asyncio.shield(child.ended)).status
         except asyncio.CancelledError:

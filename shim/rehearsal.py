@@ -6,7 +6,7 @@ instructions met. Written before the fork it is there for all pods; after it, ea
 
 A sandbox and a container are made, looked at, and ended by real requests to a real server. `true` plays the OCI
 runtime, children that only sleep play the containers' processes, and the container's configuration is its own, so that
-no hook of the node's runs. Nothing outside of the rehearsal's directories is touched.
+no hook of the node's runs. Nothing outside of the rehearsal's directories changes.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """The spawner: a process with everything imported that a pod server uses, and a pod server for a fork.
 
-It has no thread, no event loop and no file but its socket, its lock, a pidfd of its containerd, a copy of crun, and the
-channel to a child that is ready for the next request. It remembers nothing: each request is read and carried out by the
-child that becomes the pod server (`shim.start`), so nothing that a request does or meets can hold up or change the
-spawner. It ends when its containerd has, when nobody has asked for the configured time, when the configuration has
-changed, and when another has taken its place.
+It has no thread, no event loop and no file but its socket, its lock, a pidfd of its containerd, the OCI runtimes, and
+the channel to a child that is ready for the next request. It remembers nothing: each request is read and carried out by
+the child that becomes the pod server (`shim.start`), so nothing that a request does or meets can hold up or change the
+spawner. It ends when its containerd has, when nobody has asked for the configured time, when the configuration or an
+OCI runtime has changed, and when another has taken its place.
 
 Its children are children of a process that ignores SIGCHLD, so they leave no zombies, and get init for a parent when
 it ends. That is one fork, where two would buy nothing.
@@ -24,7 +24,8 @@ from runtime import config, libexec
 from runtime.config.location import NODE_FILE
 from runtime.errors import PouchrichError
 from runtime.linux import heap, mountinfo, proctitle
-from runtime.oci import sealed
+from runtime.oci import program
+from runtime.oci.choose import FALLBACK_PATH
 from shim import compact, launch, preload, rehearsal, start
 
 BACKLOG = 512
@@ -52,7 +53,7 @@ def main(args: list[str]) -> NoReturn:
     configured = _stamp(NODE_FILE)
     heap.use_one_arena()
     preload.load()
-    _seal_crun()
+    _hold_runtimes()
     with suppress(Exception):  # pod servers then only take more memory, and time
         _rehearse(f"{path}.rehearsal")
     signal(SIGCHLD, SIG_IGN)
@@ -94,10 +95,13 @@ class Spawner:
 
     def serve(self, idle_s: float) -> None:
         """Serve until it is time to go."""
+        rest_s = min(REST_S, idle_s)
         while self._is_wanted():
-            ready = [fd for fd, _ in self._poll.poll((idle_s if self._spare else min(REST_S, idle_s)) * 1000)]
-            if not ready and not self._spare:
-                self._spare = _Spare(self._key)
+            ready = [fd for fd, _ in self._poll.poll((rest_s or idle_s) * 1000)]
+            if not ready and rest_s:
+                rest_s = 0.0
+                with suppress(OSError):  # no process or descriptor is left; there may be when one is asked for
+                    self._spare = _Spare(self._key)
                 continue
             if ready != [self._listener.fileno()]:
                 return
@@ -105,13 +109,14 @@ class Spawner:
                 fd = self._listener._accept()[0]  # type: ignore[attr-defined]
             except OSError:  # the starter has gone, or no descriptor is left; it helps itself
                 continue
-            spare, self._spare = self._spare, None
+            spare, self._spare, rest_s = self._spare, None, min(REST_S, idle_s)
             if not (spare and spare.take(fd)) and os.fork() == 0:
                 _carry_out(fd, self._key)
             os.close(fd)
 
     def _is_wanted(self) -> bool:
-        return launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX) and _stamp(NODE_FILE) == self._configured
+        is_here = launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX)
+        return is_here and _stamp(NODE_FILE) == self._configured and program.are_current()
 
     def close(self) -> None:
         """Remove the socket and the lock, unless they are another's by now."""
@@ -142,12 +147,12 @@ class _Spare:
     TITLE = "spare"
 
     def __init__(self, key: str) -> None:
-        ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
-        if os.fork() == 0:
-            ours.close()
-            _wait(theirs, key)
-        theirs.close()
-        self._channel = ours
+        self._channel, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+        try:
+            if os.fork() == 0:
+                _wait(self._channel, theirs, key)
+        finally:
+            theirs.close()
 
     def take(self, fd: int) -> bool:
         """Hand the connection `fd` over; return whether it is still there to take it. To be called once."""
@@ -160,9 +165,10 @@ class _Spare:
         return True
 
 
-def _wait(channel: socket, key: str) -> NoReturn:
-    """In the spare child: wait for the connection, and carry out what comes by it."""
+def _wait(spawners: socket, channel: socket, key: str) -> NoReturn:
+    """In the spare child: wait for the connection, and carry out what comes by it. `spawners` is the other's end."""
     try:
+        spawners.close()
         proctitle.set_title([launch.TITLE, _Spare.TITLE])
         heap.map_shared()
         _, ancillary, _, _ = channel.recvmsg(1, CMSG_LEN(4))
@@ -173,14 +179,17 @@ def _wait(channel: socket, key: str) -> NoReturn:
     _carry_out(int.from_bytes(data[:4], sys.byteorder), key)
 
 
-def _seal_crun() -> None:
-    """Have crun ready for the pod servers: the node's, and the one that a handler is likely to name."""
-    with suppress(OSError, PouchrichError):  # they then run it as it is installed
-        named = config.load_node().runtime.binary or sealed.CRUN
-        for name in {named, sealed.CRUN}:
-            found = shutil.which(name)
-            if found and os.path.basename(found) == sealed.CRUN:
-                sealed.seal(os.path.abspath(found))
+def _hold_runtimes() -> None:
+    """Have OCI runtimes ready for the pod servers: the node's, and those that a handler is likely to name."""
+    named = None
+    with suppress(PouchrichError):  # each Create will say so
+        named = config.load_node().runtime.binary
+    search = os.environ.get("PATH", FALLBACK_PATH)
+    for name in dict.fromkeys([named or program.NAMES[0], *program.NAMES]):
+        found = shutil.which(name, path=search)
+        if found and os.path.basename(found) in program.NAMES:
+            with suppress(OSError):  # it is then run as it is installed
+                program.hold(os.path.abspath(found))
 
 
 def _stamp(path: str) -> tuple[int, ...]:
@@ -203,7 +212,7 @@ def _carry_out(fd: int, key: str) -> NoReturn:
     if os.environb != request.environment:
         os.environb.clear()
         os.environb.update(request.environment)
-    start.serve(request, starter.fileno(), kept=sealed.descriptors())
+    start.serve(request, starter.fileno(), kept=program.descriptors())
 
 
 def _receive(starter: socket, key: str) -> tuple[start.Request, int]:

@@ -4,10 +4,14 @@ A move takes a lock whose readers (fork, exec and exit) need no barrier as long 
 first lets an RCU grace period pass: 5 to 30 ms, in which an OCI runtime waits in its first write to cgroup.procs. Once
 one has passed, and for about as long again after each move, the next one need not wait (kernel/cgroup/cgroup.c,
 cgroup_attach_lock; kernel/locking/percpu-rwsem.c; kernel/rcu/sync.c). A move to where one is takes the lock, too.
+
+What moves is a thread by its number. It is the thread alone, so that nothing comes of it should somebody move the
+process at this moment; and 0 for the caller would not do, because a thread that moves itself needs no lock.
 """
 
 import os
 from _thread import get_native_id, start_new_thread
+from contextlib import suppress
 
 from runtime.oci.argv import OCIBinary
 
@@ -28,22 +32,22 @@ def is_moved_by(runtime: OCIBinary, root: str = ROOT) -> bool:
 
 
 def hasten() -> None:
-    """Begin the wait now, in a thread of its own that ends with it."""
-    start_new_thread(move_nowhere, ())
+    """Begin the wait now, in a thread of its own that ends with it; where none can be had, it is not begun."""
+    with suppress(RuntimeError):
+        start_new_thread(move_nowhere, ())
 
 
 def move_nowhere(root: str = ROOT, proc: str = "/proc") -> bool:
-    """Move the calling thread into the cgroup that it is in; return whether some hierarchy has let it.
-
-    Only the thread, so that nothing comes of it should somebody move the process at this moment.
-    """
+    """Move the calling thread into the cgroup that it is in; return whether some hierarchy has let it."""
     try:
-        with open(f"{proc}/thread-self/cgroup") as file:
+        with open(f"{proc}/thread-self/cgroup", errors="surrogateescape") as file:
             lines = file.read().splitlines()
     except OSError:
         return False
     for line in lines:
         _, controllers, path = line.split(":", 2)
+        if path.startswith("/.."):  # above what this process's cgroup namespace shows
+            continue
         hierarchy = f"{root}/{controllers.removeprefix('name=')}" if controllers else root
         name = "tasks" if controllers else "cgroup.threads"
         try:

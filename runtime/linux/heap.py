@@ -12,7 +12,7 @@ M_ARENA_MAX = -8
 MAX_RANGES = 64
 """RANGES of heap/heap.c."""
 
-THREADS_TIMEOUT_S = 1.0
+THREADS_TIMEOUT_S = 5.0
 """For threads that have done their work, but are not gone yet."""
 
 _library: ctypes.PyDLL | None = None
@@ -58,7 +58,7 @@ def _writable() -> list[tuple[int, int]]:
 def fill(library: str) -> None:
     """Leave no hole between objects: what is made from now on, here or in a forked process, has pages of its own.
 
-    Takes some 100 KB for good. `library` is the path of what heap/heap.c was made into. Raises OSError.
+    Takes up to 1 MB for good. `library` is the path of what heap/heap.c was made into. Raises OSError.
     """
     _load(library).heap_fill()
 
@@ -67,7 +67,7 @@ def share(library: str, found: list[tuple[int, int]]) -> None:
     """Put the mappings `found` into a file that all processes forked from now on share. May be called once.
 
     Raises OSError where the library or the kernel is missing something, TimeoutError where other threads still run
-    after a second.
+    after some seconds.
     """
     global _library
     end = time.monotonic() + THREADS_TIMEOUT_S
@@ -88,8 +88,13 @@ def share(library: str, found: list[tuple[int, int]]) -> None:
 
 def _load(library: str) -> ctypes.PyDLL:
     loaded = ctypes.PyDLL(library)  # keeps the interpreter's lock
-    loaded.heap_share.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    loaded.heap_give_back.restype = ctypes.c_long
+    try:
+        loaded.heap_share.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        loaded.heap_give_back.restype = ctypes.c_long
+        loaded.heap_fill.restype = ctypes.c_size_t
+        loaded.heap_map.restype = None
+    except AttributeError as err:
+        raise OSError(f"{library}: {err}; hack/build-heap.sh builds it anew") from err
     return loaded
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,12 +13,13 @@ from pathlib import Path
 import google.protobuf
 
 from protos.gen import task_pb2
+from runtime.oci import program
 from shim.ttrpc.client import TtrpcClient
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPENDENCIES = Path(google.protobuf.__file__).parents[2]
-CRUN = "/memfd:crun (deleted)"
-"""What the spawner and its children have open to run crun from (runtime.oci.sealed), where that is installed."""
+RUNTIMES = [name for name in program.NAMES if shutil.which(name)]
+"""The OCI runtimes that the spawner and its children hold (runtime.oci.program)."""
 
 STARTER = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; from shim.__main__ import main; main()"
 PATIENCE_S = 20.0
@@ -166,7 +168,7 @@ def parent(pid):
 
 
 def links(pid):
-    """What a process has open: descriptor -> what it is."""
+    """What a process has open: descriptor -> what it is. Of a mount that is nowhere that is /."""
     found = {}
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile

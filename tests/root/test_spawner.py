@@ -20,7 +20,6 @@ from runtime.linux import syscalls
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.errors import RemoteError
 from tests.root.starters import (
-    CRUN,
     alive,
     answering,
     cmdline,
@@ -65,7 +64,7 @@ def test_many_starters_leave_one_spawner(on_node):
 
 def test_a_pod_server_is_the_same_from_either_host(on_node):
     def facts(pid):
-        kinds = sorted(target.split(":")[0] for target in links(pid).values() if target != CRUN)
+        kinds = sorted(target.split(":")[0] for target in links(pid).values() if target != "/")
         keys = ("SigBlk", "SigIgn", "Umask", "CapEff", "NoNewPrivs", "Uid", "Gid", "Groups")
         stats = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return {

@@ -3,12 +3,14 @@
 import asyncio
 import itertools
 import os
+import resource
 import shutil
 import signal
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -456,5 +458,55 @@ def test_a_child_that_is_ready_goes_with_its_spawner(on_node):
         os.kill(spawner, signal.SIGKILL)
         ended(spawner)
         ended(spare)
+
+    on_node(action)
+
+
+def test_where_no_child_can_be_made_ready_requests_are_served_as_they_come(on_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+
+        def without_a_child(number):
+            os.kill(node.spare(spawner), signal.SIGKILL)
+            node.start(f"pod{number}")
+            with low_limit(spawner):  # before it rests, as a rule
+                time.sleep(0.3)
+                return not [pid for pid in pids() if is_spare(pid) and alive(pid) and parent(pid) == spawner]
+
+        assert any(without_a_child(number) for number in range(10))
+        address = node.start("last")
+        assert parent(serves(node, "last", address)) == spawner
+
+    on_node(action)
+
+
+@contextmanager
+def low_limit(pid):
+    """A process that gets no further descriptor. poll(2) wants a limit of at least as many as it is asked about."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_a_runtime_that_was_upgraded_has_a_new_spawner(on_node):
+    def action(node):
+        tool = Path("/run/tools/crun")
+        tool.parent.mkdir()
+        shutil.copy(shutil.which("echo"), tool)
+        env = {"PATH": f"{tool.parent}:{os.environ['PATH']}"}
+        node.start("one", env=env)
+        old = node.spawner()
+        node.start("two", env=env)
+        assert parent(node.server("two")) == old
+        os.rename(shutil.copy(shutil.which("true"), f"{tool}.new"), tool)
+        node.start("three", env=env)
+        ended(old)
+        node.start("four", env=env)
+        new = node.spawner(other_than=[old])
+        node.start("five", env=env)
+        assert parent(node.server("five")) == new
 
     on_node(action)

@@ -6,7 +6,6 @@ the one that left the spawner.
 
 import asyncio
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from google.protobuf.any_pb2 import Any
 from protos.gen import runc_options_pb2, task_pb2
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.errors import RemoteError
-from tests.root.starters import CRUN, alive, answering, cmdline, links, parent, status, until
+from tests.root.starters import RUNTIMES, alive, answering, cmdline, links, parent, status, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -188,8 +187,8 @@ def test_the_spawner_has_nothing_but_its_socket_its_lock_and_a_pidfd(on_node):
     def action(node):
         each(node)
         spawner = node.spawner()
-        crun = [CRUN] if shutil.which("crun") else []
-        expected = sorted([f"{node.spawner_socket()}.lock", "anon_inode:[pidfd]", "socket", "socket", *crun])
+        mounts = ["/"] * len(RUNTIMES)
+        expected = sorted([f"{node.spawner_socket()}.lock", "anon_inode:[pidfd]", "socket", "socket", *mounts])
 
         def kinds():
             found = [target for fd, target in links(spawner).items() if fd > 2]

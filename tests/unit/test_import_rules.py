@@ -31,7 +31,7 @@ MAY_WAIT = {
     "runtime/hooks/keeper.py",
     "runtime/linux/idmap.py",
     "runtime/linux/pidfd.py",
-    "runtime/oci/sealed.py",
+    "runtime/oci/program.py",
     "shim/delete.py",
     "shim/info.py",
     "shim/start.py",

@@ -59,3 +59,17 @@ def test_only_crun_on_cgroup_v2_makes_a_process_in_its_cgroup(tmp_path, unified,
         (tmp_path / "cgroup.controllers").touch()
     runtime = OCIBinary(path=path, root="/run/x", systemd_cgroup=systemd)
     assert attach.is_moved_by(runtime, str(tmp_path)) == expected
+
+
+def test_a_cgroup_above_what_is_seen_is_left_alone(tmp_path):
+    root, proc = host(tmp_path, "2:pids:/../b\n1:cpu:/\n", "b/tasks", "pids/tasks", "cpu/tasks")
+    assert attach.move_nowhere(root, proc)
+    assert (tmp_path / "cpu/tasks").read_text() == str(get_native_id())
+
+
+def test_where_no_thread_can_be_had_nothing_is_hastened(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(attach, "start_new_thread", refuse)
+    attach.hasten()

@@ -1,0 +1,101 @@
+"""An OCI runtime's program by a read-only mount of its file, shared by all processes forked from one that made it.
+
+crun and runc must not run from a file that a container could write to by way of /proc/PID/exe (CVE-2019-5736). Run
+from an ordinary file they first make themselves a copy, or a mount such as this one, and begin again: crun at each
+call, runc in the container. What is mounted read-only they trust (crun, src/libcrun/cloned_binary.c from 1.8; runc,
+libcontainer/nsenter/cloned_binary.c before 1.2; is_self_cloned), and rightly: whoever has it open can neither write to
+it, nor change its mode, nor keep others from executing it. What crun saves is half of a short call.
+"""
+
+import fcntl
+import os
+import select
+import signal
+from contextlib import suppress
+
+from runtime.linux import syscalls
+
+NAMES = ("crun", "runc")
+"""The runtimes of which that is known; older and newer ones do what they always do."""
+
+TRY_TIMEOUT_S = 5.0
+OUT_OF_THE_WAY = 64
+"""Descriptors from here on: below are those that a program is given."""
+
+_held: dict[str, tuple[tuple[int, ...], int]] = {}
+"""Path -> what tells its file from another, and the descriptor of the mount."""
+
+
+def hold(path: str) -> None:
+    """Mount the program at `path` for this process and those that it forks. Raises OSError where that is not possible.
+
+    Only one that is a binary, which a descriptor can name as well as a path, and that says its version when run so.
+    Needs Linux 5.12 (mount_setattr(2)).
+    """
+    if path in _held:
+        return
+    with open(path, "rb") as file:
+        if file.read(4) != b"\x7fELF":
+            raise OSError(f"{path}: not an ELF file")
+    stamp = _stamp(path)
+    fd = _mount(path)
+    try:
+        _try(_path(fd), path)
+    except BaseException:
+        os.close(fd)
+        raise
+    _held[path] = stamp, fd
+
+
+def of(path: str) -> str:
+    """What to execute for the program at `path`: its mount if that still shows the same file, else `path`."""
+    if path in _held:
+        stamp, fd = _held[path]
+        with suppress(OSError):
+            if _stamp(path) == stamp:
+                return _path(fd)
+    return path
+
+
+def are_current() -> bool:
+    """Whether all that is held is still what is installed."""
+    return all(of(path) != path for path in _held)
+
+
+def descriptors() -> tuple[int, ...]:
+    """Those that a forked process must keep, in ascending order."""
+    return tuple(sorted(fd for _, fd in _held.values()))
+
+
+def _mount(path: str) -> int:
+    tree = syscalls.open_tree(syscalls.AT_FDCWD, path, syscalls.OPEN_TREE_CLONE)
+    try:
+        syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, attr_set=syscalls.MOUNT_ATTR_RDONLY)
+        return fcntl.fcntl(tree, fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY)
+    finally:
+        os.close(tree)
+
+
+def _path(fd: int) -> str:
+    return f"/proc/self/fd/{fd}"
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _try(program: str, path: str) -> None:
+    quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    pid = os.posix_spawn(program, [path, "--version"], os.environ, file_actions=quiet)
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(TRY_TIMEOUT_S * 1000):
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status:
+        raise OSError(f"{path}: exit status {status} of --version when run by a read-only mount")

@@ -1,0 +1,125 @@
+import errno
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from runtime.oci import program
+
+ECHO, FALSE = (shutil.which(name) for name in ("echo", "false"))
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture(autouse=True)
+def nothing_held(monkeypatch):
+    monkeypatch.setattr(program, "_held", {})
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    for fd in program.descriptors():
+        os.close(fd)
+    assert set(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.fixture
+def binary(tmp_path):
+    path = str(tmp_path / "crun")
+    shutil.copy(ECHO, path)
+    return path
+
+
+def held(path):
+    program.hold(path)
+    (fd,) = program.descriptors()
+    return fd
+
+
+def test_the_program_is_run_under_its_name(binary):
+    fd = held(binary)
+    assert program.of(binary) == f"/proc/self/fd/{fd}"
+    assert subprocess.check_output([binary, "one"], executable=program.of(binary), pass_fds=[fd]) == b"one\n"
+    assert not os.get_inheritable(fd)
+
+
+def test_the_mount_is_one_that_runtimes_take_for_safe(binary):
+    fd = held(binary)
+    assert os.fstatvfs(fd).f_flag & os.ST_RDONLY
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda path, fd: os.open(path, os.O_RDWR),
+        lambda path, fd: os.open(path, os.O_WRONLY | os.O_TRUNC),
+        lambda path, fd: os.chmod(path, 0),
+        lambda path, fd: os.fchmod(fd, 0),
+        lambda path, fd: os.fchown(fd, 1000, 1000),
+        lambda path, fd: os.setxattr(fd, "user.x", b""),
+        lambda path, fd: os.utime(fd),
+        lambda path, fd: os.truncate(path, 0),
+    ],
+)
+def test_who_has_it_open_changes_nothing_and_holds_nobody_up(binary, attack):
+    """As root, as what is executed is opened by way of /proc/PID/exe."""
+    path = f"/proc/self/fd/{held(binary)}"
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="Read-only file system"):
+            attack(path, opened)
+        assert subprocess.check_output([binary, "one"], executable=path, close_fds=False) == b"one\n"
+    finally:
+        os.close(opened)
+
+
+def test_a_program_that_was_replaced_since_is_run_itself(binary):
+    held(binary)
+    assert program.are_current()
+    os.rename(shutil.copy(ECHO, f"{binary}.new"), binary)
+    assert program.of(binary) == binary
+    assert not program.are_current()
+    os.unlink(binary)
+    assert program.of(binary) == binary
+
+
+def test_another_program_is_run_itself(binary):
+    held(binary)
+    assert program.of("/usr/sbin/other") == "/usr/sbin/other"
+
+
+def test_a_program_is_held_once(binary):
+    fd = held(binary)
+    assert held(binary) == fd
+
+
+def test_a_script_is_not_held(tmp_path):
+    script = tmp_path / "crun"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    with pytest.raises(OSError, match="crun: not an ELF file"):
+        program.hold(str(script))
+    assert program.of(str(script)) == str(script)
+
+
+def test_what_does_not_run_from_there_is_not_held(tmp_path):
+    path = shutil.copy(FALSE, tmp_path / "crun")
+    with pytest.raises(OSError, match="crun: exit status 1 of --version"):
+        program.hold(str(path))
+    assert program.descriptors() == ()
+
+
+def test_what_hangs_is_not_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "TRY_TIMEOUT_S", 0.2)
+    source = tmp_path / "hang.c"
+    source.write_text("#include <unistd.h>\nint main(void) { pause(); return 0; }\n")
+    if not shutil.which("cc"):
+        pytest.skip("no C compiler")
+    subprocess.run(["cc", "-o", tmp_path / "crun", source], check=True)
+    with pytest.raises(OSError, match="exit status -9"):
+        program.hold(str(tmp_path / "crun"))
+
+
+def test_what_is_not_there_is_an_oserror(tmp_path):
+    with pytest.raises(FileNotFoundError) as missing:
+        program.hold(str(tmp_path / "crun"))
+    assert missing.value.errno == errno.ENOENT
