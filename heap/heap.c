@@ -121,12 +121,12 @@ int heap_share(const uintptr_t (*given)[2], size_t count)
 /* Where the part of glibc's heap begins that was never used. NULL elsewhere: there no hole is looked for. */
 static char *top_of_heap(void)
 {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
-    return (char *)sbrk(0) - mallinfo2().keepcost;
-#elif defined(__GLIBC__)
-    return (char *)sbrk(0) - (unsigned)mallinfo().keepcost;
-#else
+#ifndef __GLIBC__
     return NULL;
+#elif __GLIBC_PREREQ(2, 33)
+    return (char *)sbrk(0) - mallinfo2().keepcost;
+#else
+    return (char *)sbrk(0) - (unsigned)mallinfo().keepcost;
 #endif
 }
 
