@@ -23,7 +23,7 @@ from typing import NoReturn
 from runtime import config, libexec
 from runtime.config.location import NODE_FILE
 from runtime.errors import PouchrichError
-from runtime.linux import heap, mountinfo, proctitle
+from runtime.linux import heap, mountinfo, proctitle, stamp
 from runtime.oci import program
 from runtime.oci.choose import FALLBACK_PATH
 from shim import compact, launch, preload, rehearsal, start
@@ -50,7 +50,7 @@ def main(args: list[str]) -> NoReturn:
     os.set_inheritable(int(lock), False)
     os.set_inheritable(int(pidfd), False)
     pthread_sigmask(SIG_SETMASK, ())  # whatever containerd was started with
-    configured = _stamp(NODE_FILE)
+    configured = stamp.of(NODE_FILE)
     heap.use_one_arena()
     preload.load()
     _hold_runtimes()
@@ -95,7 +95,7 @@ class Spawner:
 
     def serve(self, idle_s: float) -> None:
         """Serve until it is time to go."""
-        rest_s = min(REST_S, idle_s)
+        rest_s = REST_S
         while self._is_wanted():
             ready = [fd for fd, _ in self._poll.poll((rest_s or idle_s) * 1000)]
             if not ready and rest_s:
@@ -109,14 +109,14 @@ class Spawner:
                 fd = self._listener._accept()[0]  # type: ignore[attr-defined]
             except OSError:  # the starter has gone, or no descriptor is left; it helps itself
                 continue
-            spare, self._spare, rest_s = self._spare, None, min(REST_S, idle_s)
+            spare, self._spare, rest_s = self._spare, None, REST_S
             if not (spare and spare.take(fd)) and os.fork() == 0:
                 _carry_out(fd, self._key)
             os.close(fd)
 
     def _is_wanted(self) -> bool:
         is_here = launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX)
-        return is_here and _stamp(NODE_FILE) == self._configured and program.are_current()
+        return is_here and stamp.of(NODE_FILE) == self._configured and program.are_current()
 
     def close(self) -> None:
         """Remove the socket and the lock, unless they are another's by now."""
@@ -190,15 +190,6 @@ def _hold_runtimes() -> None:
         if found and os.path.basename(found) in program.NAMES:
             with suppress(OSError):  # it is then run as it is installed
                 program.hold(os.path.abspath(found))
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    """What changes when a file does."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _carry_out(fd: int, key: str) -> NoReturn:

@@ -11,9 +11,8 @@ import fcntl
 import os
 import select
 import signal
-from contextlib import suppress
 
-from runtime.linux import syscalls
+from runtime.linux import stamp, syscalls
 
 NAMES = ("crun", "runc")
 """The runtimes of which that is known; older and newer ones do what they always do."""
@@ -37,23 +36,22 @@ def hold(path: str) -> None:
     with open(path, "rb") as file:
         if file.read(4) != b"\x7fELF":
             raise OSError(f"{path}: not an ELF file")
-    stamp = _stamp(path)
+    seen = stamp.of(path)
     fd = _mount(path)
     try:
         _try(_path(fd), path)
     except BaseException:
         os.close(fd)
         raise
-    _held[path] = stamp, fd
+    _held[path] = seen, fd
 
 
 def of(path: str) -> str:
     """What to execute for the program at `path`: its mount if that still shows the same file, else `path`."""
     if path in _held:
-        stamp, fd = _held[path]
-        with suppress(OSError):
-            if _stamp(path) == stamp:
-                return _path(fd)
+        seen, fd = _held[path]
+        if stamp.of(path) == seen:
+            return _path(fd)
     return path
 
 
@@ -78,11 +76,6 @@ def _mount(path: str) -> int:
 
 def _path(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _try(program: str, path: str) -> None:
