@@ -155,8 +155,11 @@ def within_time(remove_cgroups: Callable[[], None]) -> None:
 
 
 def remove(base: Path, cgroup: str) -> None:
-    """Take the node's directory and its cgroups away."""
+    """Take the node's directory and its cgroups away, and what a container that was killed has left mounted there."""
     within_time(lambda: cgroups.remove(cgroup))
+    for point in reversed(mounts().values()):
+        if base in point.parents:
+            isolation.detach(point)
     shutil.rmtree(base)
 
 
