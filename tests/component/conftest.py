@@ -24,6 +24,7 @@ from shim import pod as pod_server
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.server import TtrpcServer
 from shim.ttrpc.service import Method, Service
+from tests.fakes.loop import open_fds, until
 
 FAKE = Path(__file__).parents[1] / "fakes" / "ocifake"
 TASK = "containerd.task.v2.Task"
@@ -153,6 +154,11 @@ class Pod:
         self.events.append(kind.FromString(envelope.event.value))
         self.arrived.set()
         return Empty()
+
+    async def settled_fds(self) -> set[str]:
+        """The server's open descriptors, once the threads that wait for the kernel, with one each, have ended."""
+        await until(lambda: len(os.listdir(f"/proc/{self.pid}/task")) == 1)
+        return open_fds(self.pid)
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator["Pod"]:

@@ -10,7 +10,7 @@ from protos.gen import events_pb2, runc_options_pb2
 from shim.status import Code
 from shim.ttrpc.errors import ConnectionClosed, RemoteError
 from tests.component.conftest import Pod
-from tests.fakes.loop import in_loop, open_fds, until, until_async
+from tests.fakes.loop import in_loop, until, until_async
 
 STOPPED = 3
 
@@ -61,7 +61,7 @@ async def test_state_answers_while_a_create_hangs(pod: Pod):
 @in_loop
 async def test_a_create_whose_connection_is_lost_leaves_nothing(pod: Pod):
     async with pod.served():
-        before = open_fds(pod.pid)
+        before = await pod.settled_fds()
         other = await pod.connect()
         bundle = pod.bundle("c", create="delay 0.4")
         creating = asyncio.create_task(pod.call_by(other, "Create", id="c", bundle=bundle, options=pod.options()))
@@ -74,7 +74,7 @@ async def test_a_create_whose_connection_is_lost_leaves_nothing(pod: Pod):
         assert pod.children() == []
         assert not (pod.directory / "oci" / "test" / "c").exists()
         assert not (pod.directory / "c" / "pouchrich.json").exists()
-        assert open_fds(pod.pid) == before
+        assert await pod.settled_fds() == before
         assert pod.told() == []
 
 
@@ -267,7 +267,7 @@ async def test_an_exec_that_cannot_be_started_lets_its_waiters_go_and_can_be_del
     async with pod.served():
         await pod.run("c")
         reader = os.open(out, os.O_RDONLY | os.O_NONBLOCK)
-        before = open_fds(pod.pid)
+        before = await pod.settled_fds()
         await pod.exec("c", "e", "", stdout=out)
         waiting = asyncio.create_task(pod.call("Wait", id="c", exec_id="e"))
         code, message = await refused(pod, "Start", id="c", exec_id="e")
@@ -279,7 +279,7 @@ async def test_an_exec_that_cannot_be_started_lets_its_waiters_go_and_can_be_del
         assert (waited.exit_status, waited.HasField("exited_at")) == (0, False)
         assert (await pod.call("State", id="c", exec_id="e")).status == 1
         await pod.call("Delete", id="c", exec_id="e")
-        assert open_fds(pod.pid) == before
+        assert await pod.settled_fds() == before
         assert os.listdir(pod.directory / "c").count("e-process.json") == 0
         os.close(reader)
         assert "TaskExit:e" not in pod.told()
@@ -357,12 +357,12 @@ async def test_twenty_lives_leave_no_descriptor_child_or_thread_behind(pod: Pod)
             assert os.read(readers[0], 4096) == b"hello\n"
 
         await live("first")
-        before = open_fds(pod.pid)
+        before = await pod.settled_fds()
         for number in range(20):
             await live(f"c{number}")
 
         async def quiet() -> bool:
-            return open_fds(pod.pid) == before and len(os.listdir(f"/proc/{pod.pid}/task")) == 1
+            return await pod.settled_fds() == before
 
         await until_async(quiet)
         assert pod.children() == []
