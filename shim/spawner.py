@@ -26,7 +26,7 @@ from runtime.errors import PouchrichError
 from runtime.linux import heap, mountinfo, proctitle, stamp
 from runtime.oci import program
 from runtime.oci.choose import FALLBACK_PATH
-from shim import compact, launch, preload, rehearsal, start
+from shim import adaptive, compact, launch, preload, rehearsal, start
 
 BACKLOG = 512
 REQUEST_LIMIT = 1 << 18
@@ -126,10 +126,11 @@ class Spawner:
 
 
 def _rehearse(directory: str) -> None:
-    """Put the code together that is called in a pod's life, and have Python write down in it what it will."""
-    called = compact.called_by(lambda: rehearsal.rehearse(directory, rounds=1))
-    _fill()
-    compact.gather([*called, *compact.defined_in(STARTING)])
+    """Keep Python from writing into code or, where it will, put the code together; and have it write what it will."""
+    if not adaptive.turn_off():
+        called = compact.called_by(lambda: rehearsal.rehearse(directory, rounds=1))
+        _fill()
+        compact.gather([*called, *compact.defined_in(STARTING)])
     rehearsal.rehearse(directory)
 
 
