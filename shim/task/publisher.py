@@ -104,11 +104,11 @@ class Publisher:
                     await asyncio.sleep(delay)
 
     async def _forward(self, envelope: events_service_pb2.Envelope) -> None:
-        async with asyncio.timeout(FORWARD_TIMEOUT_S):
-            if self._client is None:
+        if self._client is None:
+            async with asyncio.timeout(FORWARD_TIMEOUT_S):
                 self._client = await TtrpcClient.connect(self._address)
-            request = events_service_pb2.ForwardRequest(envelope=envelope)
-            await self._client.call(SERVICE, "Forward", request, Empty, timeout_s=FORWARD_TIMEOUT_S)
+        request = events_service_pb2.ForwardRequest(envelope=envelope)
+        await self._client.call(SERVICE, "Forward", request, Empty, timeout_s=FORWARD_TIMEOUT_S)
 
     def _hang_up(self) -> None:
         client, self._client = self._client, None

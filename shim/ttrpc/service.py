@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.empty_pb2 import Empty
@@ -90,6 +91,7 @@ def bind(descriptor: ServiceDescriptor, handler: object, *, full_name: str | Non
     )
 
 
+@cache
 def snake_case(name: str) -> str:
     """The handler's name for an RPC: `ResizePty` is `resize_pty`, `CloseIO` is `close_io`."""
     return _WORD_START.sub("_", name).lower()
