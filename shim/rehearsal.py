@@ -1,8 +1,8 @@
 """A pod's whole life, gone through some times by the spawner before it serves.
 
 What Python does for the first time it writes down, in objects that are shared after a fork: the keys that a class's
-instances have, the versions of types, which method a name means, how often a function was called and what its
-instructions met. Written before the fork it is there for all pods; after it, each pod server writes a copy of the page.
+instances have, the versions of types, which method a name means, and what instructions met where they adapt
+(`shim.adaptive`). Written before the fork it is there for all pods; after it, each pod server copies the page.
 
 A sandbox and a container are made, looked at, and ended by real requests to a real server. `true` plays the OCI
 runtime, children that only sleep play the containers' processes, and the container's configuration is its own, so that
@@ -31,7 +31,7 @@ from shim.ttrpc.server import TtrpcServer
 from shim.ttrpc.service import bind
 
 ROUNDS = 10
-"""More than the eight calls after which a function's instructions are adapted (CPython 3.11 and 3.12)."""
+"""More than the calls it takes for instructions to adapt."""
 
 ROUND_TIMEOUT_S = 10.0
 NAMESPACE = "rehearsal"
