@@ -7,6 +7,7 @@ first the application, then, when it has gone, init in its own language, then wh
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import stat
@@ -229,13 +230,17 @@ class Application:
         self._kill_init()
 
     async def _power_off(self) -> None:
-        """Tell init, every second anew: sysvinit loses a SIGPWR that comes while it starts a runlevel's processes."""
+        """Tell init: systemd once, as it would begin anew with all that it failed to unmount; another every second.
+
+        sysvinit loses a SIGPWR that comes while it starts a runlevel's processes.
+        """
         clock = asyncio.get_running_loop().time
         end = clock() + self._time_to_stop()
+        again_s = math.inf if self._boot.init == "systemd" else POWEROFF_AGAIN_S
         while not self._init_ended.is_set() and (left := end - clock()) > 0:
             self._signal_init(self._boot.poweroff)
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(left, POWEROFF_AGAIN_S)):
+                async with asyncio.timeout(min(left, again_s)):
                     await self._init_ended.wait()
 
     async def _started_again(self) -> bool:

@@ -223,6 +223,21 @@ def test_a_boot_that_fails_says_what_stopped_it(rich_pods: RichPods) -> None:
     assert "console" in message, message
 
 
+def test_systemd_is_told_once_to_power_off_however_long_it_takes(rich_pods: RichPods) -> None:
+    """Told again it begins anew with each mount that it failed to unmount, on a slow node without an end."""
+    umount = b'#!/bin/sh\necho "$1" >>/shared/umounts\nsleep 1.5\nexit 32\n'
+    image = rich_images.import_variant(rich_pods.node, SYSTEMD, "slow-umount", [Entry("usr/bin/umount", umount)])
+    shared = Path(rich_pods.node.base, f"shared-{time.monotonic_ns()}")
+    shared.mkdir()
+    config = pb.ContainerConfig(mounts=[pb.Mount(container_path="/shared", host_path=str(shared))])
+    pod = rich_pods.pod(rich='stop-timeout = "20s"')
+    container = running(rich_pods.create(pod, image, "sh", "-c", FOREVER, config=config).start())
+    container.stop(30)
+    attempts = (shared / "umounts").read_text().splitlines()
+    assert "/run/pouchrich/launch" in attempts
+    assert len(attempts) == len(set(attempts)), attempts
+
+
 def test_an_image_whose_systemd_cannot_be_executed_fails_the_start(rich_pods: RichPods) -> None:
     entries = [Entry("usr/lib/systemd/systemd", b"no program at all\n")]
     image = rich_images.import_variant(rich_pods.node, SYSTEMD, "broken-systemd", entries)
