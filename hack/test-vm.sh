@@ -1,23 +1,27 @@
 #!/bin/sh
-# Check the shim on a host with nothing but cgroup v2: Debian's kernel and containerd in a virtual machine.
+# Check the shim on hosts that this one is not: Debian's kernel and containerd in a virtual machine.
 #
-#   hack/test-v2.sh [nsdelegate|plain|systemd]...     as root, on Debian amd64; without an argument all, one after another
+#   hack/test-vm.sh [nsdelegate|plain|systemd|apparmor]...    as root, on Debian amd64; without an argument all, in turn
 #
-# nsdelegate and plain are how cgroup2 is mounted, by a guest without an init to speak of; in the third the guest's PID 1 is
-# systemd, which the OCI runtimes ask for cgroups. The machine is emulated (QEMU without KVM), so that it runs anywhere; each
-# takes some ten minutes. What is checked is in hack/v2/checks.py, which prints one line a check; exit status 1 where one
-# failed. Installs what is missing with apt, uses the demo's images and cache (POUCHRICH_CACHE, default
-# ~/.cache/pouchrich), and leaves nothing but those.
+# All have nothing but cgroup v2. nsdelegate and plain are how it is mounted, by a guest without an init to speak of; in
+# the third the guest's PID 1 is systemd, which the OCI runtimes ask for cgroups: hack/vm/cgroup2.py has what is checked
+# in these. In the fourth the kernel enforces AppArmor: hack/vm/apparmor.py. One line is printed a check; exit status 1
+# where one failed. The machine is emulated (QEMU without KVM), so that it runs anywhere; each takes some ten minutes.
+# Installs what is missing with apt, uses the demo's images and cache (POUCHRICH_CACHE, default ~/.cache/pouchrich), and
+# leaves nothing but those.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
-fail() { echo "test-v2: $*" >&2; exit 1; }
+fail() { echo "test-vm: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail "needs root"
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "needs amd64"
-[ $# -gt 0 ] || set -- nsdelegate plain systemd
+[ $# -gt 0 ] || set -- nsdelegate plain systemd apparmor
 for layout in "$@"; do
-    case $layout in nsdelegate|plain|systemd) ;; *) fail "unknown layout $layout, allowed: nsdelegate, plain, systemd" ;; esac
+    case $layout in
+        nsdelegate|plain|systemd|apparmor) ;;
+        *) fail "unknown layout $layout, allowed: nsdelegate, plain, systemd, apparmor" ;;
+    esac
 done
 
 missing=
@@ -32,7 +36,7 @@ fi
 mkdir -p "$cache"
 for mode in systemd sbin-init; do "$root/hack/demo.sh" "$mode" image; done
 
-work=$(mktemp -d "$cache/v2.XXXXXX")  # a /tmp is emptied by systemd at boot
+work=$(mktemp -d "$cache/vm.XXXXXX")  # a /tmp is emptied by systemd at boot
 child=
 stop() {
     status=$?
@@ -49,18 +53,21 @@ trap 'exit 1' HUP INT TERM
 echo "making the guest"
 mmdebstrap --quiet --variant=minbase \
     --include=linux-image-cloud-amd64,initramfs-tools,containerd,crun,runc,python3,procps,kmod,iproute2,systemd-sysv,dbus \
-    "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$work/guest" >&2
+    --include=apparmor,python3-grpcio "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$work/guest" >&2
 "$root/hack/install.sh" --prefix "$work/prefix" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 chmod 755 "$work"
-mkdir -p "$work/guest$work" "$work/guest/v2"
+mkdir -p "$work/guest$work" "$work/guest/vm/tests"
 cp -a "$work/prefix" "$work/guest$work/"
-cp "$root/hack/v2/init" "$root/hack/v2/checks.py" "$work/guest/v2/"
-chmod 755 "$work/guest/v2/init"
+cp "$root/hack/vm"/* "$work/guest/vm/"
+cp -r "$root/tests/__init__.py" "$root/tests/cri" "$work/guest/vm/tests/"
+chmod 755 "$work/guest/vm/init"
+echo "127.0.0.1 localhost" >"$work/guest/etc/hosts"  # the CRI copies both into pods
+: >"$work/guest/etc/resolv.conf"
 for name in vmlinuz initrd.img; do cp "$work/guest/boot/$name"-* "$work/$name"; done
-# The images are unpacked here, natively, into what will be the guest's /var/lib/containerd.
+# The images are unpacked here, natively, into what will be the guest's /var/lib/containerd; k8s.io is the CRI's namespace.
 printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n' \
-    >"$work/guest/v2/containerd.toml"
-containerd --config "$work/guest/v2/containerd.toml" --root "$work/guest/var/lib/containerd" --state "$work/state" \
+    >"$work/guest/vm/containerd.toml"
+containerd --config "$work/guest/vm/containerd.toml" --root "$work/guest/var/lib/containerd" --state "$work/state" \
     --address "$work/containerd.sock" >"$work/log" 2>&1 &
 child=$!
 tries=0
@@ -70,6 +77,8 @@ until ctr --address "$work/containerd.sock" version >/dev/null 2>&1; do
 done
 for mode in systemd sbin-init; do
     ctr --address "$work/containerd.sock" images import --index-name "$mode" "$cache/demo-$mode.tar" >/dev/null
+    ctr --address "$work/containerd.sock" --namespace k8s.io images import --base-name "localhost/$mode" \
+        "$cache/demo-$mode.tar" >/dev/null
 done
 kill "$child"
 wait "$child" || true
@@ -82,21 +91,22 @@ rm -rf "$work/guest"
 
 failed=0
 for layout in "$@"; do
-    driver=cgroupfs init=/v2/init options= more=
+    driver=cgroupfs init=/vm/init options=nsdelegate,memory_recursiveprot checks=cgroup2 more=
     case $layout in
-        nsdelegate) options=nsdelegate,memory_recursiveprot ;;
+        nsdelegate) ;;
         plain) options=memory_recursiveprot ;;
         systemd)
             driver=systemd init=/lib/systemd/systemd
-            more="systemd.run=/v2/init systemd.run_success_action=none systemd.run_failure_action=none"
+            more="systemd.run=/vm/init systemd.run_success_action=none systemd.run_failure_action=none"
             more="$more systemd.mask=containerd.service systemd.show_status=0" ;;
+        apparmor) checks=apparmor more="security=apparmor apparmor=1" ;;
     esac
     echo "booting: $layout"
     mkfifo "$work/console"
     qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu max -smp 2 -m 3G -nodefaults -display none \
         -no-reboot -serial stdio -snapshot -drive "file=$work/disk,format=raw,if=virtio" \
         -kernel "$work/vmlinuz" -initrd "$work/initrd.img" -append "console=ttyS0 quiet panic=-1 root=/dev/vda rw init=$init \
-v2.mount=$options v2.driver=$driver v2.python=$python v2.site=$site $more" </dev/null >"$work/console" 2>&1 &
+vm.mount=$options vm.driver=$driver vm.checks=$checks vm.python=$python vm.site=$site $more" </dev/null >"$work/console" 2>&1 &
     child=$!
     tee "$work/said" <"$work/console"
     wait "$child" || true

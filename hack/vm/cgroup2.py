@@ -1,171 +1,36 @@
-"""What a pure cgroup v2 host must show: run in the guest by `init`, one line a check.
+"""What a pure cgroup v2 host must show: run in the guest by `init`, one line a check (`guest`).
 
-Arguments: the directory of the installed packages, the cgroup driver (cgroupfs or systemd). A line is `ok` or `FAIL`,
-the case, and what was looked at; after FAIL what was found. Exit status 1 where a check failed.
+Exit status 1 where a check failed.
 """
 
-import asyncio
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, sys.argv[1])
+from guest import (
+    LIMIT,
+    LOGS,
+    MIB,
+    PREFIX,
+    TOP,
+    Container,
+    check,
+    configured,
+    ctr,
+    equal,
+    of,
+    run,
+    run_checks,
+    text,
+    until,
+)
 
-from google.protobuf.any_pb2 import Any
-from google.protobuf.empty_pb2 import Empty
-
-from protos.gen import task_pb2
-from shim.ttrpc.client import TtrpcClient
-
-TOP = Path("/sys/fs/cgroup")
-DRIVER = sys.argv[2]
-PARENT = "system.slice" if DRIVER == "systemd" else "pods"
-BUNDLES = Path("/run/containerd/io.containerd.runtime.v2.task/default")
-PREFIX = Path(sys.argv[1]).parents[5]
-PATIENCE_S = 120.0
-MIB = 1 << 20
-LIMIT = 192 * MIB
 LESS = 160 * MIB
 AGENT_LIMIT = 24 * MIB
-
-failures = 0
-case = ""
-
-
-def check(what: str, holds: bool, found: object = "") -> None:
-    """Print one line."""
-    global failures
-    failures += not holds
-    words = f"ok   {case}: {what}" if holds else f"FAIL {case}: {what}: found {found!r}"
-    print(words.replace("\n", " | "), flush=True)
-
-
-def equal(what: str, found: object, wanted: object) -> None:
-    check(f"{what} is {wanted}", found == wanted, found)
-
-
-def until(holds: Callable[[], object], patience_s: float = PATIENCE_S) -> bool:
-    """Whether it came to hold in time."""
-    end = time.monotonic() + patience_s
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-def run(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, errors="replace", check=False)
-
-
-def ctr(*args: str) -> str:
-    done = run("ctr", *args)
-    if done.returncode:
-        raise RuntimeError(f"ctr {' '.join(args)}: {done.stderr}")
-    return done.stdout
-
-
-def text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError as err:
-        return f"{err.strerror}"
-
-
-class Container:
-    """One that was started with `ctr run --detach`."""
-
-    def __init__(self, name: str, image: str, config: str, *command: str, memory: int = LIMIT) -> None:
-        self.name = name
-        self.log = Path(f"/run/logs/{name}")
-        self.cgroup = TOP / PARENT / (f"v2-{name}.scope" if DRIVER == "systemd" else name)
-        file = Path(f"/etc/v2/{name}.toml")
-        file.write_text(f"version = 1\n{config}")
-        path = f"{PARENT}:v2:{name}" if DRIVER == "systemd" else f"/{PARENT}/{name}"
-        place = ("--cgroup", path, "--memory-limit", str(memory), "--log-uri", f"file://{self.log}")
-        kind = ("--runtime", "io.containerd.pouchrich.v2", "--runtime-config-path", str(file))
-        ctr("run", "--detach", *kind, *place, image, name, *command)
-
-    def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return run("ctr", "tasks", "exec", "--exec-id", f"x{time.monotonic_ns()}", self.name, *command)
-
-    def shell(self, script: str) -> str:
-        done = self.exec("/bin/sh", "-c", script)
-        return (done.stdout + done.stderr).strip()
-
-    def status(self) -> str:
-        lines = [line.split() for line in ctr("tasks", "ls").splitlines()]
-        return next((line[2] for line in lines if line[0] == self.name), "")
-
-    def pid(self) -> int:
-        lines = [line.split() for line in ctr("tasks", "ls").splitlines()]
-        return next(int(line[1]) for line in lines if line[0] == self.name)
-
-    def metrics(self) -> dict[str, str]:
-        pairs = (line.split() for line in ctr("tasks", "metrics", self.name).splitlines())
-        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-
-    def update(self, resources: dict[str, object]) -> None:
-        """containerd's Update; ctr has no verb for it."""
-        asyncio.run(self._update(resources))
-
-    async def _update(self, resources: dict[str, object]) -> None:
-        client = await TtrpcClient.connect((BUNDLES / self.name / "address").read_text())
-        packed = Any(
-            type_url="types.containerd.io/opencontainers/runtime-spec/1/LinuxResources",
-            value=json.dumps(resources).encode(),
-        )
-        request = task_pb2.UpdateTaskRequest(id=self.name, resources=packed)
-        await client.call("containerd.task.v2.Task", "Update", request, Empty, timeout_s=PATIENCE_S)
-        client.close()
-
-    def end(self, word: str = "") -> int:
-        """Signal it, wait for its end, remove it, and return its exit status; -1 for one that does not end."""
-        if word:
-            ctr("tasks", "kill", "--signal", word, self.name)
-        if not until(lambda: self.status() == "STOPPED"):
-            run("ctr", "tasks", "kill", "--signal", "KILL", self.name)
-            until(lambda: self.status() == "STOPPED")
-            run("ctr", "tasks", "rm", self.name)
-            run("ctr", "containers", "rm", self.name)
-            return -1
-        done = run("ctr", "tasks", "rm", self.name)
-        told = re.search(r"non-zero exit code (\d+)", done.stderr)
-        ctr("containers", "rm", self.name)
-        return int(told[1]) if told else 0
-
-    def is_gone(self, patience_s: float = 0.0) -> None:
-        """systemd removes a scope in its own time, the runtimes before they return."""
-        until(lambda: not self.left(), patience_s or (10 if DRIVER == "systemd" else 0))
-        equal("what is left of its cgroups", self.left(), [])
-
-    def left(self) -> list[str]:
-        """Its cgroups, and those of agents beside it."""
-        return sorted(str(path) for path in (TOP / PARENT).glob(f"{self.cgroup.name}*"))
-
-
-@contextmanager
-def of(name: str) -> Iterator[None]:
-    """The checks of one case: what it raises is a failed one."""
-    global case
-    case = name
-    began = time.monotonic()
-    try:
-        yield
-    except Exception as err:
-        traceback.print_exc()
-        check("runs to its end", False, err)
-        for line in run("ctr", "tasks", "ls", "-q").stdout.split():
-            run("ctr", "tasks", "rm", "--force", line)
-    print(f"     {case}: {time.monotonic() - began:.0f} s", flush=True)
 
 
 def resources_hold(container: Container) -> None:
@@ -207,11 +72,6 @@ def oom(oci: str, mode: str, image: str, events: Path) -> None:
         seen = until(lambda: re.search(f'/tasks/oom .*"{name}"', events.read_text()), 10)
         check("containerd is told of it", seen, [line for line in events.read_text().splitlines() if name in line])
         container.is_gone()
-
-
-def configured(oci: str, mode: str, more: str = "") -> str:
-    rich = "enabled = false" if mode == "plain" else f'mode = "{mode}"\nstart-timeout = "5m"\nstop-timeout = "1m"'
-    return f'[runtime]\nbinary = "{oci}"\n[rich]\n{rich}\n{more}'
 
 
 def agent(memory: int) -> str:
@@ -364,7 +224,7 @@ def sbin_init(oci: str) -> None:
 def doctor() -> None:
     with of("doctor"):
         program = str(PREFIX / "bin/pouchrich")
-        handlers = Path("/etc/v2/handlers.toml")
+        handlers = Path("/etc/vm/handlers.toml")
         handlers.write_text(run(program, "runtimeclass", "--containerd", "1").stdout)
         done = run(program, "doctor", "--containerd-config", str(handlers))
         print(done.stdout, done.stderr, flush=True)
@@ -373,25 +233,11 @@ def doctor() -> None:
         check(f"it says {wanted}", wanted in done.stdout, done.stdout)
 
 
-def start_containerd() -> subprocess.Popen[bytes]:
-    os.environ["PATH"] = f"{PREFIX}/bin:{os.environ['PATH']}"
-    for directory in ("/run/logs", "/etc/v2"):
-        os.makedirs(directory, exist_ok=True)
-    with open("/run/logs/containerd", "wb") as log:
-        daemon = subprocess.Popen(["containerd", "--config", "/v2/containerd.toml"], stdout=log, stderr=log)
-    check(
-        "containerd answers", until(lambda: run("ctr", "version").returncode == 0), text(Path("/run/logs/containerd"))
-    )
-    return daemon
-
-
-def main() -> int:
-    global case
-    case = f"{os.uname().release} {'with' if has_nsdelegate() else 'without'} nsdelegate"
-    controllers = text(TOP / "cgroup.subtree_control")
-    check(f"controllers {controllers}", {"memory", "pids"} <= set(controllers.split()), controllers)
-    daemon = start_containerd()
-    events = Path("/run/logs/events")
+def checks() -> None:
+    with of(f"{os.uname().release} {'with' if has_nsdelegate() else 'without'} nsdelegate"):
+        controllers = text(TOP / "cgroup.subtree_control")
+        check(f"controllers {controllers}", {"memory", "pids"} <= set(controllers.split()), controllers)
+    events = LOGS / "events"
     with events.open("wb") as file:
         watcher = subprocess.Popen(["ctr", "events"], stdout=file)
     for oci in ("crun", "runc"):
@@ -405,12 +251,8 @@ def main() -> int:
             killed_shim(oci, mode)
         sbin_init(oci)
     doctor()
-    for child in (watcher, daemon):
-        child.terminate()
-        child.wait()
-    print(text(Path("/run/logs/containerd")) if failures else "", flush=True)
-    print(f"{failures} checks failed", flush=True)
-    return 1 if failures else 0
+    watcher.terminate()
+    watcher.wait()
 
 
-sys.exit(main())
+sys.exit(run_checks(checks))
