@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from runtime.boot import Boot
 from runtime.launch import encode
+from runtime.linux import selinux
 
 ROOT = "/run/pouchrich/containers"
 LAUNCHER = "launch"
@@ -23,10 +24,14 @@ def path_of(namespace: str, container_id: str, *, root: str = ROOT) -> str:
     return f"{root}/{namespace}/{container_id}"
 
 
-def make(path: str) -> None:
-    """Make the directory, empty; what an earlier container of the name left is removed first. Raises OSError."""
+def make(path: str, *, label: str = "") -> None:
+    """Make the directory, empty; what an earlier container of the name left is removed first. Raises OSError.
+
+    `label` is SELinux's for the container's files.
+    """
     remove(path)
     os.makedirs(path, mode=0o711)
+    selinux.label_file(path, label)
 
 
 def fill(path: str, boot: Boot, *, stay: bool = False, owner: tuple[int, int] = (0, 0)) -> None:

@@ -19,7 +19,7 @@ from runtime import libexec, rundir
 from runtime.boot import Boot
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound, RuntimeFailed
-from runtime.linux import pidfd
+from runtime.linux import pidfd, selinux
 from shim.task.adopt import Adopted, AppSocket
 from shim.task.app_exit import ApplicationExit, Manner, exit_manner
 from shim.task.boot_console import BootConsole
@@ -53,7 +53,8 @@ class Application:
     """One container's init, and the application under it unless the image's command is the init itself.
 
     `directory` is the run directory; `stop_signal` stands in for SIGTERM where it is not None;
-    `root` (user and group) and `app_uid` are host ids. `terminal` is the application's, if it has one.
+    `root` (user and group) and `app_uid` are host ids, `label` is SELinux's for the container's processes. `terminal`
+    is the application's, if it has one.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Application:
         stop_signal: int | None = None,
         root: tuple[int, int] = (0, 0),
         app_uid: int = 0,
+        label: str = "",
         terminal: AppConsole | None = None,
     ) -> None:
         self.console = BootConsole(container_id)
@@ -78,6 +80,7 @@ class Application:
         self._stop_signal = stop_signal
         self._root = root
         self._app_uid = app_uid
+        self._label = label
         self._terminal = terminal
         self._manner = exit_manner()
         self._init_pid = 0
@@ -122,17 +125,19 @@ class Application:
             self._listener = self._listen()
         if self._boot.halts:
             path = f"{self._directory}/{rundir.HALT_SOCKET}"
-            self._halt = HaltSocket(path, self._kill_init, root_uid=self._root[0])
+            with selinux.sockets(self._label):
+                self._halt = HaltSocket(path, self._kill_init, root_uid=self._root[0])
 
     def _listen(self) -> AppSocket:
-        return AppSocket(
-            f"{self._directory}/{rundir.APP_SOCKET}",
-            init_pid=self._init_pid,
-            cgroup=self._cgroup,
-            launcher=os.stat(libexec.path("launch")),
-            root_uid=self._root[0],
-            loop=asyncio.get_running_loop(),
-        )
+        with selinux.sockets(self._label):
+            return AppSocket(
+                f"{self._directory}/{rundir.APP_SOCKET}",
+                init_pid=self._init_pid,
+                cgroup=self._cgroup,
+                launcher=os.stat(libexec.path("launch")),
+                root_uid=self._root[0],
+                loop=asyncio.get_running_loop(),
+            )
 
     async def ready(self) -> None:
         """Return once the application runs, or at once where the image's command is the init itself.

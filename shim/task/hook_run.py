@@ -23,6 +23,7 @@ from runtime.config.model import Hook
 from runtime.errors import PouchrichError
 from runtime.hooks import keeper, others
 from runtime.hooks.tail import Tail
+from runtime.linux import selinux
 from runtime.oci import argv
 from runtime.oci.cli import MemoryFile, OCIRuntime
 from shim.task.hook_outcome import Outcome
@@ -72,10 +73,11 @@ class Capture:
         return len(data)
 
 
-def _input(name: str, data: bytes) -> MemoryFile:
-    """`data` as a file to be read from its beginning by a child. The caller closes it."""
+def _input(name: str, data: bytes, *, label: str = "") -> MemoryFile:
+    """`data` as a file to be read from its beginning by a child. The caller closes it. `label` is SELinux's."""
     file = MemoryFile(name)
     file.write(data)
+    selinux.label_file(file.fd, label)
     os.lseek(file.fd, 0, os.SEEK_SET)
     return file
 
@@ -135,7 +137,10 @@ def _judge(said: str, timeout_s: float, output: Tail) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A container whose init waits to be started, as a prestart hook needs it. `bundle` is a host directory."""
+    """A container whose init waits to be started, as a prestart hook needs it. `bundle` is a host directory.
+
+    `label` is SELinux's for the container's files, which a hook's standard input has to be one of.
+    """
 
     reaper: Reaper
     oci: OCIRuntime
@@ -144,13 +149,14 @@ class Created:
     init: int
     cgroup: Cgroup | None
     private_pids: bool
+    label: str = ""
 
     async def run(self, process: Mapping[str, Any], *, stdin: bytes, owner: int, timeout_s: float) -> Outcome:
         """Run the OCI process object `process`. Afterwards, cancelled or not, init is alone in the container."""
         pid_file = f"{self.bundle}/hook.pid"
         with (
             _input("process", json.dumps(process).encode()) as file,
-            _input("state", stdin) as state,
+            _input("state", stdin, label=self.label) as state,
             Capture(owner) as capture,
         ):
             options = argv.ExecOptions(process=file.path, pid_file=pid_file)
@@ -187,7 +193,7 @@ class Second:
         bundle = bundles.Bundle(self.bundle)
         os.makedirs(self.bundle, mode=0o711, exist_ok=True)
         bundle.write_spec(dict(spec))
-        with _input("state", stdin) as state, Capture(owner) as capture:
+        with _input("state", stdin, label=selinux.files_label(spec)) as state, Capture(owner) as capture:
             options = argv.CreateOptions(bundle=self.bundle, pid_file=bundle.init_pid_file)
             fds = {0: state.fd, 1: capture.writer, 2: capture.writer}
             create = _started(self.reaper, lambda: self.oci.create(self.id, options, fds), bundle.init_pid_file)

@@ -16,6 +16,7 @@ from runtime.hooks import environment, held, process
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import RECORDS, Journal, boot_id, path_of
 from runtime.hooks.select import Selection
+from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
 from shim.task.hook_outcome import Outcome, Result, failure, report, result_of
 from shim.task.hook_run import Created, on_host
@@ -114,7 +115,10 @@ class HookRunner:
 
         Raises HookFailed for the first that fails with `abort`. Cancelled, it ends the hook that runs.
         """
-        created = Created(self._reaper, self._oci, self._subject.id, self._subject.bundle, init, cgroup, private_pids)
+        label = selinux.files_label(self._spec)
+        created = Created(
+            self._reaper, self._oci, self._subject.id, self._subject.bundle, init, cgroup, private_pids, label
+        )
         for hook in self._selection.prestart:
             began = time.monotonic()
             try:

@@ -19,6 +19,7 @@ from runtime.config import Config
 from runtime.errors import RuntimeFailed, Unsupported
 from runtime.hooks import environment
 from runtime.hooks.select import select
+from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.plan import Choice
 from runtime.spec import ids
@@ -99,7 +100,7 @@ class RichLife:
 
     async def prepare(self) -> None:
         """Make what must be there before the OCI runtime hears of the container. Raises OSError, InvalidArgument."""
-        rundir.make(self._directory)
+        rundir.make(self._directory, label=selinux.files_label(self._about.spec))
         if self._more.env_text is not None:
             user = (self._about.spec.get("process") or {}).get("user") or {}
             group = ids.host_gid(self._about.spec, int(user.get("gid", 0)))
@@ -298,6 +299,7 @@ def make(
             ),
             stop_signal=made.stop_signal,
             root=root,
+            label=(about.spec.get("process") or {}).get("selinuxLabel") or "",
             app_uid=ids.host_uid(about.spec, made.boot.launch.uid if made.boot.launch is not None else 0),
             terminal=console,
         )
