@@ -1,14 +1,14 @@
 #!/bin/sh
 # Check the shim on hosts that this one is not: Debian's kernel and containerd in a virtual machine.
 #
-#   hack/test-vm.sh [nsdelegate|plain|systemd|apparmor]...    as root, on Debian amd64; without an argument all, in turn
+#   hack/test-vm.sh [nsdelegate|plain|systemd|apparmor|selinux]...    as root, on Debian amd64; without an argument all
 #
 # All have nothing but cgroup v2. nsdelegate and plain are how it is mounted, by a guest without an init to speak of; in
 # the third the guest's PID 1 is systemd, which the OCI runtimes ask for cgroups: hack/vm/cgroup2.py has what is checked
-# in these. In the fourth the kernel enforces AppArmor: hack/vm/apparmor.py. One line is printed a check; exit status 1
-# where one failed. The machine is emulated (QEMU without KVM), so that it runs anywhere; each takes some ten minutes.
-# Installs what is missing with apt, uses the demo's images and cache (POUCHRICH_CACHE, default ~/.cache/pouchrich), and
-# leaves nothing but those.
+# in these. In the last two the kernel enforces AppArmor or SELinux: hack/vm/apparmor.py, selinux.py. One line is printed
+# a check; exit status 1 where one failed. The machine is emulated (QEMU without KVM), so that it runs anywhere; each takes
+# some ten minutes. Installs what is missing with apt, uses the demo's images and cache (POUCHRICH_CACHE, default
+# ~/.cache/pouchrich), and leaves nothing but those.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -16,11 +16,11 @@ cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
 fail() { echo "test-vm: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail "needs root"
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "needs amd64"
-[ $# -gt 0 ] || set -- nsdelegate plain systemd apparmor
+[ $# -gt 0 ] || set -- nsdelegate plain systemd apparmor selinux
 for layout in "$@"; do
     case $layout in
-        nsdelegate|plain|systemd|apparmor) ;;
-        *) fail "unknown layout $layout, allowed: nsdelegate, plain, systemd, apparmor" ;;
+        nsdelegate|plain|systemd|apparmor|selinux) ;;
+        *) fail "unknown layout $layout, allowed: nsdelegate, plain, systemd, apparmor, selinux" ;;
     esac
 done
 
@@ -53,12 +53,12 @@ trap 'exit 1' HUP INT TERM
 echo "making the guest"
 mmdebstrap --quiet --variant=minbase \
     --include=linux-image-cloud-amd64,initramfs-tools,containerd,crun,runc,python3,procps,kmod,iproute2,systemd-sysv,dbus \
-    --include=apparmor,python3-grpcio "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$work/guest" >&2
+    --include=apparmor,secilc,python3-grpcio "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$work/guest" >&2
 "$root/hack/install.sh" --prefix "$work/prefix" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 chmod 755 "$work"
 mkdir -p "$work/guest$work" "$work/guest/vm/tests"
 cp -a "$work/prefix" "$work/guest$work/"
-cp "$root/hack/vm"/* "$work/guest/vm/"
+cp "$root/hack/vm"/*.py "$root/hack/vm/init" "$work/guest/vm/"
 cp -r "$root/tests/__init__.py" "$root/tests/cri" "$work/guest/vm/tests/"
 chmod 755 "$work/guest/vm/init"
 echo "127.0.0.1 localhost" >"$work/guest/etc/hosts"  # the CRI copies both into pods
@@ -83,6 +83,9 @@ done
 kill "$child"
 wait "$child" || true
 child=
+# As container-selinux has it; to the kernel here it is an attribute like any other.
+chcon -R -h system_u:object_r:container_ro_file_t:s0 \
+    "$work/guest/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 python=$work/prefix/lib/pouchrich/venv/bin/python3
 site=$("$python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 truncate -s 4G "$work/disk"
@@ -100,13 +103,15 @@ for layout in "$@"; do
             more="systemd.run=/vm/init systemd.run_success_action=none systemd.run_failure_action=none"
             more="$more systemd.mask=containerd.service systemd.show_status=0" ;;
         apparmor) checks=apparmor more="security=apparmor apparmor=1" ;;
+        selinux) checks=selinux more="security=selinux selinux=1 enforcing=0" ;;  # until there is a policy
     esac
     echo "booting: $layout"
     mkfifo "$work/console"
+    kernel="console=ttyS0 quiet panic=-1 no_timer_check root=/dev/vda rw init=$init $more"
     qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu max -smp 2 -m 3G -nodefaults -display none \
         -no-reboot -serial stdio -snapshot -drive "file=$work/disk,format=raw,if=virtio" \
-        -kernel "$work/vmlinuz" -initrd "$work/initrd.img" -append "console=ttyS0 quiet panic=-1 root=/dev/vda rw init=$init \
-vm.mount=$options vm.driver=$driver vm.checks=$checks vm.python=$python vm.site=$site $more" </dev/null >"$work/console" 2>&1 &
+        -kernel "$work/vmlinuz" -initrd "$work/initrd.img" -append "$kernel vm.mount=$options vm.driver=$driver \
+vm.checks=$checks vm.python=$python vm.site=$site" </dev/null >"$work/console" 2>&1 &
     child=$!
     tee "$work/said" <"$work/console"
     wait "$child" || true

@@ -1,6 +1,8 @@
 """Pods through containerd's CRI plugin, as the kubelet makes them; the client is the tests' own (`tests.cri`)."""
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.append("/usr/lib/python3/dist-packages")  # grpc is Debian's, all else the shim's own
@@ -13,12 +15,15 @@ from tests.cri.gen import runtime_pb2 as pb
 SOCKET = Path("/run/containerd/containerd.sock")
 
 
-def configuration(handlers: dict[str, Path], image: str) -> str:
-    """containerd's, with these handlers of ours, each with its configuration; pods are made of `image` too."""
+def configuration(handlers: dict[str, Path], image: str, *, selinux: bool = False) -> str:
+    """containerd's, with these handlers of ours, each with its configuration; pods are made of `image` too.
+
+    With `selinux` it gives containers a label each.
+    """
     plugin = 'plugins."io.containerd.grpc.v1.cri"'
     tables = [
         'version = 2\ndisabled_plugins = ["io.containerd.internal.v1.opt"]',
-        f'[{plugin}]\nsandbox_image = "{image}"',
+        f'[{plugin}]\nsandbox_image = "{image}"\nenable_selinux = {str(selinux).lower()}',
         f'[{plugin}.containerd]\ndefault_runtime_name = "{next(iter(handlers))}"',
         f'[{plugin}.cni]\nconf_dir = "/etc/vm"',  # one has to exist, though no pod here has a network of its own
     ]
@@ -30,9 +35,9 @@ def configuration(handlers: dict[str, Path], image: str) -> str:
 
 
 class Pod:
-    """A pod in the host's network with one container, which has been started."""
+    """A pod in the host's network with one container, which has been started. `mounts` are at the same place in it."""
 
-    def __init__(self, handler: str, image: str, *command: str) -> None:
+    def __init__(self, handler: str, image: str, *command: str, mounts: Sequence[str] = ()) -> None:
         self._client = Client(SOCKET)
         namespaces = pb.NamespaceOption(network=pb.NamespaceMode.NODE, pid=pb.NamespaceMode.CONTAINER)
         context = pb.LinuxSandboxSecurityContext(namespace_options=namespaces)
@@ -48,6 +53,7 @@ class Pod:
             image=pb.ImageSpec(image=image),
             command=command,
             log_path=f"{handler}.log",
+            mounts=[pb.Mount(host_path=path, container_path=path) for path in mounts],
             linux=pb.LinuxContainerConfig(
                 security_context=pb.LinuxContainerSecurityContext(namespace_options=namespaces)
             ),
@@ -61,6 +67,12 @@ class Pod:
     def lines(self) -> list[str]:
         """The container's log, without the CRI's time, stream and tag."""
         return [line.split(" ", 3)[3] for line in self._log.read_text().splitlines()] if self._log.exists() else []
+
+    def pid(self) -> int:
+        """The host's of PID 1."""
+        request = pb.ContainerStatusRequest(container_id=self.container, verbose=True)
+        answer = self._client.call(request, pb.ContainerStatusResponse)
+        return int(json.loads(answer.info["info"])["pid"])
 
     def shell(self, script: str) -> str:
         request = pb.ExecSyncRequest(container_id=self.container, cmd=("/bin/sh", "-c", script), timeout=60)
