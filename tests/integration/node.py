@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.integration import binaries, configuration, images, isolation, proces
 from tests.integration.waiting import until
 
 START_TIMEOUT_S = 30.0
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -85,19 +86,18 @@ class Node:
         """Write files below /etc, /var/lib or the shim's configuration directory, which are the node's own."""
         self._command({"files": files})
 
+    def spawn(self, argv: list[str], log: Path, env: Mapping[str, str] | None = None) -> int:
+        """Start a process of the node beside containerd, in its namespaces: its pid."""
+        whole = {"PATH": PATH, "LC_ALL": "C.UTF-8", "TMPDIR": str(self.base), **(env or {})}
+        pid: int = self._command({"argv": argv, "env": whole, "log": str(log)})["pid"]
+        return pid
+
     def start(self) -> None:
         """Start containerd and wait until its CRI answers."""
         daemon = binaries.containerd(self.version)
         first = [str(binaries.prefix() / "bin"), str(daemon.parent), str(self.oci.parent)]
-        path = [*first, "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-        answer = self._command(
-            {
-                "argv": [str(daemon), "--config", str(self.base / "config.toml"), "--log-level", "debug"],
-                "env": {"PATH": ":".join(path), "LC_ALL": "C.UTF-8", "TMPDIR": str(self.base), **SWITCHES},
-                "log": str(self.log),
-            }
-        )
-        self.containerd_pid = answer["pid"]
+        argv = [str(daemon), "--config", str(self.base / "config.toml"), "--log-level", "debug"]
+        self.containerd_pid = self.spawn(argv, self.log, {"PATH": ":".join([*first, PATH]), **SWITCHES})
         until(self._ready, f"containerd {self.version} to answer; see {self.log}", timeout_s=START_TIMEOUT_S)
 
     def _ready(self) -> bool:
@@ -120,7 +120,7 @@ class Node:
         mount = "/var/lib/lxcfs"
         Path(f"/proc/{self.pid}/root{mount}").mkdir(exist_ok=True)
         argv = [str(program), "-f", "-p", str(self.base / "lxcfs.pid"), mount]
-        pid = self._command({"argv": argv, "env": env, "log": str(self.base / "lxcfs.log")})["pid"]
+        pid = self.spawn(argv, self.base / "lxcfs.log", env)
         try:
             until(lambda: " fuse.lxcfs " in Path(f"/proc/{self.pid}/mountinfo").read_text(), "lxcfs to mount")
             yield pid
