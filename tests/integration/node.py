@@ -202,6 +202,11 @@ class Node:
                 found.append(pid)
         return found
 
+    def socket_of(self, identity: str) -> Path:
+        """Where the shim of a container, or of a pod's sandbox, serves in containerd's namespace for Kubernetes."""
+        bundle = self.base / "state" / "io.containerd.runtime.v2.task" / "k8s.io" / identity
+        return Path((bundle / "address").read_text().removeprefix("unix://"))
+
     def records(self) -> Iterator[Path]:
         """The records of poststop hooks that are still owed; /var/lib is the node's own."""
         return Path(f"/proc/{self.pid}/root/var/lib/pouchrich").rglob("*.jsonl")

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Check the shim under a real Kubernetes: kubelet and a control plane, built here from Debian's source package.
+#
+#   hack/test-kubernetes.sh [--containerd 1.6|1.7] [--oci runc|crun] [WORD]...
+#
+# As root, on Debian amd64; with words only the cases whose titles have one of them. Restart policies, Jobs, probes,
+# kubectl, hooks, deletion, accidents, and restarts of kubelet and containerd; containerd's own shim is beside ours.
+# All of it runs in a mount and a network namespace of its own, and below one cgroup and one temporary directory. What
+# is checked is in tests/kubernetes/checks.py; one line a check, exit status 1 where one failed. Some ten minutes, and
+# as much once more for building (hack/build-kubernetes.sh), which is done once. Installs what is missing with apt and
+# leaves nothing but that and a cache (POUCHRICH_CACHE, default ~/.cache/pouchrich), where the logs of a run that
+# failed are, too.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
+export POUCHRICH_CACHE="$cache" POUCHRICH_PREFIX="${POUCHRICH_PREFIX:-$cache/kubernetes/prefix}"
+fail() { echo "test-kubernetes: $*" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || fail "needs root"
+[ "$(dpkg --print-architecture)" = amd64 ] || fail "needs amd64"
+
+needed="iproute2 openssl"
+[ -x "$cache/kubernetes/bin/kube-apiserver" ] || needed="$needed golang-go dpkg-dev"
+missing=
+for package in $needed; do
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+    echo "installing$missing"
+    apt-get update -q >/dev/null
+    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $missing >/dev/null
+fi
+"$root/hack/test.sh" prepare >&2
+"$root/hack/build-kubernetes.sh" "$cache/kubernetes/bin"
+cd "$root"
+exec "$cache/venv/bin/python" -m tests.kubernetes --programs "$cache/kubernetes/bin" "$@"
