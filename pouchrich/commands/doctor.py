@@ -26,7 +26,8 @@ from runtime.errors import NotFound, PouchrichError
 from runtime.hooks import journal
 
 _STYLES = {OK: "good", WARN: "warn", FAIL: "bad"}
-_NEWEST_1X_WITHOUT_INLINE = (1, 6)
+_DROPS = (1, 6)
+"""The containerd whose CRI plugin drops all of a handler's options but ConfigPath, and its path (containerd #8207)."""
 
 Found = Iterable[tuple[str, Check]]
 
@@ -132,6 +133,10 @@ def _handler(one: Handler, version: tuple[int, int] | None) -> Iterator[Check]:
         yield Check(WARN, what, found, f'add "{GRACE_PERIOD}" to container_annotations')
     if one.runtime_path and not os.access(one.runtime_path, os.X_OK):
         yield Check(FAIL, what, f"runtime_path {one.runtime_path} is no executable file", "correct it")
+    elif one.runtime_path and version == _DROPS:
+        found = "runtime_path: containerd 1.6.20 does not look at it, later ones of 1.6 may"
+        on_path = "put the shim on containerd's PATH"
+        yield Check(WARN, what, found, on_path if one.takes_our_options else "pods get containerd's own shim: use 1.7")
     if one.takes_our_options:
         yield _options(one, what, version)
 
@@ -140,7 +145,7 @@ def _options(one: Handler, what: str, version: tuple[int, int] | None) -> Check:
     """Judge the handler's configuration as a Create request would."""
     if one.options is None:
         return Check(OK, what, "configured by the node's file")
-    if not one.config_path and version == _NEWEST_1X_WITHOUT_INLINE:
+    if not one.config_path and version == _DROPS:
         found = "options without ConfigPath: containerd 1.6 passes no other key, and every container is refused"
         return Check(FAIL, what, found, "put the keys into a file and name it by ConfigPath")
     try:

@@ -237,6 +237,8 @@ def tasks(ctr: Ctr) -> Iterator[Tasks]:
 @pytest.fixture
 def pods(node: Node, environment: Environment) -> Iterator[Pods]:
     """Pods on the node, with the environment's runtime."""
+    if (environment.containerd, environment.runtime) == ("1.6", "dropin"):
+        pytest.skip("the CRI of containerd 1.6.20 does not look at runtime_path (containerd #8207)")
     found = Pods(node, environment.runtime)
     yield found
     failed = found.remove_all()

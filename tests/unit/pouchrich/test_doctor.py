@@ -58,6 +58,21 @@ def test_containerd_1_6_drops_inline_options(tmp_path):
     assert judged(tmp_path, inline, (1, 7))[0] == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [("pouchrich", "put the shim on containerd's PATH"), ("runc", "pods get containerd's own shim: use 1.7")],
+)
+def test_containerd_1_6_does_not_look_at_a_shims_path(tmp_path, kind, advice):
+    shim = tmp_path / checks.SHIM
+    shim.write_text("")
+    shim.chmod(0o755)
+    text = GOOD.replace("io.containerd.pouchrich.v2", f"io.containerd.{kind}.v2") + f'runtime_path = "{shim}"\n'
+    ((level, found),), checked = judged(tmp_path, text, (1, 6))
+    assert (level, found.partition(":")[0]) == (WARN, "runtime_path")
+    assert [one.advice for one in checked if one.found == found] == [advice]
+    assert judged(tmp_path, text, (1, 7))[0] == []
+
+
 def test_inline_options_are_validated(tmp_path):
     bad, _ = judged(tmp_path, GOOD + OPTIONS + "version = 1\nnonsense = 2\n")
     assert bad[0][1].startswith("options: handler options: nonsense: found ")
