@@ -107,15 +107,17 @@ for layout in "$@"; do
     esac
     echo "booting: $layout"
     mkfifo "$work/console"
+    tee "$work/said" <"$work/console" &
+    printer=$!
     kernel="console=ttyS0 quiet panic=-1 no_timer_check root=/dev/vda rw init=$init $more"
     qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu max -smp 2 -m 3G -nodefaults -display none \
         -no-reboot -serial stdio -snapshot -drive "file=$work/disk,format=raw,if=virtio" \
         -kernel "$work/vmlinuz" -initrd "$work/initrd.img" -append "$kernel vm.mount=$options vm.driver=$driver \
 vm.checks=$checks vm.python=$python vm.site=$site" </dev/null >"$work/console" 2>&1 &
     child=$!
-    tee "$work/said" <"$work/console"
     wait "$child" || true
     child=
+    wait "$printer"
     rm "$work/console"
     grep -q '^checks ended with status 0' "$work/said" || failed=1
 done
