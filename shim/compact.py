@@ -1,8 +1,8 @@
 """The code that a pod server runs, apart in memory from what was imported with it and never runs.
 
-Python writes into code as it runs: how often it was called, and what its instructions met (PEP 659). A page with code
-that runs is therefore one that each pod server copies, and code lies where its module was read, mostly between code and
-documentation of no use. Copies that are made one after the other lie together.
+Where Python cannot be kept from writing into code as it runs (`shim.adaptive`), a page with code that runs is one that
+each pod server copies, and code lies where its module was read, mostly between code and documentation of no use. Copies
+that are made one after the other lie together.
 
 From CPython 3.13 on, a function that is given other code is never again called by a specialised instruction
 (Objects/funcobject.c, func_set_code), and who calls it counts that in its own code, for ever. There nothing is
