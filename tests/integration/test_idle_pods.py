@@ -14,7 +14,8 @@ from tests.integration.tasks import Tasks
 from tests.integration.waiting import until
 
 OURS = ("pouchrich", "pouchrich-rich")
-WARM_UP = 100
+WARM_UP = 300
+"""More than the some 250 execs in which a pod server comes to write to all the pages that it ever does."""
 IDLE_S = 4.0
 
 
