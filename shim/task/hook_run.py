@@ -11,8 +11,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -73,13 +73,14 @@ class Capture:
         return len(data)
 
 
-def _input(name: str, data: bytes, *, label: str = "") -> MemoryFile:
-    """`data` as a file to be read from its beginning by a child. The caller closes it. `label` is SELinux's."""
-    file = MemoryFile(name)
-    file.write(data)
-    selinux.label_file(file.fd, label)
-    os.lseek(file.fd, 0, os.SEEK_SET)
-    return file
+@contextmanager
+def _input(name: str, data: bytes, *, label: str = "") -> Iterator[MemoryFile]:
+    """`data` as a file to be read from its beginning by a child. `label` is SELinux's. Raises OSError."""
+    with MemoryFile(name) as file:
+        file.write(data)
+        selinux.label_file(file.fd, label)
+        os.lseek(file.fd, 0, os.SEEK_SET)
+        yield file
 
 
 def timed_out(timeout_s: float) -> str:
