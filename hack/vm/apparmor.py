@@ -14,7 +14,22 @@ import time
 from pathlib import Path
 
 import pods
-from guest import Container, check, configured, equal, of, run, run_checks, text, until
+from guest import (
+    APPLICATION,
+    IMAGES,
+    INITS,
+    OCIS,
+    STOP_TIMEOUT_S,
+    Container,
+    check,
+    configured,
+    equal,
+    of,
+    run,
+    run_checks,
+    text,
+    until,
+)
 
 DEFAULT = "cri-containerd.apparmor.d"
 CONFINED = ("--apparmor-default-profile", DEFAULT)
@@ -27,20 +42,9 @@ PROFILES = {
     "vm-no-write": "file, network, capability, signal, ptrace, deny /** w,",
     "vm-no-launcher": "file, network, capability, signal, ptrace, deny /run/pouchrich/launch x,",
 }
-OCIS = ("crun", "runc")
-STOP_TIMEOUT_S = 60  # `configured`
-IMAGES = {"plain": "systemd", "dumb-init": "systemd", "systemd": "systemd", "sbin-init": "sbin-init"}
-INITS = {"dumb-init": "dumb-init", "systemd": "systemd", "sbin-init": "init"}
 
 LABEL = "read -r label </proc/self/attr/current; echo $label"
-# A shell that waits by itself takes a signal at once.
-APPLICATION = f"""{LABEL}
-[ $PPID = 0 ] || {{ read -r parent </proc/$PPID/comm; echo $parent; }}
-trap 'echo stopping; exit 42' TERM
-sleep 1000 &
-echo ready
-wait
-"""
+LABELLED = f"{LABEL}\n{APPLICATION}"
 REACH = """mount -t tmpfs none /mnt && echo mounted
 umount -l /proc/sys && echo vm >/proc/sys/kernel/domainname && echo wrote
 echo done"""
@@ -105,7 +109,7 @@ def lives(oci: str, mode: str) -> None:
         name = f"{mode}-{oci}"
         directory, mount = shared(name)
         config = configured(oci, mode, beside(mode))
-        container = Container(name, image, config, "/bin/sh", "-c", APPLICATION, options=(*CONFINED, *mount))
+        container = Container(name, image, config, "/bin/sh", "-c", LABELLED, options=(*CONFINED, *mount))
         is_ready(container)
         said = lines(container)
         equal("the application's label", said[:1], [label])
@@ -147,9 +151,7 @@ def boots(container: Container) -> None:
 def killed(oci: str, mode: str) -> None:
     with of(f"{oci} {mode} KILL"):
         config = configured(oci, mode)
-        container = Container(
-            f"killed-{mode}-{oci}", IMAGES[mode], config, "/bin/sh", "-c", APPLICATION, options=CONFINED
-        )
+        container = Container(f"killed-{mode}-{oci}", IMAGES[mode], config, "/bin/sh", "-c", LABELLED, options=CONFINED)
         is_ready(container)
         equal("exit status", container.end("KILL"), 137)
         container.is_gone()
@@ -187,7 +189,7 @@ def denies(oci: str, mode: str) -> None:
         word = "confined" if options else "unconfined"
         with of(f"{oci} {mode} {word} with CAP_SYS_ADMIN"):
             name = f"admin-{mode}-{oci}-{word}"
-            command = ("/bin/sh", "-c", f"({REACH}) 2>/dev/null; {APPLICATION}")
+            command = ("/bin/sh", "-c", f"({REACH}) 2>/dev/null; {LABELLED}")
             container = Container(
                 name, IMAGES[mode], configured(oci, mode), *command, options=("--cap-add", "CAP_SYS_ADMIN", *options)
             )
@@ -215,7 +217,7 @@ def obeys(oci: str, mode: str) -> None:
             configured(oci, mode),
             "/bin/sh",
             "-c",
-            attempt + APPLICATION,
+            attempt + LABELLED,
             options=("--apparmor-profile", OWN),
         )
         is_ready(container)
@@ -237,7 +239,7 @@ def refused(oci: str, mode: str, profile: str, image: str = "systemd") -> str:
     name = f"{profile}-{mode}-{oci}"
     config = configured(oci, mode).replace('start-timeout = "5m"', 'start-timeout = "40s"')
     try:
-        Container(name, image, config, "/bin/sh", "-c", APPLICATION, options=("--apparmor-profile", profile))
+        Container(name, image, config, "/bin/sh", "-c", LABELLED, options=("--apparmor-profile", profile))
     except RuntimeError as err:
         return str(err).partition("ctr: ")[2].strip().replace(name, "NAME")
     finally:
@@ -275,7 +277,7 @@ def in_a_pod(oci: str, mode: str) -> None:
     name, file = handler(oci, mode)
     with of(f"{oci} {mode} through the CRI"):
         file.write_text(f"version = 1\n{configured(oci, mode)}")
-        pod = pods.Pod(name, f"localhost/{IMAGES[mode]}:latest", "/bin/sh", "-c", APPLICATION)
+        pod = pods.Pod(name, f"localhost/{IMAGES[mode]}:latest", "/bin/sh", "-c", LABELLED)
         until(lambda: "ready" in pod.lines())
         said = pod.lines()
         equal("the application's label", said[:1], [enforced(DEFAULT)])

@@ -15,6 +15,7 @@ from guest import (
     LIMIT,
     LOGS,
     MIB,
+    OCIS,
     PREFIX,
     TOP,
     Container,
@@ -240,7 +241,7 @@ def checks() -> None:
     events = LOGS / "events"
     with events.open("wb") as file:
         watcher = subprocess.Popen(["ctr", "events"], stdout=file)
-    for oci in ("crun", "runc"):
+    for oci in OCIS:
         for mode in ("plain", "dumb-init"):
             small(oci, mode)
             oom(oci, mode, "systemd", events)

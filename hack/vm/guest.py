@@ -33,6 +33,23 @@ PREFIX = Path(sys.argv[1]).parents[5]
 PATIENCE_S = 120.0
 MIB = 1 << 20
 LIMIT = 192 * MIB
+STOP_TIMEOUT_S = 60
+
+OCIS = ("crun", "runc")
+IMAGES = {"plain": "systemd", "dumb-init": "systemd", "systemd": "systemd", "sbin-init": "sbin-init"}
+"""Mode to image."""
+
+INITS = {"dumb-init": "dumb-init", "systemd": "systemd", "sbin-init": "init"}
+"""Mode to what the kernel calls its PID 1."""
+
+# A shell that waits by itself takes a signal at once.
+APPLICATION = """[ $PPID = 0 ] || { read -r parent </proc/$PPID/comm; echo $parent; }
+trap 'echo stopping; exit 42' TERM
+sleep 1000 &
+echo ready
+wait
+"""
+"""Says its parent, unless it is PID 1 itself, and what becomes of it; exits with 42 after TERM."""
 
 failures = 0
 case = ""
@@ -169,7 +186,8 @@ def of(name: str) -> Iterator[None]:
 
 
 def configured(oci: str, mode: str, more: str = "") -> str:
-    rich = "enabled = false" if mode == "plain" else f'mode = "{mode}"\nstart-timeout = "5m"\nstop-timeout = "1m"'
+    timeouts = f'start-timeout = "5m"\nstop-timeout = "{STOP_TIMEOUT_S}s"'
+    rich = "enabled = false" if mode == "plain" else f'mode = "{mode}"\n{timeouts}'
     return f'[runtime]\nbinary = "{oci}"\n[rich]\n{rich}\n{more}'
 
 

@@ -11,24 +11,29 @@ from pathlib import Path
 
 import pods
 import policy
-from guest import PREFIX, check, configured, equal, of, run, run_checks, text, until
+from guest import (
+    APPLICATION,
+    IMAGES,
+    INITS,
+    OCIS,
+    PREFIX,
+    STOP_TIMEOUT_S,
+    check,
+    configured,
+    equal,
+    of,
+    run,
+    run_checks,
+    text,
+    until,
+)
 
 SELINUX = Path("/sys/fs/selinux")
-OCIS = ("crun", "runc")
-IMAGES = {"plain": "systemd", "dumb-init": "systemd", "systemd": "systemd", "sbin-init": "sbin-init"}
-INITS = {"dumb-init": "dumb-init", "systemd": "systemd", "sbin-init": "init"}
-STOP_TIMEOUT_S = 60  # `configured`
 HIDDEN = "/srv"  # the host's, whose label is not for containers
 TOLD = Path("/opt/told")  # one that they may write to
 
 LABEL = "tr -d '\\0' </proc/self/attr/current; echo"
-APPLICATION = f"""{LABEL}
-[ $PPID = 0 ] || {{ read -r parent </proc/$PPID/comm; echo $parent; }}
-trap 'echo stopping; exit 42' TERM
-sleep 1000 &
-echo ready
-wait
-"""
+LABELLED = f"{LABEL}\n{APPLICATION}"
 
 
 def label_of(pid: int) -> str:
@@ -72,7 +77,7 @@ def lives(oci: str, mode: str) -> None:
         config = configured(oci, mode, beside(mode))
         file.write_text(f"version = 1\n{config}")
         image = f"localhost/{IMAGES[mode]}:latest"
-        pod = pods.Pod(name, image, "/bin/sh", "-c", APPLICATION, mounts=[HIDDEN, str(TOLD)])
+        pod = pods.Pod(name, image, "/bin/sh", "-c", LABELLED, mounts=[HIDDEN, str(TOLD)])
         until(lambda: "ready" in pod.lines())
         label, *said = pod.lines()
         check(f"the application's label {label}", label.startswith(f"system_u:system_r:{policy.CONTAINER}:s0:c"), label)

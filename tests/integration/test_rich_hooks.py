@@ -19,7 +19,7 @@ from tests.integration.test_crashes import kill_shim, restart
 from tests.integration.test_cri_containers import limited
 from tests.integration.test_rich_application import FOREVER, everywhere, in_one_place, running
 from tests.integration.test_rich_systemd import failed_start, stuck
-from tests.integration.waiting import until
+from tests.integration.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.only(runtime="pouchrich"), in_one_place]
 
@@ -73,7 +73,7 @@ class Hooked:
         path = self.directory / name
         return path.read_text().splitlines() if path.exists() else []
 
-    def ran_once(self, expected: str, *, timeout_s: float = 10.0) -> None:
+    def ran_once(self, expected: str, *, timeout_s: float = PATIENCE_S) -> None:
         """Both poststop hooks ran, or will have shortly, were told `expected`, and run no second time."""
         until(lambda: self.lines("host") and self.lines("container"), "the hooks to run", timeout_s=timeout_s)
         time.sleep(0.3)
