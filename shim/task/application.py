@@ -86,6 +86,7 @@ class Application:
         self._init_pid = 0
         self._init_ended = asyncio.Event()
         self._aborted = False
+        self._is_attached = False
         self._stop_began: float | None = None
         self._app: Adopted | None = None
         self._exit: ApplicationExit | None = None
@@ -146,19 +147,23 @@ class Application:
         calls the start off; init is killed then.
         """
         if self._listener is None:
-            await self._stdio.attach()
+            await self._attach()
             return
         try:
             adopted = await self._adopt(self._listener, self._limits.start_s)
             if adopted is None:
                 raise RuntimeFailed(f"{self._boot.init} did not start the application: {self._why_not()}")
             self._release(adopted)
-            await self._stdio.attach()
+            await self._attach()
         except BaseException:
             self._kill_init()
             raise
         if not self._limits.restarts:
             rundir.forget_settings(self._directory)
+
+    async def _attach(self) -> None:
+        self._is_attached = True
+        await self._stdio.attach()
 
     async def _adopt(self, listener: AppSocket, timeout_s: float) -> Adopted | None:
         """The launcher; None where init ends, a signal calls it off or the time is up first. Closes `listener`."""
@@ -302,6 +307,8 @@ class Application:
     def ended(self, exit: Exit) -> Exit:
         """PID 1 has ended with `exit`, and with it everything: return how the task ended."""
         self._init_ended.set()
+        if not self._is_attached:
+            self._stdio.discard()
         if self._exit is None or self._app is None:
             return exit
         # Killed with PID 1, or just before it: the kernel has reaped it before PID 1's own end showed.

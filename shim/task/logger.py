@@ -122,6 +122,9 @@ class LoggerIO:
     def resize(self, *, width: int, height: int) -> None:
         """No terminal."""
 
+    def discard(self) -> None:
+        """The logger sees no end before Delete, and nobody waits for it."""
+
     async def drain(self) -> None:
         """Nothing passes through here."""
 

@@ -60,6 +60,12 @@ class Stdio(Protocol):
     def resize(self, *, width: int, height: int) -> None:
         """Set the terminal's size, where there is one."""
 
+    def discard(self) -> None:
+        """No process will have the far ends, which are not attached: the client is to see its streams end.
+
+        containerd waits for that before it asks for the Delete (client/task.go), and at its own start before it serves.
+        """
+
     async def drain(self) -> None:
         """Wait until all output is with the client, 10 s at the most: a stray child may hold a stream open."""
 
@@ -84,6 +90,9 @@ class NullIO:
 
     def resize(self, *, width: int, height: int) -> None:
         """No terminal."""
+
+    def discard(self) -> None:
+        """Nothing held."""
 
     async def drain(self) -> None:
         """Nothing on its way."""
@@ -147,6 +156,11 @@ class PipeIO:
 
     def resize(self, *, width: int, height: int) -> None:
         """No terminal, no effect."""
+
+    def discard(self) -> None:
+        """Close every pipe; what is attached afterwards is nothing."""
+        self._close_now()
+        self._input, self._outputs = None, []
 
     async def drain(self) -> None:
         """Wait for the end of each output that is copied; where no process was ever given them, nothing will come."""

@@ -146,6 +146,9 @@ class TerminalIO:
         if self._master is not None:
             console.resize(self._master, width=width, height=height)
 
+    def discard(self) -> None:
+        """The client's ends are not open before `attach`."""
+
     async def drain(self) -> None:
         """Wait for the last holder of the terminal to go."""
         if self._output is not None:

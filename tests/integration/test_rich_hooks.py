@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,22 @@ def test_a_restart_of_containerd_alone_runs_no_hook(hooked: Hooked, mode: str) -
     assert hooked.lines("host") == hooked.lines("container") == []
     container.stop(grace_s=20)
     hooked.ran_once("143 Signal")
+
+
+@everywhere
+@pytest.mark.parametrize("stdin", [False, True], ids=["", "stdin"])
+@pytest.mark.parametrize("mode", MODES)
+def test_containerd_that_is_killed_in_the_middle_of_a_start_comes_back(hooked: Hooked, mode: str, stdin: bool) -> None:
+    """It kills what it finds created and not started, and waits for the end of its output before anything else."""
+    script = f"touch {hooked.directory}/begun; sleep 300"
+    more = hook("prestart", "host", script, timeout="5m") + hooked.poststop()
+    container = hooked.create(mode, "sh", "-c", FOREVER, more=more, config=pb.ContainerConfig(stdin=stdin))
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(container.start)
+        until(lambda: (hooked.directory / "begun").exists(), "the prestart hook")
+        restart(hooked.rich_pods.pods)
+        assert isinstance(start.exception(), CallFailed)
+    hooked.ran_once("128 StartFailed")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -61,6 +61,22 @@ def close(*fds: int) -> None:
 
 
 @in_loop
+async def test_a_client_sees_the_end_of_streams_that_no_process_will_have(client: Client):
+    before = open_fds()
+    out, err = client.read(client.stdout), client.read(client.stderr)
+    form = await opened(StdioPaths(client.stdin, client.stdout, client.stderr), direct=True)
+    assert got(out) is None
+    form.discard()
+    assert got(out) == got(err) == b""
+    await form.attach()
+    async with asyncio.timeout(1):
+        await form.drain()
+    await form.close()
+    close(out, err)
+    assert open_fds() == before
+
+
+@in_loop
 async def test_the_end_reaches_the_client_as_soon_as_the_last_holder_closes(client: Client):
     before = open_fds()
     out, err = client.read(client.stdout), client.read(client.stderr)
