@@ -22,7 +22,7 @@ from shim.task.hook_outcome import Outcome, Result, failure, report, result_of
 from shim.task.hook_run import Created, on_host
 from shim.task.owed import run_owed
 from shim.task.reaper import Reaper
-from shim.task.thread import in_thread
+from shim.task.thread import in_thread, wholly_in_thread
 
 RUN = "/run/pouchrich/poststop"
 RESULTS = "hooks.json"
@@ -88,7 +88,11 @@ class HookRunner:
             "held": f"{self._places.run}/{subject.containerd_namespace}/{name}" if inside else "",
         }
         path = path_of(self._places.records, subject.containerd_namespace, subject.id)
-        self._journal = await in_thread(lambda: Journal.create(path, head))
+
+        def begin() -> None:
+            self._journal = Journal.create(path, head)
+
+        await wholly_in_thread(begin)
 
     async def owe(self, init: int) -> None:
         """The OCI runtime has created the container with init `init`: from now on poststop is owed. Raises OSError."""
@@ -97,7 +101,7 @@ class HookRunner:
             return
         if directory := journal.account.head["held"]:
             held.hold(directory, init, process.held_types(self._spec), self._spec)
-        await in_thread(journal.owe)
+        await wholly_in_thread(journal.owe)
 
     async def discard(self) -> None:
         """The container was never made after all: nothing is owed. May be repeated, and after `owe`."""

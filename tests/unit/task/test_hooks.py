@@ -195,6 +195,35 @@ def test_a_start_that_is_cancelled_ends_the_hook_with_all_it_started(world):
     assert not lives(int(pid_file.read_text()))
 
 
+@pytest.mark.parametrize("step", ["create", "owe"])
+def test_a_create_that_is_cancelled_while_the_record_is_written_leaves_none(world, monkeypatch, step):
+    written = getattr(Journal, step)
+
+    def slow(*args):
+        time.sleep(0.1)  # a disk that is busy
+        return written(*args)
+
+    monkeypatch.setattr(Journal, step, slow)
+
+    async def run():
+        runner = world.runner(poststop=[shell("one", "true")])
+
+        async def create():
+            await runner.prepare()
+            await runner.owe(os.getpid())
+
+        creating = asyncio.create_task(create())
+        await asyncio.sleep(0.05)
+        creating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await creating
+        await runner.discard()
+        await asyncio.sleep(0.2)
+
+    asyncio.run(run())
+    assert world.records() == []
+
+
 # Poststop
 
 
