@@ -18,6 +18,7 @@ if False:  # typing.TYPE_CHECKING, without the import
 
 KILLED = 128 + SIGKILL
 RUNTIME_TIMEOUT_S = 3.5
+CREATE_PATIENCE_S = 1.0
 DYING_S = 0.5  # for processes that the runtime has killed
 HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
 POSTSTOP_RECORDS = "/var/lib/pouchrich/poststop"
@@ -75,16 +76,28 @@ def _remove_traces(flags: Flags) -> None:
 
 def _forget(bundle: str, container_id: str) -> None:
     """Have the OCI runtime kill and forget the container. What it says against that is no reason to keep the rest."""
+    from contextlib import suppress
+
     from runtime.bundle import Bundle
+    from runtime.errors import PouchrichError
     from runtime.oci import argv
 
     record = Bundle(bundle).load_record()
     if record is None:
         return
-    words = argv.command(argv.OCIBinary(**record["oci"]), os.devnull, argv.delete(container_id, force=True))
+    binary = argv.OCIBinary(**record["oci"])
+    is_whole = os.path.exists(f"{bundle}/init.pid")  # which the runtime writes last
+    if not is_whole:
+        from runtime.oci import interrupted
+
+        interrupted.let_end(binary.path, container_id, patience_s=CREATE_PATIENCE_S)
+    words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
     _wait(pid)
+    if not is_whole:
+        with suppress(PouchrichError, OSError):
+            interrupted.remove_cgroups(Bundle(bundle).load_spec(), patience_s=DYING_S)
     if above := (record.get("plan") or {}).get("cgroup"):
         from runtime.cgroup import delegation
         from runtime.init.cgroup import Delegation

@@ -22,7 +22,7 @@ from runtime import plan, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.cgroup import attach
 from runtime.errors import PouchrichError
-from runtime.oci import argv
+from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
 from shim.task import checkpoint, rich, settings
 from shim.task.container import Container
@@ -36,6 +36,9 @@ from shim.task.stdio import Stdio, StdioPaths
 from shim.task.streams import open_stdio
 from shim.task.terminal import AppConsole
 from shim.task.thread import in_thread
+
+DYING_S = 0.5
+"""For processes that ended with a failed OCI runtime."""
 
 _log = logging.getLogger(__name__)
 
@@ -222,6 +225,9 @@ class _Making:
             await self._oci.delete(self._request.id, force=True)
         except PouchrichError as err:
             _log.warning("container %s: after a failed create: %s", self._request.id, err)
+        with suppress(PouchrichError, OSError):  # without its bundle there is nothing to go by
+            spec = self._request.bundle.load_spec()
+            await in_thread(lambda: interrupted.remove_cgroups(spec, patience_s=DYING_S))
 
     def _undo_later(self, call: Callable[[], Awaitable[None]]) -> None:
         """Register `call` so that a cancellation which arrives while it runs does not cut it short."""

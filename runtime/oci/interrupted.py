@@ -1,0 +1,84 @@
+"""What a create leaves that was cut short: an OCI runtime that goes on alone, and cgroups that no state speaks of.
+
+crun and runc make a container's cgroups before they write down that there is a container, and their `delete` knows only
+what is written down. Their own children end with them.
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from runtime.errors import InvalidArgument
+from runtime.init.cgroup import path_of
+from runtime.linux import mountinfo, pidfd
+
+_PAUSE_S = 0.01
+_DYING_S = 0.5
+
+
+def let_end(program: str, container_id: str, *, patience_s: float) -> None:
+    """Wait until no `program` creates the container any more; kill what takes longer than `patience_s`.
+
+    For when the pod server that began it was killed: what a create makes after the `delete` would be there for good.
+    """
+    until = time.monotonic() + patience_s
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        with suppress(ProcessLookupError):
+            fd = pidfd.open(int(name))
+            try:
+                if _creates(int(name), program, container_id):
+                    _await_end(fd, until)
+            finally:
+                os.close(fd)
+
+
+def _creates(pid: int, program: str, container_id: str) -> bool:
+    """Whether it is such a runtime. With crun a container's init has the same words until it is started."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+        if program not in words or "create" not in words or words[-1] != container_id:
+            return False
+        return os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return False
+
+
+def _await_end(fd: int, until: float) -> None:
+    if not _ends(fd, until - time.monotonic()):
+        pidfd.send_signal(fd, signal.SIGKILL)
+        _ends(fd, _DYING_S)
+
+
+def _ends(fd: int, within_s: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0.0, within_s) * 1000))
+
+
+def remove_cgroups(spec: Mapping[str, Any], *, patience_s: float, mounts: str = "/proc/self/mountinfo") -> None:
+    """Remove the container's cgroups, by what its `spec` says, and what is below them.
+
+    Processes on their way out have `patience_s`; a cgroup with one that lives stays.
+    """
+    with suppress(InvalidArgument):  # of no form that says where it is
+        path = path_of(dict(spec))
+        until = time.monotonic() + patience_s
+        for entry in mountinfo.read(mounts, fstypes=mountinfo.CGROUPS):
+            if entry.root == "/" and path != "/":
+                while not _remove(entry.mount_point + path) and time.monotonic() < until:
+                    time.sleep(_PAUSE_S)
+
+
+def _remove(top: str) -> bool:
+    """Whether the directory is gone, and all below it."""
+    for directory, _, _ in os.walk(top, topdown=False):
+        with suppress(OSError):
+            os.rmdir(directory)
+    return not os.path.isdir(top)

@@ -1,0 +1,87 @@
+"""An OCI runtime that is killed in the middle of a create, and one whose shim is: nothing of the container is left.
+
+The OCI runtime of these pods is a script, which runs the real one.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.cri.client import CallFailed
+from tests.integration import configuration, processes
+from tests.integration.images import BUSYBOX
+from tests.integration.node import Node
+from tests.integration.pods import Container
+from tests.integration.rich_images import System
+from tests.integration.rich_pods import HANDLER, RichPods
+from tests.integration.test_crashes import kill_shim
+from tests.integration.test_rich_application import everywhere
+from tests.integration.test_rich_systemd import failed_start
+from tests.integration.waiting import until
+
+pytestmark = [pytest.mark.only(runtime="pouchrich"), everywhere]
+
+MODES = {"plain": BUSYBOX, "dumb-init": BUSYBOX, "systemd": System("systemd")}
+modes = pytest.mark.parametrize("mode", MODES)
+
+# Once there is a cgroup, and before there is a word of it in the runtime's own state.
+INTERRUPTED = """#!/bin/sh
+case " $* " in *" create "*)
+    for id; do :; done
+    {oci} "$@" &
+    until [ -d {cgroups}/$id ]; do :; done
+    {interrupt}
+    wait $!
+    exit
+esac
+exec {oci} "$@"
+"""
+
+
+def created(rich_pods: RichPods, mode: str, interrupt: str) -> Container:
+    """A container that waits to be started, whose create meets `interrupt`, lines of a shell for process `$!`."""
+    node = rich_pods.node
+    program = node.base / node.oci.name
+    program.write_text(f'#!/bin/sh\nexec {node.oci} "$@"\n')
+    program.chmod(0o755)
+    rich = "enabled = false" if mode == "plain" else f'mode = "{mode}"'
+    text = f'version = 1\n[runtime]\nbinary = "{program}"\n[rich]\n{rich}\n'
+    rich_pods.node.write_files({configuration.TEST_FILE: text})
+    container = rich_pods.create(rich_pods.pods.run(handler=HANDLER), MODES[mode], "sleep", "1000")
+    program.unlink()  # a new file: the old one may be held
+    controller = "memory" if Path("/sys/fs/cgroup/memory").is_dir() else ""
+    cgroups = Path("/sys/fs/cgroup", controller, node.cgroup[1:])
+    program.write_text(INTERRUPTED.format(oci=node.oci, cgroups=cgroups, interrupt=interrupt))
+    program.chmod(0o755)
+    return container
+
+
+def runtimes(node: Node) -> list[int]:
+    """The OCI runtimes that run."""
+    return [pid for pid in node.below() if " create " in processes.command(pid)]
+
+
+@modes
+def test_an_oci_runtime_that_is_killed_fails_the_start_and_leaves_no_cgroup(rich_pods: RichPods, mode: str) -> None:
+    message = failed_start(created(rich_pods, mode, "kill -9 $!"))
+    assert "OCI runtime create failed" in message, message
+
+
+@modes
+def test_a_create_that_outlives_its_shim_leaves_no_container(rich_pods: RichPods, mode: str) -> None:
+    node = rich_pods.node
+    directory = node.base / f"create-{mode}"
+    directory.mkdir()
+    interrupt = (
+        f"kill -STOP $!; : >{directory}/stopped; until [ -e {directory}/go ]; do sleep 0.05; done; kill -CONT $!"
+    )
+    container = created(rich_pods, mode, interrupt)
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(container.start)
+        until((directory / "stopped").exists, "the create")
+        kill_shim(node, "pouchrich")
+        (directory / "go").touch()
+        assert isinstance(start.exception(), CallFailed)
+    until(lambda: not runtimes(node), "the create's end")
+    until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim")

@@ -1,0 +1,84 @@
+"""runtime.oci.interrupted: what a create that was cut short leaves."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from runtime.oci import interrupted
+
+WAITS = "import sys; sys.stdin.read()"
+
+
+def runtime(*words):
+    """A process with the words of an OCI runtime's command line behind its own, until its input is closed."""
+    return subprocess.Popen([sys.executable, "-c", WAITS, *words], stdin=subprocess.PIPE)
+
+
+def test_a_create_that_takes_too_long_is_killed():
+    with runtime("/opt/crun", "--root", "/r", "create", "--bundle", "/b", "c1") as child:
+        interrupted.let_end("/opt/crun", "c1", patience_s=0.1)
+        assert child.wait(5) == -9
+
+
+def test_a_create_that_ends_is_waited_for():
+    with runtime("/opt/crun", "create", "c1") as child:
+        began = time.monotonic()
+        end = threading.Timer(0.3, child.terminate)
+        end.start()
+        interrupted.let_end("/opt/crun", "c1", patience_s=10.0)
+        assert 0.2 < time.monotonic() - began < 5
+        assert child.wait(5) == -15
+        end.join()
+
+
+@pytest.mark.parametrize(
+    "words", [("/opt/crun", "create", "c2"), ("/opt/runc", "create", "c1"), ("/opt/crun", "exec", "c1")]
+)
+def test_others_are_let_alone(words):
+    with runtime(*words) as child:
+        interrupted.let_end("/opt/crun", "c1", patience_s=0.0)
+        assert child.poll() is None
+
+
+@pytest.fixture
+def hierarchies(tmp_path):
+    """Two hierarchies with a container's cgroup and one below it in each, and the mountinfo that shows them."""
+    lines = []
+    for name in ("memory", "unified"):
+        (tmp_path / name / "pod/c1/below").mkdir(parents=True)
+        (tmp_path / name / "pod/c2").mkdir()
+        lines.append(f"1 2 0:3 / {tmp_path}/{name} rw - {'cgroup2' if name == 'unified' else 'cgroup'} x rw\n")
+    (tmp_path / "mountinfo").write_text("".join(lines))
+    return tmp_path
+
+
+def left(directory):
+    return {str(path.relative_to(directory)) for path in directory.glob("*/*/*")}
+
+
+def remove(directory, path):
+    spec = {"linux": {"cgroupsPath": path}}
+    interrupted.remove_cgroups(spec, patience_s=0.1, mounts=str(directory / "mountinfo"))
+
+
+def test_the_containers_cgroups_go_and_its_neighbours_stay(hierarchies):
+    remove(hierarchies, "/pod/c1")
+    assert left(hierarchies) == {"memory/pod/c2", "unified/pod/c2"}
+
+
+def test_a_cgroup_in_use_stays_and_does_not_keep_the_others(hierarchies):
+    (hierarchies / "memory/pod/c1/below/process").touch()
+    began = time.monotonic()
+    remove(hierarchies, "/pod/c1")
+    assert left(hierarchies) == {"memory/pod/c1", "memory/pod/c2", "unified/pod/c2"}
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("path", ["", "pod/c1", "/", "/..", "/pod/../pod/c1", None])
+def test_a_path_that_does_not_say_where_it_is_removes_nothing(hierarchies, path):
+    before = left(hierarchies)
+    remove(hierarchies, path)
+    assert left(hierarchies) == before
