@@ -16,8 +16,10 @@ from runtime.errors import InvalidArgument
 from runtime.init.cgroup import path_of
 from runtime.linux import mountinfo, pidfd
 
+DYING_S = 0.5
+"""For processes that end with their OCI runtime."""
+
 _PAUSE_S = 0.01
-_DYING_S = 0.5
 
 
 def let_end(program: str, container_id: str, *, patience_s: float) -> None:
@@ -53,7 +55,7 @@ def _creates(pid: int, program: str, container_id: str) -> bool:
 def _await_end(fd: int, until: float) -> None:
     if not _ends(fd, until - time.monotonic()):
         pidfd.send_signal(fd, signal.SIGKILL)
-        _ends(fd, _DYING_S)
+        _ends(fd, DYING_S)
 
 
 def _ends(fd: int, within_s: float) -> bool:

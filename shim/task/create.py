@@ -37,9 +37,6 @@ from shim.task.streams import open_stdio
 from shim.task.terminal import AppConsole
 from shim.task.thread import in_thread
 
-DYING_S = 0.5
-"""For processes that ended with a failed OCI runtime."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -227,7 +224,7 @@ class _Making:
             _log.warning("container %s: after a failed create: %s", self._request.id, err)
         with suppress(PouchrichError, OSError):  # without its bundle there is nothing to go by
             spec = self._request.bundle.load_spec()
-            await in_thread(lambda: interrupted.remove_cgroups(spec, patience_s=DYING_S))
+            await in_thread(lambda: interrupted.remove_cgroups(spec, patience_s=interrupted.DYING_S))
 
     def _undo_later(self, call: Callable[[], Awaitable[None]]) -> None:
         """Register `call` so that a cancellation which arrives while it runs does not cut it short."""

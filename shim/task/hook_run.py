@@ -24,10 +24,11 @@ from runtime.errors import PouchrichError
 from runtime.hooks import keeper, others
 from runtime.hooks.tail import Tail
 from runtime.linux import selinux
-from runtime.oci import argv
+from runtime.oci import argv, interrupted
 from runtime.oci.cli import MemoryFile, OCIRuntime
 from shim.task.hook_outcome import Outcome
 from shim.task.reaper import Exit, Reaper
+from shim.task.thread import in_thread
 
 CLEAR_TIMEOUT_S = 5.0
 CLEAR_PAUSE_S = 0.01
@@ -206,12 +207,28 @@ class Second:
 
     async def _forget(self, create: "asyncio.Task[asyncio.Future[Exit]]") -> None:
         await asyncio.wait({create}, timeout=CLEAR_TIMEOUT_S)
+        await self._delete()
+        if create.done() and not create.cancelled() and create.exception() is None:
+            await asyncio.wait({create.result()}, timeout=CLEAR_TIMEOUT_S)
+        await self._remove()
+
+    async def forget_interrupted(self) -> None:
+        """Remove what is left of a run whose pod server was killed. Raises nothing."""
+        await in_thread(lambda: interrupted.let_end(self.oci.binary.path, self.id, patience_s=CLEAR_TIMEOUT_S))
+        await self._delete()
+        await self._remove()
+
+    async def _delete(self) -> None:
         try:
             await self.oci.delete(self.id, force=True)
         except (PouchrichError, OSError) as err:
             _log.warning("container %s of a poststop hook: %s", self.id, err)
-        if create.done() and not create.cancelled() and create.exception() is None:
-            await asyncio.wait({create.result()}, timeout=CLEAR_TIMEOUT_S)
+
+    async def _remove(self) -> None:
+        """The bundle, and cgroups that an OCI runtime which was killed has left; nobody comes after us."""
+        with suppress(PouchrichError, OSError):  # there may be no bundle
+            spec = bundles.Bundle(self.bundle).load_spec()
+            await in_thread(lambda: interrupted.remove_cgroups(spec, patience_s=interrupted.DYING_S))
         shutil.rmtree(self.bundle, ignore_errors=True)
 
 

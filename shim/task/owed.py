@@ -9,7 +9,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from runtime import passwd
@@ -146,5 +145,4 @@ class _Owed:
             "container %s: poststop hook %s: was interrupted, and is not repeated", self._subject.id, hook.name
         )
         if hook.where == "container":
-            with suppress(PouchrichError, OSError):
-                await self._oci.delete(f"{self._subject.id}-poststop-{number}", force=True)
+            await self._second(number).forget_interrupted()

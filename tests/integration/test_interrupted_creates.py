@@ -17,6 +17,7 @@ from tests.integration.rich_images import System
 from tests.integration.rich_pods import HANDLER, RichPods
 from tests.integration.test_crashes import kill_shim
 from tests.integration.test_rich_application import everywhere
+from tests.integration.test_rich_hooks import hook
 from tests.integration.test_rich_systemd import failed_start
 from tests.integration.waiting import until
 
@@ -27,7 +28,7 @@ modes = pytest.mark.parametrize("mode", MODES)
 
 # Once there is a cgroup, and before there is a word of it in the runtime's own state.
 INTERRUPTED = """#!/bin/sh
-case " $* " in *" create "*)
+case " $* " in *" create "*{container}" ")
     for id; do :; done
     {oci} "$@" &
     until [ -d {cgroups}/$id ]; do :; done
@@ -39,22 +40,26 @@ exec {oci} "$@"
 """
 
 
-def created(rich_pods: RichPods, mode: str, interrupt: str) -> Container:
-    """A container that waits to be started, whose create meets `interrupt`, lines of a shell for process `$!`."""
+def created(rich_pods: RichPods, mode: str, interrupt: str, *, container: str = "*", more: str = "") -> Container:
+    """A container that is not started yet, with the command true.
+
+    The create of each `container`, a shell's pattern, meets `interrupt`, lines for a shell about process `$!`. `more`
+    is for the configuration.
+    """
     node = rich_pods.node
     program = node.base / node.oci.name
     program.write_text(f'#!/bin/sh\nexec {node.oci} "$@"\n')
     program.chmod(0o755)
     rich = "enabled = false" if mode == "plain" else f'mode = "{mode}"'
-    text = f'version = 1\n[runtime]\nbinary = "{program}"\n[rich]\n{rich}\n'
+    text = f'version = 1\n[runtime]\nbinary = "{program}"\n[rich]\n{rich}\n{more}'
     rich_pods.node.write_files({configuration.TEST_FILE: text})
-    container = rich_pods.create(rich_pods.pods.run(handler=HANDLER), MODES[mode], "sleep", "1000")
+    made = rich_pods.create(rich_pods.pods.run(handler=HANDLER), MODES[mode], "true")
     program.unlink()  # a new file: the old one may be held
     controller = "memory" if Path("/sys/fs/cgroup/memory").is_dir() else ""
     cgroups = Path("/sys/fs/cgroup", controller, node.cgroup[1:])
-    program.write_text(INTERRUPTED.format(oci=node.oci, cgroups=cgroups, interrupt=interrupt))
+    program.write_text(INTERRUPTED.format(oci=node.oci, cgroups=cgroups, interrupt=interrupt, container=container))
     program.chmod(0o755)
-    return container
+    return made
 
 
 def runtimes(node: Node) -> list[int]:
@@ -66,6 +71,14 @@ def runtimes(node: Node) -> list[int]:
 def test_an_oci_runtime_that_is_killed_fails_the_start_and_leaves_no_cgroup(rich_pods: RichPods, mode: str) -> None:
     message = failed_start(created(rich_pods, mode, "kill -9 $!"))
     assert "OCI runtime create failed" in message, message
+
+
+@pytest.mark.parametrize("mode", ["dumb-init", "systemd"])
+def test_an_oci_runtime_of_a_poststop_hook_that_is_killed_leaves_no_cgroup(rich_pods: RichPods, mode: str) -> None:
+    more = hook("poststop", "container", "true") + hook("poststop", "host", f"touch {rich_pods.node.base}/ran-{mode}")
+    container = created(rich_pods, mode, "kill -9 $!", container="-poststop-1", more=more).start()
+    assert container.wait().exit_code == 0
+    until(Path(rich_pods.node.base, f"ran-{mode}").exists, "the next hook")
 
 
 @modes
