@@ -1,8 +1,8 @@
 """One pod's server: the only place where everything is put together, and where it ends.
 
-It lives for its containers. It goes when containerd says Shutdown and none is left; when nobody has ever connected, or
-everybody has gone and nothing was left to serve, after a while; and on SIGTERM. Between requests it sleeps without a
-timer.
+It lives for its containers. It goes when containerd says Shutdown and none is left; when there has been none for a
+while, as a containerd that was killed between `start` and Create may never speak of this pod again; and on SIGTERM.
+Between requests it sleeps without a timer.
 """
 
 import asyncio
@@ -70,15 +70,13 @@ class Pod:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.end)
         tools = Tools(reaper=self._reaper, run=self._run_program, publish=self._publisher.publish)
-        self._tasks = TaskService(self._namespace, tools, on_empty=self.end)
+        self._tasks = TaskService(self._namespace, tools, on_empty=self.end, on_change=self._consider_going)
         self._server = TtrpcServer(
             [
                 bind(task_pb2.DESCRIPTOR.services_by_name["Task"], self._tasks),
                 bind(task_v3_pb2.DESCRIPTOR.services_by_name["Task"], self._tasks),
             ],
             status_of=status.status_of,
-            on_connect=lambda _: self._stay(),
-            on_disconnect=lambda _: self._consider_going(),
             on_answer=Quiet(loop).answered,
         )
         await self._server.start(socket.socket(fileno=listener))
@@ -99,14 +97,12 @@ class Pod:
         """Have `run` come to its end."""
         self._done.set()
 
-    def _stay(self) -> None:
+    def _consider_going(self) -> None:
+        """With nothing to serve, go after a while."""
         if self._give_up is not None:
             self._give_up.cancel()
             self._give_up = None
-
-    def _consider_going(self) -> None:
-        """Nobody is connected (any more): with nothing to serve either, go after a while."""
-        if self._server.connections == 0 and self._tasks.idle and self._give_up is None:
+        if self._tasks.idle:
             self._give_up = asyncio.get_running_loop().call_later(GIVE_UP_AFTER_S, self.end)
 
     async def _run_program(self, argv: Sequence[str], fds: Mapping[int, int]) -> int:

@@ -42,12 +42,19 @@ _STATUS: "dict[Phase, task_types_pb2.Status]" = {
 
 
 class TaskService:
-    """The containers of one pod. `on_empty` is called when Shutdown comes, or was asked for, and none are left."""
+    """The containers of one pod.
 
-    def __init__(self, namespace: str, tools: Tools, *, on_empty: Callable[[], None]) -> None:
+    `on_empty` is called when Shutdown comes, or was asked for, and none are left; `on_change` when `idle` may say
+    something else.
+    """
+
+    def __init__(
+        self, namespace: str, tools: Tools, *, on_empty: Callable[[], None], on_change: Callable[[], None]
+    ) -> None:
         self._namespace = namespace
         self._tools = tools
         self._on_empty = on_empty
+        self._on_change = on_change
         self._containers: dict[str, Container] = {}
         self._creating: dict[str, asyncio.Event] = {}
         self._shutdown_wanted = False
@@ -70,12 +77,14 @@ class TaskService:
             raise Unavailable("the pod server is shutting down")
         self._shutdown_wanted = False
         self._creating[request.id] = created = asyncio.Event()
+        self._on_change()
         try:
             container = await create(_create_request(request, self._namespace), self._tools)
             self._containers[request.id] = container
         finally:
             del self._creating[request.id]
             created.set()
+            self._on_change()
             if self._shutdown_wanted and self.idle:
                 self._on_empty()
         container.announce(
@@ -117,6 +126,7 @@ class TaskService:
         exit = await container.delete()
         if self._containers.get(container.id) is container:  # else another caller came here first
             del self._containers[container.id]
+            self._on_change()
         return exit
 
     async def shutdown(self, request: task_pb2.ShutdownRequest) -> None:

@@ -28,8 +28,7 @@ class TtrpcServer:
 
     `status_of` gives the code, not 0, and the message for an exception of a handler; None says that it is a
     bug, which is logged with its traceback and answered as Unknown. `authorize` decides on each new
-    connection. `on_connect` and `on_disconnect` are called for those it lets in, `on_answer` when a request has
-    been dealt with.
+    connection. `on_answer` is called when a request has been dealt with.
     """
 
     def __init__(
@@ -38,15 +37,11 @@ class TtrpcServer:
         *,
         status_of: StatusOf,
         authorize: Callable[[Peer], bool] = same_owner,
-        on_connect: Callable[[Peer], None] | None = None,
-        on_disconnect: Callable[[Peer], None] | None = None,
         on_answer: Callable[[], None] | None = None,
     ) -> None:
         self.services = {service.name: service for service in services}
         self.status_of = status_of
         self.authorize = authorize
-        self.on_connect = on_connect
-        self.on_disconnect = on_disconnect
         self.on_answer = on_answer
         self.draining = False
         self._connections: set[_Connection] = set()
@@ -96,16 +91,12 @@ class TtrpcServer:
     def opened(self, connection: "_Connection") -> None:
         """For the connection: it was let in."""
         self._connections.add(connection)
-        if self.on_connect:
-            self.on_connect(connection.peer)
 
     def lost(self, connection: "_Connection") -> None:
         """For the connection: it is gone."""
         if connection not in self._connections:
             return  # it never was let in
         self._connections.remove(connection)
-        if self.on_disconnect:
-            self.on_disconnect(connection.peer)
         if self._emptied and not self._connections and not self._emptied.done():
             self._emptied.set_result(None)
 

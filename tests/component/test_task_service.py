@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from protos.gen import events_pb2, runc_options_pb2
+from shim import pod as pod_server
 from shim.status import Code
 from shim.ttrpc.errors import ConnectionClosed, RemoteError
 from tests.component.conftest import Pod
@@ -172,6 +173,35 @@ async def test_shutdown_asked_while_a_create_fails_ends_the_server(pod: Pod):
             await creating
         assert await asyncio.to_thread(pod.exited) == 0
         assert not pod.listens()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pod server of the test has little patience with having nothing to serve."""
+    monkeypatch.setattr(pod_server, "GIVE_UP_AFTER_S", 0.5)
+
+
+@in_loop
+async def test_a_server_that_has_nothing_to_serve_goes_though_it_is_connected(hasty: None, pod: Pod):
+    """containerd 1.6 that was killed in the middle of the Create keeps its connection, and asks nothing."""
+    async with pod.served():
+        with pytest.raises(RemoteError, match="create failed: no"):
+            await pod.create("c", create="error no")
+        assert await asyncio.to_thread(pod.exited) == 0
+
+
+@in_loop
+async def test_a_server_that_has_something_to_serve_stays(hasty: None, pod: Pod):
+    async with pod.served():
+        gate = pod.directory / "gate"
+        creating = asyncio.create_task(pod.create("c", create=f"block {gate}"))
+        await asyncio.sleep(1)
+        gate.touch()
+        await creating
+        await asyncio.sleep(1)
+        assert (await pod.call("Connect", id="c")).task_pid > 0
+        await pod.call("Delete", id="c")
+        assert await asyncio.to_thread(pod.exited) == 0
 
 
 @in_loop

@@ -107,8 +107,6 @@ def test_a_peer_that_is_not_authorized_is_cut_off(tmp_path: Path) -> None:
             [bind(DESCRIPTOR, FakeTask(state=echo))],
             status_of=status_of,
             authorize=refuse,
-            on_connect=seen.append,
-            on_disconnect=seen.append,
         )
         path = str(tmp_path / "s")
         await server.start(listener(path))
@@ -117,26 +115,6 @@ def test_a_peer_that_is_not_authorized_is_cut_off(tmp_path: Path) -> None:
                 await state(client)
             assert client.closed
         assert [type(peer) for peer in seen] == [Peer]
-        server.close()
-
-    asyncio.run(scenario(), debug=True)
-
-
-def test_coming_and_going_is_told(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        log: list[tuple[str, int]] = []
-        server = TtrpcServer(
-            [bind(DESCRIPTOR, FakeTask(state=echo))],
-            status_of=status_of,
-            on_connect=lambda peer: log.append(("came", server.connections)),
-            on_disconnect=lambda peer: log.append(("went", server.connections)),
-        )
-        path = str(tmp_path / "s")
-        await server.start(listener(path))
-        async with connected(path) as client:
-            await state(client)
-            assert log == [("came", 1)]
-        assert log == [("came", 1), ("went", 0)]
         server.close()
 
     asyncio.run(scenario(), debug=True)
