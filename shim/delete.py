@@ -18,7 +18,7 @@ if False:  # typing.TYPE_CHECKING, without the import
 
 KILLED = 128 + SIGKILL
 RUNTIME_TIMEOUT_S = 3.5
-CREATE_PATIENCE_S = 1.0
+CREATE_PATIENCE_S = 1.0  # out of that
 DYING_S = 0.5  # for processes that the runtime has killed
 HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
 POSTSTOP_RECORDS = "/var/lib/pouchrich/poststop"
@@ -82,6 +82,7 @@ def _forget(bundle: str, container_id: str) -> None:
     from runtime.errors import PouchrichError
     from runtime.oci import argv
 
+    began = time.monotonic()
     record = Bundle(bundle).load_record()
     if record is None:
         return
@@ -94,7 +95,7 @@ def _forget(bundle: str, container_id: str) -> None:
     words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
-    _wait(pid)
+    _wait(pid, RUNTIME_TIMEOUT_S - (time.monotonic() - began))
     if not is_whole:
         with suppress(PouchrichError, OSError):
             interrupted.remove_cgroups(Bundle(bundle).load_spec(), patience_s=DYING_S)
@@ -110,7 +111,7 @@ def _forget(bundle: str, container_id: str) -> None:
     Bundle(bundle).remove_record()
 
 
-def _wait(pid: int) -> None:
+def _wait(pid: int, timeout_s: float) -> None:
     """Wait for the runtime, but leave time for the rest of the work."""
     import select
 
@@ -118,7 +119,7 @@ def _wait(pid: int) -> None:
     try:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        if not poll.poll(RUNTIME_TIMEOUT_S * 1000):
+        if not poll.poll(timeout_s * 1000):
             os.kill(pid, SIGKILL)
         os.waitpid(pid, 0)
     finally:

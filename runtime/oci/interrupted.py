@@ -67,7 +67,7 @@ def _ends(fd: int, within_s: float) -> bool:
 def remove_cgroups(spec: Mapping[str, Any], *, patience_s: float, mounts: str = "/proc/self/mountinfo") -> None:
     """Remove the container's cgroups, by what its `spec` says, and what is below them.
 
-    Processes on their way out have `patience_s`; a cgroup with one that lives stays.
+    Processes on their way out have `patience_s`. A tree in which one lives stays whole: it may be another container's.
     """
     with suppress(InvalidArgument):  # of no form that says where it is
         path = path_of(dict(spec))
@@ -80,7 +80,17 @@ def remove_cgroups(spec: Mapping[str, Any], *, patience_s: float, mounts: str = 
 
 def _remove(top: str) -> bool:
     """Whether the directory is gone, and all below it."""
-    for directory, _, _ in os.walk(top, topdown=False):
-        with suppress(OSError):
-            os.rmdir(directory)
+    directories = [directory for directory, _, _ in os.walk(top, topdown=False)]
+    if not any(map(_has_processes, directories)):
+        for directory in directories:
+            with suppress(OSError):  # one has come, or it is gone already
+                os.rmdir(directory)
     return not os.path.isdir(top)
+
+
+def _has_processes(directory: str) -> bool:
+    try:
+        with open(f"{directory}/cgroup.procs") as file:
+            return bool(file.read(1))
+    except OSError:
+        return False

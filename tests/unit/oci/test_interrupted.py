@@ -69,11 +69,13 @@ def test_the_containers_cgroups_go_and_its_neighbours_stay(hierarchies):
     assert left(hierarchies) == {"memory/pod/c2", "unified/pod/c2"}
 
 
-def test_a_cgroup_in_use_stays_and_does_not_keep_the_others(hierarchies):
-    (hierarchies / "memory/pod/c1/below/process").touch()
+def test_a_tree_in_use_stays_whole_and_does_not_keep_the_others(hierarchies):
+    (hierarchies / "memory/pod/c1/below/cgroup.procs").write_text("7\n")
+    (hierarchies / "memory/pod/c1/empty").mkdir()
     began = time.monotonic()
     remove(hierarchies, "/pod/c1")
     assert left(hierarchies) == {"memory/pod/c1", "memory/pod/c2", "unified/pod/c2"}
+    assert (hierarchies / "memory/pod/c1/empty").is_dir()
     assert time.monotonic() - began < 1
 
 
