@@ -11,7 +11,7 @@ from runtime import bundle as bundles
 from runtime import passwd
 from runtime.cgroup import Cgroup
 from runtime.config.model import Hook
-from runtime.errors import HookFailed, PouchrichError
+from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
 from runtime.hooks import environment, held, process
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import RECORDS, Journal, boot_id, path_of
@@ -58,7 +58,9 @@ class HookRunner:
         self._reaper = reaper
         self._places = places or Places()
         self._journal: Journal | None = None
+        self._prestart_hooks: asyncio.Task[None] | None = None
         self._poststop: asyncio.Task[None] | None = None
+        self._has_init_ended = False
         self._results: list[Result] = []
 
     @property
@@ -117,8 +119,27 @@ class HookRunner:
     async def run_prestart(self, *, init: int, cgroup: Cgroup | None, private_pids: bool) -> None:
         """Run the prestart hooks in order, init being created and not started.
 
-        Raises HookFailed for the first that fails with `abort`. Cancelled, it ends the hook that runs.
+        Raises HookFailed for the first that fails with `abort`, RuntimeFailed where init ends first. Cancelled, it ends
+        the hook that runs.
         """
+        hooks = self._run_prestart(init=init, cgroup=cgroup, private_pids=private_pids)
+        self._prestart_hooks = asyncio.get_running_loop().create_task(hooks)
+        if self._has_init_ended:
+            self._prestart_hooks.cancel()
+        try:
+            await self._prestart_hooks
+        except asyncio.CancelledError:
+            if not self._has_init_ended:
+                raise
+            raise RuntimeFailed("PID 1 ended while the prestart hooks ran") from None
+
+    def init_ended(self) -> None:
+        """End a prestart hook that runs: whoever killed init waits for the end of the container."""
+        self._has_init_ended = True
+        if self._prestart_hooks is not None:
+            self._prestart_hooks.cancel()
+
+    async def _run_prestart(self, *, init: int, cgroup: Cgroup | None, private_pids: bool) -> None:
         label = selinux.files_label(self._spec)
         created = Created(
             self._reaper, self._oci, self._subject.id, self._subject.bundle, init, cgroup, private_pids, label

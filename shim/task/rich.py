@@ -95,8 +95,6 @@ class RichLife:
         self._delegated = ""
         self._update = asyncio.Lock()
         self._start_failed = True
-        self._prestart: asyncio.Task[None] | None = None
-        self._has_ended = False
 
     # Create
 
@@ -139,22 +137,10 @@ class RichLife:
     # Start
 
     async def before_start(self) -> None:
-        """Set the routes, run the prestart hooks. Raises RuntimeFailed, HookFailed for one that is to abort.
-
-        Where init ends, whoever killed it waits for the container's end: a hook that runs is ended then.
-        """
+        """Set the routes, run the prestart hooks. Raises RuntimeFailed, HookFailed for one that is to abort."""
         if warning := await routes.apply(self._reaper, self._init, self._more.routes):
             _log.warning("container %s: %s", self._about.id, warning)
-        hooks = self._hooks.run_prestart(init=self._init, cgroup=self._cgroup, private_pids=True)
-        self._prestart = asyncio.get_running_loop().create_task(hooks)
-        if self._has_ended:
-            self._prestart.cancel()
-        try:
-            await self._prestart
-        except asyncio.CancelledError:
-            if not self._has_ended:
-                raise
-            raise RuntimeFailed("PID 1 ended while the prestart hooks ran") from None
+        await self._hooks.run_prestart(init=self._init, cgroup=self._cgroup, private_pids=True)
 
     async def ready(self) -> None:
         """See Application.ready."""
@@ -225,9 +211,7 @@ class RichLife:
 
     def ended(self, exit: Exit) -> Exit:
         """The task ends as the application ended."""
-        self._has_ended = True
-        if self._prestart is not None:
-            self._prestart.cancel()
+        self._hooks.init_ended()
         return exit if self._application is None else self._application.ended(exit)
 
     async def after_end(self, exit: Exit, *, oom_killed: bool) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pytest
 
 from runtime.config.model import Hook, When
-from runtime.errors import HookFailed
+from runtime.errors import HookFailed, RuntimeFailed
 from runtime.hooks import environment
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import Journal, boot_id, path_of, records
@@ -193,6 +193,24 @@ def test_a_start_that_is_cancelled_ends_the_hook_with_all_it_started(world):
 
     asyncio.run(run())
     assert not lives(int(pid_file.read_text()))
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3])
+def test_the_end_of_init_ends_the_prestart_hooks(world, after_s):
+    began, over = world.directory / "began", world.directory / "over"
+
+    async def run():
+        runner = world.runner(prestart=[shell("slow", f"touch {began}; sleep 60"), shell("next", f"touch {over}")])
+        if after_s:
+            asyncio.get_running_loop().call_later(after_s, runner.init_ended)
+        else:
+            runner.init_ended()
+        async with asyncio.timeout(10):
+            with pytest.raises(RuntimeFailed, match="PID 1 ended while the prestart hooks ran"):
+                await runner.run_prestart(init=1, cgroup=None, private_pids=True)
+
+    asyncio.run(run())
+    assert (began.exists(), over.exists()) == (after_s > 0, False)
 
 
 @pytest.mark.parametrize("step", ["create", "owe"])

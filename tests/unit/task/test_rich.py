@@ -11,7 +11,6 @@ from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
 from shim.task import rich
 from shim.task.agent_exec import AgentExec
-from shim.task.reaper import Exit
 from shim.task.rich import RichLife, Subject
 
 
@@ -31,27 +30,6 @@ def test_a_started_container_is_started_although_its_state_cannot_be_kept(tmp_pa
 def test_the_state_is_kept_for_the_operators_command(tmp_path):
     life(tmp_path).started()
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
-
-
-def test_the_end_of_init_ends_the_prestart_hook_that_runs(tmp_path):
-    seen = []
-
-    async def run_prestart(**_):
-        seen.append("began")
-        try:
-            await asyncio.sleep(300)
-        except asyncio.CancelledError:
-            seen.append("ended")
-            raise
-
-    async def start():
-        running = life(tmp_path, hooks=SimpleNamespace(run_prestart=run_prestart))
-        asyncio.get_running_loop().call_later(0.01, lambda: running.ended(Exit(7, 137, 0)))
-        with pytest.raises(RuntimeFailed, match="PID 1 ended while the prestart hooks ran"):
-            await running.before_start()
-
-    asyncio.run(start())
-    assert seen == ["began", "ended"]
 
 
 async def owe(init):
