@@ -170,7 +170,7 @@ def terminal(oci: str, mode: str) -> None:
         client = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
         os.close(theirs)
         said = b""
-        while b"(enforce)" not in said and client.poll() is None:
+        while b"\n" not in said.partition(b"(enforce)")[2] and client.poll() is None:
             said += os.read(ours, 4096)
         os.write(ours, b"word\n")
         while b"got word" not in said and client.poll() is None:
