@@ -12,7 +12,7 @@ from tests.cri.gen import runtime_pb2 as pb
 from tests.cri.stream import Stream
 from tests.integration import images
 from tests.integration.node import Node
-from tests.integration.waiting import PATIENCE_S, until
+from tests.integration.waiting import until
 
 _numbers = itertools.count(1)
 
@@ -98,7 +98,7 @@ class Container:
         """What the log has of the container's `stream` by now, put together again."""
         return read_log(self.log, stream)
 
-    def wait_output(self, expected: bytes, stream: str = "stdout", *, timeout_s: float = PATIENCE_S) -> None:
+    def wait_output(self, expected: bytes, stream: str = "stdout", *, timeout_s: float = 10.0) -> None:
         """Wait until the log has exactly this: containerd may report an exit before it wrote the last lines."""
         end = time.monotonic() + timeout_s
         while (seen := self.output(stream)) != expected and time.monotonic() < end:

@@ -97,4 +97,4 @@ def test_a_create_that_outlives_its_shim_leaves_no_container(rich_pods: RichPods
         (directory / "go").touch()
         assert isinstance(start.exception(), CallFailed)
     until(lambda: not runtimes(node), "the create's end")
-    until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim")
+    until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)

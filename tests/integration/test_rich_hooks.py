@@ -20,7 +20,7 @@ from tests.integration.test_crashes import kill_shim, restart
 from tests.integration.test_cri_containers import limited
 from tests.integration.test_rich_application import FOREVER, everywhere, in_one_place, running
 from tests.integration.test_rich_systemd import failed_start, stuck
-from tests.integration.waiting import PATIENCE_S, until
+from tests.integration.waiting import until
 
 pytestmark = [pytest.mark.only(runtime="pouchrich"), in_one_place]
 
@@ -74,7 +74,7 @@ class Hooked:
         path = self.directory / name
         return path.read_text().splitlines() if path.exists() else []
 
-    def ran_once(self, expected: str, *, timeout_s: float = PATIENCE_S) -> None:
+    def ran_once(self, expected: str, *, timeout_s: float = 10.0) -> None:
         """Both poststop hooks ran, or will have shortly, were told `expected`, and run no second time."""
         until(lambda: self.lines("host") and self.lines("container"), "the hooks to run", timeout_s=timeout_s)
         time.sleep(0.3)
@@ -292,7 +292,7 @@ def test_containerd_that_is_killed_in_the_middle_of_a_start_comes_back(hooked: H
         until(lambda: (hooked.directory / "begun").exists(), "the prestart hook")
         restart(hooked.rich_pods.pods)
         assert isinstance(start.exception(), CallFailed)
-    hooked.ran_once("128 StartFailed")
+    hooked.ran_once("128 StartFailed", timeout_s=30)
 
 
 @pytest.mark.parametrize("mode", MODES)
