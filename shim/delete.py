@@ -95,7 +95,7 @@ def _forget(bundle: str, container_id: str) -> None:
     words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
-    _wait(pid, RUNTIME_TIMEOUT_S - (time.monotonic() - began))
+    _wait(pid, max(0.0, RUNTIME_TIMEOUT_S - (time.monotonic() - began)))
     if not is_whole:
         with suppress(PouchrichError, OSError):
             interrupted.remove_cgroups(Bundle(bundle).load_spec(), patience_s=DYING_S)

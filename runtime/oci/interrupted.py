@@ -31,7 +31,7 @@ def let_end(program: str, container_id: str, *, patience_s: float) -> None:
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
-        with suppress(ProcessLookupError):
+        with suppress(OSError):  # it has ended, or there is no descriptor left to look at it
             fd = pidfd.open(int(name))
             try:
                 if _creates(int(name), program, container_id):
