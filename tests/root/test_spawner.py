@@ -89,7 +89,9 @@ def test_a_pod_server_is_the_same_from_either_host(on_node):
         asyncio.run(answering(one))
         asyncio.run(answering(two))
         servers = node.server("one"), node.server("two")
-        # A server may still have the connection just closed.
+        # A server may still have the thread that it begins with (runtime.cgroup.attach), and with it a cgroup's file,
+        until(lambda: [status(pid, "Threads") for pid in servers] == ["1", "1"], "both to have one thread")
+        # or the connection just closed.
         until(lambda: len({tuple(facts(pid)["fds"]) for pid in servers}) == 1, "both to have the same descriptors")
         alone, forked = map(facts, servers)
         assert {key: (alone[key], forked[key]) for key in alone if alone[key] != forked[key]} == {}
