@@ -66,7 +66,18 @@ def within_own_process(message: bytes, *, note: str) -> bytes:
     if ours.recv(1) == TAKEN and (answer := ours.recv(ANSWER_LIMIT)):
         return answer
     _, status = os.waitpid(pid, 0)
+    _remove_dead_socket(Request(message))
     return FAILED + f"the pod server ended before it listened, wait status {status}".encode()
+
+
+def _remove_dead_socket(request: Request) -> None:
+    """What a child may leave that was killed in the middle. Raises nothing."""
+    try:
+        given = flags.parse(request.args)
+        stdin = bootstrap.parse(request.stdin, id=given.id, namespace=given.namespace)
+        address.remove_dead(_path_of(given, stdin, os.getcwd()))
+    except (OSError, ValueError, flags.UsageError):
+        pass
 
 
 def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: str = "") -> "NoReturn":
@@ -99,48 +110,50 @@ def _write_to_log() -> None:
 
 
 def _serve(request: Request, starter: socket, note: str) -> int:
-    path = ""
+    path, listener = "", None
     try:
         try:
+            bundle = os.getcwd()
             given = flags.parse(request.args)
             stdin = bootstrap.parse(request.stdin, id=given.id, namespace=given.namespace)
-            path, listener = _take_address(given, stdin)
+            identifiers.check("-namespace", given.namespace)
+            identifiers.check("-id", given.id)
+            path = _path_of(given, stdin, bundle)
+            listener = address.listen(path)
             if listener is not None:
                 raise_oom_score(above=request.containerd)
                 if stdin.shim_cgroup:
                     join_cgroup(stdin.shim_cgroup)
-            address.write_address_file(os.getcwd(), address.SCHEME + path)
+            address.write_address_file(bundle, address.SCHEME + path)
         except Exception as err:  # the border: the starter prints it, containerd shows it to the pod's owner
             starter.send(FAILED + (str(err) or type(err).__name__).encode(errors="replace")[: ANSWER_LIMIT - 1])
             raise
         starter.send(DONE + (address.SCHEME + path).encode())
+        # From here on the bundle may be gone: containerd removes that of a starter that was killed.
+        starter.close()
+        if listener is None:
+            return 0
+        from shim import daemon
+
+        if not os.path.exists(POSTSTOP_SWEPT):
+            from shim import poststop
+
+            poststop.check()
     except BaseException:
-        if path and listener is not None:
+        if listener is not None:
             os.unlink(path)
         raise
-    starter.close()
-    if listener is None:
-        return 0
-    from shim import daemon
-
-    if not os.path.exists(POSTSTOP_SWEPT):
-        from shim import poststop
-
-        poststop.check()
-    return daemon.serve(given, stdin, bundle=os.getcwd(), path=path, listener=listener.detach(), note=note)
+    return daemon.serve(given, stdin, bundle=bundle, path=path, listener=listener.detach(), note=note)
 
 
-def _take_address(given: flags.Flags, stdin: bootstrap.StartInput) -> tuple[str, socket | None]:
-    """The socket's path, and the socket; None where the pod has a server already."""
-    identifiers.check("-namespace", given.namespace)
-    identifiers.check("-id", given.id)
-    path = given.socket or address.socket_path(
+def _path_of(given: flags.Flags, stdin: bootstrap.StartInput, bundle: str) -> str:
+    """Where the pod's server listens."""
+    return given.socket or address.socket_path(
         given.address or stdin.grpc_address,
         given.namespace,
-        group_of(os.getcwd()) or given.id,
+        group_of(bundle) or given.id,
         directory=stdin.socket_dir or address.SOCKET_DIR,
     )
-    return path, address.listen(path)
 
 
 def group_of(bundle: str) -> str:

@@ -419,6 +419,45 @@ def test_a_server_that_cannot_go_on_after_its_answer_says_so_in_the_log(on_node)
     on_node(action)
 
 
+def test_a_server_that_cannot_go_on_after_its_answer_leaves_no_socket(on_node):
+    def action(node):
+        (node.site / "shim" / "daemon.py").write_text("raise ImportError('half a package')\n")
+        address = node.start("one", env={"POUCHRICH_SPAWNER": "off"})
+        until(lambda: not Path(address.removeprefix("unix://")).exists(), "its socket to go")
+
+    on_node(action)
+
+
+def test_a_server_killed_before_its_answer_leaves_no_socket(on_node):
+    """That of the starter itself: what a spawner's child leaves, the starter's takes over."""
+
+    def action(node):
+        with (node.site / "shim" / "start.py").open("a") as file:
+            file.write("def raise_oom_score(*, above):\n    os.kill(os.getpid(), SIGKILL)\n")
+        starter = node.begin("one", env={"POUCHRICH_SPAWNER": "off"})
+        _, stderr = starter.communicate(timeout=60)
+        assert starter.returncode == 1
+        assert "the pod server ended before it listened, wait status 9" in stderr
+        assert list(Path("/run/containerd/s").iterdir()) == []
+
+    on_node(action)
+
+
+def test_a_bundle_that_goes_right_after_the_answer_leaves_no_socket(on_node):
+    """As with a starter that is killed then: containerd removes the bundle and calls no `delete`."""
+
+    def action(node):
+        (node.site / "shim" / "poststop.py").write_text(
+            "import os, time\ndef check():\n    while os.path.exists('/run/bundles/one'):\n        time.sleep(0.01)\n"
+        )
+        address = node.start("one", env={"POUCHRICH_SPAWNER": "off"})
+        shutil.rmtree("/run/bundles/one")
+        os.kill(serves(node, "one", address), signal.SIGTERM)
+        until(lambda: not Path(address.removeprefix("unix://")).exists(), "its socket to go")
+
+    on_node(action)
+
+
 def test_a_child_that_was_ready_and_was_killed_is_made_up_for(on_node):
     def action(node):
         node.start("one")
