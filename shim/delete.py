@@ -18,6 +18,7 @@ if False:  # typing.TYPE_CHECKING, without the import
 
 KILLED = 128 + SIGKILL
 RUNTIME_TIMEOUT_S = 3.5
+ATTEMPTS = 3  # where the runtime itself is killed, for want of memory say: containerd will not come back to this
 CREATE_PATIENCE_S = 1.0  # out of that
 DYING_S = 0.5  # for processes that the runtime has killed
 HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
@@ -82,7 +83,7 @@ def _forget(bundle: str, container_id: str) -> None:
     from runtime.errors import PouchrichError
     from runtime.oci import argv
 
-    began = time.monotonic()
+    until = time.monotonic() + RUNTIME_TIMEOUT_S
     record = Bundle(bundle).load_record()
     if record is None:
         return
@@ -94,8 +95,10 @@ def _forget(bundle: str, container_id: str) -> None:
         interrupted.let_end(binary.path, container_id, patience_s=CREATE_PATIENCE_S)
     words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
-    pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
-    _wait(pid, max(0.0, RUNTIME_TIMEOUT_S - (time.monotonic() - began)))
+    for _ in range(ATTEMPTS):
+        pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
+        if not os.WIFSIGNALED(_wait(pid, until)) or time.monotonic() > until:
+            break
     if not is_whole:
         with suppress(PouchrichError, OSError):
             interrupted.remove_cgroups(Bundle(bundle).load_spec(), patience_s=DYING_S)
@@ -111,17 +114,17 @@ def _forget(bundle: str, container_id: str) -> None:
     Bundle(bundle).remove_record()
 
 
-def _wait(pid: int, timeout_s: float) -> None:
-    """Wait for the runtime, but leave time for the rest of the work."""
+def _wait(pid: int, until: float) -> int:
+    """Wait for the runtime, but leave time for the rest of the work; return its wait status."""
     import select
 
     fd = os.pidfd_open(pid)
     try:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        if not poll.poll(timeout_s * 1000):
+        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
             os.kill(pid, SIGKILL)
-        os.waitpid(pid, 0)
+        return os.waitpid(pid, 0)[1]
     finally:
         os.close(fd)
 

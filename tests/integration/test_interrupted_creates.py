@@ -1,4 +1,4 @@
-"""An OCI runtime that is killed in the middle of a create, and one whose shim is: nothing of the container is left.
+"""An OCI runtime that is killed in the middle of its work, and one whose shim is: nothing of the container is left.
 
 The OCI runtime of these pods is a script, which runs the real one.
 """
@@ -39,9 +39,17 @@ esac
 exec {oci} "$@"
 """
 
+KILLED_ONCE = """#!/bin/sh
+for id; do :; done
+case " $* " in *" delete "*) [ -e {marks}/$id ] || {{ : >{marks}/$id; kill -9 $$; }} ;; esac
+exec {oci} "$@"
+"""
 
-def created(rich_pods: RichPods, mode: str, interrupt: str, *, container: str = "*", more: str = "") -> Container:
-    """A container that is not started yet, with the command true.
+
+def created(
+    rich_pods: RichPods, mode: str, interrupt: str, *, command: str = "true", container: str = "*", more: str = ""
+) -> Container:
+    """A container that is not started yet.
 
     The create of each `container`, a shell's pattern, meets `interrupt`, lines for a shell about process `$!`. `more`
     is for the configuration.
@@ -53,7 +61,7 @@ def created(rich_pods: RichPods, mode: str, interrupt: str, *, container: str = 
     rich = "enabled = false" if mode == "plain" else f'mode = "{mode}"'
     text = f'version = 1\n[runtime]\nbinary = "{program}"\n[rich]\n{rich}\n{more}'
     rich_pods.node.write_files({configuration.TEST_FILE: text})
-    made = rich_pods.create(rich_pods.pods.run(handler=HANDLER), MODES[mode], "true")
+    made = rich_pods.create(rich_pods.pods.run(handler=HANDLER), MODES[mode], "sh", "-c", command)
     program.unlink()  # a new file: the old one may be held
     controller = "memory" if Path("/sys/fs/cgroup/memory").is_dir() else ""
     cgroups = Path("/sys/fs/cgroup", controller, node.cgroup[1:])
@@ -97,4 +105,21 @@ def test_a_create_that_outlives_its_shim_leaves_no_container(rich_pods: RichPods
         (directory / "go").touch()
         assert isinstance(start.exception(), CallFailed)
     until(lambda: not runtimes(node), "the create's end")
+    until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
+
+
+@modes
+def test_an_oci_runtime_that_is_killed_in_the_delete_after_a_dead_shim_runs_again(
+    rich_pods: RichPods, mode: str
+) -> None:
+    node = rich_pods.node
+    container = created(rich_pods, mode, "", command="sleep 1000").start()
+    marks = node.base / f"delete-{mode}"
+    marks.mkdir()
+    program = node.base / node.oci.name
+    program.unlink()
+    program.write_text(KILLED_ONCE.format(marks=marks, oci=node.oci))
+    program.chmod(0o755)
+    kill_shim(node, "pouchrich")
+    until((marks / container.id).exists, "the delete")
     until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
