@@ -7,6 +7,7 @@ again and DISORDER_S the length of a run in seconds.
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -162,12 +163,18 @@ class Disorder:
         return []
 
 
-def forget_networks(node: Node) -> None:
-    """Remove what a containerd leaves that is killed between making a network namespace and noting it."""
+def forget_what_containerd_leaves(node: Node) -> None:
+    """Remove what a containerd never looks at again that was killed at its work.
+
+    A network namespace that it has made and not noted; a bundle that it has renamed to remove it (bundle.go,
+    atomicDelete), after our `delete`.
+    """
     for line in Path(f"/proc/{node.pid}/mountinfo").read_text().splitlines():
         path = line.split()[4]
         if path.startswith("/run/netns/cni-"):
             node.spawn(["umount", path], node.base / "umount.log")
+    for bundle in node.base.glob("state/io.containerd.runtime.v2.task/*/.*"):
+        shutil.rmtree(bundle)
 
 
 def ran(path: Path) -> Iterator[str]:
@@ -212,4 +219,4 @@ def test_in_all_disorder_each_poststop_hook_runs_once_and_nothing_is_left(rich_p
     # One whose own OCI runtime was killed has not run; none has run twice.
     assert [name for name, times in Counter(ran(shared / "container")).items() if times > 1] == []
     until(lambda: not node.shims(), "forgotten pod servers to go", timeout_s=GONE_S)
-    forget_networks(node)
+    forget_what_containerd_leaves(node)
