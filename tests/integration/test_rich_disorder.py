@@ -211,7 +211,16 @@ def test_in_all_disorder_each_poststop_hook_runs_once_and_nothing_is_left(rich_p
             client.join()
     owed = {name for client in clients for name in client.owed}
     print(f"{len(owed)} containers; killed: {dict(disorder.done)}")
-    until(lambda: not rich_pods.pods.remove_all(), "all pods to be removed", timeout_s=30)
+    failed: list[str] = []
+
+    def are_removed() -> bool:
+        failed[:] = rich_pods.pods.remove_all()
+        return not failed
+
+    try:
+        until(are_removed, "all pods to be removed", timeout_s=30)
+    finally:
+        print(*failed, sep="\n")
     until(lambda: not list(node.records()), "all that is owed to be paid", timeout_s=30)
     counted = Counter(ran(shared / "host"))
     assert [name for name, times in counted.items() if times > 1] == []
