@@ -77,10 +77,7 @@ def _remove_traces(flags: Flags) -> None:
 
 def _forget(bundle: str, container_id: str) -> None:
     """Have the OCI runtime kill and forget the container. What it says against that is no reason to keep the rest."""
-    from contextlib import suppress
-
     from runtime.bundle import Bundle
-    from runtime.errors import PouchrichError
     from runtime.oci import argv
 
     until = time.monotonic() + RUNTIME_TIMEOUT_S
@@ -92,7 +89,7 @@ def _forget(bundle: str, container_id: str) -> None:
     if not is_whole:
         from runtime.oci import interrupted
 
-        interrupted.let_end(binary.path, container_id, patience_s=CREATE_PATIENCE_S)
+        interrupted.let_end(bundle, patience_s=CREATE_PATIENCE_S)
     words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     for _ in range(ATTEMPTS):
@@ -100,8 +97,7 @@ def _forget(bundle: str, container_id: str) -> None:
         if not os.WIFSIGNALED(_wait(pid, until)) or time.monotonic() > until:
             break
     if not is_whole:
-        with suppress(PouchrichError, OSError):
-            interrupted.remove_cgroups(Bundle(bundle).load_spec(), patience_s=DYING_S)
+        interrupted.remove_rest(bundle, patience_s=DYING_S)
     if above := (record.get("plan") or {}).get("cgroup"):
         from runtime.cgroup import delegation
         from runtime.init.cgroup import Delegation

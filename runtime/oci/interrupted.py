@@ -1,18 +1,19 @@
-"""What a create leaves that was cut short: an OCI runtime that goes on alone, and cgroups that no state speaks of.
+"""What a create leaves that was cut short: an OCI runtime that goes on alone, an init, and cgroups that nobody noted.
 
-crun and runc make a container's cgroups before they write down that there is a container, and their `delete` knows only
-what is written down. Their own children end with them.
+crun and runc make a container's cgroups before they write down that there is a container, crun its init as well, and
+their `delete` knows only what is written down. Until it is started crun's init has the command line of the create.
 """
 
 import os
 import select
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from runtime.errors import InvalidArgument
+from runtime.bundle import Bundle
+from runtime.errors import InvalidArgument, PouchrichError
 from runtime.init.cgroup import path_of
 from runtime.linux import mountinfo, pidfd
 
@@ -22,39 +23,53 @@ DYING_S = 0.5
 _PAUSE_S = 0.01
 
 
-def let_end(program: str, container_id: str, *, patience_s: float) -> None:
-    """Wait until no `program` creates the container any more; kill what takes longer than `patience_s`.
+def let_end(bundle: str, *, patience_s: float) -> None:
+    """Wait until no OCI runtime creates a container from `bundle` any more; kill what takes longer than `patience_s`.
 
     For when the pod server that began it was killed: what a create makes after the `delete` would be there for good.
     """
     until = time.monotonic() + patience_s
+    ours = os.readlink("/proc/self/ns/pid")
+    for pid, fd in _creates(bundle):
+        with suppress(OSError):  # it has ended
+            if os.readlink(f"/proc/{pid}/ns/pid") == ours:  # else it is an init
+                _await_end(fd, until)
+
+
+def remove_rest(bundle: str, *, patience_s: float) -> None:
+    """Remove what the OCI runtime's `delete` does not know of, when no runtime is at work any more. Raises nothing.
+
+    Processes on their way out have `patience_s`.
+    """
+    with suppress(PouchrichError, OSError):  # without its config.json there is nothing to go by
+        for _, fd in _creates(bundle):
+            _await_end(fd, 0.0)
+        remove_cgroups(Bundle(bundle).load_spec(), patience_s=patience_s)
+
+
+def _creates(bundle: str) -> Iterator[tuple[int, int]]:
+    """The processes that create a container from `bundle`, or wait to be its init: pid, and a pidfd for the while."""
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         with suppress(OSError):  # it has ended, or there is no descriptor left to look at it
             fd = pidfd.open(int(name))
             try:
-                if _creates(int(name), program, container_id):
-                    _await_end(fd, until)
+                if _has_words(name, "create", bundle):
+                    yield int(name), fd
             finally:
                 os.close(fd)
 
 
-def _creates(pid: int, program: str, container_id: str) -> bool:
-    """Whether it is such a runtime. With crun a container's init has the same words until it is started."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
-        if program not in words or "create" not in words or words[-1] != container_id:
-            return False
-        return os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return False
+def _has_words(pid: str, *words: str) -> bool:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return set(map(os.fsencode, words)) <= set(file.read().split(b"\0"))
 
 
 def _await_end(fd: int, until: float) -> None:
     if not _ends(fd, until - time.monotonic()):
-        pidfd.send_signal(fd, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            pidfd.send_signal(fd, signal.SIGKILL)
         _ends(fd, DYING_S)
 
 

@@ -214,7 +214,7 @@ class Second:
 
     async def forget_interrupted(self) -> None:
         """Remove what is left of a run whose pod server was killed. Raises nothing."""
-        await in_thread(lambda: interrupted.let_end(self.oci.binary.path, self.id, patience_s=CLEAR_TIMEOUT_S))
+        await in_thread(lambda: interrupted.let_end(self.bundle, patience_s=CLEAR_TIMEOUT_S))
         await self._delete()
         await self._remove()
 
@@ -225,10 +225,8 @@ class Second:
             _log.warning("container %s of a poststop hook: %s", self.id, err)
 
     async def _remove(self) -> None:
-        """The bundle, and cgroups that an OCI runtime which was killed has left; nobody comes after us."""
-        with suppress(PouchrichError, OSError):  # there may be no bundle
-            spec = bundles.Bundle(self.bundle).load_spec()
-            await in_thread(lambda: interrupted.remove_cgroups(spec, patience_s=interrupted.DYING_S))
+        """The bundle, and what an OCI runtime that was killed has left; nobody comes after us."""
+        await in_thread(lambda: interrupted.remove_rest(self.bundle, patience_s=interrupted.DYING_S))
         shutil.rmtree(self.bundle, ignore_errors=True)
 
 

@@ -39,6 +39,17 @@ esac
 exec {oci} "$@"
 """
 
+# As late as can be: there is an init that waits to be started, and no word of it.
+NOT_NOTED = """#!/bin/sh
+case " $* " in *" create "*)
+    for id; do [ "$last" != --root ] || root=$id; last=$id; done
+    {oci} "$@"
+    rm -r $root/$id
+    kill -9 $$
+esac
+exec {oci} "$@"
+"""
+
 KILLED_ONCE = """#!/bin/sh
 for id; do :; done
 case " $* " in *" delete "*) [ -e {marks}/$id ] || {{ : >{marks}/$id; kill -9 $$; }} ;; esac
@@ -62,12 +73,18 @@ def created(
     text = f'version = 1\n[runtime]\nbinary = "{program}"\n[rich]\n{rich}\n{more}'
     rich_pods.node.write_files({configuration.TEST_FILE: text})
     made = rich_pods.create(rich_pods.pods.run(handler=HANDLER), MODES[mode], "sh", "-c", command)
-    program.unlink()  # a new file: the old one may be held
     controller = "memory" if Path("/sys/fs/cgroup/memory").is_dir() else ""
     cgroups = Path("/sys/fs/cgroup", controller, node.cgroup[1:])
-    program.write_text(INTERRUPTED.format(oci=node.oci, cgroups=cgroups, interrupt=interrupt, container=container))
-    program.chmod(0o755)
+    replace(node, INTERRUPTED.format(oci=node.oci, cgroups=cgroups, interrupt=interrupt, container=container))
     return made
+
+
+def replace(node: Node, script: str) -> None:
+    """Make `script` the OCI runtime."""
+    program = node.base / node.oci.name
+    program.unlink()  # a new file: the old one may be held
+    program.write_text(script)
+    program.chmod(0o755)
 
 
 def runtimes(node: Node) -> list[int]:
@@ -79,6 +96,14 @@ def runtimes(node: Node) -> list[int]:
 def test_an_oci_runtime_that_is_killed_fails_the_start_and_leaves_no_cgroup(rich_pods: RichPods, mode: str) -> None:
     message = failed_start(created(rich_pods, mode, "kill -9 $!"))
     assert "OCI runtime create failed" in message, message
+
+
+@modes
+@pytest.mark.only(oci="crun")  # runc notes a container before its init may wait
+def test_an_oci_runtime_that_is_killed_after_all_its_work_leaves_no_init(rich_pods: RichPods, mode: str) -> None:
+    container = created(rich_pods, mode, "")
+    replace(rich_pods.node, NOT_NOTED.format(oci=rich_pods.node.oci))
+    assert "OCI runtime create failed" in failed_start(container)
 
 
 @pytest.mark.parametrize("mode", ["dumb-init", "systemd"])
@@ -116,10 +141,7 @@ def test_an_oci_runtime_that_is_killed_in_the_delete_after_a_dead_shim_runs_agai
     container = created(rich_pods, mode, "", command="sleep 1000").start()
     marks = node.base / f"delete-{mode}"
     marks.mkdir()
-    program = node.base / node.oci.name
-    program.unlink()
-    program.write_text(KILLED_ONCE.format(marks=marks, oci=node.oci))
-    program.chmod(0o755)
+    replace(node, KILLED_ONCE.format(marks=marks, oci=node.oci))
     kill_shim(node, "pouchrich")
     until((marks / container.id).exists, "the delete")
     until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,32 +15,44 @@ WAITS = "import sys; sys.stdin.read()"
 
 def runtime(*words):
     """A process with the words of an OCI runtime's command line behind its own, until its input is closed."""
-    return subprocess.Popen([sys.executable, "-c", WAITS, *words], stdin=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", WAITS, *words], stdin=subprocess.PIPE)
+    while words[-1].encode() not in Path(f"/proc/{child.pid}/cmdline").read_bytes():
+        time.sleep(0.001)  # exec(2) shows them a moment after it lets the parent go on
+    return child
 
 
-def test_a_create_that_takes_too_long_is_killed():
-    with runtime("/opt/crun", "--root", "/r", "create", "--bundle", "/b", "c1") as child:
-        interrupted.let_end("/opt/crun", "c1", patience_s=0.1)
+@pytest.mark.parametrize("patience_s", [0.1, -1.0])
+def test_a_create_that_takes_too_long_is_killed(patience_s):
+    with runtime("/opt/crun", "--root", "/r", "create", "--bundle", "/b/c1", "c1") as child:
+        interrupted.let_end("/b/c1", patience_s=patience_s)
         assert child.wait(5) == -9
 
 
 def test_a_create_that_ends_is_waited_for():
-    with runtime("/opt/crun", "create", "c1") as child:
+    with runtime("/opt/crun", "create", "--bundle", "/b/c1", "c1") as child:
         began = time.monotonic()
         end = threading.Timer(0.3, child.terminate)
         end.start()
-        interrupted.let_end("/opt/crun", "c1", patience_s=10.0)
+        interrupted.let_end("/b/c1", patience_s=10.0)
         assert 0.2 < time.monotonic() - began < 5
         assert child.wait(5) == -15
         end.join()
 
 
+def test_an_init_that_waits_to_be_started_is_killed(tmp_path):
+    with runtime("/opt/crun", "create", "--bundle", str(tmp_path), "c1") as child:
+        interrupted.remove_rest(str(tmp_path), patience_s=0.1)
+        assert child.wait(5) == -9
+
+
 @pytest.mark.parametrize(
-    "words", [("/opt/crun", "create", "c2"), ("/opt/runc", "create", "c1"), ("/opt/crun", "exec", "c1")]
+    "words",
+    [("/opt/crun", "create", "--bundle", "/b/c2", "c1"), ("/opt/crun", "exec", "/b/c1"), ("/opt/crun", "create", "c1")],
 )
 def test_others_are_let_alone(words):
     with runtime(*words) as child:
-        interrupted.let_end("/opt/crun", "c1", patience_s=0.0)
+        interrupted.let_end("/b/c1", patience_s=0.0)
+        interrupted.remove_rest("/b/c1", patience_s=0.0)
         assert child.poll() is None
 
 
