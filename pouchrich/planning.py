@@ -12,10 +12,10 @@ from runtime.config import Config
 from runtime.config.model import Agent, Route
 from runtime.errors import InvalidArgument, PouchrichError
 from runtime.hooks.select import Selection, select
+from runtime.identity import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE, Identity
 from runtime.plan import Choice, Plan
-from runtime.policy import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE
 from runtime.spec import edit
-from shim.task.decide import Decided, Identity, decide
+from shim.task.decide import Decided, decide
 from shim.task.reaper import Reaper
 
 
@@ -70,7 +70,8 @@ def overlaid(
 def explain(subject: Subject, config: Config) -> Explanation:
     """Decide. Raises OSError where a file that must be read cannot be."""
     try:
-        choice = plan.choose(subject.spec, config)
+        identity = Identity.of(subject.spec, namespace=subject.namespace, container_id=subject.id)
+        choice = plan.choose(subject.spec, config, identity)
         if subject.root is None:
             return _policy(subject, choice, config)
         decided = asyncio.run(_decide(subject, choice, config, subject.root))
@@ -90,13 +91,8 @@ async def _decide(subject: Subject, choice: Choice, config: Config, root: str) -
         root=root,
         terminal=bool(isinstance(process, Mapping) and process.get("terminal")),
         run_dir=rundir.path_of(subject.namespace, subject.id),
-        identity=_identity(subject),
         reaper=reaper,
     )
-
-
-def _identity(subject: Subject) -> Identity:
-    return Identity.of(subject.spec, namespace=subject.namespace, container_id=subject.id)
 
 
 def _hooks(identity: Identity, choice: Choice, config: Config, mode: str) -> Selection:
@@ -119,7 +115,7 @@ def _policy(subject: Subject, choice: Choice, config: Config) -> Explanation:
     made = Plan(choice.rich, choice.mode, choice.decisions, choice.warnings)
     if not choice.rich or choice.mode is None:
         return Explanation(config.source, made, policy_only=True)
-    identity = _identity(subject)
+    identity = choice.identity
     agents, routes = _beside(identity, config, choice.mode)
     notes = ["the image was not looked at: it may not have the mode, or need none"]
     if choice.mode == "auto":
@@ -129,7 +125,7 @@ def _policy(subject: Subject, choice: Choice, config: Config) -> Explanation:
 
 
 def _whole(subject: Subject, choice: Choice, config: Config, decided: Decided) -> Explanation:
-    made, identity = decided.made, decided.identity
+    made, identity = decided.made, choice.identity
     found = Explanation(config.source, made, made.mode, changes=difference(subject.spec, made.apply(subject.spec)))
     if not made.rich or made.mode is None:
         return found

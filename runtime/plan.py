@@ -2,9 +2,9 @@
 
 The caller reads, this module decides and touches nothing, the caller acts:
 
-    choice = plan.choose(spec, config)                    policy; raises before anything is mounted
+    choice = plan.choose(spec, config, identity)          policy; raises before anything is mounted
     facts = image.read_facts(rootfs, spec, choice.services)      only where choice.rich
-    made = plan.make(spec, config=config, facts=facts, terminal=terminal, host=host.read(), run_dir=...)
+    made = plan.make(spec, choice, config=config, facts=facts, host=host.read(), run_dir=...)
     spec = made.apply(spec)                               pure; written by the caller, with made.to_json()
     beside it
 
@@ -157,6 +157,7 @@ def _stop_signal(choice: Choice) -> int | None:
 
 def make(
     spec: Spec,
+    choice: Choice,
     *,
     config: Config,
     facts: ImageFacts | None,
@@ -165,13 +166,13 @@ def make(
     run_dir: str = "",
     helpers: str = libexec.DIRECTORY,
 ) -> Plan:
-    """Decide everything about a container from its spec, the configuration and what was seen of image and host.
+    """Decide everything about a container from its spec, what policy chose, and what was seen of image and host.
 
-    `facts` may be None only where `choose` says it is not rich. `terminal` is the Create request's, `run_dir` the host
-    path that the container's run directory will have, `helpers` the host directory of the static binaries. Raises
-    what `choose` and `serve` raise, and InvalidArgument where the spec leaves no room for the mode.
+    `choice` is `choose`'s for the same spec and configuration. `facts` may be None only where it is not rich.
+    `terminal` is the Create request's, `run_dir` the host path that the container's run directory will have, `helpers`
+    the host directory of the static binaries. Raises what `serve` raises, and InvalidArgument where the spec leaves no
+    room for the mode.
     """
-    choice = choose(spec, config)
     if not choice.rich or choice.mode is None:
         return Plan(False, None, choice.decisions, choice.warnings)
     if facts is None:
@@ -182,7 +183,8 @@ def make(
     warnings = (*choice.warnings, *served.warnings)
     if served.mode is None:
         # By its command or namespaces a pod gets out of what rich = false would not get it out of.
-        refuse_mandatory(decisions[-1].source, "a container that has to stay plain, allowed a rich one", spec, config)
+        found = "a container that has to stay plain, allowed a rich one"
+        refuse_mandatory(decisions[-1].source, found, choice.identity, config)
         return Plan(False, None, decisions, (*warnings, *_ignored(choice)))
     if facts.command.hidden_by is not None:
         unseen = f"it is below the mount at {facts.command.hidden_by}"

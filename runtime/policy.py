@@ -13,13 +13,9 @@ from runtime.config.kinds import shown
 from runtime.config.model import Agent, Config, Hook
 from runtime.config.values import STEERING_PREFIXES
 from runtime.errors import InvalidArgument
+from runtime.identity import CONTAINER_NAME, CONTAINER_TYPE, Identity
 from runtime.spec import edit
 from runtime.spec.edit import Spec
-
-CONTAINER_TYPE = "io.kubernetes.cri.container-type"
-CONTAINER_NAME = "io.kubernetes.cri.container-name"
-IMAGE_NAME = "io.kubernetes.cri.image-name"
-SANDBOX_NAMESPACE = "io.kubernetes.cri.sandbox-namespace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +29,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What policy says before the image is looked at.
+    """What policy says of the container called `identity` before its image is looked at.
 
     `mode` is the mode asked for, None where not rich. `mode_by_pod`: a pod's annotation or variable named it;
     `mode_is_own`: for this very container. `overrides` are the pod's values by key (`prestart`, `init-script`, ...),
     checked and permitted; there are none where the container is not rich. `services` are the node's and then the pod's.
     """
 
+    identity: Identity
     rich: bool
     mode: str | None
     decisions: tuple[Decision, ...]
@@ -60,12 +57,11 @@ def _words(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def refuse_mandatory(source: str, found: str, spec: Spec, config: Config) -> None:
+def refuse_mandatory(source: str, found: str, identity: Identity, config: Config) -> None:
     """Raise InvalidArgument where something mandatory selects this container, which `source` keeps from being rich.
 
     `found` is what was found there.
     """
-    about = edit.annotations(spec)
     lists: Mapping[str, Sequence[Hook | Agent]] = {
         "hooks.prestart": config.hooks.prestart,
         "hooks.poststop": config.hooks.poststop,
@@ -73,12 +69,7 @@ def refuse_mandatory(source: str, found: str, spec: Spec, config: Config) -> Non
     }
     for key, entries in lists.items():
         for entry in entries:
-            if entry.mandatory and entry.when.selects(
-                mode=None,
-                namespace=about.get(SANDBOX_NAMESPACE, ""),
-                image=about.get(IMAGE_NAME, ""),
-                container=about.get(CONTAINER_NAME, ""),
-            ):
+            if entry.mandatory and identity.selects(entry.when, None):
                 raise InvalidArgument(
                     f"config.json: {source}: found {found}: {config.source}: {key} {entry.name} is mandatory"
                 )
@@ -100,13 +91,14 @@ def _services(overrides: Mapping[str, Override], config: Config) -> tuple[str, .
     return tuple(dict.fromkeys((*config.services.enable, *own)))
 
 
-def choose(spec: Spec, config: Config) -> Choice:
+def choose(spec: Spec, config: Config, identity: Identity) -> Choice:
     """Resolve `rich` and `mode`, first match wins: annotations, variables, configuration, built in.
 
-    Raises InvalidArgument where the pod asks for what it may not or what does not exist.
+    `identity` is the container's (`Identity.of`). Raises InvalidArgument where the pod asks for what it may not or what
+    does not exist.
     """
     if is_sandbox(spec):
-        return Choice(False, None, (Decision("rich", "false", "a pod's sandbox is never rich"),))
+        return Choice(identity, False, None, (Decision("rich", "false", "a pod's sandbox is never rich"),))
     about = edit.annotations(spec)
     overrides = read_overrides(about, edit.env(spec), container=about.get(CONTAINER_NAME, ""), config=config)
     rich, mode = overrides.get("rich"), overrides.get("mode")
@@ -117,6 +109,7 @@ def choose(spec: Spec, config: Config) -> Choice:
         asked = config.rich.mode if mode is None else mode.value
         source = config.source_of("rich.mode") if mode is None else mode.source
         return Choice(
+            identity,
             True,
             asked,
             (decision, Decision("mode", asked, source)),
@@ -131,8 +124,8 @@ def choose(spec: Spec, config: Config) -> Choice:
             raise InvalidArgument(
                 f"config.json: {mode.source}: found {shown(mode.value)}, allowed no mode where {rich.source} is false"
             )
-        refuse_mandatory(rich.source, "false, allowed true", spec, config)
+        refuse_mandatory(rich.source, "false, allowed true", identity, config)
     ignored = tuple(
         f"{one.source}: ignored, the container is not rich" for one in overrides.values() if one is not rich
     )
-    return Choice(False, None, (decision,), ignored)
+    return Choice(identity, False, None, (decision,), ignored)

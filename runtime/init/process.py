@@ -7,12 +7,10 @@ from typing import Any
 from runtime import launch
 from runtime.boot import Launch
 from runtime.errors import InvalidArgument
+from runtime.identity import CONTAINER_NAME, SANDBOX_UID
 from runtime.init.base import Setting, listed, variables
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
-
-SANDBOX_UID = "io.kubernetes.cri.sandbox-uid"
-CONTAINER_NAME = "io.kubernetes.cri.container-name"
 
 _SYSTEMD_NEEDS = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 """Measured, each missing alone: dbus-daemon loops for ever without the first two, journald fails without the third."""

@@ -22,11 +22,12 @@ from runtime import plan, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.cgroup import attach
 from runtime.errors import PouchrichError
+from runtime.identity import Identity
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
 from shim.task import checkpoint, rich, settings
 from shim.task.container import Container
-from shim.task.decide import Decided, Identity, decide, root_of
+from shim.task.decide import Decided, decide, root_of
 from shim.task.direct import may_be_direct
 from shim.task.life import Life, PlainLife
 from shim.task.process import Process
@@ -70,7 +71,8 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
     """
     spec = request.bundle.load_spec()
     chosen = settings.read(request.options, sandbox=plan.is_sandbox(spec))
-    choice = plan.choose(spec, chosen.config)
+    identity = Identity.of(spec, namespace=request.namespace, container_id=request.id)
+    choice = plan.choose(spec, chosen.config, identity)
     oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
     if attach.is_moved_by(oci.binary):
         attach.hasten()
@@ -143,7 +145,6 @@ class _Making:
             root=root_of(self._spec, request.bundle.path),
             terminal=request.paths.terminal,
             run_dir=rundir.path_of(request.namespace, request.id),
-            identity=Identity.of(self._spec, namespace=request.namespace, container_id=request.id),
             reaper=self._tools.reaper,
         )
         for warning in decided.made.warnings:

@@ -6,43 +6,16 @@ Nothing is changed here. What looks does not decide, and what decides (`runtime.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from runtime import besides, host, image, libexec, plan
 from runtime.agents import mounts
 from runtime.besides import Besides
 from runtime.config import Config
-from runtime.config.model import When
 from runtime.plan import Choice, Plan
 from shim.task.lxcfs import alive_files
 from shim.task.reaper import Reaper
-
-CONTAINER_NAME = "io.kubernetes.cri.container-name"
-SANDBOX_NAMESPACE = "io.kubernetes.cri.sandbox-namespace"
-IMAGE_NAME = "io.kubernetes.cri.image-name"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a container is selected by. Kubernetes' names where it is in a pod, else containerd's."""
-
-    namespace: str
-    image: str
-    container: str
-
-    @classmethod
-    def of(cls, spec: Mapping[str, Any], *, namespace: str, container_id: str) -> "Identity":
-        """Read it from the annotations that CRI writes."""
-        found = spec.get("annotations") or {}
-        return cls(
-            found.get(SANDBOX_NAMESPACE, namespace),
-            found.get(IMAGE_NAME, ""),
-            found.get(CONTAINER_NAME, container_id),
-        )
-
-    def selects(self, when: When, mode: str) -> bool:
-        """Whether `when` selects it in `mode`."""
-        return when.selects(mode=mode, namespace=self.namespace, image=self.image, container=self.container)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +24,6 @@ class Decided:
 
     made: Plan
     more: Besides
-    identity: Identity
 
 
 async def decide(
@@ -62,7 +34,6 @@ async def decide(
     root: str,
     terminal: bool,
     run_dir: str,
-    identity: Identity,
     reaper: Reaper,
 ) -> Decided:
     """Decide about the container of `spec`, whose root file system is at host path `root`.
@@ -70,27 +41,28 @@ async def decide(
     Raises InvalidArgument, Unsupported, FailedPrecondition where a helper binary is missing, OSError.
     """
     if not choice.rich:
-        return Decided(plan.make(spec, config=config, facts=None, terminal=terminal), Besides(), identity)
+        return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Besides())
     facts = image.read_facts(root, spec, choice.services)
-    made = plan.make(spec, config=config, facts=facts, terminal=terminal, host=host.read(), run_dir=run_dir)
+    made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=host.read(), run_dir=run_dir)
     if not made.rich or made.mode is None:
-        return Decided(made, Besides(), identity)
+        return Decided(made, Besides())
     for helper in made.helpers:
         libexec.path(helper)
     mode, boot = made.mode, made.boot
+    selects = partial(choice.identity.selects, mode=mode)
     lxcfs_seen = await alive_files(reaper) if config.rich.lxcfs is not False else (False, ())
     seen = besides.look(root, spec, config, lxcfs_seen=lxcfs_seen)
     more = besides.make(
         spec,
         config=config,
         mode=mode,
-        selects=lambda when: identity.selects(when, mode),
+        selects=selects,
         units=boot is not None and boot.init == "systemd" and boot.launch is not None,
         seen=seen,
         points=plan.mount_points(spec, facts),
         run_dir=run_dir,
     )
-    selected = besides.selected(config, lambda when: identity.selects(when, mode), seen)
+    selected = besides.selected(config, selects, seen)
     mounts.check_sources(selected, source=config.source)
     whole = replace(
         made,
@@ -98,7 +70,7 @@ async def decide(
         warnings=(*made.warnings, *more.warnings),
         boot=None if boot is None else replace(boot, files=(*boot.files, *more.files)),
     )
-    return Decided(whole, more, identity)
+    return Decided(whole, more)
 
 
 def root_of(spec: Mapping[str, Any], bundle: str) -> str:

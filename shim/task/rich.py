@@ -263,7 +263,7 @@ def make(
     console: AppConsole | None,
 ) -> RichLife:
     """The life that was decided on. `stdio` are the client's streams, `console` the application's terminal if any."""
-    made, identity = decided.made, decided.identity
+    made, identity = decided.made, choice.identity
     mode = made.mode or ""
     told = environment.Subject(
         id=about.id,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime import config, host, image, plan, rundir
+from runtime.identity import Identity
 from runtime.linux import syscalls
 
 DEFAULT_CAPABILITIES = [
@@ -192,9 +193,11 @@ def running(runtime, directory, lower, before, *, body="", terminal=False):
     syscalls.mount("overlay", str(directory / "rootfs"), "overlay", 0, layers)
     build_launcher(directory / "helpers")
     settings = config.parse(f"version = 1\n{body}", source="/etc/c.toml")
-    choice = plan.choose(before, settings)
+    identity = Identity.of(before, namespace="default", container_id=name)
+    choice = plan.choose(before, settings, identity)
     made = plan.make(
         before,
+        choice,
         config=settings,
         facts=image.read_facts(str(directory / "rootfs"), before, choice.services),
         terminal=terminal,

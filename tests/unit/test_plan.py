@@ -9,6 +9,7 @@ import pytest
 from runtime import config, plan
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
+from runtime.identity import Identity
 from runtime.image import PLACES, Command, ImageFacts
 from runtime.init.detect import InitFacts
 
@@ -34,12 +35,21 @@ def node(body=""):
     return config.parse(f"version = 1\n{body}", source="/etc/c.toml")
 
 
+def chosen(spec, body=""):
+    return plan.choose(spec, node(body), Identity.of(spec, namespace="k8s.io", container_id="id"))
+
+
+def make(spec, body="", *, facts=None, terminal=False):
+    choice = chosen(spec, body)
+    return plan.make(spec, choice, config=node(body), facts=facts, terminal=terminal, helpers="/opt/libexec")
+
+
 def made(spec, *, body="", facts=None, terminal=False):
-    return plan.make(spec, config=node(body), facts=facts or facts_of(), terminal=terminal, helpers="/opt/libexec")
+    return make(spec, body, facts=facts or facts_of(), terminal=terminal)
 
 
 def decided(spec, body=""):
-    return [(one.key, one.value, one.source) for one in plan.choose(spec, node(body)).decisions]
+    return [(one.key, one.value, one.source) for one in chosen(spec, body).decisions]
 
 
 def test_built_in_is_rich_in_mode_dumb_init():
@@ -101,7 +111,7 @@ def test_a_mode_from_the_pod_where_the_node_said_not_rich_is_ignored_with_a_warn
 
 def test_a_sandbox_is_never_rich_whatever_its_annotations():
     spec = spec_of({CRI + "container-type": "sandbox", "pouchrich.io/nonsense": "x", "run.oci.handler": "x"})
-    found = plan.make(spec, config=node(), facts=None, terminal=False)
+    found = make(spec)
     assert plan.is_sandbox(spec)
     assert (found.rich, found.decisions[0].source) == (False, "a pod's sandbox is never rich")
     assert found.apply(spec) == spec
@@ -138,7 +148,7 @@ def test_annotations_that_steer_the_oci_runtime_need_the_nodes_leave(name):
     [("services", "cron", ("cron",)), ("stop-signal", "SIGINT", "SIGINT"), ("init-script", "a 'b c'", ("a", "b c"))],
 )
 def test_what_else_a_pod_asks_for_is_kept_with_the_choice(key, value, read):
-    choice = plan.choose(spec_of({f"pouchrich.io/{key}": value}), node())
+    choice = chosen(spec_of({f"pouchrich.io/{key}": value}))
     assert choice.overrides[key].value == read
     assert choice.overrides[key].source == f"annotation pouchrich.io/{key}"
 
@@ -214,7 +224,7 @@ def test_a_command_below_a_mount_is_not_looked_up_and_that_is_recorded():
 
 def test_a_rich_plan_without_facts_is_a_mistake_of_the_caller():
     with pytest.raises(ValueError, match="needs the facts"):
-        plan.make(spec_of(), config=node(), facts=None, terminal=False)
+        make(spec_of())
 
 
 def test_the_plan_in_order_with_what_it_binds():
@@ -282,6 +292,7 @@ def test_before_and_after_are_as_recorded(name):
     )
     found = plan.make(
         before,
+        plan.choose(before, config.DEFAULT, Identity.of(before, namespace="k8s.io", container_id="c")),
         config=config.DEFAULT,
         facts=facts,
         terminal=before["process"]["terminal"],

@@ -3,14 +3,20 @@
 import pytest
 
 from runtime import config, plan
+from runtime.errors import InvalidArgument
+from runtime.identity import Identity
+
+OUTSIDE = Identity(namespace="default", image="", container="c1")
+"""A container of ctr's: containerd's own names."""
+WEB = Identity(namespace="shop", image="web:1", container="web")
 
 
-def chosen(annotations=(), *, env=(), body=""):
+def chosen(annotations=(), *, env=(), body="", identity=WEB):
     spec = {
         "process": {"args": ["app"], "env": list(env)},
         "annotations": {"io.kubernetes.cri.container-name": "web", **dict(annotations)},
     }
-    return plan.choose(spec, config.parse(f"version = 1\n{body}", source="/etc/c.toml"))
+    return plan.choose(spec, config.parse(f"version = 1\n{body}", source="/etc/c.toml"), identity)
 
 
 @pytest.mark.parametrize(
@@ -41,3 +47,26 @@ def test_services_are_the_nodes_and_then_the_pods_each_once():
 def test_a_pod_of_another_container_asks_nothing_of_this_one():
     found = chosen({"pouchrich.io/services.db": "x", "pouchrich.io/mode.db": "systemd"})
     assert (found.services, dict(found.overrides), found.mode) == ((), {}, "dumb-init")
+
+
+@pytest.mark.parametrize("when", ['namespace = ["default"]', 'container = ["c*"]', 'mode = ["systemd"]', ""])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        'agents = [{ name = "watch", command = ["/w"], mandatory = true, when = {%s} }]',
+        'hooks.prestart = [{ name = "watch", command = ["/w"], mandatory = true, when = {%s} }]',
+        'hooks.poststop = [{ name = "watch", command = ["/w"], mandatory = true, when = {%s} }]',
+    ],
+)
+def test_outside_a_pod_what_is_mandatory_is_selected_by_containerds_names(entry, when):
+    spec = {"process": {"args": ["app"]}, "annotations": {"pouchrich.io/rich": "false"}}
+    node = config.parse(f"version = 1\n{entry % when}", source="/etc/c.toml")
+    with pytest.raises(InvalidArgument, match="watch is mandatory"):
+        plan.choose(spec, node, OUTSIDE)
+
+
+def test_what_is_mandatory_elsewhere_lets_a_container_be_plain():
+    spec = {"process": {"args": ["app"]}, "annotations": {"pouchrich.io/rich": "false"}}
+    body = 'agents = [{ name = "watch", command = ["/w"], mandatory = true, when = { namespace = ["k8s.io"] } }]'
+    node = config.parse(f"version = 1\n{body}", source="/etc/c.toml")
+    assert not plan.choose(spec, node, OUTSIDE).rich

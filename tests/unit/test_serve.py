@@ -5,6 +5,7 @@ import pytest
 from runtime import config, plan
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
+from runtime.identity import Identity
 from runtime.image import PLACES, Command, ImageFacts
 from runtime.init.detect import InitFacts
 
@@ -43,7 +44,9 @@ def planned(
         command or Command(args[0], "/bin/app", "/bin/app"), {one: one for one in PLACES} | dict(resolved), init=init
     )
     settings = config.parse(f"version = 1\n{body}", source="/etc/c.toml")
-    return plan.make(spec, config=settings, facts=facts, terminal=False, host=host, run_dir="/run/x")
+    identity = Identity.of(spec, namespace="k8s.io", container_id="id")
+    choice = plan.choose(spec, settings, identity)
+    return plan.make(spec, choice, config=settings, facts=facts, terminal=False, host=host, run_dir="/run/x")
 
 
 def refused(*args, **options):

@@ -1,0 +1,44 @@
+"""What a container is selected by: the names that node configuration's `when` is compared with.
+
+In a pod they are Kubernetes' own, which containerd's CRI plugin writes as annotations (its package
+`internal/cri/annotations`); outside a pod they are containerd's. Policy, hooks, agents and routes all ask this one
+value, so that none selects a container which another passes over.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.config.model import When
+
+CONTAINER_TYPE = "io.kubernetes.cri.container-type"
+CONTAINER_NAME = "io.kubernetes.cri.container-name"
+IMAGE_NAME = "io.kubernetes.cri.image-name"
+SANDBOX_NAMESPACE = "io.kubernetes.cri.sandbox-namespace"
+SANDBOX_UID = "io.kubernetes.cri.sandbox-uid"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`namespace` and `container` are Kubernetes' names in a pod, else containerd's namespace and container id.
+
+    `image` is "" where no CRI named it.
+    """
+
+    namespace: str
+    image: str
+    container: str
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], *, namespace: str, container_id: str) -> "Identity":
+        """Read it from the annotations of `spec`. `namespace` and `container_id` are containerd's."""
+        found = spec.get("annotations") or {}
+        return cls(
+            found.get(SANDBOX_NAMESPACE, namespace),
+            found.get(IMAGE_NAME, ""),
+            found.get(CONTAINER_NAME, container_id),
+        )
+
+    def selects(self, when: When, mode: str | None) -> bool:
+        """Whether `when` selects it in `mode`; None: whatever the mode, as the container gets none."""
+        return when.selects(mode=mode, namespace=self.namespace, image=self.image, container=self.container)
