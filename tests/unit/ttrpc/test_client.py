@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,16 @@ from tests.unit.ttrpc.serving import connected, echo, forever, serving, settle, 
 
 @asynccontextmanager
 async def replying(path: str, *replies: bytes) -> AsyncIterator[None]:
-    """A server that answers each chunk it reads with the next of `replies`, and then closes the connection."""
+    """A server that answers each frame with the next of `replies`, and then closes the connection.
+
+    By frames, as two requests may arrive in one read.
+    """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for reply in replies:
-            await reader.read(1 << 16)
+            with suppress(asyncio.IncompleteReadError):  # the client has closed the connection
+                header = await reader.readexactly(frame.HEADER.size)
+                await reader.readexactly(int.from_bytes(header[:4], "big"))
             writer.write(reply)
         writer.close()
         await writer.wait_closed()
@@ -127,7 +132,7 @@ def test_a_cancelled_call_is_forgotten(tmp_path: Path) -> None:
 def test_an_answer_or_an_end_that_races_with_a_cancellation_is_no_error(tmp_path: Path) -> None:
     async def scenario() -> None:
         path = str(tmp_path / "s")
-        async with replying(path, b"", b""), connected(path) as client:
+        async with replying(path, b"", b"", b""), connected(path) as client:
             calls = [asyncio.create_task(state(client)) for _ in range(2)]
             await settle()
             for call in calls:
