@@ -8,6 +8,7 @@
 #   hack/test.sh prepare      only install what the tests need
 #
 # What follows goes to pytest: hack/test.sh integration -k exec --runtime pouchrich --containerd 2.1 --oci crun
+# --containerd DIR, or POUCHRICH_CONTAINERD=DIR, runs them with the containerd, ctr and shim that are in DIR.
 #
 # As root on Debian it installs missing packages with apt. Everything else stays in one cache directory
 # (POUCHRICH_CACHE, default ~/.cache/pouchrich): a Python environment, newer containerd and OCI runtimes, and the

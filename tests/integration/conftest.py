@@ -25,7 +25,14 @@ KILLED = pytest.StashKey[int]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pouchrich")
-    group.addoption("--containerd", action="append", choices=binaries.CONTAINERDS, help="only this release")
+    group.addoption(
+        "--containerd",
+        action="append",
+        type=binaries.named,
+        default=[binaries.named(own)] if (own := os.environ.get("POUCHRICH_CONTAINERD")) else None,
+        metavar="RELEASE|DIR",
+        help="only this release, or the one whose executables are in DIR (POUCHRICH_CONTAINERD)",
+    )
     group.addoption("--oci", action="append", choices=binaries.OCIS, help="only this OCI runtime")
     group.addoption("--runtime", action="append", choices=binaries.RUNTIMES, help="only this shim")
 
@@ -52,8 +59,9 @@ def _selected(config: pytest.Config, environment: Environment) -> bool:
 
 def _matches(mark: pytest.Mark, environment: Environment) -> bool:
     """Whether each keyword of the mark has, or contains, the environment's value."""
+    found = {"containerd": environment.generations, "oci": (environment.oci,), "runtime": (environment.runtime,)}
     return all(
-        getattr(environment, name) in ((value,) if isinstance(value, str) else value)
+        not {value}.isdisjoint(found[name]) if isinstance(value, str) else not set(value).isdisjoint(found[name])
         for name, value in mark.kwargs.items()
     )
 
@@ -84,7 +92,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     named = any(metafunc.config.getoption(name) for name in ("containerd", "oci", "runtime"))
     parameters = []
-    for environment in binaries.EVERY:
+    containerds = tuple(metafunc.config.getoption("containerd") or binaries.CONTAINERDS)
+    for environment in binaries.every(containerds):
         if not _selected(metafunc.config, environment) or not _allowed(metafunc, environment):
             continue
         marks = _defects(metafunc, environment)
@@ -115,16 +124,18 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if os.geteuid() != 0:
         return []
     lines = [f"spawners: {spawners.said()}"]
-    for version in binaries.CONTAINERDS:
+    for version in config.getoption("containerd") or binaries.CONTAINERDS:
         try:
             programs = [
                 binaries.containerd(version),
                 *(binaries.oci(version, name) for name in binaries.OCIS),
             ]
         except FileNotFoundError as error:
-            lines.append(f"environment {version}: {error}")
+            lines.append(f"environment {binaries.release(version)}: {error}")
             continue
-        lines.append(f"environment {version}: " + ", ".join(_version(program) for program in programs))
+        lines.append(
+            f"environment {binaries.release(version)}: " + ", ".join(_version(program) for program in programs)
+        )
     return lines
 
 

@@ -45,7 +45,7 @@ def _end(*_: object) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="hack/dev-containerd.sh")
-    parser.add_argument("--containerd", choices=binaries.CONTAINERDS, default="2.1")
+    parser.add_argument("--containerd", type=binaries.named, default="2.1", metavar="RELEASE|DIR")
     parser.add_argument("--oci", choices=binaries.OCIS, default="crun")
     args = parser.parse_args()
     for number in ENDS:

@@ -35,10 +35,11 @@ class Node:
     def __init__(self, version: str, oci: str, image_tars: list[Path]) -> None:
         self.version = version
         self.oci = binaries.oci(version, oci)
-        self.base = Path(tempfile.mkdtemp(prefix=f"pouchrich-{version}-{oci}-"))
+        self.base = Path(tempfile.mkdtemp(prefix=f"pouchrich-{binaries.release(version)}-{oci}-"))
         self.base.chmod(0o711)  # root of a user namespace has to get through to its rootfs
         self.cgroup = f"/{self.base.name}"
-        self.settings = configuration.Settings(version, self.base, self.oci, _snapshotter(self.base), images.PAUSE)
+        release = binaries.release(version)
+        self.settings = configuration.Settings(release, self.base, self.oci, _snapshotter(self.base), images.PAUSE)
         self.socket = self.settings.socket
         self.log = self.base / "containerd.log"
         self.containerd_pid = 0
@@ -157,8 +158,9 @@ class Node:
             until(lambda: all(map(client.has_image, (images.PAUSE, images.BUSYBOX))), "CRI to see the images")
 
     def ctr_argv(self, *args: str) -> list[str]:
-        """The command line of this node's ctr."""
-        return [str(binaries.containerd(self.version, "ctr")), "-a", str(self.socket), *args]
+        """The command line of this node's ctr, which from 2.2 on warns of cgroup v1 unless it is told not to."""
+        quiet = ["env", "CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1"]
+        return [*quiet, str(binaries.containerd(self.version, "ctr")), "-a", str(self.socket), *args]
 
     def ctr(self, *args: str) -> str:
         """Run ctr and return its stdout. Raises AssertionError with its stderr."""
