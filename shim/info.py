@@ -1,9 +1,16 @@
 """`-info`: what the runtime offers, as a serialised `containerd.types.RuntimeInfo` (api/types/introspection.proto).
 
-containerd 2.x asks to learn whether user namespaces and recursive read-only mounts work. The options on the standard
-input decide which OCI runtime answers.
+containerd asks to learn whether user namespaces and recursive read-only mounts work: 2.0 and later for handlers of type
+`io.containerd.runc.v2`, 2.2.7, 2.3.4, 2.4 and later for all. The options on the standard input decide which OCI runtime
+answers.
+
+For a pod with a user namespace containerd's CRI plugin adds the owner of its streams to the task's options, and can do
+so where there are none or where they are `containerd.runc.v1.Options` (client/task.go, getRuncOptions). A handler of
+our type with an options table has others, so its pods would be let in and each fail at its start: there the answer is
+that the OCI runtime has no ID-mapped mounts, for which the kubelet refuses a pod with `hostUsers: false`.
 """
 
+import json
 import os
 
 from google.protobuf.any_pb2 import Any
@@ -22,7 +29,9 @@ LIMIT = 1 << 20
 
 
 def answer(stdin: bytes) -> bytes:
-    """Return the serialised RuntimeInfo. Features are left out where the OCI runtime cannot tell them.
+    """Return the serialised RuntimeInfo for `stdin`, a serialised Any of the handler's options or nothing.
+
+    Features are left out where the OCI runtime cannot tell them.
 
     Raises InvalidArgument for options or a configuration at fault, and where the OCI runtime is not installed.
     """
@@ -35,13 +44,24 @@ def answer(stdin: bytes) -> bytes:
     if stdin:
         info.options.CopyFrom(options)
     try:
-        features = _features(binary.path)
-    except RuntimeFailed:
-        pass
-    else:
-        info.features.type_url = FEATURES
-        info.features.value = features
+        features = json.loads(_features(binary.path))
+    except (RuntimeFailed, ValueError, RecursionError):
+        return info.SerializeToString()
+    if settings.is_handlers_table(options):
+        _withdraw_idmap(features)
+    info.features.type_url = FEATURES
+    info.features.value = json.dumps(features).encode()
     return info.SerializeToString()
+
+
+def _withdraw_idmap(features: object) -> None:
+    """Set `linux.mountExtensions.idmap.enabled` of the runtime specification's features object to false."""
+    for key in ("linux", "mountExtensions", "idmap"):
+        if not isinstance(features, dict):
+            return
+        features = features.get(key)
+    if isinstance(features, dict):
+        features["enabled"] = False
 
 
 def _features(binary: str) -> bytes:

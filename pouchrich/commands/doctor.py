@@ -28,6 +28,9 @@ from runtime.hooks import journal
 _STYLES = {OK: "good", WARN: "warn", FAIL: "bad"}
 _DROPS = (1, 6)
 """The containerd whose CRI plugin drops all of a handler's options but ConfigPath, and its path (containerd #8207)."""
+_KNOWS_USER_NAMESPACES = (2, 0)
+_ASKS_EVERY_TYPE = (2, 2)
+"""From 2.2.7 on in that series; which patch release it is is not known here."""
 
 Found = Iterable[tuple[str, Check]]
 
@@ -139,6 +142,24 @@ def _handler(one: Handler, version: tuple[int, int] | None) -> Iterator[Check]:
         yield Check(WARN, what, found, on_path if one.takes_our_options else "pods get containerd's own shim: use 1.7")
     if one.takes_our_options:
         yield _options(one, what, version)
+    if version is None or version >= _KNOWS_USER_NAMESPACES:
+        yield Check(OK, what, _user_namespaces(one, version))
+
+
+def _user_namespaces(one: Handler, version: tuple[int, int] | None) -> str:
+    """What becomes of a pod with `hostUsers: false` (`shim.info` has why)."""
+    if not one.takes_our_options:
+        return "hostUsers: false works where the OCI runtime has ID-mapped mounts"
+    if one.options is not None:
+        return (
+            "hostUsers: false is refused, as the handler has an options table: with its keys in the node's file"
+            " and without the table such pods are let in"
+        )
+    if version is not None and version < _ASKS_EVERY_TYPE:
+        return "hostUsers: false is refused: this containerd asks its own runtime type only, use a drop-in handler"
+    return (
+        "hostUsers: false works with containerd 2.2.7, 2.3.4, 2.4 and later, where the OCI runtime has ID-mapped mounts"
+    )
 
 
 def _options(one: Handler, what: str, version: tuple[int, int] | None) -> Check:

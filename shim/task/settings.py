@@ -65,6 +65,11 @@ class Settings:
         return isinstance(path, str) and path.count(":") == 2 and not path.startswith("/")
 
 
+def is_handlers_table(options: Any) -> bool:
+    """Whether `options` are the options table of a handler whose type is not containerd's own."""
+    return options.type_url.rpartition("/")[2] == RUNTIME_OPTIONS
+
+
 def read(options: Any, *, sandbox: bool = False) -> Settings:
     """Read the options of a Create request. Raises InvalidArgument naming the type, or the file and key, at fault.
 

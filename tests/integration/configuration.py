@@ -90,6 +90,7 @@ def handlers(settings: Settings) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {"runc.v2": {"runtime_type": "io.containerd.runc.v2", "options": runc}}
     if binaries.shim().exists():
         found |= {
+            "pouchrich-node": own,
             "pouchrich": {**own, "options": {"ConfigPath": PLAIN_FILE}},
             "dropin": {
                 **own,

@@ -1,4 +1,7 @@
-"""Pods with `hostUsers: false`: containerd 2 asks the shim for features first, for the runc type only."""
+"""Pods with `hostUsers: false`: containerd asks the shim for features first.
+
+2.1 asks for its own runtime type only, 2.3.4 and later for all.
+"""
 
 import pytest
 
@@ -7,7 +10,9 @@ from tests.integration.pods import Pods
 
 FIRST_ID, COUNT = 200_000, 65_536
 
-pytestmark = pytest.mark.only(containerd="2.1", runtime=("runc.v2", "dropin"))
+containerds_type = pytest.mark.only(containerd="2.1", runtime=("runc.v2", "dropin"))
+own_type = pytest.mark.only(containerd=("2.3", "2.4"), runtime="pouchrich")
+NO_TABLE = "pouchrich-node"
 
 
 def user_namespace() -> pb.NamespaceOption:
@@ -16,14 +21,35 @@ def user_namespace() -> pb.NamespaceOption:
     return pb.NamespaceOption(pid=pb.NamespaceMode.CONTAINER, userns_options=namespace)
 
 
-def test_the_handler_offers_user_namespaces(pods: Pods) -> None:
+def offers(pods: Pods, handler: str) -> bool:
+    """Whether the kubelet hears that pods of this handler may have user namespaces."""
     status = pods.client.call(pb.StatusRequest(), pb.StatusResponse)
-    features = {handler.name: handler.features for handler in status.runtime_handlers}
-    assert features[pods.handler].user_namespaces
+    return {one.name: one.features for one in status.runtime_handlers}[handler].user_namespaces
 
 
+@containerds_type
+def test_the_handler_offers_user_namespaces(pods: Pods) -> None:
+    assert offers(pods, pods.handler)
+
+
+@own_type
+def test_our_type_offers_user_namespaces_where_they_can_be_had(pods: Pods) -> None:
+    assert offers(pods, NO_TABLE)
+    assert not offers(pods, "pouchrich")
+
+
+@containerds_type
 def test_a_pod_with_a_user_namespace_starts(pods: Pods) -> None:
-    pod = pods.run(namespaces=user_namespace())
+    has_its_user_namespace(pods, pods.handler)
+
+
+@own_type
+def test_a_pod_of_our_type_with_a_user_namespace_starts(pods: Pods) -> None:
+    has_its_user_namespace(pods, NO_TABLE)
+
+
+def has_its_user_namespace(pods: Pods, handler: str) -> None:
+    pod = pods.run(handler=handler, namespaces=user_namespace())
     container = pod.run("sh", "-c", "touch /made; echo out > /dev/stdout; exec sleep 300")
     container.wait_output(b"out\n")
     fields = container.shell("cat /proc/self/uid_map").split()

@@ -158,3 +158,26 @@ def test_dead_and_living_spawners_are_told_apart(tmp_path):
         (WARN, "1 of 2 have been killed"),
         (OK, f"alive, pid {os.getpid()}"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "version", "found"),
+    [
+        ("runc", "", (2, 1), "works where the OCI runtime has ID-mapped mounts"),
+        ("pouchrich", OPTIONS, (2, 3), "is refused, as the handler has an options table"),
+        ("pouchrich", "", (2, 1), "is refused: this containerd asks its own runtime type only"),
+        ("pouchrich", "", (2, 3), "works with containerd 2.2.7, 2.3.4, 2.4 and later"),
+        ("pouchrich", "", None, "works with containerd 2.2.7, 2.3.4, 2.4 and later"),
+    ],
+)
+def test_what_becomes_of_a_pod_with_a_user_namespace(tmp_path, kind, options, version, found):
+    shim = f'runtime_path = "{tmp_path}/{checks.SHIM}"\n'
+    text = GOOD.replace("io.containerd.pouchrich.v2", f"io.containerd.{kind}.v2") + shim
+    if options:
+        text += f'{options}ConfigPath = "{tmp_path}/none.toml"\n'
+    _, checked = judged(tmp_path, text, version)
+    assert [one.found for one in checked if one.found.startswith(f"hostUsers: false {found}")]
+
+
+def test_a_containerd_without_user_namespaces_is_not_asked_about_them(tmp_path):
+    assert not [one for one in judged(tmp_path, GOOD, (1, 7))[1] if "hostUsers" in one.found]
