@@ -91,6 +91,15 @@ def _services(overrides: Mapping[str, Override], config: Config) -> tuple[str, .
     return tuple(dict.fromkeys((*config.services.enable, *own)))
 
 
+def _ephemeral(spec: Spec, config: Config) -> str:
+    """The glob of `rich.ephemeral` that the name of this pod's container matches, or "".
+
+    The CRI does not tell an ephemeral container from others: a name is all there is to go by.
+    """
+    name = edit.annotations(spec).get(CONTAINER_NAME, "")
+    return next((glob for glob in config.rich.ephemeral if name and fnmatchcase(name, glob)), "")
+
+
 def choose(spec: Spec, config: Config, identity: Identity) -> Choice:
     """Resolve `rich` and `mode`, first match wins: annotations, variables, configuration, built in.
 
@@ -108,6 +117,11 @@ def choose(spec: Spec, config: Config, identity: Identity) -> Choice:
         _refuse_steering(spec, config)
         asked = config.rich.mode if mode is None else mode.value
         source = config.source_of("rich.mode") if mode is None else mode.source
+        if asked != "dumb-init" and not (mode is not None and mode.is_own) and (glob := _ephemeral(spec, config)):
+            source = (
+                f"{config.source_of('rich.ephemeral')}: {glob} is for ephemeral containers, {source} asks for {asked}"
+            )
+            asked, mode = "dumb-init", None
         return Choice(
             identity,
             True,

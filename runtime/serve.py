@@ -176,6 +176,8 @@ def _cannot(case: _Case, mode: str, problem: str) -> Served:
             f" allowed {_working(case)}"
         )
     reason = f"mode {mode} cannot be had: {problem}"
+    if case.shared:
+        return _dumb_init(case, warnings=(f"{choice.mode_source}: {reason}: the container stays plain",))
     return _dumb_init(
         case, Decision("mode", "dumb-init", reason), warnings=(f"{choice.mode_source}: {reason}: dumb-init instead",)
     )

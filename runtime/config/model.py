@@ -93,6 +93,7 @@ class Rich:
     enabled: bool
     mode: str
     strict: bool
+    ephemeral: tuple[str, ...]
     pod_override: tuple[str, ...]
     root_init: str
     init_capabilities: tuple[str, ...] | None

@@ -25,6 +25,7 @@ from runtime.config.values import (
     STEERING,
     UNIT,
     WHEN_KEYS,
+    globs,
     hook_keys,
     hooks,
 )
@@ -52,6 +53,12 @@ KEYS: tuple[Key, ...] = (
         BOOLEAN,
         False,
         "refuse a container whose image cannot serve the mode, instead of dumb-init",
+    ),
+    Key(
+        "rich.ephemeral",
+        globs("container names"),
+        ["debugger-*"],
+        "containers, by name, that get dumb-init unless a mode is asked for each itself: kubectl debug's",
     ),
     Key(
         "rich.pod-override",

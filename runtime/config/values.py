@@ -59,7 +59,8 @@ def _read_command(value: object, key: str) -> tuple[str, ...]:
 COMMAND = Kind("list of strings", "a list of 1 to 256 strings, the program first", _read_command, plain=list)
 
 
-def _globs(what: str) -> Kind:
+def globs(what: str) -> Kind:
+    """A list of globs for `what`, as fnmatch reads them."""
     return Kind(
         "list of strings",
         f"a list of globs for {what}",
@@ -70,9 +71,9 @@ def _globs(what: str) -> Kind:
 
 WHEN_KEYS = (
     Key("mode", kinds.list_of(kinds.choice(*MODES[:3]), at_most=3), [], "modes of the container"),
-    Key("namespace", _globs("namespaces"), [], "Kubernetes namespaces, or containerd's outside a pod"),
-    Key("image", _globs("image names"), [], "names of the image, as the CRI gives them"),
-    Key("container", _globs("container names"), [], "names of the container in its pod"),
+    Key("namespace", globs("namespaces"), [], "Kubernetes namespaces, or containerd's outside a pod"),
+    Key("image", globs("image names"), [], "names of the image, as the CRI gives them"),
+    Key("container", globs("container names"), [], "names of the container in its pod"),
 )
 WHEN = table(WHEN_KEYS, model.When)
 

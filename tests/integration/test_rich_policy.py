@@ -50,6 +50,13 @@ def test_an_annotation_for_the_container_comes_before_the_pods(rich_pods: RichPo
     assert pid_1(rich_pods, **{"mode": "systemd", "mode.other": "dumb-init"}) == "systemd"
 
 
+def test_a_debugging_container_boots_no_second_systemd(rich_pods: RichPods) -> None:
+    """kubectl debug names its containers debugger-ABCDE, and the CRI has no other mark of them."""
+    pod = rich_pods.pod("systemd", annotations={"pouchrich.io/mode": "systemd"})
+    container = rich_pods.create(pod, SYSTEMD, "cat", "/proc/1/comm", name="debugger-x7k2p").start()
+    assert init_of(container) == "dumb-init"
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

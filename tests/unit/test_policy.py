@@ -49,6 +49,48 @@ def test_a_pod_of_another_container_asks_nothing_of_this_one():
     assert (found.services, dict(found.overrides), found.mode) == ((), {}, "dumb-init")
 
 
+def debugged(annotations=(), *, name="debugger-x7k2p", env=(), body='rich.mode = "systemd"'):
+    identity = Identity(namespace="shop", image="web:1", container=name)
+    return chosen(
+        {"io.kubernetes.cri.container-name": name, **dict(annotations)}, env=env, body=body, identity=identity
+    )
+
+
+@pytest.mark.parametrize("body", ["", 'rich.mode = "systemd"', 'rich.mode = "sbin-init"', 'rich.mode = "auto"'])
+@pytest.mark.parametrize("annotations", [{}, {"pouchrich.io/mode": "systemd"}])
+def test_a_debugging_container_boots_no_init_that_was_meant_for_its_pod(annotations, body):
+    found = debugged(annotations, body=body)
+    assert (found.rich, found.mode, found.mode_by_pod, found.mode_is_own) == (True, "dumb-init", False, False)
+
+
+def test_why_a_debugging_container_has_dumb_init_is_said():
+    found = debugged({"pouchrich.io/mode": "systemd"}, body="")
+    source = "built in: debugger-* is for ephemeral containers, annotation pouchrich.io/mode asks for systemd"
+    assert found.decisions[-1] == plan.Decision("mode", "dumb-init", source)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "env"),
+    [({"pouchrich.io/mode.debugger-x7k2p": "systemd"}, ()), ({}, ("rich_mode_launch_manner=systemd",))],
+)
+def test_a_debugging_container_gets_the_mode_that_is_asked_for_itself(annotations, env):
+    assert debugged(annotations, env=env, body="").mode == "systemd"
+
+
+def test_which_containers_are_for_debugging_is_the_nodes_to_say():
+    named = 'rich = { mode = "systemd", ephemeral = ["probe-?"] }'
+    assert debugged(name="probe-1", body=named).mode == "dumb-init"
+    assert debugged(name="probe-10", body=named).mode == "systemd"
+    assert debugged(body=named).mode == "systemd"
+    assert debugged(body='rich = { mode = "systemd", ephemeral = [] }').mode == "systemd"
+
+
+def test_outside_a_pod_no_container_is_ephemeral():
+    spec = {"process": {"args": ["app"]}}
+    node = config.parse("version = 1\nrich.mode = 'systemd'", source="/etc/c.toml")
+    assert plan.choose(spec, node, Identity(namespace="default", image="", container="debugger-1")).mode == "systemd"
+
+
 @pytest.mark.parametrize("when", ['namespace = ["default"]', 'container = ["c*"]', 'mode = ["systemd"]', ""])
 @pytest.mark.parametrize(
     "entry",

@@ -94,6 +94,15 @@ def test_asked_for_more_widely_it_is_dumb_init_with_the_reason_unless_strict(ann
     assert "which cannot be had" in refused(annotations, body=f"{body}\nrich.strict = true", init=NOTHING)
 
 
+def test_the_warning_about_a_shared_pid_namespace_says_that_the_container_stays_plain():
+    found = planned({"mode": "systemd"}, own_pids=False)
+    assert (found.rich, found.mode) == (False, None)
+    assert found.warnings == (
+        "annotation pouchrich.io/mode: mode systemd cannot be had: the container is in the host's pid namespace:"
+        " there is no PID 1 to give: the container stays plain",
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
