@@ -26,8 +26,13 @@ def forget(namespace: str, container_id: str, *, root: str = ROOT) -> None:
 
 
 def entries(*, root: str = ROOT) -> Iterator[tuple[str, str, str]]:
-    """(containerd namespace, container id, bundle) of every container whose bundle is there. Raises OSError."""
+    """(containerd namespace, container id, bundle) of every container whose bundle is there. Raises OSError.
+
+    What is below a name that begins with a dot is the spawner's own, and no container of containerd's.
+    """
     for namespace in _names(root):
+        if namespace.startswith("."):
+            continue
         for container_id in _names(f"{root}/{namespace}"):
             with suppress(FileNotFoundError):
                 bundle = os.readlink(f"{root}/{namespace}/{container_id}")

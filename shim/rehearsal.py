@@ -34,7 +34,9 @@ ROUNDS = 10
 """More than the calls it takes for instructions to adapt."""
 
 ROUND_TIMEOUT_S = 10.0
-NAMESPACE = "rehearsal"
+NAMESPACE = ".rehearsal"
+"""No namespace that containerd accepts begins with a dot, and `runtime.index` lists none that does."""
+
 EXEC_ID = "exec"
 TASK = "containerd.task.v2.Task"
 PROCESS = {

@@ -76,7 +76,7 @@ def _run_directories(node: Node) -> list[str]:
     """What rich containers have under /run/pouchrich, and what is held there for their poststop hooks."""
     patterns = ("containers/*/*", "poststop/*/*", "bundles/*/*")
     paths = [path for pattern in patterns for path in Path("/run/pouchrich").glob(pattern)]
-    return [f"run directory {path}" for path in paths if path.parent.name != "rehearsal"]
+    return [f"run directory {path}" for path in paths if path.parent.name != ".rehearsal"]
 
 
 def _records(node: Node) -> list[str]:

@@ -31,7 +31,7 @@ for number, before in handlers.items():
     assert signal.getsignal(number) == before, number
 assert len(os.listdir("/proc/self/task")) == 1
 for root in ("containers", "bundles"):
-    assert not os.path.exists(f"/run/pouchrich/{root}/rehearsal"), root
+    assert not os.path.exists(f"/run/pouchrich/{root}/.rehearsal"), root
 try:
     os.waitpid(-1, os.WNOHANG)
     raise AssertionError("children")

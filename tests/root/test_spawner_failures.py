@@ -303,7 +303,7 @@ def test_what_a_spawner_that_was_killed_as_it_rehearsed_has_left_the_next_one_re
 
     def left():
         run = Path("/run/pouchrich")
-        return [*run.glob("*.rehearsal"), *run.glob("bundles/rehearsal/*"), *run.glob("containers/rehearsal/*")]
+        return [*run.glob("*.rehearsal"), *run.glob("bundles/.rehearsal/*"), *run.glob("containers/.rehearsal/*")]
 
     def action(node):
         node.start("one")
