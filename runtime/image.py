@@ -1,9 +1,9 @@
 """Looking into a container's root file system before the container exists: facts, no decisions.
 
-Nothing here trusts the image. Every file is opened with openat2's RESOLVE_IN_ROOT from a descriptor of the
-root, so that no symbolic link leads out of it, not even one that is exchanged meanwhile. Nothing is executed,
-and only the beginnings of a few regular files are read. What lies below a mount of the spec cannot be
-seen: that is a fact too.
+Nothing here trusts the image. Everything is looked at by way of `runtime.beneath`, from a descriptor of the root, so
+that no symbolic link leads out of it, not even one that is exchanged meanwhile. Nothing is executed, no device, FIFO
+or socket is opened, and only the beginnings of a few regular files are read. What lies below a mount of the spec
+cannot be seen: that is a fact too.
 """
 
 import os
@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime import image_init
+from runtime import beneath, image_init
 from runtime.errors import InvalidArgument
 from runtime.init.base import HOME
 from runtime.init.detect import INITTAB, InitFacts
 from runtime.init.mounts import WRITABLE
-from runtime.linux.syscalls import RESOLVE_IN_ROOT, openat2
 from runtime.spec import edit
 from runtime.spec.edit import Spec
 
@@ -94,12 +93,9 @@ class Rootfs:
 
     def _look(self, path: str) -> tuple[int, str]:
         """Mode of what is at `path`, and where it points if it is a symbolic link. Raises OSError."""
-        fd = openat2(self._fd, path, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_IN_ROOT)
-        try:
+        with beneath.place(self._fd, path, follow=False) as fd:
             mode = os.fstat(fd).st_mode
             return mode, os.readlink("", dir_fd=fd) if stat.S_ISLNK(mode) else ""
-        finally:
-            os.close(fd)
 
     def walk(self, path: str, mounts: Sequence[str] = ()) -> _Found:
         """Follow `path` (absolute) as the container would; stop at a directory or file in `mounts`.
@@ -138,16 +134,9 @@ class Rootfs:
     def head(self, path: str, size: int = 4096) -> bytes:
         """The first bytes of a regular file; empty where it is none or cannot be read."""
         try:
-            # Never blocks on a FIFO, and opens no device: the mode is checked before anything is read.
-            fd = openat2(self._fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, 0, RESOLVE_IN_ROOT)
+            return beneath.read(self._fd, path, size)
         except OSError:
             return b""
-        try:
-            return os.read(fd, size) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
-        except OSError:
-            return b""
-        finally:
-            os.close(fd)
 
 
 def _candidate(root: Rootfs, name: str, path: str, mounts: Sequence[str]) -> Command:

@@ -1,16 +1,15 @@
 """Users and groups as an image defines them: our own reading of its passwd and group files, never the host's NSS.
 
-Formats: passwd(5), group(5). The files are the image's, so anything may be in them: they are opened with openat2 below
-the root, must be regular files of a bounded size, and a line that is not of the format is passed over.
+Formats: passwd(5), group(5). The files are the image's, so anything may be in them: they are read by way of
+`runtime.beneath`, must be regular files of a bounded size, and a line that is not of the format is passed over.
 """
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from runtime import beneath
 from runtime.errors import InvalidArgument
-from runtime.linux.syscalls import RESOLVE_IN_ROOT, openat2
 
 PASSWD = "/etc/passwd"
 GROUP = "/etc/group"
@@ -108,19 +107,13 @@ def _id(text: bytes) -> int | None:
 def _read(root: int, path: str) -> bytes:
     """The file's text; empty where there is none. Raises InvalidArgument where it is no file, or too large."""
     try:
-        # Looked at before it is opened: opening a FIFO may block, and opening a device may do anything.
-        found = openat2(root, path, os.O_PATH, 0, RESOLVE_IN_ROOT)
+        text = beneath.read(root, path, MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return b""
+    except beneath.NotRegularError as err:
+        raise InvalidArgument(f"{path} in the container: found no regular file, allowed one") from err
     except OSError as err:
         raise InvalidArgument(f"{path} in the container: {os.strerror(err.errno or 0).lower()}") from err
-    try:
-        if not stat.S_ISREG(os.fstat(found).st_mode):
-            raise InvalidArgument(f"{path} in the container: found no regular file, allowed one")
-        with open(f"/proc/self/fd/{found}", "rb") as file:
-            text = file.read(MAX_BYTES + 1)
-    finally:
-        os.close(found)
     if len(text) > MAX_BYTES:
         raise InvalidArgument(f"{path} in the container: found more than {MAX_BYTES} bytes, allowed at most that")
     return text

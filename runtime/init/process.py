@@ -93,8 +93,9 @@ def _environment(setting: Setting) -> list[str]:
         # The image's own command: what the pod gave it is its own.
         made = edit.with_env(setting.spec, {**variables(setting.mode), **own})
         return list(edit.strings(edit.table(made, "process"), "env"))
+    # HOME: or the OCI runtime would look for it in the image's passwd, which may be a FIFO that nobody writes to.
     # dumb: a console that is kept for its last lines wants no colours and no cursor movements.
-    return [f"{name}={value}" for name, value in {**own, "TERM": "dumb"}.items()]
+    return [f"{name}={value}" for name, value in {**own, "HOME": "/root", "TERM": "dumb"}.items()]
 
 
 def step(setting: Setting, made: Launch | None, arguments: tuple[str, ...]) -> Step:

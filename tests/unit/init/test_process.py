@@ -28,7 +28,7 @@ def test_pid_1_is_root_with_the_pods_bounding_set_and_nothing_else_of_the_pods()
         "ambient": [],
     }
     assert found["env"][0] == "container=pouch"
-    assert [one.partition("=")[0] for one in found["env"]] == ["container", "container_uuid", "TERM"]
+    assert [one.partition("=")[0] for one in found["env"]] == ["container", "container_uuid", "HOME", "TERM"]
     assert (found["args"], found["terminal"]) == (["/init"], True)
     assert (found["noNewPrivileges"], found["oomScoreAdj"], found["cwd"]) == (True, 500, "/srv")
 

@@ -1,0 +1,52 @@
+"""Files below a directory that somebody hostile has filled: the root of an image, or of a container that runs.
+
+The one way in which anything of ours opens a file there. To open a device runs its driver, whatever is done with it
+afterwards (a watchdog is armed by its open alone); to open a FIFO may block for ever. So what a path leads to is first
+taken with O_PATH, which opens nothing (open(2)), and only what is then seen to be a regular file is opened, by way of
+that descriptor: a path could lead elsewhere by then. No symbolic link and no `..` leads out (openat2(2)).
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runtime.linux.syscalls import RESOLVE_IN_ROOT, openat2
+
+# A lease that a container holds on a file it shares with another (fcntl(2)) makes an open wait, but for this flag.
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class NotRegularError(OSError):
+    """It is there and is no regular file, so it was not opened."""
+
+
+@contextmanager
+def place(root: int, path: str, *, follow: bool = True) -> Iterator[int]:
+    """An O_PATH descriptor of what `path` leads to below directory descriptor `root`, good while the `with` lasts.
+
+    `follow` False: the last part may be a symbolic link, and is then what is found. Raises OSError.
+    """
+    fd = openat2(root, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW), 0, RESOLVE_IN_ROOT)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read(root: int, path: str, size: int) -> bytes:
+    """The first `size` bytes of the regular file at `path` below directory descriptor `root`, or all of a shorter one.
+
+    Raises OSError, NotRegularError among them; EAGAIN where somebody's lease on the file would make it wait.
+    """
+    with place(root, path) as found:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise NotRegularError(errno.EINVAL, "not a regular file", path)
+        fd = os.open(f"/proc/self/fd/{found}", _FLAGS)
+    with open(fd, "rb", buffering=0) as file:
+        parts, left = [], size
+        while left and (part := file.read(left)):
+            parts.append(part)
+            left -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,96 @@
+"""Images made to hurt whoever looks into them: nothing of ours opens what is no regular file, or follows for ever."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration import configuration
+from tests.integration.ctr import Ctr, Result
+from tests.integration.opens import Open, watched
+from tests.integration.rich_pods import configure
+from tests.integration.test_rich_application import in_one_place
+from tests.root import rootfs_images
+
+pytestmark = [pytest.mark.only(runtime="pouchrich"), in_one_place]
+
+NODES = (
+    *("etc/inittab", "etc/passwd", "etc/group", "init", "sbin/openrc", "etc/init.d/rc", "etc/init.d/cron"),
+    *("etc/systemd/system/cron.service", "lib/systemd/system/cron.service", "etc/profile.d/pouchenv.sh"),
+    *("usr/lib/systemd/systemd", "lib/systemd/systemd", "usr/lib/systemd/system-generators/systemd-sysv-generator"),
+)
+KINDS = [stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK]
+NODE = """
+[services]
+enable = ["cron"]
+
+[[hooks.prestart]]
+name = "who"
+command = ["/bin/true"]
+user = "daemon:adm"
+on-failure = "continue"
+
+[[hooks.poststop]]
+name = "who"
+command = ["/bin/true"]
+user = "daemon:adm"
+
+[[agents]]
+name = "watcher"
+command = ["/bin/sleep", "1000"]
+user = "daemon:adm"
+when = { mode = ["systemd"] }
+"""
+
+
+@pytest.fixture
+def tree(ctr: Ctr, tmp_path: Path) -> Iterator[Path]:
+    """A root file system with busybox as its init, below a directory of the node's."""
+    yield rootfs_images.busybox(ctr.node.base / f"hostile-{tmp_path.name}")
+    ctr.remove_all()
+
+
+def make(path: Path, kind: int) -> None:
+    """A node of that kind in the place of whatever is there; the device is null's, which hurts nobody."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mknod(path, kind, os.makedev(1, 3))
+    path.chmod(0o777)
+
+
+def run(ctr: Ctr, tree: Path, mode: str, *command: str) -> Result:
+    """`ctr run --rootfs`, so that the files are there to be watched before the container is."""
+    configure(ctr.node, f'mode = "{mode}"\n', NODE)
+    shim = ("--runtime", "io.containerd.pouchrich.v2", "--runtime-config-path", configuration.TEST_FILE)
+    container = ctr.new_id()
+    place = ("--cgroup", f"{ctr.node.cgroup}/{container}", "--env", "PATH=/bin:/sbin", "--env", "HOME=/")
+    return ctr.call("run", "--rm", *shim, *place, "--rootfs", str(tree), container, *command)
+
+
+def ours(seen: list[Open]) -> list[Open]:
+    """Those by the shim; what a program of the image's or the OCI runtime opens in the container is their business."""
+    programs = [(one, os.path.basename(one.command.partition(" ")[0])) for one in seen]
+    return [
+        one for one, program in programs if program.startswith(("containerd-shim-pouchrich", "pouchrich", "python"))
+    ]
+
+
+MODES = ["sbin-init", "systemd", "dumb-init", "auto"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_device_fifo_or_socket_of_an_image_is_opened(ctr: Ctr, tree: Path, mode: str) -> None:
+    """First with a command, and an init, that can be started, then with neither; each path of another kind by mode."""
+    for number, path in enumerate(NODES, MODES.index(mode)):
+        make(tree / path, KINDS[number % len(KINDS)])
+    with watched(tree / path for path in NODES) as seen, watched([tree / "bin/busybox"]) as read:
+        served = run(ctr, tree, mode, "/bin/true")
+        make(tree / "sbin/init", KINDS[0])
+        with watched([tree / "sbin/init"]) as init:
+            refused = run(ctr, tree, mode, "/init")
+    assert ours([*seen, *init]) == [], (served, refused)
+    assert ours(read) or mode != "sbin-init", "the look into the image was not seen"
+    assert served.code == 0, served.stderr
+    assert refused.code != 0
