@@ -18,14 +18,16 @@ from types import TracebackType
 from typing import Any
 
 from runtime import bundle as bundles
+from runtime import passwd
 from runtime.cgroup import Cgroup
 from runtime.config.model import Hook
-from runtime.errors import PouchrichError
+from runtime.errors import PouchrichError, RuntimeFailed
 from runtime.hooks import keeper, others
 from runtime.hooks.tail import Tail
 from runtime.linux import selinux
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import MemoryFile, OCIRuntime
+from runtime.passwd import User
 from shim.task.hook_outcome import Outcome
 from shim.task.reaper import Exit, Reaper
 from shim.task.thread import in_thread
@@ -87,6 +89,21 @@ def _input(name: str, data: bytes, *, label: str = "") -> Iterator[MemoryFile]:
 def timed_out(timeout_s: float) -> str:
     """The result of a hook that took too long."""
     return f"timed out after {timeout_s:g}s"
+
+
+async def user_below(rootfs: str, wanted: str | None, *, timeout_s: float) -> User | None:
+    """Who `wanted` is by the passwd and group files at host path `rootfs`; None where nobody is wanted.
+
+    A file system in a container that has begun to run (FUSE) need not answer: the thread that asks is then left alone,
+    and ends with the container. Raises InvalidArgument, OSError, and RuntimeFailed after `timeout_s`.
+    """
+    if wanted is None:
+        return None
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await in_thread(lambda: passwd.resolve_below(rootfs, wanted))
+    except TimeoutError:
+        raise RuntimeFailed(f"user {wanted}: the container's files do not answer within {timeout_s:g}s") from None
 
 
 async def on_host(

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtime import bundle as bundles
-from runtime import passwd
 from runtime.cgroup import Cgroup
 from runtime.config.model import Hook
 from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
@@ -19,7 +18,7 @@ from runtime.hooks.select import Selection
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
 from shim.task.hook_outcome import Outcome, Result, failure, report, result_of
-from shim.task.hook_run import Created, on_host
+from shim.task.hook_run import Created, on_host, user_below
 from shim.task.owed import run_owed
 from shim.task.reaper import Reaper
 from shim.task.thread import in_thread, wholly_in_thread
@@ -161,7 +160,7 @@ class HookRunner:
             env = environment.host_environment(dict(hook.env), told)
             state = environment.state(self._subject, status="created", pid=created.init)
             return await on_host(self._reaper, hook, env=env, stdin=state, timeout_s=hook.timeout_s)
-        user = passwd.resolve_below(f"/proc/{created.init}/root", hook.user) if hook.user else None
+        user = await user_below(f"/proc/{created.init}/root", hook.user, timeout_s=hook.timeout_s)
         made = process.of_hook(self._spec, hook, told, user)
         state = environment.state(self._subject, status="created", pid=1)  # its pid as the hook sees it
         owner = process.owner(self._spec, made)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from runtime import passwd
 from runtime.config.model import Hook
 from runtime.errors import PouchrichError
 from runtime.hooks import environment, held, process
@@ -21,7 +20,7 @@ from runtime.hooks.select import hook_from_dict
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime, Run
 from shim.task.hook_outcome import Outcome, Result, report, result_of
-from shim.task.hook_run import Second, on_host
+from shim.task.hook_run import Second, on_host, user_below
 from shim.task.reaper import Reaper
 from shim.task.thread import in_thread
 
@@ -115,7 +114,7 @@ class _Owed:
             rootfs=rootfs,
             held=self._held,
             suffix=f"-poststop-{number}",
-            user=passwd.resolve_below(rootfs, hook.user) if hook.user else None,
+            user=await user_below(rootfs, hook.user, timeout_s=timeout_s),
         )
         owner = process.owner(pod, spec["process"])
         return await second.run(spec, stdin=state, owner=owner, timeout_s=timeout_s)

@@ -7,6 +7,7 @@ directory, after `unshare(CLONE_FS)`).
 import asyncio
 from _thread import start_new_thread  # `threading` waits until the thread runs, for 0.1 ms
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -30,7 +31,8 @@ def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
             result, error = call(), None
         except BaseException as err:
             result, error = None, err
-        loop.call_soon_threadsafe(settle, result, error)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
 
     start_new_thread(work, ())
     return done

@@ -1,0 +1,58 @@
+"""Looking below a root that does not answer, as a hostile file system need not: the pod's event loop goes on."""
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from runtime.errors import RuntimeFailed
+from shim.task.hook_run import user_below
+from tests.root.held_opens import held
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+
+
+@pytest.fixture
+def passwd(tmp_path):
+    """The passwd of a root file system at `tmp_path`, whose open waits."""
+    (tmp_path / "etc").mkdir()
+    path = tmp_path / "etc/passwd"
+    path.write_text("daemon:x:1:1::/srv:/bin/sh\n")
+    with held(path) as file:
+        # Where the loop itself waits in the open, somebody has to end that, for the test to fail.
+        rescue = threading.Timer(10, lambda: file.waiting() and file.let_go())
+        rescue.start()
+        yield file
+        rescue.cancel()
+
+
+async def waits(file):
+    while not file.waiting():  # noqa: ASYNC110 (a file of the kernel's tells)
+        await asyncio.sleep(0.005)
+
+
+def test_a_passwd_that_does_not_answer_costs_a_hook_its_time_and_nobody_else(tmp_path, passwd):
+    async def play():
+        looking = asyncio.ensure_future(user_below(str(tmp_path), "daemon", timeout_s=0.2))
+        await asyncio.wait_for(waits(passwd), 5)
+        assert not looking.done()
+        with pytest.raises(RuntimeFailed, match=r"user daemon: the container's files do not answer within 0\.2s"):
+            await looking
+        passwd.let_go()
+
+    asyncio.run(play())
+
+
+def test_a_passwd_that_answers_late_is_waited_for(tmp_path, passwd):
+    async def play():
+        looking = asyncio.ensure_future(user_below(str(tmp_path), "daemon", timeout_s=5))
+        await asyncio.wait_for(waits(passwd), 5)
+        passwd.let_go()
+        assert (await looking).home == "/srv"
+        assert await user_below("/nowhere", None, timeout_s=1) is None
+
+    asyncio.run(play())
