@@ -1,13 +1,12 @@
 """Deciding about a container as the shim does at Create, by the same code, and changing nothing."""
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pouchrich.spec_difference import Change, difference
-from runtime import plan, rundir
+from runtime import nesting, plan, rundir
 from runtime.config import Config
 from runtime.config.model import Agent, Route
 from runtime.errors import InvalidArgument, PouchrichError
@@ -143,8 +142,8 @@ def stored(made: Plan, source: str) -> Explanation:
 def spec_of(text: bytes, source: str) -> dict[str, Any]:
     """A spec from JSON: an OCI config.json, or what `ctr containers info` prints. Raises InvalidArgument."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as err:
+        found = nesting.loads(text)
+    except ValueError as err:
         raise InvalidArgument(f"{source}: found {err}, allowed JSON") from err
     if isinstance(found, dict) and isinstance(found.get("Spec"), dict):
         found = found["Spec"]

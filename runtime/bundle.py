@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from runtime import nesting
 from runtime.errors import InvalidArgument
 
 RECORD = "pouchrich.json"
@@ -46,7 +47,7 @@ class Bundle:
         try:
             with open(self.spec_file, "rb") as file:
                 data = file.read()
-            spec = json.loads(data)
+            spec = nesting.loads(data)
         except OSError as err:
             raise InvalidArgument(f"{self.spec_file}: {err.strerror}") from err
         except UnicodeDecodeError as err:

@@ -169,7 +169,7 @@ def group_of(bundle: str) -> str:
     try:
         annotations = json.loads(text).get("annotations") or {}
         return next((str(annotations[name]) for name in GROUP_ANNOTATIONS if annotations.get(name)), "")
-    except (ValueError, AttributeError) as err:
+    except (ValueError, AttributeError, RecursionError) as err:
         raise ValueError(f"{bundle}/config.json: {err}") from err
 
 

@@ -5,7 +5,6 @@ be given up half-way when a client goes away runs to its end regardless (`_whole
 """
 
 import asyncio
-import json
 import os
 from collections.abc import Callable, Coroutine
 from typing import Any as JSON
@@ -14,7 +13,7 @@ from typing import TypeVar
 from google.protobuf.any_pb2 import Any
 
 from protos.gen import events_pb2, runc_options_pb2, task_pb2, task_types_pb2
-from runtime import rootfs
+from runtime import nesting, rootfs
 from runtime.bundle import Bundle
 from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 from shim import identifiers
@@ -267,7 +266,7 @@ def _create_request(request: task_pb2.CreateTaskRequest, namespace: str) -> Crea
 def _json_object(field: str, packed: Any) -> dict[str, JSON]:
     """The object in an Any that holds JSON text, as containerd packs OCI types."""
     try:
-        value = json.loads(packed.value)
+        value = nesting.loads(packed.value)
     except ValueError as err:
         raise InvalidArgument(f"{field}: not valid JSON: {err}") from err
     if not isinstance(value, dict):

@@ -11,13 +11,28 @@ from runtime.errors import InvalidArgument
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(None, "No such file"), (b"{", "not valid JSON"), (b"\xff\xfe{}", "not valid JSON"), (b"[]", "found list")],
+    [
+        (None, "No such file"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe{}", "not valid JSON"),
+        (b"[]", "found list"),
+        (b'{"annotations": ' + b"[" * 100_000, "not valid JSON: found arrays and objects nested more than 64 deep"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, "not valid JSON: found arrays and objects nested more than 64 deep"),
+    ],
 )
 def test_a_bad_spec_is_named_with_its_file(tmp_path: Path, content: bytes | None, text: str):
     if content is not None:
         (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(InvalidArgument, match=f"^{tmp_path}/config.json: {text}"):
         Bundle(str(tmp_path)).load_spec()
+
+
+def test_a_spec_as_deep_as_is_allowed_can_be_written_too(tmp_path: Path):
+    (tmp_path / "config.json").write_bytes(b'{"a":' * 64 + b"1" + b"}" * 64)
+    bundle = Bundle(str(tmp_path))
+    spec = bundle.load_spec()
+    bundle.write_spec(spec)
+    assert bundle.load_spec() == spec
 
 
 def test_a_spec_is_replaced_whole_and_for_root_only(tmp_path: Path):
