@@ -16,6 +16,8 @@ _LIMITS = (
     *("cpuset.cpus", "cpuset.mems", "rdma.max"),
 )
 _HUGETLB = "hugetlb."
+# A cgroup that the container has made may have a limit's name, where its own has no such limit.
+_NO_FILE = (FileNotFoundError, IsADirectoryError)
 
 
 def prepare(plan: Delegation) -> None:
@@ -53,7 +55,7 @@ def apply(plan: Delegation, own: str, *, owner: tuple[int, int] = (0, 0)) -> Non
     if plan.parent:
         top = os.path.dirname(own)
         for name in _names(own):
-            with suppress(FileNotFoundError):
+            with suppress(*_NO_FILE):
                 _copy(f"{own}/{name}", f"{top}/{name}")
     _write(f"{top}/cgroup.max.descendants", str(plan.descendants))
     _write(f"{top}/cgroup.max.depth", str(plan.depth))
@@ -65,7 +67,7 @@ def freeze(plan: Delegation, own: str) -> bool:
     Return whether there is reason to: limits that it can write and that `apply` will copy. Then `restore` follows once
     `is_frozen`, and `thaw` in any case.
     """
-    if not own or not plan.parent or not any(os.path.exists(f"{own}/{name}") for name in _names(own)):
+    if not own or not plan.parent or not any(os.path.isfile(f"{own}/{name}") for name in _names(own)):
         return False
     _write(f"{os.path.dirname(own)}/cgroup.freeze", "1")
     return True
@@ -80,7 +82,7 @@ def restore(own: str) -> None:
     """Undo what the container has written to its own limits: it would be taken for the runtime's. Raises OSError."""
     top = os.path.dirname(own)
     for name in _names(top):
-        with suppress(FileNotFoundError):
+        with suppress(*_NO_FILE):
             _copy(f"{top}/{name}", f"{own}/{name}")
 
 

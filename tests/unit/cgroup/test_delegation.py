@@ -13,7 +13,7 @@ def node(tmp_path):
     own = tmp_path / "cgroup/pod/c/pouchrich"
     own.mkdir(parents=True)
     for directory in (own, own.parent):
-        for name in ("memory.max", "pids.max", "io.max", "cgroup.max.descendants", "cgroup.max.depth"):
+        for name in ("memory.max", "pids.max", "io.max", "cgroup.max.descendants", "cgroup.max.depth", "cgroup.freeze"):
             (directory / name).write_text("max\n")
     (tmp_path / "proc/7").mkdir(parents=True)
     (tmp_path / "proc/self").mkdir()
@@ -33,6 +33,19 @@ def test_the_limits_go_to_the_cgroup_above(node):
     assert (own.parent / "memory.max").read_text().startswith("4096")
     assert (own.parent / "cgroup.max.descendants").read_text().startswith("9")
     assert (own / "cgroup.max.descendants").read_text() == "max\n"
+
+
+@pytest.mark.parametrize("name", ["hugetlb.x.max", "cpu.max"])
+def test_a_cgroup_with_the_name_of_a_limit_is_none(node, name):
+    """The container may make cgroups of any name below its own."""
+    own = node / "cgroup/pod/c/pouchrich"
+    (own / name).mkdir()
+    (own / "memory.max").write_text("4096\n")
+    applied(Delegation(9, 3, parent="/pod/c"), node)
+    assert (own.parent / "memory.max").read_text().startswith("4096")
+    (own.parent / name).write_text("max\n")
+    delegation.restore(str(own))
+    assert delegation.freeze(Delegation(9, 3, parent="/pod/c"), str(own)) is True
 
 
 def test_where_the_kernel_keeps_the_limits_only_the_number_of_cgroups_is_set(node):
