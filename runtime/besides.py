@@ -2,14 +2,13 @@
 
 One look at image and node, one pure decision, and values to act on:
 
-    seen = besides.look(rootfs, spec, config)                 reads; the lxcfs part is the shim's to ask for and add
+    seen = besides.look(root, spec, config)                   reads; the lxcfs part is the shim's to ask for and add
     more = besides.make(spec, config=config, mode=mode, selects=..., units=..., seen=seen, points=..., run_dir=...)
     the plan's steps + more.steps, its boot's files + more.files, its warnings + more.warnings
     more.env_text written by env_file.write once the run directory exists; more.routes set before the prestart hooks;
     more.agents supervised once the application runs
 """
 
-import os
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,10 @@ from runtime.spec.edit import Spec, Step
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Facts of image and node. `users` holds a User or why there is none, by what the configuration calls them."""
+    """Facts of image and node; the last two are what `shim.task.lxcfs.alive_files` found.
+
+    `users` holds a User or why there is none, by what the configuration calls them.
+    """
 
     env_file_problem: str | None = None
     targets: Mapping[str, str] = field(default_factory=dict)
@@ -51,36 +53,30 @@ class Besides:
     warnings: tuple[str, ...] = ()
 
 
-def look(rootfs: str, spec: Spec, config: Config, *, lxcfs_seen: tuple[bool, tuple[str, ...]] = (False, ())) -> Seen:
-    """Read what `make` needs of the image at host path `rootfs` and of the node. Raises InvalidArgument.
+def look(root: Rootfs, spec: Spec, config: Config) -> Seen:
+    """Read what `make` needs of the image at `root` and of the node, all but lxcfs. Raises InvalidArgument.
 
-    `lxcfs_seen` is what `shim.task.lxcfs.alive_files` found, to be asked only where `config.rich.lxcfs` is not false.
+    Call it beside an event loop, as `image.facts_of`.
     """
-    with Rootfs.open(rootfs) as root:
-        destinations = [posixpath.join("/", one["destination"]) for one in edit.mounts(spec)]
-        hiding = [path for one in destinations if (path := root.walk(one).path) != "/"]
-        found = root.walk(env_file.TARGET, hiding)
-        wanted = {agent.user for agent in config.agents if agent.user is not None}
-        return Seen(
-            env_file.reason_to_skip(found.path, found.mode, found.error, hidden_by=found.hidden_by),
-            {target: root.walk(target).path for target in select.targets(config.agents)},
-            _users(rootfs, wanted),
-            cgroup.has_v2_memory(),
-            *lxcfs_seen,
-        )
+    destinations = [posixpath.join("/", one["destination"]) for one in edit.mounts(spec)]
+    hiding = [path for one in destinations if (path := root.walk(one).path) != "/"]
+    found = root.walk(env_file.TARGET, hiding)
+    wanted = {agent.user for agent in config.agents if agent.user is not None}
+    return Seen(
+        env_file.reason_to_skip(found.path, found.mode, found.error, hidden_by=found.hidden_by),
+        {target: root.walk(target).path for target in select.targets(config.agents)},
+        _users(root, wanted),
+        cgroup.has_v2_memory(),
+    )
 
 
-def _users(rootfs: str, wanted: Iterable[str]) -> dict[str, User | str]:
+def _users(root: Rootfs, wanted: Iterable[str]) -> dict[str, User | str]:
     found: dict[str, User | str] = {}
-    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for one in wanted:
-            try:
-                found[one] = passwd.resolve(root, one)
-            except InvalidArgument as err:
-                found[one] = str(err)
-    finally:
-        os.close(root)
+    for one in wanted:
+        try:
+            found[one] = passwd.resolve(root.fd, one)
+        except InvalidArgument as err:
+            found[one] = str(err)
     return found
 
 

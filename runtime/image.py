@@ -23,6 +23,9 @@ from runtime.spec import edit
 from runtime.spec.edit import Spec
 
 _MAX_LINKS = 40
+MAX_STEPS = 4096
+"""What all walks of one look into an image may cost: an image can make each part of each path lead to 40 links, and
+each of those to 2,000 parts."""
 
 PLACES = (HOME, *WRITABLE, INITTAB)
 """Paths where a mode may put something of ours."""
@@ -73,10 +76,16 @@ def _parts(path: str) -> list[str]:
 
 
 class Rootfs:
-    """A root file system by descriptor, walked part by part as the container would see it once mounted."""
+    """A root file system by descriptor, walked part by part as the container would see it once mounted.
+
+    `fd` is that descriptor, the holder's to close. All walks together look at no more than MAX_STEPS names of it,
+    each once, and follow no more parts of symbolic links than that; then they raise InvalidArgument.
+    """
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
+        self._left = MAX_STEPS
+        self._seen: dict[str, tuple[int, str] | OSError] = {}
 
     @classmethod
     @contextmanager
@@ -91,17 +100,34 @@ class Rootfs:
         finally:
             os.close(fd)
 
+    def _spend(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise InvalidArgument(
+                f"rootfs: found more than {MAX_STEPS} names and symbolic links to follow, allowed at most that"
+                f" for all mounts, services and programs that are looked for in the image"
+            )
+
     def _look(self, path: str) -> tuple[int, str]:
-        """Mode of what is at `path`, and where it points if it is a symbolic link. Raises OSError."""
-        with beneath.place(self._fd, path, follow=False) as fd:
-            mode = os.fstat(fd).st_mode
-            return mode, os.readlink("", dir_fd=fd) if stat.S_ISLNK(mode) else ""
+        """Mode of what is at `path`, and where it points if it is a symbolic link. Raises OSError, InvalidArgument."""
+        if path not in self._seen:
+            self._spend(1)
+            try:
+                with beneath.place(self.fd, path, follow=False) as fd:
+                    mode = os.fstat(fd).st_mode
+                    self._seen[path] = mode, os.readlink("", dir_fd=fd) if stat.S_ISLNK(mode) else ""
+            except OSError as err:
+                self._seen[path] = err
+        found = self._seen[path]
+        if isinstance(found, OSError):
+            raise found
+        return found
 
     def walk(self, path: str, mounts: Sequence[str] = ()) -> _Found:
         """Follow `path` (absolute) as the container would; stop at a directory or file in `mounts`.
 
         `mounts` are resolved destinations. Parts that do not exist are kept as they are, which is where the
-        OCI runtime would create them.
+        OCI runtime would create them. Raises InvalidArgument where the look has cost too much.
         """
         todo, at, links, mode = _parts(path), "/", 0, stat.S_IFDIR
         while todo:
@@ -127,14 +153,16 @@ class Rootfs:
             links += 1
             if links > _MAX_LINKS:
                 return _Found(step, error="too many levels of symbolic links")
-            todo += _parts(target)
+            parts = _parts(target)
+            self._spend(len(parts))
+            todo += parts
             at, mode = "/" if target.startswith("/") else at, stat.S_IFDIR
         return _Found(at, mode)
 
     def head(self, path: str, size: int = 4096) -> bytes:
         """The first bytes of a regular file; empty where it is none or cannot be read."""
         try:
-            return beneath.read(self._fd, path, size)
+            return beneath.read(self.fd, path, size)
         except OSError:
             return b""
 
@@ -169,28 +197,34 @@ def _uid(process: Mapping[str, Any]) -> int:
 
 
 def read_facts(rootfs: str, spec: Spec, services: Sequence[str] = ()) -> ImageFacts:
-    """Find out what a plan for `spec` needs to know about the image mounted at host path `rootfs`.
+    """`facts_of` the image mounted at host path `rootfs`. Raises InvalidArgument where it cannot be opened too."""
+    with Rootfs.open(rootfs) as root:
+        return facts_of(root, spec, services)
+
+
+def facts_of(root: Rootfs, spec: Spec, services: Sequence[str] = ()) -> ImageFacts:
+    """Find out what a plan for `spec` needs to know about the image at `root`.
 
     `services` are names to look for in it (`Choice.services`).
 
-    Changes nothing. A command that is not there is a fact, not an error; InvalidArgument is raised only where
-    `rootfs` cannot be opened, the spec is malformed, or it has no command at all.
+    Changes nothing. A command that is not there is a fact, not an error; InvalidArgument is raised only where the spec
+    is malformed or has no command at all, and where the look costs too much. What blocks here is a file system that
+    does not answer: call it beside an event loop.
     """
     args, process = edit.args(spec), edit.table(spec, "process")
     if not args or not args[0]:
         raise InvalidArgument("config.json: process.args: found nothing to start, allowed at least one argument")
     destinations = [posixpath.join("/", mount["destination"]) for mount in edit.mounts(spec)]
-    with Rootfs.open(rootfs) as root:
-        resolved = {path: root.walk(path).path for path in (*destinations, *PLACES)}
-        # The root itself is no mount that hides: every path would be below it.
-        hiding = [resolved[path] for path in destinations if resolved[path] != "/"]
-        command = _command(
-            root,
-            args[0],
-            path_variable=edit.env(spec).get("PATH", ""),
-            cwd=posixpath.join("/", str(process.get("cwd") or "/")),
-            mounts=hiding,
-        )
-        is_s6 = command.path == "/init" and any(word in root.head("/init") for word in (b"s6", b"execline"))
-        found = image_init.read(root, hiding, uid=_uid(process), services=services)
-        return ImageFacts(command, resolved, is_s6, found)
+    resolved = {path: root.walk(path).path for path in (*destinations, *PLACES)}
+    # The root itself is no mount that hides: every path would be below it.
+    hiding = [resolved[path] for path in destinations if resolved[path] != "/"]
+    command = _command(
+        root,
+        args[0],
+        path_variable=edit.env(spec).get("PATH", ""),
+        cwd=posixpath.join("/", str(process.get("cwd") or "/")),
+        mounts=hiding,
+    )
+    is_s6 = command.path == "/init" and any(word in root.head("/init") for word in (b"s6", b"execline"))
+    found = image_init.read(root, hiding, uid=_uid(process), services=services)
+    return ImageFacts(command, resolved, is_s6, found)

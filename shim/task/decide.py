@@ -11,11 +11,13 @@ from typing import Any
 
 from runtime import besides, host, image, libexec, plan
 from runtime.agents import mounts
-from runtime.besides import Besides
+from runtime.besides import Besides, Seen
 from runtime.config import Config
+from runtime.image import ImageFacts, Rootfs
 from runtime.plan import Choice, Plan
 from shim.task.lxcfs import alive_files
 from shim.task.reaper import Reaper
+from shim.task.thread import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ async def decide(
     """
     if not choice.rich:
         return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Besides())
-    facts = image.read_facts(root, spec, choice.services)
+    facts, seen = await in_thread(lambda: _look(root, spec, choice, config))
     made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=host.read(), run_dir=run_dir)
     if not made.rich or made.mode is None:
         return Decided(made, Besides())
@@ -50,8 +52,9 @@ async def decide(
         libexec.path(helper)
     mode, boot = made.mode, made.boot
     selects = partial(choice.identity.selects, mode=mode)
-    lxcfs_seen = await alive_files(reaper) if config.rich.lxcfs is not False else (False, ())
-    seen = besides.look(root, spec, config, lxcfs_seen=lxcfs_seen)
+    if config.rich.lxcfs is not False:
+        is_mounted, files = await alive_files(reaper)
+        seen = replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
     more = besides.make(
         spec,
         config=config,
@@ -71,6 +74,12 @@ async def decide(
         boot=None if boot is None else replace(boot, files=(*boot.files, *more.files)),
     )
     return Decided(whole, more)
+
+
+def _look(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> tuple[ImageFacts, Seen]:
+    """All that is to be seen of an image, in one look. The image is hostile, and its file system need not answer."""
+    with Rootfs.open(root) as one:
+        return image.facts_of(one, spec, choice.services), besides.look(one, spec, config)
 
 
 def root_of(spec: Mapping[str, Any], bundle: str) -> str:

@@ -2,7 +2,8 @@
 
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -60,13 +61,13 @@ def make(path: Path, kind: int) -> None:
     path.chmod(0o777)
 
 
-def run(ctr: Ctr, tree: Path, mode: str, *command: str) -> Result:
+def run(ctr: Ctr, tree: Path, mode: str, *command: str, flags: Sequence[str] = ()) -> Result:
     """`ctr run --rootfs`, so that the files are there to be watched before the container is."""
     configure(ctr.node, f'mode = "{mode}"\n', NODE)
     shim = ("--runtime", "io.containerd.pouchrich.v2", "--runtime-config-path", configuration.TEST_FILE)
     container = ctr.new_id()
     place = ("--cgroup", f"{ctr.node.cgroup}/{container}", "--env", "PATH=/bin:/sbin", "--env", "HOME=/")
-    return ctr.call("run", "--rm", *shim, *place, "--rootfs", str(tree), container, *command)
+    return ctr.call("run", "--rm", *shim, *place, *flags, "--rootfs", str(tree), container, *command)
 
 
 def ours(seen: list[Open]) -> list[Open]:
@@ -94,3 +95,16 @@ def test_no_device_fifo_or_socket_of_an_image_is_opened(ctr: Ctr, tree: Path, mo
     assert ours(read) or mode != "sbin-init", "the look into the image was not seen"
     assert served.code == 0, served.stderr
     assert refused.code != 0
+
+
+def test_a_chain_of_symbolic_links_is_an_error_at_once(ctr: Ctr, tree: Path) -> None:
+    """38 links of 1,500 parts each, and 20 mounts below the first."""
+    for number in range(38):
+        (tree / f"link{number}").symlink_to("tmp/../" * 500 + f"link{number + 1}")
+    (tree / "link38").mkdir()
+    mounts = [word for number in range(20) for word in ("--mount", f"type=tmpfs,src=tmpfs,dst=/link0/{number}")]
+    began = time.monotonic()
+    result = run(ctr, tree, "dumb-init", "/bin/true", flags=mounts)
+    assert result.code != 0
+    assert "found more than 4096 names and symbolic links to follow" in result.stderr
+    assert time.monotonic() - began < 10

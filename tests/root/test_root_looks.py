@@ -6,8 +6,12 @@ import threading
 
 import pytest
 
+from runtime import config, plan
 from runtime.errors import RuntimeFailed
+from runtime.identity import Identity
+from shim.task.decide import decide
 from shim.task.hook_run import user_below
+from shim.task.reaper import Reaper
 from tests.root.held_opens import held
 
 pytestmark = [
@@ -54,5 +58,23 @@ def test_a_passwd_that_answers_late_is_waited_for(tmp_path, passwd):
         passwd.let_go()
         assert (await looking).home == "/srv"
         assert await user_below("/nowhere", None, timeout_s=1) is None
+
+    asyncio.run(play())
+
+
+def test_an_image_that_does_not_answer_does_not_hold_up_its_pods_other_containers(tmp_path, passwd):
+    spec = {"process": {"args": ["/bin/true"], "env": ["PATH=/bin"]}}
+    settings = config.DEFAULT
+
+    async def play():
+        reaper = Reaper(asyncio.get_running_loop())
+        choice = plan.choose(spec, settings, Identity.of(spec, namespace="default", container_id="c"))
+        about = {"root": str(tmp_path), "terminal": False, "run_dir": "/run/x", "reaper": reaper}
+        deciding = asyncio.ensure_future(decide(spec, choice, settings, **about))
+        await asyncio.wait_for(waits(passwd), 5)
+        assert not deciding.done()
+        passwd.let_go()
+        with pytest.raises(Exception, match="/bin/true"):  # which the image does not have
+            await deciding
 
     asyncio.run(play())

@@ -1,11 +1,13 @@
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
 from runtime import besides
 from runtime.config.document import parse
 from runtime.errors import InvalidArgument
+from runtime.image import Rootfs
 from runtime.init.base import MountPoint
 from runtime.spec import edit
 
@@ -53,13 +55,15 @@ def in_namespace(name):
 
 def made(rootfs, *, units=False, text=AGENTS, namespace="shop", lxcfs_seen=(False, ())):
     settings = config(text)
+    with Rootfs.open(str(rootfs)) as root:
+        seen = besides.look(root, SPEC, settings)
     return besides.make(
         SPEC,
         config=settings,
         mode="systemd" if units else "dumb-init",
         selects=in_namespace(namespace),
         units=units,
-        seen=besides.look(str(rootfs), SPEC, settings, lxcfs_seen=lxcfs_seen),
+        seen=replace(seen, lxcfs_mounted=lxcfs_seen[0], lxcfs_files=lxcfs_seen[1]),
         points=POINTS,
         run_dir="/run/pouchrich/containers/k8s.io/c1",
     )

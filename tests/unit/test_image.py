@@ -1,6 +1,7 @@
 """runtime.image: commands found, missed and hidden, in trees whose links try to lead out."""
 
 import os
+import time
 
 import pytest
 
@@ -105,6 +106,39 @@ def test_a_circle_of_links_ends(rootfs):
     (rootfs / "bin/a").symlink_to("b")
     (rootfs / "bin/b").symlink_to("a")
     assert command(rootfs, "/bin/a").problem == 'exec: "/bin/a": stat /bin/a: too many levels of symbolic links'
+
+
+def chain(root, length=38, steps=1500):
+    """A link at /chain that leads to /data by way of as many others, each of them through as many parts."""
+    (root / "d").mkdir(exist_ok=True)
+    for number in range(length):
+        leads = f"chain{number + 1}" if number < length - 1 else "data"
+        (root / (f"chain{number}" if number else "chain")).symlink_to("d/../" * (steps // 2) + leads)
+
+
+def test_a_chain_of_links_is_not_followed_for_ever(rootfs):
+    """Each of 20 mounts below it would cost 57,000 steps."""
+    chain(rootfs, length=1)
+    assert facts(rootfs, "sh", mounts=["/chain/x"]).resolved["/chain/x"] == "/data/x"
+    (rootfs / "chain").unlink()
+    chain(rootfs)
+    began = time.process_time()
+    with pytest.raises(InvalidArgument, match=r"^rootfs: found more than 4096 names and symbolic links to follow"):
+        facts(rootfs, "sh", mounts=[f"/chain/{number}" for number in range(20)])
+    assert time.process_time() - began < 1
+
+
+def test_a_deep_tree_of_names_is_not_looked_at_for_ever(rootfs):
+    with pytest.raises(InvalidArgument, match="allowed at most that for all mounts, services and programs"):
+        facts(rootfs, "sh", mounts=[f"/data/{number}" for number in range(5000)])
+
+
+def test_many_mounts_are_no_reason_to_refuse(rootfs):
+    """Names on the way are looked at once: what counts is what there is to be seen, not how often it is passed."""
+    deep = "/".join(f"level{number}" for number in range(20))
+    (rootfs / "data" / deep).mkdir(parents=True)
+    mounts = [f"/data/{deep}/{number}" for number in range(1000)]
+    assert facts(rootfs, "sh", mounts=mounts).resolved[mounts[-1]] == mounts[-1]
 
 
 @pytest.mark.parametrize(
