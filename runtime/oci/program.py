@@ -4,7 +4,9 @@ crun and runc must not run from a file that a container could write to by way of
 from an ordinary file they first make themselves a copy, or a mount such as this one, and begin again: crun at each
 call, runc in the container. What is mounted read-only they trust (crun, src/libcrun/cloned_binary.c from 1.8; runc,
 libcontainer/nsenter/cloned_binary.c before 1.2; is_self_cloned), and rightly: whoever has it open can neither write to
-it, nor change its mode, nor keep others from executing it. What crun saves is half of a short call.
+it, nor change its mode, nor keep others from executing it. Not by a lease either (fcntl(2), F_SETLEASE), which would
+hold up every pod's next call: the kernel gives none on a file that somebody else has open to read, and what is held
+here is just that. What crun saves is half of a short call.
 """
 
 import fcntl
@@ -22,7 +24,7 @@ OUT_OF_THE_WAY = 64
 """Descriptors from here on: below are those that a program is given."""
 
 _held: dict[str, tuple[tuple[int, ...], int]] = {}
-"""Path -> what tells its file from another, and the descriptor of the mount."""
+"""Path -> what tells its file from another, and the descriptor of it, open to read, in the mount."""
 
 
 def hold(path: str) -> None:
@@ -69,9 +71,13 @@ def _mount(path: str) -> int:
     tree = syscalls.open_tree(syscalls.AT_FDCWD, path, syscalls.OPEN_TREE_CLONE)
     try:
         syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, attr_set=syscalls.MOUNT_ATTR_RDONLY)
-        return fcntl.fcntl(tree, fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY)
+        file = os.open(_path(tree), os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(tree)
+    try:
+        return fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY)  # the file keeps the mount
+    finally:
+        os.close(file)
 
 
 def _path(fd: int) -> str:

@@ -1,7 +1,10 @@
 import errno
+import fcntl
 import os
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -70,6 +73,23 @@ def test_who_has_it_open_changes_nothing_and_holds_nobody_up(binary, attack):
         assert subprocess.check_output([binary, "one"], executable=path, close_fds=False) == b"one\n"
     finally:
         os.close(opened)
+
+
+@pytest.mark.parametrize("kind", [fcntl.F_WRLCK, fcntl.F_RDLCK])
+def test_no_lease_on_it_holds_up_who_executes_it(binary, kind):
+    """Of root in a container, which has the file's owner's number, and a descriptor left from what ran there."""
+    path = f"/proc/self/fd/{held(binary)}"
+    opened = os.open(path, os.O_RDONLY)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        with suppress(BlockingIOError):  # "somebody else has it open"
+            fcntl.fcntl(opened, fcntl.F_SETLEASE, kind)
+            assert kind == fcntl.F_RDLCK
+        answer = subprocess.check_output([binary, "one"], executable=path, close_fds=False, timeout=5)
+        assert answer == b"one\n"
+    finally:
+        os.close(opened)
+        signal.signal(signal.SIGIO, before)
 
 
 def test_a_program_that_was_replaced_since_is_run_itself(binary):
