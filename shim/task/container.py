@@ -208,6 +208,8 @@ class Container:
 
         Raises NotFound where it has ended, FailedPrecondition for an exec that has no process yet.
         """
+        if exec_id:
+            await self.execs.settle(exec_id)
         process = self.process(exec_id)
         process.require_alive()
         if not process.pid:

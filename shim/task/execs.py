@@ -34,6 +34,9 @@ class ExecProcess(Process):
     def __init__(self, exec_id: str, paths: StdioPaths, spec: dict[str, Any]) -> None:
         super().__init__(exec_id, paths)
         self.spec = spec
+        self.settled = asyncio.Event()
+        """Set but while a Start is under way."""
+        self.settled.set()
 
 
 class Execs:
@@ -96,6 +99,7 @@ class Execs:
             raise FailedPrecondition(f"container {self._container_id} init process is not running")
         process.move(Phase.STARTING)
         process.rearm()
+        process.settled.clear()
         try:
             with self._reaper.expecting():
                 process.pid = await self._make(process)
@@ -109,7 +113,16 @@ class Execs:
             await asyncio.shield(process.close_stdio())
             self._changed()
             raise
+        finally:
+            process.settled.set()
         return process.pid
+
+    async def settle(self, exec_id: str) -> None:
+        """Wait while the exec is being started: its Kill and Delete come after its Start, as in the runc shim (a lock).
+
+        A client that gives a Start up sends both at once. Raises NotFound.
+        """
+        await self.get(exec_id).settled.wait()
 
     async def _make(self, process: ExecProcess) -> int:
         spec_file = f"{self._bundle.path}/{process.exec_id}-process.json"
@@ -145,6 +158,7 @@ class Execs:
 
     async def delete(self, exec_id: str) -> Process:
         """Forget an exec that has ended or never started. Raises NotFound, FailedPrecondition."""
+        await self.settle(exec_id)
         process = self.get(exec_id)
         if process.phase not in (Phase.CREATED, Phase.STOPPED):
             raise phase.refused("delete", process.phase)

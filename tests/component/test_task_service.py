@@ -13,7 +13,7 @@ from shim.ttrpc.errors import ConnectionClosed, RemoteError
 from tests.component.conftest import Pod
 from tests.fakes.loop import in_loop, until, until_async
 
-STOPPED = 3
+CREATED, STOPPED = 1, 3
 
 
 async def refused(pod: Pod, method: str, **fields: object) -> tuple[int, str]:
@@ -313,6 +313,38 @@ async def test_an_exec_that_cannot_be_started_lets_its_waiters_go_and_can_be_del
         assert os.listdir(pod.directory / "c").count("e-process.json") == 0
         os.close(reader)
         assert "TaskExit:e" not in pod.told()
+
+
+@in_loop
+async def test_an_exec_whose_start_was_given_up_is_deleted_without_a_word(pod: Pod):
+    """As containerd's CRI does where the time of an ExecSync is over while the OCI runtime works: kill, then delete."""
+    async with pod.served():
+        await pod.run("c", exec=f"block {pod.directory}/go")
+        await pod.exec("c", "e", "exec sleep 1000")
+        starting = asyncio.create_task(pod.call("Start", id="c", exec_id="e"))
+        await until(lambda: "exec c" in pod.calls())
+        killing = asyncio.create_task(pod.call("Kill", id="c", exec_id="e", signal=9))
+        assert (await pod.call("State", id="c", exec_id="e")).status == CREATED  # and later calls are answered
+        (pod.directory / "go").touch()
+        await starting
+        await killing
+        assert (await pod.call("Wait", id="c", exec_id="e")).exit_status == 137
+        assert (await pod.call("Delete", id="c", exec_id="e")).exit_status == 137
+
+
+@in_loop
+async def test_a_delete_waits_for_the_start_of_an_exec(pod: Pod):
+    async with pod.served():
+        await pod.run("c", exec=f"block {pod.directory}/go\nerror no such file")
+        await pod.exec("c", "e", "exec sleep 1000")
+        starting = asyncio.create_task(refused(pod, "Start", id="c", exec_id="e"))
+        await until(lambda: "exec c" in pod.calls())
+        deleting = asyncio.create_task(pod.call("Delete", id="c", exec_id="e"))
+        assert (await pod.call("State", id="c", exec_id="e")).status == CREATED
+        (pod.directory / "go").touch()
+        assert "no such file" in (await starting)[1]
+        await deleting
+        assert (await refused(pod, "State", id="c", exec_id="e"))[0] == Code.NOT_FOUND
 
 
 @in_loop
