@@ -12,8 +12,8 @@ and does not look at an image. Exit status 1 where Create would be refused.
      "decisions": [{"key", "value", "source"}], "warnings": [...], "notes": [...],
      "steps": [{"name", "detail"}], "files": [{"name", "mode": octal, "text"}] of the container's run directory,
      "difference": [{"path", "before", "after"}] of the spec, null where it is not known,
-     "hooks": {"prestart": [...], "poststop": [...]} in the order they run, each {"name", "where", "command",
-     "timeout_s", "on_failure", "user", "mandatory"},
+     "hooks": {"prestart": [...], "poststop": [...]} in the order they run, each {"name", "where",
+     "owner": node | pod, "command", "timeout_s", "on_failure", "user", "mandatory"},
      "agents": [{"name", "command", "restart", "memory_bytes", "user"}], "routes": [{"to", "via"}]}
 
 The values of variables that the plan takes away are shown as "..." everywhere.
@@ -154,6 +154,7 @@ def _hook_json(hook: Hook) -> dict[str, Any]:
     return {
         "name": hook.name,
         "where": hook.where,
+        "owner": hook.owner,
         "command": hook.command,
         "timeout_s": hook.timeout_s,
         "on_failure": hook.on_failure,

@@ -7,7 +7,7 @@ ID is a container's id, a beginning of it that no other has, or NAMESPACE/ID. `-
     "runtime": {"path", "root"} of the OCI runtime, "exit_status_by": how the application's exit status is learnt,
     "paths": {"bundle", "spec", "record", "run"},
     "cgroup": {"unified": directory or "", "controllers": {name: directory}} or null,
-    "hooks": [{"stage", "name", "where", "result", "seconds"}] that ran,
+    "hooks": [{"stage", "name", "where", "owner": node | pod, "result", "seconds"}] that ran,
     "owed": [{"name", "state": owed | started | done | skipped, "result"}] of the poststop hooks,
     "agents": the supervisor's own list
 """
@@ -117,15 +117,17 @@ def _document(seen: Seen, found: dict[str, Any]) -> list[Block]:
     blocks += [line(Span("warning: ", "warn"), one) for one in about.plan.warnings]
     blocks += plan_steps(about.plan)
     if about.hooks:
-        rows = tuple(
-            (str(one.get("stage")), str(one.get("name")), str(one.get("where")), _result(one), f"{one.get('seconds')}s")
-            for one in about.hooks
-        )
-        blocks += [heading("Hooks that ran"), Table(("STAGE", "NAME", "WHERE", "RESULT", "TIME"), rows, indent=2)]
+        head = ("STAGE", "NAME", "WHERE", "OWNER", "RESULT", "TIME")
+        blocks += [heading("Hooks that ran"), Table(head, tuple(map(_ran, about.hooks)), indent=2)]
     if found["owed"]:
         owing = tuple((one["name"], one["state"], one["result"]) for one in found["owed"])
         blocks += [heading("Poststop hooks"), Table(("NAME", "STATE", "RESULT"), owing, indent=2)]
     return blocks
+
+
+def _ran(hook: Any) -> tuple[str | Span, ...]:
+    facts = (str(hook.get(key, "")) for key in ("stage", "name", "where", "owner"))
+    return (*facts, _result(hook), f"{hook.get('seconds')}s")
 
 
 def _result(hook: Any) -> Span:

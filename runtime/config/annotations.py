@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from runtime.config import kinds
 from runtime.config.kinds import Kind, Refused, refuse, shown, suggestion
-from runtime.config.model import Config, Hook
+from runtime.config.model import POD, Config, Hook
 from runtime.config.tables import Key, named, table
 from runtime.config.values import COMMAND, MODES, NAME, POD_KEYS, hook_keys
 from runtime.errors import InvalidArgument
@@ -116,7 +116,7 @@ def _hooks(stage: str, config: Config) -> Callable[[str, str], tuple[Hook, ...]]
     keys = tuple(one for key in ours if (one := special.get(key.name, key)) is not None)
 
     def build(**attributes: Any) -> Hook:
-        return Hook(**attributes, user=None, mandatory=False)
+        return Hook(**attributes, user=None, mandatory=False, owner=POD)
 
     kind: Kind = named(table(keys, build), stage)
 

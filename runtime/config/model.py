@@ -29,9 +29,13 @@ class When:
         )
 
 
+NODE, POD = "node", "pod"
+"""Who wants a hook: the configuration of node or handler, or the pod's author."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """`where` is `container` or `host`; `on_failure` is `abort` or `continue`."""
+    """`where` is `container` or `host`; `on_failure` is `abort` or `continue`; `owner` is NODE or POD."""
 
     name: str
     where: str
@@ -42,6 +46,7 @@ class Hook:
     env: tuple[tuple[str, str], ...]
     mandatory: bool
     when: When
+    owner: str = NODE
 
 
 @dataclass(frozen=True, slots=True)

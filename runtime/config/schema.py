@@ -120,8 +120,18 @@ KEYS: tuple[Key, ...] = (
         [],
         "run in reverse order after the container's end",
     ),
-    Key("hooks.poststop-budget", kinds.duration("1s", "1h"), "30s", "all poststop hooks of a container"),
-    Key("hooks.pod-timeout-max", kinds.duration("1s", "1h"), "60s", "longest timeout of a pod's own hook"),
+    Key(
+        "hooks.poststop-budget",
+        kinds.duration("1s", "1h"),
+        "30s",
+        "the node's poststop hooks of a container, those on the host and those in it each for themselves",
+    ),
+    Key(
+        "hooks.pod-timeout-max",
+        kinds.duration("1s", "1h"),
+        "60s",
+        "longest timeout of a pod's own hook; its poststop hooks together: this, or poststop-budget if that is less",
+    ),
     Key("agents", named(AGENT, "agent"), [], "programs run beside the application"),
     Key(
         "routes",

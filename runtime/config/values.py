@@ -91,7 +91,7 @@ def hook_keys(on_failure: str) -> tuple[Key, ...]:
             "on-failure",
             kinds.choice("abort", "continue"),
             on_failure,
-            "abort: prestart fails Start, poststop skips the hooks after it",
+            "abort: prestart fails Start, poststop skips the hooks of the same owner (node or pod) after it",
         ),
         Key("user", USER, None, "whom it runs as", unset="the container's user; root on the host"),
         Key("env", ENV, {}, "variables added to its environment"),

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from runtime.config.annotations import Override
-from runtime.config.model import Config, Hook, When
+from runtime.config.model import NODE, POD, Config, Hook, When
 
 INIT_SCRIPT = "init-script"
 DEFAULT_TIMEOUT_S = 30.0
@@ -17,11 +17,16 @@ DEFAULT_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The hooks of one container in the order they run. `poststop_budget_s` is for all poststop hooks together."""
+    """The hooks of one container in the order they run.
+
+    The node's poststop hooks on the host have `poststop_budget_s` together, its own in the container as much again, so
+    that an image whose programs hang takes nothing from the former; the pod's have `pod_poststop_budget_s` together.
+    """
 
     prestart: tuple[Hook, ...] = ()
     poststop: tuple[Hook, ...] = ()
     poststop_budget_s: float = 30.0
+    pod_poststop_budget_s: float = 30.0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -34,14 +39,20 @@ class Selection:
             prestart=tuple(hook_from_dict(one) for one in found["prestart"]),
             poststop=tuple(hook_from_dict(one) for one in found["poststop"]),
             poststop_budget_s=float(found["poststop_budget_s"]),
+            pod_poststop_budget_s=float(found["pod_poststop_budget_s"]),
         )
 
 
 def hook_from_dict(found: Mapping[str, Any]) -> Hook:
-    """The hook whose `dataclasses.asdict` is `found`, read back from JSON."""
+    """The hook whose `dataclasses.asdict` is `found`, read back from JSON.
+
+    What an older version wrote names no owner. A pod's hook never ran on the host; of one in the container the pod is
+    supposed, which keeps it from the hooks that are the node's for certain.
+    """
+    owner = found.get("owner") or (NODE if found["where"] == "host" else POD)
     when = {key: tuple(value) for key, value in found["when"].items()}
     env = tuple((name, value) for name, value in found["env"])
-    return Hook(**{**found, "command": tuple(found["command"]), "env": env, "when": When(**when)})
+    return Hook(**{**found, "command": tuple(found["command"]), "env": env, "when": When(**when), "owner": owner})
 
 
 def select(
@@ -64,7 +75,14 @@ def select(
     def of_pod(stage: str) -> tuple[Hook, ...]:
         given: tuple[Hook, ...] = overrides[stage].value if stage in overrides else ()
         return tuple(
-            replace(hook, where="container", user=None, mandatory=False, timeout_s=min(hook.timeout_s, longest_s))
+            replace(
+                hook,
+                where="container",
+                user=None,
+                mandatory=False,
+                timeout_s=min(hook.timeout_s, longest_s),
+                owner=POD,
+            )
             for hook in given
         )
 
@@ -74,6 +92,7 @@ def select(
         prestart=(*matching(config.hooks.prestart), *matching(of_pod("prestart")), *scripts),
         poststop=(*matching(config.hooks.poststop), *matching(of_pod("poststop")))[::-1],
         poststop_budget_s=config.hooks.poststop_budget_s,
+        pod_poststop_budget_s=min(config.hooks.poststop_budget_s, longest_s),
     )
 
 
@@ -88,4 +107,5 @@ def _init_script(command: tuple[str, ...], timeout_s: float) -> Hook:
         env=(),
         mandatory=False,
         when=When(),
+        owner=POD,
     )

@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from runtime.config.model import Hook
+from runtime.config.model import POD, Hook
 from runtime.hooks.tail import Tail
 
 _log = logging.getLogger(__name__)
@@ -26,13 +26,19 @@ class Result:
     stage: str
     name: str
     where: str
+    owner: str
     result: str
     seconds: float
 
 
 def result_of(stage: str, hook: Hook, outcome: Outcome, began: float) -> Result:
     """The result of a hook that was started at `began`, a time.monotonic()."""
-    return Result(stage, hook.name, hook.where, outcome.result, round(time.monotonic() - began, 3))
+    return Result(stage, hook.name, hook.where, hook.owner, outcome.result, round(time.monotonic() - began, 3))
+
+
+def named(hook: Hook) -> str:
+    """A hook in the log, where a pod's may not pass for one of the node's."""
+    return f"hook {hook.name} of the pod" if hook.owner == POD else f"hook {hook.name}"
 
 
 def failure(stage: str, hook: Hook, outcome: Outcome) -> str:

@@ -34,6 +34,7 @@ from shim.task.thread import in_thread
 
 CLEAR_TIMEOUT_S = 5.0
 CLEAR_PAUSE_S = 0.01
+DELETE_TIMEOUT_S = 10.0
 KEEPER_GRACE_S = keeper.KILL_FOR_S + 5.0
 _CHUNK = 1 << 16
 # What may still be in a pipe when its writer has ended: the most an unprivileged process may make it hold.
@@ -236,10 +237,15 @@ class Second:
         await self._remove()
 
     async def _delete(self) -> None:
+        """Raises nothing, and goes on without an OCI runtime that waits for a process which cannot be ended."""
+        deleting = asyncio.ensure_future(self.oci.delete(self.id, force=True))
+        deleting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
         try:
-            await self.oci.delete(self.id, force=True)
-        except (PouchrichError, OSError) as err:
-            _log.warning("container %s of a poststop hook: %s", self.id, err)
+            async with asyncio.timeout(DELETE_TIMEOUT_S):
+                await asyncio.shield(deleting)
+        except (PouchrichError, OSError) as err:  # TimeoutError is one
+            reason = str(err) or f"not deleted within {DELETE_TIMEOUT_S:g}s"
+            _log.warning("container %s of a poststop hook: %s", self.id, reason)
 
     async def _remove(self) -> None:
         """The bundle, and what an OCI runtime that was killed has left; nobody comes after us."""

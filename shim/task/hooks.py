@@ -17,7 +17,7 @@ from runtime.hooks.journal import RECORDS, Journal, boot_id, path_of
 from runtime.hooks.select import Selection
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
-from shim.task.hook_outcome import Outcome, Result, failure, report, result_of
+from shim.task.hook_outcome import Outcome, Result, failure, named, report, result_of
 from shim.task.hook_run import Created, on_host, user_below
 from shim.task.owed import run_owed
 from shim.task.reaper import Reaper
@@ -85,6 +85,7 @@ class HookRunner:
             "subject": subject.to_dict(),
             "hooks": [asdict(hook) for hook in selected.poststop],
             "budget_s": selected.poststop_budget_s,
+            "pod_budget_s": selected.pod_poststop_budget_s,
             "oci": asdict(self._oci.binary),
             "held": f"{self._places.run}/{subject.containerd_namespace}/{name}" if inside else "",
         }
@@ -150,7 +151,7 @@ class HookRunner:
             except (PouchrichError, OSError) as err:
                 outcome = Outcome(False, str(err))
             self._note(result_of("prestart", hook, outcome, began))
-            report(f"container {self._subject.id}: prestart hook {hook.name}", outcome)
+            report(f"container {self._subject.id}: prestart {named(hook)}", outcome)
             if not outcome.ok and hook.on_failure == "abort":
                 raise HookFailed(failure("prestart", hook, outcome))
 

@@ -3,23 +3,27 @@
 Who does it differs, the pod server, the runner that `delete` leaves behind, or the first one after a reboot; what is
 done does not. All it needs is in the record (`runtime.hooks.journal`) and in the directory that holds the container's
 namespaces (`runtime.hooks.held`).
+
+The pod's hooks come first, as what was set up last, and the node's begin when those are through or the pod's budget is
+used up, whatever a hook of the pod's does that cannot be ended: its failure, time and place in the order are its own.
 """
 
+import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from runtime.config.model import Hook
-from runtime.errors import PouchrichError
+from runtime.config.model import NODE, POD, Hook
 from runtime.hooks import environment, held, process
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import Journal
 from runtime.hooks.select import hook_from_dict
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime, Run
-from shim.task.hook_outcome import Outcome, Result, report, result_of
+from shim.task.hook_outcome import Outcome, Result, named, report, result_of
 from shim.task.hook_run import Second, on_host, user_below
 from shim.task.reaper import Reaper
 from shim.task.thread import in_thread
@@ -65,38 +69,64 @@ class _Owed:
         self._subject = Subject(**head["subject"])
         self._hooks = tuple(hook_from_dict(one) for one in head["hooks"])
         self._budget_s = float(head["budget_s"])
+        self._pod_budget_s = float(head.get("pod_budget_s", self._budget_s))  # an older version wrote none
+        self._writing = asyncio.Lock()
         self._held: str = head["held"]
         binary = OCIBinary(**head["oci"])
         self._oci = OCIRuntime(replace(binary, root=f"{self._held}/runtime"), run)
 
     async def settle(self, end: Ending) -> None:
         """Run them all. Raises OSError where the record cannot be written."""
-        await in_thread(lambda: self._journal.end(end.exit_code, end.reason))
+        await self._write(lambda: self._journal.end(end.exit_code, end.reason))
         end = Ending(*self._journal.account.ended or (end.exit_code, end.reason))
-        for number in self._journal.account.interrupted:
+        pod = asyncio.get_running_loop().create_task(self._run(POD, self._pod_budget_s, end))
+        await asyncio.wait({pod}, timeout=self._pod_budget_s)
+        try:
+            await self._run(NODE, self._budget_s, end)
+        finally:
+            await asyncio.wait({pod})
+        pod.result()
+
+    async def _run(self, owner: str, budget_s: float, end: Ending) -> None:
+        """One owner's hooks. Those in the container, whose programs are the image's, and those on the host have
+        `budget_s` each, and an `abort` reaches both."""
+        account = self._journal.account
+        interrupted, owed = self._of(owner, account.interrupted), self._of(owner, account.open_hooks)
+        for number in interrupted:
             await self._report_interrupted(number)
-        deadline = time.monotonic() + self._budget_s
+        spent_s: dict[str, float] = defaultdict(float)
         aborted = ""
-        for number in self._journal.account.open_hooks:
+        for number in owed:
             hook = self._hooks[number]
-            left_s = deadline - time.monotonic()
-            spent = "" if left_s > 0 else f"the budget of {self._budget_s:g}s is used up"
+            left_s = budget_s - spent_s[hook.where]
+            spent = "" if left_s > 0 else f"the budget of {budget_s:g}s is used up"
             if reason := aborted or spent or self._impossible(hook):
                 await self._skip(number, reason)
-            elif not await self._start(number, hook, end, min(hook.timeout_s, left_s)) and hook.on_failure == "abort":
+                continue
+            began = time.monotonic()
+            if not await self._start(number, hook, end, min(hook.timeout_s, left_s)) and hook.on_failure == "abort":
                 aborted = f"hook {hook.name} failed"
+            spent_s[hook.where] += time.monotonic() - began
+
+    def _of(self, owner: str, numbers: Iterable[int]) -> list[int]:
+        return [number for number in numbers if self._hooks[number].owner == owner]
 
     async def _start(self, number: int, hook: Hook, end: Ending, timeout_s: float) -> bool:
-        await in_thread(lambda: self._journal.start(number))
+        await self._write(lambda: self._journal.start(number))
         began = time.monotonic()
         try:
             outcome = await self._poststop(number, hook, end, timeout_s)
-        except (PouchrichError, OSError, ValueError) as err:
-            outcome = Outcome(False, str(err))
-        await in_thread(lambda: self._journal.done(number, outcome.result))
+        except Exception as err:  # what is wrong with one hook is no reason not to run the next
+            outcome = Outcome(False, str(err) or type(err).__name__)
+        await self._write(lambda: self._journal.done(number, outcome.result))
         self._note(result_of("poststop", hook, outcome, began))
-        report(f"container {self._subject.id}: poststop hook {hook.name}", outcome)
+        report(f"container {self._subject.id}: poststop {named(hook)}", outcome)
         return outcome.ok
+
+    async def _write(self, line: Callable[[], None]) -> None:
+        """One line of the record at a time. Raises OSError."""
+        async with self._writing:
+            await in_thread(line)
 
     async def _poststop(self, number: int, hook: Hook, end: Ending, timeout_s: float) -> Outcome:
         told = environment.variables(self._subject, end)
@@ -133,15 +163,13 @@ class _Owed:
 
     async def _skip(self, number: int, reason: str) -> None:
         hook = self._hooks[number]
-        await in_thread(lambda: self._journal.skip(number, reason))
-        self._note(Result("poststop", hook.name, hook.where, f"skipped: {reason}", 0.0))
-        _log.warning("container %s: poststop hook %s: skipped: %s", self._subject.id, hook.name, reason)
+        await self._write(lambda: self._journal.skip(number, reason))
+        self._note(Result("poststop", hook.name, hook.where, hook.owner, f"skipped: {reason}", 0.0))
+        _log.warning("container %s: poststop %s: skipped: %s", self._subject.id, named(hook), reason)
 
     async def _report_interrupted(self, number: int) -> None:
         hook = self._hooks[number]
-        self._note(Result("poststop", hook.name, hook.where, "interrupted", 0.0))
-        _log.warning(
-            "container %s: poststop hook %s: was interrupted, and is not repeated", self._subject.id, hook.name
-        )
+        self._note(Result("poststop", hook.name, hook.where, hook.owner, "interrupted", 0.0))
+        _log.warning("container %s: poststop %s: was interrupted, and is not repeated", self._subject.id, named(hook))
         if hook.where == "container":
             await self._second(number).forget_interrupted()

@@ -326,6 +326,47 @@ def test_a_poststop_hook_that_hangs_is_ended_with_all_that_it_started_and_the_ne
     assert hooked.lines("then") == [f"6 Error {mode} tests/app"]
 
 
+@everywhere
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param({"command": ["/bin/false"], "on-failure": "abort"}, id="aborts"),
+        pytest.param({"command": ["/bin/sleep", "600"], "timeout": "1m"}, id="hangs"),
+    ],
+)
+def test_a_pods_own_poststop_hook_keeps_none_of_the_nodes_from_running(
+    hooked: Hooked, mode: str, bad: dict[str, object]
+) -> None:
+    """Also of the same name."""
+    listed = json.dumps([{"name": name, **bad} for name in ("poststop-host", "x")])
+    more = 'poststop-budget = "3s"\n' + hooked.poststop()
+    about = {"pouchrich.io/poststop": listed}
+    container = hooked.create(mode, "sh", "-c", "exit 6", more="[hooks]\n" + more, annotations=about).start()
+    assert container.wait(timeout_s=20).exit_code == 6
+    hooked.ran_once(f"6 Error {mode} tests/app")
+
+
+def test_a_pods_own_prestart_hooks_come_after_the_nodes(hooked: Hooked) -> None:
+    listed = json.dumps([{"name": "x", "command": ["sh", "-c", "echo pod >>/shared/order; exit 1"]}])
+    more = "".join(
+        hook("prestart", where, f"cat >/dev/null; echo {where} >>{shared}/order")
+        for where, shared in (("host", hooked.directory), ("container", "/shared"))
+    )
+    failed_start(hooked.create("systemd", "true", more=more, annotations={"pouchrich.io/prestart": listed}))
+    assert hooked.lines("order") == ["host", "container", "pod"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_programs_of_the_image_that_hang_keep_no_poststop_hook_on_the_host_from_running(
+    hooked: Hooked, mode: str
+) -> None:
+    more = '[hooks]\npoststop-budget = "2s"\n' + and_then(hooked) + hook("poststop", "container", "sleep 987")
+    container = hooked.create(mode, "sh", "-c", "exit 6", more=more).start()
+    assert container.wait(timeout_s=20).exit_code == 6
+    assert hooked.lines("then") == [f"6 Error {mode} tests/app"]
+
+
 FAILS = ["/bin/sh", "-c", "echo the disk is full >&2; exit 3"]
 TALKS = ["/bin/sh", "-c", "head -c 10000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 4"]
 

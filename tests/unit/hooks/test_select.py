@@ -78,4 +78,15 @@ def test_without_hooks_there_is_nothing():
 def test_a_selection_survives_json():
     found = selected(mode="systemd")
     assert Selection.from_dict(json.loads(json.dumps(found.to_dict()))) == found
-    assert found.poststop_budget_s == 7
+    assert (found.poststop_budget_s, found.pod_poststop_budget_s) == (7, 7)
+
+
+def test_each_hook_has_its_owner():
+    found = selected(mode="systemd")
+    assert [hook.owner for hook in found.prestart] == ["node", "node", "pod", "pod", "pod"]
+    assert [hook.owner for hook in found.poststop] == ["pod", "pod", "node", "node"]
+
+
+def test_a_pods_poststop_hooks_have_the_time_of_the_longest_at_most():
+    found = selected(body=NODE.replace('poststop-budget = "7s"', 'poststop-budget = "5m"'))
+    assert (found.poststop_budget_s, found.pod_poststop_budget_s) == (300, 10)

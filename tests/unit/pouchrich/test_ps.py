@@ -163,7 +163,7 @@ def test_inspect_shows_plan_paths_and_hooks(capsys, systemd, tmp_path):
     node, clock = systemd
     hooks = {
         "version": 1,
-        "hooks": [dict(stage="prestart", name="h", where="host", result="exit status 3", seconds=0.2)],
+        "hooks": [dict(stage="prestart", name="h", where="host", owner="node", result="exit status 3", seconds=0.2)],
     }
     (node.top / "state/k8s.io/abc/hooks.json").write_text(json.dumps(hooks))
     places = {
@@ -176,7 +176,8 @@ def test_inspect_shows_plan_paths_and_hooks(capsys, systemd, tmp_path):
     text = capsys.readouterr().out
     assert text.startswith(golden("systemd"))
     assert "  mode = systemd  (/etc/c.toml: rich.mode)\n" in text
-    assert "  STAGE     NAME  WHERE  RESULT         TIME\n  prestart  h     host   exit status 3  0.2s\n" in text
+    assert "  STAGE     NAME  WHERE  OWNER  RESULT         TIME\n" in text
+    assert "  prestart  h     host   node   exit status 3  0.2s\n" in text
     assert f"  cgroup: {node.top}/cgroup{POD}\n" in text
     inspecting.run(argparse.Namespace(id="abc", json=True), **places)
     found = json.loads(capsys.readouterr().out)

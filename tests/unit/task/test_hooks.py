@@ -5,6 +5,7 @@ import json
 import os
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from runtime.errors import HookFailed, RuntimeFailed
 from runtime.hooks import environment
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import Journal, boot_id, path_of, records
-from runtime.hooks.select import Selection
+from runtime.hooks.select import Selection, hook_from_dict
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime
 from shim.task import owed
@@ -59,13 +60,13 @@ class World:
             annotations={"a": "x" * 200_000},
         )
 
-    def runner(self, *, prestart=(), poststop=(), budget_s=20.0):
+    def runner(self, *, prestart=(), poststop=(), budget_s=20.0, pod_budget_s=None):
         loop = asyncio.get_running_loop()
         reaper = Reaper(loop)
         reaper.install()
         return HookRunner(
             self.subject,
-            Selection(tuple(prestart), tuple(poststop), budget_s),
+            Selection(tuple(prestart), tuple(poststop), budget_s, budget_s if pod_budget_s is None else pod_budget_s),
             spec={"process": {}},
             oci=OCIRuntime(OCIBinary("/bin/false", "/nonexistent"), no_runtime),
             run=no_runtime,
@@ -326,6 +327,110 @@ def test_the_budget_is_for_all_of_them_together(world):
     assert results[0][1].startswith("timed out after 0.")
     assert results[1] == ("late", "skipped: the budget of 0.5s is used up")
     assert world.records() == []
+
+
+def pods(name, text="true", **fields):
+    """A hook of the pod's. That it runs on the host here, where no container is, makes no difference to its owner."""
+    return shell(name, text, owner="pod", **fields)
+
+
+def test_a_pods_hook_that_aborts_skips_the_pods_and_none_of_the_nodes(world):
+    hooks = [pods("x", "exit 1"), pods("y"), tally(world, "node-cleanup", on_failure="abort")]
+    assert asyncio.run(poststop(world, hooks)) == [
+        ("x", "exit status 1"),
+        ("y", "skipped: hook x failed"),
+        ("node-cleanup", "exit status 0"),
+    ]
+    assert (counted(world), world.records()) == (["node-cleanup 0 Completed"], [])
+
+
+def test_a_pods_hook_that_uses_up_the_pods_time_uses_up_none_of_the_nodes(world):
+    hooks = [pods("x", "sleep 60", on_failure="continue"), pods("y"), tally(world, "node-cleanup")]
+    began = time.monotonic()
+    results = asyncio.run(poststop(world, hooks, pod_budget_s=0.5))
+    assert time.monotonic() - began < 10
+    assert dict(results) == {
+        "x": "timed out after 0.5s",
+        "y": "skipped: the budget of 0.5s is used up",
+        "node-cleanup": "exit status 0",
+    }
+    assert world.records() == []
+
+
+def test_a_pods_hook_that_cannot_be_ended_holds_up_none_of_the_nodes(world, monkeypatch):
+    """A process in an uninterruptible wait: its end comes when it comes."""
+    let_go = asyncio.Event()
+
+    async def on_host(reaper, hook, **given):
+        if hook.owner == "pod":
+            await let_go.wait()
+        else:
+            let_go.set()
+        return owed.Outcome(True, "over")
+
+    monkeypatch.setattr(owed, "on_host", on_host)
+    results = asyncio.run(poststop(world, [pods("stuck"), tally(world, "node-cleanup")], pod_budget_s=0.2))
+    assert results == [("node-cleanup", "over"), ("stuck", "over")]
+    assert world.records() == []
+
+
+def test_what_goes_wrong_with_a_pods_hook_in_us_stops_none_of_the_nodes(world, monkeypatch):
+    real = owed.on_host
+
+    async def on_host(reaper, hook, **given):
+        if hook.owner == "pod":
+            raise TypeError("nobody thought of this")
+        return await real(reaper, hook, **given)
+
+    monkeypatch.setattr(owed, "on_host", on_host)
+    results = asyncio.run(poststop(world, [pods("odd"), tally(world, "node-cleanup")]))
+    assert results == [("odd", "nobody thought of this"), ("node-cleanup", "exit status 0")]
+
+
+def test_hooks_in_the_container_use_up_none_of_the_time_of_those_on_the_host(world, monkeypatch):
+    """Their programs are the image's, which may hang."""
+
+    async def hang(self, *given, timeout_s, **more):
+        await asyncio.sleep(timeout_s)
+        return owed.Outcome(False, "hung")
+
+    monkeypatch.setattr(owed.Second, "run", hang)
+    monkeypatch.setattr(owed.process, "poststop_spec", lambda *given, **more: {"process": {}})
+    monkeypatch.setattr(owed.process, "owner", lambda *given: 0)
+    monkeypatch.setattr(owed._Owed, "_impossible", lambda *given: "")
+    monkeypatch.setattr(owed.held, "load_spec", lambda directory: {})
+    monkeypatch.setattr(owed.held, "hold", lambda *given: None)
+    hooks = [container_hook("a"), container_hook("b"), tally(world, "node-cleanup")]
+    results = asyncio.run(poststop(world, hooks, budget_s=0.5))
+    assert results == [
+        ("a", "hung"),
+        ("b", "skipped: the budget of 0.5s is used up"),
+        ("node-cleanup", "exit status 0"),
+    ]
+
+
+def test_owners_are_in_the_record_and_in_what_is_told_of_the_hooks(world, caplog):
+    async def run():
+        runner = world.runner(poststop=[pods("node-cleanup", "exit 1"), tally(world, "node-cleanup")])
+        await runner.prepare()
+        await runner.owe(os.getpid())
+        (record,) = map(Path, world.records())
+        head = json.loads(record.read_text().splitlines()[0])["head"]
+        await runner.run_poststop(COMPLETED)
+        return [one["owner"] for one in head["hooks"]], [one.owner for one in runner.results]
+
+    assert asyncio.run(run()) == (["pod", "node"], ["pod", "node"])
+    told = json.loads((world.directory / "bundle" / "hooks.json").read_text())["hooks"]
+    assert [one["owner"] for one in told] == ["pod", "node"]
+    assert "poststop hook node-cleanup of the pod: exit status 1" in caplog.text
+
+
+def test_hooks_of_an_older_versions_record_have_owners_and_run(world):
+    hooks = [shell("inside", "true", where="container"), tally(world)]
+    olds = [{key: value for key, value in asdict(hook).items() if key != "owner"} for hook in hooks]
+    found = [hook_from_dict(json.loads(json.dumps(old))) for old in olds]
+    assert [hook.owner for hook in found] == ["pod", "node"]
+    assert found[1] == hooks[1]
 
 
 def container_hook(name="inside"):
