@@ -178,7 +178,7 @@ def hooks(records: str) -> Iterator[Check]:
             continue
         when = "of an earlier boot" if one.before_boot else "and nobody acts on it"
         words = f"{one.namespace}/{one.id}: owed {', '.join(waiting) or 'none'}, interrupted {', '.join(cut) or 'none'}"
-        advice = "the first container after the next boot settles it" if not one.before_boot else "start any container"
+        advice = "containerd settles it by delete, or a later start" if not one.before_boot else "start any container"
         yield Check(WARN, "poststop hooks", f"{words}: {one.path} is {when}".replace("is and", "is there and"), advice)
     held = sum(1 for one in found if one.holder)
     yield Check(OK, "poststop hooks", f"{len(found)} records, {held} in the care of a living process")

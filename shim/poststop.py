@@ -1,8 +1,9 @@
-"""Poststop hooks without a pod server: the runner that `delete` leaves behind, and what `start` does after a reboot.
+"""Poststop hooks without a pod server: the runner that `delete` leaves behind, and what `start` does now and then.
 
 A runner is a process of its own session and mount namespace, in which the container's root file system stays mounted
 when `delete` unmounts it for everybody else. All of its hooks run within the container's poststop budget, so that what
-else it keeps mounted is let go soon.
+else it keeps mounted is let go soon. A sweeper settles what is in nobody's care: records of an earlier boot, and those
+of this one whose server or runner was killed or could not write them.
 
 Imported by `delete` and `start` only where there is something to do, so a container without poststop hooks pays for one
 look at the file system. asyncio is for the runner alone to import.
@@ -12,21 +13,34 @@ import logging
 import os
 import select
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 from runtime.bundle import Bundle, read_pid
 from runtime.errors import PouchrichError
 from runtime.hooks import held
-from runtime.hooks.journal import RECORDS, Journal, boot_id, path_of, records
+from runtime.hooks.journal import (
+    RECORDS,
+    Account,
+    Journal,
+    boot_id,
+    mount_namespace,
+    path_of,
+    read_account,
+    records,
+    remove_unfinished,
+)
 from runtime.linux import syscalls
 
 RUN = "/run/pouchrich/poststop"
 PATIENCE_S = 3.0
 READY_TIMEOUT_S = 1.0
-AT_ONCE = 8
+AT_ONCE = 32
 _READY, _GO = b"r", b"g"
 _SWEPT = ".swept"
+BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0)
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +62,9 @@ class Handover:
         return through
 
 
-def hand_over(namespace: str, container_id: str, bundle: str, *, directory: str = RECORDS) -> Handover | None:
+def hand_over(
+    namespace: str, container_id: str, bundle: str, *, directory: str = RECORDS, run: str = RUN
+) -> Handover | None:
     """Leave a runner for the hooks that are owed for a container whose pod server is gone.
 
     Call it before the container is killed, and `finish` it before its root file system is unmounted. None where
@@ -66,7 +82,7 @@ def hand_over(namespace: str, container_id: str, bundle: str, *, directory: str 
         go, told = os.pipe2(os.O_CLOEXEC)
         news, tell = os.pipe2(os.O_CLOEXEC)
         # `told` is read and `tell` written by the runner; each side closes what is the other's.
-        detach(lambda: _run(journal, go, tell, directory), keep=(journal.fd, go, tell))
+        detach(lambda: _run(journal, go, tell, directory, run), keep=(journal.fd, go, tell))
     finally:
         journal.close()
     os.close(go)
@@ -77,18 +93,18 @@ def hand_over(namespace: str, container_id: str, bundle: str, *, directory: str 
 
 
 def check(*, directory: str = RECORDS, run: str = RUN) -> None:
-    """After a boot, once: leave a process behind that settles what was owed before it. Never raises, never waits."""
+    """Leave a process behind that settles what is owed and in nobody's care, where there is any record at all.
+
+    Never raises, never waits. `start` calls it when `run`/.swept is old or missing; it makes that new.
+    """
     marker = f"{run}/{_SWEPT}"
-    if os.path.exists(marker):
-        return
     try:
         os.makedirs(run, mode=0o711, exist_ok=True)
+        _touch(marker)
         if any(records(directory)):
-            detach(lambda: _sweep_once(directory, marker), keep=())
-        else:
-            _touch(marker)
+            detach(lambda: _sweep_detached(directory, run), keep=())
     except OSError as err:
-        sys.stderr.write(f"poststop hooks owed before the last boot: {err}\n")
+        sys.stderr.write(f"poststop hooks that are owed: {err}\n")
 
 
 def detach(work: Callable[[], None], *, keep: Sequence[int]) -> None:
@@ -125,50 +141,128 @@ def _let_go(keep: Sequence[int]) -> None:
     os.umask(0o022)
 
 
-def _run(journal: Journal, go: int, tell: int, directory: str) -> None:
-    # Private, not slave: unmounting on the host must not reach what the hooks are about to use.
+def _run(journal: Journal, go: int, tell: int, directory: str, run: str) -> None:
+    """The runner: one process sees to the container, another waits for its end and then looks for more."""
+    _log_to_syslog()
+    pid = os.fork()
+    if pid == 0:
+        _run_one(journal, go, tell)
+    for fd in (journal.fd, go, tell):
+        os.close(fd)
+    os.waitpid(pid, 0)
+    _sweep_until_settled(directory, run)
+
+
+def _run_one(journal: Journal, go: int, tell: int) -> NoReturn:
+    try:
+        _leave_mounts()
+        os.write(tell, _READY)
+        journal.hand()
+        told = os.read(go, 1) == _GO
+        _settle([journal], forget_first=not told)
+    except BaseException:  # nothing may unwind into the parent's code below fork()
+        _log.exception("poststop hooks")
+    finally:
+        os._exit(0)
+
+
+def _leave_mounts() -> None:
+    """A mount namespace of our own. Private, not slave: unmounting on the host must not reach what hooks use."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    os.write(tell, _READY)
+
+
+def _sweep_detached(directory: str, run: str) -> None:
     _log_to_syslog()
-    journal.hand()
-    told = os.read(go, 1) == _GO
-    _settle([journal], forget_first=not told)
-    os.close(tell)
-    _sweep(directory)
+    _sweep_until_settled(directory, run)
 
 
-def _sweep_once(directory: str, marker: str) -> None:
+def _sweep_until_settled(directory: str, run: str) -> None:
+    """Settle what nobody else does, and try again for a while what cannot be; one process of the node at a time."""
     import fcntl
 
-    _log_to_syslog()
-    lock = os.open(f"{marker}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with suppress(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _sweep(directory)
-        _touch(marker)
+    os.makedirs(run, mode=0o711, exist_ok=True)
+    fd = os.open(f"{run}/{_SWEPT}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    remove_unfinished(directory)
+    for pause_s in (*BACK_OFF_S, 0.0):
+        if not any(find_abandoned(directory)) or _in_child(lambda: _sweep(directory)):
+            return
+        time.sleep(pause_s)
 
 
-def _sweep(directory: str) -> None:
-    """Settle every record that nobody will: of an earlier boot, or of a runner that was killed."""
-    now = boot_id()
-    found = []
+def _in_child(work: Callable[[], bool]) -> bool:
+    """`work()` in a process of its own, which may leave this one's mount namespace as it is at the time."""
+    pid = os.fork()
+    if pid:
+        return os.waitpid(pid, 0)[1] == 0
+    status = 1
+    try:
+        status = 0 if work() else 1
+    except BaseException:  # nothing may unwind into the parent's code below fork()
+        _log.exception("poststop hooks")
+    finally:
+        os._exit(status)
+
+
+def _sweep(directory: str) -> bool:
+    """Whether all that is abandoned now is settled."""
+    found = list(find_abandoned(directory))
+    boot = boot_id()
+    if any(account.head.get("held") and account.head["boot"] == boot for _, account in found):
+        _leave_mounts()
+    is_settled = True
+    for begin in range(0, len(found), AT_ONCE):
+        journals = []
+        for path, _ in found[begin : begin + AT_ONCE]:
+            try:
+                journal = Journal.open(path)
+            except OSError:
+                _log.exception("%s", path)
+                is_settled = False
+                continue
+            if journal is not None and not journal.account.head:
+                _log.warning("%s: no record can be read from it, removed", path)
+                journal.finish()
+            elif journal is not None:
+                journals.append(journal)
+        is_settled &= _settle(journals, forget_first=False)
+    return is_settled
+
+
+def find_abandoned(directory: str = RECORDS) -> Iterator[tuple[str, Account]]:
+    """The records that nobody will see to any more, but for those that somebody has locked, which is not looked at.
+
+    They are of an earlier boot; or the container has ended, and whoever was at work is gone or has given up; or its
+    pod server is gone and its bundle too, so that containerd will not call `delete` for it. Only who can see the bundle
+    can tell that: another containerd's may be in another mount namespace.
+    """
+    boot, mounts = boot_id(), mount_namespace()
     for path in records(directory):
-        journal = Journal.open(path)
-        if journal is None:
+        try:
+            with open(path, "rb") as file:
+                account, _ = read_account(file.read())
+            head = account.head
+            if (
+                not head
+                or head["boot"] != boot
+                or account.ended is not None
+                or (
+                    (account.handed or head.get("mount_namespace") == mounts)
+                    and not os.path.isdir(head["subject"]["bundle"])
+                )
+            ):
+                yield path, account
+        except FileNotFoundError:
             continue
-        if not journal.account.head:
-            _log.warning("%s: no record can be read from it, removed", path)
-            journal.finish()
-        elif journal.account.handed or journal.account.head["boot"] != now:
-            found.append(journal)
-        else:
-            journal.close()
-    if found:
-        _settle(found, forget_first=False)
+        except (OSError, KeyError, TypeError):
+            _log.exception("%s", path)
 
 
-def _settle(journals: Sequence[Journal], *, forget_first: bool) -> None:
+def _settle(journals: Sequence[Journal], *, forget_first: bool) -> bool:
     import asyncio
     from collections.abc import Mapping
 
@@ -178,7 +272,7 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> None:
     from shim.task.owed import run_owed
     from shim.task.reaper import Reaper
 
-    async def settle() -> None:
+    async def settle() -> bool:
         reaper = Reaper(asyncio.get_running_loop())
         reaper.install()
 
@@ -186,21 +280,18 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> None:
             child = reaper.spawn(argv, fds, {"PATH": os.environ.get("PATH", HOST_PATH)})
             return (await asyncio.shield(child.ended)).status
 
-        few = asyncio.Semaphore(AT_ONCE)
-
-        async def one(journal: Journal) -> None:
+        async def one(journal: Journal) -> bool:
             head = journal.account.head
-            async with few:
-                if forget_first:
-                    with suppress(PouchrichError):
-                        await OCIRuntime(OCIBinary(**head["oci"]), run).delete(head["subject"]["id"], force=True)
-                await run_owed(journal, run=run, reaper=reaper, end=SHIM_KILLED)
+            if forget_first:
+                with suppress(PouchrichError):
+                    await OCIRuntime(OCIBinary(**head["oci"]), run).delete(head["subject"]["id"], force=True)
+            return await run_owed(journal, run=run, reaper=reaper, end=SHIM_KILLED)
 
-        await asyncio.gather(*map(one, journals))
+        return all(await asyncio.gather(*map(one, journals)))
 
     syscalls.set_child_subreaper()
     with asyncio.Runner() as runner:
-        runner.run(settle())
+        return runner.run(settle())
 
 
 def _was_created(bundle: str) -> bool:

@@ -13,6 +13,7 @@ import time
 MODULES = (
     "shim.daemon",
     "shim.pod",
+    "shim.poststop",
 )
 
 

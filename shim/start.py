@@ -8,6 +8,7 @@ those imports but the first request. A `start` that fails leaves nothing behind,
 
 import marshal
 import os
+import time
 from _signal import (  # `signal` takes longer than all of this
     SIG_DFL,
     SIG_SETMASK,
@@ -32,7 +33,9 @@ GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-i
 OOM_SCORE_ADJ_MAX = 1000
 CGROUP_ROOT = "/sys/fs/cgroup"
 POSTSTOP_SWEPT = "/run/pouchrich/poststop/.swept"
-"""There once the poststop hooks that were owed before the last boot have been seen to (shim.poststop)."""
+"""As old as the last look at the poststop hooks that nobody sees to (shim.poststop); gone after a boot."""
+
+POSTSTOP_SWEEP_S = 60.0
 
 CHANNEL = 3
 """The descriptor of the connection to the starter, in the process that serves its request."""
@@ -135,7 +138,7 @@ def _serve(request: Request, starter: socket, note: str) -> int:
             return 0
         from shim import daemon
 
-        if not os.path.exists(POSTSTOP_SWEPT):
+        if is_sweep_due():
             from shim import poststop
 
             poststop.check()
@@ -144,6 +147,14 @@ def _serve(request: Request, starter: socket, note: str) -> int:
             os.unlink(path)
         raise
     return daemon.serve(given, stdin, bundle=bundle, path=path, listener=listener.detach(), note=note)
+
+
+def is_sweep_due(marker: str = POSTSTOP_SWEPT) -> bool:
+    """Whether nobody has looked for a while at what poststop hooks are owed. One system call."""
+    try:
+        return not 0 <= time.time() - os.stat(marker).st_mtime < POSTSTOP_SWEEP_S
+    except OSError:
+        return True
 
 
 def _path_of(given: flags.Flags, stdin: bootstrap.StartInput, bundle: str) -> str:

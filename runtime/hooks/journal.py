@@ -4,6 +4,9 @@ One file, `RECORDS/NAMESPACE/ID.jsonl`, of JSON lines that are only ever appende
 what happened. A line cut short by a crash has not happened. So whatever point a crash comes at, a hook without
 `started` may run, and one with it never again.
 
+The file has room for all of its lines from the beginning, zeros behind the last one, so that a disk which is full later
+keeps no hook from being run. It has its name once it has its head: who finds a record finds a whole one.
+
     {"head": {...}}                            written before the OCI runtime is asked to create the container
     {"event": "owed"}                          it has created it: from now on the hooks are owed
     {"event": "ended", "exit_code", "reason"}  how the container ended
@@ -13,12 +16,14 @@ what happened. A line cut short by a crash has not happened. So whatever point a
     {"event": "skipped", "hook": n, "result"}  it will not run, and why
 
 Whoever acts on a record holds a lock on the file (flock(2)): the pod server while it lives, then the runner that
-`delete` leaves behind, or after a reboot the next `start`'s. The kernel drops it with its holder's last descriptor.
+`delete` leaves behind, or the sweeper of a later `start`. The kernel drops it with its holder's last descriptor.
 """
 
+import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +33,14 @@ RECORDS = "/var/lib/pouchrich/poststop"
 SUFFIX = ".jsonl"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 VERSION = 1
+UNFINISHED = ".new"
+UNFINISHED_S = 60.0
+RESULT_BYTES = 600
+"""The most that a result takes of a line, as JSON."""
+
+_ROOM_BYTES = 512  # for owed, handed and ended
+_ROOM_OF_HOOK_BYTES = 200 + RESULT_BYTES  # for started, and for done or skipped
+_NOT_OFFERED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 OWED, STARTED, DONE, SKIPPED = "owed", "started", "done", "skipped"
 
@@ -36,6 +49,11 @@ def boot_id(path: str = BOOT_ID) -> str:
     """What tells this boot of the machine from others."""
     with open(path) as file:
         return file.read().strip()
+
+
+def mount_namespace() -> str:
+    """What tells this process's mount namespace from others, and so the one in which a path of the record means it."""
+    return os.readlink("/proc/self/ns/mnt")
 
 
 def path_of(records: str, namespace: str, container_id: str) -> str:
@@ -96,28 +114,38 @@ def read_account(data: bytes) -> tuple[Account, int]:
 class Journal:
     """A record that this process has locked. Every call that returns has reached the disk. Raises OSError."""
 
-    def __init__(self, path: str, fd: int, account: Account) -> None:
+    def __init__(self, path: str, fd: int, account: Account, end: int) -> None:
         self.path = path
         self.fd = fd
         self.account = account
+        self._end = end
 
     @classmethod
     def create(cls, path: str, head: dict[str, Any]) -> "Journal":
-        """Begin a record. One that is still there for an earlier container of the same name is moved aside, kept."""
-        directory = os.path.dirname(path)
+        """Begin a record, with room for all that will be written to it.
+
+        One that is still there for an earlier container of the same name is moved aside, kept.
+        """
+        directory, new = os.path.dirname(path), path + UNFINISHED
         _make_directories(directory)
-        with suppress(FileNotFoundError):
-            inode = os.stat(path).st_ino
-            os.rename(path, f"{path.removesuffix(SUFFIX)}.{inode}{SUFFIX}")
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with suppress(FileNotFoundError):  # of a server that was killed here
+            os.unlink(new)
+        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            journal = cls(path, fd, Account())
-            journal._append({"head": {"version": VERSION, **head}})
+            journal = cls(path, fd, Account(), 0)
+            line = {"head": {"version": VERSION, **head}}
+            _reserve(fd, len(_line(line)) + _ROOM_BYTES + _ROOM_OF_HOOK_BYTES * len(head["hooks"]))
+            journal._append(line)
+            with suppress(FileNotFoundError):
+                inode = os.stat(path).st_ino
+                os.rename(path, f"{path.removesuffix(SUFFIX)}.{inode}{SUFFIX}")
+            os.rename(new, path)
+            new = path
             _sync_directory(directory)
         except BaseException:
             os.close(fd)
-            os.unlink(path)
+            os.unlink(new)
             raise
         return journal
 
@@ -125,7 +153,7 @@ class Journal:
     def open(cls, path: str) -> "Journal | None":
         """Take over a record; None where there is none, or where its holder lives."""
         try:
-            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
         try:
@@ -133,9 +161,9 @@ class Journal:
             data = _read_all(fd)
             account, good = read_account(data)
             if os.stat(path).st_ino == os.fstat(fd).st_ino:
-                if good < len(data):
-                    os.ftruncate(fd, good)
-                return cls(path, fd, account)
+                if rest := data[good:].rstrip(b"\0"):
+                    os.pwrite(fd, bytes(len(rest)), good)
+                return cls(path, fd, account, good)
         except (BlockingIOError, FileNotFoundError):
             pass
         except BaseException:
@@ -165,11 +193,11 @@ class Journal:
 
     def done(self, hook: int, result: str) -> None:
         """Hook `hook` has ended."""
-        self._append({"event": DONE, "hook": hook, "result": result})
+        self._append({"event": DONE, "hook": hook, "result": _brief(result)})
 
     def skip(self, hook: int, reason: str) -> None:
         """Hook `hook` will not run."""
-        self._append({"event": SKIPPED, "hook": hook, "result": reason})
+        self._append({"event": SKIPPED, "hook": hook, "result": _brief(reason)})
 
     def finish(self) -> None:
         """Nothing is owed (any more): remove the record and let go of it."""
@@ -190,16 +218,17 @@ class Journal:
             os.close(fd)
 
     def _append(self, line: dict[str, Any]) -> None:
-        data = json.dumps(line).encode() + b"\n"
-        before = os.fstat(self.fd).st_size
+        data = _line(line)
+        written = 0
         try:
-            while data:
-                data = data[os.write(self.fd, data) :]
+            while written < len(data):
+                written += os.pwrite(self.fd, data[written:], self._end + written)
             os.fsync(self.fd)
         except OSError:
             with suppress(OSError):
-                os.ftruncate(self.fd, before)  # a full disk: half a line would hide the next
+                os.pwrite(self.fd, bytes(written), self._end)  # or half a line would be there beside the next
             raise
+        self._end += written
         self.account.take(line)
 
 
@@ -210,12 +239,55 @@ def records(directory: str) -> Iterator[str]:
             yield from _files(f"{directory}/{namespace}")
 
 
-def _files(directory: str) -> list[str]:
+def remove_unfinished(directory: str) -> None:
+    """Remove below `directory` what servers left that were killed before their record had its name. Raises nothing."""
+    with suppress(OSError):
+        for namespace in os.listdir(directory):
+            for path in _files(f"{directory}/{namespace}", SUFFIX + UNFINISHED):
+                with suppress(OSError):
+                    _remove_unfinished(path)
+
+
+def _remove_unfinished(path: str) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.fstat(fd)
+        if abs(time.time() - found.st_mtime) > UNFINISHED_S and os.stat(path).st_ino == found.st_ino:
+            os.unlink(path)
+    finally:
+        os.close(fd)
+
+
+def _files(directory: str, suffix: str = SUFFIX) -> list[str]:
     try:
         names = sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [f"{directory}/{name}" for name in names if name.endswith(SUFFIX)]
+    return [f"{directory}/{name}" for name in names if name.endswith(suffix)]
+
+
+def _line(line: dict[str, Any]) -> bytes:
+    return json.dumps(line).encode() + b"\n"
+
+
+def _brief(result: str) -> str:
+    """As much of `result` as there is room for; JSON may need six bytes for a character."""
+    while len(json.dumps(result)) > RESULT_BYTES:
+        result = result[: len(result) * 3 // 4]
+    return result
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Give a new file `size` bytes of the disk, as zeros. Raises OSError."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as err:
+        if err.errno not in _NOT_OFFERED:
+            raise
+        written = 0
+        while written < size:
+            written += os.pwrite(fd, bytes(size - written), written)
 
 
 def _make_directories(directory: str) -> None:

@@ -1,6 +1,7 @@
 """A container's hooks in its pod server: when they run, what a failure means, and the record that outlives it."""
 
 import asyncio
+import errno
 import os
 import time
 from contextlib import suppress
@@ -13,7 +14,7 @@ from runtime.config.model import Hook
 from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
 from runtime.hooks import environment, held, process
 from runtime.hooks.environment import Ending, Subject
-from runtime.hooks.journal import RECORDS, Journal, boot_id, path_of
+from runtime.hooks.journal import RECORDS, Journal, boot_id, mount_namespace, path_of
 from runtime.hooks.select import Selection
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
@@ -25,6 +26,8 @@ from shim.task.thread import in_thread, wholly_in_thread
 
 RUN = "/run/pouchrich/poststop"
 RESULTS = "hooks.json"
+AGAIN_S = 1.0
+AGAIN_MAX_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class HookRunner:
         self._journal: Journal | None = None
         self._prestart_hooks: asyncio.Task[None] | None = None
         self._poststop: asyncio.Task[None] | None = None
+        self._again: asyncio.Task[None] | None = None
         self._has_init_ended = False
         self._results: list[Result] = []
 
@@ -70,7 +74,7 @@ class HookRunner:
     # Create
 
     async def prepare(self) -> None:
-        """Before the OCI runtime is asked to create the container: begin the record. Raises OSError.
+        """Before the OCI runtime is asked to create the container: begin the record. Raises PouchrichError.
 
         Nothing is owed yet; `discard` undoes it.
         """
@@ -82,6 +86,7 @@ class HookRunner:
         name = f"{subject.id}-{os.urandom(4).hex()}"  # an earlier container of this id may still have hooks to run
         head = {
             "boot": boot_id(),
+            "mount_namespace": mount_namespace(),
             "subject": subject.to_dict(),
             "hooks": [asdict(hook) for hook in selected.poststop],
             "budget_s": selected.poststop_budget_s,
@@ -94,7 +99,10 @@ class HookRunner:
         def begin() -> None:
             self._journal = Journal.create(path, head)
 
-        await wholly_in_thread(begin)
+        try:
+            await wholly_in_thread(begin)
+        except OSError as err:
+            raise PouchrichError(_not_recorded(path, err)) from err
 
     async def owe(self, init: int) -> None:
         """The OCI runtime has created the container with init `init`: from now on poststop is owed. Raises OSError."""
@@ -181,11 +189,44 @@ class HookRunner:
 
     async def _run_poststop(self, end: Ending) -> None:
         journal, self._journal = self._journal, None
-        if journal is not None:
-            await run_owed(journal, run=self._run, reaper=self._reaper, end=end, note=self._note)
+        if journal is None:
+            return
+        path, inode = journal.path, os.fstat(journal.fd).st_ino
+        if not await self._run_owed(journal, end):
+            self._again = asyncio.get_running_loop().create_task(self._run_again(path, inode, end))
+
+    async def _run_owed(self, journal: Journal, end: Ending) -> bool:
+        return await run_owed(journal, run=self._run, reaper=self._reaper, end=end, note=self._note)
+
+    async def _run_again(self, path: str, inode: int, end: Ending) -> None:
+        """Take up the record that could not be written, unless somebody else has; after this server `start` does."""
+        pause_s = AGAIN_S
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, AGAIN_MAX_S)
+            try:
+                journal = await in_thread(lambda: Journal.open(path))
+                if journal is None:
+                    return
+                if os.fstat(journal.fd).st_ino != inode:  # a later container's
+                    journal.close()
+                    return
+            except OSError:
+                continue
+            if await self._run_owed(journal, end):
+                return
 
     def _note(self, result: Result) -> None:
         self._results.append(result)
         with suppress(OSError):
             found = {"version": 1, "hooks": [asdict(one) for one in self._results]}
             bundles.write_json(f"{self._subject.bundle}/{RESULTS}", found)
+
+
+def _not_recorded(path: str, err: OSError) -> str:
+    """That a Create failed for want of a record, and what to do about it."""
+    top = os.path.dirname(RECORDS)
+    full = err.errno in (errno.ENOSPC, errno.EDQUOT)
+    way_out = "make room on its file system" if full else "it has to be a directory that root can write to"
+    reason = (err.strerror or str(err)).lower()
+    return f"record that poststop hooks are owed: {path}: {reason}: see {top} on the node, {way_out}"

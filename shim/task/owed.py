@@ -38,11 +38,11 @@ async def run_owed(
     reaper: Reaper,
     end: Ending,
     note: Callable[[Result], None] = lambda _: None,
-) -> None:
+) -> bool:
     """Run or skip every hook that the record owes, remove the record and what was held. Never raises.
 
     `end` counts where the record does not say how the container ended. Where the record cannot be written, no further
-    hook is started, and the record stays for the next boot.
+    hook is started, the record stays for who tries again, and the result is False.
     """
     name = f"container {journal.account.head['subject']['id']}"
     try:
@@ -56,6 +56,8 @@ async def run_owed(
     except Exception:
         _log.exception("%s: poststop hooks: the record %s stays", name, journal.path)
         journal.close()
+        return False
+    return True
 
 
 class _Owed:
@@ -159,7 +161,7 @@ class _Owed:
             return ""
         if not os.path.isfile(f"{self._held}/{held.SPEC}"):
             return "nothing is left of the container: the node was restarted, or it was never made whole"
-        return "" if os.path.isdir(self._subject.rootfs) else "its root file system is gone"
+        return "" if _has_files(self._subject.rootfs) else "its root file system is gone"
 
     async def _skip(self, number: int, reason: str) -> None:
         hook = self._hooks[number]
@@ -173,3 +175,12 @@ class _Owed:
         _log.warning("container %s: poststop %s: was interrupted, and is not repeated", self._subject.id, named(hook))
         if hook.where == "container":
             await self._second(number).forget_interrupted()
+
+
+def _has_files(directory: str) -> bool:
+    """Whether there is anything in it, as there is not where a root file system is mounted no more."""
+    try:
+        with os.scandir(directory) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False

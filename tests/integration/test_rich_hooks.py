@@ -1,14 +1,20 @@
 """Hooks of rich containers, through the CRI: before the application, and exactly once after it, however it ends."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from runtime.hooks.journal import RECORDS
+from shim.start import POSTSTOP_SWEPT
 from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import processes
@@ -404,3 +410,74 @@ def test_what_was_killed_with_the_shim_leaves_nothing(hooked: Hooked) -> None:
     os.kill(shim, signal.SIGKILL)
     until(lambda: not processes.alive(init), "PID 1 to end")
     assert container.wait().state == EXITED
+
+
+# A node in trouble
+
+
+@contextlib.contextmanager
+def small_disk(node: Node) -> Iterator[Path]:
+    """Where records are: a file system of 128 KiB for the length of the `with`."""
+    inside = ["nsenter", f"--mount=/proc/{node.pid}/ns/mnt"]
+    seen = Path(f"/proc/{node.pid}/root{RECORDS}").parent
+    seen.mkdir(exist_ok=True)
+    subprocess.run([*inside, "mount", "-t", "tmpfs", "-o", "size=128k", "small", str(Path(RECORDS).parent)], check=True)
+    try:
+        yield seen
+    finally:
+        subprocess.run([*inside, "umount", "-l", str(Path(RECORDS).parent)], check=True)
+
+
+def fill(directory: Path) -> Path:
+    path = directory / "fill"
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return path
+
+
+@everywhere
+@pytest.mark.parametrize("mode", MODES)
+def test_a_disk_that_is_full_keeps_no_poststop_hook_from_running(hooked: Hooked, mode: str) -> None:
+    with small_disk(hooked.node) as disk:
+        container = running(hooked.create(mode, "sh", "-c", FOREVER, more=hooked.poststop()).start())
+        fill(disk)
+        container.stop(grace_s=0)
+        hooked.ran_once("137 Signal")
+        assert not list(disk.rglob("*.jsonl"))
+
+
+def test_poststop_hooks_that_cannot_be_recorded_fail_create(hooked: Hooked) -> None:
+    with small_disk(hooked.node) as disk:
+        filling = fill(disk)
+        message = failed_start(hooked.create("dumb-init", "true", more=hooked.poststop()))
+        for part in ("no space left on device", "/var/lib/pouchrich", "make room"):
+            assert part in message, message
+        assert [path.name for path in disk.rglob("*") if path.is_file()] == ["fill"]
+        filling.unlink()
+        hooked.create("dumb-init", "true", more=hooked.poststop()).start().wait()
+        hooked.ran_once("0 Completed")
+
+
+@pytest.mark.parametrize("killed", ["runner", "runner and sweeper"])
+def test_poststop_hooks_whose_runner_was_killed_are_run_by_the_next(hooked: Hooked, killed: str) -> None:
+    """Whoever waits for the runner does so, or else the next container's start."""
+    script = f"echo $$ >{hooked.directory}/pid; echo slow >>{hooked.directory}/slow; exec sleep 4"
+    slow = hook("poststop", "host", script, name="slow")
+    container = running(hooked.create("dumb-init", "sh", "-c", FOREVER, more=hooked.poststop() + slow).start())
+    kill_shim(hooked.node, "pouchrich")
+    until(lambda: hooked.lines("pid"), "the slow hook to run")
+    parents = processes.parents()
+    keeper = parents[int(hooked.lines("pid")[0])]
+    runner = parents[keeper]
+    if killed == "runner and sweeper":
+        os.kill(parents[runner], signal.SIGKILL)
+    os.kill(runner, signal.SIGKILL)
+    container.wait()
+    if killed == "runner and sweeper":
+        assert hooked.lines("host") == []
+        os.utime(f"/proc/{hooked.node.pid}/root{POSTSTOP_SWEPT}", (0, 0))
+        hooked.create("dumb-init", "true").start().wait()
+    until(lambda: hooked.lines("host"), "the hook to run", timeout_s=20)
+    until(lambda: not list(hooked.node.records()), "the record to go", timeout_s=20)
+    assert (len(hooked.lines("host")), hooked.lines("slow")) == (1, ["slow"])

@@ -468,7 +468,7 @@ def serve_until_killed(box, poststop, *, moment):
 def run_delete(box, *, patience_s=3.0):
     """What `delete` does, in its order; the seconds it took."""
     began = time.monotonic()
-    handover = poststop.hand_over("k8s.io", box.id, box.bundle.path, directory=box.places.records)
+    handover = poststop.hand_over("k8s.io", box.id, box.bundle.path, directory=box.places.records, run=box.places.run)
     words = argv.command(box.binary, os.devnull, argv.delete(box.id, force=True))
     os.waitpid(os.posix_spawn(words[0], words, os.environ), 0)
     through = handover.finish(patience_s) if handover is not None else None
@@ -551,7 +551,10 @@ def test_delete_leaves_the_hooks_to_a_server_that_lives(box):
     async def serve(box):
         hooks = box.connect(Selection((), (shell("p", "echo once >> /said"),), 20.0))
         await box.create(hooks)
-        assert poststop.hand_over("k8s.io", box.id, box.bundle.path, directory=box.places.records) is None
+        assert (
+            poststop.hand_over("k8s.io", box.id, box.bundle.path, directory=box.places.records, run=box.places.run)
+            is None
+        )
         os.kill(box.init, signal.SIGKILL)
         await box.ended
         await hooks.run_poststop(environment.start_failed())

@@ -17,6 +17,12 @@ def path(tmp_path):
     return path_of(str(tmp_path / "poststop"), "k8s.io", "c1")
 
 
+def content(path):
+    """What a record has of lines, without the room for more."""
+    with open(path, "rb") as file:
+        return file.read().rstrip(b"\0")
+
+
 def crash(journal):
     """The holder is gone: the kernel closes its descriptors."""
     journal.close()
@@ -91,7 +97,7 @@ def test_a_line_cut_short_has_not_happened_and_the_next_one_is_read_again(path, 
     journal.start(0)
     crash(journal)
     line = len(json.dumps({"event": "started", "hook": 0})) + 1
-    os.truncate(path, os.path.getsize(path) - min(cut, line))
+    os.truncate(path, len(content(path)) - min(cut, line))
     found = Journal.open(path)
     assert found.account.open_hooks == (0, 1)
     found.start(0)
@@ -125,7 +131,7 @@ def test_without_a_directory_there_are_no_records(tmp_path):
 
 def test_a_write_that_fails_half_way_leaves_whole_lines_only(path, monkeypatch):
     journal = Journal.create(path, HEAD)
-    before = os.path.getsize(path)
+    before = content(path)
 
     def full(fd):
         raise OSError(28, "no space")
@@ -133,7 +139,7 @@ def test_a_write_that_fails_half_way_leaves_whole_lines_only(path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         journal.start(0)
-    assert os.path.getsize(path) == before
+    assert content(path) == before
     assert journal.account.open_hooks == (0, 1)
     journal.close()
 
@@ -144,3 +150,57 @@ def test_any_bytes_are_read_as_far_as_they_are_a_record(data):
     account, good = read_account(whole + data)
     assert len(whole) <= good <= len(whole) + len(data)
     assert account.head["hooks"] == HEAD["hooks"] or good > len(whole)
+
+
+def test_a_record_has_room_for_all_its_lines_from_the_beginning(path, monkeypatch):
+    journal = Journal.create(path, HEAD)
+    size = os.path.getsize(path)
+    for step in (journal.owe, journal.hand, lambda: journal.end(137, "ShimKilled"), lambda: journal.start(0)):
+        step()
+    journal.done(0, "\x00" * 100_000)
+    journal.skip(1, "no " * 100_000)
+    assert os.path.getsize(path) == size
+    assert journal.account.hooks[1][1].startswith("no no no")
+    crash(journal)
+    found = Journal.open(path)
+    assert found.account == journal.account
+    found.close()
+
+
+@pytest.mark.parametrize("number", [95, 22, 38])
+def test_where_the_file_system_reserves_nothing_the_room_is_written(path, monkeypatch, number):
+    def not_offered(fd, offset, size):
+        raise OSError(number, "")
+
+    monkeypatch.setattr(os, "posix_fallocate", not_offered)
+    journal = Journal.create(path, HEAD)
+    assert os.path.getsize(path) > len(content(path)) + 1000
+    assert os.stat(path).st_blocks * 512 >= os.path.getsize(path)
+    journal.close()
+
+
+def test_a_record_has_its_name_once_it_has_its_head(path, monkeypatch):
+    """So nobody can take an empty one for broken."""
+    real, seen = os.rename, []
+
+    def rename(source, target):
+        with open(source, "rb") as file:
+            seen.append(read_account(file.read())[0].head.get("boot"))
+        assert not os.path.exists(target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    Journal.create(path, HEAD).close()
+    assert seen == ["b"]
+
+
+def test_a_record_without_room_for_more_is_appended_to_as_well(path):
+    """An older version wrote it."""
+    journal = Journal.create(path, HEAD)
+    journal.owe()
+    crash(journal)
+    os.truncate(path, len(content(path)))
+    later = Journal.open(path)
+    later.start(0)
+    crash(later)
+    assert Journal.open(path).account.interrupted == (0,)

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from runtime.config.model import Hook, When
-from runtime.errors import HookFailed, RuntimeFailed
+from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
 from runtime.hooks import environment
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import Journal, boot_id, path_of, records
 from runtime.hooks.select import Selection, hook_from_dict
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime
+from shim.task import hooks as hooks_module
 from shim.task import owed
 from shim.task.hooks import HookRunner, Places
 from shim.task.owed import run_owed
@@ -532,3 +533,49 @@ def test_where_the_record_cannot_be_written_no_hook_is_started_and_the_record_st
     assert asyncio.run(poststop(world, [tally(world)])) == []
     assert counted(world) == []
     assert len(world.records()) == 1
+
+
+@pytest.mark.parametrize("what", ["end", "start"])
+def test_a_record_that_could_not_be_written_is_taken_up_again_when_it_can(world, monkeypatch, what):
+    real, tries = getattr(Journal, what), []
+
+    def full(self, *given):
+        tries.append(given)
+        if len(tries) < 3:
+            raise OSError(28, "No space left on device")
+        real(self, *given)
+
+    monkeypatch.setattr(Journal, what, full)
+    monkeypatch.setattr(hooks_module, "AGAIN_S", 0.01)
+
+    async def run():
+        runner = world.runner(poststop=[tally(world)])
+        await runner.prepare()
+        await runner.owe(os.getpid())
+        await runner.run_poststop(Ending(7, "Error"))
+        assert counted(world) == []
+        async with asyncio.timeout(10):
+            await runner._again
+
+    asyncio.run(run())
+    assert (counted(world), world.records()) == (["hook 7 Error"], [])
+
+
+@pytest.mark.parametrize(("number", "way_out"), [(28, "make room"), (122, "make room"), (30, "root can write to")])
+def test_a_record_that_cannot_be_begun_is_an_error_that_says_where_and_what_to_do(world, monkeypatch, number, way_out):
+    def full(fd, offset, size):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+
+    async def run():
+        runner = world.runner(poststop=[tally(world)])
+        with pytest.raises(PouchrichError) as error:
+            await runner.prepare()
+        await runner.discard()
+        return str(error.value)
+
+    said = asyncio.run(run())
+    for part in ("poststop hooks", os.strerror(number).lower(), "/var/lib/pouchrich", way_out):
+        assert part in said
+    assert [name for _, _, names in os.walk(world.places.records) for name in names] == []
