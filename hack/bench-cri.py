@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Measure our shim beside containerd's through the CRI of a real containerd, as a kubelet uses them.
+
+Usage: hack/bench-cri.py [--containerd RELEASE|DIR] [--oci runc|crun] [--row NAME]... [--rounds N] [--json FILE]
+
+Rows: pod (a pod of 1 and one of 3 containers, each request of its life, and the processor time of all of it), exec,
+burst (N pods at once), cold (N pods at once while no spawner is there: a boot, an upgrade), polled (Stats of every
+container each second, and an exec each ten seconds in half of the pods, for --minutes).
+
+Three handlers of one containerd run interleaved with the same OCI runtime and the same containers: containerd's own
+shim, ours with plain containers, ours with rich ones (dumb-init). Medians are printed, and the ratios of ours to
+containerd's. Needs root, and `hack/test.sh prepare`, whose Python environment, runtimes and installed shim it uses.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+HACK = Path(__file__).resolve().parent
+ROWS = ("pod", "exec", "burst", "cold", "polled")
+
+
+def parse() -> argparse.Namespace:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--containerd", default="2.1", help="a release of hack/fetch-runtimes.py, or a directory")
+    parser.add_argument("--oci", choices=("runc", "crun"), default="crun")
+    parser.add_argument("--row", action="append", choices=ROWS, help="only this part; may be repeated")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--bursts", type=numbers, default=[10, 50], help="pods at once")
+    parser.add_argument("--cold", type=numbers, default=[20], help="pods at once without a spawner")
+    parser.add_argument("--pods", type=int, default=20, help="pods that are polled, of each handler")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long they are polled")
+    parser.add_argument("--json", type=Path, help="write every sample there")
+    given = parser.parse_args()
+    given.row = given.row or list(ROWS)
+    return given
+
+
+def numbers(text: str) -> list[int]:
+    """ "1,10,50" as numbers."""
+    return [int(word) for word in text.split(",")]
+
+
+def use_tests_python() -> None:
+    """Go on in the Python environment of the tests, which has a gRPC client."""
+    cache = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich")
+    python = cache / "venv" / "bin" / "python"
+    if Path(sys.prefix) != cache / "venv":
+        if not python.exists():
+            sys.exit(f"bench-cri: {python}: not there, run: hack/test.sh prepare")
+        os.execv(python, [str(python), __file__, *sys.argv[1:]])
+    sys.path[:0] = [str(HACK), str(HACK.parent)]
+
+
+def main() -> None:
+    given = parse()
+    if os.geteuid() != 0:
+        sys.exit("bench-cri: needs root")
+    use_tests_python()
+    from benchmark import cri, report
+
+    results = cri.run(given)
+    machine = {"kernel": platform.release(), "cpus": os.cpu_count(), "containerd": given.containerd, "oci": given.oci}
+    print(report.table(results))
+    if given.json:
+        given.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""What a node pays for its pods, through containerd's CRI: time, memory and processor time, by runtime handler.
+
+Times and processor times are seconds, memory is bytes. The node is that of the integration tests: a containerd of its
+own in namespaces of its own, of which nothing is left.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from tests.cri.gen import runtime_pb2 as pb
+from tests.integration import binaries, cgroups, images, isolation, processes
+from tests.integration.node import Node, running
+from tests.integration.pods import Container, Pod, Pods
+
+Samples = dict[str, dict[str, list[float]]]
+"""A handler's name in the report -> row -> samples."""
+
+HANDLERS = {"ours-rich": "pouchrich-rich", "ours-plain": "pouchrich", "go-shim": "runc.v2"}
+T = TypeVar("T")
+SLEEP = ("sleep", "1000000")
+POLL_S, PROBE_S = 1.0, 10.0
+SETTLE_S = 3.0
+GONE_S = 20.0
+
+
+def run(given: argparse.Namespace) -> Samples:
+    """Measure the rows that `given` names."""
+    isolation.enter()
+    found: Samples = defaultdict(lambda: defaultdict(list))
+    tars = images.write_all(Path("/run/pouchrich-tests/images"))
+    with running(binaries.named(given.containerd), given.oci, tars) as node, _accounted(node) as account:
+        bench = _Bench(node, account, found)
+        if "pod" in given.row:
+            bench.lives(given.rounds)
+        if "exec" in given.row:
+            bench.execs(given.rounds)
+        if "burst" in given.row:
+            bench.bursts(given.bursts, max(2, given.rounds // 10))
+        if "cold" in given.row:
+            bench.cold(given.cold, max(2, given.rounds // 10))
+        if "polled" in given.row:
+            bench.polled(given.pods, given.minutes * 60)
+    return {name: dict(rows) for name, rows in found.items()}
+
+
+@contextmanager
+def _accounted(node: Node) -> Iterator[Path]:
+    """Put containerd, and with it the shims it starts, into a cgroup that tells their processor time.
+
+    Containers go from there into cgroups of their own, so what is counted is what a node pays beside them.
+    """
+    name = f"{node.cgroup}-daemon"
+    cgroups.make(name)
+    account = cgroups.mount_of("cpuacct") / name.lstrip("/")
+    (account / "cgroup.procs").write_text(str(node.containerd_pid))
+    try:
+        yield account
+    finally:
+        for pid in (account / "cgroup.procs").read_text().split():
+            (account.parent / "cgroup.procs").write_text(pid)
+        cgroups.remove(name)
+
+
+class _Bench:
+    """One run on one node."""
+
+    def __init__(self, node: Node, account: Path, found: Samples) -> None:
+        self._node = node
+        self._account = account
+        self._found = found
+        self._pods = {name: Pods(node, handler) for name, handler in HANDLERS.items()}
+
+    def _cpu_s(self) -> float:
+        return int((self._account / "cpuacct.usage").read_text()) / 1e9
+
+    # One pod after the other
+
+    def lives(self, rounds: int) -> None:
+        """The life of a pod of 1 container and of one of 3."""
+        for turn in range(-1, rounds):  # one to warm up: page cache, the spawner
+            for name, pods in self._pods.items():
+                for count in (1, 3):
+                    took = self._life(pods, count)
+                    if turn >= 0:
+                        for row, seconds in took.items():
+                            self._found[name][row].append(seconds)
+
+    def _life(self, pods: Pods, count: int) -> dict[str, float]:
+        before = self._cpu_s()
+        times: dict[str, float] = {}
+        pod = _timed(times, f"RunPodSandbox ({count})", lambda: pods.run())
+        containers: list[Container] = []
+        for number in range(count):
+            one = _timed(times, f"CreateContainer ({count})", lambda name=f"c{number}": pod.create(*SLEEP, name=name))
+            _timed(times, f"StartContainer ({count})", one.start)
+            containers.append(one)
+        times[f"pod of {count} up"] = sum(times.values())
+        down: dict[str, float] = {}
+        for one in containers:
+            _timed(down, f"StopContainer ({count})", lambda one=one: one.stop(0))
+        _timed(down, f"StopPodSandbox ({count})", pod.stop)
+        _timed(down, f"RemovePodSandbox ({count})", lambda: _remove(pod))
+        times |= {**down, f"pod of {count} down": sum(down.values())}
+        self._until_no_shim(pod)
+        times[f"CPU of a pod of {count}"] = self._cpu_s() - before
+        return times
+
+    def _until_no_shim(self, pod: Pod) -> None:
+        """Wait until the pod's shim has gone: what it still does is this pod's, not the next one's."""
+        end = time.monotonic() + GONE_S
+        while self._node.shims(containing=pod.id) and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def execs(self, rounds: int) -> None:
+        """ExecSync of `true`."""
+        containers = {name: pods.run().run(*SLEEP) for name, pods in self._pods.items()}
+        for turn in range(-2, rounds):
+            for name, container in containers.items():
+                before, took = self._cpu_s(), dict[str, float]()
+                _timed(took, "ExecSync", lambda one=container: one.exec("true"))
+                if turn >= 0:
+                    self._found[name]["ExecSync"] += took.values()
+                    self._found[name]["CPU of an ExecSync"].append(self._cpu_s() - before)
+        self._remove_all()
+
+    # Many at once
+
+    def bursts(self, counts: list[int], rounds: int) -> None:
+        """N pods at once, with the spawner there."""
+        for count in counts:
+            for _ in range(rounds):
+                for name, pods in self._pods.items():
+                    self._found[name][f"burst of {count}"].append(self._burst(pods, count))
+                    self._remove_all()
+
+    def cold(self, counts: list[int], rounds: int) -> None:
+        """N pods at once while there is no spawner, and the memory that they hold afterwards."""
+        for count in counts:
+            for _ in range(rounds):
+                for name, pods in self._pods.items():
+                    self._end_spawners()
+                    self._found[name][f"cold burst of {count}"].append(self._burst(pods, count))
+                    time.sleep(SETTLE_S)
+                    self._found[name][f"PSS of {count} cold pods"].append(self._pss())
+                    self._remove_all()
+
+    def _burst(self, pods: Pods, count: int) -> float:
+        began = time.perf_counter()
+        with ThreadPoolExecutor(count) as pool:
+            for one in [pool.submit(lambda: pods.run().run(*SLEEP)) for _ in range(count)]:
+                one.result()
+        return time.perf_counter() - began
+
+    def _end_spawners(self) -> None:
+        """Kill them, and wait until they are gone: their sockets and locks stay, as after a boot's power cut."""
+        for pid in (found := self._node.spawners()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        end = time.monotonic() + GONE_S
+        while any(processes.alive(pid) for pid in found) and time.monotonic() < end:
+            time.sleep(0.01)
+
+    # Asked without an end
+
+    def polled(self, count: int, seconds: float) -> None:
+        """Stats of each container each second, an exec probe in half of the pods each ten."""
+        for name, pods in self._pods.items():
+            containers = [pods.run().run(*SLEEP) for _ in range(count)]
+            time.sleep(SETTLE_S)
+            self._found[name][f"PSS per pod, idle, of {count}"].append(self._pss() / count)
+            began = time.monotonic()
+            used, asked, polls = self._cpu_s(), 0, 0
+            while (now := time.monotonic()) < began + seconds:
+                pods.client.call(pb.ListContainerStatsRequest(), pb.ListContainerStatsResponse)
+                polls += 1
+                if now - began >= asked * PROBE_S:
+                    asked += 1
+                    for one in containers[::2]:
+                        one.exec("true")
+                if polls == 60:
+                    self._found[name]["PSS per pod, polled, after 1 min"].append(self._pss() / count)
+                time.sleep(max(0.0, POLL_S - (time.monotonic() - now)))
+            self._found[name]["CPU s/h per polled pod"].append((self._cpu_s() - used) / seconds * 3600 / count)
+            self._found[name][f"PSS per pod, polled, of {count}"].append(self._pss() / count)
+            self._found[name]["private per pod, polled"].append(
+                statistics.median(_rollup(pid, "Private_Clean", "Private_Dirty") for pid in self._node.shims())
+            )
+            self._remove_all()
+
+    def _pss(self) -> int:
+        """Proportional memory of all shims and spawners of the node."""
+        return sum(_rollup(pid, "Pss") for pid in {*self._node.shims(), *self._node.spawners()})
+
+    def _remove_all(self) -> None:
+        failed = next(iter(self._pods.values())).remove_all()
+        if failed:
+            raise RuntimeError("; ".join(failed))
+
+
+def _timed(into: dict[str, float], row: str, call: Callable[[], T]) -> T:
+    """Call, and add the seconds it took to `row`."""
+    began = time.perf_counter()
+    result = call()
+    into[row] = into.get(row, 0.0) + time.perf_counter() - began
+    return result
+
+
+def _remove(pod: Pod) -> None:
+    request = pb.RemovePodSandboxRequest(pod_sandbox_id=pod.id)
+    pod.pods.client.call(request, pb.RemovePodSandboxResponse)
+
+
+def _rollup(pid: int, *names: str) -> int:
+    """The sum of these lines of smaps_rollup, in bytes; 0 for a process that has gone."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.split(":")[0] in names)
+    return 0
