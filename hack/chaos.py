@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Break things while containers run, and count what is lost or left.
+
+Usage: hack/chaos.py [--shim ours|runc] [--containerd 2.1|1.7|1.6|DIR] [--oci crun|runc] [--faults N] [--seed N]
+                     [--round N] [--kind KIND]... [--mode MODE]... [--json FILE] [--evidence DIR]
+
+A private containerd runs rounds of pods, whose containers have known output and exit codes, in all modes, with hooks
+and an agent; meanwhile pod servers, the spawner and the child that it has ready, OCI runtimes, containerd and more are
+killed or stopped at random moments, and the disk is full for a while. Then every exit code, every byte of output and
+every run of a hook is looked at, and what is left on the node. What a fault may cost is in hack/chaos/law.py, the same
+for both shims. `--shim runc` runs the same plan with containerd's own shim, for which every container is plain.
+
+A seed gives the same plan again, `--round` one of its rounds alone. `--containerd DIR` takes containerd, ctr and
+containerd-shim-runc-v2 from DIR. Needs root and what `hack/test.sh prepare` installs. The exit status is 1 where
+something is lost or left.
+"""
+
+import argparse
+import os
+import random
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FAULTS_OF_A_ROUND = 25
+
+
+def parse() -> argparse.Namespace:
+    from hack.chaos.plan import FAULTS, MODES
+
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shim", choices=("ours", "runc"), default="ours")
+    parser.add_argument("--containerd", default="2.1", help="a release that the tests know, or a directory")
+    parser.add_argument("--oci", choices=("crun", "runc"), default="crun")
+    parser.add_argument("--faults", type=int, default=100, help="at least so many (%(default)s)")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 20))
+    parser.add_argument("--round", type=int, help="only this round of the seed's")
+    parser.add_argument("--kind", action="append", choices=list(FAULTS), help="only these faults; may be repeated")
+    parser.add_argument("--mode", action="append", choices=list(MODES), help="only these modes; may be repeated")
+    parser.add_argument("--json", type=Path, help="write what was found there, after each round")
+    parser.add_argument("--evidence", type=Path, help="keep containerd's log of a round with findings there")
+    given = parser.parse_args()
+    given.kind = given.kind or list(FAULTS)
+    given.mode = given.mode or list(MODES)
+    return given
+
+
+def use_tests_python() -> None:
+    """Go on in the environment of the tests, which has grpc."""
+    cache = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich")
+    if Path(sys.prefix) != cache / "venv":
+        python = cache / "venv" / "bin" / "python"
+        if not python.exists():
+            sys.exit(f"chaos: {python}: not there, run: hack/test.sh prepare")
+        os.execv(python, [str(python), *sys.argv])
+    sys.path.insert(0, str(ROOT))
+
+
+def main() -> int:
+    if os.geteuid() != 0:
+        sys.exit("chaos: needs root")
+    use_tests_python()
+    given = parse()
+    from tests.integration import isolation
+
+    isolation.enter()  # before anything starts a thread
+    from hack.chaos import run, table
+
+    def say(text: str) -> None:
+        print(f"chaos: {text}", file=sys.stderr, flush=True)
+
+    say(f"seed {given.seed}; {run.versions(given)}")
+    outcome = run.run(given, FAULTS_OF_A_ROUND, say)
+    name = f"{given.shim}, {given.oci}"
+    print(f"seed {given.seed}, {dict(outcome.faults)}")
+    print(table.table({name: outcome}))
+    if outcome.wrong:
+        print(table.findings(outcome))
+    return 1 if outcome.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""Who makes the pods of a round: threads that create, use, stop and remove containers, each by its plan."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from hack.chaos import law
+from hack.chaos.life import NO, OPEN, YES, Life, Strikes
+from hack.chaos.plan import ContainerPlan, PodPlan
+from hack.chaos.work import SHARED, WORKS
+from tests.cri.client import CallFailed
+from tests.cri.gen import runtime_pb2 as pb
+from tests.integration.pods import EXITED, Pod, Pods
+
+T = TypeVar("T")
+
+PATIENCE_S = 60.0
+"""For an exit, counted from the last fault."""
+
+LOG_S = 5.0
+"""For the last lines of a log, after the exit was told."""
+
+UP_S = 20.0
+LONG_S = 90.0
+"""A call that takes longer is given up, and counted."""
+
+REFUSED = (CallFailed, ValueError)
+"""What a call raises: ValueError where the connection was closed because containerd is started anew."""
+
+
+class Calm:
+    """When the last fault of a round was made."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def begin(self) -> None:
+        self._at = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since then; 0 while there may be more."""
+        return 0.0 if self._at is None else time.monotonic() - self._at
+
+
+class Maker:
+    """What all clients of a round share."""
+
+    def __init__(
+        self,
+        pods: Pods,
+        *,
+        handler: str,
+        images: dict[str, str],
+        shared: Path,
+        annotations: Callable[[str], dict[str, str]],
+        calm: Calm,
+        strikes: Strikes,
+    ) -> None:
+        self.pods = pods
+        self.handler = handler
+        self.images = images
+        self.shared = shared
+        self.annotations = annotations
+        self.calm = calm
+        self.strikes = strikes
+        self.lives: list[Life] = []
+        self.failed_calls: list[str] = []
+        self._lock = threading.Lock()
+
+    def attempt(self, what: Callable[[], T]) -> T | None:
+        """Make a call; None where it is refused, which is noted."""
+        try:
+            return what()
+        except REFUSED as error:
+            with self._lock:
+                self.failed_calls.append(str(error))
+            return None
+
+    def running(self) -> list[Life]:
+        """The containers that were started and have not been seen to end."""
+        with self._lock:
+            return [life for life in self.lives if life.started == YES and life.code is None]
+
+    def add(self, life: Life) -> None:
+        with self._lock:
+            self.lives.append(life)
+
+
+class Client(threading.Thread):
+    """Makes pods by their plans, one after the other, until `calm` has begun."""
+
+    def __init__(self, maker: Maker, plans: tuple[PodPlan, ...], name: str) -> None:
+        super().__init__(name=name)
+        self._maker = maker
+        self._plans = plans
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            for plan in self._plans:
+                if self._maker.calm.seconds:
+                    return
+                self._live(plan)
+        except BaseException as error:
+            self.error = error
+
+    def _live(self, plan: PodPlan) -> None:
+        maker = self._maker
+        pod = maker.attempt(lambda: maker.pods.run(handler=maker.handler, annotations=maker.annotations(plan.mode)))
+        if pod is None:
+            time.sleep(0.3)
+            return
+        lives = [life for one in plan.containers if (life := self._contain(pod, plan.mode, one))]
+        if plan.removed:
+            for life in lives:
+                finish(maker, life)
+            maker.attempt(pod.remove)
+
+    def _contain(self, pod: Pod, mode: str, plan: ContainerPlan) -> Life | None:
+        maker = self._maker
+        config = pb.ContainerConfig(
+            image=pb.ImageSpec(image=maker.images[mode]),
+            mounts=[pb.Mount(container_path=SHARED, host_path=str(maker.shared))],
+        )
+        work = WORKS[plan.work]
+        container = maker.attempt(lambda: pod.create(*work.command(plan.name), name=plan.name, config=config))
+        if container is None:
+            return None
+        life = Life(plan, mode, pod.id, container, time.monotonic())
+        maker.add(life)
+        if not plan.starts:
+            return life
+        life.started = OPEN  # as long as nobody has said that it succeeded
+        if maker.attempt(container.start) is None:
+            return life
+        life.started = YES
+        for use, share in plan.uses:
+            self._use(life, use, share)
+        return life
+
+    def _use(self, life: Life, use: str, share: float) -> None:
+        maker, container = self._maker, life.container
+        if use == "exec":
+            answer = maker.attempt(lambda: container.exec("sh", "-c", "echo x; exit 3", timeout_s=20))
+            if answer is not None and (answer.exit_code, answer.stdout) != (3, b"x\n"):
+                text = f"exit {answer.exit_code}, output {answer.stdout!r}, {answer.stderr[-200:]!r}"
+                life.wrong_execs.append((answer.exit_code, text))
+        elif use == "stats":
+            maker.attempt(container.stats)
+        else:
+            time.sleep(share)
+
+
+def finish(maker: Maker, life: Life) -> None:
+    """Wait until the container's exit is told, having stopped it where it would go on, and until its log is whole.
+
+    Gives up PATIENCE_S after the round's last fault.
+    """
+    if life.started == NO:
+        return
+    while maker.calm.seconds < PATIENCE_S:
+        with suppress(*REFUSED):
+            if _told(life) or (life.started == OPEN and life.state == "CONTAINER_CREATED" and maker.calm.seconds):
+                break
+            if life.work.waits and life.state == "CONTAINER_RUNNING":
+                _stop(maker, life)
+        time.sleep(0.05)
+    life.ended = time.monotonic()
+    if life.code in law.own_codes(life):
+        end = time.monotonic() + LOG_S
+        while not law.complete(life) and time.monotonic() < end:
+            time.sleep(0.05)
+
+
+def _told(life: Life) -> bool:
+    try:
+        status = life.container.status()
+    except CallFailed as error:
+        if error.code == "NOT_FOUND":
+            life.state = "unknown to the CRI"
+        raise
+    life.state = pb.ContainerState.Name(status.state)
+    if status.state == EXITED:
+        life.code = status.exit_code
+        return True
+    return False
+
+
+def _stop(maker: Maker, life: Life) -> None:
+    """Stop a container that goes on until it is stopped, when it is ready for that."""
+    grace_s = life.plan.stop
+    end = time.monotonic() + UP_S
+    up = maker.shared / f"{life.plan.name}.up"
+    while life.started == YES and not up.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    if not up.exists():
+        grace_s = 0
+    life.grace_s = grace_s if life.grace_s is None else min(grace_s, life.grace_s)
+    life.container.stop(grace_s)
+
+
+def remove_all(pods: Pods) -> list[str]:
+    """Remove every pod there is; what could not be removed is returned."""
+    failed: list[str] = []
+    with suppress(ValueError):
+        failed += pods.remove_all()
+    return failed

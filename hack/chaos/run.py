@@ -1,0 +1,101 @@
+"""A whole run: rounds on a node until there were enough faults, on a fresh node after one that left something."""
+
+import argparse
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hack.chaos import plan, rounds
+from hack.chaos.disk import PLACE, Disk
+from hack.chaos.rounds import Ground, Outcome
+from tests.integration import binaries, images
+from tests.integration.node import Node
+
+SHARED = Path("/run/chaos")
+ROUNDS_WITHOUT_FAULTS = 5
+"""After so many in a row nothing of the wanted kinds can be met."""
+
+
+def versions(given: argparse.Namespace) -> str:
+    """The programs of the run, in a line."""
+    version, directory = daemon(given.containerd)
+    programs = [binaries.containerd(version, directory=directory), binaries.oci(version, given.oci)]
+    texts = [
+        subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout for path in programs
+    ]
+    return ", ".join(text.splitlines()[0] for text in texts)
+
+
+def daemon(name: str) -> tuple[str, Path | None]:
+    """The release that `name` is, like "2.1", and its directory where it is none of the tests' own."""
+    if name in binaries.CONTAINERDS:
+        return name, None
+    directory = Path(name).resolve()
+    words = _said(directory / "containerd").split()
+    number = next(word for word in words if word.lstrip("v")[:1].isdigit())
+    return ".".join(number.lstrip("v").split(".")[:2]), directory
+
+
+def _said(program: Path) -> str:
+    return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+
+
+def run(given: argparse.Namespace, faults: int, say: Callable[[str], None]) -> Outcome:
+    """Play rounds of `faults` faults each until there were given.faults; what they found together."""
+    whole = Outcome()
+    disk = Disk()
+    try:
+        tars = images.write_all(PLACE / "images")
+        number, idle = given.round or 0, 0
+        while whole.faults.total() < given.faults and idle < ROUNDS_WITHOUT_FAULTS:
+            with _ground(given, disk, tars) as ground:
+                clean = True
+                while clean and whole.faults.total() < given.faults and idle < ROUNDS_WITHOUT_FAULTS:
+                    drawn = plan.draw(given.seed, number, faults=faults, modes=given.mode, kinds=given.kind)
+                    outcome, clean = rounds.play(ground, drawn, say)
+                    whole.add(outcome)
+                    _tell(given, ground, number, outcome, whole, say)
+                    idle = 0 if outcome.faults else idle + 1
+                    number += 1
+                    if given.round is not None:
+                        return whole
+    finally:
+        disk.close()
+    return whole
+
+
+@contextmanager
+def _ground(given: argparse.Namespace, disk: Disk, tars: list[Path]) -> Iterator[Ground]:
+    version, directory = daemon(given.containerd)
+    node = Node(version, given.oci, tars, directory=directory)
+    try:
+        ground = Ground(node, given.shim, disk, shared=SHARED)
+        yield ground
+        ground.pods.client.close()
+    finally:
+        node.close()
+
+
+def _tell(
+    given: argparse.Namespace,
+    ground: Ground,
+    number: int,
+    outcome: Outcome,
+    whole: Outcome,
+    say: Callable[[str], None],
+) -> None:
+    for one in outcome.wrong:
+        say(f"  {one.what}: {one.whose} {one.detail}")
+    if outcome.apart:
+        say(f"  apart: {dict(outcome.apart)}")
+    if outcome.wrong and given.evidence:
+        given.evidence.mkdir(parents=True, exist_ok=True)
+        name = f"{given.shim}-{given.oci}-{given.seed}-{number}"
+        shutil.copy(ground.node.log, given.evidence / f"{name}.log")
+        (given.evidence / f"{name}.txt").write_text("\n".join(outcome.evidence) + "\n")
+    if given.json:
+        about = {"seed": given.seed, "shim": given.shim, "oci": given.oci, "versions": versions(given)}
+        given.json.write_text(json.dumps({**about, **whole.as_json()}, indent=1) + "\n")
