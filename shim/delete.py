@@ -15,6 +15,7 @@ from shim.flags import Flags
 
 if False:  # typing.TYPE_CHECKING, without the import
     from collections.abc import Callable  # noqa: TC003 (this is such a block)
+    from typing import NoReturn
 
 KILLED = 128 + SIGKILL
 RUNTIME_TIMEOUT_S = 3.5
@@ -24,12 +25,51 @@ DYING_S = 0.5  # for processes that the runtime has killed
 HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
 POSTSTOP_RECORDS = "/var/lib/pouchrich/poststop"
 RUN = "/run/pouchrich"
+WARNINGS_LIMIT = 4096
+_DONE, _FAILED = b"d", b"f"
 
 
 def delete(flags: Flags) -> bytes:
-    """Return the serialised DeleteResponse: status 137 now, as containerd's own shim says. May be repeated."""
+    """Return the serialised DeleteResponse: status 137 now, as containerd's own shim says. May be repeated.
+
+    The work is a child's, of a session of its own, which goes on to the end when this process is killed: containerd
+    does that after five seconds, and does not come back. The work of a child that is killed is done again.
+    """
     identifiers.check("-namespace", flags.namespace)
     identifiers.check("-id", flags.id)
+    read, write = os.pipe2(os.O_CLOEXEC)
+    warnings = os.memfd_create("warnings", os.MFD_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        _work_detached(flags, write, warnings)
+    os.close(write)
+    said = b"".join(iter(lambda: os.read(read, 4096), b""))
+    if os.WIFSIGNALED(os.waitpid(pid, 0)[1]) or not said:
+        return _delete(flags)
+    sys.stderr.write(os.pread(warnings, WARNINGS_LIMIT, 0).decode(errors="replace"))
+    if said[:1] == _FAILED:
+        raise RuntimeError(said[1:].decode(errors="replace"))
+    return said[1:]
+
+
+def _work_detached(flags: Flags, write: int, warnings: int) -> "NoReturn":
+    """Do the work, write what came of it, and end this process, which was just forked."""
+    try:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd, target in ((null, 0), (null, 1), (warnings, 2)):  # containerd waits until nobody has its pipes
+            os.dup2(fd, target)
+        answer = _DONE + _delete(flags)
+    except BaseException as err:  # nothing may unwind into the parent's code below fork()
+        answer = _FAILED + (str(err) or type(err).__name__).encode(errors="replace")
+    try:
+        sys.stderr.flush()
+        os.write(write, answer)
+    finally:  # the parent may have been killed
+        os._exit(0)
+
+
+def _delete(flags: Flags) -> bytes:
     bundle = flags.bundle or os.getcwd()
     began = time.monotonic()
     finish_hooks = _hand_over_hooks(flags, bundle)
@@ -77,8 +117,11 @@ def _remove_traces(flags: Flags) -> None:
 
 def _forget(bundle: str, container_id: str) -> None:
     """Have the OCI runtime kill and forget the container. What it says against that is no reason to keep the rest."""
+    from contextlib import suppress
+
     from runtime.bundle import Bundle
-    from runtime.oci import argv
+    from runtime.errors import PouchrichError
+    from runtime.oci import argv, interrupted
 
     until = time.monotonic() + RUNTIME_TIMEOUT_S
     record = Bundle(bundle).load_record()
@@ -87,8 +130,6 @@ def _forget(bundle: str, container_id: str) -> None:
     binary = argv.OCIBinary(**record["oci"])
     is_whole = os.path.exists(f"{bundle}/init.pid")  # which the runtime writes last
     if not is_whole:
-        from runtime.oci import interrupted
-
         interrupted.let_end(bundle, patience_s=CREATE_PATIENCE_S)
     words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
@@ -98,6 +139,9 @@ def _forget(bundle: str, container_id: str) -> None:
             break
     if not is_whole:
         interrupted.remove_rest(bundle, patience_s=DYING_S)
+    else:
+        with suppress(PouchrichError, OSError):  # without its config.json there is nothing to go by
+            interrupted.remove_cgroups(Bundle(bundle).load_spec(), patience_s=DYING_S)
     if above := (record.get("plan") or {}).get("cgroup"):
         from runtime.cgroup import delegation
         from runtime.init.cgroup import Delegation

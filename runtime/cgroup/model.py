@@ -40,6 +40,12 @@ class Cgroup:
         """Whether it is still there."""
         return os.path.isdir(self.main)
 
+    def is_left(self) -> bool:
+        """Whether any of its directories is there; those of hierarchies into which it was not put are not its."""
+        name = os.path.basename(self.main)
+        directories = [self.unified, *(path for _, path in self.controllers)]
+        return any(os.path.basename(path) == name and os.path.isdir(path) for path in directories if path)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {"unified": self.unified, "controllers": dict(self.controllers)}

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from protos.gen import events_pb2
 from runtime import bundle as bundles
 from runtime import cgroup as cgroups
-from runtime import rootfs
+from runtime import remains
 from runtime.bundle import Bundle
 from runtime.errors import FailedPrecondition, NotFound, PouchrichError, RuntimeFailed
 from runtime.oci import argv
@@ -303,7 +303,7 @@ class Container:
         await self.init.close_stdio()
         await self._life.close()
         self.init.release()
-        await in_thread(lambda: rootfs.unmount_all(self.bundle.rootfs))
+        await in_thread(lambda: remains.remove(self.bundle, self.cgroup))
         self.bundle.remove_record()
         self._close_oom()
         self.init.move(Phase.DELETED)

@@ -3,19 +3,21 @@
 The OCI runtime of these pods is a script, which runs the real one.
 """
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.cri.client import CallFailed
-from tests.integration import configuration, processes
+from tests.integration import configuration, leaks, processes
 from tests.integration.images import BUSYBOX
 from tests.integration.node import Node
 from tests.integration.pods import Container
 from tests.integration.rich_images import System
 from tests.integration.rich_pods import HANDLER, RichPods
-from tests.integration.test_crashes import kill_shim
+from tests.integration.test_crashes import kill_shim, restart
 from tests.integration.test_rich_application import everywhere
 from tests.integration.test_rich_hooks import hook
 from tests.integration.test_rich_systemd import failed_start
@@ -56,6 +58,25 @@ case " $* " in *" delete "*) [ -e {marks}/$id ] || {{ : >{marks}/$id; kill -9 $$
 exec {oci} "$@"
 """
 
+# A cgroup is busy for a moment after its last process; a runtime may give up sooner.
+LEAVES_A_CGROUP = """#!/bin/sh
+for id; do :; done
+case " $* " in *" delete "*) {oci} "$@"; status=$?; mkdir -p {cgroups}/$id/left; exit $status ;; esac
+exec {oci} "$@"
+"""
+
+KILLS_WHO_DELETES = """#!/bin/sh
+for id; do :; done
+case " $* " in *" delete "*) [ -e {marks}/$id ] || {{ : >{marks}/$id; kill -9 $PPID; }} ;; esac
+exec {oci} "$@"
+"""
+
+SLOW = """#!/bin/sh
+for id; do :; done
+case " $* " in *" delete "*) : >{marks}/$id; until [ -e {marks}/go ]; do sleep 0.05; done ;; esac
+exec {oci} "$@"
+"""
+
 
 def created(
     rich_pods: RichPods, mode: str, interrupt: str, *, command: str = "true", container: str = "*", more: str = ""
@@ -73,10 +94,15 @@ def created(
     text = f'version = 1\n[runtime]\nbinary = "{program}"\n[rich]\n{rich}\n{more}'
     rich_pods.node.write_files({configuration.TEST_FILE: text})
     made = rich_pods.create(rich_pods.pods.run(handler=HANDLER), MODES[mode], "sh", "-c", command)
-    controller = "memory" if Path("/sys/fs/cgroup/memory").is_dir() else ""
-    cgroups = Path("/sys/fs/cgroup", controller, node.cgroup[1:])
-    replace(node, INTERRUPTED.format(oci=node.oci, cgroups=cgroups, interrupt=interrupt, container=container))
+    words = {"oci": node.oci, "cgroups": cgroups_of(node), "interrupt": interrupt, "container": container}
+    replace(node, INTERRUPTED.format(**words))
     return made
+
+
+def cgroups_of(node: Node) -> Path:
+    """The directory of the node's cgroups in one of the hierarchies."""
+    controller = "memory" if Path("/sys/fs/cgroup/memory").is_dir() else ""
+    return Path("/sys/fs/cgroup", controller, node.cgroup[1:])
 
 
 def replace(node: Node, script: str) -> None:
@@ -145,3 +171,67 @@ def test_an_oci_runtime_that_is_killed_in_the_delete_after_a_dead_shim_runs_agai
     kill_shim(node, "pouchrich")
     until((marks / container.id).exists, "the delete")
     until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
+
+
+@modes
+def test_a_cgroup_that_the_oci_runtime_leaves_is_removed(rich_pods: RichPods, mode: str) -> None:
+    node = rich_pods.node
+    container = created(rich_pods, mode, "", command="exit 3").start()
+    replace(node, LEAVES_A_CGROUP.format(oci=node.oci, cgroups=cgroups_of(node)))
+    assert container.wait().exit_code == 3
+
+
+@modes
+def test_a_cgroup_that_the_oci_runtime_leaves_after_a_dead_shim_is_removed(rich_pods: RichPods, mode: str) -> None:
+    node = rich_pods.node
+    created(rich_pods, mode, "", command="sleep 1000").start()
+    replace(node, LEAVES_A_CGROUP.format(oci=node.oci, cgroups=cgroups_of(node)))
+    kill_shim(node, "pouchrich")
+    until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
+
+
+@modes
+def test_a_delete_after_a_dead_shim_that_is_killed_is_done_all_the_same(rich_pods: RichPods, mode: str) -> None:
+    """containerd kills one that takes more than five seconds, and never comes back; it keeps the bundle's directory."""
+    node = rich_pods.node
+    before = leaks.everything(node)
+    ran = node.base / f"ran-after-{mode}"
+    more = "" if mode == "plain" else hook("poststop", "host", f"echo $POUCHRICH_NAME >>{ran}")
+    container = created(rich_pods, mode, "", command="sleep 1000", more=more).start()
+    marks = node.base / f"killed-delete-{mode}"
+    marks.mkdir()
+    replace(node, SLOW.format(marks=marks, oci=node.oci))
+    kill_shim(node, "pouchrich")
+    until((marks / container.id).exists, "the delete")
+    for pid in deletes(node):
+        os.kill(pid, signal.SIGKILL)
+    (marks / "go").touch()
+    if mode != "plain":
+        until(ran.exists, "the hook")
+        assert ran.read_text().split() == ["app"]
+    until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
+    left = leaks.settled(node, before)
+    assert [line for line in left if not line.startswith("bundle ")] == []
+    restart(rich_pods.pods)  # which has containerd remove them
+
+
+@modes
+def test_a_delete_after_a_dead_shim_whose_worker_is_killed_does_it_again(rich_pods: RichPods, mode: str) -> None:
+    node = rich_pods.node
+    container = created(rich_pods, mode, "", command="sleep 1000").start()
+    marks = node.base / f"worker-{mode}"
+    marks.mkdir()
+    replace(node, KILLS_WHO_DELETES.format(marks=marks, oci=node.oci))
+    kill_shim(node, "pouchrich")
+    until((marks / container.id).exists, "the delete")
+    until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
+
+
+def deletes(node: Node) -> list[int]:
+    """The `delete` commands that containerd waits for: its children."""
+    parents = processes.parents()
+    return [pid for pid in node.below() if parents.get(pid) == node.containerd_pid and _deletes(pid)]
+
+
+def _deletes(pid: int) -> bool:
+    return processes.command(pid).endswith(" delete")
