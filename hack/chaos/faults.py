@@ -36,7 +36,7 @@ class Faults:
             "spawner": lambda plan: self._kill(plan, self._spawners(spare=False)),
             "spare": lambda plan: self._kill(plan, self._spawners(spare=True)),
             "oci": lambda plan: self._kill(plan, self._soon(self._is_oci, plan)),
-            "command": lambda plan: self._kill(plan, self._soon(_is_command, plan)),
+            "command": self._command,
             "containerd": self._containerd,
             "runner": self._runner,
             "init": self._init,
@@ -80,6 +80,11 @@ class Faults:
                     signal.pidfd_send_signal(fd, signal.SIGCONT)
                 strike.ended = time.monotonic()
                 self._strikes.add(strike)
+
+    def _command(self, plan: FaultPlan) -> None:
+        found = self._soon(_is_command, plan)
+        time.sleep(plan.length_s)
+        self._kill(plan, [pid for pid in found if processes.alive(pid)])
 
     def _containerd(self, plan: FaultPlan) -> None:
         strike = Strike(plan.kind, time.monotonic(), 0.0, self._node.containerd_pid)
@@ -174,9 +179,9 @@ def _is_command(pid: int) -> bool:
 
 
 def _is_runner(pid: int) -> bool:
-    """Whether it was forked from `delete` and is of a session of its own; `delete` itself is of containerd's."""
+    """Whether it was forked from `delete` and leads no session; `delete` is of containerd's or leads one."""
     try:
-        return processes.command(pid).endswith(" delete") and os.getsid(pid) == os.getpgid(pid)
+        return processes.command(pid).endswith(" delete") and os.getsid(pid) == os.getpgid(pid) != pid
     except ProcessLookupError:
         return False
 

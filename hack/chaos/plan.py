@@ -101,5 +101,5 @@ def _container(chance: random.Random, name: str) -> ContainerPlan:
 
 def _fault(chance: random.Random, kind: str) -> FaultPlan:
     after, pick, share = chance.uniform(0.1, 0.9), chance.random(), chance.random()
-    longest = {"consumer": 6.0, "containerd": 1.0, "disk": 2.0, "runner": 0.6}.get(kind, 0.8)
+    longest = {"consumer": 6.0, "containerd": 1.0, "disk": 2.0, "runner": 0.6, "command": 0.15}.get(kind, 0.8)
     return FaultPlan(kind, after, pick, 0.02 + share * longest)

@@ -172,8 +172,9 @@ def _look(ground: Ground, number: int, maker: Maker, strikes: Strikes) -> tuple[
     _judge_hooks(ground, lives, strikes, outcome, wrong)
     killed = bool(strikes.counted()["containerd"])
     left = _once(leaks.settled(ground.node, ground.baseline), ground.node.cgroup)
-    own = [line for line in left if killed and is_containerds(line)]
-    outcome.apart.update(f"left by a killed containerd: {line.split()[0]}" for line in own)
+    deletes = " ".join(strike.words for strike in strikes.all() if strike.kind == "command")
+    own = [line for line in left if (killed and is_containerds(line)) or is_kept(line, deletes)]
+    outcome.apart.update(f"left by containerd: {line.split()[0]}" for line in own)
     for line in left:
         if line not in own:
             wrong(f"left: {line.split()[0]}", _whose(line, lives), line)
@@ -271,6 +272,11 @@ def is_containerds(line: str) -> bool:
     if line.startswith("bundle "):
         return line.rpartition("/")[2].startswith(".")
     return line.startswith("mount ") and (" /run/netns/cni-" in line or SANDBOXES in line)
+
+
+def is_kept(line: str, deletes: str) -> bool:
+    """Whether containerd keeps such a directory until it is started anew: the bundle of one of the killed `deletes`."""
+    return line.startswith("bundle ") and line.rpartition("/")[2] in deletes
 
 
 def forget_what_containerd_leaves(node: Node) -> None:

@@ -18,9 +18,7 @@ def life_of(tmp_path: Path, work: str, *, code: int | None, output: bytes | None
     """A container that was there from 0 to 10, and has written all of its output, or `output`."""
     log = tmp_path / "log"
     text = WORKS[work].output if output is None else output
-    log.write_bytes(
-        b"".join(b"2026-01-01T00:00:00.0Z stdout F %s" % line for line in text.splitlines(keepends=True))
-    )
+    log.write_bytes(b"".join(b"2026-01-01T00:00:00.0Z stdout F %s" % line for line in text.splitlines(keepends=True)))
     container: Any = SimpleNamespace(id=CONTAINER, log=log)
     given = {"started": YES, "state": "CONTAINER_EXITED", **more}
     return Life(
