@@ -208,9 +208,7 @@ class Container:
 
         Raises NotFound where it has ended, FailedPrecondition for an exec that has no process yet.
         """
-        if exec_id:
-            await self.execs.settle(exec_id)
-        process = self.process(exec_id)
+        process = await self.execs.settled(exec_id) if exec_id else self.init
         process.require_alive()
         if not process.pid:
             raise FailedPrecondition("process not created")

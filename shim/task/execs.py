@@ -117,12 +117,14 @@ class Execs:
             process.settled.set()
         return process.pid
 
-    async def settle(self, exec_id: str) -> None:
-        """Wait while the exec is being started: its Kill and Delete come after its Start, as in the runc shim (a lock).
+    async def settled(self, exec_id: str) -> ExecProcess:
+        """The exec, once no Start of it is under way: Kill and Delete come after it, as in the runc shim (by a lock).
 
         A client that gives a Start up sends both at once. Raises NotFound.
         """
-        await self.get(exec_id).settled.wait()
+        process = self.get(exec_id)
+        await process.settled.wait()
+        return process
 
     async def _make(self, process: ExecProcess) -> int:
         spec_file = f"{self._bundle.path}/{process.exec_id}-process.json"
@@ -158,8 +160,7 @@ class Execs:
 
     async def delete(self, exec_id: str) -> Process:
         """Forget an exec that has ended or never started. Raises NotFound, FailedPrecondition."""
-        await self.settle(exec_id)
-        process = self.get(exec_id)
+        process = await self.settled(exec_id)
         if process.phase not in (Phase.CREATED, Phase.STOPPED):
             raise phase.refused("delete", process.phase)
         process.move(Phase.DELETED)

@@ -16,7 +16,11 @@ from tests.integration.test_cri_containers import FOREVER
 from tests.integration.waiting import until
 
 LINES = 200
-COUNT = f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); sleep 0.01; done; exit 7"
+GATE = LINES - 50
+COUNT = (
+    f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); sleep 0.01;"
+    f" [ $i -ne {GATE} ] || until [ -e /tmp/go ]; do sleep 0.05; done; done; exit 7"
+)
 
 
 def restart(pods: Pods, *, down_s: float = 0.0) -> None:
@@ -45,6 +49,7 @@ def test_a_container_outlives_a_killed_containerd_with_output_and_exit_code(pods
     restart(pods, down_s=0.3)
     assert container.pid() == pid
     assert container.status().state == RUNNING
+    container.shell("touch /tmp/go")
     status = container.wait()
     assert status.exit_code == 7
     container.wait_output(b"".join(b"line %d\n" % number for number in range(LINES)))
