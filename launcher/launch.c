@@ -4,6 +4,9 @@
  *   launch app     started by the container's init; the application has this pid, or where the settings say `stay`
  *                  is a child, which this process waits for to report how it ended
  *   launch halt    the last act of an init that cannot end by itself: tells the shim, and waits to be killed
+ *   launch enter FD PROGRAM [ARG...]
+ *                  on the host: becomes PROGRAM in the cgroup whose cgroup.procs is open for writing as FD, which it
+ *                  closes. What PROGRAM makes is in that cgroup from its first instruction
  *
  * The shim listens at /run/pouchrich/app.sock. It is the shim that checks who connected: nothing is said on the
  * connection until it sends one byte, whatever its value, with three descriptors (SCM_RIGHTS): the application's
@@ -19,8 +22,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -135,6 +140,19 @@ static void halt(void)
 			fail("read", HALT_SOCKET);
 }
 
+__attribute__((noreturn)) static void enter(const char *number, char **words)
+{
+	char *end;
+	long fd = strtol(number, &end, 10);
+	if (*end || fd < 3 || fd > INT_MAX)
+		fail_with(EINVAL, "usage", "launch enter FD PROGRAM [ARG...]");
+	if (write((int)fd, "0", 1) < 0) /* the writing process (cgroup-v2.rst, "Processes") */
+		fail("enter", "cgroup.procs");
+	close((int)fd);
+	execv(words[0], words);
+	fail("execv", words[0]);
+}
+
 int main(int argc, char **argv)
 {
 	static struct settings settings;
@@ -148,6 +166,8 @@ int main(int argc, char **argv)
 		halt();
 		return 0;
 	}
+	if (argc >= 4 && strcmp(argv[1], "enter") == 0)
+		enter(argv[2], argv + 3);
 	if (argc != 2 || strcmp(argv[1], "app") != 0)
 		fail_with(EINVAL, "usage", "launch app | launch halt");
 	read_settings(&settings);

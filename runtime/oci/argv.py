@@ -125,6 +125,11 @@ def update(container_id: str, resources: str) -> list[str]:
     return ["update", f"--resources={resources}", container_id]
 
 
+def entering(launcher: str, fd: int, command: Sequence[str]) -> list[str]:
+    """`command`, run in the cgroup whose cgroup.procs it gets as descriptor `fd`; `launcher` is our static program."""
+    return [launcher, "enter", str(fd), *command]
+
+
 def features() -> list[str]:
     """`features`: what the runtime can do, as JSON on its standard output."""
     return ["features"]

@@ -9,6 +9,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from runtime import libexec
 from runtime.errors import NotFound, RuntimeFailed
 from runtime.oci import argv, log
 
@@ -17,13 +18,19 @@ Run = Callable[[Sequence[str], Mapping[int, int]], Awaitable[int]]
 # The container's descriptors -> ours. None with a console: the runtime's own output is then kept for its error.
 Stdio = Mapping[int, int] | None
 _ERROR_LIMIT = 64 * 1024
+_MAKES_PROCESSES = ("create", "exec", "restore")
 
 
 class OCIRuntime:
-    """One runtime binary and state directory. Methods raise RuntimeFailed with the runtime's own last error."""
+    """One runtime binary and state directory. Methods raise RuntimeFailed with the runtime's own last error.
+
+    `inside`: a cgroup.procs file, open for writing, of the cgroup in which the runtime is run wherever it makes
+    processes of the container, which then begin there; None: in this process's.
+    """
 
     def __init__(self, binary: argv.OCIBinary, run: Run) -> None:
         self.binary = binary
+        self.inside: int | None = None
         self._run = run
 
     async def create(self, container_id: str, options: argv.CreateOptions, stdio: Stdio) -> None:
@@ -92,7 +99,11 @@ class OCIRuntime:
     async def _call(self, what: str, words: Sequence[str], stdio: Stdio = None, *, prefix: str = "") -> None:
         with MemoryFile("log") as errors, MemoryFile("output") as output:
             fds = {1: output.fd, 2: output.fd} if stdio is None else stdio
-            status = await self._run(argv.command(self.binary, errors.path, words), fds)
+            command = argv.command(self.binary, errors.path, words)
+            if self.inside is not None and what in _MAKES_PROCESSES:
+                number = max(*fds, 2) + 1
+                command, fds = argv.entering(libexec.path("launch"), number, command), {**fds, number: self.inside}
+            status = await self._run(command, fds)
             if status:
                 reason = log.last_error(errors.read(_ERROR_LIMIT), output.read(_ERROR_LIMIT), status)
                 raise RuntimeFailed(f"{prefix or f'OCI runtime {what} failed'}: {reason}")
