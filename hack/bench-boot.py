@@ -77,15 +77,16 @@ def run_crun(place, oci):  # type: ignore[no-untyped-def]
     """Boot by crun alone; the seconds from its start to the application's first instruction."""
     from benchmark.place import mount
 
-    from runtime import rundir
+    from runtime import libexec, rundir
     from runtime.cgroup import delegation
+    from runtime.oci import argv
 
     bundle = place.bundle(STAMP, rich=True)
     _, made, directory = boot_spec(place, bundle, STAMP, oci)
     spec = dict(made.apply(boot_spec(place, bundle, STAMP, oci)[0]))
     spec["process"] = {**spec["process"], "terminal": False}
     (bundle.path / "config.json").write_text(json.dumps(spec))
-    delegation.prepare(made.cgroup)
+    inside = delegation.prepare(made.cgroup)
     rundir.make(directory)
     rundir.fill(directory, made.boot)
     unit = next(file for file in made.boot.files if "ExecStart=" in file.text)
@@ -96,7 +97,10 @@ def run_crun(place, oci):  # type: ignore[no-untyped-def]
     mount("overlay", bundle.rootfs, "overlay", ",".join(bundle.overlay_options))
     root = ["--root", "/run/bench/crun"]
     null = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    subprocess.run([oci, *root, "create", "--bundle", str(bundle.path), bundle.id], check=True, **null)
+    create = [oci, *root, "create", "--bundle", str(bundle.path), bundle.id]
+    if inside is not None:
+        create = argv.entering(libexec.path("launch"), inside, create)
+    subprocess.run(create, check=True, pass_fds=() if inside is None else (inside,), **null)
     began = time.time()
     subprocess.run([oci, *root, "start", bundle.id], check=True, **null)
     stamp = Path(bundle.rootfs, "first")
@@ -106,6 +110,9 @@ def run_crun(place, oci):  # type: ignore[no-untyped-def]
         time.sleep(0.002)
     took = int(stamp.read_text()) / 1e9 - began
     subprocess.run([oci, *root, "delete", "--force", bundle.id], check=True, **null)
+    if inside is not None:
+        os.close(inside)
+    delegation.remove(made.cgroup, patience_s=1.0)
     subprocess.run(["umount", bundle.rootfs], check=True)
     bundle.remove()
     return took

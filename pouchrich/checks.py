@@ -97,7 +97,7 @@ def cgroups() -> Iterator[Check]:
         yield Check(WARN, "cgroups", "v2 without nsdelegate", advice)
     else:
         at = f", name=systemd at {found.named}" if found.named else ", no name=systemd hierarchy"
-        advice = "images with systemd 258 or later cannot boot on v1: boot the node with cgroup v2"
+        advice = "agents have no memory limit of their own on v1: boot the node with cgroup v2"
         yield Check(OK if found.cgroups == "hybrid" else WARN, "cgroups", f"{found.cgroups}{at}", advice)
     memory = "can have a memory limit of its own" if has_v2_memory() else "shares the pod's memory limit (cgroup v1)"
     yield Check(OK, "agents", f"each {memory}")

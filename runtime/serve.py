@@ -25,9 +25,6 @@ _INIT_PATHS = frozenset(f"{directory}/init" for directory in ("/sbin", "/usr/sbi
 _INIT_NAMES = frozenset({"systemd", "tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
 """Programs that expect to be PID 1. As a child tini and dumb-init warn, systemd and s6's /init refuse."""
 
-_V1_ENDS = 258
-"""The first systemd without cgroup v1 (its release notes; measured: it refuses to boot)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -88,14 +85,21 @@ def image_init(facts: ImageFacts) -> tuple[str, str] | None:
     return ("s6's /init", "") if facts.is_s6 else None
 
 
-def _no_cgroups(version: int | None, host: HostFacts) -> str:
-    """Why systemd of `version` cannot have cgroups that it understands on this host, or empty."""
-    if host.cgroups == "v1" and version is not None and version >= _V1_ENDS:
-        return f"systemd {version} of the image needs cgroup v2, and this host has cgroup v1 only"
-    if host.cgroups == "v1" and not host.named:
-        return "systemd on cgroup v1 needs the name=systemd hierarchy, and this host has none mounted"
-    if version is not None and version < V2_BEGINS and not uses_v1(host, version):
+def _no_cgroups(case: _Case) -> str:
+    """Why the image's systemd cannot have cgroups that it understands on this host, or empty."""
+    version, host, config = case.facts.init.version, case.host, case.config
+    if version is None or version >= V2_BEGINS:
+        return ""
+    if host.cgroups == "unified":
         return f"systemd {version} of the image needs cgroup v1, and this host has cgroup v2 only"
+    if not uses_v1(host, version):
+        return f"systemd {version} of the image needs the name=systemd hierarchy, and this host has none mounted"
+    if config.rich.cgroup_v1 != "allow":
+        return (
+            f"systemd {version} of the image knows no cgroup v2 and would have to write below cgroup v1's name=systemd,"
+            f" where the kernel bounds neither the number of cgroups nor their memory"
+            f" (rich.cgroup-v1 = {shown(config.rich.cgroup_v1)}; {config.source_of('rich.cgroup-v1')})"
+        )
     return ""
 
 
@@ -116,7 +120,7 @@ def _no_systemd(case: _Case) -> str:
         return problem
     if not init.systemd:
         return f"{SYSTEMD_PATHS[0]}: not in the image"
-    return _no_cgroups(init.version, case.host)
+    return _no_cgroups(case)
 
 
 def _no_sbin_init(case: _Case) -> str:
@@ -125,7 +129,7 @@ def _no_sbin_init(case: _Case) -> str:
     if problem := _no_room(case) or init.problem:
         return problem
     if init.kind == "systemd":
-        return _no_cgroups(init.version, case.host)
+        return _no_cgroups(case)
     if init.kind not in SUPPORTED:
         what = (
             f"{init.kind}, under which the command cannot be PID 1's child" if init.kind else "an init of unknown kind"
@@ -212,7 +216,7 @@ def _supplied(case: _Case, path: str, kind: str) -> Served:
     if problem or not kind:
         stays = Decision("rich", "false", f"{reason}; {problem}" if problem else reason)
         return Served(None, case.facts.init, decisions=(stays,))
-    if kind == "systemd" and (refused := _no_cgroups(case.facts.init.version, case.host)):
+    if kind == "systemd" and (refused := _no_cgroups(case)):
         raise InvalidArgument(f"config.json: process.args: found {path}, which cannot boot: {refused}")
     mode = "systemd" if kind == "systemd" else "sbin-init"
     init = replace(case.facts.init, kind=kind)

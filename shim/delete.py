@@ -146,7 +146,7 @@ def _forget(bundle: str, container_id: str) -> None:
         from runtime.cgroup import delegation
         from runtime.init.cgroup import Delegation
 
-        delegation.remove(Delegation(**above))
+        delegation.remove(Delegation(**above), patience_s=max(DYING_S, until - time.monotonic()))
     if os.path.exists(f"{bundle}/agent-cgroups.json"):
         from runtime.agents import cgroup
 

@@ -1,9 +1,10 @@
 """Acting on a plan's `Delegation`: what happens to cgroups around the OCI runtime's calls where PID 1 is systemd."""
 
 import os
+import time
 from contextlib import suppress
 
-from runtime.cgroup import files
+from runtime.cgroup import files, tree, unmounted
 from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
 from runtime.linux import mountinfo
@@ -18,12 +19,20 @@ _LIMITS = (
 _HUGETLB = "hugetlb."
 # A cgroup that the container has made may have a limit's name, where its own has no such limit.
 _NO_FILE = (FileNotFoundError, IsADirectoryError)
+_LEFT = ".pouchrich-left"
 
 
-def prepare(plan: Delegation) -> None:
-    """Before the runtime's create: make the directory that a mount is bound from. Raises OSError."""
+def prepare(plan: Delegation) -> int | None:
+    """Before the runtime's create: make what must be there. Raises OSError.
+
+    Return cgroup.procs, open for writing, of the cgroup that the runtime is to be run in, or None. The caller owns it.
+    """
     if plan.directory:
         os.makedirs(plan.directory, exist_ok=True)
+    if not plan.unmounted:
+        return None
+    unmounted.make(plan.unmounted, descendants=plan.descendants, depth=plan.depth)
+    return unmounted.open_procs(plan.unmounted)
 
 
 def find(plan: Delegation, pid: int, *, proc: str = "/proc") -> str:
@@ -33,6 +42,9 @@ def find(plan: Delegation, pid: int, *, proc: str = "/proc") -> str:
     runs, PID 1 moves as it likes. Raises RuntimeFailed where that is no cgroup of its own: its cgroup namespace would
     begin at the host's root, and the container could write there.
     """
+    if plan.unmounted:
+        unmounted.check(plan.unmounted, pid, proc=proc)
+        return ""
     own = _unified(pid, proc)
     if not own and not plan.directory:
         raise RuntimeFailed(
@@ -49,6 +61,8 @@ def apply(plan: Delegation, own: str, *, owner: tuple[int, int] = (0, 0)) -> Non
     """
     for directory in (own, plan.directory) if owner != (0, 0) else ():
         _give(directory, owner)
+    if plan.unmounted and owner != (0, 0):
+        unmounted.give(plan.unmounted, owner, _delegated())
     if not own:
         return  # the layout of a v1 host, where v2 is not shown to the container
     top = own
@@ -92,20 +106,36 @@ def thaw(own: str) -> None:
         _write(f"{os.path.dirname(own)}/cgroup.freeze", "0")
 
 
-def remove(plan: Delegation) -> None:
-    """After delete: remove the cgroup that was put above the container's, in every hierarchy.
+def clear(plan: Delegation, *, patience_s: float) -> None:
+    """Once the container has ended, before delete: remove what it made below name=systemd, where nothing limits that.
 
-    And the directory that was made before create, which the runtime removes only with a container that it has made.
+    An OCI runtime takes minutes for a few thousand levels. What is left after `patience_s` gets another name, under
+    which the runtime does not find it, and goes by `remove`.
     """
-    if plan.directory:
-        with suppress(OSError):  # gone with the container, as a rule
-            os.rmdir(plan.directory)
+    if plan.directory and not tree.remove(plan.directory, until=time.monotonic() + patience_s):
+        with suppress(OSError):
+            os.rename(plan.directory, plan.directory + _LEFT)
+
+
+def remove(plan: Delegation, *, patience_s: float = 0.0) -> bool:
+    """After delete: remove what was made for the container, and the cgroup that was put above it in every hierarchy.
+
+    Return whether nothing is left after `patience_s`; it may be called again.
+    """
+    until = time.monotonic() + patience_s
+    is_gone = True
+    if plan.directory:  # gone with the container, as a rule
+        left = plan.directory + _LEFT
+        is_gone = tree.remove(plan.directory, until=until) and tree.remove(left, until=until)
+    if plan.unmounted:
+        is_gone = unmounted.remove(plan.unmounted, patience_s=patience_s)
     if not plan.parent:
-        return
+        return is_gone
     for entry in mountinfo.read(fstypes=mountinfo.CGROUPS):
         if entry.root == "/":
             with suppress(OSError):  # not there, or another container of the name is in it
                 os.rmdir(entry.mount_point + plan.parent)
+    return is_gone
 
 
 def _unified(pid: int, proc: str) -> str:

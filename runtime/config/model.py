@@ -111,6 +111,7 @@ class Rich:
     mask: tuple[str, ...]
     cgroup_descendants: int
     cgroup_depth: int
+    cgroup_v1: str
 
 
 @dataclass(frozen=True, slots=True)

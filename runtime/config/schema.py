@@ -110,9 +110,15 @@ KEYS: tuple[Key, ...] = (
         "rich.cgroup-descendants",
         kinds.integer(1, 1_000_000),
         1024,
-        "cgroups that PID 1 may create (cgroup v2)",
+        "cgroups that PID 1 may create",
     ),
-    Key("rich.cgroup-depth", kinds.integer(1, 64), 8, "depth of cgroups that PID 1 may create (cgroup v2)"),
+    Key("rich.cgroup-depth", kinds.integer(1, 64), 8, "depth of cgroups that PID 1 may create"),
+    Key(
+        "rich.cgroup-v1",
+        kinds.choice("allow", "refuse"),
+        "refuse",
+        "name=systemd of cgroup v1, where the kernel bounds nothing, for an image's systemd before 232",
+    ),
     Key("hooks.prestart", hooks("prestart", "abort"), [], "run in order before init"),
     Key(
         "hooks.poststop",

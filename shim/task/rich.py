@@ -3,20 +3,19 @@
 What there is of these was decided before (`decide`); a part that a container does not have is None or empty here.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 from runtime import bundle as bundles
 from runtime import env_file, index, rundir
-from runtime.cgroup import Cgroup, delegation
+from runtime.cgroup import Cgroup
 from runtime.config import Config
-from runtime.errors import RuntimeFailed, Unsupported
+from runtime.errors import Unsupported
 from runtime.hooks import environment
 from runtime.hooks.select import select
 from runtime.linux import selinux
@@ -29,6 +28,7 @@ from shim.task.agents import AgentState, Supervisor
 from shim.task.application import Application, Limits
 from shim.task.decide import Decided
 from shim.task.hooks import HookRunner
+from shim.task.own_cgroups import OwnCgroups
 from shim.task.reaper import Exit, Reaper
 from shim.task.stdio import Stdio
 from shim.task.terminal import AppConsole
@@ -36,7 +36,6 @@ from shim.task.terminal import AppConsole
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
 STATE = "state.json"
 AGENTS = "agents.json"
-FREEZE_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -82,18 +81,16 @@ class RichLife:
     ) -> None:
         self._about = about
         self._more = decided.more
-        self._cgroups = decided.made.cgroup
+        root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
+        self._cgroups = OwnCgroups(about.id, decided.made.cgroup, tools.oci, root)
         self._reaper = tools.reaper
         self._directory = rundir.path_of(about.namespace, about.id)
         self._application = application
         self._hooks = hooks
         self._agents = agents
         self._agent_exec = agent_exec
-        self._root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
         self._init = 0
         self._cgroup: Cgroup | None = None
-        self._delegated = ""
-        self._update = asyncio.Lock()
         self._start_failed = True
 
     # Create
@@ -107,8 +104,7 @@ class RichLife:
             env_file.write(self._directory, self._more.env_text, group=group)
         if self._application is not None:
             self._application.prepare()
-        if self._cgroups is not None:
-            delegation.prepare(self._cgroups)
+        self._cgroups.prepare()
         index.register(self._about.namespace, self._about.id, self._about.bundle)
         await self._hooks.prepare()
 
@@ -127,9 +123,7 @@ class RichLife:
         if self._agent_exec is not None and cgroup is not None:
             self._agent_exec.cgroup_path = cgroup.unified
             self._agent_exec.note_cgroups(self._more.agents)
-        if self._cgroups is not None:
-            self._delegated = delegation.find(self._cgroups, init)
-        self._limit()
+        self._cgroups.created(init)
         if self._application is not None:
             await self._application.created(init, cgroup)
         await self._hooks.owe(init)
@@ -160,35 +154,9 @@ class RichLife:
 
     # Running
 
-    @asynccontextmanager
-    async def updating(self) -> AsyncIterator[None]:
-        """Keep the limits where systemd in the container cannot change them. Raises OSError, RuntimeFailed."""
-        if self._cgroups is None:
-            yield
-            return
-        async with self._update:
-            is_held = delegation.freeze(self._cgroups, self._delegated)
-            try:
-                if is_held:
-                    await self._frozen()
-                    delegation.restore(self._delegated)
-                yield
-                self._limit()
-            finally:
-                if is_held:
-                    delegation.thaw(self._delegated)
-
-    async def _frozen(self) -> None:
-        try:
-            async with asyncio.timeout(FREEZE_S):
-                while not delegation.is_frozen(self._delegated):  # noqa: ASYNC110 (a file of the kernel's tells)
-                    await asyncio.sleep(0.002)
-        except TimeoutError:
-            raise RuntimeFailed("the container does not freeze, so its limits cannot be changed safely") from None
-
-    def _limit(self) -> None:
-        if self._cgroups is not None:
-            delegation.apply(self._cgroups, self._delegated, owner=self._root)
+    def updating(self) -> AbstractAsyncContextManager[None]:
+        """See OwnCgroups.updating."""
+        return self._cgroups.updating()
 
     def paused(self, now: bool) -> None:
         """No agent can be started in a frozen container."""
@@ -220,6 +188,7 @@ class RichLife:
             await self._agents.stop()
         end = environment.ending(exit.status, oom_killed=oom_killed)
         await self._hooks.run_poststop(environment.start_failed() if self._start_failed else end)
+        await self._cgroups.ended()
 
     async def close(self) -> None:
         """Let go of everything."""
@@ -229,8 +198,7 @@ class RichLife:
             self._agent_exec.remove_cgroups()
         if self._application is not None:
             self._application.close()
-        if self._cgroups is not None:
-            delegation.remove(self._cgroups)
+        await self._cgroups.close()
         index.forget(self._about.namespace, self._about.id)
         rundir.remove(self._directory)
 

@@ -17,9 +17,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime import config, host, image, plan, rundir
+from runtime import config, host, image, libexec, plan, rundir
+from runtime.cgroup import delegation
 from runtime.identity import Identity
 from runtime.linux import syscalls
+from runtime.oci import argv
 
 DEFAULT_CAPABILITIES = [
     *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID"),
@@ -117,10 +119,22 @@ class Running:
     name: str
     plan: plan.Plan
     console: bytearray = field(default_factory=bytearray)
+    inside: int | None = None
+
+    @property
+    def passed(self):
+        return () if self.inside is None else (self.inside,)
+
+    def command(self, *words):
+        command = [self.runtime, "--root", str(self.directory / "state"), *words]
+        if self.inside is None or words[0] not in ("create", "exec"):
+            return command
+        return argv.entering(libexec.path("launch"), self.inside, [shutil.which(self.runtime), *command[1:]])
 
     def _call(self, *words, **options):
-        command = [self.runtime, "--root", str(self.directory / "state"), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+        return subprocess.run(
+            self.command(*words), capture_output=True, text=True, timeout=60, pass_fds=self.passed, **options
+        )
 
     def exec(self, *words, check=False):
         done = self._call("exec", "--env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", self.name, *words)
@@ -209,18 +223,20 @@ def running(runtime, directory, lower, before, *, body="", terminal=False):
     (directory / "config.json").write_text(json.dumps(after))
     rundir.make(str(directory / "run"))
     rundir.fill(str(directory / "run"), made.boot)
-    if made.cgroup is not None and made.cgroup.directory:
-        os.makedirs(made.cgroup.directory, exist_ok=True)
     container = Running(runtime, directory, name, made)
+    if made.cgroup is not None:
+        container.inside = delegation.prepare(made.cgroup)
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(directory / "console"))
     server.listen()
     create = ["create", "--bundle", str(directory), "--console-socket", str(directory / "console"), name]
-    command = [runtime, "--root", str(directory / "state"), *create]
+    command = container.command(*create)
     drain = None
     try:
         with open(directory / "log", "w+b") as log:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=60)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=60, pass_fds=container.passed
+            )
             log.seek(0)
             assert done.returncode == 0, log.read().decode()
         master = _console_fd(server)
@@ -232,6 +248,10 @@ def running(runtime, directory, lower, before, *, body="", terminal=False):
         yield container
     finally:
         container._call("delete", "--force", name)
+        for fd in container.passed:
+            os.close(fd)
+        if made.cgroup is not None:
+            delegation.remove(made.cgroup, patience_s=5)
         if drain is not None:
             os.close(slave)  # ends the thread
             drain.join()

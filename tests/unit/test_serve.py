@@ -13,6 +13,7 @@ CAPABILITIES = ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"]
 SYSTEMD = InitFacts(systemd="/usr/lib/systemd/systemd", version=252, kind="systemd")
 BUSYBOX = InitFacts(kind="busybox")
 NOTHING = InitFacts(problem="/sbin/init: no such file or directory")
+HYBRID = HostFacts(cgroups="hybrid", nsdelegate=False, named="/sys/fs/cgroup/systemd")
 V1 = HostFacts(cgroups="v1", nsdelegate=False, named="/sys/fs/cgroup/systemd")
 
 
@@ -67,7 +68,7 @@ def test_auto_is_systemd_where_the_image_has_it_and_says_why_not_elsewhere():
     found = planned({"mode": "auto"}, init=BUSYBOX)
     assert found.mode == "dumb-init"
     assert found.decisions[-1].source == "auto: /usr/lib/systemd/systemd: not in the image"
-    assert planned({"mode": "auto"}, host=V1, init=InitFacts(systemd="/s", version=258)).mode == "dumb-init"
+    assert planned({"mode": "auto"}, host=V1, init=InitFacts(systemd="/s", version=219)).mode == "dumb-init"
 
 
 def test_asked_for_this_very_container_the_error_names_the_path_and_the_modes_that_work():
@@ -118,8 +119,10 @@ def test_an_init_that_is_not_supported_is_named(kind, words):
 @pytest.mark.parametrize(
     ("version", "host", "words"),
     [
-        (258, V1, "systemd 258 of the image needs cgroup v2, and this host has cgroup v1 only"),
-        (252, HostFacts(cgroups="v1"), "systemd on cgroup v1 needs the name=systemd hierarchy"),
+        (219, V1, "would have to write below cgroup v1's name=systemd, where the kernel bounds neither"),
+        (219, V1, 'their memory (rich.cgroup-v1 = "refuse"; built in)'),
+        (219, HYBRID, "systemd 219 of the image knows no cgroup v2"),
+        (219, HostFacts(cgroups="v1"), "systemd 219 of the image needs the name=systemd hierarchy"),
         (219, HostFacts(), "systemd 219 of the image needs cgroup v1, and this host has cgroup v2 only"),
     ],
 )
@@ -127,6 +130,14 @@ def test_an_init_that_is_not_supported_is_named(kind, words):
 def test_a_systemd_that_cannot_boot_here_is_refused_early(mode, version, host, words):
     init = InitFacts(systemd="/usr/lib/systemd/systemd", version=version, kind="systemd")
     assert words in refused({"mode.web": mode}, init=init, host=host)
+
+
+@pytest.mark.parametrize("host", [V1, HYBRID])
+def test_a_systemd_that_knows_v1_alone_is_the_nodes_to_allow(host):
+    init = InitFacts(systemd="/usr/lib/systemd/systemd", version=219, kind="systemd")
+    found = planned({"mode.web": "systemd"}, body="rich.cgroup-v1 = 'allow'", init=init, host=host)
+    assert found.mode == "systemd"
+    assert found.cgroup.directory
 
 
 @pytest.mark.parametrize("mode", ["systemd", "sbin-init"])
@@ -137,7 +148,9 @@ def test_an_image_whose_run_leads_elsewhere_has_no_room_for_an_init(mode):
     assert planned({"mode": mode}, resolved=resolved).mode == "dumb-init"
 
 
-@pytest.mark.parametrize(("version", "host"), [(257, V1), (None, V1), (262, HostFacts(cgroups="hybrid")), (262, None)])
+@pytest.mark.parametrize(
+    ("version", "host"), [(257, V1), (None, V1), (262, V1), (252, HostFacts(cgroups="v1")), (262, HYBRID), (262, None)]
+)
 def test_a_systemd_that_can_boot_here_is_not(version, host):
     init = InitFacts(systemd="/usr/lib/systemd/systemd", version=version, kind="systemd")
     assert planned({"mode.web": "systemd"}, init=init, host=host).mode == "systemd"
@@ -197,8 +210,8 @@ def test_where_policy_does_not_permit_it_such_an_image_stays_plain(body, uid, wo
 
 def test_such_an_image_that_cannot_boot_is_refused_in_a_sentence():
     command = Command("/sbin/init", "/sbin/init", "/usr/lib/systemd/systemd")
-    init = InitFacts(systemd="/usr/lib/systemd/systemd", version=260, kind="systemd")
-    words = "found /sbin/init, which cannot boot: systemd 260 of the image needs cgroup v2"
+    init = InitFacts(systemd="/usr/lib/systemd/systemd", version=219, kind="systemd")
+    words = "found /sbin/init, which cannot boot: systemd 219 of the image knows no cgroup v2"
     assert words in refused(command=command, init=init, host=V1, args=("/sbin/init",))
 
 

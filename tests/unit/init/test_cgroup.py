@@ -50,8 +50,29 @@ def test_without_nsdelegate_a_scope_of_systemd_cannot_be_nested():
         laid(HostFacts(nsdelegate=False), path="kubepods.slice:cri-containerd:c")
 
 
-def test_on_v1_nothing_but_the_own_directory_of_the_named_hierarchy_is_writable():
+def test_on_v1_the_v2_tree_that_is_not_mounted_stands_where_systemd_232_had_it():
     after, delegation = laid(V1)
+    assert [(one["destination"], one["type"], one["options"][-1]) for one in after["mounts"]] == [
+        ("/sys/fs/cgroup", "cgroup", "ro"),
+        ("/sys/fs/cgroup/systemd", "cgroup2", "rw"),
+    ]
+    assert (after["linux"]["cgroupsPath"], delegation.directory) == ("/kubepods/pod/c", "")
+    assert delegation.unmounted.startswith("/pouchrich-c-")
+    assert "/" not in delegation.unmounted[1:]
+    assert laid(V1, path="/kubepods/other/c")[1].unmounted != delegation.unmounted
+
+
+@pytest.mark.parametrize(("host", "version"), [(V1, 258), (V1, None), (HostFacts(cgroups="v1"), 252)])
+def test_on_v1_what_cannot_stand_there_has_the_v2_tree_alone(host, version):
+    after, delegation = laid(host, version=version)
+    assert [(one["destination"], one["type"], one["options"][-1]) for one in after["mounts"]] == [
+        ("/sys/fs/cgroup", "cgroup2", "rw")
+    ]
+    assert delegation.unmounted
+
+
+def test_on_v1_a_systemd_before_232_has_its_own_directory_of_the_named_hierarchy():
+    after, delegation = laid(V1, version=219)
     assert [(one["destination"], one["type"], one["options"][-1]) for one in after["mounts"]] == [
         ("/sys/fs/cgroup", "cgroup", "ro"),
         ("/sys/fs/cgroup/systemd", "bind", "nodev"),

@@ -9,7 +9,7 @@ from runtime.besides import Besides
 from runtime.cgroup import Cgroup, delegation
 from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
-from shim.task import rich
+from shim.task import own_cgroups
 from shim.task.agent_exec import AgentExec
 from shim.task.rich import RichLife, Subject
 
@@ -17,7 +17,7 @@ from shim.task.rich import RichLife, Subject
 def life(bundle, plan=None, **parts):
     decided = SimpleNamespace(more=Besides(), made=SimpleNamespace(cgroup=plan))
     about = Subject("c", "ns", str(bundle), "/", {})
-    tools = SimpleNamespace(reaper=None)
+    tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
     parts = {"application": None, "hooks": None, "agents": None, "agent_exec": None, **parts}
     return RichLife(about, decided, tools, **parts)
 
@@ -105,7 +105,7 @@ def test_an_update_finds_the_container_frozen_and_leaves_it_as_it_was(nested):
 
 def test_an_update_of_what_does_not_freeze_is_refused(nested, monkeypatch):
     running, above, own = nested
-    monkeypatch.setattr(rich, "FREEZE_S", 0.01)
+    monkeypatch.setattr(own_cgroups, "FREEZE_S", 0.01)
     (above / "cgroup.events").write_text("frozen 0\n")
     with pytest.raises(RuntimeFailed, match="does not freeze"):
         asyncio.run(update(running, own / "memory.max", "4096\n"))

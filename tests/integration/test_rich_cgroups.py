@@ -1,0 +1,155 @@
+"""What root in a container may do with the cgroups that its systemd needs, and what is left of them."""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from runtime.cgroup import unmounted
+from tests.cri.gen import runtime_pb2 as pb
+from tests.integration import processes, rich_images
+from tests.integration.images import Entry
+from tests.integration.pods import EXITED, Container
+from tests.integration.rich_images import System
+from tests.integration.rich_pods import RichPods
+from tests.integration.test_crashes import kill_shim
+from tests.integration.test_rich_application import FOREVER, everywhere, in_one_place, running
+from tests.integration.test_rich_dumb_init import refused
+from tests.integration.waiting import until
+from tests.root import rootfs_images
+
+pytestmark = [pytest.mark.only(runtime="pouchrich"), in_one_place]
+
+SYSTEMD = System("systemd")
+OWN = "$([ -e /sys/fs/cgroup/cgroup.procs ] && echo /sys/fs/cgroup || echo /sys/fs/cgroup/systemd)"
+MANY = """
+use strict; chdir $ARGV[0] or die "$ARGV[0]: $!";
+my ($flat, $deep) = (0, 0);
+for (1 .. $ARGV[1]) { mkdir "flat-$_" or last; $flat++ }
+if ($ARGV[2] ne 'keep') { rmdir "flat-$_" for 1 .. $flat }
+for (1 .. $ARGV[3]) { mkdir "deep" or last; chdir "deep" or last; $deep++ }
+print "$flat $deep\\n";
+"""
+
+
+def made(container: Container, flat: int, deep: int, *, keep: bool) -> tuple[int, int]:
+    """How many cgroups root could make side by side, kept if wished, and then one below the other, in its own."""
+    words = f"{flat} {'keep' if keep else 'remove'} {deep}"
+    side, below = container.shell(f"cat >/many.pl <<'EOF'\n{MANY}\nEOF\nperl /many.pl {OWN} {words}").split()
+    return int(side), int(below)
+
+
+def in_the_tree(container: Container) -> list[str]:
+    """The container's cgroups in the v2 tree, mounted on this host or not: from the root."""
+    with unmounted.mounted() as root:
+        return [found for found, _, _ in os.walk(root) if container.id in found]
+
+
+def stopped(container: Container) -> float:
+    """Have the container end and be removed; how many seconds that took from its end."""
+    os.kill(container.pid(), 9)
+    until(lambda: container.status().state == EXITED, "the container to end")
+    began = time.monotonic()
+    container.remove()
+    return time.monotonic() - began
+
+
+def in_its_pid_namespace(init: int) -> list[int]:
+    """Host pids."""
+    found = []
+    for name in os.listdir("/proc"):
+        with suppress(OSError):
+            if name.isdigit() and os.readlink(f"/proc/{name}/ns/pid") == os.readlink(f"/proc/{init}/ns/pid"):
+                found.append(int(name))
+    return found
+
+
+def cgroups_of(pid: int) -> list[str]:
+    """The lines of /proc/PID/cgroup."""
+    return Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+
+
+@everywhere
+def test_root_makes_no_more_cgroups_than_the_node_allows_and_all_go_with_the_container(rich_pods: RichPods) -> None:
+    container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER))
+    side, _ = made(container, 3000, 0, keep=False)
+    assert 500 < side <= 1024  # less what systemd has made
+    _, below = made(container, 0, 3000, keep=False)
+    assert 0 < below <= 8
+    made(container, 900, 8, keep=True)
+    assert in_the_tree(container)
+    assert stopped(container) < 10
+    assert in_the_tree(container) == []
+
+
+def test_nothing_that_the_host_would_run_can_be_asked_for(rich_pods: RichPods) -> None:
+    container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER))
+    tried = container.shell(
+        "for one in $(find /sys/fs/cgroup -name notify_on_release -o -name release_agent); do"
+        " (echo 1 >$one) 2>/dev/null && echo wrote $one; done; true"
+    )
+    assert tried == ""
+
+
+def test_a_process_that_is_executed_in_the_container_is_in_its_cgroup(rich_pods: RichPods) -> None:
+    container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER))
+    with container.open_exec("sh", "-c", "echo up; exec sleep 1000") as stream:
+        stream.read_until(b"up")
+        (pid,) = [pid for pid in in_its_pid_namespace(container.pid()) if processes.command(pid) == "sleep 1000"]
+        assert container.id in next(line for line in cgroups_of(pid) if line.startswith("0::"))
+        os.kill(pid, 9)
+
+
+def test_the_limits_that_v1_has_can_still_be_read_in_the_container(rich_pods: RichPods) -> None:
+    if Path("/sys/fs/cgroup/unified").exists() and rich_pods.node.oci.name == "runc":
+        pytest.skip("on a hybrid host the v2 tree alone is shown")
+    resources = pb.LinuxContainerResources(memory_limit_in_bytes=256 << 20)
+    config = pb.ContainerConfig(linux=pb.LinuxContainerConfig(resources=resources))
+    container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER, config=config))
+    assert container.shell("cat /sys/fs/cgroup/memory/memory.limit_in_bytes") == f"{256 << 20}\n"
+    assert container.exec("sh", "-c", "echo 0 >/sys/fs/cgroup/memory/memory.limit_in_bytes").exit_code != 0
+
+
+def test_after_a_killed_pod_server_no_cgroup_is_left(rich_pods: RichPods) -> None:
+    container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER))
+    made(container, 900, 8, keep=True)
+    kill_shim(rich_pods.node, "pouchrich", containing=container.info()["sandboxID"])
+    until(lambda: container.status().state == EXITED, "containerd to notice")
+    until(lambda: in_the_tree(container) == [], "the cgroups to go")
+
+
+# name=systemd of cgroup v1, for a systemd that knows nothing else
+
+
+@pytest.fixture
+def old(rich_pods: RichPods) -> str:
+    """An image whose systemd says that it is of release 219. It is a later one, which works there as well."""
+    tree = rootfs_images.debian("systemd", "bookworm")
+    program = (tree / "usr/lib/systemd/systemd").read_bytes().replace(b"shared-252.so", b"shared-219.so")
+    library = next(tree.glob("usr/lib/*/systemd/libsystemd-shared-252.so"))
+    name = str(library.relative_to(tree)).replace("252", "219")
+    return rich_images.import_variant(
+        rich_pods.node,
+        SYSTEMD,
+        "systemd-219",
+        [Entry("usr/lib/systemd/systemd", program), Entry(name, link=library.name)],
+    )
+
+
+def test_a_systemd_that_knows_v1_alone_is_refused_unless_the_node_allows_it(rich_pods: RichPods, old: str) -> None:
+    pod = rich_pods.pod(rich="strict = true")
+    message = refused(rich_pods.create(pod, old, "true"))
+    assert "systemd 219 of the image knows no cgroup v2" in message
+    assert "the kernel bounds neither the number of cgroups nor their memory" in message
+    assert 'rich.cgroup-v1 = "refuse"' in message
+
+
+def test_where_it_is_allowed_what_it_leaves_holds_up_no_delete(rich_pods: RichPods, old: str) -> None:
+    container = running(rich_pods.run(old, "sh", "-c", FOREVER, rich='cgroup-v1 = "allow"'))
+    own = Path(f"/proc/{container.pid()}/root/sys/fs/cgroup/systemd")
+    assert made(container, 5000, 3000, keep=True) == (5000, 3000)
+    top = own.stat().st_ino
+    assert stopped(container) < 10
+    assert not [found for found, _, _ in os.walk("/sys/fs/cgroup/systemd") if os.stat(found).st_ino == top]
