@@ -22,7 +22,8 @@ class HostFacts:
 
     `nsdelegate`: the kernel keeps a cgroup namespace from writing the limits of its own root (cgroup-v2.rst,
     "Delegation"). `named` is where v1's `name=systemd` hierarchy is mounted, empty where it is not. `rlimits` are
-    this process's own, (resource number, soft, hard), which a container inherits where its spec names none.
+    this process's own, (resource number, soft, hard), which a container inherits where its spec names none. `systemd`
+    says whether systemd makes the containers' cgroups, as far as the host goes: it runs here.
     """
 
     cgroups: str = "unified"
@@ -30,6 +31,12 @@ class HostFacts:
     named: str = ""
     kernel: str = ""
     rlimits: tuple[tuple[int, int, int], ...] = ()
+    systemd: bool = True
+
+
+def has_systemd(directory: str = "/run/systemd/system") -> bool:
+    """Whether systemd is this host's PID 1 (sd_booted(3))."""
+    return os.path.isdir(directory) and not os.path.islink(directory)
 
 
 def _visible(entries: Iterable[MountEntry]) -> list[MountEntry]:
@@ -68,4 +75,5 @@ def _own_limit(number: int) -> tuple[int, int, int]:
 def read(mounts: str = "/proc/self/mountinfo") -> HostFacts:
     """Look at this host. Raises OSError where /proc cannot be read."""
     form, delegates, named = of_mounts(mountinfo.read(mounts))
-    return HostFacts(form, delegates, named, os.uname().release, tuple(_own_limit(one) for one in range(_LIMITS)))
+    limits = tuple(_own_limit(one) for one in range(_LIMITS))
+    return HostFacts(form, delegates, named, os.uname().release, limits, has_systemd())

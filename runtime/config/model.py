@@ -84,7 +84,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """`binary` None: crun where it works here, else runc. `systemd_cgroup` None: by cgroupsPath's form."""
+    """`binary` None: crun where it works here, else runc. `systemd_cgroup` None: see schema."""
 
     binary: str | None
     root: str

@@ -44,7 +44,8 @@ KEYS: tuple[Key, ...] = (
         "runtime.systemd-cgroup",
         SWITCH,
         "auto",
-        "whether the OCI runtime asks systemd for cgroups; auto: from the form of cgroupsPath",
+        "whether the OCI runtime asks systemd for cgroups; auto: as runc's options say, else where systemd is PID 1 and"
+        " cgroupsPath has its form",
     ),
     Key("rich.enabled", BOOLEAN, True, "whether containers are rich where nothing else decides"),
     Key("rich.mode", kinds.choice(*MODES), "dumb-init", "init of a rich container where nothing else decides"),

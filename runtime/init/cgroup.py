@@ -12,8 +12,8 @@ A v1 controller is never writable: root in the container could raise its own lim
 itself where the hierarchy is mounted with nsdelegate. Without it the container gets a cgroup one level below its own,
 and the limits stay on the upper one, which its namespace does not show.
 
-Below name=systemd nothing limits the number of directories, on a two-core machine 60,000 in a second at 6 KiB each, of
-which the container's memory limit counts a small part, and notify_on_release has the host run its release agent. So that
+Below name=systemd nothing limits the number of directories (on a two-core machine 60,000 in a second at 6 KiB each, of
+which the container's memory limit counts a small part), and notify_on_release has the host run its release agent: that
 is the node's to allow.
 """
 
@@ -73,16 +73,19 @@ def _refuse_foreign(spec: Spec, resolved: dict[str, str]) -> None:
             )
 
 
-def path_of(spec: Spec) -> str:
+def path_of(spec: Spec, *, systemd: bool = True) -> str:
     """`linux.cgroupsPath` as the directory below a v1 hierarchy's mount. Raises InvalidArgument for another form.
 
-    A path that begins with a slash is one already; SLICE:PREFIX:NAME is what systemd makes of it (systemd.slice(5)).
+    A path that begins with a slash is one already; SLICE:PREFIX:NAME is what systemd makes of it (systemd.slice(5)),
+    and without `systemd` a name like any other (crun and runc with cgroupfs).
     """
     found = edit.table(spec, "linux").get("cgroupsPath")
     parts = found.split(":") if isinstance(found, str) else []
     if isinstance(found, str) and found.startswith("/") and ".." not in found.split("/"):
         return posixpath.normpath(found)
     if len(parts) == 3 and all(parts) and parts[0].endswith(".slice") and "/" not in str(found):
+        if not systemd:
+            return f"/{found}"
         words = parts[0].removesuffix(".slice").split("-")
         slices = [f"{'-'.join(words[: count + 1])}.slice" for count in range(len(words))]
         return posixpath.join("/", *slices, f"{parts[1]}-{parts[2]}.scope")
@@ -101,11 +104,13 @@ def _mount(kind: str, *options: str, at: str = TOP) -> dict[str, Any]:
     }
 
 
-def _nested(spec: Spec) -> str:
+def _nested(spec: Spec, host: HostFacts) -> str:
     """The container's cgroupsPath, where a level can be put below it."""
     found = edit.table(spec, "linux").get("cgroupsPath")
     if isinstance(found, str) and found.startswith("/"):
         return found.rstrip("/")
+    if not host.systemd:
+        return path_of(spec, systemd=False)
     raise InvalidArgument(
         f"config.json: linux.cgroupsPath: found {shown(found)}, allowed an absolute path: the cgroup2 file system of"
         f" this host is mounted without nsdelegate, so the limits need a cgroup above the container's"
@@ -124,7 +129,7 @@ def _on_v1(spec: Spec, host: HostFacts, version: int | None) -> tuple[tuple[Step
     systemd up to 257 takes a v2 tree at TOP/systemd for its own and v1 controllers beside it for what they are (the
     layout of its release 232), so programs that read their limits there still can.
     """
-    path = path_of(spec)
+    path = path_of(spec, systemd=host.systemd)
     name = f"/pouchrich-{posixpath.basename(path)[:100]}-{sha256(path.encode()).hexdigest()[:16]}"
     if host.named and version is not None and version < V1_ENDS:
         return (
@@ -159,7 +164,7 @@ def layout(
     descendants, depth = limits
     own = Step("cgroup-namespace", "see its own cgroup as the root of the tree", Edit("with_namespace", "cgroup"))
     if uses_v1(host, version):
-        directory = f"{host.named}{path_of(spec)}"
+        directory = f"{host.named}{path_of(spec, systemd=host.systemd)}"
         named = {
             "destination": f"{TOP}/systemd",
             "type": "bind",
@@ -185,7 +190,7 @@ def layout(
     ]
     if host.nsdelegate:
         return tuple(steps), Delegation(descendants, depth)
-    parent = _nested(spec)
+    parent = _nested(spec, host)
     steps.append(
         Step(
             "cgroup-below-limits",

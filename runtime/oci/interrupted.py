@@ -85,10 +85,10 @@ def remove_cgroups(spec: Mapping[str, Any], *, patience_s: float, mounts: str = 
     Processes on their way out have `patience_s`. A tree in which one lives stays whole: it may be another container's.
     """
     with suppress(InvalidArgument):  # of no form that says where it is
-        path = path_of(dict(spec))
+        paths = {path_of(dict(spec), systemd=systemd) for systemd in (True, False)} - {"/"}
         until = time.monotonic() + patience_s
         for entry in mountinfo.read(mounts, fstypes=mountinfo.CGROUPS):
-            if entry.root == "/" and path != "/":
+            for path in paths if entry.root == "/" else ():
                 while not _remove(entry.mount_point + path) and time.monotonic() < until:
                     time.sleep(_PAUSE_S)
 

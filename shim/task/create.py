@@ -146,6 +146,7 @@ class _Making:
             terminal=request.paths.terminal,
             run_dir=rundir.path_of(request.namespace, request.id),
             reaper=self._tools.reaper,
+            systemd_cgroup=self._oci.binary.systemd_cgroup,
         )
         for warning in decided.made.warnings:
             _log.warning("container %s: %s", request.id, warning)

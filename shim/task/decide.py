@@ -37,15 +37,21 @@ async def decide(
     terminal: bool,
     run_dir: str,
     reaper: Reaper,
+    systemd_cgroup: bool | None = None,
 ) -> Decided:
     """Decide about the container of `spec`, whose root file system is at host path `root`.
+
+    `systemd_cgroup` says whether the OCI runtime will have systemd make its cgroups; None: as the host is.
 
     Raises InvalidArgument, Unsupported, FailedPrecondition where a helper binary is missing, OSError.
     """
     if not choice.rich:
         return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Besides())
     facts, seen = await in_thread(lambda: _look(root, spec, choice, config))
-    made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=host.read(), run_dir=run_dir)
+    about = host.read()
+    if systemd_cgroup is not None:
+        about = replace(about, systemd=systemd_cgroup)
+    made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=about, run_dir=run_dir)
     if not made.rich or made.mode is None:
         return Decided(made, Besides())
     for helper in made.helpers:

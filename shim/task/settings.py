@@ -16,7 +16,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError, Message
 
 from protos.gen import runc_options_pb2, runtimeoptions_pb2
-from runtime import config
+from runtime import config, host
 from runtime.config import Config
 from runtime.errors import InvalidArgument, PouchrichError
 from runtime.oci.argv import OCIBinary
@@ -38,7 +38,8 @@ class Settings:
     config: Config
     binary_name: str = ""
     root: str = ""
-    systemd_cgroup: bool = False
+    systemd_cgroup: bool | None = None
+    """What runc's options say; None where there are none."""
     no_pivot: bool = False
     no_new_keyring: bool = False
     owner: Owner = field(default_factory=Owner)
@@ -58,11 +59,16 @@ class Settings:
         )
 
     def _systemd_cgroup(self, spec: Mapping[str, JSON]) -> bool:
-        if self.systemd_cgroup or self.config.runtime.systemd_cgroup is not None:
-            return self.systemd_cgroup or bool(self.config.runtime.systemd_cgroup)
-        # slice:prefix:name is the form that the systemd driver alone understands.
+        """SLICE:PREFIX:NAME is the form that the systemd driver alone understands. Where there is no systemd to ask it
+        is a directory's name, as it is for containerd's own shim, which goes by its options alone.
+        """
+        configured = self.config.runtime.systemd_cgroup
+        if configured is not None:
+            return configured or bool(self.systemd_cgroup)
+        if self.systemd_cgroup is not None:
+            return self.systemd_cgroup
         path = (spec.get("linux") or {}).get("cgroupsPath")
-        return isinstance(path, str) and path.count(":") == 2 and not path.startswith("/")
+        return isinstance(path, str) and path.count(":") == 2 and not path.startswith("/") and host.has_systemd()
 
 
 def is_handlers_table(options: Any) -> bool:

@@ -173,6 +173,7 @@ class Pods:
         handler: str | None = None,
         annotations: Mapping[str, str] | None = None,
         namespaces: pb.NamespaceOption = OWN_PID_NAMESPACES,
+        cgroup_parent: str = "",
     ) -> Pod:
         """Run a sandbox with a network of its own; `namespaces` goes for its containers too. Raises CallFailed."""
         name = f"pod-{next(_numbers)}"
@@ -185,7 +186,7 @@ class Pods:
             dns_config=pb.DNSConfig(servers=["192.0.2.1"]),
             annotations=dict(annotations or {}),
             linux=pb.LinuxPodSandboxConfig(
-                cgroup_parent=self.node.cgroup,
+                cgroup_parent=cgroup_parent or self.node.cgroup,
                 security_context=pb.LinuxSandboxSecurityContext(namespace_options=namespaces),
             ),
         )

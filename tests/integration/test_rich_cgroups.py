@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pytest
 
 from runtime.cgroup import unmounted
 from tests.cri.gen import runtime_pb2 as pb
-from tests.integration import processes, rich_images
+from tests.integration import cgroups, processes, rich_images
 from tests.integration.images import Entry
 from tests.integration.pods import EXITED, Container
 from tests.integration.rich_images import System
-from tests.integration.rich_pods import RichPods
+from tests.integration.rich_pods import HANDLER, RichPods, configure
 from tests.integration.test_crashes import kill_shim
 from tests.integration.test_rich_application import FOREVER, everywhere, in_one_place, running
 from tests.integration.test_rich_dumb_init import refused
@@ -118,6 +119,35 @@ def test_after_a_killed_pod_server_no_cgroup_is_left(rich_pods: RichPods) -> Non
     kill_shim(rich_pods.node, "pouchrich", containing=container.info()["sandboxID"])
     until(lambda: container.status().state == EXITED, "containerd to notice")
     until(lambda: in_the_tree(container) == [], "the cgroups to go")
+
+
+# A node whose kubelet has a slice for each pod
+
+
+@pytest.fixture
+def slice_of_pods(rich_pods: RichPods) -> Iterator[str]:
+    """A name of such a slice; what was made of it is removed with the pods."""
+    name = f"pouchslice{os.getpid()}.slice"
+    yield f"/pouchslices/{name}"
+    assert rich_pods.pods.remove_all() == []
+    left = [path for top in cgroups.hierarchies() for path in top.glob(f"{name}*")]
+    for path in left:
+        path.rmdir()
+    assert left == []
+
+
+@pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="systemd runs on this host")
+@pytest.mark.parametrize("mode", ["systemd", "dumb-init"])
+def test_where_no_systemd_runs_a_slice_is_a_name_as_for_containerds_own_shim(
+    rich_pods: RichPods, slice_of_pods: str, mode: str
+) -> None:
+    configure(rich_pods.node, f'mode = "{mode}"')
+    pod = rich_pods.pods.run(handler=HANDLER, cgroup_parent=slice_of_pods)
+    container = running(rich_pods.create(pod, SYSTEMD, "sh", "-c", FOREVER).start())
+    name = slice_of_pods.rpartition("/")[2]
+    assert f"/{name}:cri-containerd:{container.id}" in cgroups.of_process(container.pid(), "memory").as_posix()
+    container.stop(grace_s=20)
+    assert container.status().exit_code == 143
 
 
 # name=systemd of cgroup v1, for a systemd that knows nothing else

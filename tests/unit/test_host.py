@@ -43,3 +43,10 @@ def test_this_host_is_read_with_our_own_limits():
     assert len(found.rlimits) == 16
     assert all(0 <= soft <= hard <= host.RLIM_INFINITY for _, soft, hard in found.rlimits)
     assert found.cgroups in ("unified", "hybrid", "v1")
+
+
+def test_systemd_runs_where_it_has_made_its_directory(tmp_path):
+    assert not host.has_systemd(str(tmp_path / "system"))
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert not host.has_systemd(str(tmp_path / "link"))
+    assert host.has_systemd(str(tmp_path))

@@ -50,6 +50,15 @@ def test_without_nsdelegate_a_scope_of_systemd_cannot_be_nested():
         laid(HostFacts(nsdelegate=False), path="kubepods.slice:cri-containerd:c")
 
 
+def test_where_no_systemd_makes_slices_their_form_is_a_name():
+    path = "kubepods.slice:cri-containerd:c"
+    after, delegation = laid(HostFacts(nsdelegate=False, systemd=False), path=path)
+    assert delegation.parent == f"/{path}"
+    assert after["linux"]["cgroupsPath"] == f"/{path}/pouchrich"
+    old = HostFacts(cgroups="v1", nsdelegate=False, named="/sys/fs/cgroup/systemd", systemd=False)
+    assert laid(old, path=path, version=219)[1].directory == f"/sys/fs/cgroup/systemd/{path}"
+
+
 def test_on_v1_the_v2_tree_that_is_not_mounted_stands_where_systemd_232_had_it():
     after, delegation = laid(V1)
     assert [(one["destination"], one["type"], one["options"][-1]) for one in after["mounts"]] == [

@@ -7,7 +7,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from protos.gen import runc_options_pb2, runtimeoptions_pb2
-from runtime import config
+from runtime import config, host
 from runtime.errors import InvalidArgument
 from shim.task import settings
 from shim.task.stdio import Owner
@@ -101,10 +101,32 @@ def test_options_that_cannot_be_read_are_refused(options: Any, text: str, sandbo
         ("false", "a.slice:b:c", False),
     ],
 )
-def test_systemds_form_of_a_cgroups_path_asks_for_systemd(key: str, path: str | None, expected: bool):
+def test_systemds_form_of_a_cgroups_path_asks_for_systemd(
+    monkeypatch: pytest.MonkeyPatch, key: str, path: str | None, expected: bool
+):
+    monkeypatch.setattr(host, "has_systemd", lambda: True)
     found = settings.read(handler(config_body=BODY + b"systemd-cgroup = " + key.encode() + b"\n"))
     spec = {"linux": {"cgroupsPath": path}} if path is not None else {"linux": None}
     assert found.oci_binary(spec, "ns").systemd_cgroup is expected
+
+
+@pytest.mark.parametrize(
+    ("options", "runs", "expected"),
+    [
+        (Any(), False, False),
+        (handler(config_body=BODY + b"systemd-cgroup = true\n"), False, True),
+        (packed(runc_options_pb2.Options(systemd_cgroup=True)), False, True),
+        (packed(runc_options_pb2.Options()), True, False),
+        (Any(), True, True),
+    ],
+    ids=["no systemd", "node says so", "containerd says so", "containerd says no", "systemd"],
+)
+def test_auto_asks_whether_there_is_a_systemd_and_containerds_word_wins(
+    monkeypatch: pytest.MonkeyPatch, options: Any, runs: bool, expected: bool
+):
+    monkeypatch.setattr(host, "has_systemd", lambda: runs)
+    spec = {"linux": {"cgroupsPath": "kubepods.slice:cri-containerd:abc"}}
+    assert settings.read(options).oci_binary(spec, "ns").systemd_cgroup is expected
 
 
 def test_a_runtime_that_is_not_installed_is_named_with_where_it_was_asked_for():
