@@ -14,6 +14,7 @@ from runtime.config import Config
 from runtime.errors import PouchrichError
 from runtime.linux import pidfd, syscalls
 from runtime.oci.choose import choose
+from shim import launch
 from shim.starter import DIRECTORY
 from shim.task.app_exit import Manner, exit_manner
 
@@ -150,6 +151,14 @@ def spawner(config: Config, directory: str = DIRECTORY) -> Iterator[Check]:
         owner = f"found uid {found.st_uid} and mode {found.st_mode & 0o7777:04o}, allowed root's and 0755 or less"
         yield Check(FAIL, directory, owner, f"chown root {directory} && chmod 0711 {directory}")
         return
+    room = os.statvfs(directory)
+    if room.f_flag & os.ST_RDONLY or not room.f_bavail:
+        why = "it is mounted read-only" if room.f_flag & os.ST_RDONLY else "its file system is full"
+        yield Check(FAIL, directory, f"no spawner can be left there: {why}", "free it: each pod takes 18 MiB more")
+    for name in names:
+        if name.endswith(launch.REFUSED_SUFFIX):
+            why = launch.refusal(f"{directory}/{name.removesuffix(launch.REFUSED_SUFFIX)}")
+            yield Check(WARN, "spawner", f"the last one could not start: {why}", "until one can, pods take 18 MiB more")
     pids = [_lock_holder(f"{directory}/{name}") for name in names if name.endswith(".lock")]
     alive = [str(pid) for pid in pids if pid and os.path.exists(f"/proc/{pid}")]
     dead = len(pids) - len(alive)

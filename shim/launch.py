@@ -1,7 +1,8 @@
 """Leave a spawner behind for the next `start`, at nobody's expense: after the answer, in a process of its own.
 
 A lock file beside the socket says that a spawner lives or is on its way; the spawner inherits the lock. Of many
-starters that find none, one starts one. Everything here may fail, and then there is just no spawner.
+starters that find none, one starts one. Everything here may fail, and then there is just no spawner: the pod's log has
+the reason, and so has a file beside the socket, for the next pod's log and for `pouchrich doctor`.
 """
 
 import os
@@ -12,11 +13,13 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from shim import start, starter
 
 LOCK_SUFFIX = ".lock"
+REFUSED_SUFFIX = ".refused"
+REFUSED_LIMIT = 1024
 TITLE = "pouchrich-spawner"
 TITLE_ROOM = 512
 """Bytes of command line that a spawner is started with: its children's titles go there (runtime.linux.proctitle)."""
 
-PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from shim import spawner; spawner.main(sys.argv[2:])"
+PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from shim import launch; launch.be_spawner(sys.argv[2:])"
 
 
 def leave_spawner(key: str, *, hung: int) -> None:
@@ -24,23 +27,91 @@ def leave_spawner(key: str, *, hung: int) -> None:
 
     `hung` is the pid of one that did not answer (starter.HUNG: not known), and is replaced; 0 for none.
     """
+    path = starter.socket_path(key)
     try:
         if os.fork():
             return
-    except OSError:
+    except OSError as err:
+        _say(start.open_log(), f"fork: {err.strerror}")
         return
+    log = -1
     try:
         # First of all: containerd waits until nobody holds its pipe any more.
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        log = start.open_log()
         start.ignore_no_signal()
         os.setsid()
         os.chdir("/")
-        _become_spawner(key, starter.socket_path(key), hung)
+        _become_spawner(key, path, hung)
+    except BaseException as err:
+        reason = str(err) or type(err).__name__
+        refuse(path, reason)
+        _say(log, reason)
     finally:
         os._exit(1)
+
+
+def be_spawner(args: list[str]) -> None:
+    """What the started process does: see `shim.spawner.main`."""
+    try:
+        from shim import spawner
+
+        spawner.main(args)
+    except BaseException as err:
+        refuse(args[0], f"it ended: {type(err).__name__}: {err}")
+    finally:
+        os._exit(1)
+
+
+def refuse(path: str, reason: str) -> None:
+    """Leave a word beside the socket `path` of why there is no spawner. Raises nothing."""
+    try:
+        _check_directory(os.path.dirname(path))
+        new = f"{path}{REFUSED_SUFFIX}.{os.getpid()}"
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, reason.encode(errors="replace")[:REFUSED_LIMIT])
+        finally:
+            os.close(fd)
+        os.rename(new, path + REFUSED_SUFFIX)
+    except OSError:
+        pass
+
+
+def accept(path: str) -> None:
+    """There is a spawner at `path`: forget why there was none. Raises nothing."""
+    with suppress(OSError):
+        os.unlink(path + REFUSED_SUFFIX)
+
+
+def refusal(path: str) -> str:
+    """Why there is no spawner at `path`, as far as that is known, or "". Raises nothing."""
+    try:
+        _check_directory(os.path.dirname(path))
+        fd = os.open(path + REFUSED_SUFFIX, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return os.read(fd, REFUSED_LIMIT).decode(errors="replace")
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return ""
+    except OSError as err:
+        return str(err)
+
+
+def _say(log: int, reason: str) -> None:
+    """Write to the pod's log, if anybody reads it. Raises nothing."""
+    import logging
+
+    from shim.log import format_record
+
+    words = f"no spawner for the pods to come, each of which takes some 18 MiB without one: {reason}"
+    record = logging.makeLogRecord({"levelname": "WARNING", "msg": words})
+    with suppress(OSError):
+        os.write(log, format_record(record).encode(errors="replace"))
 
 
 def _become_spawner(key: str, path: str, hung: int) -> None:

@@ -27,11 +27,13 @@ from runtime.linux import heap, mountinfo, proctitle, stamp
 from runtime.oci import program
 from runtime.oci.choose import FALLBACK_PATH
 from shim import adaptive, compact, launch, preload, rehearsal, start
+from shim.starter import REFUSED
 
 BACKLOG = 512
 REQUEST_LIMIT = 1 << 18
 """More than a unix socket's default buffer takes (net.core.wmem_default); longer requests are the starter's own."""
 
+REFUSAL_LIMIT = 1024
 RECEIVE_TIMEOUT_S = 1.0
 STARTING = (
     __name__,
@@ -67,7 +69,10 @@ def main(args: list[str]) -> NoReturn:
         gc.freeze()  # the collector must not write into pages that are shared
         with suppress(OSError, PouchrichError):  # pod servers then only take more memory
             heap.share(libexec.path("heap.so"), found)
+        launch.accept(path)
         spawner.serve(float(idle_s))
+    except BaseException as err:
+        launch.refuse(path, f"it ended: {type(err).__name__}: {err}")
     finally:
         spawner.close()
         os._exit(0)
@@ -195,11 +200,13 @@ def _hold_runtimes() -> None:
 
 def _carry_out(fd: int, key: str) -> NoReturn:
     """In the child: read one request and become its pod server. Whatever is wrong with it, the starter helps itself."""
+    starter = socket(fileno=fd)
     try:
-        starter = socket(fileno=fd)
         request, pid = _receive(starter, key)
         _follow(pid)
-    except BaseException:
+    except BaseException as err:
+        with suppress(OSError):  # it has gone
+            starter.send(REFUSED + (str(err) or type(err).__name__).encode(errors="replace")[:REFUSAL_LIMIT])
         os._exit(1)
     if os.environb != request.environment:
         os.environb.clear()

@@ -103,13 +103,19 @@ def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: s
         os._exit(status)
 
 
-def _write_to_log() -> None:
-    """Let what is said last on standard error be read by containerd, from the FIFO `log` in the bundle."""
+def open_log() -> int:
+    """The FIFO `log` in this directory, the bundle, which containerd reads; -1 where nobody does."""
     try:
-        log = os.open("log", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # nobody reads it; or the bundle was left, and the server had opened its log
-        return
-    os.dup2(log, 2)
+        return os.open("log", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return -1
+
+
+def _write_to_log() -> None:
+    """Let what is said last on standard error be read by containerd."""
+    log = open_log()
+    if log >= 0:  # else the bundle was left, and the server had opened its log
+        os.dup2(log, 2)
 
 
 def _serve(request: Request, starter: socket, note: str) -> int:

@@ -6,7 +6,8 @@ spawner answers, `start` does the same work within its own process, and afterwar
 (`shim.launch`): nothing depends on a spawner.
 
 A request is one SOCK_SEQPACKET message: a marshalled tuple (see `request`) and the working directory as a descriptor.
-Whoever takes it answers TAKEN at once, and later DONE with the address or FAILED with the reason. Before TAKEN the
+Whoever takes it answers TAKEN at once, and later DONE with the address or FAILED with the reason; who cannot take it,
+REFUSED with the reason. Before TAKEN the
 starter may give up, and a request that was given up is never carried out; after it there is somebody at work, and
 only their death makes the starter do the work itself.
 """
@@ -29,7 +30,7 @@ Long enough for a machine that starts a hundred pods at once, where doing the wo
 spawner that hangs costs it only once: it is replaced.
 """
 
-TAKEN, DONE, FAILED = b"t", b"+", b"-"
+TAKEN, REFUSED, DONE, FAILED = b"t", b"!", b"+", b"-"
 ANSWER_LIMIT = 65536
 HUNG = -1
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
@@ -110,13 +111,15 @@ def _peer(peer: socket) -> tuple[int, int]:
 def _await_taken(peer: socket) -> None:
     """Return once the request is taken. Raises TimeoutError after making sure that it never will be, OSError."""
     try:
-        word = peer.recv(1)
+        word = peer.recv(ANSWER_LIMIT)
     except TimeoutError:
         # From here on TAKEN cannot be sent any more (EPIPE); if it was sent before, it is there to be read.
         peer.shutdown(SHUT_RDWR)
-        word = peer.recv(1)
+        word = peer.recv(ANSWER_LIMIT)
         if not word:
             raise
+    if word[:1] == REFUSED:
+        raise ConnectionResetError(0, word[1:].decode(errors="replace"))
     if word != TAKEN:
         raise ConnectionResetError(0, "the spawner hung up")
 
@@ -132,15 +135,16 @@ def main() -> "NoReturn":
         try:
             answer, hung = ask(socket_path(own_key), message), None
         except NoSpawner as err:
-            answer, hung = _alone(message, str(err)), err.hung
+            from shim import launch
+
+            known = launch.refusal(socket_path(own_key))
+            answer, hung = _alone(message, f"{err} ({known})" if known else str(err)), err.hung
     kind, text = answer[:1], answer[1:]
     if kind == DONE:
         _write(1, text)
     else:
         _write(2, b"containerd-shim-pouchrich-v2: " + text + b"\n")
     if hung is not None:
-        from shim import launch
-
         launch.leave_spawner(own_key, hung=hung)
     posix._exit(kind != DONE)
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from pouchrich import checks
+from runtime import config
 from runtime.linux import syscalls
 from tests.root.starters import (
     alive,
@@ -222,13 +224,20 @@ def test_a_spawner_in_the_place_of_one_with_another_key_does_not_serve(on_node):
         path.rename(other)
         serves(node, "three", node.start("three"))
         assert parent(node.server("three")) != old
-        node.log("three", "started without a spawner: ")
+        assert "request: found key" in node.log("three", "started without a spawner: ")
 
     on_node(action)
 
 
-@pytest.mark.parametrize("what", ["no room", "read-only", "writable by all"])
-def test_a_directory_that_is_of_no_use_leaves_no_spawner_until_it_is(on_node, what):
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("no room", "No space left on device"),
+        ("read-only", "Read-only file system"),
+        ("writable by all", "found uid 0 and mode 1777"),
+    ],
+)
+def test_a_directory_that_is_of_no_use_leaves_no_spawner_until_it_is_and_each_pods_log_says_why(on_node, what, reason):
     directory = "/run/pouchrich"
 
     def spoil():
@@ -244,14 +253,39 @@ def test_a_directory_that_is_of_no_use_leaves_no_spawner_until_it_is(on_node, wh
     def action(node):
         os.mkdir(directory, 0o711)
         spoil()
-        serves(node, "one", node.start("one"))
-        node.log("one", "started without a spawner: ")
+        for name in ("one", "another"):
+            serves(node, name, node.start(name))
+            said = node.log(name, "each of which takes some 18 MiB without one: ")
+            assert reason in said
+            assert "started without a spawner: " in said or node.log(name, "started without a spawner: ")
+        found = [one.level for one in checks.spawner(config.DEFAULT, directory)]
+        assert "fail" in found, found
         until(
             lambda: not any(is_spawner(pid) or "\0start\0" in cmdline(pid) for pid in pids() if is_below(pid)), "quiet"
         )
         syscalls.umount2(directory, syscalls.MNT_DETACH)
         serves(node, "two", node.start("two"))
         node.spawner()
+
+    on_node(action)
+
+
+def test_why_a_spawner_ended_before_it_served_is_in_the_next_pods_log_and_doctor_says_it(on_node):
+    def action(node):
+        module = Path(node.site, "shim/rehearsal.py")
+        text = module.read_text()
+        module.write_text("raise RuntimeError('broken on purpose')")
+        serves(node, "one", node.start("one"))
+        until(lambda: list(Path("/run/pouchrich").glob("*.refused")), "a word of why")
+        serves(node, "two", node.start("two"))
+        reason = "it ended: RuntimeError: broken on purpose"
+        assert reason in node.log("two", "started without a spawner: ")
+        assert any(reason in one.found for one in checks.spawner(config.DEFAULT))
+        until(lambda: not any(is_on_its_way(pid) for pid in pids() if is_below(pid)), "quiet")
+        module.write_text(text)
+        serves(node, "three", node.start("three"))
+        node.spawner()
+        until(lambda: not list(Path("/run/pouchrich").glob("*.refused")), "the word to go")
 
     on_node(action)
 
