@@ -16,7 +16,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import sysconfig
 import time
 from pathlib import Path
 
@@ -68,7 +67,6 @@ def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
         terminal=False,
         host=host.read(),
         run_dir=directory,
-        helpers=f"{sysconfig.get_path('purelib')}/runtime/libexec",
     )
     return found, made, directory
 
@@ -88,6 +86,7 @@ def run_crun(place, oci):  # type: ignore[no-untyped-def]
     (bundle.path / "config.json").write_text(json.dumps(spec))
     inside = delegation.prepare(made.cgroup)
     rundir.make(directory)
+    rundir.add_programs(directory, made.helpers)
     rundir.fill(directory, made.boot)
     unit = next(file for file in made.boot.files if "ExecStart=" in file.text)
     direct = unit.text.replace("/run/pouchrich/launch app", "/bin/sh -c '/bin/date +%%s%%N >/first'")
@@ -114,6 +113,7 @@ def run_crun(place, oci):  # type: ignore[no-untyped-def]
         os.close(inside)
     delegation.remove(made.cgroup, patience_s=1.0)
     subprocess.run(["umount", bundle.rootfs], check=True)
+    rundir.remove(directory)
     bundle.remove()
     return took
 

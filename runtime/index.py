@@ -8,13 +8,16 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
+from runtime import passage
+
 ROOT = "/run/pouchrich/bundles"
 
 
 def register(namespace: str, container_id: str, bundle: str, *, root: str = ROOT) -> None:
     """Enter a container; an earlier one of the name is replaced. Raises OSError."""
     directory = f"{root}/{namespace}"
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        passage.make(directory, mode=0o700)
     forget(namespace, container_id, root=root)
     os.symlink(bundle, f"{directory}/{container_id}")
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runtime import libexec, services
+from runtime import services
 from runtime.boot import Boot, Launch, RunFile
 from runtime.config.model import Config
 from runtime.errors import InvalidArgument
@@ -37,7 +37,7 @@ __all__ = ["Choice", "Decision", "Plan", "choose", "is_sandbox", "make", "plain"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Frozen at Create, kept in the bundle. `helpers` are the binaries of `runtime.libexec` it binds.
+    """Frozen at Create, kept in the bundle. `helpers` are the binaries of `runtime.libexec` it runs.
 
     `boot` is None where no real init is PID 1. `cgroup` is what the caller does to cgroups where systemd is PID 1.
     `stop_signal` is the number of what a client's TERM becomes, where the pod said so.
@@ -164,14 +164,12 @@ def make(
     terminal: bool,
     host: HostFacts | None = None,
     run_dir: str = "",
-    helpers: str = libexec.DIRECTORY,
 ) -> Plan:
     """Decide everything about a container from its spec, what policy chose, and what was seen of image and host.
 
     `choice` is `choose`'s for the same spec and configuration. `facts` may be None only where it is not rich.
-    `terminal` is the Create request's, `run_dir` the host path that the container's run directory will have, `helpers`
-    the host directory of the static binaries. Raises what `serve` raises, and InvalidArgument where the spec leaves no
-    room for the mode.
+    `terminal` is the Create request's, `run_dir` the host path that the container's run directory will have. Raises
+    what `serve` raises, and InvalidArgument where the spec leaves no room for the mode.
     """
     if not choice.rich or choice.mode is None:
         return Plan(False, None, choice.decisions, choice.warnings)
@@ -197,7 +195,6 @@ def make(
             terminal,
             mount_points(spec, facts),
             facts.resolved,
-            helpers,
             mode=served.mode,
             run_dir=run_dir,
             init=served.init,

@@ -1,16 +1,23 @@
-"""The directory of one container in /run/pouchrich, which the container sees read-only at the same place.
+"""The directory of one container in /run/pouchrich, which a real init sees read-only at that place.
 
 It holds what its init and the launcher are given, and the socket they report to. It is not the bundle, whose files
 are the host's business, and goes with the container.
+
+It is a file system of its own, in memory, and nothing else is on it. So there is no way from what a container is given
+to anything of the host's or of another container's: not by a handle (open_by_handle_at(2) reaches the whole file
+system that a mount shows a part of), and not by a lease (fcntl(2), F_SETLEASE), which holds up whoever opens the same
+file. For that the programs of ours that run in containers are copied here, each container its own.
 """
 
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 
+from runtime import libexec, passage
 from runtime.boot import Boot
 from runtime.launch import encode
-from runtime.linux import selinux
+from runtime.linux import selinux, syscalls
 
 ROOT = "/run/pouchrich/containers"
 LAUNCHER = "launch"
@@ -18,20 +25,41 @@ SETTINGS = "app"
 APP_SOCKET = "app.sock"
 HALT_SOCKET = "halt.sock"
 
+_OPTIONS = "size=64m,mode={mode:04o},gid={gid}"
+
 
 def path_of(namespace: str, container_id: str, *, root: str = ROOT) -> str:
     """Where the run directory of a container is; both names are checked identifiers."""
     return f"{root}/{namespace}/{container_id}"
 
 
-def make(path: str, *, label: str = "") -> None:
+def make(path: str, *, label: str = "", group: int = 0) -> None:
     """Make the directory, empty; what an earlier container of the name left is removed first. Raises OSError.
 
-    `label` is SELinux's for the container's files.
+    `label` is SELinux's for the container's files. Only root can enter it, and the host's group `group` where that is
+    not root's: in a user namespace the OCI runtime makes mounts as the container's root, who has that group.
     """
     remove(path)
-    os.makedirs(path, mode=0o711)
+    passage.make(path, mode=0o700)
+    options = _OPTIONS.format(mode=passage.mode_for(group), gid=group)
+    syscalls.mount("pouchrich", path, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
     selinux.label_file(path, label)
+
+
+def add_programs(path: str, names: Iterable[str], *, directory: str = libexec.DIRECTORY) -> None:
+    """Copy the programs `names` of the host directory `directory` there, the host's root's. Raises OSError."""
+    for name in names:
+        source = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            target = os.open(f"{path}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                while os.sendfile(target, source, None, 1 << 30):
+                    pass
+                os.fchmod(target, 0o555)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
 
 
 def fill(path: str, boot: Boot, *, stay: bool = False, owner: tuple[int, int] = (0, 0)) -> None:
@@ -39,7 +67,6 @@ def fill(path: str, boot: Boot, *, stay: bool = False, owner: tuple[int, int] = 
 
     `owner` is the container's root as the host sees it. Raises OSError, InvalidArgument.
     """
-    _write(path, LAUNCHER, b"", 0o555, owner)  # the mount point of the launcher itself
     for file in boot.files:
         _write(path, file.name, file.text.encode(errors="surrogateescape"), file.mode, owner)
     if boot.launch is not None:
@@ -54,6 +81,9 @@ def forget_settings(path: str) -> None:
 
 def remove(path: str) -> None:
     """Remove the directory; what is not there (any more) is no error. Raises OSError."""
+    with suppress(OSError):  # EINVAL: nothing is mounted (any more)
+        while True:
+            syscalls.umount2(path, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
     with suppress(FileNotFoundError):
         shutil.rmtree(path)
 

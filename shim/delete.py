@@ -111,8 +111,8 @@ def _remove_traces(flags: Flags) -> None:
     if os.path.lexists(f"{RUN}/bundles/{flags.namespace}/{flags.id}"):
         from runtime import index, rundir
 
-        index.forget(flags.namespace, flags.id)
         rundir.remove(rundir.path_of(flags.namespace, flags.id))
+        index.forget(flags.namespace, flags.id)  # last: by it a further `delete` knows that there is something
 
 
 def _forget(bundle: str, container_id: str) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
+from runtime import passage
 from runtime.bundle import Bundle, read_pid
 from runtime.errors import PouchrichError
 from runtime.hooks import held
@@ -99,7 +100,8 @@ def check(*, directory: str = RECORDS, run: str = RUN) -> None:
     """
     marker = f"{run}/{_SWEPT}"
     try:
-        os.makedirs(run, mode=0o711, exist_ok=True)
+        with suppress(FileExistsError):
+            passage.make(run)
         _touch(marker)
         if any(records(directory)):
             detach(lambda: _sweep_detached(directory, run), keep=())
@@ -181,7 +183,8 @@ def _sweep_until_settled(directory: str, run: str) -> None:
     """Settle what nobody else does, and try again for a while what cannot be; one process of the node at a time."""
     import fcntl
 
-    os.makedirs(run, mode=0o711, exist_ok=True)
+    with suppress(FileExistsError):
+        passage.make(run)
     fd = os.open(f"{run}/{_SWEPT}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from runtime import passage
 from runtime.bundle import write_json
 from runtime.linux import mounts, syscalls
+from runtime.spec import ids
 
 SPEC = "spec.json"
 # The OCI runtime's words and the kernel's.
@@ -25,8 +27,11 @@ def hold(directory: str, init: int, types: Iterable[str], spec: dict[str, Any]) 
 
     Raises OSError, after which nothing is held.
     """
-    os.makedirs(directory, mode=0o711)
+    group = ids.host_gid(spec, 0)
+    passage.make(directory, mode=passage.mode_for(group))
     try:
+        if group:
+            os.chown(directory, -1, group)
         for name in types:
             path = f"{directory}/{name}"
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400))

@@ -41,7 +41,7 @@ _EMPTY_DIR = "/volumes/kubernetes.io~empty-dir/"
 class Setting:
     """What a mode needs to know. `args` is the command as the pod gave it, `resolved` where paths of the image lead.
 
-    `helpers` is the host directory of the static binaries, `run_dir` that of the container's run directory.
+    `run_dir` is the container's run directory on the host, with the static binaries in it.
     `supplied`: the image's own command is the init, and nothing is started beside it. `services` are names that exist
     in the image, already checked. `capabilities` is PID 1's bounding set where the node names one.
     """
@@ -51,7 +51,6 @@ class Setting:
     terminal: bool
     mounts: tuple[MountPoint, ...]
     resolved: Mapping[str, str]
-    helpers: str
     mode: str = "dumb-init"
     run_dir: str = ""
     init: InitFacts = field(default_factory=InitFacts)
@@ -68,7 +67,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a mode makes of a setting. `helpers` are the binaries of `runtime.libexec` that the steps bind."""
+    """What a mode makes of a setting. `helpers` are binaries of `runtime.libexec` that go into the run directory."""
 
     steps: tuple[Step, ...]
     helpers: tuple[str, ...]

@@ -2,9 +2,9 @@
 
 dumb-init forwards signals to the command's session (to the command alone with `-c`), reaps orphans, and ends
 as soon as the command does with its exit code, or 128+n where signal n ended it. It needs no privilege and
-nothing of the image: the binary is static and bound read-only from the host. What it cannot tell apart is a
-command that does not exist from one that exits 2, which is why the command is looked up in the image before
-(`runtime.image`).
+nothing of the image: the binary is static and bound read-only from the container's run directory. What it cannot
+tell apart is a command that does not exist from one that exits 2, which is why the command is looked up in the image
+before (`runtime.image`).
 """
 
 from runtime.errors import InvalidArgument
@@ -55,7 +55,7 @@ def make(setting: Setting) -> Made:
         bound(
             "mount-dumb-init",
             f"bind a static dumb-init at {path}, read-only, after all other mounts",
-            f"{setting.helpers}/dumb-init",
+            f"{setting.run_dir}/dumb-init",
             path,
         ),
         Step(

@@ -88,13 +88,5 @@ def writable(setting: Setting) -> tuple[Step, ...]:
 
 
 def home(setting: Setting) -> tuple[Step, ...]:
-    """The run directory with the launcher in it, after every other mount."""
-    return (
-        bound("mount-home", f"the container's run directory at {HOME}, read-only", setting.run_dir, HOME),
-        bound(
-            "mount-launcher",
-            "the launcher over its mount point there, read-only",
-            f"{setting.helpers}/launch",
-            f"{HOME}/launch",
-        ),
-    )
+    """The run directory, which has the launcher in it, after every other mount."""
+    return (bound("mount-home", f"the container's run directory at {HOME}, read-only", setting.run_dir, HOME),)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from runtime import libexec, rundir
+from runtime import rundir
 from runtime.boot import Boot
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound, RuntimeFailed
@@ -135,7 +135,7 @@ class Application:
                 f"{self._directory}/{rundir.APP_SOCKET}",
                 init_pid=self._init_pid,
                 cgroup=self._cgroup,
-                launcher=os.stat(libexec.path("launch")),
+                launcher=os.stat(f"{self._directory}/{rundir.LAUNCHER}"),
                 root_uid=self._root[0],
                 loop=asyncio.get_running_loop(),
             )

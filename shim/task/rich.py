@@ -81,8 +81,9 @@ class RichLife:
     ) -> None:
         self._about = about
         self._more = decided.more
-        root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
-        self._cgroups = OwnCgroups(about.id, decided.made.cgroup, tools.oci, root)
+        self._helpers = decided.made.helpers
+        self._root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
+        self._cgroups = OwnCgroups(about.id, decided.made.cgroup, tools.oci, self._root)
         self._reaper = tools.reaper
         self._directory = rundir.path_of(about.namespace, about.id)
         self._application = application
@@ -97,7 +98,10 @@ class RichLife:
 
     async def prepare(self) -> None:
         """Make what must be there before the OCI runtime hears of the container. Raises OSError, InvalidArgument."""
-        rundir.make(self._directory, label=selinux.files_label(self._about.spec))
+        # First, as `delete` goes by it where this process is killed meanwhile.
+        index.register(self._about.namespace, self._about.id, self._about.bundle)
+        rundir.make(self._directory, label=selinux.files_label(self._about.spec), group=self._root[1])
+        rundir.add_programs(self._directory, self._helpers)
         if self._more.env_text is not None:
             user = (self._about.spec.get("process") or {}).get("user") or {}
             group = ids.host_gid(self._about.spec, int(user.get("gid", 0)))
@@ -105,7 +109,6 @@ class RichLife:
         if self._application is not None:
             self._application.prepare()
         self._cgroups.prepare()
-        index.register(self._about.namespace, self._about.id, self._about.bundle)
         await self._hooks.prepare()
 
     async def abandon(self) -> None:
@@ -199,8 +202,8 @@ class RichLife:
         if self._application is not None:
             self._application.close()
         await self._cgroups.close()
-        index.forget(self._about.namespace, self._about.id)
         rundir.remove(self._directory)
+        index.forget(self._about.namespace, self._about.id)
 
     def _write_state(self) -> None:
         """Leave in the bundle what `pouchrich ps` cannot see from outside."""

@@ -77,6 +77,10 @@ class Node:
         self._reaper.stdin.flush()
         return self._answer()
 
+    def run_directory(self, container_id: str) -> Path:
+        """What the shim keeps for a container of Kubernetes' in a file system of its own, which only the node sees."""
+        return Path(f"/proc/{self.pid}/root/run/pouchrich/containers/k8s.io", container_id)
+
     def _write_files(self) -> None:
         self.write_files(configuration.node_files(self.settings))
         (self.base / "cni").mkdir()

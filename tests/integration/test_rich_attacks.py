@@ -392,7 +392,9 @@ def test_the_records_of_a_container_are_readable_by_root_alone(rich_pods: RichPo
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER, config=secret))
     (bundle,) = rich_pods.node.base.glob(f"state/*/k8s.io/{container.id}")
     found = []
-    for top in (bundle, Path("/run/pouchrich/containers/k8s.io", container.id)):
+    kept = rich_pods.node.run_directory(container.id)
+    assert "SECRET" in (kept / "env").read_text()
+    for top in (bundle, kept):
         for path in top.iterdir():
             if path.is_file() and not path.is_symlink() and b"swordfish" in path.read_bytes():
                 found.append(path.name)

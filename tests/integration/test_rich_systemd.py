@@ -1,6 +1,5 @@
 """What mode systemd has beyond the application's life: services, agents, privilege, boots that fail."""
 
-import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -332,10 +331,12 @@ def test_the_image_s_command_may_be_the_init_itself(rich_pods: RichPods) -> None
 
 def test_the_task_ends_as_the_application_even_where_it_is_killed_from_inside(rich_pods: RichPods) -> None:
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER))
+    kept = rich_pods.node.run_directory(container.id)
+    assert (kept / "launch").exists()
     main = container.exec("systemctl", "show", "-p", "MainPID", "--value", "pouchrich-app").stdout.decode().strip()
     container.shell(f"kill -{int(signal.SIGSEGV)} {main}")
     assert container.wait().exit_code == 128 + signal.SIGSEGV
-    assert not os.path.exists(f"/run/pouchrich/containers/k8s.io/{container.id}/app.sock")
+    assert not (kept / "app.sock").exists()
 
 
 @pytest.mark.full

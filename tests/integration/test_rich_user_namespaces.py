@@ -78,7 +78,11 @@ def test_the_application_runs_and_ends_as_it_would_without(mapped: Mapped, mode:
     comm = {"dumb-init": "dumb-init"}.get(mode, "systemd" if system.kind == "systemd" else "init")
     assert container.shell("cat /proc/1/comm; cat /proc/self/uid_map").split() == [comm, "0", str(FIRST_ID), str(COUNT)]
     for pid in (container.pid(), *processes.descendants(container.pid())):
-        uids = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Uid:"))
+        try:
+            text = Path(f"/proc/{pid}/status").read_text()
+        except OSError:  # a sleep, which has ended
+            continue
+        uids = next(line for line in text.splitlines() if line.startswith("Uid:"))
         assert all(FIRST_ID <= int(uid) < FIRST_ID + COUNT for uid in uids.split()[1:]), processes.command(pid)
     container.stop(grace_s=30)
     assert container.status().exit_code == 42

@@ -217,11 +217,11 @@ def running(runtime, directory, lower, before, *, body="", terminal=False):
         terminal=terminal,
         host=host.read(),
         run_dir=str(directory / "run"),
-        helpers=str(directory / "helpers"),
     )
     after = dict(made.apply(before))
     (directory / "config.json").write_text(json.dumps(after))
     rundir.make(str(directory / "run"))
+    rundir.add_programs(str(directory / "run"), made.helpers, directory=str(directory / "helpers"))
     rundir.fill(str(directory / "run"), made.boot)
     container = Running(runtime, directory, name, made)
     if made.cgroup is not None:
@@ -261,7 +261,7 @@ def running(runtime, directory, lower, before, *, body="", terminal=False):
                 os.rmdir(directory_of_cgroup)
         for part in ("rootfs", "layers"):
             syscalls.umount2(str(directory / part), syscalls.MNT_DETACH)
-        shutil.rmtree(directory / "run", ignore_errors=True)
+        rundir.remove(str(directory / "run"))
 
 
 def cgroups_of(path):

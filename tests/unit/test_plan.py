@@ -41,7 +41,7 @@ def chosen(spec, body=""):
 
 def make(spec, body="", *, facts=None, terminal=False):
     choice = chosen(spec, body)
-    return plan.make(spec, choice, config=node(body), facts=facts, terminal=terminal, helpers="/opt/libexec")
+    return plan.make(spec, choice, config=node(body), facts=facts, terminal=terminal)
 
 
 def made(spec, *, body="", facts=None, terminal=False):
@@ -298,7 +298,6 @@ def test_before_and_after_are_as_recorded(name):
         terminal=before["process"]["terminal"],
         host=HOSTS[name],
         run_dir="/run/pouchrich/containers/k8s.io/c",
-        helpers="/opt/libexec",
     )
     after = found.apply(before)
     assert after == json.loads((DATA / name / "after.json").read_text())

@@ -33,4 +33,4 @@ def setting(*mounts, spec=None, resolved=None, mode="systemd", init=SYSTEMD, arg
         MountPoint(one["destination"], leads.get(one["destination"], one["destination"]), one) for one in spec["mounts"]
     )
     known = {"host": HostFacts(), "run_dir": "/run/pouchrich/containers/ns/c", "mode": mode, "init": init, **more}
-    return Setting(spec, tuple(args), False, points, {**RESOLVED, **leads}, "/opt/libexec", **known)
+    return Setting(spec, tuple(args), False, points, {**RESOLVED, **leads}, **known)

@@ -17,7 +17,7 @@ def setting(*mounts, terminal=False, args=("app", "--flag"), home="/run/pouchric
         for one in mounts
     )
     spec = {"process": {"args": list(args)}, "mounts": list(mounts)}
-    return Setting(spec, tuple(args), terminal, points, {HOME: home}, "/opt/libexec")
+    return Setting(spec, tuple(args), terminal, points, {HOME: home}, run_dir="/run/pouchrich/containers/k8s.io/c")
 
 
 def made(one):
@@ -50,7 +50,7 @@ def test_the_binary_is_bound_read_only_after_every_mount_of_the_pod():
     assert made(setting(DEV, {"destination": "/run", "type": "tmpfs"}))["mounts"][-1] == {
         "destination": "/run/pouchrich/dumb-init",
         "type": "bind",
-        "source": "/opt/libexec/dumb-init",
+        "source": "/run/pouchrich/containers/k8s.io/c/dumb-init",
         "options": ["bind", "ro", "nosuid", "nodev"],
     }
 

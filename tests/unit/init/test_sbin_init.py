@@ -21,7 +21,6 @@ def test_the_steps_in_order():
         "mount-run-lock",
         "mount-inittab",
         "mount-home",
-        "mount-launcher",
         "process-init",
     ]
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from runtime.errors import InvalidArgument
 from runtime.init import systemd
 from runtime.init.detect import InitFacts
 from runtime.spec import edit
@@ -17,7 +18,6 @@ def test_the_steps_in_order():
         "mount-unit",
         "mount-drop-in",
         "mount-home",
-        "mount-launcher",
         "process-init",
     ]
 
@@ -87,3 +87,20 @@ def test_an_image_whose_command_is_systemd_gets_no_unit_and_keeps_its_arguments(
 def test_an_unknown_version_is_taken_for_a_current_one():
     made = systemd.make(setting(init=InitFacts(systemd="/lib/systemd/systemd", kind="systemd")))
     assert made.cgroup.directory == ""
+
+
+BY_HANDLE = (*CAPABILITIES, "CAP_DAC_READ_SEARCH")
+
+
+def test_who_could_open_the_nodes_cgroups_by_a_handle_is_refused():
+    with pytest.raises(InvalidArgument, match=r"process\.capabilities\.bounding: found CAP_DAC_READ_SEARCH, allowed"):
+        systemd.make(setting(spec=spec_of(bounding=BY_HANDLE), capabilities=CAPABILITIES))
+    with pytest.raises(InvalidArgument, match=r"rich\.init-capabilities: found CAP_DAC_READ_SEARCH, allowed"):
+        systemd.make(setting(capabilities=BY_HANDLE))
+
+
+def test_a_handle_is_nothing_new_to_who_may_mount_and_none_in_a_user_namespace():
+    systemd.make(setting(spec=spec_of(bounding=(*BY_HANDLE, "CAP_SYS_ADMIN"))))
+    mapped = spec_of(bounding=BY_HANDLE)
+    mapped["linux"]["namespaces"] = [{"type": "user"}]
+    systemd.make(setting(spec=mapped))

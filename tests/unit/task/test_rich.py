@@ -15,7 +15,7 @@ from shim.task.rich import RichLife, Subject
 
 
 def life(bundle, plan=None, **parts):
-    decided = SimpleNamespace(more=Besides(), made=SimpleNamespace(cgroup=plan))
+    decided = SimpleNamespace(more=Besides(), made=SimpleNamespace(cgroup=plan, helpers=()))
     about = Subject("c", "ns", str(bundle), "/", {})
     tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
     parts = {"application": None, "hooks": None, "agents": None, "agent_exec": None, **parts}
