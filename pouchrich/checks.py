@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pouchrich import owed
-from runtime import host, libexec
+from runtime import host, libexec, lxcfs
 from runtime.agents.cgroup import has_v2_memory
 from runtime.config import Config
 from runtime.errors import PouchrichError
-from runtime.linux import pidfd, syscalls
+from runtime.linux import mountinfo, pidfd, syscalls
 from runtime.oci.choose import choose
 from shim import launch
 from shim.starter import DIRECTORY
@@ -21,6 +21,7 @@ from shim.task.app_exit import Manner, exit_manner
 OK, WARN, FAIL = "ok", "warn", "fail"
 SHIM = "containerd-shim-pouchrich-v2"
 _TIMEOUT_S = 5.0
+_LONGEST_LEASE_S = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,22 @@ def helpers() -> Iterator[Check]:
     else:
         advice = "put it on containerd's PATH, or name it by runtime_path in the handler"
         yield Check(WARN, "shim", f"{SHIM} is not on PATH", advice)
+
+
+def leases(config: Config, path: str = "/proc/sys/fs/lease-break-time") -> Iterator[Check]:
+    """How long root in a container can hold up others by a lease on a file of the node that they share (fcntl(2))."""
+    shared = sorted({mount.source for agent in config.agents for mount in agent.mounts})
+    if config.rich.lxcfs is not False and lxcfs.is_mounted(mountinfo.read()):
+        shared.append(lxcfs.MOUNT)
+    if not shared:
+        return
+    with open(path) as file:
+        seconds = int(file.read(16))
+    words = f"whoever opens a file of {', '.join(shared)} may wait for {seconds} s where root in a container wants it"
+    if seconds <= _LONGEST_LEASE_S:
+        yield Check(OK, "leases", words)
+    else:
+        yield Check(WARN, "leases", words, f"sysctl -w fs.lease-break-time={_LONGEST_LEASE_S}, and in /etc/sysctl.d")
 
 
 def spawner(config: Config, directory: str = DIRECTORY) -> Iterator[Check]:

@@ -112,6 +112,7 @@ def make(
     steps = [*mounts.steps(chosen, points, seen.targets, source=source)]
     made = unit.units(chosen, source=source) if units else unit.Units()
     steps += (bound(f"mount-{one.name}", "an agent's unit", f"{run_dir}/{one.name}", one.target) for one in made.binds)
+    reached = mounts.warnings(chosen, spec, source=source)
     files, warnings = lxcfs.plan(config.rich.lxcfs, seen.lxcfs_files, points, mounted=seen.lxcfs_mounted)
     env_text = None
     if config.rich.env_file and seen.env_file_problem is None:
@@ -125,7 +126,7 @@ def make(
         env_text,
         () if units else tuple(process.supervised(one, spec) for one in chosen),
         tuple(route for route in config.routes if selects(route.when)),
-        warnings,
+        (*reached, *warnings),
     )
 
 

@@ -9,6 +9,7 @@ where anything fails. `--json` prints
 """
 
 import argparse
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -79,7 +80,7 @@ def _all(config_file: str | None, containerd_file: str, records: str) -> Iterato
         "cgroups": checks.cgroups(),
         "runtime": checks.oci(node),
         "installation": checks.helpers(),
-        "configuration": [check],
+        "configuration": itertools.chain([check], checks.leases(node)),
         "containerd": containerd(containerd_file, containerd_config.containerd_version()),
         "spawner": checks.spawner(node),
         "hooks": checks.hooks(records),

@@ -9,7 +9,8 @@ from runtime.config.file import trusted_path
 from runtime.config.model import AgentMount
 from runtime.errors import InvalidArgument, NotFound
 from runtime.init.base import HOME, MountPoint, covers
-from runtime.spec.edit import Edit, Step
+from runtime.spec import edit
+from runtime.spec.edit import Edit, Spec, Step
 
 _KERNELS = ("/proc", "/sys")
 
@@ -71,6 +72,20 @@ def _step(mount: AgentMount, name: str) -> Step:
     }
     detail = f"bind the host's {mount.source} at {mount.target} for agent {name}, {access}"
     return Step(f"mount-agent-{name}", detail, Edit("with_mount", bind))
+
+
+def warnings(selected: Iterable[Selected], spec: Spec, *, source: str) -> tuple[str, ...]:
+    """What to know of agents' mounts in a container that opens files by handle (open_by_handle_at(2))."""
+    sets = edit.table(edit.table(spec, "process"), "capabilities", within="process.")
+    if "CAP_DAC_READ_SEARCH" not in edit.strings(sets, "bounding", within="process.capabilities."):
+        return ()
+    named = {mount.source for one in selected for mount in one.agent.mounts}
+    if not named:
+        return ()
+    return (
+        f"{source}: agents: the container has CAP_DAC_READ_SEARCH: it can read all of the file systems that"
+        f" {', '.join(sorted(named))} are on; have them on one of their own",
+    )
 
 
 def steps(

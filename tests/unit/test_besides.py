@@ -81,6 +81,16 @@ def test_without_systemd_agents_are_for_the_shim_to_supervise(rootfs):
     assert destinations(found) == ["/opt/probe", "/etc/profile.d/pouchenv.sh"]
 
 
+def test_a_container_that_opens_files_by_handle_and_gets_an_agents_mounts_is_warned_of(rootfs, monkeypatch):
+    assert made(rootfs).warnings == ()
+    process = {**SPEC["process"], "capabilities": {"bounding": ["CAP_DAC_READ_SEARCH"]}}
+    monkeypatch.setitem(SPEC, "process", process)
+    (warning,) = made(rootfs).warnings
+    assert warning.startswith("node.toml: agents: the container has CAP_DAC_READ_SEARCH")
+    assert "/srv/probe" in warning
+    assert made(rootfs, text="version = 1").warnings == ()
+
+
 def test_with_systemd_they_are_units_in_the_run_directory(rootfs):
     found = made(rootfs, units=True)
     assert found.agents == ()

@@ -36,6 +36,17 @@ def test_a_good_handler_has_nothing_against_it(tmp_path):
     assert [one.found for one in found][-1] == "configured by the node's file"
 
 
+@pytest.mark.parametrize(("seconds", "level"), [(45, WARN), (1, OK)])
+def test_how_long_a_lease_may_hold_up_agents_is_told_where_there_are_any(tmp_path, seconds, level):
+    (tmp_path / "time").write_text(f"{seconds}\n")
+    body = "[rich]\nlxcfs = false\n"
+    agent = '[[agents]]\nname = "a"\ncommand = ["/x"]\nmounts = [{ source = "/srv/a", target = "/x" }]\n'
+    assert list(checks.leases(config.parse(f"version = 1\n{body}", source="c"), str(tmp_path / "time"))) == []
+    (one,) = checks.leases(config.parse(f"version = 1\n{body}{agent}", source="c"), str(tmp_path / "time"))
+    assert one.level == level
+    assert f"a file of /srv/a may wait for {seconds} s" in one.found
+
+
 def test_no_handler_is_a_failure_with_the_remedy(tmp_path):
     bad, found = judged(tmp_path, "version = 2\n")
     assert bad == [(FAIL, f"{tmp_path}/config.toml: none is ours")]
