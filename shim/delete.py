@@ -128,9 +128,8 @@ def _forget(bundle: str, container_id: str) -> None:
     if record is None:
         return
     binary = argv.OCIBinary(**record["oci"])
-    is_whole = os.path.exists(f"{bundle}/init.pid")  # which the runtime writes last
-    if not is_whole:
-        interrupted.let_end(bundle, patience_s=CREATE_PATIENCE_S)
+    is_whole = os.path.exists(f"{bundle}/init.pid")  # which the runtime writes last, and may still be about to end
+    interrupted.let_end(bundle, patience_s=CREATE_PATIENCE_S)
     words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     for _ in range(ATTEMPTS):
@@ -138,10 +137,10 @@ def _forget(bundle: str, container_id: str) -> None:
         if not os.WIFSIGNALED(_wait(pid, until)) or time.monotonic() > until:
             break
     if not is_whole:
-        interrupted.remove_rest(bundle, patience_s=DYING_S)
+        interrupted.remove_rest(bundle, container_id, patience_s=DYING_S)
     else:
         with suppress(PouchrichError, OSError):  # without its config.json there is nothing to go by
-            interrupted.remove_cgroups(Bundle(bundle).load_spec(), patience_s=DYING_S)
+            interrupted.remove_cgroups(Bundle(bundle).load_spec(), container_id, patience_s=DYING_S)
     if above := (record.get("plan") or {}).get("cgroup"):
         from runtime.cgroup import delegation
         from runtime.init.cgroup import Delegation

@@ -1,20 +1,22 @@
 """What a create leaves that was cut short: an OCI runtime that goes on alone, an init, and cgroups that nobody noted.
 
 crun and runc make a container's cgroups before they write down that there is a container, crun its init as well, and
-their `delete` knows only what is written down. Until it is started crun's init has the command line of the create.
+their `delete` knows only what is written down. Until it is started crun's init has the command line of the create,
+runc's its own (`runc init`), and what a runtime was killed over waits for it without an end. So whatever the runtime,
+what is in the container's own cgroups goes with them.
 """
 
 import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from runtime.bundle import Bundle
 from runtime.errors import InvalidArgument, PouchrichError
-from runtime.init.cgroup import path_of
+from runtime.init.cgroup import NESTED, path_of
 from runtime.linux import mountinfo, pidfd
 
 DYING_S = 0.5
@@ -36,15 +38,15 @@ def let_end(bundle: str, *, patience_s: float) -> None:
                 _await_end(fd, until)
 
 
-def remove_rest(bundle: str, *, patience_s: float) -> None:
+def remove_rest(bundle: str, container_id: str, *, patience_s: float) -> None:
     """Remove what the OCI runtime's `delete` does not know of, when no runtime is at work any more. Raises nothing.
 
-    Processes on their way out have `patience_s`.
+    Processes have `patience_s` to be gone.
     """
     with suppress(PouchrichError, OSError):  # without its config.json there is nothing to go by
         for _, fd in _creates(bundle):
             _await_end(fd, 0.0)
-        remove_cgroups(Bundle(bundle).load_spec(), patience_s=patience_s)
+        remove_cgroups(Bundle(bundle).load_spec(), container_id, patience_s=patience_s)
 
 
 def _creates(bundle: str) -> Iterator[tuple[int, int]]:
@@ -79,33 +81,66 @@ def _ends(fd: int, within_s: float) -> bool:
     return bool(poll.poll(max(0.0, within_s) * 1000))
 
 
-def remove_cgroups(spec: Mapping[str, Any], *, patience_s: float, mounts: str = "/proc/self/mountinfo") -> None:
-    """Remove the container's cgroups, by what its `spec` says, and what is below them.
+def remove_cgroups(
+    spec: Mapping[str, Any], container_id: str = "", *, patience_s: float, mounts: str = "/proc/self/mountinfo"
+) -> None:
+    """Remove the container's cgroups, by what its `spec` says, and what is below them, processes included.
 
-    Processes on their way out have `patience_s`. A tree in which one lives stays whole: it may be another container's.
+    Those have `patience_s` to be gone. Where the path does not bear the container's id, the cgroup may be somebody
+    else's as well: a tree in which a process lives then stays whole. So it does without `container_id`.
     """
     with suppress(InvalidArgument):  # of no form that says where it is
         paths = {path_of(dict(spec), systemd=systemd) for systemd in (True, False)} - {"/"}
+        roots = [entry.mount_point for entry in mountinfo.read(mounts, fstypes=mountinfo.CGROUPS) if entry.root == "/"]
+        tops = [root + path for root in roots for path in paths]
+        own = [root + path for root in roots for path in paths if _bears(path, container_id)]
         until = time.monotonic() + patience_s
-        for entry in mountinfo.read(mounts, fstypes=mountinfo.CGROUPS):
-            for path in paths if entry.root == "/" else ():
-                while not _remove(entry.mount_point + path) and time.monotonic() < until:
-                    time.sleep(_PAUSE_S)
+        while _kill_all(own) and time.monotonic() < until:
+            time.sleep(_PAUSE_S)
+        for top in tops:
+            while not _remove(top) and time.monotonic() < until:
+                time.sleep(_PAUSE_S)
+
+
+def _bears(path: str, container_id: str) -> bool:
+    """Whether a cgroup is named for the container, by containerd (.../ID) or systemd (.../PREFIX-ID.scope)."""
+    parts = path.split("/")
+    name = parts[-2] if parts[-1] == NESTED else parts[-1]
+    return name == container_id or name.endswith(f"-{container_id}.scope")
+
+
+def _kill_all(tops: Iterable[str]) -> bool:
+    """SIGKILL every process in these trees; whether there was one. None where this process itself is among them."""
+    found = [(pid, directory) for top in tops for directory, _, _ in os.walk(top) for pid in _processes(directory)]
+    if any(pid == os.getpid() for pid, _ in found):
+        return False
+    for top in tops:
+        with suppress(OSError), open(f"{top}/freezer.state", "r+") as file:  # v1: what is frozen does not die
+            file.write("THAWED")
+    for pid, directory in found:
+        with suppress(OSError, ValueError):  # it has ended, or has no number here (0)
+            fd = pidfd.open(pid)
+            try:
+                if pid in _processes(directory):  # still the one that was listed
+                    pidfd.send_signal(fd, signal.SIGKILL)
+            finally:
+                os.close(fd)
+    return bool(found)
 
 
 def _remove(top: str) -> bool:
     """Whether the directory is gone, and all below it."""
     directories = [directory for directory, _, _ in os.walk(top, topdown=False)]
-    if not any(map(_has_processes, directories)):
+    if not any(map(_processes, directories)):
         for directory in directories:
             with suppress(OSError):  # one has come, or it is gone already
                 os.rmdir(directory)
     return not os.path.isdir(top)
 
 
-def _has_processes(directory: str) -> bool:
+def _processes(directory: str) -> list[int]:
     try:
         with open(f"{directory}/cgroup.procs") as file:
-            return bool(file.read(1))
-    except OSError:
-        return False
+            return [int(line) for line in file]
+    except (OSError, ValueError):
+        return []

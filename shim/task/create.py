@@ -224,8 +224,8 @@ class _Making:
             await self._oci.delete(self._request.id, force=True)
         except PouchrichError as err:
             _log.warning("container %s: after a failed create: %s", self._request.id, err)
-        bundle = self._request.bundle.path
-        await in_thread(lambda: interrupted.remove_rest(bundle, patience_s=interrupted.DYING_S))
+        bundle, container_id = self._request.bundle.path, self._request.id
+        await in_thread(lambda: interrupted.remove_rest(bundle, container_id, patience_s=interrupted.DYING_S))
 
     def _undo_later(self, call: Callable[[], Awaitable[None]]) -> None:
         """Register `call` so that a cancellation which arrives while it runs does not cut it short."""

@@ -249,7 +249,7 @@ class Second:
 
     async def _remove(self) -> None:
         """The bundle, and what an OCI runtime that was killed has left; nobody comes after us."""
-        await in_thread(lambda: interrupted.remove_rest(self.bundle, patience_s=interrupted.DYING_S))
+        await in_thread(lambda: interrupted.remove_rest(self.bundle, self.id, patience_s=interrupted.DYING_S))
         shutil.rmtree(self.bundle, ignore_errors=True)
 
 

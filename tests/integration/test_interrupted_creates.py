@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cri.client import CallFailed
+from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import configuration, leaks, processes
 from tests.integration.images import BUSYBOX
 from tests.integration.node import Node
@@ -32,8 +33,9 @@ modes = pytest.mark.parametrize("mode", MODES)
 INTERRUPTED = """#!/bin/sh
 case " $* " in *" create "*{container}" ")
     for id; do :; done
+    cgroup={cgroups}/$id
     {oci} "$@" &
-    until [ -d {cgroups}/$id ]; do :; done
+    until [ -d $cgroup ]; do :; done
     {interrupt}
     wait $!
     exit
@@ -51,6 +53,12 @@ case " $* " in *" create "*)
 esac
 exec {oci} "$@"
 """
+
+# What the runtime makes for the container takes its time, as with 100,000 variables to read, and stands still here.
+SLOW_INIT = "until kill -STOP $(cat $cgroup/cgroup.procs $cgroup/*/cgroup.procs 2>/dev/null) 2>/dev/null; do :; done"
+
+# It may have come to its end before.
+KILL = "kill -9 $!; exit 137"
 
 KILLED_ONCE = """#!/bin/sh
 for id; do :; done
@@ -120,7 +128,7 @@ def runtimes(node: Node) -> list[int]:
 
 @modes
 def test_an_oci_runtime_that_is_killed_fails_the_start_and_leaves_no_cgroup(rich_pods: RichPods, mode: str) -> None:
-    message = failed_start(created(rich_pods, mode, "kill -9 $!"))
+    message = failed_start(created(rich_pods, mode, KILL))
     assert "OCI runtime create failed" in message, message
 
 
@@ -130,6 +138,36 @@ def test_an_oci_runtime_that_is_killed_after_all_its_work_leaves_no_init(rich_po
     container = created(rich_pods, mode, "")
     replace(rich_pods.node, NOT_NOTED.format(oci=rich_pods.node.oci))
     assert "OCI runtime create failed" in failed_start(container)
+
+
+@modes
+def test_an_oci_runtime_that_is_killed_while_its_init_is_slow_leaves_no_process(rich_pods: RichPods, mode: str) -> None:
+    message = failed_start(created(rich_pods, mode, f"{SLOW_INIT}; {KILL}"))
+    assert "OCI runtime create failed" in message, message
+
+
+@modes
+def test_a_create_that_is_given_up_while_the_init_is_slow_leaves_nothing(rich_pods: RichPods, mode: str) -> None:
+    slow = rich_pods.node.base / f"slow-{mode}"
+    container = created(rich_pods, mode, f"{SLOW_INIT}; : >{slow}; kill -STOP $$")
+    request = pb.StartContainerRequest(container_id=container.id)
+    with rich_pods.node.client() as client, pytest.raises(CallFailed):
+        client.call(request, pb.StartContainerResponse, timeout_s=3.0)
+    assert slow.exists()
+    until(lambda: not runtimes(rich_pods.node), "the create's end")
+
+
+@modes
+def test_a_create_whose_shim_is_killed_while_the_init_is_slow_leaves_nothing(rich_pods: RichPods, mode: str) -> None:
+    node = rich_pods.node
+    slow = node.base / f"alone-{mode}"
+    container = created(rich_pods, mode, f"{SLOW_INIT}; : >{slow}; kill -STOP $$")
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(container.start)
+        until(slow.exists, "the init")
+        kill_shim(node, "pouchrich")
+        assert isinstance(start.exception(), CallFailed)
+    until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
 
 
 @pytest.mark.parametrize("mode", ["dumb-init", "systemd"])

@@ -1,5 +1,6 @@
 """runtime.oci.interrupted: what a create that was cut short leaves."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -41,7 +42,7 @@ def test_a_create_that_ends_is_waited_for():
 
 def test_an_init_that_waits_to_be_started_is_killed(tmp_path):
     with runtime("/opt/crun", "create", "--bundle", str(tmp_path), "c1") as child:
-        interrupted.remove_rest(str(tmp_path), patience_s=0.1)
+        interrupted.remove_rest(str(tmp_path), "c1", patience_s=0.1)
         assert child.wait(5) == -9
 
 
@@ -52,7 +53,7 @@ def test_an_init_that_waits_to_be_started_is_killed(tmp_path):
 def test_others_are_let_alone(words):
     with runtime(*words) as child:
         interrupted.let_end("/b/c1", patience_s=0.0)
-        interrupted.remove_rest("/b/c1", patience_s=0.0)
+        interrupted.remove_rest("/b/c1", "c1", patience_s=0.0)
         assert child.poll() is None
 
 
@@ -72,9 +73,9 @@ def left(directory):
     return {str(path.relative_to(directory)) for path in directory.glob("*/*/*")}
 
 
-def remove(directory, path):
+def remove(directory, path, container_id="c1"):
     spec = {"linux": {"cgroupsPath": path}}
-    interrupted.remove_cgroups(spec, patience_s=0.1, mounts=str(directory / "mountinfo"))
+    interrupted.remove_cgroups(spec, container_id, patience_s=0.1, mounts=str(directory / "mountinfo"))
 
 
 def test_the_containers_cgroups_go_and_its_neighbours_stay(hierarchies):
@@ -90,6 +91,38 @@ def test_a_tree_in_use_stays_whole_and_does_not_keep_the_others(hierarchies):
     assert left(hierarchies) == {"memory/pod/c1", "memory/pod/c2", "unified/pod/c2"}
     assert (hierarchies / "memory/pod/c1/empty").is_dir()
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("path", "container_id", "dies"),
+    [("/pod/c1", "c1", True), ("/pod/c1", "1", False), ("/pod/c1", "pod", False), ("/pod/c1/below", "below", True)],
+)
+def test_what_lives_in_a_cgroup_of_the_containers_name_is_killed_with_it(hierarchies, path, container_id, dies):
+    with subprocess.Popen([sys.executable, "-c", WAITS], stdin=subprocess.PIPE) as child:
+        (hierarchies / f"memory{path}/cgroup.procs").write_text(f"{child.pid}\n")
+        remove(hierarchies, path, container_id)
+        assert (child.poll() == -9) == dies
+        child.kill()
+
+
+def test_who_clears_a_cgroup_is_not_killed_with_it(hierarchies):
+    (hierarchies / "memory/pod/c1/cgroup.procs").write_text(f"{os.getpid()}\n")
+    remove(hierarchies, "/pod/c1")
+
+
+@pytest.mark.parametrize(
+    ("path", "bears"),
+    [
+        ("/kubepods/podU/c1", True),
+        ("/kubepods/podU/c1/pouchrich", True),
+        ("/system.slice/cri-containerd-c1.scope", True),
+        ("/system.slice/cri-containerd-ac1.scope", False),
+        ("/c1/x", False),
+        ("/kubepods/podU/xc1", False),
+    ],
+)
+def test_a_containers_own_cgroup_is_known_by_its_name(path, bears):
+    assert interrupted._bears(path, "c1") == bears
 
 
 @pytest.mark.parametrize("path", ["", "pod/c1", "/", "/..", "/pod/../pod/c1", None])
