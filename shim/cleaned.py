@@ -41,7 +41,10 @@ def is_clean(given: flags.Flags, bundle: str, *, records: str = POSTSTOP_RECORDS
         f"{records}/{given.namespace}/{given.id}.jsonl",
         f"{run}/bundles/{given.namespace}/{given.id}",
     )
-    return not any(map(_is_there, left)) and not _is_mounted(bundle) and not _is_dead(_read(f"{bundle}/address"))
+    if any(map(_is_there, left)) or _is_mounted(bundle):
+        return False
+    address = _read(f"{bundle}/address")
+    return address != "" and not _is_dead(address)
 
 
 def _is_plain(name: str) -> bool:

@@ -82,7 +82,7 @@ def _delete(flags: Flags) -> bytes:
         from runtime import rootfs
 
         rootfs.unmount_all(f"{bundle}/rootfs")
-    _remove_dead_socket(bundle)
+    _remove_dead_socket(flags, bundle)
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
     return bootstrap.delete_response(_pid(bundle), KILLED, seconds, nanos)
 
@@ -168,12 +168,22 @@ def _wait(pid: int, until: float) -> int:
         os.close(fd)
 
 
-def _remove_dead_socket(bundle: str) -> None:
+def _remove_dead_socket(flags: Flags, bundle: str) -> None:
+    """That of a killed pod server, which is where `start` has put it also when the bundle says nothing of it any more.
+
+    containerd may have begun to remove the bundle of a task that was never created.
+    """
     try:
         with open(f"{bundle}/address") as file:
             path = file.read().removeprefix(address.SCHEME)
     except OSError:
-        return
+        from shim import start
+
+        try:
+            group = start.group_of(bundle)
+        except (OSError, ValueError):
+            group = ""
+        path = flags.socket or address.socket_path(flags.address, flags.namespace, group or flags.id)
     if path.startswith("/"):
         address.remove_dead(path)
 

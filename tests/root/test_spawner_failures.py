@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -488,6 +489,26 @@ def test_a_bundle_that_goes_right_after_the_answer_leaves_no_socket(on_node):
         shutil.rmtree("/run/bundles/one")
         os.kill(serves(node, "one", address), signal.SIGTERM)
         until(lambda: not Path(address.removeprefix("unix://")).exists(), "its socket to go")
+
+    on_node(action)
+
+
+@pytest.mark.parametrize("left", ["all", "no address", "nothing"])
+def test_a_server_killed_after_its_answer_leaves_no_socket_after_delete(on_node, left):
+    """containerd may have begun to remove the bundle of a task that it has not created."""
+
+    def action(node):
+        address = node.start("one")
+        server = node.server("one")
+        os.kill(server, signal.SIGKILL)
+        ended(server)
+        if left == "no address":
+            os.unlink("/run/bundles/one/address")
+        elif left == "nothing":
+            shutil.rmtree("/run/bundles/one")
+        names = ["-namespace", "n", "-address", "/run/c.sock", "-id", "one", "-bundle", "/run/bundles/one"]
+        subprocess.run([*node.program, *names, "delete"], cwd="/run/bundles", check=True, capture_output=True)
+        assert not os.path.lexists(address.removeprefix("unix://"))
 
     on_node(action)
 

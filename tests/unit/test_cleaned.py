@@ -26,6 +26,10 @@ def test_a_bundle_without_traces_is_clean(given, bundle, tmp_path):
     assert clean(given, bundle, tmp_path)
 
 
+def test_a_bundle_that_does_not_say_where_the_socket_was_is_work_for_delete(given, bundle, tmp_path):
+    assert not clean(given, bundle, tmp_path)
+
+
 @pytest.mark.parametrize("left", ["bundle/pouchrich.json", "records/ns/pod.jsonl", "run/bundles/ns/pod"])
 def test_a_trace_of_the_container_is_work_for_delete(given, bundle, tmp_path, left):
     (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +55,7 @@ def test_the_fast_path_looks_where_delete_looks():
 
 def test_the_answer_is_what_delete_would_say(bundle, tmp_path):
     (bundle / "init.pid").write_text("4321")
+    (bundle / "address").write_text(f"unix://{tmp_path}/gone")
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
