@@ -154,9 +154,10 @@ pouchrich() { "$bin/pouchrich" "$@"; }
 set -- --config-path "$config"
 [ "$prefix" = /usr/local ] || set -- "$@" --runtime-path "$bin/containerd-shim-pouchrich-v2"
 echo "installed $(pouchrich version) below $prefix; configuration: $config"
-for major in 1 2; do
-    printf '\n# containerd %s.x: add to its configuration, then restart it\n' "$major"
-    pouchrich runtimeclass --containerd "$major" "$@"
+if containerd --version >/dev/null 2>&1; then versions=here; else versions="1 2"; fi
+for version in $versions; do
+    printf '\n'
+    pouchrich runtimeclass --containerd "$version" "$@"
 done
 printf '\n# Kubernetes: kubectl apply -f -\n'
 pouchrich runtimeclass

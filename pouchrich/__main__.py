@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 
 import shim
-from pouchrich import handler
+from pouchrich import containerd_config, handler
 from pouchrich.commands import doctor, explain, inspecting, ps
 from pouchrich.output import clean
 from runtime.config import load, load_node
 from runtime.config.location import NODE_FILE
 from runtime.config.render import default_file, effective
-from runtime.errors import PouchrichError
+from runtime.errors import NotFound, PouchrichError
 
 
 def _version(arguments: argparse.Namespace) -> int:
@@ -39,8 +39,18 @@ def _config(arguments: argparse.Namespace) -> int:
 def _runtimeclass(arguments: argparse.Namespace) -> int:
     if arguments.containerd is None:
         return _print(handler.runtime_class(arguments.handler))
+    file = arguments.containerd_config
+    found = containerd_config.containerd_version()
+    if arguments.containerd != "here":
+        major, version = int(arguments.containerd), None
+    elif found is None:
+        raise NotFound("containerd: not on PATH, or it does not say its version: --containerd 1 or 2 says which it is")
+    else:
+        major, version = found[0], containerd_config.format_version(file)
     text = handler.containerd(
-        int(arguments.containerd),
+        major,
+        version=version,
+        file=file,
         handler=arguments.handler,
         runtime_path=arguments.runtime_path,
         config_path=arguments.config_path,
@@ -71,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     config.set_defaults(run=_config)
 
     kubernetes = verbs.add_parser("runtimeclass", help="print the RuntimeClass manifest, or containerd's handler")
-    kubernetes.add_argument("--containerd", choices=("1", "2"), help="handler configuration for containerd N.x")
+    kubernetes.add_argument(
+        "--containerd", choices=("1", "2", "here"), help="handler configuration for containerd N.x, or the one on PATH"
+    )
+    kubernetes.add_argument("--containerd-config", metavar="FILE", default=containerd_config.DEFAULT)
     kubernetes.add_argument("--handler", type=_handler_name, default="pouchrich", metavar="NAME")
     kubernetes.add_argument("--runtime-path", default="", metavar="PATH", help="of the shim, if not on PATH")
     kubernetes.add_argument("--config-path", default="", metavar="FILE", help="in place of the node's file")

@@ -1,7 +1,7 @@
 """containerd's configuration, as far as it concerns our handlers: read with its imports, merged as containerd does.
 
 A file's imports come after it, and win. containerd 1.x replaces a plugin's whole section by a later file's; 2.x merges
-tables key by key (containerd's mergeConfig; its issue 5837).
+tables key by key (containerd's mergeConfig; its issue 5837). What becomes of all else is for `containerd_dump`.
 """
 
 import glob
@@ -120,6 +120,27 @@ def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()
 
 
+def is_ours(handler: object) -> bool:
+    """Whether a handler's table is of our runtime type, or of any whose `runtime_path` is our shim."""
+    if not isinstance(handler, Mapping):
+        return False
+    return (
+        handler.get("runtime_type") == RUNTIME_TYPE or os.path.basename(str(handler.get("runtime_path", ""))) == _SHIM
+    )
+
+
+def format_version(path: str) -> int | None:
+    """The format version of the configuration file at `path` itself, None where there is no such file.
+
+    Raises InvalidArgument, OSError.
+    """
+    try:
+        found = _load(path).get("version", 1)
+    except NotFound:
+        return None
+    return found if isinstance(found, int) else 1
+
+
 def handlers(path: str, *, major: int) -> tuple[Handler, ...]:
     """Our handlers in the configuration at `path`, read as containerd `major`.x reads it.
 
@@ -134,7 +155,7 @@ def handlers(path: str, *, major: int) -> tuple[Handler, ...]:
             if not isinstance(table, Mapping):
                 continue
             kind, shim = str(table.get("runtime_type", "")), str(table.get("runtime_path", ""))
-            if kind != RUNTIME_TYPE and os.path.basename(shim) != _SHIM:
+            if not is_ours(table):
                 continue
             options = table.get("options")
             found.append(

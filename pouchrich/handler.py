@@ -6,22 +6,42 @@ from runtime.config.annotations import PREFIX
 
 RUNTIME_TYPE = "io.containerd.pouchrich.v2"
 
-_PLUGINS = {1: (2, "io.containerd.grpc.v1.cri"), 2: (3, "io.containerd.cri.v1.runtime")}
-"""By containerd's major version: the version of its configuration format, and the CRI plugin's name."""
+_PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
+"""By the version of containerd's configuration format: the CRI plugin's name."""
+
+_INTO_THE_FILE = """\
+# containerd {major}.x: into {file} itself{which}, at its end, then restart containerd.
+# Not into a file that it imports (conf.d): {why},
+# and all other pods would lose it.
+"""
+_WHY = {
+    1: "that would replace the whole CRI section with runtimes.runc and the sandbox image",
+    2: "one of another version takes the CRI section with the sandbox image away",
+}
+_OF_ITS_OWN = """\
+# containerd 2.x, configuration of version 3: into a file that {file} imports,
+# such as /etc/containerd/conf.d/pouchrich.toml, or without the first line at its end; then restart containerd.
+"""
 
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
 
 
-def containerd(major: int, *, handler: str, runtime_path: str, config_path: str) -> str:
-    """The lines to add to containerd's configuration; an empty path leaves its line out.
+def containerd(
+    major: int, *, handler: str, runtime_path: str, config_path: str, version: int | None = None, file: str
+) -> str:
+    """The lines to add to the configuration of containerd `major`.x, and where; an empty path leaves its line out.
 
+    `version` is the format that its configuration `file` has, None where that is not known or there is no file.
     containerd passes no annotation that a handler does not list.
     """
-    version, plugin = _PLUGINS[major]
-    table = f'plugins."{plugin}".containerd.runtimes.{handler}'
+    new = major >= 2 and version in (None, 3)
+    table = f'plugins."{_PLUGINS[3 if new else 2]}".containerd.runtimes.{handler}'
+    which = (
+        ", which has version = 2" if version in (None, 2) else f", which has to be brought to version 2 from {version}"
+    )
+    where = _OF_ITS_OWN if new else _INTO_THE_FILE
     lines = [
-        f"version = {version}",
-        "",
+        *(["version = 3", ""] if new else []),
         f"[{table}]",
         f'  runtime_type = "{RUNTIME_TYPE}"',
         f'  pod_annotations = ["{PREFIX}*"]',
@@ -31,7 +51,7 @@ def containerd(major: int, *, handler: str, runtime_path: str, config_path: str)
         lines.append(f"  runtime_path = {json.dumps(runtime_path)}")
     if config_path:
         lines += [f"  [{table}.options]", f"    ConfigPath = {json.dumps(config_path)}"]
-    return "\n".join(lines) + "\n"
+    return where.format(major=major, file=file, which=which, why=_WHY[major]) + "\n".join(lines) + "\n"
 
 
 def runtime_class(handler: str) -> str:

@@ -226,7 +226,7 @@ def doctor() -> None:
     with of("doctor"):
         program = str(PREFIX / "bin/pouchrich")
         handlers = Path("/etc/vm/handlers.toml")
-        handlers.write_text(run(program, "runtimeclass", "--containerd", "1").stdout)
+        handlers.write_text("version = 2\n" + run(program, "runtimeclass", "--containerd", "1").stdout)
         done = run(program, "doctor", "--containerd-config", str(handlers))
         print(done.stdout, done.stderr, flush=True)
         equal("its exit status", done.returncode, 0)

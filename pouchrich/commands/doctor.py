@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
-from pouchrich import checks, containerd_config
+from pouchrich import checks, containerd_config, containerd_dump
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.containerd_config import Handler
 from pouchrich.handler import GRACE_PERIOD
@@ -27,6 +27,7 @@ from runtime.errors import NotFound, PouchrichError
 from runtime.hooks import journal
 
 _STYLES = {OK: "good", WARN: "warn", FAIL: "bad"}
+_NAMED = 5
 _DROPS = (1, 6)
 """The containerd whose CRI plugin drops all of a handler's options but ConfigPath, and its path (containerd #8207)."""
 _KNOWS_USER_NAMESPACES = (2, 0)
@@ -81,7 +82,7 @@ def _all(config_file: str | None, containerd_file: str, records: str) -> Iterato
         "runtime": checks.oci(node),
         "installation": checks.helpers(),
         "configuration": itertools.chain([check], checks.leases(node)),
-        "containerd": containerd(containerd_file, containerd_config.containerd_version()),
+        "containerd": _containerd(containerd_file),
         "spawner": checks.spawner(node),
         "hooks": checks.hooks(records),
     }
@@ -102,6 +103,13 @@ def _node(file: str | None) -> tuple[Config, Check]:
     return found, Check(OK, what, "built in, there is no file" if found is config.DEFAULT else found.source)
 
 
+def _containerd(file: str) -> Iterator[Check]:
+    version = containerd_config.containerd_version()
+    yield from containerd(file, version)
+    if version is not None:
+        yield others(file)
+
+
 def containerd(file: str, version: tuple[int, int] | None) -> Iterator[Check]:
     """containerd's handlers for us in the configuration `file`, judged for containerd `version` (None: not known)."""
     if version is not None:
@@ -117,9 +125,25 @@ def containerd(file: str, version: tuple[int, int] | None) -> Iterator[Check]:
         yield from _handler(one, version)
 
 
+def others(file: str, program: str = "containerd") -> Check:
+    """Whether all that is not ours in containerd's configuration is as it would be without us; `program` is asked."""
+    what = "containerd config dump"
+    try:
+        changed = containerd_dump.changed(file, containerd=program)
+    except NotFound as err:
+        return Check(OK, what, str(err))
+    except PouchrichError as err:
+        return Check(WARN, what, str(err), "what our handlers change besides themselves was not judged")
+    if not changed:
+        return Check(OK, what, "our handlers change nothing else")
+    more = f", and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    found = f"our handlers change more than themselves: {'; '.join(changed[:_NAMED])}{more}"
+    return Check(FAIL, what, found, f"pouchrich runtimeclass --containerd here says where they belong ({file})")
+
+
 def _how(version: tuple[int, int] | None) -> str:
-    number = "2" if version is None or version[0] >= 2 else "1"
-    return f"pouchrich runtimeclass --containerd {number} prints what to add; restart containerd afterwards"
+    which = "2" if version is None else "here"
+    return f"pouchrich runtimeclass --containerd {which} prints what to add, and where; restart containerd afterwards"
 
 
 def _handler(one: Handler, version: tuple[int, int] | None) -> Iterator[Check]:

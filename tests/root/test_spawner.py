@@ -334,7 +334,7 @@ def test_a_request_of_another_user_is_not_read(on_node):
             peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             peer.connect(str(path))
             peer.send(b"anything")
-            os._exit(peer.recv(1) == b"")
+            os._exit(peer.recv(1) == b"!")
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
         node.start("two")
         assert status(node.server("two"), "PPid") == str(spawner)

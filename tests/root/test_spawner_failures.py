@@ -534,7 +534,10 @@ def test_a_child_that_is_killed_with_the_request_is_made_up_for(on_node):
         spare = node.spare(spawner)
         os.kill(spare, signal.SIGSTOP)
         starter = node.begin("two")
-        until(lambda: len([pid for pid in pids() if is_spare(pid)]) == 2, "the request to be handed over")
+        until(
+            lambda: len([pid for pid in pids() if is_spare(pid) and parent(pid) == spawner]) == 2,
+            "the request to be handed over",
+        )
         os.kill(spare, signal.SIGKILL)
         address = node.finish(starter)
         assert parent(serves(node, "two", address)) != spawner

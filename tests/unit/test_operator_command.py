@@ -5,6 +5,7 @@ import tomllib
 import pytest
 
 import shim
+from pouchrich import containerd_config
 from pouchrich.__main__ import main
 from runtime import config
 
@@ -46,12 +47,12 @@ def test_the_default_file_is_a_configuration(capsys):
 
 @pytest.mark.parametrize(
     ("major", "version", "plugin"),
-    [("1", 2, "io.containerd.grpc.v1.cri"), ("2", 3, "io.containerd.cri.v1.runtime")],
+    [("1", None, "io.containerd.grpc.v1.cri"), ("2", 3, "io.containerd.cri.v1.runtime")],
 )
 def test_the_handler_is_containerds_toml(capsys, major, version, plugin):
     arguments = ["--containerd", major, "--handler", "rich", "--runtime-path", "/a b", "--config-path", "/c"]
     found = tomllib.loads(run(capsys, "runtimeclass", *arguments)[1])
-    assert found["version"] == version
+    assert found.get("version") == version
     assert found["plugins"][plugin]["containerd"]["runtimes"]["rich"] == {
         "runtime_type": "io.containerd.pouchrich.v2",
         "pod_annotations": ["pouchrich.io/*"],
@@ -65,6 +66,36 @@ def test_the_handler_is_containerds_toml(capsys, major, version, plugin):
         "pod_annotations",
         "container_annotations",
     }
+
+
+@pytest.mark.parametrize(
+    ("found", "text", "words"),
+    [
+        ((1, 7), "version = 2\n", "into FILE itself, which has version = 2, at its end"),
+        ((1, 7), None, "into FILE itself, which has version = 2, at its end"),
+        ((1, 6), "", "has to be brought to version 2 from 1, at its end"),
+        ((2, 1), "version = 2\n", "one of another version takes the CRI section with the sandbox image away"),
+        ((2, 1), "version = 3\n", "into a file that FILE imports"),
+        ((2, 1), None, "into a file that FILE imports"),
+    ],
+)
+def test_where_the_handler_belongs_depends_on_the_containerd_that_is_there(
+    capsys, tmp_path, monkeypatch, found, text, words
+):
+    monkeypatch.setattr(containerd_config, "containerd_version", lambda: found)
+    file = tmp_path / "config.toml"
+    if text is not None:
+        file.write_text(text)
+    status, out, _ = run(capsys, "runtimeclass", "--containerd", "here", "--containerd-config", str(file))
+    assert status == 0
+    assert words.replace("FILE", str(file)) in out
+    new = "into a file that" in words
+    assert ("version = 3\n" in out.splitlines(keepends=True)) == new
+    assert ("io.containerd.cri.v1.runtime" in out) == new
+    monkeypatch.setattr(containerd_config, "containerd_version", lambda: None)
+    status, _, err = run(capsys, "runtimeclass", "--containerd", "here")
+    assert status == 1
+    assert "containerd: not on PATH" in err
 
 
 def test_the_runtime_class_names_the_handler(capsys):

@@ -50,7 +50,7 @@ def test_how_long_a_lease_may_hold_up_agents_is_told_where_there_are_any(tmp_pat
 def test_no_handler_is_a_failure_with_the_remedy(tmp_path):
     bad, found = judged(tmp_path, "version = 2\n")
     assert bad == [(FAIL, f"{tmp_path}/config.toml: none is ours")]
-    assert found[-1].advice.startswith("pouchrich runtimeclass --containerd 1 prints")
+    assert found[-1].advice.startswith("pouchrich runtimeclass --containerd here prints")
     (missing,) = doctor.containerd(str(tmp_path / "none"), None)
     assert (missing.level, missing.found) == (FAIL, f"{tmp_path}/none: no such file or directory")
 

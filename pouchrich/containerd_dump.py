@@ -1,0 +1,155 @@
+"""What our handlers change in containerd's configuration besides themselves, by its own `config dump` with and without.
+
+containerd 1.x replaces a plugin's whole section by that of a file imported later, and 2.x drops the CRI section of a
+file in format version 2 where one in version 3 is imported (measured: 1.6.20, 1.7.24, 2.1.9). So a handler in a file of
+its own may take the site's sandbox image and `runtimes.runc` away from every pod, and containerd says nothing.
+"""
+
+import re
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pouchrich.containerd_config import CRI_PLUGINS, documents, is_ours
+from runtime.config.render import toml
+from runtime.errors import InvalidArgument, RuntimeFailed
+
+_TIMEOUT_S = 20.0
+_HEADER = re.compile(r"^\s*\[\[?([^\[\]]*)\]\]?\s*(#.*)?$")
+_IMPORTS = re.compile(r"^[ \t]*imports[ \t]*=[ \t]*\[[^\]]*\][^\n]*$", re.MULTILINE)
+
+
+def changed(path: str, *, containerd: str = "containerd") -> tuple[str, ...]:
+    """The keys outside of our handlers that are not what they would be without us, for the configuration at `path`.
+
+    Each reads `KEY: found VALUE, without us VALUE`. Raises NotFound, InvalidArgument where a file cannot be taken
+    apart, RuntimeFailed where `containerd` cannot be asked, OSError.
+    """
+    with tempfile.TemporaryDirectory(prefix="pouchrich-") as scratch:
+        copies, has_any = [], False
+        for number, (source, document) in enumerate(documents(path)):
+            with open(source, encoding="utf-8") as file:
+                text = file.read()
+            rest, has_ours, is_all_ours = _without_ours(text, document, source)
+            has_any |= has_ours
+            if is_all_ours and number:  # it would not be there
+                continue
+            copies.append(f"{scratch}/{number}.toml")
+            with open(copies[-1], "w", encoding="utf-8") as file:
+                file.write(rest)
+        if not has_any:
+            return ()
+        top = f"{scratch}/top.toml"
+        with open(copies[0], encoding="utf-8") as file:
+            first = file.read()
+        with open(top, "w", encoding="utf-8") as file:
+            file.write(f"imports = {toml(copies[1:])}\n{first}")
+        here, without = _flat(_dump(containerd, path)), _flat(_dump(containerd, top))
+    values = sorted(key for key in here.keys() & without.keys() if here[key] != without[key])
+    gone = {_whole(key, here) for key in without.keys() - here.keys()}
+    come = {_whole(key, without) for key in here.keys() - without.keys()}
+    return (
+        *(f"{_named(key)}: found {_shown(here[key])}, without us {_shown(without[key])}" for key in values),
+        *(f"{_named(key)}: found nothing, without us it is there" for key in sorted(gone)),
+        *(f"{_named(key)}: found it, without us nothing" for key in sorted(come)),
+    )
+
+
+def _whole(key: tuple[str, ...], others: Mapping[tuple[str, ...], Any]) -> tuple[str, ...]:
+    """The table highest above `key` of which `others` has nothing."""
+    known = {other[:length] for other in others for length in range(len(other) + 1)}
+    return next(key[:length] for length in range(1, len(key) + 1) if key[:length] not in known)
+
+
+def _named(key: tuple[str, ...]) -> str:
+    return ".".join(name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'"{name}"' for name in key)
+
+
+def _shown(value: Any) -> str:
+    return toml(value)[:100]
+
+
+def _dump(containerd: str, path: str) -> dict[str, Any]:
+    try:
+        answer = subprocess.run(
+            [containerd, "--config", path, "config", "dump"], capture_output=True, timeout=_TIMEOUT_S, check=True
+        )
+        return tomllib.loads(answer.stdout.decode())
+    except subprocess.CalledProcessError as err:
+        said = err.stderr.decode(errors="replace").strip().splitlines()
+        raise RuntimeFailed(
+            f"{containerd} config dump: {said[-1] if said else f'exit status {err.returncode}'}"
+        ) from err
+    except (OSError, subprocess.SubprocessError, ValueError) as err:
+        raise RuntimeFailed(f"{containerd} config dump: {err}") from err
+
+
+def _flat(document: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    """Keys, each with its tables', to values, but for our handlers and the list of imports."""
+    for _, runtimes in _runtimes(document):
+        for name in [name for name, table in runtimes.items() if is_ours(table)]:
+            del runtimes[name]
+    found: dict[tuple[str, ...], Any] = {}
+    pending: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), document)]
+    while pending:
+        above, table = pending.pop()
+        for name, value in table.items():
+            if isinstance(value, dict):
+                pending.append(((*above, name), value))
+            elif (*above, name) != ("imports",):
+                found[*above, name] = value
+    return found
+
+
+def _runtimes(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Plugin, and its table of handlers."""
+    for plugin in CRI_PLUGINS:
+        table: Any = document.get("plugins")
+        for name in (plugin, "containerd", "runtimes"):
+            table = table.get(name) if isinstance(table, dict) else None
+        if isinstance(table, dict):
+            yield plugin, table
+
+
+def _without_ours(text: str, document: Mapping[str, Any], source: str) -> tuple[str, bool, bool]:
+    """A file without our handlers and its imports; whether it had any of ours, and nothing else.
+
+    Raises InvalidArgument.
+    """
+    ours = [(plugin, name) for plugin, table in _runtimes(document) for name in table if is_ours(table[name])]
+    kept, skipping = [], False
+    for line in _IMPORTS.sub("", text).splitlines(keepends=True):
+        if (header := _HEADER.match(line)) is not None:
+            path = _path(header[1])
+            skipping = any(path[:5] == ["plugins", plugin, "containerd", "runtimes", name] for plugin, name in ours)
+        if not skipping:
+            kept.append(line)
+    rest = "".join(kept)
+    wanted = tomllib.loads(text)
+    wanted.pop("imports", None)
+    for plugin, table in _runtimes(wanted):
+        for name in [name for found, name in ours if found == plugin]:
+            del table[name]
+    if _pruned(tomllib.loads(rest)) != _pruned(wanted):
+        raise InvalidArgument(
+            f"{source}: found our handler in a form that cannot be taken out, allowed a table of its own"
+        )
+    return rest, bool(ours), bool(ours) and not _pruned(wanted).keys() - {"version"}
+
+
+def _path(header: str) -> list[str]:
+    """The parts of a table header's dotted key."""
+    found: Any = tomllib.loads(f"[{header}]")
+    parts = []
+    while isinstance(found, dict) and len(found) == 1:
+        ((name, found),) = found.items()
+        parts.append(name)
+    return parts
+
+
+def _pruned(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Without tables that hold nothing."""
+    found = {name: _pruned(value) if isinstance(value, dict) else value for name, value in document.items()}
+    return {name: value for name, value in found.items() if value != {}}
