@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from runtime.cgroup import delegation
+from runtime.cgroup import Cgroup, delegation, upper
 from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
 from runtime.oci.cli import OCIRuntime
@@ -31,6 +31,7 @@ class OwnCgroups:
         self._oci = oci
         self._owner = owner
         self._own = ""
+        self._lower: dict[str, str] = {}
         self._inside: int | None = None
         self._update = asyncio.Lock()
 
@@ -39,11 +40,15 @@ class OwnCgroups:
         if self._plan is not None:
             self._oci.inside = self._inside = delegation.prepare(self._plan)
 
-    def created(self, init: int) -> None:
-        """After it; process `init` waits to be started. Raises OSError, RuntimeFailed."""
-        if self._plan is not None:
-            self._own = delegation.find(self._plan, init)
-            delegation.apply(self._plan, self._own, owner=self._owner)
+    def created(self, init: int, cgroup: Cgroup | None) -> None:
+        """After it; process `init` in `cgroup` waits to be started. Raises OSError, RuntimeFailed."""
+        if self._plan is None:
+            return
+        self._own = delegation.find(self._plan, init)
+        delegation.apply(self._plan, self._own, owner=self._owner)
+        if self._plan.parent and cgroup is not None:
+            self._lower = dict(cgroup.controllers)
+            upper.copy(self._lower)
 
     @asynccontextmanager
     async def updating(self) -> AsyncIterator[None]:
@@ -57,9 +62,11 @@ class OwnCgroups:
                 if is_held:
                     await self._frozen()
                     delegation.restore(self._own)
+                upper.loosen(self._lower)
                 yield
                 delegation.apply(self._plan, self._own, owner=self._owner)
             finally:
+                upper.copy(self._lower)
                 if is_held:
                     delegation.thaw(self._own)
 

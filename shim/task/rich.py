@@ -126,7 +126,7 @@ class RichLife:
         if self._agent_exec is not None and cgroup is not None:
             self._agent_exec.cgroup_path = cgroup.unified
             self._agent_exec.note_cgroups(self._more.agents)
-        self._cgroups.created(init)
+        self._cgroups.created(init, cgroup)
         if self._application is not None:
             await self._application.created(init, cgroup)
         await self._hooks.owe(init)

@@ -113,6 +113,42 @@ def test_the_limits_that_v1_has_can_still_be_read_in_the_container(rich_pods: Ri
     assert container.exec("sh", "-c", "echo 0 >/sys/fs/cgroup/memory/memory.limit_in_bytes").exit_code != 0
 
 
+@pytest.mark.only(oci="runc")
+@pytest.mark.usually("1.6-runc-pouchrich")
+def test_limits_stand_where_the_node_looks_for_them_too_and_an_update_changes_both(rich_pods: RichPods) -> None:
+    """On a hybrid host without nsdelegate the container is one level below its cgroupsPath."""
+
+    def resources(memory_mib: int, cpus: str, percent: int) -> pb.LinuxContainerResources:
+        return pb.LinuxContainerResources(
+            memory_limit_in_bytes=memory_mib << 20,
+            cpu_shares=percent * 10,
+            cpu_period=100_000,
+            cpu_quota=percent * 1000,
+            cpuset_cpus=cpus,
+        )
+
+    def limits(directory: str) -> tuple[int, int, int, str]:
+        def read(controller: str, name: str) -> str:
+            return (cgroups.mount_of(controller) / directory.lstrip("/") / name).read_text().strip()
+
+        memory, shares = int(read("memory", "memory.limit_in_bytes")), int(read("cpu", "cpu.shares"))
+        quota = int(read("cpu", "cpu.cfs_quota_us"))
+        return memory >> 20, shares // 10, quota // 1000, read("cpuset", "cpuset.cpus")
+
+    wanted = pb.ContainerConfig(linux=pb.LinuxContainerConfig(resources=resources(128, "0", 50)))
+    container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER, config=wanted))
+    lower = next(line.split(":", 2)[2] for line in cgroups_of(container.pid()) if ":memory:" in line)
+    if not lower.endswith("/pouchrich"):
+        pytest.skip("this host needs no second level")
+    above = lower.removesuffix("/pouchrich")
+    assert limits(above) == limits(lower) == (128, 50, 50, "0")
+    for memory_mib, cpus, percent in ((256, "0-1", 150), (96, "1", 20)):
+        container.update(resources(memory_mib, cpus, percent))
+        assert limits(above) == limits(lower) == (memory_mib, percent, percent, cpus)
+    found = container.stats()
+    assert 0 < found.memory.working_set_bytes.value < 96 << 20
+
+
 def test_after_a_killed_pod_server_no_cgroup_is_left(rich_pods: RichPods) -> None:
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER))
     made(container, 900, 8, keep=True)
