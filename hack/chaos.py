@@ -16,22 +16,25 @@ something is lost or left.
 """
 
 import argparse
-import os
 import random
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS_OF_A_ROUND = 25
+sys.path.insert(0, str(ROOT))
 
 
 def parse() -> argparse.Namespace:
     from hack.chaos.plan import FAULTS, MODES
+    from tests.integration import binaries
 
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shim", choices=("ours", "runc"), default="ours")
-    parser.add_argument("--containerd", default="2.1", help="a release that the tests know, or a directory")
+    parser.add_argument(
+        "--containerd", default="2.1", type=binaries.named, help="a release that the tests know, or a directory"
+    )
     parser.add_argument("--oci", choices=("crun", "runc"), default="crun")
     parser.add_argument("--faults", type=int, default=100, help="at least so many (%(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 20))
@@ -46,21 +49,10 @@ def parse() -> argparse.Namespace:
     return given
 
 
-def use_tests_python() -> None:
-    """Go on in the environment of the tests, which has grpc."""
-    cache = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich")
-    if Path(sys.prefix) != cache / "venv":
-        python = cache / "venv" / "bin" / "python"
-        if not python.exists():
-            sys.exit(f"chaos: {python}: not there, run: hack/test.sh prepare")
-        os.execv(python, [str(python), *sys.argv])
-    sys.path.insert(0, str(ROOT))
-
-
 def main() -> int:
-    if os.geteuid() != 0:
-        sys.exit("chaos: needs root")
-    use_tests_python()
+    from hack.chaos import environment
+
+    environment.use_tests_python("chaos")
     given = parse()
     from tests.integration import isolation
 

@@ -24,9 +24,6 @@ LOG_S = 5.0
 """For the last lines of a log, after the exit was told."""
 
 UP_S = 20.0
-LONG_S = 90.0
-"""A call that takes longer is given up, and counted."""
-
 REFUSED = (CallFailed, ValueError)
 """What a call raises: ValueError where the connection was closed because containerd is started anew."""
 
@@ -69,6 +66,7 @@ class Maker:
         self.strikes = strikes
         self.lives: list[Life] = []
         self.failed_calls: list[str] = []
+        self.unanswered: list[str] = []
         self._lock = threading.Lock()
 
     def attempt(self, what: Callable[[], T]) -> T | None:
@@ -76,9 +74,15 @@ class Maker:
         try:
             return what()
         except REFUSED as error:
-            with self._lock:
-                self.failed_calls.append(str(error))
+            self.note(error)
             return None
+
+    def note(self, error: Exception) -> None:
+        """A call has failed; one that had no answer in its time is told apart."""
+        with self._lock:
+            self.failed_calls.append(str(error))
+            if isinstance(error, CallFailed) and error.code == "DEADLINE_EXCEEDED":
+                self.unanswered.append(str(error))
 
     def running(self) -> list[Life]:
         """The containers that were started and have not been seen to end."""
@@ -163,11 +167,13 @@ def finish(maker: Maker, life: Life) -> None:
     if life.started == NO:
         return
     while maker.calm.seconds < PATIENCE_S:
-        with suppress(*REFUSED):
+        try:
             if _told(life) or (life.started == OPEN and life.state == "CONTAINER_CREATED" and maker.calm.seconds):
                 break
             if life.work.waits and life.state == "CONTAINER_RUNNING":
                 _stop(maker, life)
+        except REFUSED as error:
+            maker.note(error)
         time.sleep(0.05)
     life.ended = time.monotonic()
     if life.code in law.own_codes(life):

@@ -57,6 +57,7 @@ class Faults:
     def _kill(self, plan: FaultPlan, pids: Sequence[int]) -> None:
         if pids:
             with _held(pids[int(plan.pick * len(pids))], plan.kind) as (fd, strike):
+                strike.words += _socket_of(strike.words)
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
                 strike.ended = time.monotonic()
                 if plan.kind in ("server", "runner"):
@@ -184,6 +185,15 @@ def _is_runner(pid: int) -> bool:
         return processes.command(pid).endswith(" delete") and os.getsid(pid) == os.getpgid(pid) != pid
     except ProcessLookupError:
         return False
+
+
+def _socket_of(words: str) -> str:
+    """The socket, after a space, of the server that had the container of a `delete`; its name does not tell."""
+    parts = words.split()
+    if parts[-1:] == ["delete"] and "-bundle" in parts:
+        with suppress(OSError):
+            return " " + Path(parts[parts.index("-bundle") + 1], "address").read_text().removeprefix("unix://")
+    return ""
 
 
 def _pod_of(words: str) -> str:

@@ -9,8 +9,8 @@ runner          What runs poststop hooks after a dead server is killed: beside w
 init            PID 1 of a container is killed: it ends with 137, and the end of its output may be missing.
 oci             An OCI runtime is killed: the call that it worked for fails. If it ran a poststop hook in a container,
                 that does not run: counted apart.
-command         The shim's `start` or `delete` is killed: of `start`, the pod does not start; of `delete`, the bundle's
-                directory stays until containerd is started again, which is its own, and counted apart.
+command         The shim's `start` or `delete` is killed: of `start`, the pod does not start; of `delete`, what it had
+                not done yet may stay, as containerd does not call it again: counted apart.
 containerd      containerd is killed and started again: the calls under way fail. At most 64 KiB of a container's output
                 that it had read and not written are missing; an exit that it had been told, and not noted, it tells as
                 255; a network namespace, a mount of a sandbox's /dev/shm or a renamed bundle may stay. All of that is
@@ -22,7 +22,8 @@ spawner, spare, stop-server, stop-spawner, stop-oci, consumer
 
 A Start that failed may have happened or not: then the container ends as it would have, with 128, 137 or 255, or has
 not begun. A stop with less than 30 s makes 137 of an exit code on a busy machine. An exec in a container that ends
-meanwhile ends with 137. Every exit is told within a minute of the last fault, and everything is gone within 90 s.
+meanwhile ends with 137. Every call is answered in a minute, every exit is told within a minute of the last fault, and
+everything is gone within 90 s.
 """
 
 from dataclasses import dataclass, field

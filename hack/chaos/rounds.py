@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from hack.chaos.disk import Disk
 from hack.chaos.faults import Faults, mounted_namespaces, run_in
 from hack.chaos.life import YES, Life, Strikes
 from hack.chaos.plan import RoundPlan
+from tests.cri.client import CallFailed
 from tests.integration import leaks, rich_images
 from tests.integration.images import BUSYBOX
 from tests.integration.node import Node
@@ -27,11 +29,15 @@ from tests.integration.rich_pods import HANDLER, configure
 SYSTEMS = {"systemd": System("systemd"), "sbin-init": System("busybox")}
 IMAGES = {"plain": BUSYBOX, "dumb-init": BUSYBOX} | {mode: system.reference for mode, system in SYSTEMS.items()}
 REMOVAL_S = 40.0
-RECORDS_S = 40.0
+RECORDS_S = 120.0
+START_EVERY_S = 15.0
 GONE_S = 90.0
 """For a pod's server that containerd has forgotten or never asked for anything: a minute, and some more."""
 AGENT = '[[agents]]\nname = "agent"\ncommand = ["/bin/sh", "-c", "exec sleep 1000"]\n'
 _STATUS = re.compile(r"(?:exit_status|ExitStatus):(\d+)")
+ID_LENGTH = 64
+"""Of the CRI's ids, and of the names of sockets."""
+
 SANDBOXES = "io.containerd.grpc.v1.cri/sandboxes"
 
 
@@ -150,6 +156,7 @@ def play(ground: Ground, round_plan: RoundPlan, say: Callable[[str], None] = lam
 
 def _look(ground: Ground, number: int, maker: Maker, strikes: Strikes) -> tuple[Outcome, bool]:
     lives = maker.lives
+    maker.calm.begin()  # clients may have waited for answers since the last fault
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda life: clients.finish(maker, life), [life for life in lives if not life.ended]))
     outcome = Outcome(strikes.counted(), Counter(life.mode for life in lives), len({life.pod for life in lives}))
@@ -164,17 +171,22 @@ def _look(ground: Ground, number: int, maker: Maker, strikes: Strikes) -> tuple[
         for what, detail in verdict.wrong.items():
             wrong(what, _name(life), detail)
         outcome.apart.update(verdict.apart.keys())
+    for text in maker.unanswered:
+        wrong("call without an answer", "", text)
     unremovable = _remove(ground.pods)
     for text in unremovable:
         wrong("pod that cannot be removed", "", text)
-    _wait(lambda: not list(ground.node.records()), RECORDS_S)
+    _pay(ground)
     _wait(lambda: not ground.node.shims(), GONE_S)
     _judge_hooks(ground, lives, strikes, outcome, wrong)
     killed = bool(strikes.counted()["containerd"])
     left = _once(leaks.settled(ground.node, ground.baseline), ground.node.cgroup)
     deletes = " ".join(strike.words for strike in strikes.all() if strike.kind == "command")
-    own = [line for line in left if (killed and is_containerds(line)) or is_kept(line, deletes)]
-    outcome.apart.update(f"left by containerd: {line.split()[0]}" for line in own)
+    own = [line for line in left if killed and is_containerds(line)]
+    outcome.apart.update(f"left by a killed containerd: {line.split()[0]}" for line in own)
+    undone = [line for line in left if line not in own and is_of(line, deletes)]
+    outcome.apart.update(f"left by a killed delete: {line.split()[0]}" for line in undone)
+    own += undone
     for line in left:
         if line not in own:
             wrong(f"left: {line.split()[0]}", _whose(line, lives), line)
@@ -227,6 +239,15 @@ def _judge_hooks(
                 outcome.apart[apart] += 1
 
 
+def _pay(ground: Ground) -> None:
+    """Wait until no poststop hook is owed any more. What was given up is taken up by a start, once a minute."""
+    end = time.monotonic() + RECORDS_S
+    while list(ground.node.records()) and time.monotonic() < end:
+        if not _wait(lambda: not list(ground.node.records()), START_EVERY_S):
+            with suppress(CallFailed, ValueError):
+                ground.pods.run(handler=ground.handler, annotations=ground.annotations("plain")).remove()
+
+
 def _remove(pods: Pods) -> list[str]:
     failed: list[str] = []
 
@@ -274,9 +295,16 @@ def is_containerds(line: str) -> bool:
     return line.startswith("mount ") and (" /run/netns/cni-" in line or SANDBOXES in line)
 
 
-def is_kept(line: str, deletes: str) -> bool:
-    """Whether containerd keeps such a directory until it is started anew: the bundle of one of the killed `deletes`."""
-    return line.startswith("bundle ") and line.rpartition("/")[2] in deletes
+def is_of(line: str, deletes: str) -> bool:
+    """Whether a trace is of a container whose `delete` was killed; `deletes` are their command lines and sockets.
+
+    containerd does not come back to it, and keeps the bundle's directory until it is started anew.
+    """
+    kind, _, name = line.partition(" ")
+    if kind == "process":
+        with suppress(OSError):
+            name = Path(f"/proc/{name.split()[0]}/cgroup").read_text()
+    return any(word in deletes for word in re.split(r"[/\s]", name) if len(word) == ID_LENGTH)
 
 
 def forget_what_containerd_leaves(node: Node) -> None:

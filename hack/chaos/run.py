@@ -21,22 +21,8 @@ ROUNDS_WITHOUT_FAULTS = 5
 
 def versions(given: argparse.Namespace) -> str:
     """The programs of the run, in a line."""
-    version, directory = daemon(given.containerd)
-    programs = [binaries.containerd(version, directory=directory), binaries.oci(version, given.oci)]
-    texts = [
-        subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout for path in programs
-    ]
-    return ", ".join(text.splitlines()[0] for text in texts)
-
-
-def daemon(name: str) -> tuple[str, Path | None]:
-    """The release that `name` is, like "2.1", and its directory where it is none of the tests' own."""
-    if name in binaries.CONTAINERDS:
-        return name, None
-    directory = Path(name).resolve()
-    words = _said(directory / "containerd").split()
-    number = next(word for word in words if word.lstrip("v")[:1].isdigit())
-    return ".".join(number.lstrip("v").split(".")[:2]), directory
+    programs = [binaries.containerd(given.containerd), binaries.oci(given.containerd, given.oci)]
+    return ", ".join(_said(path).splitlines()[0] for path in programs)
 
 
 def _said(program: Path) -> str:
@@ -69,8 +55,7 @@ def run(given: argparse.Namespace, faults: int, say: Callable[[str], None]) -> O
 
 @contextmanager
 def _ground(given: argparse.Namespace, disk: Disk, tars: list[Path]) -> Iterator[Ground]:
-    version, directory = daemon(given.containerd)
-    node = Node(version, given.oci, tars, directory=directory)
+    node = Node(given.containerd, given.oci, tars)
     try:
         ground = Ground(node, given.shim, disk, shared=SHARED)
         yield ground

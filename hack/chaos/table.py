@@ -10,6 +10,7 @@ ROWS = (
     "wrong exit",
     "lost output",
     "wrong exec",
+    "call without an answer",
     "poststop runs",
     "pod that cannot be removed",
     "left: process",
