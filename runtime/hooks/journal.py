@@ -12,6 +12,7 @@ keeps no hook from being run. It has its name once it has its head: who finds a 
     {"event": "ended", "exit_code", "reason"}  how the container ended
     {"event": "handed"}                        whoever writes this is a runner without a shim, and may be outlived
     {"event": "started", "hook": n}            before the hook is started
+    {"event": "unstarted", "hook": n}          for certain it was not started after all: it is owed again
     {"event": "done", "hook": n, "result"}     afterwards
     {"event": "skipped", "hook": n, "result"}  it will not run, and why
 
@@ -39,10 +40,11 @@ RESULT_BYTES = 600
 """The most that a result takes of a line, as JSON."""
 
 _ROOM_BYTES = 512  # for owed, handed and ended
-_ROOM_OF_HOOK_BYTES = 200 + RESULT_BYTES  # for started, and for done or skipped
+_ROOM_OF_HOOK_BYTES = 1000 + RESULT_BYTES  # for started (and unstarted, some times), and for done or skipped
 _NOT_OFFERED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 OWED, STARTED, DONE, SKIPPED = "owed", "started", "done", "skipped"
+UNSTARTED = "unstarted"
 
 
 def boot_id(path: str = BOOT_ID) -> str:
@@ -83,6 +85,8 @@ class Account:
             self.handed = True
         elif event == "ended":
             self.ended = (int(line["exit_code"]), str(line["reason"]))
+        elif event == UNSTARTED:
+            self.hooks[int(line["hook"])] = (OWED, "")
         elif event in (STARTED, DONE, SKIPPED):
             self.hooks[int(line["hook"])] = (event, str(line.get("result", "")))
 
@@ -190,6 +194,12 @@ class Journal:
         if self.account.hooks[hook][0] != OWED:
             raise ValueError(f"poststop hook {hook} is {self.account.hooks[hook][0]}, not owed")
         self._append({"event": STARTED, "hook": hook})
+
+    def unstart(self, hook: int) -> None:
+        """Hook `hook` was not started after all, and may be again. Raises ValueError where it was not about to be."""
+        if self.account.hooks[hook][0] != STARTED:
+            raise ValueError(f"poststop hook {hook} is {self.account.hooks[hook][0]}, not started")
+        self._append({"event": UNSTARTED, "hook": hook})
 
     def done(self, hook: int, result: str) -> None:
         """Hook `hook` has ended."""

@@ -5,9 +5,9 @@ among this process's descendants, on any cgroup layout and with no cgroup of its
 them are killed. It keeps the time itself: a hook whose shim is killed still ends in time. What a hook that ended left
 behind on purpose goes on and becomes a child of whoever started us; nobody waits for it.
 
-Descriptor 3: JSON {"command": [...], "env": {...}, "timeout_s": n}. Descriptor 4: one line of answer, `exit STATUS`
-(128+n for signal n), `error REASON` where the command could not be executed, `timeout LEFT` or `stopped LEFT` with the
-number of processes that would not die. 0, 1 and 2 are the hook's.
+Descriptor 3: JSON {"command": [...], "env": {...}, "timeout_s": n}. Descriptor 4: the line BEGUN before the hook is
+started, then the answer, `exit STATUS` (128+n for signal n), `error REASON` where the command could not be executed,
+`timeout LEFT` or `stopped LEFT` with the number of processes that would not die. 0, 1 and 2 are the hook's.
 """
 
 import ctypes
@@ -20,6 +20,7 @@ import time
 
 ORDERS, ANSWER = 3, 4
 KILL_FOR_S = 5.0
+BEGUN = "begun\n"
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -37,6 +38,7 @@ def main() -> None:
         os.set_inheritable(fd, False)
     with open(ORDERS, "rb") as file:
         orders = json.load(file)
+    os.write(ANSWER, BEGUN.encode())
     os.write(ANSWER, _keep(orders).encode())
 
 

@@ -12,11 +12,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a hook ended: `result` in words (`exit status 3`, `timed out after 30s`), `output` its last words."""
+    """How a hook ended: `result` in words (`exit status 3`, `timed out after 30s`), `output` its last words.
+
+    `started` False: for certain nothing of the hook was, for want of what is to start it; the rest says why.
+    """
 
     ok: bool
     result: str
     output: Tail = field(default_factory=Tail)
+    started: bool = True
 
 
 @dataclass(frozen=True, slots=True)

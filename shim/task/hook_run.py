@@ -112,7 +112,8 @@ async def on_host(
 ) -> Outcome:
     """Run a hook of the node on the host, as a child of `runtime.hooks.keeper`.
 
-    Cancelled, it kills the hook's process tree first.
+    Where that cannot be run (an interpreter that was uninstalled, no memory) the hook was not started. Cancelled, it
+    kills the hook's process tree first.
     """
     orders = {"command": hook.command, "env": dict(env), "timeout_s": timeout_s}
     with (
@@ -125,7 +126,7 @@ async def on_host(
         try:
             child = reaper.spawn([python, "-I", "-S", keeper.__file__], fds, {}, session=True)
         except OSError as err:
-            return Outcome(False, str(err))
+            return Outcome(False, str(err), started=False)
         await _kept(child.pid, child.ended, timeout_s)
         said = answer.read(4096).decode(errors="replace")
     return _judge(said, timeout_s, capture.tail)
@@ -146,7 +147,9 @@ async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> No
 
 
 def _judge(said: str, timeout_s: float, output: Tail) -> Outcome:
-    word, _, rest = said.partition(" ")
+    if not said.startswith(keeper.BEGUN):
+        return Outcome(False, "its keeper ended before it began", output, started=False)
+    word, _, rest = said.removeprefix(keeper.BEGUN).partition(" ")
     if word == "exit":
         return Outcome(rest == "0", f"exit status {rest}", output)
     if word in ("timeout", "stopped"):

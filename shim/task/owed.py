@@ -41,8 +41,9 @@ async def run_owed(
 ) -> bool:
     """Run or skip every hook that the record owes, remove the record and what was held. Never raises.
 
-    `end` counts where the record does not say how the container ended. Where the record cannot be written, no further
-    hook is started, the record stays for who tries again, and the result is False.
+    `end` counts where the record does not say how the container ended. Where the record cannot be written, or what runs
+    a hook on the host cannot be started, no further hook of that owner is, the record stays for who tries again, and
+    the result is False.
     """
     name = f"container {journal.account.head['subject']['id']}"
     try:
@@ -120,6 +121,9 @@ class _Owed:
             outcome = await self._poststop(number, hook, end, timeout_s)
         except Exception as err:  # what is wrong with one hook is no reason not to run the next
             outcome = Outcome(False, str(err) or type(err).__name__)
+        if not outcome.started:
+            await self._write(lambda: self._journal.unstart(number))
+            raise OSError(f"hook {hook.name}: {outcome.result}")
         await self._write(lambda: self._journal.done(number, outcome.result))
         self._note(result_of("poststop", hook, outcome, began))
         report(f"container {self._subject.id}: poststop {named(hook)}", outcome)

@@ -90,6 +90,20 @@ def test_a_hook_that_was_started_is_never_started_again(path, done):
     later.close()
 
 
+def test_a_hook_that_was_not_started_after_all_is_owed_in_its_place(path):
+    journal = Journal.create(path, HEAD)
+    journal.start(0)
+    journal.unstart(0)
+    crash(journal)
+    later = Journal.open(path)
+    assert (later.account.open_hooks, later.account.interrupted) == ((0, 1), ())
+    later.start(0)
+    later.done(0, "exit status 0")
+    with pytest.raises(ValueError, match="not started"):
+        later.unstart(0)
+    later.close()
+
+
 @pytest.mark.parametrize("cut", range(1, 40))
 def test_a_line_cut_short_has_not_happened_and_the_next_one_is_read_again(path, cut):
     journal = Journal.create(path, HEAD)

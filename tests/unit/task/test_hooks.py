@@ -11,7 +11,7 @@ import pytest
 
 from runtime.config.model import Hook, When
 from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
-from runtime.hooks import environment
+from runtime.hooks import environment, keeper
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import Journal, boot_id, path_of, records
 from runtime.hooks.select import Selection, hook_from_dict
@@ -559,6 +559,41 @@ def test_a_record_that_could_not_be_written_is_taken_up_again_when_it_can(world,
 
     asyncio.run(run())
     assert (counted(world), world.records()) == (["hook 7 Error"], [])
+
+
+@pytest.mark.parametrize("gone", ["interpreter", "keeper", "both hooks' keeper"])
+def test_a_hook_on_the_host_that_cannot_be_started_is_owed_until_it_can(world, monkeypatch, gone):
+    """As while the shim is uninstalled, or another is put in its place."""
+    broken = [True]
+    real = owed.on_host
+
+    async def on_host(reaper, hook, **given):
+        if not broken or (hook.name != "b" and gone != "both hooks' keeper"):
+            return await real(reaper, hook, **given)
+        if gone == "interpreter":
+            return await real(reaper, hook, **given, python="/nonexistent/python3")
+        with monkeypatch.context() as patch:
+            patch.setattr(keeper, "__file__", "/nonexistent/keeper.py")
+            return await real(reaper, hook, **given)
+
+    monkeypatch.setattr(owed, "on_host", on_host)
+    monkeypatch.setattr(hooks_module, "AGAIN_S", 0.2)
+    hooks = [tally(world, "a"), tally(world, "b"), tally(world, "c")]
+
+    async def run():
+        runner = world.runner(poststop=hooks)
+        await runner.prepare()
+        await runner.owe(os.getpid())
+        await runner.run_poststop(COMPLETED)
+        first = ["a 0 Completed"] if gone != "both hooks' keeper" else []
+        assert (counted(world), len(world.records())) == (first, 1)
+        broken.clear()
+        async with asyncio.timeout(20):
+            await runner._again
+
+    asyncio.run(run())
+    assert counted(world) == [f"{name} 0 Completed" for name in "abc"]
+    assert world.records() == []
 
 
 @pytest.mark.parametrize(("number", "way_out"), [(28, "make room"), (122, "make room"), (30, "root can write to")])
