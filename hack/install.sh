@@ -3,8 +3,9 @@
 #
 #   hack/install.sh                          below /usr/local, configuration in /etc/pouchrich
 #   hack/install.sh --prefix DIR             everything below DIR (DIR/bin, DIR/lib, DIR/etc), nothing elsewhere
-#   hack/install.sh [--prefix DIR] --uninstall
+#   hack/install.sh [--prefix DIR] --uninstall [--force]
 #
+# --uninstall refuses, and lists what it is, while pods are served by this installation or poststop hooks are owed.
 # A private Python environment, two executables on PATH, a commented configuration. Safe to run twice; a configuration
 # that was changed is neither overwritten nor removed. PYTHON names the interpreter (default /usr/bin/python3, 3.11 to
 # 3.14). Needs python3-venv, binutils, gcc with libc6-dev, better musl-tools too; downloads protobuf and dumb-init's
@@ -12,19 +13,22 @@
 set -eu
 umask 022
 
-usage="usage: hack/install.sh [--prefix DIR] [--uninstall]"
+usage="usage: hack/install.sh [--prefix DIR] [--uninstall [--force]]"
 fail() { echo "install: $*" >&2; exit 1; }
 
-prefix= uninstall=
+prefix= uninstall= force=
 while [ $# -gt 0 ]; do
     case $1 in
         --prefix) [ $# -ge 2 ] && [ -n "$2" ] || fail "$usage"; prefix=$2; shift 2 ;;
         --prefix=?*) prefix=${1#--prefix=}; shift ;;
         --uninstall) uninstall=1; shift ;;
+        --force) force=1; shift ;;
         -h|--help) echo "$usage"; exit 0 ;;
         *) fail "$usage" ;;
     esac
 done
+
+[ -z "$force" ] || [ -n "$uninstall" ] || fail "$usage"
 
 source=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-/usr/bin/python3}
@@ -38,6 +42,7 @@ else
 fi
 home=$prefix/lib/pouchrich venv=$prefix/lib/pouchrich/venv bin=$prefix/bin
 pristine=$home/config.toml.default
+records=/var/lib/pouchrich/poststop
 # A #! line holds 255 bytes and splits at the first blank (execve(2)); the rest are quoted nowhere else either.
 case $prefix in *[!A-Za-z0-9/._+@:-]*) fail "prefix $prefix: found a character that a #! line cannot hold, allowed A-Z a-z 0-9 / . _ + @ : -" ;; esac
 [ ${#venv} -le 220 ] || fail "prefix $prefix: found ${#prefix} characters, too long for a #! line"
@@ -49,6 +54,20 @@ is_pristine() { [ -f "$pristine" ] && cmp -s "$config" "$pristine"; }
 remove_empty() {
     [ "$prefix" = /usr/local ] || rmdir "$prefix/etc" "$bin" "$prefix/lib" 2>/dev/null || :
     [ -z "$made_prefix" ] || rmdir "$prefix" 2>/dev/null || :
+}
+
+# What still needs this installation, a line each. A pod server has libraries of ours mapped, also those of a version
+# that was replaced; records are the node's, whichever installation wrote them.
+needed() {
+    for process in /proc/[0-9]*; do
+        if grep -qsF " $home/" "$process/maps"; then
+            words=$({ tr '\0' ' ' <"$process/cmdline"; } 2>/dev/null) || continue
+            case $words in
+                "containerd-shim-pouchrich-v2 "*) echo "pod: ${words%% -address*} (pid ${process#/proc/})" ;;
+            esac
+        fi
+    done
+    find "$records" -name '*.jsonl' 2>/dev/null | sed 's/^/poststop hooks: /'
 }
 
 remove() {
@@ -66,6 +85,15 @@ remove() {
 }
 
 if [ -n "$uninstall" ]; then
+    needing=$(needed)
+    if [ -n "$needing" ]; then
+        printf 'install: these need the shim:\n%s\n' "$needing" >&2
+        what="without it containerd can neither clean up after these pods nor start more, and poststop hooks that are
+owed stay in $records, not run, until it is installed again and starts a container (those in a container: never)"
+        [ -n "$force" ] || fail "not uninstalled: remove the pods first, and wait for their hooks, or give --force:
+$what"
+        echo "install: uninstalling all the same: $what" >&2
+    fi
     [ ! -d "$home" ] || [ -w "$home" ] || fail "$home: not writable, run as root"
     remove
     exit 0

@@ -17,8 +17,8 @@ from runtime.hooks.journal import RECORDS
 from shim.start import POSTSTOP_SWEPT
 from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
-from tests.integration import processes
-from tests.integration.node import Node
+from tests.integration import binaries, processes
+from tests.integration.node import ROOT, Node
 from tests.integration.pods import EXITED, Container
 from tests.integration.rich_images import System
 from tests.integration.rich_pods import RichPods
@@ -481,3 +481,19 @@ def test_poststop_hooks_whose_runner_was_killed_are_run_by_the_next(hooked: Hook
     until(lambda: hooked.lines("host"), "the hook to run", timeout_s=20)
     until(lambda: not list(hooked.node.records()), "the record to go", timeout_s=20)
     assert (len(hooked.lines("host")), hooked.lines("slow")) == (1, ["slow"])
+
+
+def test_the_shim_is_not_uninstalled_from_under_pods_and_owed_hooks(hooked: Hooked) -> None:
+    """The installation is read-only to this uninstaller, should it not refuse."""
+    container = running(hooked.create("dumb-init", "sh", "-c", FOREVER, more=hooked.poststop()).start())
+    prefix = str(binaries.prefix())
+    script = f"mount --bind {prefix} {prefix} && mount -o remount,bind,ro {prefix} && exec hack/install.sh"
+    words = ["nsenter", f"--mount=/proc/{hooked.node.pid}/ns/mnt", f"--wd={ROOT}", "unshare", "--mount", "sh", "-c"]
+    words += [f"{script} --prefix {prefix} --uninstall"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    (server,) = hooked.node.shims()
+    assert done.returncode == 1, done.stderr
+    assert f"(pid {server})" in done.stderr, done.stderr
+    assert f"{container.id}.jsonl" in done.stderr, done.stderr
+    container.stop(grace_s=0)
+    hooked.ran_once("137 Signal")
