@@ -197,22 +197,24 @@ def test_a_start_that_is_cancelled_ends_the_hook_with_all_it_started(world):
     assert not lives(int(pid_file.read_text()))
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.3])
-def test_the_end_of_init_ends_the_prestart_hooks(world, after_s):
+@pytest.mark.parametrize("running", [False, True])
+def test_the_end_of_init_ends_the_prestart_hooks(world, running):
     began, over = world.directory / "began", world.directory / "over"
 
     async def run():
         runner = world.runner(prestart=[shell("slow", f"touch {began}; sleep 60"), shell("next", f"touch {over}")])
-        if after_s:
-            asyncio.get_running_loop().call_later(after_s, runner.init_ended)
-        else:
+        if not running:
             runner.init_ended()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(50):
+            hooks = asyncio.create_task(runner.run_prestart(init=1, cgroup=None, private_pids=True))
+            while running and not began.exists():  # noqa: ASYNC110  another process's doing
+                await asyncio.sleep(0.01)
+            runner.init_ended()
             with pytest.raises(RuntimeFailed, match="PID 1 ended while the prestart hooks ran"):
-                await runner.run_prestart(init=1, cgroup=None, private_pids=True)
+                await hooks
 
     asyncio.run(run())
-    assert (began.exists(), over.exists()) == (after_s > 0, False)
+    assert (began.exists(), over.exists()) == (running, False)
 
 
 @pytest.mark.parametrize("step", ["create", "owe"])
