@@ -14,7 +14,6 @@ from runtime.cgroup import Cgroup
 from runtime.errors import NotFound
 
 APPLICATION_UNIT = "pouchrich-app.service"
-_AGENT_UNIT = unit_name("*").split("*")
 _ORDER = ("init", "application", "service", "agent", "exec")
 
 State = Callable[[Mapping[str, Any], str], str]
@@ -183,17 +182,23 @@ class _Look:
         init = processes[container.init_pid]
         application = _application(container, processes)
         agents = {int(one["pid"]): str(one["name"]) for one in container.agents if one.get("pid") in processes}
+        units = _agent_units(container)
         key = (container.namespace, container.id)
         groups: dict[_Group, list[Process]] = {(*key, "init", container.init, 0): [init]}
         for pid, root in roots(processes, init.pid, {application, *agents}).items():
-            group = _group(processes[root], application, agents, processes, unit_of(processes[pid], init))
+            group = _group(processes[root], application, agents, units, processes, unit_of(processes[pid], init))
             groups.setdefault((*key, *group), []).append(processes[pid])
         parts = [self._part(group, members) for group, members in groups.items()]
         return sorted(_with_states(parts, container), key=lambda one: (_ORDER.index(one.role), one.name, one.pid))
 
 
 def _group(
-    root: Process, application: int, agents: Mapping[int, str], processes: Mapping[int, Process], unit: str
+    root: Process,
+    application: int,
+    agents: Mapping[int, str],
+    units: Callable[[str], str],
+    processes: Mapping[int, Process],
+    unit: str,
 ) -> tuple[str, str, int]:
     """Role and name of the part that a process belongs to, by its root (see `roots`) and its unit.
 
@@ -205,9 +210,8 @@ def _group(
         return "application", "", 0
     if root.parent not in processes:
         return "exec", root.name, root.pid
-    head, tail = _AGENT_UNIT
-    if unit.startswith(head) and unit.endswith(tail):
-        return "agent", unit[len(head) : -len(tail)].replace("\\x40", "@"), 0
+    if name := units(unit):
+        return "agent", name, 0
     return ("service", unit, 0) if unit and unit != "init.scope" else ("service", root.name, root.pid)
 
 
@@ -223,13 +227,31 @@ def _application(container: Container, processes: Mapping[int, Process]) -> int:
     return min(children, key=lambda one: one.identity[::-1]).pid if children else 0
 
 
+def _agent_units(container: Container) -> Callable[[str], str]:
+    """The name of the agent that a unit is, or "". An image may call a unit of its own as it likes."""
+    if "unit_agents" not in container.state:  # of an older shim
+        head, tail = unit_name("*").split("*")
+        return lambda unit: (
+            unit[len(head) : -len(tail)].replace("\\x40", "@") if unit.startswith(head) and unit.endswith(tail) else ""
+        )
+    known = {unit_name(name): name for name in container.state["unit_agents"]}
+    return lambda unit: known.get(unit, "")
+
+
 def _with_states(parts: Iterable[Part], container: Container) -> list[Part]:
-    """The parts, with what the supervisor says of its agents, and its agents that do not run."""
+    """The parts, with what is known of the agents, and the agents that do not run."""
     said = {str(one.get("name")): one for one in container.agents}
     found = []
     for part in parts:
         one = said.pop(part.name, None) if part.role == "agent" else None
         found.append(part if one is None else replace(part, state=_state(one), restarts=one.get("restarts")))
+    running = {part.name: at for at, part in enumerate(found) if part.role == "agent"}
+    for name, taken_by in (container.state.get("unit_agents") or {}).items():
+        state = f"its unit is {taken_by}" if taken_by else "running" if name in running else "not running"
+        if name in running:
+            found[running[name]] = replace(found[running[name]], state=state)
+        else:
+            found.append(Part("agent", name, state=state))
     return [
         *found,
         *(Part("agent", name, state=_state(one), restarts=one.get("restarts")) for name, one in said.items()),

@@ -13,7 +13,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runtime import env_file, lxcfs, passwd
+from runtime import env_file, lxcfs, passwd, unit_claims
 from runtime.agents import cgroup, mounts, process, select, unit
 from runtime.agents.process import Supervised
 from runtime.boot import RunFile
@@ -21,6 +21,7 @@ from runtime.config.model import Config, Route, When
 from runtime.errors import InvalidArgument
 from runtime.image import Rootfs
 from runtime.init.base import MountPoint, bound, variables
+from runtime.init.systemd import UNIT
 from runtime.passwd import User
 from runtime.spec import edit
 from runtime.spec.edit import Spec, Step
@@ -31,6 +32,7 @@ class Seen:
     """Facts of image and node; the last two are what `shim.task.lxcfs.alive_files` found.
 
     `users` holds a User or why there is none, by what the configuration calls them.
+    `claims` are paths in the container that stand in for units of ours, by the unit (`runtime.unit_claims`).
     """
 
     env_file_problem: str | None = None
@@ -39,34 +41,42 @@ class Seen:
     has_v2_memory: bool = False
     lxcfs_mounted: bool = False
     lxcfs_files: tuple[str, ...] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Besides:
-    """`env_text` None: no environment file. `agents` are for the shim to supervise; units are `files` and `steps`."""
+    """`env_text` None: no environment file. `agents` are for the shim to supervise; units are `files` and `steps`.
+
+    `unit_agents` are those that are units, each with the path in the image that stands in its unit's place, or "".
+    """
 
     steps: tuple[Step, ...] = ()
     files: tuple[RunFile, ...] = ()
     env_text: str | None = None
     agents: tuple[Supervised, ...] = ()
+    unit_agents: Mapping[str, str] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def look(root: Rootfs, spec: Spec, config: Config) -> Seen:
+def look(root: Rootfs, spec: Spec, config: Config, *, units: bool = False) -> Seen:
     """Read what `make` needs of the image at `root` and of the node, all but lxcfs. Raises InvalidArgument.
 
-    Call it beside an event loop, as `image.facts_of`.
+    `units`: a systemd of the image may be given units. Call it beside an event loop, as `image.facts_of`.
     """
     destinations = [posixpath.join("/", one["destination"]) for one in edit.mounts(spec)]
-    hiding = [path for one in destinations if (path := root.walk(one).path) != "/"]
+    leads = {one: root.walk(one).path for one in destinations}
+    hiding = [path for path in leads.values() if path != "/"]
     found = root.walk(env_file.TARGET, hiding)
+    ours = (UNIT, *(unit.unit_name(agent.name) for agent in config.agents)) if units else ()
     wanted = {agent.user for agent in config.agents if agent.user is not None}
     return Seen(
         env_file.reason_to_skip(found.path, found.mode, found.error, hidden_by=found.hidden_by),
         {target: root.walk(target).path for target in select.targets(config.agents)},
         _users(root, wanted),
         cgroup.has_v2_memory(),
+        claims=unit_claims.look(root, ours, edit.mounts(spec), leads) if ours else {},
     )
 
 
@@ -109,11 +119,27 @@ def make(
     """
     source = config.source
     chosen = selected(config, selects, seen)
+    claims = seen.claims if units else {}
+    if taken := claims.get(UNIT):
+        raise InvalidArgument(f"image: found {taken}, allowed nothing that changes {UNIT}, which is the application's")
     steps = [*mounts.steps(chosen, points, seen.targets, source=source)]
-    made = unit.units(chosen, source=source) if units else unit.Units()
+    # What is mandatory is not left to a systemd that the image can tell what to run.
+    by_unit = tuple(one for one in chosen if units and not one.agent.mandatory)
+    unit_agents = {one.agent.name: claims.get(unit.unit_name(one.agent.name), "") for one in by_unit}
+    for one in chosen:
+        stands_in = claims.get(unit.unit_name(one.agent.name))
+        if one.agent.mandatory and stands_in:
+            raise InvalidArgument(
+                f"image: found {stands_in}, allowed nothing that stands in for agent {one.agent.name}:"
+                f" it is mandatory ({source}: {one.key})"
+            )
+    made = unit.units(by_unit, source=source)
     steps += (bound(f"mount-{one.name}", "an agent's unit", f"{run_dir}/{one.name}", one.target) for one in made.binds)
     reached = mounts.warnings(chosen, spec, source=source)
     files, warnings = lxcfs.plan(config.rich.lxcfs, seen.lxcfs_files, points, mounted=seen.lxcfs_mounted)
+    for name, path in unit_agents.items():
+        if path:
+            warnings = (*warnings, f"image: {path} stands in the place of agent {name}, which may not run")
     env_text = None
     if config.rich.env_file and seen.env_file_problem is None:
         env_text = env_file.text({**edit.env(spec), **variables(mode)})
@@ -124,7 +150,8 @@ def make(
         (*steps, *files),
         made.files,
         env_text,
-        () if units else tuple(process.supervised(one, spec) for one in chosen),
+        tuple(process.supervised(one, spec) for one in chosen if one not in by_unit),
+        unit_agents,
         tuple(route for route in config.routes if selects(route.when)),
         (*reached, *warnings),
     )

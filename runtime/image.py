@@ -123,6 +123,14 @@ class Rootfs:
             raise found
         return found
 
+    def has(self, path: str) -> bool:
+        """Whether anything is at `path`, a symbolic link that leads nowhere too."""
+        try:
+            self._look(path)
+        except OSError:
+            return False
+        return True
+
     def walk(self, path: str, mounts: Sequence[str] = ()) -> _Found:
         """Follow `path` (absolute) as the container would; stop at a directory or file in `mounts`.
 

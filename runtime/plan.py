@@ -127,7 +127,12 @@ def plain(source: str) -> Plan:
 def _services(choice: Choice, served: Served, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The services that PID 1 is to start, and warnings about the others. Raises InvalidArgument for a pod's own."""
     asked = choice.overrides.get("services")
+    # Where the node's own mode has no services they are left out; what the pod or its image chose is no way past them.
+    must = served.mode != "dumb-init" or choice.mode_by_pod
     requests = [services.Request(one, f"{config.source}: services.enable") for one in config.services.enable]
+    requests += [
+        services.Request(one, f"{config.source}: services.mandatory", must=must) for one in config.services.mandatory
+    ]
     if asked is not None:
         requests += [services.Request(one, asked.source, is_pod=True) for one in asked.value]
     kind = "an init that is the image's own command" if served.supplied else served.init.kind
@@ -202,6 +207,7 @@ def make(
             home=served.init.home,
             supplied=served.supplied,
             services=to_start,
+            needed=tuple(services.unit(one) for one in config.services.mandatory),
             mask=config.rich.mask,
             capabilities=config.rich.init_capabilities,
             restarts=config.rich.restart == "on-failure",

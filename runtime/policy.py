@@ -62,6 +62,11 @@ def refuse_mandatory(source: str, found: str, identity: Identity, config: Config
 
     `found` is what was found there.
     """
+    if config.services.mandatory:
+        name = config.services.mandatory[0]
+        raise InvalidArgument(
+            f"config.json: {source}: found {found}: {config.source}: services.mandatory {name} is mandatory"
+        )
     lists: Mapping[str, Sequence[Hook | Agent]] = {
         "hooks.prestart": config.hooks.prestart,
         "hooks.poststop": config.hooks.poststop,
@@ -88,7 +93,7 @@ def _refuse_steering(spec: Spec, config: Config) -> None:
 
 def _services(overrides: Mapping[str, Override], config: Config) -> tuple[str, ...]:
     own = overrides["services"].value if "services" in overrides else ()
-    return tuple(dict.fromkeys((*config.services.enable, *own)))
+    return tuple(dict.fromkeys((*config.services.enable, *config.services.mandatory, *own)))
 
 
 def _ephemeral(spec: Spec, config: Config) -> str:

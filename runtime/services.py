@@ -9,7 +9,7 @@ How a plan uses it:
 
     found = services.look(root, init, names)                  with a runtime.image.Rootfs; InvalidArgument never
     names, warnings = services.check(requests, init=init, found=found, masked=config.rich.mask)
-    systemd: RunFile("services.conf", services.dropin(names)), bound at services.DROPIN
+    systemd: RunFile("services.conf", services.dropin(names, mandatory)), bound at services.DROPIN
     sysvinit, openrc: an inittab `wait` line for each of services.commands(names), between rc's and the application's
 
 A name is all that comes from a pod, and it becomes text of a unit or an inittab only after it was found to be that of a
@@ -48,11 +48,15 @@ _MANAGING = ("systemd", "sysvinit", "openrc")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`name` as written, `source` as errors name it; `is_pod`: it is a pod's annotation, not the node's."""
+    """`name` as written, `source` as errors name it; `is_pod`: it is a pod's annotation, not the node's.
+
+    `must`: there is no container without it.
+    """
 
     name: str
     source: str
     is_pod: bool = False
+    must: bool = False
 
 
 class Found(Protocol):
@@ -129,6 +133,8 @@ def _refusal(request: Request, init: str, found: Mapping[str, str], masked: Iter
     name = request.name
     if problem := _problem(name):
         return f"found {name[:80]!r}, allowed {problem}"
+    if request.must and init != "systemd":
+        return f"found {name}, allowed where systemd is PID 1: {init} does not tell whether a service is up"
     if init not in _MANAGING:
         return f"found {name}, allowed none: {init} manages no services"
     if not found.get(name):
@@ -147,7 +153,7 @@ def check(
     """The services to start, each once and in order, and warnings for those that cannot be.
 
     `init` is `systemd`, `sysvinit`, `openrc`, `busybox` or `dumb-init`; names are units for systemd, else of scripts.
-    Raises InvalidArgument where a pod asked for one that cannot be.
+    Raises InvalidArgument where a pod asked for one that cannot be, or one that must be cannot.
     """
     masked = tuple(masked)
     names: dict[str, None] = {}
@@ -156,8 +162,9 @@ def check(
         refusal = _refusal(request, init, found, masked)
         if refusal is None:
             names[unit(request.name) if init == "systemd" else posixpath.basename(found[request.name])] = None
-        elif request.is_pod:
-            raise InvalidArgument(f"config.json: {request.source}: {refusal}")
+        elif request.is_pod or request.must:
+            where = "config.json: " if request.is_pod else ""
+            raise InvalidArgument(f"{where}{request.source}: {refusal}")
         else:
             warnings.append(f"{request.source}: {refusal}: skipped")
     return tuple(names), tuple(warnings)
@@ -171,9 +178,16 @@ def _checked(names: Iterable[str]) -> list[str]:
     return checked
 
 
-def dropin(names: Iterable[str]) -> str:
-    """The drop-in for the application's unit. Wants, not Requires: a service that fails or is stopped takes nobody."""
-    return "[Unit]\n" + "".join(f"Wants={name}\nAfter={name}\n" for name in _checked(names))
+def dropin(names: Iterable[str], mandatory: Iterable[str] = ()) -> str:
+    """The drop-in for the application's unit. Wants, not Requires: a service that fails or is stopped takes nobody.
+
+    Without one of the `mandatory`, units among `names`, the application is not started, and systemd powers off then,
+    which fails the start at once: for a unit whose dependency fails it begins what OnFailure= names.
+    """
+    checked, needed = _checked(names), set(_checked(mandatory))
+    end = "OnFailure=poweroff.target\nOnFailureJobMode=replace-irreversibly\n" if needed else ""
+    lines = (f"{'Requires' if name in needed else 'Wants'}={name}\nAfter={name}\n" for name in checked)
+    return f"[Unit]\n{''.join(lines)}{end}"
 
 
 def commands(names: Iterable[str]) -> tuple[str, ...]:

@@ -14,12 +14,16 @@ _INHERITED = ("rlimits", "noNewPrivileges", "apparmorProfile", "selinuxLabel", "
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
-    """An agent ready to be started. `process` is the OCI process object; the whole is JSON data, kept in the plan."""
+    """An agent ready to be started. `process` is the OCI process object.
+
+    `mandatory`: the application does not run without it.
+    """
 
     name: str
     process: Mapping[str, Any]
     restart: str
     memory_bytes: int | None = None
+    mandatory: bool = False
 
 
 def _capabilities(spec: Spec, uid: int) -> dict[str, list[str]]:
@@ -52,4 +56,5 @@ def supervised(one: Selected, spec: Spec) -> Supervised:
         "capabilities": _capabilities(spec, one.user.uid),
     }
     process.update({key: pod[key] for key in _INHERITED if key in pod})
-    return Supervised(one.agent.name, process, one.agent.restart, one.agent.memory_bytes)
+    agent = one.agent
+    return Supervised(agent.name, process, agent.restart, agent.memory_bytes, agent.mandatory)

@@ -13,7 +13,7 @@ from runtime.boot import RunFile
 from runtime.errors import InvalidArgument
 
 DIRECTORY = "/run/systemd/system"
-WANTS = f"{DIRECTORY}/multi-user.target.d/60-agents.conf"
+WANTS = tuple(f"{DIRECTORY}/{target}.d/60-agents.conf" for target in ("default.target", "multi-user.target"))
 _WANTS_NAME = "agents.conf"
 
 _PROGRAM = re.compile(r"(/[^/\x00-\x1f\x7f\"'\\]+)+")
@@ -113,8 +113,8 @@ def text(one: Selected, *, source: str) -> str:
 def units(selected: tuple[Selected, ...], *, source: str) -> Units:
     """The files and binds of all agents, and the drop-in that starts them; nothing without agents.
 
-    Wanted, not required, by multi-user.target: one that fails takes nothing with it. The unit files are root's alone,
-    but systemd tells every user in the container the environment of its units: no place for secrets.
+    Wanted, not required, by multi-user.target and what is booted: one that fails takes nothing with it. The unit files
+    are root's alone, but systemd tells every user in the container the environment of its units: no place for secrets.
     """
     if not selected:
         return Units()
@@ -123,5 +123,5 @@ def units(selected: tuple[Selected, ...], *, source: str) -> Units:
     wants = "[Unit]\n" + "".join(f"Wants={name}\n" for name in names)
     return Units(
         (*files, RunFile(_WANTS_NAME, wants)),
-        (*(Bind(name, f"{DIRECTORY}/{name}") for name in names), Bind(_WANTS_NAME, WANTS)),
+        (*(Bind(name, f"{DIRECTORY}/{name}") for name in names), *(Bind(_WANTS_NAME, path) for path in WANTS)),
     )

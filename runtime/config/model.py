@@ -125,6 +125,7 @@ class Hooks:
 @dataclass(frozen=True, slots=True)
 class Services:
     enable: tuple[str, ...]
+    mandatory: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,12 @@ KEYS: tuple[Key, ...] = (
         [],
         "services of the image that must be up before the application starts",
     ),
+    Key(
+        "services.mandatory",
+        kinds.list_of(NAME, at_most=64, distinct=True),
+        [],
+        "more of them, for systemd: without one Create or Start fails, and so does a pod that chooses a mode without",
+    ),
     Key("spawner.enabled", BOOLEAN, True, "fork pod servers from one preloaded process of the node"),
     Key("spawner.idle-timeout", kinds.duration("1s", "24h"), "10m", "after which an idle spawner ends"),
 )

@@ -134,7 +134,7 @@ AGENT_KEYS = (
     Key("memory", kinds.size(1 << 20), None, "its own memory.max (cgroup v2)", unset="the pod's limit only"),
     Key("user", USER, None, "whom it runs as", unset="root of the container"),
     Key("env", ENV, {}, "its environment"),
-    Key("mandatory", BOOLEAN, False, "a pod that sets rich = false is refused"),
+    Key("mandatory", BOOLEAN, False, "a pod that sets rich = false is refused, and Start fails where it does not run"),
     Key("when", WHEN, {}, "which containers it runs in"),
 )
 

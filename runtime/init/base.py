@@ -43,7 +43,8 @@ class Setting:
 
     `run_dir` is the container's run directory on the host, with the static binaries in it.
     `supplied`: the image's own command is the init, and nothing is started beside it. `services` are names that exist
-    in the image, already checked. `capabilities` is PID 1's bounding set where the node names one.
+    in the image, already checked; those of them in `needed` are mandatory. `capabilities` is PID 1's bounding set where
+    the node names one.
     """
 
     spec: Spec
@@ -58,6 +59,7 @@ class Setting:
     home: str | None = None
     supplied: bool = False
     services: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
     mask: tuple[str, ...] = ()
     capabilities: tuple[str, ...] | None = None
     restarts: bool = False

@@ -2,7 +2,8 @@
 
 The texts are constants but for a number; services are a drop-in of their own, of checked names that the image has.
 What the pod runs goes into the launcher's settings, never into a unit. Files are bound one by one: the unit and a
-drop-in that makes multi-user.target want it, so no link is needed and the image is left alone.
+drop-in that makes multi-user.target want it, and whatever target the image boots into (default.target may be another's
+name, and drop-ins count for each of a unit's names), so no link is needed and the image is left alone.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ UNIT = "pouchrich-app.service"
 DROP_IN = "50-pouchrich.conf"
 _SERVICES = "services.conf"
 _UNITS = "/run/systemd/system"
+
+_WANTED_BY = {"mount-default-drop-in": "default.target", "mount-drop-in": "multi-user.target"}
 
 _CANNOT_MOUNT = ("tmp.mount",)
 """Units that the distributions enable and that fail without CAP_SYS_ADMIN (Debian from 13 on)."""
@@ -67,10 +70,11 @@ TTYPath=/dev/console
 
 def _files(setting: Setting) -> tuple[RunFile, ...]:
     stop_s = max(1, int(setting.stop_timeout_s) // 2)
+    needed = [name for name in setting.services if name in setting.needed]
     return (
         RunFile(UNIT, unit_text(stop_s=stop_s, restarts=setting.restarts)),
         RunFile(DROP_IN, _DROP_IN_TEXT),
-        *((RunFile(_SERVICES, services.dropin(setting.services)),) if setting.services else ()),
+        *((RunFile(_SERVICES, services.dropin(setting.services, needed)),) if setting.services else ()),
     )
 
 
@@ -83,11 +87,11 @@ def _units(setting: Setting) -> tuple[Step, ...]:
     )
     return (
         bound("mount-unit", "the application's unit", f"{setting.run_dir}/{UNIT}", f"{_UNITS}/{UNIT}"),
-        bound(
-            "mount-drop-in",
-            "what makes multi-user.target want it",
-            f"{setting.run_dir}/{DROP_IN}",
-            f"{_UNITS}/multi-user.target.d/{DROP_IN}",
+        *(
+            bound(
+                name, f"what makes {target} want it", f"{setting.run_dir}/{DROP_IN}", f"{_UNITS}/{target}.d/{DROP_IN}"
+            )
+            for name, target in _WANTED_BY.items()
         ),
         *((ordered,) if setting.services else ()),
     )

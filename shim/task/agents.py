@@ -1,4 +1,5 @@
-"""Keeps the agents of one container running where no init in it can: modes dumb-init and sbin-init.
+"""Keeps agents of one container running where no init in it can or may: all of them in modes dumb-init and sbin-init,
+those that are mandatory in any. A systemd does what its image says, and the mandatory ones run whatever that is.
 
 Each agent is a further process of the OCI runtime's `exec`, so in the container's namespaces and cgroup with the pod's
 restrictions. It is nobody's exec but ours: no client sees an id, no TaskExec event tells of it. What happens to an
@@ -11,14 +12,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from runtime.agents.process import Supervised
-from runtime.errors import PouchrichError
+from runtime.errors import PouchrichError, RuntimeFailed
 from shim.task.agent_log import AgentLog
 from shim.task.reaper import Exit
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
+SETTLED_S = 0.1
+"""A mandatory agent that lives this long after its program was executed is taken to run."""
 GOOD_LIFE_S = 60.0
 """An agent that lived this long is restarted as one that never failed: after FIRST_DELAY_S."""
 
@@ -63,6 +67,7 @@ class _Watched:
     starts: int = 0
     since: float = field(default_factory=time.time)
     status: int | None = None
+    begun: "asyncio.Future[asyncio.Future[Exit]] | None" = None
 
     def enter(self, state: str, *, pid: int = 0) -> None:
         self.state, self.pid, self.since = state, pid, time.time()
@@ -85,16 +90,52 @@ class Supervisor:
         self._start = start
         self._clock = clock or Clock()
         self._watched = [_Watched(one, AgentLog(f"container {container_id}: agent {one.name}")) for one in agents]
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._may_start = asyncio.Event()
         self._stopped = False
 
     def start(self) -> None:
         """Start every agent, now that the container runs. May be repeated; after `stop` it does nothing."""
         self._may_start.set()
-        if not self._tasks and not self._stopped:
-            loop = asyncio.get_running_loop()
-            self._tasks = [loop.create_task(self._keep(one)) for one in self._watched]
+        for one in self._watched:
+            self._begin(one)
+
+    def _begin(self, one: _Watched) -> None:
+        if id(one) not in self._tasks and not self._stopped:
+            self._tasks[id(one)] = asyncio.get_running_loop().create_task(self._keep(one))
+
+    async def start_mandatory(self) -> None:
+        """Start those without which the application may not run; return once each of them runs.
+
+        Raises RuntimeFailed for one whose program cannot be executed, or that ends at once against its `restart`;
+        none is started any more then.
+        """
+        wanted = [one for one in self._watched if one.agent.mandatory]
+        if not wanted:
+            return
+        if self._stopped:
+            raise RuntimeFailed(f"mandatory agent {wanted[0].agent.name}: an earlier start has failed")
+        self._may_start.set()
+        for one in wanted:
+            one.begun = asyncio.get_running_loop().create_future()
+            self._begin(one)
+        try:
+            await asyncio.gather(*(self._runs(one) for one in wanted))
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _runs(self, one: _Watched) -> None:
+        assert one.begun is not None
+        ended = await one.begun
+        settled: asyncio.Future[None] = asyncio.ensure_future(self._clock.sleep(SETTLED_S))
+        try:
+            both: list[asyncio.Future[Any]] = [ended, settled]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            settled.cancel()
+        if ended.done() and not _is_through(one.agent, ended.result().status):
+            raise RuntimeFailed(f"mandatory agent {one.agent.name} ended with status {ended.result().status}")
 
     def pause(self) -> None:
         """Start none while the container is frozen: the OCI runtime's exec would wait for it."""
@@ -111,10 +152,10 @@ class Supervisor:
         container. It kills nothing: the end of the pid namespace does.
         """
         self._stopped = True
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
+        tasks, self._tasks = self._tasks, {}
+        for task in tasks.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
         for one in self._watched:
             one.output.close()
 
@@ -137,7 +178,7 @@ class Supervisor:
                 await self._may_start.wait()
                 began = self._clock.now()
                 status = await self._run(one)
-                if one.agent.restart == "no" or (one.agent.restart == "on-failure" and status == 0):
+                if _is_through(one.agent, status):
                     return
                 if self._clock.now() - began >= GOOD_LIFE_S:
                     delay = FIRST_DELAY_S
@@ -145,6 +186,8 @@ class Supervisor:
                 await self._clock.sleep(delay)
                 delay = min(2 * delay, LONGEST_DELAY_S)
         finally:
+            if one.begun is not None:
+                one.begun.cancel()
             self._enter(one, "ended")
 
     async def _run(self, one: _Watched) -> int:
@@ -161,13 +204,22 @@ class Supervisor:
         except (PouchrichError, OSError) as err:
             _log.warning("container %s: agent %s: %s", self._id, one.agent.name, err)
             one.status = 255
+            if one.begun is not None and not one.begun.done():
+                one.begun.set_exception(RuntimeFailed(f"mandatory agent {one.agent.name}: {err}"))
             return 255
+        if one.begun is not None and not one.begun.done():
+            one.begun.set_result(ended)
         self._enter(one, "running", pid=pid)
         exit = await ended
         one.status = exit.status
         level = logging.INFO if exit.status == 0 else logging.WARNING
         _log.log(level, "container %s: agent %s ended with status %d", self._id, one.agent.name, exit.status)
         return exit.status
+
+
+def _is_through(agent: Supervised, status: int) -> bool:
+    """Whether an agent that ended so is not to be started again."""
+    return agent.restart == "no" or (agent.restart == "on-failure" and status == 0)
 
 
 def _settle(ended: "asyncio.Future[Exit]", exit: Exit) -> None:

@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import stat
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from runtime.linux import pidfd, selinux
 from shim.task.adopt import Adopted, AppSocket
 from shim.task.app_exit import ApplicationExit, Manner, exit_manner
 from shim.task.boot_console import BootConsole
+from shim.task.booting import Booting
 from shim.task.ends import close_all
 from shim.task.halt import HaltSocket
 from shim.task.reaper import Exit
@@ -54,7 +55,8 @@ class Application:
 
     `directory` is the run directory; `stop_signal` stands in for SIGTERM where it is not None;
     `root` (user and group) and `app_uid` are host ids, `label` is SELinux's for the container's processes. `terminal`
-    is the application's, if it has one.
+    is the application's, if it has one. `before` is awaited before the application is let run: what has to run beside
+    it does by then, or it raises.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Application:
         app_uid: int = 0,
         label: str = "",
         terminal: AppConsole | None = None,
+        before: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.console = BootConsole(container_id)
         self._container_id = container_id
@@ -84,8 +87,7 @@ class Application:
         self._terminal = terminal
         self._manner = exit_manner()
         self._init_pid = 0
-        self._init_ended = asyncio.Event()
-        self._aborted = False
+        self._booting = Booting(boot.init, self.console, start_s=limits.start_s, before=before)
         self._is_attached = False
         self._stop_began: float | None = None
         self._app: Adopted | None = None
@@ -147,12 +149,16 @@ class Application:
         calls the start off; init is killed then.
         """
         if self._listener is None:
+            try:
+                await self._booting.mandatory()
+            except BaseException:
+                self._kill_init()
+                raise
             await self._attach()
             return
         try:
-            adopted = await self._adopt(self._listener, self._limits.start_s)
-            if adopted is None:
-                raise RuntimeFailed(f"{self._boot.init} did not start the application: {self._why_not()}")
+            listener, self._listener = self._listener, None
+            adopted = await self._booting.boot(listener)
             self._release(adopted)
             await self._attach()
         except BaseException:
@@ -164,35 +170,6 @@ class Application:
     async def _attach(self) -> None:
         self._is_attached = True
         await self._stdio.attach()
-
-    async def _adopt(self, listener: AppSocket, timeout_s: float) -> Adopted | None:
-        """The launcher; None where init ends, a signal calls it off or the time is up first. Closes `listener`."""
-        adopting = asyncio.ensure_future(listener.accept())
-        ended = asyncio.ensure_future(self._init_ended.wait())
-        try:
-            await asyncio.wait([adopting, ended], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if not adopting.done():
-                return None
-            adopted = adopting.result()
-            if ended.done() or self._aborted:
-                adopted.close()
-                return None
-            return adopted
-        finally:
-            adopting.cancel()
-            ended.cancel()
-            listener.close()
-            self._listener = None
-
-    def _why_not(self) -> str:
-        if self._aborted:
-            reason = "a signal ended the start"
-        elif self._init_ended.is_set():
-            reason = "PID 1 ended"
-        else:
-            reason = f"not within start-timeout, {self._limits.start_s:g} s"
-        said = self.console.last_lines()
-        return f"{reason}; its console: {said}" if said else f"{reason}; it said nothing on its console"
 
     def _release(self, adopted: Adopted) -> None:
         """Let the launcher become the application, and follow it. Raises RuntimeFailed."""
@@ -247,18 +224,17 @@ class Application:
         clock = asyncio.get_running_loop().time
         end = clock() + self._time_to_stop()
         again_s = math.inf if self._boot.init == "systemd" else POWEROFF_AGAIN_S
-        while not self._init_ended.is_set() and (left := end - clock()) > 0:
+        while not self._booting.ended.is_set() and (left := end - clock()) > 0:
             self._signal_init(self._boot.poweroff)
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left, again_s)):
-                    await self._init_ended.wait()
+                    await self._booting.ended.wait()
 
     async def _started_again(self) -> bool:
         """Whether init has restarted the application: where it is to, was not asked to stop, and has not given up."""
-        if not self._limits.restarts or self._stop_began is not None or self._init_ended.is_set():
+        if not self._limits.restarts or self._stop_began is not None or self._booting.ended.is_set():
             return False
-        self._listener = self._listen()
-        adopted = await self._adopt(self._listener, RESTART_TIMEOUT_S)
+        adopted = await self._booting.adopt(self._listen(), RESTART_TIMEOUT_S)
         if adopted is None or self._stop_began is not None:
             return False
         try:
@@ -288,7 +264,7 @@ class Application:
         if self._boot.launch is None:
             self._signal_init(dict(self._boot.signals).get(number, number))
         elif self._app is None:
-            self._aborted = True
+            self._booting.call_off()
             self._kill_init()
         else:
             if number == signal.SIGTERM and self._stop_signal is not None:
@@ -300,13 +276,13 @@ class Application:
         self._signal_init(signal.SIGKILL)
 
     def _signal_init(self, number: int) -> None:
-        if self._init_pid and not self._init_ended.is_set():
+        if self._init_pid and not self._booting.ended.is_set():
             with suppress(ProcessLookupError):
                 os.kill(self._init_pid, number)
 
     def ended(self, exit: Exit) -> Exit:
         """PID 1 has ended with `exit`, and with it everything: return how the task ended."""
-        self._init_ended.set()
+        self._booting.ended.set()
         if not self._is_attached:
             self._stdio.discard()
         if self._exit is None or self._app is None:
@@ -318,7 +294,7 @@ class Application:
 
     def close(self) -> None:
         """Let go of everything. May be repeated."""
-        self._init_ended.set()
+        self._booting.ended.set()
         if self._following is not None:
             self._following.cancel()
         self._forget_application()

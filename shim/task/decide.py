@@ -61,12 +61,13 @@ async def decide(
     if config.rich.lxcfs is not False:
         is_mounted, files = await alive_files(reaper)
         seen = replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
+    units = boot is not None and boot.init == "systemd" and boot.launch is not None
     more = besides.make(
         spec,
         config=config,
         mode=mode,
         selects=selects,
-        units=boot is not None and boot.init == "systemd" and boot.launch is not None,
+        units=units,
         seen=seen,
         points=plan.mount_points(spec, facts),
         run_dir=run_dir,
@@ -85,7 +86,8 @@ async def decide(
 def _look(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> tuple[ImageFacts, Seen]:
     """All that is to be seen of an image, in one look. The image is hostile, and its file system need not answer."""
     with Rootfs.open(root) as one:
-        return image.facts_of(one, spec, choice.services), besides.look(one, spec, config)
+        facts = image.facts_of(one, spec, choice.services)
+        return facts, besides.look(one, spec, config, units=bool(facts.init.systemd))
 
 
 def root_of(spec: Mapping[str, Any], bundle: str) -> str:

@@ -4,14 +4,12 @@ What there is of these was decided before (`decide`); a part that a container do
 """
 
 import logging
-import time
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from runtime import bundle as bundles
 from runtime import env_file, index, rundir
 from runtime.cgroup import Cgroup
 from runtime.config import Config
@@ -22,9 +20,9 @@ from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.plan import Choice
 from runtime.spec import ids
-from shim.task import routes
+from shim.task import notes, routes
 from shim.task.agent_exec import AgentExec
-from shim.task.agents import AgentState, Supervisor
+from shim.task.agents import Supervisor
 from shim.task.application import Application, Limits
 from shim.task.decide import Decided
 from shim.task.hooks import HookRunner
@@ -34,8 +32,6 @@ from shim.task.stdio import Stdio
 from shim.task.terminal import AppConsole
 
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
-STATE = "state.json"
-AGENTS = "agents.json"
 
 _log = logging.getLogger(__name__)
 
@@ -134,10 +130,15 @@ class RichLife:
     # Start
 
     async def before_start(self) -> None:
-        """Set the routes, run the prestart hooks. Raises RuntimeFailed, HookFailed for one that is to abort."""
+        """Set the routes, run the prestart hooks, and the mandatory agents where nothing has to boot for them.
+
+        Raises RuntimeFailed, HookFailed for a hook that is to abort.
+        """
         if warning := await routes.apply(self._reaper, self._init, self._more.routes):
             _log.warning("container %s: %s", self._about.id, warning)
         await self._hooks.run_prestart(init=self._init, cgroup=self._cgroup, private_pids=True)
+        if self._application is None and self._agents is not None:
+            await self._agents.start_mandatory()
 
     async def ready(self) -> None:
         """See Application.ready."""
@@ -147,9 +148,19 @@ class RichLife:
     def started(self) -> None:
         """The application runs, and the agents may."""
         self._start_failed = False
-        self._write_state()
+        notes.write_state(self._about.id, self._about.bundle, self._state())
         if self._agents is not None:
             self._agents.start()
+
+    def _state(self) -> dict[str, Any]:
+        application = self._application
+        return {
+            "init": self._init,
+            "application": application.pid if application is not None else 0,
+            "manner": application.manner if application is not None else "",
+            "agents": [one.name for one in self._more.agents],
+            "unit_agents": dict(self._more.unit_agents),
+        }
 
     def start_failed(self) -> None:
         """The next end is that of a container that never ran."""
@@ -205,23 +216,6 @@ class RichLife:
         rundir.remove(self._directory)
         index.forget(self._about.namespace, self._about.id)
 
-    def _write_state(self) -> None:
-        """Leave in the bundle what `pouchrich ps` cannot see from outside."""
-        application = self._application
-        state = {
-            "version": 1,
-            "init": self._init,
-            "application": application.pid if application is not None else 0,
-            "manner": application.manner if application is not None else "",
-            "started_at": time.time(),
-            "agents": [one.name for one in self._more.agents],
-        }
-        path = f"{self._about.bundle}/{STATE}"
-        try:
-            bundles.write_json(path, state)
-        except OSError as err:  # a full disk is no reason to call a container that runs a failed one
-            _log.warning("container %s: %s not written: %s", self._about.id, path, err)
-
 
 def make(
     about: Subject,
@@ -256,6 +250,10 @@ def make(
         container=identity.container,
     )
     root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
+    agents = start = None
+    if decided.more.agents:
+        start = AgentExec(about.id, about.bundle, tools.oci, tools.reaper, owner=root)
+        agents = Supervisor(about.id, decided.more.agents, start, changed=partial(notes.write_agents, about.bundle))
     application = None
     if made.boot is not None:
         application = Application(
@@ -274,19 +272,10 @@ def make(
             label=(about.spec.get("process") or {}).get("selinuxLabel") or "",
             app_uid=ids.host_uid(about.spec, made.boot.launch.uid if made.boot.launch is not None else 0),
             terminal=console,
+            before=agents.start_mandatory if agents is not None else None,
         )
-    agents = start = None
-    if decided.more.agents:
-        start = AgentExec(about.id, about.bundle, tools.oci, tools.reaper, owner=root)
-        agents = Supervisor(about.id, decided.more.agents, start, changed=partial(_write_agents, about.bundle))
     hooks = HookRunner(told, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
     return RichLife(about, decided, tools, application=application, hooks=hooks, agents=agents, agent_exec=start)
-
-
-def _write_agents(bundle: str, states: list[AgentState]) -> None:
-    """Leave the agents' states in the bundle for `pouchrich ps`; the bundle may be gone when the last one ends."""
-    with suppress(OSError):
-        bundles.write_json(f"{bundle}/{AGENTS}", {"version": 1, "agents": [asdict(one) for one in states]})
 
 
 def _grace(annotations: Mapping[str, str]) -> float | None:

@@ -120,3 +120,25 @@ def test_the_image_itself_is_looked_at_below_its_root(tmp_path):
     with image.Rootfs.open(str(tmp_path)) as root:
         found = services.look(root, "systemd", ["cron", "passwd"])
     assert found == {"cron": "/usr/lib/systemd/system/cron.service", "passwd": ""}
+
+
+def test_without_a_mandatory_service_the_application_is_not_started():
+    text = services.dropin(("a.service", "b.service"), ("b.service",))
+    assert "Wants=a.service\n" in text
+    assert "Requires=b.service\nAfter=b.service\n" in text
+    assert "OnFailure=poweroff.target\n" in text
+    assert "OnFailure" not in services.dropin(("a.service",))
+
+
+@pytest.mark.parametrize(
+    ("init", "why"),
+    [
+        ("systemd", "a unit of the image"),
+        ("sysvinit", "where systemd is PID 1"),
+        ("dumb-init", "where systemd is PID 1"),
+    ],
+)
+def test_a_mandatory_service_that_cannot_be_is_an_error_that_names_the_nodes_key(init, why):
+    requests = [Request("gone", "node.toml: services.mandatory", must=True)]
+    with pytest.raises(InvalidArgument, match=f"^node.toml: services.mandatory: found gone, allowed {why}"):
+        services.check(requests, init=init, found={})

@@ -16,6 +16,7 @@ def test_the_steps_in_order():
         "mount-run",
         "mount-run-lock",
         "mount-unit",
+        "mount-default-drop-in",
         "mount-drop-in",
         "mount-home",
         "process-init",

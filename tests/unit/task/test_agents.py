@@ -43,10 +43,13 @@ class Time:
         self.at += seconds
 
 
-def supervise(*agents, restart="always"):
+def supervise(*agents, restart="always", mandatory=()):
     runtime, time = Runtime(), Time()
     names = agents or ("probe",)
-    given = [Supervised(name, {"user": {"uid": 0, "gid": 0}}, restart) for name in names]
+    given = [
+        Supervised(name, {"user": {"uid": 0, "gid": 0}}, restart, mandatory=name in mandatory or mandatory == "all")
+        for name in names
+    ]
     return Supervisor("c1", given, runtime, clock=time.clock()), runtime, time
 
 
@@ -174,3 +177,54 @@ async def test_a_container_without_agents_has_nothing_to_stop():
     supervisor.start()
     await supervisor.stop()
     assert supervisor.states() == []
+
+
+@in_loop
+async def test_mandatory_agents_are_started_first_and_the_others_with_the_container():
+    supervisor, runtime, _ = supervise("a", "b", mandatory=("b",))
+    await supervisor.start_mandatory()
+    assert [one.state for one in supervisor.states()] == ["waiting", "running"]
+    supervisor.start()
+    await until(lambda: len(runtime.ends) == 2)
+    assert [one.restarts for one in supervisor.states()] == [0, 0]
+    await supervisor.stop()
+
+
+@in_loop
+async def test_a_mandatory_agent_that_cannot_be_started_says_why_and_none_is_started_again():
+    supervisor, runtime, _ = supervise(mandatory="all")
+    runtime.broken = True
+    with pytest.raises(RuntimeFailed, match="mandatory agent probe: OCI runtime exec failed: no such file"):
+        await supervisor.start_mandatory()
+    runtime.broken = False
+    with pytest.raises(RuntimeFailed, match="mandatory agent probe: an earlier start has failed"):
+        await supervisor.start_mandatory()
+    assert runtime.ends == []
+
+
+@pytest.mark.parametrize(
+    ("restart", "status", "runs"),
+    [("always", 0, False), ("on-failure", 0, True), ("on-failure", 1, False), ("no", 1, True)],
+)
+def test_a_mandatory_agent_that_ends_at_once_runs_only_if_that_is_its_end(restart, status, runs):
+    @in_loop
+    async def run():
+        slept, runtime = asyncio.Event(), Runtime()
+
+        async def sleep(seconds):
+            slept.set()
+            await asyncio.Event().wait()
+
+        agent = Supervised("probe", {"user": {"uid": 0, "gid": 0}}, restart, mandatory=True)
+        supervisor = Supervisor("c1", [agent], runtime, clock=Clock(sleep=sleep))
+        starting = asyncio.ensure_future(supervisor.start_mandatory())
+        await slept.wait()
+        runtime.end(status)
+        if runs:
+            await starting
+        else:
+            with pytest.raises(RuntimeFailed, match=f"mandatory agent probe ended with status {status}"):
+                await starting
+        await supervisor.stop()
+
+    run()
