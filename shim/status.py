@@ -42,22 +42,37 @@ _TAILS = {
 }
 
 
+_LONGEST = 16384
+
+
 def code_of(error: BaseException) -> Code | None:
     """The code of `error`'s nearest category, or None for what is not one of ours: a bug, or the kernel's refusal."""
     return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)
+
+
+def _plain(text: str) -> str:
+    """`text` without what would steer the terminal of who reads it, and of a length that a log can take."""
+    if not text.isprintable():
+        lines = [line.strip() for line in text.strip().splitlines()]
+        text = "; ".join("".join(c if c.isprintable() else _escaped(c) for c in line) for line in lines if line)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+
+
+def _escaped(character: str) -> str:
+    return ascii(character)[1:-1]
 
 
 def status_of(error: BaseException) -> tuple[int, str] | None:
     """(code, message) for the wire, or None where `error` is of no category.
 
     An OSError from below a handler is Unknown with its text. It is never given NotFound by its errno: containerd
-    reads NotFound as "the task is gone" and tears down.
+    reads NotFound as "the task is gone" and tears down. What a container wrote may be in a message: it is printable.
     """
     if isinstance(error, OSError):
-        return Code.UNKNOWN, str(error)
+        return Code.UNKNOWN, _plain(str(error))
     code = code_of(error)
     if code is None:
         return None
-    message = str(error)
+    message = _plain(str(error))
     tail = _TAILS.get(code, "")
     return code, message if message.endswith(tail) else message + tail

@@ -9,9 +9,12 @@ import fcntl
 import logging
 import os
 
+from runtime import screen
 from shim.task.terminal import RuntimeConsole
 
 KEPT_BYTES = 4096
+MOST_BYTES = 4 * KEPT_BYTES
+"""What is kept before it is read as a person would, which costs time: a boot that goes well never gets there."""
 SHOWN_LINES = 8
 TIOCGPTPEER = 0x5441  # opens the far end of this very terminal, whatever its name is here (ioctl_tty(2))
 
@@ -41,9 +44,8 @@ class BootConsole:
         asyncio.get_running_loop().add_reader(master, self._read)
 
     def last_lines(self) -> str:
-        """What init said last, in one line, or ""."""
-        lines = [line.strip() for line in self._kept.decode(errors="replace").splitlines()]
-        return " | ".join([line for line in lines if line][-SHOWN_LINES:])
+        """What the console shows at the end, as printable text of one line, or "": the last lines and what failed."""
+        return " | ".join(screen.end(screen.lines(self._kept), SHOWN_LINES))
 
     def close(self) -> None:
         """Hang up. May be repeated."""
@@ -63,6 +65,18 @@ class BootConsole:
         if not data:
             asyncio.get_running_loop().remove_reader(self._fds[0])
             return
-        self._kept = (self._kept + data)[-KEPT_BYTES:]
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("container %s: console: %s", self._container_id, data.decode(errors="replace"))
+        self._kept = kept(self._kept, data)
+        _log.debug("container %s: console: %r", self._container_id, data)
+
+
+def kept(before: bytes, data: bytes) -> bytes:
+    """What to keep of `before` and then `data`: at most MOST_BYTES, from which the same is read in the end.
+
+    More than that is replaced by what it shows, so an animation does not push out what was said before it.
+    """
+    both = before + data
+    if len(both) < MOST_BYTES:
+        return both
+    shown = "\n".join(screen.lines(both)).encode()[-KEPT_BYTES:]
+    # An unfinished line may go on, or be drawn over.
+    return shown + (both[-1:] if both.endswith((b"\n", b"\r")) else b"")

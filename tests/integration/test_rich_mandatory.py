@@ -160,6 +160,7 @@ def test_a_mandatory_service_that_fails_fails_the_start_at_once(rich_pods: RichP
     pod = rich_pods.pod(rich='start-timeout = "10m"', more='[services]\nmandatory = ["needed"]')
     message = failed_start(rich_pods.create(pod, image, "true"))
     assert "PID 1 ended" in message, message
+    assert "[DEPEND] Dependency failed for" in message, message
 
 
 def test_a_mandatory_service_is_up_before_the_application_or_there_is_none(rich_pods: RichPods) -> None:

@@ -213,6 +213,29 @@ def test_a_boot_that_hangs_fails_the_start_with_what_the_console_said(rich_pods:
     assert (status.state, status.exit_code) == (EXITED, 128)
 
 
+def test_what_the_console_said_is_shown_as_a_person_would_read_it(rich_pods: RichPods) -> None:
+    """A job's line is drawn again each second, and hostile units write to the console."""
+    last = "systemd-update-utmp.service systemd-journal-flush.service"
+    noise = rb"/bin/printf '\033[2J\033]0;title\007\033[31mred\377\n'"
+    unit = ONE_SHOT.format(more=f"After={last}", command=noise.decode()).replace(
+        "[Service]", "[Service]\nStandardOutput=tty"
+    )
+    slow = ONE_SHOT.format(more="Requires=noise.service\nAfter=noise.service", command="/bin/sleep 300")
+    needed = "[Unit]\nRequires=stuck.service\nAfter=stuck.service\n"
+    entries = [
+        Entry("etc/systemd/system/noise.service", unit.encode()),
+        Entry("etc/systemd/system/stuck.service", slow.encode()),
+        Entry("etc/systemd/system/sysinit.target.d/stuck.conf", needed.encode()),
+    ]
+    image = rich_images.import_variant(rich_pods.node, SYSTEMD, "noisy-boot", entries)
+    message = failed_start(rich_pods.create(rich_pods.pod(rich='start-timeout = "9s"'), image, "true"))
+    assert message.isprintable(), message
+    assert message.count("ob stuck.service/start running") == 1, message
+    assert "red\N{REPLACEMENT CHARACTER}" in message, message
+    assert "\\x1b" not in message, message
+    assert "title" not in message, message
+
+
 def test_a_boot_that_fails_says_what_stopped_it(rich_pods: RichPods) -> None:
     entries = [Entry("etc/systemd/system/default.target", link="/dev/null")]
     image = rich_images.import_variant(rich_pods.node, SYSTEMD, "no-target", entries)

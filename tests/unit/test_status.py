@@ -57,3 +57,18 @@ def test_a_refusal_of_the_kernel_never_means_that_the_task_is_gone(number: int):
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), AssertionError(), RuntimeError("x")])
 def test_a_bug_is_of_no_category(error: Exception):
     assert status.status_of(error) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2Jgone\x07", "\\x1b[2Jgone\\x07"),
+        ("one\r\n two\n\n", "one; two"),
+        ("\udcff\u202e", "\\udcff\\u202e"),
+        ("köln €", "köln €"),
+        ("x" * 20000, "x" * 8192 + " ... " + "x" * 8192),
+    ],
+)
+def test_what_a_container_wrote_steers_no_terminal_and_fits_a_message(text: str, shown: str):
+    assert status.status_of(errors.RuntimeFailed(text)) == (2, shown)
+    assert status.status_of(OSError(text)) == (2, shown)
