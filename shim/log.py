@@ -46,6 +46,8 @@ def format_record(record: logging.LogRecord) -> str:
 
 def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    if not escaped.isprintable():  # text of a container's, which steers no terminal
+        escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in escaped)
     return f'"{escaped}"'
 
 

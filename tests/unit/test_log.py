@@ -70,3 +70,7 @@ def test_a_line_that_found_only_half_its_room_does_not_join_the_next(tmp_path: P
     assert whole[-1].count(b'time="') == 1
     assert b'msg="next"' in whole[-1]
     os.close(fd)
+
+
+def test_what_would_steer_a_terminal_is_escaped():
+    assert r'msg="\x1b[2J\udcff köln\n"' in format_record(record("\x1b[2J\udcff köln\n"))
