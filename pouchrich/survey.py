@@ -8,7 +8,7 @@ from typing import Any
 from pouchrich import oci_state
 from pouchrich.containers import Container
 from pouchrich.processes import PROC, TICKS_PER_S, Process, listed, roots, unit_of, uptime_s
-from runtime import cgroup
+from runtime import boot_tickets, cgroup
 from runtime.agents.unit import unit_name
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound
@@ -57,10 +57,18 @@ class Seen:
 class Survey:
     """Looks at containers again and again; what they use is told from the second look on."""
 
-    def __init__(self, *, proc: str = PROC, state: State = oci_state.of, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        *,
+        proc: str = PROC,
+        state: State = oci_state.of,
+        clock: Callable[[], float] = time.monotonic,
+        tickets: str = boot_tickets.ROOT,
+    ) -> None:
         self._proc = proc
         self._state = state
         self._clock = clock
+        self._tickets = tickets
         self._at: float | None = None
         self._ticks: dict[_Group, int] = {}
         self._cpu_s: dict[tuple[str, str], float] = {}
@@ -97,6 +105,10 @@ class Survey:
         """Keep what a container has used."""
         self._cpu_s[key] = cpu_s
 
+    def boot_state(self, container: Container) -> str:
+        """Where it is in the queue for boots, "" where it is not."""
+        return boot_tickets.states(root=self._tickets).get((container.namespace, container.id), "")
+
     def state(self, container: Container) -> str:
         """The container's state, `stopped` where its PID 1 has gone."""
         if not container.init_pid or not listed([container.init_pid], self._proc):
@@ -131,6 +143,8 @@ class _Look:
         state = self.survey.state(container)
         if state == "stopped":
             return Seen(container, state)
+        if state in ("created", "running") and not container.state:
+            state = self.survey.boot_state(container) or state
         place = self.survey.cgroup(container.init_pid)
         pids = cgroup.procs(place) if place is not None else []
         # An agent with a memory limit of its own is in a cgroup beside the container's.

@@ -8,8 +8,8 @@ counts), a part's the sum of resident sets.
 
     {"version": 1, "containers": [{
         "namespace", "id", "bundle": containerd's, "pod": {"namespace", "name"} or null, "name", "image",
-        "mode", "init": systemd | sysvinit | openrc | busybox | dumb-init, "state": created | running | paused |
-        stopped | unknown, "cpu_percent", "memory_bytes", "uptime_s": numbers or null,
+        "mode", "init": systemd | sysvinit | openrc | busybox | dumb-init, "state": created | waiting to boot |
+        booting | running | paused | stopped | unknown, "cpu_percent", "memory_bytes", "uptime_s": numbers or null,
         "parts": [{"role": init | application | service | agent | exec, "name", "pid": 0 where none runs,
                    "processes": how many, "cpu_percent", "memory_bytes", "uptime_s", "command", "state",
                    "restarts": of an agent that the shim supervises, else null}]}]}
@@ -33,7 +33,15 @@ from runtime import index
 SAMPLE_S = 0.5
 _CLEAR = "\x1b[H\x1b[2J"
 _COMMAND_WIDTH = 60
-_STATES = {"running": "good", "created": "warn", "paused": "warn", "unknown": "warn", "stopped": "dim"}
+_STATES = {
+    "running": "good",
+    "created": "warn",
+    "waiting to boot": "warn",
+    "booting": "warn",
+    "paused": "warn",
+    "unknown": "warn",
+    "stopped": "dim",
+}
 
 
 def _seconds(text: str) -> float:

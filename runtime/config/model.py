@@ -93,7 +93,10 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Rich:
-    """`init_capabilities` None: the pod's own. `lxcfs` None: where lxcfs is alive."""
+    """`init_capabilities` None: the pod's own. `lxcfs` None: where lxcfs is alive.
+
+    `boot_parallel` None: by the number of processors.
+    """
 
     enabled: bool
     mode: str
@@ -104,6 +107,8 @@ class Rich:
     init_capabilities: tuple[str, ...] | None
     runtime_annotations: tuple[str, ...]
     start_timeout_s: float
+    start_timeout_max_s: float
+    boot_parallel: int | None
     stop_timeout_s: float
     env_file: bool
     lxcfs: bool | None

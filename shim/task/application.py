@@ -23,9 +23,11 @@ from runtime.linux import pidfd, selinux
 from shim.task.adopt import Adopted, AppSocket
 from shim.task.app_exit import ApplicationExit, Manner, exit_manner
 from shim.task.boot_console import BootConsole
+from shim.task.boot_queue import BootQueue
 from shim.task.booting import Booting
 from shim.task.ends import close_all
 from shim.task.halt import HaltSocket
+from shim.task.patience import Patience
 from shim.task.reaper import Exit
 from shim.task.stdio import Stdio
 from shim.task.terminal import AppConsole
@@ -41,11 +43,14 @@ _log = logging.getLogger(__name__)
 class Limits:
     """Times in seconds; `grace_s` is the pod's grace period, None where it is not known.
 
+    `start_s` is for a boot without progress, `start_max_s` for any.
+
     `restarts`: init starts an application that failed again, and only the last end counts.
     """
 
     start_s: float
     stop_s: float
+    start_max_s: float = 0.0
     grace_s: float | None = None
     restarts: bool = False
 
@@ -56,7 +61,7 @@ class Application:
     `directory` is the run directory; `stop_signal` stands in for SIGTERM where it is not None;
     `root` (user and group) and `app_uid` are host ids, `label` is SELinux's for the container's processes. `terminal`
     is the application's, if it has one. `before` is awaited before the application is let run: what has to run beside
-    it does by then, or it raises.
+    it does by then, or it raises. `queue` is where it waits for its turn to boot.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Application:
         label: str = "",
         terminal: AppConsole | None = None,
         before: Callable[[], Awaitable[None]] | None = None,
+        queue: BootQueue | None = None,
     ) -> None:
         self.console = BootConsole(container_id)
         self._container_id = container_id
@@ -87,7 +93,14 @@ class Application:
         self._terminal = terminal
         self._manner = exit_manner()
         self._init_pid = 0
-        self._booting = Booting(boot.init, self.console, start_s=limits.start_s, before=before)
+        self._booting = Booting(
+            boot.init,
+            self.console,
+            start_s=limits.start_s,
+            start_max_s=limits.start_max_s,
+            before=before,
+            queue=queue,
+        )
         self._is_attached = False
         self._stop_began: float | None = None
         self._app: Adopted | None = None
@@ -142,6 +155,15 @@ class Application:
                 loop=asyncio.get_running_loop(),
             )
 
+    async def turn(self) -> None:
+        """Return when init may be started. Raises RuntimeFailed where the start is called off before, or init ends."""
+        if self._boot.launch is not None:
+            await self._booting.turn()
+
+    def start_failed(self) -> None:
+        """It does not boot, or not any more."""
+        self._booting.leave()
+
     async def ready(self) -> None:
         """Return once the application runs, or at once where the image's command is the init itself.
 
@@ -158,7 +180,7 @@ class Application:
             return
         try:
             listener, self._listener = self._listener, None
-            adopted = await self._booting.boot(listener)
+            adopted = await self._booting.boot(listener, self._cgroup)
             self._release(adopted)
             await self._attach()
         except BaseException:
@@ -234,7 +256,7 @@ class Application:
         """Whether init has restarted the application: where it is to, was not asked to stop, and has not given up."""
         if not self._limits.restarts or self._stop_began is not None or self._booting.ended.is_set():
             return False
-        adopted = await self._booting.adopt(self._listen(), RESTART_TIMEOUT_S)
+        adopted = await self._booting.adopt(self._listen(), Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S))
         if adopted is None or self._stop_began is not None:
             return False
         try:
@@ -295,6 +317,7 @@ class Application:
     def close(self) -> None:
         """Let go of everything. May be repeated."""
         self._booting.ended.set()
+        self._booting.leave()
         if self._following is not None:
             self._following.cancel()
         self._forget_application()

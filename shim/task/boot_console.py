@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import re
 
 from runtime import screen
 from shim.task.terminal import RuntimeConsole
@@ -16,19 +17,25 @@ KEPT_BYTES = 4096
 MOST_BYTES = 4 * KEPT_BYTES
 """What is kept before it is read as a person would, which costs time: a boot that goes well never gets there."""
 SHOWN_LINES = 8
+_WAITS = re.compile(rb"\[[ *]{3,8}\]|\x1b\[[0-9;]*m\*")
+"""systemd's animation of a job, with colours or without."""
 TIOCGPTPEER = 0x5441  # opens the far end of this very terminal, whatever its name is here (ioctl_tty(2))
 
 _log = logging.getLogger(__name__)
 
 
 class BootConsole:
-    """A terminal that the OCI runtime makes for init, and that nobody but the shim reads."""
+    """A terminal that the OCI runtime makes for init, and that nobody but the shim reads.
+
+    `lines` counts what it said, without the job that it waits for, which it says again and again.
+    """
 
     def __init__(self, container_id: str) -> None:
         self._container_id = container_id
         self._source = RuntimeConsole()
         self._fds: list[int] = []
         self._kept = b""
+        self.lines = 0
 
     @property
     def socket_path(self) -> str:
@@ -66,6 +73,8 @@ class BootConsole:
             asyncio.get_running_loop().remove_reader(self._fds[0])
             return
         self._kept = kept(self._kept, data)
+        if not _WAITS.search(data):
+            self.lines += data.count(b"\n")
         _log.debug("container %s: console: %r", self._container_id, data)
 
 

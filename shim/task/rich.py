@@ -24,6 +24,7 @@ from shim.task import notes, routes
 from shim.task.agent_exec import AgentExec
 from shim.task.agents import Supervisor
 from shim.task.application import Application, Limits
+from shim.task.boot_queue import BootQueue
 from shim.task.decide import Decided
 from shim.task.hooks import HookRunner
 from shim.task.own_cgroups import OwnCgroups
@@ -130,14 +131,16 @@ class RichLife:
     # Start
 
     async def before_start(self) -> None:
-        """Set the routes, run the prestart hooks, and the mandatory agents where nothing has to boot for them.
+        """Set the routes, run the prestart hooks; then the mandatory agents, or where an init boots, wait for its turn.
 
         Raises RuntimeFailed, HookFailed for a hook that is to abort.
         """
         if warning := await routes.apply(self._reaper, self._init, self._more.routes):
             _log.warning("container %s: %s", self._about.id, warning)
         await self._hooks.run_prestart(init=self._init, cgroup=self._cgroup, private_pids=True)
-        if self._application is None and self._agents is not None:
+        if self._application is not None:
+            await self._application.turn()
+        elif self._agents is not None:
             await self._agents.start_mandatory()
 
     async def ready(self) -> None:
@@ -165,6 +168,8 @@ class RichLife:
     def start_failed(self) -> None:
         """The next end is that of a container that never ran."""
         self._start_failed = True
+        if self._application is not None:
+            self._application.start_failed()
 
     # Running
 
@@ -264,6 +269,7 @@ def make(
             limits=Limits(
                 config.rich.start_timeout_s,
                 config.rich.stop_timeout_s,
+                config.rich.start_timeout_max_s,
                 _grace(about.annotations),
                 restarts=config.rich.restart == "on-failure",
             ),
@@ -273,6 +279,7 @@ def make(
             app_uid=ids.host_uid(about.spec, made.boot.launch.uid if made.boot.launch is not None else 0),
             terminal=console,
             before=agents.start_mandatory if agents is not None else None,
+            queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel),
         )
     hooks = HookRunner(told, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
     return RichLife(about, decided, tools, application=application, hooks=hooks, agents=agents, agent_exec=start)

@@ -1,0 +1,72 @@
+"""How long a boot is waited for: as long as it makes progress, and never longer than a bound.
+
+On a busy node a boot takes long and is none the worse for it; one that hangs does nothing. Progress is a line on the
+console, or processor time. What runs in the container can make both up, which gains it no more than the bound.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+LOOK_S = 1.0
+LEAST_SHARE = 0.01
+"""Of one processor. A systemd that waits for a job and draws its animation takes a fifth of that."""
+IDLE_S = 3.0
+"""A boot that has made no progress for so long takes nobody's processor: it hangs, or waits for something else."""
+
+
+class Patience:
+    """Judges one boot, from now on.
+
+    `idle_s` is how long it may be without progress, `most_s` how long it may take in all. `spent` tells the seconds of
+    processor time by now, or None where that is not known; `said` how many lines the console had by now.
+    """
+
+    def __init__(
+        self,
+        idle_s: float,
+        most_s: float,
+        *,
+        spent: Callable[[], float | None] = lambda: None,
+        said: Callable[[], int] = lambda: 0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._idle_s = idle_s
+        self._most_s = max(idle_s, most_s)
+        self._spent = spent
+        self._said = said
+        self._now = now
+        self._began = self._looked = self._moved = now()
+        self._before = spent(), said()
+
+    def wait_s(self) -> float:
+        """For how long to wait before the next `look`; 0 where the time is up."""
+        at = self._now()
+        left = min(self._moved + self._idle_s, self._began + self._most_s) - at
+        return max(0.0, min(left, self._looked + LOOK_S - at if self._looked + LOOK_S > at else LOOK_S))
+
+    def look(self) -> None:
+        """Look whether it has made progress."""
+        at, (cpu_s, lines) = self._now(), (self._spent(), self._said())
+        elapsed = at - self._looked
+        if elapsed <= 0:
+            return
+        cpu_before_s, lines_before = self._before
+        worked = 0.0 if cpu_s is None or cpu_before_s is None else cpu_s - cpu_before_s
+        if lines > lines_before or worked >= LEAST_SHARE * elapsed:
+            self._moved = at
+        self._looked, self._before = at, (cpu_s, lines)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there has been no progress for a while."""
+        return self._now() - self._moved >= IDLE_S
+
+    def verdict(self) -> str:
+        """Why the time is up, or "" where it is not."""
+        at = self._now()
+        if at - self._began >= self._most_s and not math.isclose(self._most_s, self._idle_s):
+            return f"not within start-timeout-max, {self._most_s:g} s"
+        if at - self._moved >= self._idle_s or at - self._began >= self._most_s:
+            return f"no progress within start-timeout, {self._idle_s:g} s"
+        return ""
