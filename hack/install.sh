@@ -189,3 +189,9 @@ for version in $versions; do
 done
 printf '\n# Kubernetes: kubectl apply -f -\n'
 pouchrich runtimeclass
+if [ "$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null || echo 0)" -lt 8192 ]; then
+    printf '\n# Each systemd pod takes 4 to 7 of root'"'"'s inotify instances, of which there are %s, and without any left neither\n' \
+        "$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null || echo 'few')"
+    printf '# kubelet nor containerd starts again. As root, into /etc/sysctl.d/90-pouchrich.conf, then sysctl --system:\n'
+    pouchrich config --sysctl
+fi

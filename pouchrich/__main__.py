@@ -13,6 +13,7 @@ import shim
 from pouchrich import containerd_config, handler
 from pouchrich.commands import doctor, explain, inspecting, ps
 from pouchrich.output import clean
+from runtime import inotify
 from runtime.config import load, load_node
 from runtime.config.location import NODE_FILE
 from runtime.config.render import default_file, effective
@@ -31,6 +32,8 @@ def _print(text: str) -> int:
 def _config(arguments: argparse.Namespace) -> int:
     if arguments.default:
         return _print(default_file())
+    if arguments.sysctl:
+        return _print(inotify.drop_in())
     if arguments.file is None:
         return _print(effective(load_node()))
     return _print(effective(load(arguments.file, require_root_owned=not arguments.any_owner)))
@@ -77,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     config.add_argument("file", nargs="?", metavar="FILE", help=f"default {NODE_FILE}, or the built-in values")
     config.add_argument("--default", action="store_true", help="print the commented default file instead")
+    config.add_argument("--sysctl", action="store_true", help="print the kernel settings that a node should have")
     config.add_argument("--any-owner", action="store_true", help="do not insist that root owns FILE")
     config.set_defaults(run=_config)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pouchrich import owed
-from runtime import host, libexec, lxcfs
+from runtime import host, inotify, libexec, lxcfs
 from runtime.agents.cgroup import has_v2_memory
 from runtime.config import Config
 from runtime.errors import PouchrichError
@@ -22,6 +22,8 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 SHIM = "containerd-shim-pouchrich-v2"
 _TIMEOUT_S = 5.0
 _LONGEST_LEASE_S = 1
+_FEW_PODS = 110
+"""kubelet's default of pods on a node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,26 @@ def cgroups() -> Iterator[Check]:
         yield Check(OK if found.cgroups == "hybrid" else WARN, "cgroups", f"{found.cgroups}{at}", advice)
     memory = "can have a memory limit of its own" if has_v2_memory() else "shares the pod's memory limit (cgroup v1)"
     yield Check(OK, "agents", f"each {memory}")
+
+
+def watching(proc: str = "/proc") -> Iterator[Check]:
+    """inotify's limits for root, of which each systemd pod takes a share."""
+    used = inotify.used(proc=proc)
+    for name, count in ((inotify.INSTANCES, used.instances), (inotify.WATCHES, used.watches)):
+        most = inotify.limit(name, proc=proc)
+        if most is None:
+            yield Check(WARN, name, "not known", "mount /proc")
+            continue
+        found = f"{most}, {count} in use"
+        lines = "; ".join(inotify.drop_in().strip().splitlines())
+        advice = f"write to {inotify.DROP_IN}: {lines}; then sysctl --system"
+        if name == inotify.INSTANCES:
+            room = max(0, (most - count - inotify.RESERVE) // inotify.PER_SYSTEMD)
+            found += f": room for {room} more systemd pods, and for the node's daemons to start again"
+            few = room < _FEW_PODS
+        else:
+            few = most - count < most // 10
+        yield Check(WARN if few else OK, name, found, advice if few else "")
 
 
 def oci(config: Config) -> Iterator[Check]:

@@ -4,7 +4,8 @@ Each line says `ok`, `warn` (it works, less well) or `fail`, what was looked at 
 where anything fails. `--json` prints
 
     {"version": 1, "healthy": whether nothing fails,
-     "checks": [{"area": kernel | cgroups | runtime | installation | configuration | containerd | spawner | hooks,
+     "checks": [{"area": kernel | cgroups | inotify | runtime | installation | configuration | containerd | spawner |
+                 hooks,
                  "level": ok | warn | fail, "what", "found", "advice": what to do, or ""}]}
 """
 
@@ -79,6 +80,7 @@ def _all(config_file: str | None, containerd_file: str, records: str) -> Iterato
     areas: dict[str, Iterable[Check]] = {
         "kernel": checks.kernel(),
         "cgroups": checks.cgroups(),
+        "inotify": checks.watching(),
         "runtime": checks.oci(node),
         "installation": checks.helpers(),
         "configuration": itertools.chain([check], checks.leases(node)),

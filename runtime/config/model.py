@@ -109,6 +109,7 @@ class Rich:
     start_timeout_s: float
     start_timeout_max_s: float
     boot_parallel: int | None
+    inotify: str
     stop_timeout_s: float
     env_file: bool
     lxcfs: bool | None

@@ -110,6 +110,12 @@ KEYS: tuple[Key, ...] = (
         "inits that boot at once on the node; others wait, first come, first served",
         unset="two for each processor",
     ),
+    Key(
+        "rich.inotify",
+        kinds.choice("warn", "refuse"),
+        "warn",
+        "a systemd that would leave root without inotify instances for the node's daemons",
+    ),
     Key("rich.stop-timeout", kinds.duration("0s", "1h"), "10s", "init's shutdown once the application ended"),
     Key("rich.env-file", BOOLEAN, True, "the pod's environment for login shells, /etc/profile.d/pouchenv.sh"),
     Key("rich.lxcfs", SWITCH, "auto", "lxcfs's files over /proc; auto: where lxcfs is alive"),

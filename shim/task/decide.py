@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from runtime import besides, host, image, libexec, plan
+from runtime import besides, host, image, inotify, libexec, plan
 from runtime.agents import mounts
 from runtime.besides import Besides, Seen
 from runtime.config import Config
@@ -43,7 +43,8 @@ async def decide(
 
     `systemd_cgroup` says whether the OCI runtime will have systemd make its cgroups; None: as the host is.
 
-    Raises InvalidArgument, Unsupported, FailedPrecondition where a helper binary is missing, OSError.
+    Raises InvalidArgument, Unsupported, FailedPrecondition where a helper binary or inotify instances are missing,
+    OSError.
     """
     if not choice.rich:
         return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Besides())
@@ -58,6 +59,9 @@ async def decide(
         libexec.path(helper)
     mode, boot = made.mode, made.boot
     selects = partial(choice.identity.selects, mode=mode)
+    scarce: tuple[str, ...] = ()
+    if boot is not None and boot.init == "systemd" and os.geteuid() == 0:  # another user's would say nothing
+        scarce = inotify.judge(inotify.left(), config.rich.inotify, source=config.source_of("rich.inotify"))
     if config.rich.lxcfs is not False:
         is_mounted, files = await alive_files(reaper)
         seen = replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
@@ -77,7 +81,7 @@ async def decide(
     whole = replace(
         made,
         steps=(*made.steps, *more.steps),
-        warnings=(*made.warnings, *more.warnings),
+        warnings=(*made.warnings, *more.warnings, *scarce),
         boot=None if boot is None else replace(boot, files=(*boot.files, *more.files)),
     )
     return Decided(whole, more)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime import inotify
 from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import rich_images
@@ -101,6 +102,26 @@ def test_a_boot_waits_for_its_turn_is_seen_to_and_answers_a_signal(rich_pods: Ri
         assert "not within start-timeout-max, 10 s" in starting[0].result(timeout=30)[1]
         assert starting[2].result(timeout=30)[1] == ""
     assert state(containers[2]) == "running"
+
+
+@pytest.mark.parametrize("policy", ["warn", "refuse"])
+def test_a_systemd_that_would_take_the_last_inotify_instances_is_warned_about_or_refused(
+    rich_pods: RichPods, policy: str
+) -> None:
+    """The limit is the machine's, so it is lowered for a moment only, and not below what is in use."""
+    rich_images.import_system(rich_pods.node, SYSTEMD)
+    container = rich_pods.create(rich_pods.pod(rich=f'inotify = "{policy}"'), SYSTEMD, "sh", "-c", FOREVER)
+    before = INSTANCES.read_text()
+    INSTANCES.write_text(str(inotify.used().instances + inotify.PER_SYSTEMD + inotify.RESERVE // 2))
+    try:
+        _, message = started(container)
+    finally:
+        INSTANCES.write_text(before)
+    if policy == "refuse":
+        assert all(word in message for word in (inotify.INSTANCES, "rich.inotify")), message
+    else:
+        assert message == ""
+        assert any(inotify.INSTANCES in warning for warning in inspected(container)["warnings"])
 
 
 @pytest.mark.full

@@ -1,0 +1,113 @@
+"""Whether the node has inotify instances left for one more systemd, and for its own daemons to start again.
+
+The kernel counts them by user (inotify(7)), and all systemds of a node are root's: those in a user namespace are
+charged to who made the namespace too (ucounts; measured on Linux 6.18). 128 is the default, a systemd with its services
+takes four to seven, and without one left neither kubelet nor containerd's CRI starts again: the node is lost at the
+next restart.
+"""
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from runtime.errors import FailedPrecondition
+
+INSTANCES = "fs.inotify.max_user_instances"
+WATCHES = "fs.inotify.max_user_watches"
+PER_SYSTEMD = 6
+RESERVE = 16
+"""For kubelet, containerd, and what else the node starts."""
+WANTED = {INSTANCES: 8192, WATCHES: 524288}
+DROP_IN = "/etc/sysctl.d/90-pouchrich.conf"
+
+_ENTRY = "anon_inode:inotify"
+
+
+def drop_in() -> str:
+    """What to write into DROP_IN."""
+    return "".join(f"{name} = {value}\n" for name, value in WANTED.items())
+
+
+def left(at_most: int = PER_SYSTEMD + RESERVE) -> int:
+    """How many instances this process's user can still have, counted to `at_most`.
+
+    They are made and closed again, which is the kernel's own word and takes some 40 microseconds. It is `at_most` too
+    where something else stands in the way.
+    """
+    init1 = ctypes.CDLL(None, use_errno=True).inotify_init1
+    made: list[int] = []
+    try:
+        while len(made) < at_most:
+            fd = init1(os.O_CLOEXEC)
+            if fd < 0:
+                # EMFILE is also what this process gets for too many descriptors of its own; then they open no more.
+                return len(made) if ctypes.get_errno() == errno.EMFILE and _can_open() else at_most
+            made.append(fd)
+        return at_most
+    finally:
+        for fd in made:
+            os.close(fd)
+
+
+def _can_open() -> bool:
+    try:
+        os.close(os.open("/", os.O_PATH | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def judge(found: int, policy: str, *, source: str) -> tuple[str, ...]:
+    """The warnings about a Create of a systemd while `found` instances are left (`left`).
+
+    `policy` is `warn` or `refuse`, from `source`. Raises FailedPrecondition where it refuses.
+    """
+    if found >= PER_SYSTEMD + RESERVE:
+        return ()
+    words = (
+        f"{INSTANCES}: {found} left for root, and a systemd takes {PER_SYSTEMD}, kubelet and containerd some of the"
+        f" other {RESERVE} when they start again: raise it (pouchrich doctor)"
+    )
+    if policy == "refuse":
+        raise FailedPrecondition(f"{words}; {source}")
+    return (words,)
+
+
+def limit(name: str, *, proc: str = "/proc") -> int | None:
+    """The sysctl `name` (dotted), None where there is none."""
+    with suppress(OSError, ValueError), open(f"{proc}/sys/{name.replace('.', '/')}", encoding="ascii") as file:
+        return int(file.read())
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Instances and watches that the node's processes hold."""
+
+    instances: int = 0
+    watches: int = 0
+
+
+def used(*, proc: str = "/proc") -> Used:
+    """Count them: a look at every descriptor of every process, so for `doctor` alone. What may not be seen counts not.
+
+    Other users' are among them, which a node has hardly any of; a descriptor that two processes share counts twice.
+    """
+    instances = watches = 0
+    for pid in (name for name in os.listdir(proc) if name.isdigit()):
+        for path in _instances(f"{proc}/{pid}"):
+            with suppress(OSError), open(path, encoding="ascii") as file:
+                watches += file.read().count("inotify wd:")
+                instances += 1
+    return Used(instances, watches)
+
+
+def _instances(process: str) -> Iterator[str]:
+    with suppress(OSError):
+        for fd in os.listdir(f"{process}/fd"):
+            with suppress(OSError):
+                if os.readlink(f"{process}/fd/{fd}") == _ENTRY:
+                    yield f"{process}/fdinfo/{fd}"
