@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FAULTS_OF_A_ROUND = 25
+FAULTS_OF_A_ROUND = 40
 sys.path.insert(0, str(ROOT))
 
 

@@ -58,6 +58,9 @@ class Faults:
         if pids:
             with _held(pids[int(plan.pick * len(pids))], plan.kind) as (fd, strike):
                 strike.words += _socket_of(strike.words)
+                if plan.kind == "server" and not list(self._node.base.glob(f"state/*/*/{strike.pod}")):
+                    strike.given_up = True
+                    strike.words += _listening(strike.pid)
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
                 strike.ended = time.monotonic()
                 if plan.kind in ("server", "runner"):
@@ -194,6 +197,18 @@ def _socket_of(words: str) -> str:
         with suppress(OSError):
             return " " + Path(parts[parts.index("-bundle") + 1], "address").read_text().removeprefix("unix://")
     return ""
+
+
+def _listening(pid: int) -> str:
+    """The paths of the sockets that process `pid` has by name, after a space each."""
+    found = ""
+    with suppress(OSError):
+        links = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
+        for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
+            words = line.split()
+            if len(words) > 7 and f"socket:[{words[6]}]" in links:
+                found += f" {words[7]}"
+    return found
 
 
 def _pod_of(words: str) -> str:

@@ -12,11 +12,14 @@ oci             An OCI runtime is killed: the call that it worked for fails. If 
 command         The shim's `start` or `delete` is killed: of `start`, the pod does not start; of `delete`, what it had
                 not done yet may stay, as containerd does not call it again: counted apart.
 containerd      containerd is killed and started again: the calls under way fail. At most 64 KiB of a container's output
-                that it had read and not written are missing; an exit that it had been told, and not noted, it tells as
-                255; a network namespace, a mount of a sandbox's /dev/shm or a renamed bundle may stay. All of that is
-                containerd's own, and counted apart.
+                that it had read and not written are missing, and what was in the FIFO of one that had ended meanwhile,
+                which containerd closes unread (its log says so); an exit that it had been told, and not noted, it tells
+                as 255; a network namespace, a mount of a sandbox's /dev/shm or a renamed bundle may stay. All of that
+                is containerd's own, and counted apart.
 disk            Nothing can be written where containerd and the shim keep their files: calls fail, and any part of the
-                output may be missing, which is containerd's to write.
+                output may be missing, which is containerd's to write. A pod's server that containerd gives up because
+                it cannot write down its address is never deleted; if it is killed, too, before it has gone by itself,
+                its socket stays: counted apart.
 spawner, spare, stop-server, stop-spawner, stop-oci, consumer
                 Nothing.
 
@@ -35,6 +38,9 @@ KILLED, UNKNOWN, START_FAILED = 137, 255, 128
 UNWRITTEN = 64 << 10
 """Bytes that containerd may have read and not written yet: its copying buffers of 32 KiB, and its line buffer."""
 
+UNREAD = 64 << 10
+"""Bytes that a FIFO holds (pipe(7))."""
+
 
 @dataclass
 class Verdict:
@@ -44,14 +50,18 @@ class Verdict:
     apart: dict[str, str] = field(default_factory=dict)
 
 
-def judge(life: Life, strikes: Strikes, *, told: frozenset[int] = frozenset()) -> Verdict:
-    """The container's exit, output and execs. `told` are the exit codes that containerd has heard from the shim."""
+def judge(life: Life, strikes: Strikes, *, told: frozenset[int] = frozenset(), left_unread: bool = False) -> Verdict:
+    """The container's exit, output and execs.
+
+    `told` are the exit codes that containerd has heard from the shim, `left_unread` is whether it says that it has
+    closed the FIFO of a container that had ended, without reading to the end.
+    """
     found = Verdict()
     if life.started == NO:
         return found
     _judge_exit(life, strikes, told, found)
     if life.started == YES and not strikes.during(life, "disk"):
-        _judge_output(life, strikes, found)
+        _judge_output(life, strikes, UNREAD if left_unread else 0, found)
     for code, text in life.wrong_execs:
         if code != KILLED or not _may_end(life, strikes):
             found.wrong["wrong exec"] = text
@@ -92,12 +102,12 @@ def _judge_exit(life: Life, strikes: Strikes, told: frozenset[int], found: Verdi
         found.apart["exit told as 255 after the death of a server"] = ""
 
 
-def _judge_output(life: Life, strikes: Strikes, found: Verdict) -> None:
+def _judge_output(life: Life, strikes: Strikes, unread: int, found: Verdict) -> None:
     seen = read(life.container.log, life.work.output)
     cut = bool(strikes.on_pod(life, "server") or strikes.on_container(life, "init")) or life.code not in own_codes(life)
     cut = cut or (life.work.waits and life.grace_s == 0)
     kills = len(strikes.during(life, "containerd"))
-    if problem := _problem(seen, cut=cut, kills=kills):
+    if problem := _problem(seen, cut=cut, kills=kills, unread=unread):
         found.wrong["lost output"] = problem
     elif seen.lost and not cut:
         found.apart["output lost in a killed containerd"] = str(seen.lost)
@@ -108,13 +118,16 @@ def complete(life: Life) -> bool:
     return not read(life.container.log, life.work.output).lost
 
 
-def _problem(seen: Seen, *, cut: bool, kills: int) -> str:
-    """What is wrong, or "". `cut` is whether the end may be missing, `kills` how often containerd was killed."""
+def _problem(seen: Seen, *, cut: bool, kills: int, unread: int) -> str:
+    """What is wrong, or "".
+
+    `cut` is whether the end may be missing, `kills` how often containerd was killed, `unread` what it left in the FIFO.
+    """
     if seen.alien:
         return f"not of this container, or twice: {seen.alien!r}"
     if sum(seen.gaps) > UNWRITTEN * kills or len(seen.gaps) > kills:
         return f"missing in the middle: {seen.gaps} bytes, containerd killed {kills} times"
-    if seen.tail and not cut and (seen.tail > UNWRITTEN * kills or len(seen.gaps) >= kills):
+    if seen.tail and not cut and (seen.tail > UNWRITTEN * kills + unread or len(seen.gaps) >= kills):
         return f"missing at the end: {seen.tail} bytes"
     return ""
 

@@ -46,7 +46,8 @@ class Life:
 class Strike:
     """A fault that was made: what it hit, `began` to `ended`. `pod` and `words` tell whose a process was.
 
-    `begun` are the poststop hooks that the killed process had begun, as (container's id, where).
+    `given_up` is whether containerd had no bundle of a server any more, and so never calls `delete`. `begun` are the
+    poststop hooks that the killed process had begun, as (container's id, where).
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Strike:
     pid: int = 0
     pod: str = ""
     words: str = ""
+    given_up: bool = False
     begun: frozenset[tuple[str, str]] = frozenset()
 
 

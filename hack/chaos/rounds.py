@@ -167,7 +167,7 @@ def _look(ground: Ground, number: int, maker: Maker, strikes: Strikes) -> tuple[
 
     log = ground.node.log.read_text(errors="replace") if strikes.counted()["containerd"] else ""
     for life in lives:
-        verdict = law.judge(life, strikes, told=_told(log, life))
+        verdict = law.judge(life, strikes, told=_told(log, life), left_unread=_left_unread(log, life))
         for what, detail in verdict.wrong.items():
             wrong(what, _name(life), detail)
         outcome.apart.update(verdict.apart.keys())
@@ -186,7 +186,10 @@ def _look(ground: Ground, number: int, maker: Maker, strikes: Strikes) -> tuple[
     outcome.apart.update(f"left by a killed containerd: {line.split()[0]}" for line in own)
     undone = [line for line in left if line not in own and is_of(line, deletes)]
     outcome.apart.update(f"left by a killed delete: {line.split()[0]}" for line in undone)
-    own += undone
+    given_up = " ".join(strike.words for strike in strikes.all() if strike.given_up)
+    orphans = [line for line in left if line not in own + undone and is_of(line, given_up)]
+    outcome.apart.update(f"left by a killed server that containerd had given up: {line.split()[0]}" for line in orphans)
+    own += undone + orphans
     for line in left:
         if line not in own:
             wrong(f"left: {line.split()[0]}", _whose(line, lives), line)
@@ -201,6 +204,11 @@ def _told(log: str, life: Life) -> frozenset[int]:
     identity = life.container.id
     lines = (line for line in log.splitlines() if identity in line and "xit event" in line)
     return frozenset(int(found[1]) for line in lines if (found := _STATUS.search(line)))
+
+
+def _left_unread(log: str, life: Life) -> bool:
+    lines = (line for line in log.splitlines() if life.container.id in line)
+    return any("Failed to pipe stdout" in line and "reading from a closed fifo" in line for line in lines)
 
 
 def _evidence(strikes: Strikes, lives: Sequence[Life]) -> list[str]:
