@@ -16,6 +16,9 @@ from runtime.errors import InvalidArgument
 
 RECORD = "pouchrich.json"
 
+_OBJECTS = (("process",), ("process", "user"), ("linux",), ("annotations",), ("root",))
+"""What every reader of a spec takes for objects (runtime-spec, config.md); each may be left out, or null."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
@@ -56,6 +59,8 @@ class Bundle:
             raise InvalidArgument(f"{self.spec_file}: not valid JSON: {err}") from err
         if not isinstance(spec, dict):
             raise InvalidArgument(f"{self.spec_file}: found {type(spec).__name__}, allowed an object")
+        if problem := _misshapen(spec):
+            raise InvalidArgument(f"{self.spec_file}: {problem}")
         return spec
 
     def write_spec(self, spec: dict[str, Any]) -> None:
@@ -85,6 +90,27 @@ class Bundle:
         temporary = f"{self.path}/.{name}"
         write_json(temporary, value)
         os.rename(temporary, f"{self.path}/{name}")
+
+
+def _misshapen(spec: dict[str, Any]) -> str:
+    """What is not of the type that runtime-spec gives it, and would be met as a bug wherever it is read; or ""."""
+    for keys in _OBJECTS:
+        found: Any = spec
+        for key in keys:  # the outer ones have been looked at before
+            value = found.get(key)
+            found = {} if value is None else value
+        if not isinstance(found, dict):
+            return f"{'.'.join(keys)}: found {type(found).__name__}, allowed an object"
+    for name, value in (spec.get("annotations") or {}).items():
+        if not isinstance(value, str):
+            return f"annotations.{name[:100]}: found {type(value).__name__}, allowed a string"
+    namespaces = (spec.get("linux") or {}).get("namespaces") or []
+    if not isinstance(namespaces, list):
+        return f"linux.namespaces: found {type(namespaces).__name__}, allowed an array"
+    for index, one in enumerate(namespaces):
+        if not isinstance(one, dict):
+            return f"linux.namespaces[{index}]: found {type(one).__name__}, allowed an object"
+    return ""
 
 
 def _undecodable(data: bytes, at: int) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.config.model import When
+from runtime.spec import edit
 
 CONTAINER_TYPE = "io.kubernetes.cri.container-type"
 CONTAINER_NAME = "io.kubernetes.cri.container-name"
@@ -31,8 +32,11 @@ class Identity:
 
     @classmethod
     def of(cls, spec: Mapping[str, Any], *, namespace: str, container_id: str) -> "Identity":
-        """Read it from the annotations of `spec`. `namespace` and `container_id` are containerd's."""
-        found = spec.get("annotations") or {}
+        """Read it from the annotations of `spec`. `namespace` and `container_id` are containerd's.
+
+        Raises InvalidArgument where they are no strings.
+        """
+        found = edit.annotations(spec)
         return cls(
             found.get(SANDBOX_NAMESPACE, namespace),
             found.get(IMAGE_NAME, ""),

@@ -15,6 +15,9 @@ PASSWD = "/etc/passwd"
 GROUP = "/etc/group"
 MAX_BYTES = 1 << 20
 MAX_GROUPS = 1024
+SHOWN = 100
+"""Characters of a name that errors show."""
+
 MAX_ID = 2**32 - 2
 """The next number, (uid_t)-1, means "leave as it is" to the kernel."""
 
@@ -62,7 +65,7 @@ def _user(text: bytes, wanted: str) -> User:
         if uid == number or (number is None and fields[0] == wanted.encode(errors="replace")):
             return User(uid, gid, (), os.fsdecode(fields[0]), os.fsdecode(fields[5]))
     if number is None:
-        raise InvalidArgument(f"user: found {wanted!r}, allowed a number or a name in the container's {PASSWD}")
+        raise InvalidArgument(f"user: found {wanted[:SHOWN]!r}, allowed a number or a name in the container's {PASSWD}")
     return User(number)
 
 
@@ -74,7 +77,7 @@ def _group(text: bytes, wanted: str) -> int:
         gid = _id(fields[2])
         if gid is not None and fields[0] == wanted.encode(errors="replace"):
             return gid
-    raise InvalidArgument(f"group: found {wanted!r}, allowed a number or a name in the container's {GROUP}")
+    raise InvalidArgument(f"group: found {wanted[:SHOWN]!r}, allowed a number or a name in the container's {GROUP}")
 
 
 def _listing(text: bytes, user: User) -> tuple[int, ...]:

@@ -18,6 +18,13 @@ from runtime.errors import InvalidArgument
         (b"[]", "found list"),
         (b'{"annotations": ' + b"[" * 100_000, "not valid JSON: found arrays and objects nested more than 64 deep"),
         (b'{"a":' * 65 + b"1" + b"}" * 65, "not valid JSON: found arrays and objects nested more than 64 deep"),
+        (b'{"linux": "x"}', "linux: found str, allowed an object"),
+        (b'{"annotations": []}', "annotations: found list, allowed an object"),
+        (b'{"annotations": {"a": 1}}', "annotations.a: found int, allowed a string"),
+        (b'{"process": {"user": 0}}', "process.user: found int, allowed an object"),
+        (b'{"root": true}', "root: found bool, allowed an object"),
+        (b'{"linux": {"namespaces": {"a": 1}}}', "linux.namespaces: found dict, allowed an array"),
+        (b'{"linux": {"namespaces": [null]}}', r"linux.namespaces\[0\]: found NoneType, allowed an object"),
     ],
 )
 def test_a_bad_spec_is_named_with_its_file(tmp_path: Path, content: bytes | None, text: str):
@@ -33,6 +40,12 @@ def test_a_spec_as_deep_as_is_allowed_can_be_written_too(tmp_path: Path):
     spec = bundle.load_spec()
     bundle.write_spec(spec)
     assert bundle.load_spec() == spec
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"linux": null, "process": {"user": null}, "annotations": null}'])
+def test_a_spec_that_leaves_things_out_is_read(tmp_path: Path, content: bytes):
+    (tmp_path / "config.json").write_bytes(content)
+    assert "linux" not in Bundle(str(tmp_path)).load_spec() or content != b"{}"
 
 
 def test_a_spec_is_replaced_whole_and_for_root_only(tmp_path: Path):
