@@ -21,7 +21,8 @@ KILLED = 128 + SIGKILL
 RUNTIME_TIMEOUT_S = 3.5
 ATTEMPTS = 3  # where the runtime itself is killed, for want of memory say: containerd will not come back to this
 CREATE_PATIENCE_S = 1.0  # out of that
-DYING_S = 0.5  # for processes that the runtime has killed
+DYING_S = 1.5  # for processes that the runtime has killed
+OTHERS_PATIENCE_S = 3.0  # for another `delete`
 HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
 POSTSTOP_RECORDS = "/var/lib/pouchrich/poststop"
 RUN = "/run/pouchrich"
@@ -72,6 +73,7 @@ def _work_detached(flags: Flags, write: int, warnings: int) -> "NoReturn":
 def _delete(flags: Flags) -> bytes:
     bundle = flags.bundle or os.getcwd()
     began = time.monotonic()
+    _wait_for_others(bundle)
     finish_hooks = _hand_over_hooks(flags, bundle)
     if os.path.exists(f"{bundle}/pouchrich.json"):
         _forget(bundle, flags.id)
@@ -85,6 +87,26 @@ def _delete(flags: Flags) -> bytes:
     _remove_dead_socket(flags, bundle)
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
     return bootstrap.delete_response(_pid(bundle), KILLED, seconds, nanos)
+
+
+def _wait_for_others(bundle: str) -> None:
+    """Let another `delete` of the same bundle come to its end, which a containerd that was killed has begun.
+
+    It may be about to save the root file system for a hook. The lock is on the bundle's directory, for as long as this
+    process lives.
+    """
+    import fcntl
+
+    try:
+        fd = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # there is none any more
+        return
+    until = time.monotonic() + OTHERS_PATIENCE_S
+    while time.monotonic() < until:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
 
 
 def _hand_over_hooks(flags: Flags, bundle: str) -> "Callable[[float], object] | None":
@@ -171,12 +193,15 @@ def _wait(pid: int, until: float) -> int:
 def _remove_dead_socket(flags: Flags, bundle: str) -> None:
     """That of a killed pod server, which is where `start` has put it also when the bundle says nothing of it any more.
 
-    containerd may have begun to remove the bundle of a task that was never created.
+    containerd may have begun to remove the bundle of a task that was never created, or found the disk full when it
+    wrote the address down.
     """
     try:
         with open(f"{bundle}/address") as file:
             path = file.read().removeprefix(address.SCHEME)
     except OSError:
+        path = ""
+    if not path:
         from shim import start
 
         try:

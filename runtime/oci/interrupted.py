@@ -19,8 +19,8 @@ from runtime.errors import InvalidArgument, PouchrichError
 from runtime.init.cgroup import NESTED, path_of
 from runtime.linux import mountinfo, pidfd
 
-DYING_S = 0.5
-"""For processes that end with their OCI runtime."""
+DYING_S = 3.0
+"""For processes that end with their OCI runtime: on a busy machine a killed one may take a second."""
 
 _PAUSE_S = 0.01
 

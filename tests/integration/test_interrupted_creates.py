@@ -3,8 +3,10 @@
 The OCI runtime of these pods is a script, which runs the real one.
 """
 
+import fcntl
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -262,6 +264,36 @@ def test_a_delete_after_a_dead_shim_whose_worker_is_killed_does_it_again(rich_po
     replace(node, KILLS_WHO_DELETES.format(marks=marks, oci=node.oci))
     kill_shim(node, "pouchrich")
     until((marks / container.id).exists, "the delete")
+    until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
+
+
+def test_a_delete_waits_for_another_one_of_the_same_container(rich_pods: RichPods) -> None:
+    """A containerd that was killed meanwhile begins it again, while the first one still saves what a hook needs."""
+    node = rich_pods.node
+    container = created(rich_pods, "plain", "", command="sleep 1000").start()
+    marks = node.base / "second-delete"
+    marks.mkdir()
+    (marks / "go").touch()
+    replace(node, SLOW.format(marks=marks, oci=node.oci))
+    bundle = os.open(node.base / f"state/io.containerd.runtime.v2.task/k8s.io/{container.id}", os.O_RDONLY)
+    fcntl.flock(bundle, fcntl.LOCK_EX)
+    kill_shim(node, "pouchrich")
+    until((marks / container.pod.id).exists, "the delete of the sandbox, which waits for nobody")
+    time.sleep(0.5)
+    assert not (marks / container.id).exists()
+    os.close(bundle)
+    until((marks / container.id).exists, "the delete")
+    until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
+
+
+def test_a_dead_shim_whose_address_could_not_be_written_leaves_no_socket(rich_pods: RichPods) -> None:
+    """As on a disk that was full when containerd wrote it down."""
+    node = rich_pods.node
+    pod = created(rich_pods, "plain", "", command="sleep 1000").start().pod
+    for bundle in node.base.glob("state/io.containerd.runtime.v2.task/k8s.io/*"):
+        (bundle / "address").write_text("")
+    assert node.socket_of(pod.id) == Path()
+    kill_shim(node, "pouchrich")
     until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
 
 
