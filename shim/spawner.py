@@ -132,11 +132,13 @@ class Spawner:
 
 def _rehearse(directory: str) -> None:
     """Keep Python from writing into code or, where it will, put the code together; and have it write what it will."""
-    if not adaptive.turn_off():
-        called = compact.called_by(lambda: rehearsal.rehearse(directory, rounds=1))
-        _fill()
-        compact.gather([*called, *compact.defined_in(STARTING)])
-    rehearsal.rehearse(directory)
+    if adaptive.turn_off():
+        rehearsal.rehearse(directory, rounds=1)
+        return
+    called = compact.called_by(lambda: rehearsal.rehearse(directory, rounds=1))
+    _fill()
+    compact.gather([*called, *compact.defined_in(STARTING)])
+    rehearsal.rehearse(directory, rounds=rehearsal.ADAPTING_ROUNDS)
 
 
 def _fill() -> None:

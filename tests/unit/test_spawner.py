@@ -21,7 +21,7 @@ def report(self, idle_s):
     os.write(1, json.dumps(found).encode())
 
 spawner.Spawner.serve = report
-spawner.rehearsal.rehearse = lambda directory: None  # needs root
+spawner.rehearsal.rehearse = lambda directory, rounds: None  # needs root
 pid = os.getpid()
 lock = os.open("spawner.sock.lock", os.O_RDWR | os.O_CREAT)
 spawner.main(["spawner.sock", f"0 0 0 0 {pid} 0 0", str(lock), str(os.pidfd_open(pid)), "1", " " * 512])
