@@ -96,9 +96,14 @@ def test_nothing_that_the_host_would_run_can_be_asked_for(rich_pods: RichPods) -
 
 def test_a_process_that_is_executed_in_the_container_is_in_its_cgroup(rich_pods: RichPods) -> None:
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER))
-    with container.open_exec("sh", "-c", "echo up; exec sleep 1000") as stream:
-        stream.read_until(b"up")
-        (pid,) = [pid for pid in in_its_pid_namespace(container.pid()) if processes.command(pid) == "sleep 1000"]
+    init = container.pid()
+    with container.open_exec("sleep", "1000"):
+
+        def executed() -> list[int]:
+            return [pid for pid in in_its_pid_namespace(init) if processes.command(pid) == "sleep 1000"]
+
+        until(executed, "it to run")
+        (pid,) = executed()
         assert container.id in next(line for line in cgroups_of(pid) if line.startswith("0::"))
         os.kill(pid, 9)
 
