@@ -7,10 +7,12 @@ runner          What runs poststop hooks after a dead server is killed: beside w
                 container does not run again that its record says has begun, and none in the container, whose root file
                 system was mounted for the runner alone: counted apart.
 init            PID 1 of a container is killed: it ends with 137, and the end of its output may be missing.
-oci             An OCI runtime is killed: the call that it worked for fails. If it ran a poststop hook in a container,
-                that does not run: counted apart.
+oci             An OCI runtime is killed: the call that it worked for fails; if it has just become the container's init,
+                as `init`. If it ran a poststop hook in a container, that does not run: counted apart.
 command         The shim's `start` or `delete` is killed: of `start`, the pod does not start; of `delete`, what it had
-                not done yet may stay, as containerd does not call it again: counted apart.
+                not done yet may stay, as containerd does not call it again, and unmounts the root file system that a
+                poststop hook in the container would have had: counted apart. So is a `delete` that containerd itself
+                kills after five seconds, which its log tells.
 containerd      containerd is killed and started again: the calls under way fail. At most 64 KiB of a container's output
                 that it had read and not written are missing, and what was in the FIFO of one that had ended meanwhile,
                 which containerd closes unread (its log says so); an exit that it had been told, and not noted, it tells
@@ -70,7 +72,7 @@ def judge(life: Life, strikes: Strikes, *, told: frozenset[int] = frozenset(), l
 
 def _may_end(life: Life, strikes: Strikes) -> bool:
     """Whether the container may end while an exec runs in it, which ends that one too."""
-    return not life.work.waits or bool(strikes.on_pod(life, "server") or strikes.on_container(life, "init"))
+    return not life.work.waits or bool(strikes.on_pod(life, "server") or _init_was_killed(life, strikes))
 
 
 def own_codes(life: Life) -> frozenset[int]:
@@ -83,11 +85,17 @@ def codes(life: Life, strikes: Strikes) -> frozenset[int]:
     allowed = own_codes(life)
     if strikes.on_pod(life, "server"):
         allowed |= {KILLED, UNKNOWN}
-    if strikes.on_container(life, "init"):
+    if _init_was_killed(life, strikes):
         allowed |= {KILLED}
     if life.started == OPEN:
         allowed |= {START_FAILED, KILLED, UNKNOWN}
     return allowed
+
+
+def _init_was_killed(life: Life, strikes: Strikes) -> bool:
+    """Also by who meant an OCI runtime: a container's init has its command line until it is started."""
+    created = [one for one in strikes.on_container(life, "oci") if " create " in one.words]
+    return bool(strikes.on_container(life, "init") or created)
 
 
 def _judge_exit(life: Life, strikes: Strikes, told: frozenset[int], found: Verdict) -> None:
@@ -104,7 +112,7 @@ def _judge_exit(life: Life, strikes: Strikes, told: frozenset[int], found: Verdi
 
 def _judge_output(life: Life, strikes: Strikes, unread: int, found: Verdict) -> None:
     seen = read(life.container.log, life.work.output)
-    cut = bool(strikes.on_pod(life, "server") or strikes.on_container(life, "init")) or life.code not in own_codes(life)
+    cut = bool(strikes.on_pod(life, "server") or _init_was_killed(life, strikes)) or life.code not in own_codes(life)
     cut = cut or (life.work.waits and life.grace_s == 0)
     kills = len(strikes.during(life, "containerd"))
     if problem := _problem(seen, cut=cut, kills=kills, unread=unread):
@@ -144,6 +152,6 @@ def poststop(life: Life, strikes: Strikes, ran: int, *, where: str) -> tuple[str
     met = [*strikes.on_pod(life, "server"), *strikes.on_container(life, "runner")]
     if any((life.container.id, where) in strike.begun for strike in met):
         return "", "poststop hook that a fault met when it had begun"
-    if where == "container" and (strikes.on_container(life, "oci") or strikes.on_container(life, "runner")):
+    if where == "container" and any(strikes.on_container(life, kind) for kind in ("oci", "runner", "command")):
         return "", "poststop hook in a container, ended by a fault"
     return f"{where} poststop hook did not run", ""

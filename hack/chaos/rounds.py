@@ -38,6 +38,9 @@ _STATUS = re.compile(r"(?:exit_status|ExitStatus):(\d+)")
 ID_LENGTH = 64
 """Of the CRI's ids, and of the names of sockets."""
 
+GIVEN_UP = "failed to clean up after shim disconnected"
+"""What containerd says when it has killed a `delete`."""
+
 SANDBOXES = "io.containerd.grpc.v1.cri/sandboxes"
 
 
@@ -165,7 +168,7 @@ def _look(ground: Ground, number: int, maker: Maker, strikes: Strikes) -> tuple[
     def wrong(what: str, whose: str, detail: str) -> None:
         outcome.wrong.append(Finding(number, what, whose, detail))
 
-    log = ground.node.log.read_text(errors="replace") if strikes.counted()["containerd"] else ""
+    log = ground.node.log.read_text(errors="replace")
     for life in lives:
         verdict = law.judge(life, strikes, told=_told(log, life), left_unread=_left_unread(log, life))
         for what, detail in verdict.wrong.items():
@@ -182,6 +185,7 @@ def _look(ground: Ground, number: int, maker: Maker, strikes: Strikes) -> tuple[
     killed = bool(strikes.counted()["containerd"])
     left = _once(leaks.settled(ground.node, ground.baseline), ground.node.cgroup)
     deletes = " ".join(strike.words for strike in strikes.all() if strike.kind == "command")
+    deletes += " ".join(line for line in log.splitlines() if GIVEN_UP in line)
     own = [line for line in left if killed and is_containerds(line)]
     outcome.apart.update(f"left by a killed containerd: {line.split()[0]}" for line in own)
     undone = [line for line in left if line not in own and is_of(line, deletes)]
@@ -203,7 +207,8 @@ def _told(log: str, life: Life) -> frozenset[int]:
     """The exit codes of the container that its shim has told containerd, as containerd's log has them."""
     identity = life.container.id
     lines = (line for line in log.splitlines() if identity in line and "xit event" in line)
-    return frozenset(int(found[1]) for line in lines if (found := _STATUS.search(line)))
+    # A status of 0 is left out of a message's text.
+    return frozenset(int(found[1]) if (found := _STATUS.search(line)) else 0 for line in lines)
 
 
 def _left_unread(log: str, life: Life) -> bool:
