@@ -150,7 +150,7 @@ class TaskService:
             stderr=process.paths.stderr,
             terminal=process.paths.terminal,
         )
-        if process.exit is not None:
+        if process.exit is not None and process.released:
             response.exit_status = process.exit.status
             response.exited_at.FromNanoseconds(process.exit.at)
         return response
@@ -275,6 +275,13 @@ def _json_object(field: str, packed: Any) -> dict[str, JSON]:
 
 
 def _status(container: Container, process: Process) -> "task_types_pb2.Status":
+    """One that has ended runs until its exit is told, which poststop hooks may put off.
+
+    A containerd that is started meanwhile deletes what has ended, waits ten seconds for that, and then knows nothing of
+    the exit (CRI plugin, restart.go).
+    """
+    if process.exit is not None and not process.released:
+        return task_types_pb2.RUNNING
     frozen = container.init.phase in (Phase.PAUSING, Phase.PAUSED, Phase.RESUMING)
     return _STATUS[container.init.phase if frozen and process.exit is None else process.phase]
 

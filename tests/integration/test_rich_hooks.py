@@ -18,6 +18,7 @@ from shim.start import POSTSTOP_SWEPT
 from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import binaries, processes
+from tests.integration.images import BUSYBOX
 from tests.integration.node import ROOT, Node
 from tests.integration.pods import EXITED, Container
 from tests.integration.rich_images import System
@@ -497,3 +498,17 @@ def test_the_shim_is_not_uninstalled_from_under_pods_and_owed_hooks(hooked: Hook
     assert f"{container.id}.jsonl" in done.stderr, done.stderr
     container.stop(grace_s=0)
     hooked.ran_once("137 Signal")
+
+
+@pytest.mark.timeout(180)
+def test_an_exit_is_told_though_containerd_comes_back_in_the_middle_of_slow_poststop_hooks(
+    rich_pods: RichPods,
+) -> None:
+    """A task that says it has ended is deleted by a containerd that comes back, and given up after ten seconds."""
+    hooked = Hooked(rich_pods)
+    slow = hook("poststop", "host", f"touch {hooked.directory}/began; sleep 13; echo x >>{hooked.directory}/host")
+    container = hooked.create("dumb-init", "sh", "-c", "exit 7", more=slow, image=BUSYBOX).start()
+    until((hooked.directory / "began").exists, "the hook to begin")
+    restart(rich_pods.pods)
+    assert container.wait(timeout_s=40).exit_code == 7
+    assert hooked.lines("host") == ["x"]
