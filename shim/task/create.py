@@ -38,6 +38,8 @@ from shim.task.streams import open_stdio
 from shim.task.terminal import AppConsole
 from shim.task.thread import in_thread
 
+DELETE_ATTEMPTS = 3
+
 _log = logging.getLogger(__name__)
 
 
@@ -220,10 +222,12 @@ class _Making:
             await stdio.attach()
 
     async def _forget(self) -> None:
-        try:
-            await self._oci.delete(self._request.id, force=True)
-        except PouchrichError as err:
-            _log.warning("container %s: after a failed create: %s", self._request.id, err)
+        for _ in range(DELETE_ATTEMPTS):  # the runtime may be killed, for want of memory say
+            try:
+                await self._oci.delete(self._request.id, force=True)
+                break
+            except PouchrichError as err:
+                _log.warning("container %s: after a failed create: %s", self._request.id, err)
         bundle, container_id = self._request.bundle.path, self._request.id
         await in_thread(lambda: interrupted.remove_rest(bundle, container_id, patience_s=interrupted.DYING_S))
 

@@ -213,6 +213,30 @@ def test_an_oci_runtime_that_is_killed_in_the_delete_after_a_dead_shim_runs_agai
     until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
 
 
+# runc notes a container before its init is there: then there is something left to delete.
+KILLED_TWICE = """#!/bin/sh
+for id; do :; done
+case " $* " in
+    *" create "*) {oci} "$@"; kill -9 $$ ;;
+    *" delete "*) [ -e {marks}/$id ] || {{ : >{marks}/$id; kill -9 $$; }} ;;
+esac
+exec {oci} "$@"
+"""
+
+
+@modes
+def test_an_oci_runtime_that_is_killed_in_the_create_and_in_the_delete_after_it_leaves_nothing(
+    rich_pods: RichPods, mode: str
+) -> None:
+    node = rich_pods.node
+    container = created(rich_pods, mode, "")
+    marks = node.base / f"twice-{mode}"
+    marks.mkdir()
+    replace(node, KILLED_TWICE.format(marks=marks, oci=node.oci))
+    assert "OCI runtime create failed" in failed_start(container)
+    assert (marks / container.id).exists()
+
+
 @modes
 def test_a_cgroup_that_the_oci_runtime_leaves_is_removed(rich_pods: RichPods, mode: str) -> None:
     node = rich_pods.node
