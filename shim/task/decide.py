@@ -58,10 +58,10 @@ async def decide(
     for helper in made.helpers:
         libexec.path(helper)
     mode, boot = made.mode, made.boot
-    selects = partial(choice.identity.selects, mode=mode)
     scarce: tuple[str, ...] = ()
     if boot is not None and boot.init == "systemd" and os.geteuid() == 0:  # another user's would say nothing
         scarce = inotify.judge(inotify.left(), config.rich.inotify, source=config.source_of("rich.inotify"))
+    selects = partial(choice.identity.selects, mode=mode)
     if config.rich.lxcfs is not False:
         is_mounted, files = await alive_files(reaper)
         seen = replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
