@@ -38,6 +38,7 @@ V2_BEGINS = 232
 """The first systemd that runs on cgroup v2 alone, by its release notes; older ones were not measured."""
 V1_ENDS = 258
 """The first systemd without cgroup v1 (its release notes; measured: it refuses to boot)."""
+_READABLE = 200  # of the 255 bytes that a name may have
 NESTED = "pouchrich"
 """The name of the lower cgroup where the limits stay above."""
 
@@ -123,6 +124,12 @@ def uses_v1(host: HostFacts, version: int | None) -> bool:
     return host.cgroups in ("v1", "hybrid") and is_old and bool(host.named)
 
 
+def _in_one_level(path: str) -> str:
+    """A cgroup path of one level that tells of the longer `path`, by its end, and belongs to it alone."""
+    readable = path[1:].replace("/", "!").encode(errors="replace")[-_READABLE:].decode(errors="ignore")
+    return f"/pouchrich-{readable}-{sha256(path.encode(errors='backslashreplace')).hexdigest()[:16]}"
+
+
 def _on_v1(spec: Spec, host: HostFacts, version: int | None) -> tuple[tuple[Step, ...], str]:
     """The v2 tree on a v1 host: the steps, and the path of the container's cgroup in that tree.
 
@@ -130,7 +137,7 @@ def _on_v1(spec: Spec, host: HostFacts, version: int | None) -> tuple[tuple[Step
     layout of its release 232), so programs that read their limits there still can.
     """
     path = path_of(spec, systemd=host.systemd)
-    name = f"/pouchrich-{posixpath.basename(path)[:100]}-{sha256(path.encode()).hexdigest()[:16]}"
+    name = _in_one_level(path)
     if host.named and version is not None and version < V1_ENDS:
         return (
             Step(

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from runtime.cgroup import unmounted
+
 
 def hierarchies() -> list[Path]:
     """The mount points of all cgroup hierarchies of this mount namespace."""
@@ -33,10 +35,19 @@ def below(parent: str) -> list[str]:
     return sorted(found, key=len, reverse=True)
 
 
+def unmounted_of(parent: str) -> list[str]:
+    """The paths that containers below `parent` have in the v2 tree of a host that mounts none."""
+    with unmounted.mounted() as root:
+        prefix = f"pouchrich-{parent[1:].replace('/', '!')}!"
+        return [f"/{name}" for name in os.listdir(root) if name.startswith(prefix)]
+
+
 def clear(parent: str) -> None:
-    """Remove what is below `parent`. Raises OSError for one that still has processes."""
+    """Remove what is below `parent`, and belongs to it. Raises OSError for one that still has processes."""
     for path in below(parent):
         Path(path).rmdir()
+    for path in unmounted_of(parent):
+        unmounted.remove(path, patience_s=5)
 
 
 def remove(parent: str) -> None:

@@ -51,7 +51,7 @@ def _mounts(node: Node) -> list[str]:
 
 
 def _cgroups(node: Node) -> list[str]:
-    return [f"cgroup {path}" for path in cgroups.below(node.cgroup)]
+    return [f"cgroup {path}" for path in (*cgroups.below(node.cgroup), *cgroups.unmounted_of(node.cgroup))]
 
 
 def _sockets(node: Node) -> list[str]:

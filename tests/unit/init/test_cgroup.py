@@ -66,7 +66,8 @@ def test_on_v1_the_v2_tree_that_is_not_mounted_stands_where_systemd_232_had_it()
         ("/sys/fs/cgroup/systemd", "cgroup2", "rw"),
     ]
     assert (after["linux"]["cgroupsPath"], delegation.directory) == ("/kubepods/pod/c", "")
-    assert delegation.unmounted.startswith("/pouchrich-c-")
+    assert delegation.unmounted.startswith("/pouchrich-kubepods!pod!c-")
+    assert len(laid(V1, path="/a/" + 300 * "\u00e9")[1].unmounted.encode()) < 255
     assert "/" not in delegation.unmounted[1:]
     assert laid(V1, path="/kubepods/other/c")[1].unmounted != delegation.unmounted
 
