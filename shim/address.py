@@ -14,6 +14,8 @@ try:
 except ImportError:  # Python 3.11
     from _sha256 import sha256  # type: ignore[import-not-found, no-redef, unused-ignore]
 
+from shim import peer
+
 SOCKET_DIR = "/run/containerd/s"
 SCHEME = "unix://"
 PROBE_TIMEOUT_S = 0.1
@@ -88,18 +90,18 @@ def _lock(directory: str) -> int:
 
 
 def answers(path: str) -> bool:
-    """Whether something accepts connections at `path`."""
+    """Whether something accepts connections at `path` that has not been killed."""
     probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         probe.settimeout(PROBE_TIMEOUT_S)
         probe.connect(path)
+        return not peer.is_ending(probe)
     except BlockingIOError:
         return True  # so many wait to be accepted that there is no room for one more
     except OSError:
         return False
     finally:
         probe.close()
-    return True
 
 
 def write_address_file(bundle: str, address: str) -> None:

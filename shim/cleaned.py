@@ -9,7 +9,7 @@ import sys
 import time
 from _socket import AF_UNIX, SOCK_STREAM, socket
 
-from shim import flags, wire
+from shim import flags, peer, wire
 
 KILLED = 137
 POSTSTOP_RECORDS = "/var/lib/pouchrich/poststop"
@@ -69,14 +69,14 @@ def _is_mounted(bundle: str) -> bool:
 
 
 def _is_dead(address: str) -> bool:
-    """Whether there is a socket at `address` that nobody listens on."""
+    """Whether there is a socket at `address` that nobody listens on, or nobody who lives."""
     path = address.removeprefix("unix://")
     if not path.startswith("/") or not _is_there(path):
         return False
     probe = socket(AF_UNIX, SOCK_STREAM)
     probe.settimeout(PROBE_TIMEOUT_S)
     try:
-        return probe.connect_ex(path) != 0
+        return probe.connect_ex(path) != 0 or peer.is_ending(probe)
     finally:
         probe.close()
 

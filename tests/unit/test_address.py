@@ -1,9 +1,13 @@
 """The socket's path, and who may take it."""
 
 import os
+import platform
 import socket
 import stat
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +102,38 @@ def test_a_dead_servers_socket_can_be_removed_more_than_once(path: str, server: 
     assert not os.path.exists(path)
     address.remove_dead(path)
     address.remove_dead("/nowhere/at/all")
+
+
+# The main thread has exited, as that of a killed process has before its descriptors are closed; another one holds them.
+DYING = """
+import ctypes, socket, sys, threading, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+threading.Thread(target=time.sleep, args=(60,)).start()
+print(flush=True)
+ctypes.CDLL(None).syscall(SYS_exit, 0)
+"""
+SYS_EXIT = {"x86_64": 60, "aarch64": 93}
+
+
+def test_a_server_that_is_dying_is_dead_though_its_socket_takes_connections(tmp_path: Path):
+    path = str(tmp_path / "s")
+    script = DYING.replace("SYS_exit", str(SYS_EXIT[platform.machine()]))
+    with subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            end = time.monotonic() + 10
+            while address.answers(path) and time.monotonic() < end:
+                time.sleep(0.01)
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(path)
+            assert not address.answers(path)
+            address.remove_dead(path)
+            assert not os.path.lexists(path)
+        finally:
+            process.kill()
 
 
 def test_of_many_who_want_a_dead_servers_address_one_gets_it(path: str, server: socket.socket):

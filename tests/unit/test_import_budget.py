@@ -23,6 +23,7 @@ DELETE = {
     "shim.delete",
     "shim.flags",
     "shim.identifiers",
+    "shim.peer",
     "shim.wire",
 }
 SHA = {"_sha2", "_sha256"}

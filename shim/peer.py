@@ -1,0 +1,34 @@
+"""Who listens at the other end of a connection: a process that lives, or one that has been killed and not gone yet.
+
+A killed process closes its descriptors one after the other: containerd may have lost its connection, and have called
+`delete`, while the listening socket still takes connections. Imports built-in modules only, for `delete`.
+"""
+
+import posix
+import sys
+from _socket import SO_PEERCRED, SOL_SOCKET, socket
+
+_UCRED_BYTES = 12
+_PF_EXITING = 0x4
+
+
+def is_ending(connection: socket) -> bool:
+    """Whether the process that listened for `connection` has begun to exit, or is gone (unix(7), SO_PEERCRED).
+
+    One in a pid namespace that is not seen from here is taken for alive.
+    """
+    pid = int.from_bytes(connection.getsockopt(SOL_SOCKET, SO_PEERCRED, _UCRED_BYTES)[:4], sys.byteorder)
+    if pid <= 0:
+        return False
+    try:
+        fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        stat = posix.read(fd, 1024)
+    except ProcessLookupError:
+        return True
+    finally:
+        posix.close(fd)
+    state, *_, flags = stat[stat.rindex(b")") + 2 :].split()[:7]
+    return state in b"ZX" or bool(int(flags) & _PF_EXITING)
