@@ -12,6 +12,7 @@ from tests.integration import cgroups, processes
 from tests.integration.node import Node
 
 SETTLE_S = 8.0
+REHEARSAL = ".rehearsal"
 
 
 def found(node: Node, baseline: frozenset[str]) -> list[str]:
@@ -47,7 +48,7 @@ def _processes(node: Node) -> list[str]:
 
 def _mounts(node: Node) -> list[str]:
     lines = [line.split() for line in Path(f"/proc/{node.pid}/mountinfo").read_text().splitlines()]
-    return [f"mount {fields[0]} at {fields[4]}" for fields in lines]
+    return [f"mount {fields[0]} at {fields[4]}" for fields in lines if f"/{REHEARSAL}/" not in fields[4]]
 
 
 def _cgroups(node: Node) -> list[str]:
@@ -76,7 +77,7 @@ def _run_directories(node: Node) -> list[str]:
     """What rich containers have under /run/pouchrich, and what is held there for their poststop hooks."""
     patterns = ("containers/*/*", "poststop/*/*", "bundles/*/*")
     paths = [path for pattern in patterns for path in Path("/run/pouchrich").glob(pattern)]
-    return [f"run directory {path}" for path in paths if path.parent.name != ".rehearsal"]
+    return [f"run directory {path}" for path in paths if path.parent.name != REHEARSAL]
 
 
 def _records(node: Node) -> list[str]:
