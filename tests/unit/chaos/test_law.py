@@ -87,6 +87,22 @@ def test_a_killed_containerd_may_lose_one_piece_of_64_kib(tmp_path: Path) -> Non
     assert wrong(life_of(tmp_path, "burst", code=3, output=large), at("containerd")) == {"lost output"}
 
 
+def test_what_containerd_says_it_left_unread_may_be_missing_too(tmp_path: Path) -> None:
+    burst = WORKS["burst"].output
+    life = life_of(tmp_path, "burst", code=3, output=burst[:20_000].rpartition(b"\n")[0] + b"\n")
+    kill = strikes_of(at("containerd"))
+    assert set(law.judge(life, kill).wrong) == {"lost output"}
+    assert set(law.judge(life, kill, left_unread=True).wrong) == set()
+    assert set(law.judge(life, strikes_of()).wrong) == {"lost output"}
+
+
+def test_an_init_that_has_its_runtimes_name_may_be_killed_for_it(tmp_path: Path) -> None:
+    killed = at("oci", words=f"crun --root x create --bundle y {CONTAINER}")
+    assert wrong(life_of(tmp_path, "term", code=137, grace_s=30, output=b""), killed) == set()
+    other = at("oci", words=f"crun --root x exec {CONTAINER}")
+    assert wrong(life_of(tmp_path, "term", code=137, grace_s=30), other) == {"wrong exit"}
+
+
 def test_a_line_that_a_killed_containerd_has_not_finished_is_none(tmp_path: Path) -> None:
     life = life_of(tmp_path, "code", code=7)
     head = b"2026-01-01T00:00:00.0Z stdout F "
