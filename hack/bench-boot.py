@@ -46,6 +46,7 @@ def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
 
     from runtime import host, image, plan
     from runtime.config import parse as parse_config
+    from runtime.identity import Identity
 
     config = parse_config(f'version = 1\n[runtime]\nbinary = "{oci}"\n[rich]\nmode = "systemd"\n', source="bench")
     found = plain_spec(args, f"{place.cgroup}/{bundle.id}", rich=True)
@@ -62,6 +63,7 @@ def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
     facts = image.read_facts(str(place.lower), found)
     made = plan.make(
         found,
+        plan.choose(found, config, Identity.of(found, namespace="bench", container_id=bundle.id)),
         config=config,
         facts=facts,
         terminal=False,

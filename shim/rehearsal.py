@@ -79,7 +79,7 @@ def _remove_left(directory: str) -> None:
                 if os.path.exists(f"/proc/{entry.name.rpartition('-')[2]}"):
                     continue  # it is at it
                 if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
+                    rundir.remove(entry.path)
                 else:
                     os.unlink(entry.path)
 

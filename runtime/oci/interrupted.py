@@ -91,7 +91,12 @@ def remove_cgroups(
     """
     with suppress(InvalidArgument):  # of no form that says where it is
         paths = {path_of(dict(spec), systemd=systemd) for systemd in (True, False)} - {"/"}
-        roots = [entry.mount_point for entry in mountinfo.read(mounts, fstypes=mountinfo.CGROUPS) if entry.root == "/"]
+        roots = [
+            entry.mount_point
+            for entry in mountinfo.read(mounts, fstypes=mountinfo.CGROUPS)
+            # Without this file it is covered by another mount, in which a runtime may have made plain files.
+            if entry.root == "/" and os.path.exists(f"{entry.mount_point}/cgroup.procs")
+        ]
         tops = [root + path for root in roots for path in paths]
         own = [root + path for root in roots for path in paths if _bears(path, container_id)]
         until = time.monotonic() + patience_s

@@ -48,6 +48,8 @@ command = ["/bin/sleep", "1000"]
 """
 HANDLER = """\
 version = 2
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rich]
   runtime_type = "io.containerd.pouchrich.v2"
   pod_annotations = ["pouchrich.io/*"]

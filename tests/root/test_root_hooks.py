@@ -518,7 +518,7 @@ def tally(out):
 def test_delete_runs_each_hook_once_for_a_server_that_was_killed(killed, moment):
     def check(through, seconds, said):
         assert said == ["host 137 ShimKilled", "in 137 ShimKilled"]
-        assert through
+        assert through, seconds
         assert seconds < 4
 
     killed(moment, tally, check)

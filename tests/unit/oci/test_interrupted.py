@@ -64,6 +64,7 @@ def hierarchies(tmp_path):
     for name in ("memory", "unified"):
         (tmp_path / name / "pod/c1/below").mkdir(parents=True)
         (tmp_path / name / "pod/c2").mkdir()
+        (tmp_path / name / "cgroup.procs").touch()
         lines.append(f"1 2 0:3 / {tmp_path}/{name} rw - {'cgroup2' if name == 'unified' else 'cgroup'} x rw\n")
     (tmp_path / "mountinfo").write_text("".join(lines))
     return tmp_path
@@ -130,3 +131,11 @@ def test_a_path_that_does_not_say_where_it_is_removes_nothing(hierarchies, path)
     before = left(hierarchies)
     remove(hierarchies, path)
     assert left(hierarchies) == before
+
+
+def test_a_hierarchy_that_is_covered_by_another_mount_is_left_alone(hierarchies):
+    """crun makes plain directories and files in a tmpfs over a hierarchy, with the numbers of processes long gone."""
+    (hierarchies / "unified/cgroup.procs").unlink()
+    (hierarchies / "unified/pod/c1/cgroup.procs").write_text(f"{os.getpid()}\n")
+    remove(hierarchies, "/pod/c1")
+    assert left(hierarchies) == {"memory/pod/c2", "unified/pod/c1", "unified/pod/c2"}
