@@ -114,7 +114,8 @@ def test_a_container_whose_shim_was_killed_runs_again(ctr: Ctr) -> None:
     kill_shim(ctr.node, ctr.environment.runtime, containing=container)
     until(lambda: ctr.status(container) == "", "the task to go")
     until(lambda: not list(ctr.node.base.glob(f"state/*/default/{container}")), "the bundle to go")
-    ctr.check("tasks", "start", "--detach", container)
+    # containerd forgets the task a moment after it has removed the bundle.
+    until(lambda: ctr.call("tasks", "start", "--detach", container).code == 0, "the container to run again")
     assert ctr.status(container) == "RUNNING"
 
 
