@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
@@ -114,19 +115,35 @@ def _containers(counter: Counter, pod: Pod, count: int, *command: str) -> list[C
         return [one for one in pool.map(run, range(count)) if one is not None]
 
 
+def _init(container: Container) -> int:
+    """A pidfd of the container's init, which runs. Raises ProcessLookupError."""
+    pid = container.pid()
+    pidfd = os.pidfd_open(pid)
+    if container.id not in Path(f"/proc/{pid}/cgroup").read_text():
+        os.close(pidfd)
+        raise ProcessLookupError(f"{pid} is no process of {container.id}")
+    return pidfd
+
+
+def _close(pidfds: Sequence[int]) -> None:
+    for pidfd in pidfds:
+        os.close(pidfd)
+
+
 def consumer(counter: Counter, exits: int, *, at_once: int = 200, asleep_s: float = 10.0) -> None:
     """containerd#13653."""
     while counter.count.exits < exits:
         pod = counter.pods.run()
         containers = _containers(counter, pod, at_once, *FOREVER)
-        pids = [container.pid() for container in containers]
+        inits = [_init(container) for container in containers]
         os.kill(counter.node.containerd_pid, signal.SIGSTOP)
         try:
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
+            for pidfd in inits:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             time.sleep(asleep_s)
         finally:
             os.kill(counter.node.containerd_pid, signal.SIGCONT)
+            _close(inits)
         counter.take(containers, (137,))
         with suppress(CallFailed):
             pod.remove()
@@ -139,7 +156,7 @@ def kill_all(counter: Counter, exits: int, *, at_once: int = 20, execs: int = 60
         script = "sleep 1000000 & sleep 1000000 & sleep 1000000 & sleep 1000000; true"
         containers = _containers(counter, pod, at_once, "sh", "-c", script)
         stays = pod.run(*FOREVER, name="stays")
-        pids = [container.pid() for container in containers]
+        inits = [_init(container) for container in containers]
 
         def execute(_: int, stays: Container = stays) -> int | None:
             try:
@@ -151,10 +168,11 @@ def kill_all(counter: Counter, exits: int, *, at_once: int = 20, execs: int = 60
         with ThreadPoolExecutor(execs) as pool:
             codes = pool.map(execute, range(execs))
             time.sleep(0.6)
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
+            for pidfd in inits:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             for code in codes:
                 counter.told(code, (5,), "exec")
+        _close(inits)
         counter.take(containers, (137,))
         with suppress(CallFailed):
             stays.stop(0)

@@ -56,7 +56,7 @@ class Faults:
 
     def _kill(self, plan: FaultPlan, pids: Sequence[int]) -> None:
         if pids:
-            with _held(pids[int(plan.pick * len(pids))], plan.kind) as (fd, strike):
+            with self._held(pids[int(plan.pick * len(pids))], plan.kind) as (fd, strike):
                 strike.words += _socket_of(strike.words)
                 if plan.kind == "server" and not list(self._node.base.glob(f"state/*/*/{strike.pod}")):
                     strike.given_up = True
@@ -77,7 +77,7 @@ class Faults:
 
     def _pause(self, plan: FaultPlan, pids: Sequence[int]) -> None:
         if pids:
-            with _held(pids[int(plan.pick * len(pids))], plan.kind) as (fd, strike):
+            with self._held(pids[int(plan.pick * len(pids))], plan.kind) as (fd, strike):
                 signal.pidfd_send_signal(fd, signal.SIGSTOP)
                 time.sleep(plan.length_s)
                 with suppress(ProcessLookupError):
@@ -88,7 +88,7 @@ class Faults:
     def _command(self, plan: FaultPlan) -> None:
         found = self._soon(_is_command, plan)
         time.sleep(plan.length_s)
-        self._kill(plan, [pid for pid in found if processes.alive(pid)])
+        self._kill(plan, [pid for pid in found if _is_command(pid)])
 
     def _containerd(self, plan: FaultPlan) -> None:
         strike = Strike(plan.kind, time.monotonic(), 0.0, self._node.containerd_pid)
@@ -111,7 +111,7 @@ class Faults:
         while not (runners := self._runners(pod)) and time.monotonic() < end:
             time.sleep(0.005)
         time.sleep(plan.length_s)
-        self._kill(plan, [pid for pid in runners if processes.alive(pid)][:1])
+        self._kill(plan, [pid for pid in runners if _is_runner(pid)][:1])
 
     def _runners(self, pod: str) -> list[int]:
         """Runners of poststop hooks: forked from `delete`, of a session of their own."""
@@ -134,7 +134,7 @@ class Faults:
         except (CallFailed, ValueError, KeyError):
             return
         if pid:
-            with _held(pid, plan.kind) as (fd, strike):
+            with self._held(pid, plan.kind, cgroup=life.container.id) as (fd, strike):
                 strike.words = life.container.id
                 self._strikes.add(strike)
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
@@ -148,6 +148,24 @@ class Faults:
         # What was not written then may be missed a moment later.
         strike.ended = time.monotonic() + 1.0
         self._strikes.add(strike)
+
+    @contextmanager
+    def _held(self, pid: int, kind: str, *, cgroup: str = "") -> Iterator[tuple[int, Strike]]:
+        """A pidfd of process `pid`, and the fault that is about to meet it.
+
+        Raises ProcessLookupError where it is gone, or its number is that of a process which is not the node's, or not
+        in a cgroup whose name has `cgroup`.
+        """
+        fd = os.pidfd_open(pid)
+        try:
+            words = processes.command(pid)
+            where = _read(f"/proc/{pid}/cgroup")
+            if pid not in processes.descendants(self._node.pid) or cgroup not in where:
+                raise ProcessLookupError(pid)
+            now = time.monotonic()
+            yield fd, Strike(kind, now, now, pid, _pod_of(words), words)
+        finally:
+            os.close(fd)
 
     def _spawners(self, *, spare: bool) -> list[int]:
         return [pid for pid in self._node.spawners() if processes.command(pid).endswith("spare") == spare]
@@ -165,18 +183,6 @@ class Faults:
         return []
 
 
-@contextmanager
-def _held(pid: int, kind: str) -> Iterator[tuple[int, Strike]]:
-    """A pidfd of process `pid`, and the fault that is about to meet it. Raises ProcessLookupError."""
-    fd = os.pidfd_open(pid)
-    try:
-        words = processes.command(pid)
-        now = time.monotonic()
-        yield fd, Strike(kind, now, now, pid, _pod_of(words), words)
-    finally:
-        os.close(fd)
-
-
 def _is_command(pid: int) -> bool:
     line = processes.command(pid)
     return "containerd-shim-" in line and line.endswith((" start", " delete")) and not _is_runner(pid)
@@ -188,6 +194,14 @@ def _is_runner(pid: int) -> bool:
         return processes.command(pid).endswith(" delete") and os.getsid(pid) == os.getpgid(pid) != pid
     except ProcessLookupError:
         return False
+
+
+def _read(path: str) -> str:
+    """A file's text; "" where it is gone."""
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
 
 
 def _socket_of(words: str) -> str:
