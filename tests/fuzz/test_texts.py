@@ -84,7 +84,7 @@ def decide(spec: Any) -> None:
     if policy.is_sandbox(spec):
         return
     choice = plan.choose(spec, NODE, identity)
-    made = plan.make(spec, choice, config=NODE, facts=FACTS, terminal=False, helpers="/opt/libexec", run_dir="/run/x")
+    made = plan.make(spec, choice, config=NODE, facts=FACTS, terminal=False, run_dir="/run/x")
     assert plan.Plan.from_json(made.to_json()) == made
     made.apply(spec)
 
