@@ -105,6 +105,9 @@ def remove_cgroups(
         for top in tops:
             while not _remove(top) and time.monotonic() < until:
                 time.sleep(_PAUSE_S)
+            if os.path.basename(top) == NESTED:  # the level above is the container's own too
+                with suppress(OSError):
+                    os.rmdir(os.path.dirname(top))
 
 
 def _bears(path: str, container_id: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.init.cgroup import NESTED
 from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import configuration, leaks, processes
@@ -71,7 +72,7 @@ exec {oci} "$@"
 # A cgroup is busy for a moment after its last process; a runtime may give up sooner.
 LEAVES_A_CGROUP = """#!/bin/sh
 for id; do :; done
-case " $* " in *" delete "*) {oci} "$@"; status=$?; mkdir -p {cgroups}/$id/left; exit $status ;; esac
+case " $* " in *" delete "*) {oci} "$@"; status=$?; mkdir -p {cgroups}/$id{nested}/left; exit $status ;; esac
 exec {oci} "$@"
 """
 
@@ -113,6 +114,12 @@ def cgroups_of(node: Node) -> Path:
     """The directory of the node's cgroups in one of the hierarchies."""
     controller = "memory" if Path("/sys/fs/cgroup/memory").is_dir() else ""
     return Path("/sys/fs/cgroup", controller, node.cgroup[1:])
+
+
+def leaves_a_cgroup(node: Node, mode: str) -> str:
+    """An OCI runtime that leaves one below the container's own, which is one of two levels where systemd is PID 1."""
+    nested = f"/{NESTED}" if mode == "systemd" else ""
+    return LEAVES_A_CGROUP.format(oci=node.oci, cgroups=cgroups_of(node), nested=nested)
 
 
 def replace(node: Node, script: str) -> None:
@@ -157,6 +164,7 @@ def test_a_create_that_is_given_up_while_the_init_is_slow_leaves_nothing(rich_po
         client.call(request, pb.StartContainerResponse, timeout_s=3.0)
     assert slow.exists()
     until(lambda: not runtimes(rich_pods.node), "the create's end")
+    until(lambda: not rich_pods.pods.remove_all(), "containerd to have given the start up too", timeout_s=30)
 
 
 @modes
@@ -241,7 +249,7 @@ def test_an_oci_runtime_that_is_killed_in_the_create_and_in_the_delete_after_it_
 def test_a_cgroup_that_the_oci_runtime_leaves_is_removed(rich_pods: RichPods, mode: str) -> None:
     node = rich_pods.node
     container = created(rich_pods, mode, "", command="exit 3").start()
-    replace(node, LEAVES_A_CGROUP.format(oci=node.oci, cgroups=cgroups_of(node)))
+    replace(node, leaves_a_cgroup(node, mode))
     assert container.wait().exit_code == 3
 
 
@@ -249,7 +257,7 @@ def test_a_cgroup_that_the_oci_runtime_leaves_is_removed(rich_pods: RichPods, mo
 def test_a_cgroup_that_the_oci_runtime_leaves_after_a_dead_shim_is_removed(rich_pods: RichPods, mode: str) -> None:
     node = rich_pods.node
     created(rich_pods, mode, "", command="sleep 1000").start()
-    replace(node, LEAVES_A_CGROUP.format(oci=node.oci, cgroups=cgroups_of(node)))
+    replace(node, leaves_a_cgroup(node, mode))
     kill_shim(node, "pouchrich")
     until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
 

@@ -139,3 +139,10 @@ def test_a_hierarchy_that_is_covered_by_another_mount_is_left_alone(hierarchies)
     (hierarchies / "unified/pod/c1/cgroup.procs").write_text(f"{os.getpid()}\n")
     remove(hierarchies, "/pod/c1")
     assert left(hierarchies) == {"memory/pod/c2", "unified/pod/c1", "unified/pod/c2"}
+
+
+def test_the_level_above_a_nested_cgroup_goes_with_it(hierarchies):
+    for name in ("memory", "unified"):
+        (hierarchies / name / "pod/c3/pouchrich/left").mkdir(parents=True)
+    remove(hierarchies, "/pod/c3/pouchrich", "c3")
+    assert not any((hierarchies / name / "pod/c3").exists() for name in ("memory", "unified"))
