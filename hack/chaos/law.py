@@ -11,8 +11,8 @@ oci             An OCI runtime is killed: the call that it worked for fails; if 
                 as `init`. If it ran a poststop hook in a container, that does not run: counted apart.
 command         The shim's `start` or `delete` is killed: of `start`, the pod does not start; of `delete`, what it had
                 not done yet may stay, as containerd does not call it again, and unmounts the root file system that a
-                poststop hook in the container would have had: counted apart. So is a `delete` that containerd itself
-                kills after five seconds, which its log tells.
+                poststop hook in the container would have had: counted apart. Where its log tells that it could not
+                start one, the same; where it has killed one after five seconds itself, only the bundle may stay.
 containerd      containerd is killed and started again: the calls under way fail. At most 64 KiB of a container's output
                 that it had read and not written are missing, and what was in the FIFO of one that had ended meanwhile,
                 which containerd closes unread (its log says so); an exit that it had been told, and not noted, it tells

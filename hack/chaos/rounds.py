@@ -39,7 +39,7 @@ ID_LENGTH = 64
 """Of the CRI's ids, and of the names of sockets."""
 
 GIVEN_UP = "failed to clean up after shim disconnected"
-"""What containerd says when it has killed a `delete`."""
+"""What containerd says when it has killed a `delete`, or could not start one."""
 
 SANDBOXES = "io.containerd.grpc.v1.cri/sandboxes"
 
@@ -185,10 +185,13 @@ def _look(ground: Ground, number: int, maker: Maker, strikes: Strikes) -> tuple[
     killed = bool(strikes.counted()["containerd"])
     left = _once(leaks.settled(ground.node, ground.baseline), ground.node.cgroup)
     deletes = " ".join(strike.words for strike in strikes.all() if strike.kind == "command")
-    deletes += " ".join(line for line in log.splitlines() if GIVEN_UP in line)
+    unable = [line for line in log.splitlines() if GIVEN_UP in line]
+    deletes += " ".join(line for line in unable if "fork/exec" in line)  # the bundle was gone, in which it is started
+    late = " ".join(unable)
     own = [line for line in left if killed and is_containerds(line)]
     outcome.apart.update(f"left by a killed containerd: {line.split()[0]}" for line in own)
     undone = [line for line in left if line not in own and is_of(line, deletes)]
+    undone += [line for line in left if line.startswith("bundle ") and line not in own + undone and is_of(line, late)]
     outcome.apart.update(f"left by a killed delete: {line.split()[0]}" for line in undone)
     given_up = " ".join(strike.words for strike in strikes.all() if strike.given_up)
     orphans = [line for line in left if line not in own + undone and is_of(line, given_up)]

@@ -76,7 +76,7 @@ def _tell(
         say(f"  {one.what}: {one.whose} {one.detail}")
     if outcome.apart:
         say(f"  apart: {dict(outcome.apart)}")
-    if outcome.wrong and given.evidence:
+    if given.evidence and (outcome.wrong or any(what.startswith("left") for what in outcome.apart)):
         given.evidence.mkdir(parents=True, exist_ok=True)
         name = f"{given.shim}-{given.oci}-{given.seed}-{number}"
         shutil.copy(ground.node.log, given.evidence / f"{name}.log")
