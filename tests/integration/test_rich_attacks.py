@@ -49,7 +49,6 @@ def image_with_attack(rich_pods: RichPods, name: str, program: str) -> str:
         Entry("attack", program.encode()),
         Entry("etc/systemd/system/attack.service", unit.encode(), mode=0o644),
         Entry("etc/systemd/system/sysinit.target.d/attack.conf", b"[Unit]\nWants=attack.service\n", mode=0o644),
-        Entry("etc/systemd/system/pouchrich-app.service.d/attack.conf", b"[Unit]\nAfter=attack.service\n", mode=0o644),
     ]
     return rich_images.import_variant(rich_pods.node, SYSTEMD, name, entries)
 
