@@ -10,6 +10,8 @@ import os
 import time
 from contextlib import suppress
 
+from runtime import passage
+
 ROOT = "/run/pouchrich/boot"
 WAITING, BOOTING = "waiting to boot", "booting"
 _LOCKING = ".new-"
@@ -24,7 +26,8 @@ class Ticket:
     def __init__(self, subject: tuple[str, str], *, root: str = ROOT) -> None:
         self._subject = subject
         self._root = root
-        os.makedirs(root, mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            passage.make(root, mode=0o700)
         making = f"{root}/{_LOCKING}{os.getpid()}-{time.monotonic_ns()}"
         self._fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
