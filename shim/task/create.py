@@ -18,7 +18,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from runtime import bundle as bundles
-from runtime import plan, rootfs, rundir
+from runtime import passage, plan, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.cgroup import attach
 from runtime.errors import PouchrichError
@@ -213,6 +213,8 @@ class _Making:
         assert stdio is not None
         own = life.init_console()
         fds = None if own else stdio.child_fds()
+        with suppress(OSError):  # there already; the OCI runtime would make what is missing readable by all
+            passage.make(os.path.dirname(self._oci.binary.root))
         with self._tools.reaper.expecting():
             self._undo_later(self._forget)
             await self._oci.create(request.id, self._create_options(own or stdio.console_socket), fds)
