@@ -104,7 +104,7 @@ class Pod:
 
     async def until_event(self, kind: type[Message], **fields: Any) -> Any:
         """The first event of a kind with these field values, once it has come."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(5):
             while True:
                 for event in self.events:
                     if isinstance(event, kind) and all(getattr(event, k) == v for k, v in fields.items()):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-LIMIT_S = 60
+LIMIT_S = 20
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -23,14 +23,14 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
     return run
 
 
-async def until(true: Callable[[], Any], *, timeout_s: float = 20.0) -> None:
+async def until(true: Callable[[], Any], *, timeout_s: float = 5.0) -> None:
     """Return once `true()` is; raise TimeoutError where that does not come. For what nothing can be awaited of."""
     async with asyncio.timeout(timeout_s):
         while not true():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.005)
 
 
-async def until_async(true: Callable[[], Awaitable[Any]], *, timeout_s: float = 20.0) -> None:
+async def until_async(true: Callable[[], Awaitable[Any]], *, timeout_s: float = 5.0) -> None:
     """`until` for a question that is itself awaited."""
     async with asyncio.timeout(timeout_s):
         while not await true():  # noqa: ASYNC110 - as above
