@@ -8,7 +8,7 @@ host away, which crun wants.
 Commands come as JSON lines on stdin, an answer to each on stdout: `{"argv": [...], "env": {...}, "log": PATH}`
 starts a child (`{"pid": N}`), `{"files": {PATH: TEXT}}` writes files as seen in this namespace (`{}`),
 `{"halt": [PATH, ...]}` leaves of the node what a machine that was switched off would have: every process is killed,
-every mount and cgroup made since the beginning goes, and the directories are emptied (`{}`); `{"boot_id": TEXT}` has
+every mount and cgroup made since the beginning goes, and the directories are removed (`{}`); `{"boot_id": TEXT}` has
 the kernel's boot id read TEXT, or the machine's own again for "" (`{}`). At the end of stdin, however the tests ended,
 everything below this process is killed, `--base` and `--cgroup` are removed, and it exits.
 """
@@ -69,8 +69,7 @@ def halt(known: frozenset[str], cgroup: str, directories: list[str]) -> None:
         if identity not in known:
             isolation.detach(point)
     for directory in map(Path, directories):
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir()
+        shutil.rmtree(directory, ignore_errors=True)  # the programs under test make it as on a machine that has booted
     within_time(lambda: cgroups.clear(cgroup))
 
 
