@@ -127,13 +127,13 @@ async def on_host(
             child = reaper.spawn([python, "-I", "-S", keeper.__file__], fds, {}, session=True)
         except OSError as err:
             return Outcome(False, str(err), started=False)
-        await _kept(child.pid, child.ended, timeout_s)
+        failed = await _kept(child.pid, child.ended, timeout_s)
         said = answer.read(4096).decode(errors="replace")
-    return _judge(said, timeout_s, capture.tail)
+    return _judge(said, timeout_s, capture.tail, keeper_failed=failed)
 
 
-async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> None:
-    """Wait for the keeper, which keeps the time. One that does not is killed."""
+async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> bool:
+    """Wait for the keeper, which keeps the time; one that does not is killed. Whether it is gone and has failed."""
     try:
         await asyncio.wait({ended}, timeout=timeout_s + KEEPER_GRACE_S)
     except asyncio.CancelledError:
@@ -144,11 +144,14 @@ async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> No
     finally:
         if not ended.done():  # not reaped yet, so the pid is its own
             os.kill(pid, signal.SIGKILL)
+            await asyncio.wait({ended}, timeout=KEEPER_GRACE_S)
+    return ended.done() and ended.result().status != 0
 
 
-def _judge(said: str, timeout_s: float, output: Tail) -> Outcome:
+def _judge(said: str, timeout_s: float, output: Tail, *, keeper_failed: bool) -> Outcome:
     if not said.startswith(keeper.BEGUN):
-        return Outcome(False, "its keeper ended before it began", output, started=False)
+        # One that did not fail, or lives, may have run the hook whatever became of its word; none is run twice.
+        return Outcome(False, "its keeper ended before it began", output, started=not keeper_failed)
     word, _, rest = said.removeprefix(keeper.BEGUN).partition(" ")
     if word == "exit":
         return Outcome(rest == "0", f"exit status {rest}", output)

@@ -1,6 +1,7 @@
 """shim.poststop's sweeper: real processes, no container, no root."""
 
 import fcntl
+import logging
 import os
 import time
 from dataclasses import asdict
@@ -80,8 +81,17 @@ def wait_for(condition):
 
 
 @pytest.fixture
-def node(tmp_path):
-    return Node(tmp_path)
+def node(tmp_path, monkeypatch):
+    """What sweepers and runners log is shown with a test that fails."""
+    log = tmp_path / "log"
+    log.touch()
+
+    def log_to_file():
+        logging.basicConfig(filename=log, level=logging.DEBUG, format="%(asctime)s [%(process)d] %(message)s")
+
+    monkeypatch.setattr(poststop, "_log_to_syslog", log_to_file)
+    yield Node(tmp_path)
+    print(log.read_text())
 
 
 def test_the_first_start_after_a_boot_runs_what_was_owed_before_it_once(node):

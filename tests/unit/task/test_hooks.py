@@ -598,6 +598,18 @@ def test_a_hook_on_the_host_that_cannot_be_started_is_owed_until_it_can(world, m
     assert world.records() == []
 
 
+def test_a_hook_whose_keeper_came_to_its_end_and_says_nothing_is_not_run_again(world, monkeypatch):
+    real = owed.on_host
+
+    async def on_host(reaper, hook, **given):
+        return await real(reaper, hook, **given, python="/bin/true")
+
+    monkeypatch.setattr(owed, "on_host", on_host)
+    results = asyncio.run(poststop(world, [tally(world)]))
+    assert [result for _, result in results] == ["its keeper ended before it began"]
+    assert world.records() == []
+
+
 @pytest.mark.parametrize(("number", "way_out"), [(28, "make room"), (122, "make room"), (30, "root can write to")])
 def test_a_record_that_cannot_be_begun_is_an_error_that_says_where_and_what_to_do(world, monkeypatch, number, way_out):
     def full(fd, offset, size):
