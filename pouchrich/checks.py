@@ -15,7 +15,7 @@ from runtime.errors import PouchrichError
 from runtime.linux import mountinfo, pidfd, syscalls
 from runtime.oci.choose import choose
 from shim import launch
-from shim.starter import DIRECTORY
+from shim.request import DIRECTORY
 from shim.task.app_exit import Manner, exit_manner
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -211,7 +211,7 @@ def spawner(config: Config, directory: str = DIRECTORY) -> Iterator[Check]:
 def _lock_holder(path: str) -> int:
     try:
         with open(path) as file:
-            return int(file.read(16) or 0)
+            return int(file.read(32).partition(" ")[0] or 0)
     except (OSError, ValueError):
         return 0
 

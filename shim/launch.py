@@ -1,51 +1,72 @@
-"""Leave a spawner behind for the next `start`, at nobody's expense: after the answer, in a process of its own.
+"""Begin a spawner where `start` finds none: a process of its own, that the starter then asks like one that was there.
 
-A lock file beside the socket says that a spawner lives or is on its way; the spawner inherits the lock. Of many
-starters that find none, one starts one. Everything here may fail, and then there is just no spawner: the pod's log has
-the reason, and so has a file beside the socket, for the next pod's log and for `pouchrich doctor`.
+Its socket listens before it has imported anything, so the starters of a node that has just booted wait for it rather
+than each become a pod server that shares no memory with the others. A lock file beside the socket says that a spawner
+lives or is on its way; the spawner inherits both. Of many starters that find none, one begins one. Everything here may
+fail, and then there is just no spawner: the pod's log has the reason, and so has a file beside the socket, for the next
+pod's log and for `pouchrich doctor`.
 """
 
 import os
 import sys
+from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 
-from shim import start, starter
+from shim import request, start
+from shim.request import HUNG, LOCK_SUFFIX, READY
 
-LOCK_SUFFIX = ".lock"
+if False:  # typing.TYPE_CHECKING, without the import
+    from typing import NoReturn
+
 REFUSED_SUFFIX = ".refused"
 REFUSED_LIMIT = 1024
+BACKLOG = 512
 TITLE = "pouchrich-spawner"
 TITLE_ROOM = 512
 """Bytes of command line that a spawner is started with: its children's titles go there (runtime.linux.proctitle)."""
 
+_LISTENING = b"l"
+_BUSY = 3
+
 PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from shim import launch; launch.be_spawner(sys.argv[2:])"
 
 
-def leave_spawner(key: str, *, hung: int) -> None:
-    """Start a spawner for `key` unless there is one, or the configuration says no. Returns at once, raises nothing.
+def begin(key: str, *, hung: int) -> bool:
+    """Begin a spawner for `key`, unless another process is at it or the configuration says no. Raises nothing.
 
-    `hung` is the pid of one that did not answer (starter.HUNG: not known), and is replaced; 0 for none.
+    `hung` is the pid of one that did not answer (HUNG: not known), and is replaced; 0 for none. Return whether
+    one listens at its socket now or, where another process is at it, is about to.
     """
-    path = starter.socket_path(key)
+    path = request.socket_path(key)
     try:
-        if os.fork():
-            return
+        news, tell = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
     except OSError as err:
         _say(start.open_log(), f"fork: {err.strerror}")
-        return
+        return False
+    if pid == 0:
+        _begin_in_child(key, path, hung, tell)
+    os.close(tell)
+    is_listening = os.read(news, 1) == _LISTENING
+    os.close(news)
+    return is_listening or os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == _BUSY
+
+
+def _begin_in_child(key: str, path: str, hung: int, tell: int) -> "NoReturn":
     log = -1
     try:
         # First of all: containerd waits until nobody holds its pipe any more.
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(3, tell)
+        os.closerange(tell + 1, os.sysconf("SC_OPEN_MAX"))
         log = start.open_log()
         start.ignore_no_signal()
         os.setsid()
         os.chdir("/")
-        _become_spawner(key, path, hung)
+        _become_spawner(key, path, hung, tell)
     except BaseException as err:
         reason = str(err) or type(err).__name__
         refuse(path, reason)
@@ -114,12 +135,12 @@ def _say(log: int, reason: str) -> None:
         os.write(log, format_record(record).encode(errors="replace"))
 
 
-def _become_spawner(key: str, path: str, hung: int) -> None:
-    containerd = int(key.split()[4])
+def _become_spawner(key: str, path: str, hung: int, tell: int) -> "NoReturn":
+    containerd = request.containerd_of(key)
     pidfd = os.pidfd_open(containerd)
     lock = take_lock(path + LOCK_SUFFIX, hung=hung)
     if lock is None:
-        return
+        os._exit(_BUSY)
     from runtime import config
     from runtime.errors import PouchrichError
 
@@ -129,11 +150,30 @@ def _become_spawner(key: str, path: str, hung: int) -> None:
         spawner = config.DEFAULT.spawner
     if not spawner.enabled:
         os.unlink(path + LOCK_SUFFIX)
-        return
-    for fd in (lock, pidfd):
+        os._exit(0)
+    listener = _listen(path)
+    for fd in (lock, pidfd, listener):
         os.set_inheritable(fd, True)
-    given = [":".join(sys.path), path, key, str(lock), str(pidfd), str(spawner.idle_timeout_s)]
+    os.write(tell, _LISTENING)
+    given = [":".join(sys.path), path, key, str(lock), str(pidfd), str(listener), str(spawner.idle_timeout_s)]
     os.execv(sys.executable, [sys.executable, "-IS", "-c", PROGRAM, *given, " " * TITLE_ROOM])
+
+
+def _listen(path: str) -> int:
+    """A listening socket at `path` in place of what is there, a dead spawner's: the lock is ours. Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    listener = socket(AF_UNIX, SOCK_SEQPACKET)
+    mask = os.umask(0o177)
+    listener.bind(path)
+    os.umask(mask)
+    listener.listen(BACKLOG)
+    return listener.detach()
+
+
+def mark_ready(lock: int) -> None:
+    """Note in the lock file that its spawner serves from now on. Raises OSError."""
+    os.pwrite(lock, f"{os.getpid()} {READY.decode()}".encode(), 0)
 
 
 def take_lock(path: str, *, hung: int = 0) -> int | None:
@@ -145,9 +185,9 @@ def take_lock(path: str, *, hung: int = 0) -> int | None:
     _check_directory(os.path.dirname(path))
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     if not _lock(fd):
-        holder = os.read(fd, 16)
+        holder = os.read(fd, 32).split()
         os.close(fd)
-        if not hung or (hung != starter.HUNG and holder != str(hung).encode()):
+        if not hung or (hung != HUNG and holder[:1] != [str(hung).encode()]):
             return None
         os.unlink(path)
         with suppress(FileNotFoundError):

@@ -18,17 +18,20 @@ def is_ending(connection: socket) -> bool:
     One in a pid namespace that is not seen from here is taken for alive.
     """
     pid = int.from_bytes(connection.getsockopt(SOL_SOCKET, SO_PEERCRED, _UCRED_BYTES)[:4], sys.byteorder)
-    if pid <= 0:
-        return False
+    return pid > 0 and not lives(pid)
+
+
+def lives(pid: int) -> bool:
+    """Whether process `pid` is there and has not begun to exit; a zombie has."""
     try:
         fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:
-        return True
+        return False
     try:
         stat = posix.read(fd, 1024)
     except ProcessLookupError:
-        return True
+        return False
     finally:
         posix.close(fd)
     state, *_, flags = stat[stat.rindex(b")") + 2 :].split()[:7]
-    return state in b"ZX" or bool(int(flags) & _PF_EXITING)
+    return state not in b"ZX" and not int(flags) & _PF_EXITING

@@ -25,6 +25,7 @@ from protos.gen import events_service_pb2, runc_options_pb2, runtimeoptions_pb2,
 from runtime import index, rundir
 from runtime.bundle import Bundle
 from runtime.linux import syscalls
+from shim import peer
 from shim.pod import Pod
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.server import TtrpcServer
@@ -76,7 +77,7 @@ def _remove_left(directory: str) -> None:
     for root in (rundir.ROOT, index.ROOT):
         with suppress(FileNotFoundError):
             for entry in os.scandir(f"{root}/{NAMESPACE}"):
-                if os.path.exists(f"/proc/{entry.name.rpartition('-')[2]}"):
+                if peer.lives(int(entry.name.rpartition("-")[2])):
                     continue  # it is at it
                 if entry.is_dir(follow_symlinks=False):
                     rundir.remove(entry.path)

@@ -27,9 +27,8 @@ from runtime.linux import heap, mountinfo, proctitle, stamp
 from runtime.oci import program
 from runtime.oci.choose import FALLBACK_PATH
 from shim import adaptive, compact, launch, preload, rehearsal, start
-from shim.starter import REFUSED
+from shim.request import LOCK_SUFFIX, REFUSED, Request, containerd_of
 
-BACKLOG = 512
 REQUEST_LIMIT = 1 << 18
 """More than a unix socket's default buffer takes (net.core.wmem_default); longer requests are the starter's own."""
 
@@ -46,11 +45,14 @@ REST_S = 0.05
 
 
 def main(args: list[str]) -> NoReturn:
-    """Be the spawner that `shim.launch` started: path, key, lock, pidfd, idle time in seconds, room for the title."""
-    path, key, lock, pidfd, idle_s, _ = args
+    """Be the spawner that `shim.launch` began.
+
+    `args`: path, key, the descriptors lock, pidfd and listener, idle time in seconds, room for the title.
+    """
+    path, key, lock, pidfd, listener, idle_s, _ = args
     proctitle.set_title([launch.TITLE])
-    os.set_inheritable(int(lock), False)
-    os.set_inheritable(int(pidfd), False)
+    for fd in (lock, pidfd, listener):
+        os.set_inheritable(int(fd), False)
     pthread_sigmask(SIG_SETMASK, ())  # whatever containerd was started with
     configured = stamp.of(NODE_FILE)
     heap.use_one_arena()
@@ -60,8 +62,8 @@ def main(args: list[str]) -> NoReturn:
         _rehearse(f"{path}.rehearsal")
     signal(SIGCHLD, SIG_IGN)
     with suppress(OSError):
-        start.raise_oom_score(above=int(key.split()[4]))
-    spawner = Spawner(path, key, int(lock), int(pidfd), configured)
+        start.raise_oom_score(above=containerd_of(key))
+    spawner = Spawner(path, key, int(lock), int(pidfd), int(listener), configured)
     try:
         gc.collect()
         found = heap.ranges()
@@ -70,6 +72,7 @@ def main(args: list[str]) -> NoReturn:
         with suppress(OSError, PouchrichError):  # pod servers then only take more memory
             heap.share(libexec.path("heap.so"), found)
         launch.accept(path)
+        launch.mark_ready(int(lock))
         spawner.serve(float(idle_s))
     except BaseException as err:
         launch.refuse(path, f"it ended: {type(err).__name__}: {err}")
@@ -79,20 +82,17 @@ def main(args: list[str]) -> NoReturn:
 
 
 class Spawner:
-    """Listens at `path` for starters with the same `key`; `lock` is the lock file, `pidfd` the containerd served."""
+    """Listens at `path` for starters with the same `key`.
 
-    def __init__(self, path: str, key: str, lock: int, pidfd: int, configured: tuple[int, ...]) -> None:
+    `lock` is the lock file's descriptor, `pidfd` that of the containerd served, `listener` the socket's.
+    """
+
+    def __init__(self, path: str, key: str, lock: int, pidfd: int, listener: int, configured: tuple[int, ...]) -> None:
         self._path = path
         self._key = key
         self._lock = lock
         self._configured = configured
-        with suppress(FileNotFoundError):
-            os.unlink(path)  # a dead one's: the lock is ours
-        self._listener = socket(AF_UNIX, SOCK_SEQPACKET)
-        mask = os.umask(0o177)
-        self._listener.bind(path)
-        os.umask(mask)
-        self._listener.listen(BACKLOG)
+        self._listener = socket(fileno=listener)
         self._poll = select.poll()
         self._poll.register(self._listener, select.POLLIN)
         self._poll.register(pidfd, select.POLLIN)
@@ -120,14 +120,14 @@ class Spawner:
             os.close(fd)
 
     def _is_wanted(self) -> bool:
-        is_here = launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX)
+        is_here = launch.is_file(self._lock, self._path + LOCK_SUFFIX)
         return is_here and stamp.of(NODE_FILE) == self._configured and program.are_current()
 
     def close(self) -> None:
         """Remove the socket and the lock, unless they are another's by now."""
-        if launch.is_file(self._lock, self._path + launch.LOCK_SUFFIX):
+        if launch.is_file(self._lock, self._path + LOCK_SUFFIX):
             os.unlink(self._path)
-            os.unlink(self._path + launch.LOCK_SUFFIX)
+            os.unlink(self._path + LOCK_SUFFIX)
 
 
 def _rehearse(directory: str) -> None:
@@ -216,7 +216,7 @@ def _carry_out(fd: int, key: str) -> NoReturn:
     start.serve(request, starter.fileno(), kept=program.descriptors())
 
 
-def _receive(starter: socket, key: str) -> tuple[start.Request, int]:
+def _receive(starter: socket, key: str) -> tuple[Request, int]:
     """The request, and the pid of who sent it; its directory is the working directory then."""
     starter.settimeout(RECEIVE_TIMEOUT_S)
     credentials = starter.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)
@@ -227,7 +227,7 @@ def _receive(starter: socket, key: str) -> tuple[start.Request, int]:
     ((level, kind, data),) = ancillary
     if (level, kind) != (SOL_SOCKET, SCM_RIGHTS):
         raise ValueError("request: found no descriptor")
-    request = start.Request(message)
+    request = Request(message)
     if request.key != key:
         raise ValueError(f"request: found key {request.key!r}, allowed {key!r}")
     os.fchdir(int.from_bytes(data[:4], sys.byteorder))

@@ -6,7 +6,6 @@ those imports but the first request. A `start` that fails leaves nothing behind,
 `delete` for it.
 """
 
-import marshal
 import os
 import time
 from _signal import (  # `signal` takes longer than all of this
@@ -24,7 +23,7 @@ from _signal import (  # `signal` takes longer than all of this
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
 from shim import address, bootstrap, flags, identifiers
-from shim.starter import ANSWER_LIMIT, DONE, FAILED, TAKEN
+from shim.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, Request
 
 if False:  # typing.TYPE_CHECKING, without the import
     from typing import NoReturn
@@ -39,20 +38,6 @@ POSTSTOP_SWEEP_S = 60.0
 
 CHANNEL = 3
 """The descriptor of the connection to the starter, in the process that serves its request."""
-
-
-class Request:
-    """What `shim.starter.request` packed. `containerd` is the pid of the starter's parent."""
-
-    __slots__ = ("args", "containerd", "environment", "key", "stdin")
-
-    def __init__(self, message: bytes) -> None:
-        self.key: str
-        self.containerd: int
-        self.args: list[str]
-        self.environment: dict[bytes, bytes]
-        self.stdin: bytes
-        self.key, self.containerd, self.args, self.environment, self.stdin = marshal.loads(message)
 
 
 def within_own_process(message: bytes, *, note: str) -> bytes:

@@ -1,25 +1,21 @@
-"""The fast path of `start`: hand everything to the node's spawner, and print what it answers.
+"""`start`: hand everything to the node's spawner, and print what it answers (`shim.request`).
 
-This runs once per container, so it must cost little more than the interpreter itself. It imports built-in modules only
-(`_socket` is one where Python is built like Debian's) and reads neither the configuration nor config.json. Where no
-spawner answers, `start` does the same work within its own process, and afterwards leaves a spawner for the next one
-(`shim.launch`): nothing depends on a spawner.
-
-A request is one SOCK_SEQPACKET message: a marshalled tuple (see `request`) and the working directory as a descriptor.
-Whoever takes it answers TAKEN at once, and later DONE with the address or FAILED with the reason; who cannot take it,
-REFUSED with the reason. Before TAKEN the
-starter may give up, and a request that was given up is never carried out; after it there is somebody at work, and
-only their death makes the starter do the work itself.
+This runs once per container where the native program does not (`native/`), so it must cost little more than the
+interpreter itself: it imports built-in modules only (`_socket` is one where Python is built like Debian's) and reads
+neither the configuration nor config.json. Where no spawner answers it begins one and asks that (`shim.launch`); where
+none can be had, it does the same work within its own process: nothing depends on a spawner.
 """
 
 import posix
 import sys
+import time
 from _socket import AF_UNIX, SCM_RIGHTS, SHUT_RDWR, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
+
+from shim.request import ANSWER_LIMIT, DONE, HUNG, LOCK_SUFFIX, READY, REFUSED, TAKEN, encode, key, socket_path
 
 if False:  # typing.TYPE_CHECKING, without the import
     from typing import NoReturn
 
-DIRECTORY = "/run/pouchrich"
 SWITCH = b"POUCHRICH_SPAWNER"
 """The environment variable that, as `off`, keeps `start` from using or leaving a spawner."""
 
@@ -30,44 +26,25 @@ Long enough for a machine that starts a hundred pods at once, where doing the wo
 spawner that hangs costs it only once: it is replaced.
 """
 
-TAKEN, REFUSED, DONE, FAILED = b"t", b"!", b"+", b"-"
-ANSWER_LIMIT = 65536
-HUNG = -1
-NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+BOOT_TIMEOUT_S = 10.0
+"""How long one may take that is only being begun, for half a second of processor time."""
+
+BEGIN_TRIES = 3
+"""How often a spawner is begun for one request: it may be killed on its way."""
+
+ABSENT_PAUSE_S, ABSENT_TRIES = 0.01, 100
 
 
 class NoSpawner(Exception):
-    """No spawner took the request. `hung` is the pid of one that does not answer, HUNG where not known, else 0."""
+    """No spawner took the request. `hung` is the pid of one that does not answer, HUNG where not known, else 0.
 
-    def __init__(self, reason: str, hung: int = 0) -> None:
+    `is_absent`: nobody listened.
+    """
+
+    def __init__(self, reason: str, hung: int = 0, *, is_absent: bool = False) -> None:
         super().__init__(reason)
         self.hung = hung
-
-
-def key() -> str:
-    """What a spawner must share with its callers, as text.
-
-    The installed code and the Python it is for; the containerd process, from which both have inherited limits,
-    capabilities and labels; the namespaces and root directory.
-    """
-    code = posix.stat(sys.modules["shim"].__path__[0])
-    root = posix.stat("/")
-    namespaces = [posix.readlink(f"/proc/self/ns/{name}") for name in NAMESPACES]
-    parts = [code.st_dev, code.st_ino, code.st_mtime_ns, sys.hexversion, posix.getppid(), root.st_dev, root.st_ino]
-    return " ".join([*map(str, parts), *namespaces])
-
-
-def socket_path(key: str) -> str:
-    """Where the spawner for `key` listens. Two keys may meet in one path: a spawner compares the whole key."""
-    # The hash of an integer is its remainder by a prime, the same in every process; hashlib would cost an import.
-    return f"{DIRECTORY}/spawner-{hash(int.from_bytes(key.encode())):016x}.sock"
-
-
-def request(key: str, stdin: bytes) -> bytes:
-    """The request of this process: key, containerd's pid, command line, environment, standard input."""
-    import marshal  # written and read by the same Python, between processes of root
-
-    return marshal.dumps((key, posix.getppid(), sys.argv[1:], dict(posix.environ), stdin))
+        self.is_absent = is_absent
 
 
 def ask(path: str, message: bytes) -> bytes:
@@ -87,14 +64,15 @@ def ask(path: str, message: bytes) -> bytes:
         directory = posix.open(".", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         peer.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, directory.to_bytes(4, sys.byteorder))])
         posix.close(directory)
-        _await_taken(peer)
+        _await_taken(peer, path + LOCK_SUFFIX)
         hung = 0
         peer.settimeout(None)
         answer = peer.recv(ANSWER_LIMIT)
     except TimeoutError:
-        raise NoSpawner(f"{path}: no answer within {TAKEN_TIMEOUT_S} s", hung) from None
+        raise NoSpawner(f"{path}: no answer in time", hung) from None
     except OSError as err:
-        raise NoSpawner(f"{path}: {err.strerror}") from None
+        is_absent = isinstance(err, (FileNotFoundError, ConnectionRefusedError))
+        raise NoSpawner(f"{path}: {err.strerror}", is_absent=is_absent) from None
     finally:
         peer.close()
     if not answer:
@@ -108,10 +86,10 @@ def _peer(peer: socket) -> tuple[int, int]:
     return int.from_bytes(found[:4], sys.byteorder), int.from_bytes(found[4:8], sys.byteorder)
 
 
-def _await_taken(peer: socket) -> None:
+def _await_taken(peer: socket, lock: str) -> None:
     """Return once the request is taken. Raises TimeoutError after making sure that it never will be, OSError."""
     try:
-        word = peer.recv(ANSWER_LIMIT)
+        word = _first_word(peer, lock)
     except TimeoutError:
         # From here on TAKEN cannot be sent any more (EPIPE); if it was sent before, it is there to be read.
         peer.shutdown(SHUT_RDWR)
@@ -124,29 +102,78 @@ def _await_taken(peer: socket) -> None:
         raise ConnectionResetError(0, "the spawner hung up")
 
 
+def _first_word(peer: socket, lock: str) -> bytes:
+    """What the spawner says first; one that is being begun has longer. Raises TimeoutError, OSError."""
+    began = time.monotonic()
+    while True:
+        try:
+            return peer.recv(ANSWER_LIMIT)
+        except TimeoutError:
+            if _has_served_for(lock) >= TAKEN_TIMEOUT_S or time.monotonic() - began >= BOOT_TIMEOUT_S:
+                raise
+
+
+def _has_served_for(lock: str) -> float:
+    """For how many seconds the spawner with this lock file has served; 0 for one that does not yet."""
+    try:
+        fd = posix.open(lock, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+        try:
+            is_ready = posix.read(fd, 32).endswith(READY)
+            return max(0.0, time.time() - posix.fstat(fd).st_mtime) if is_ready else 0.0
+        finally:
+            posix.close(fd)
+    except OSError:
+        return TAKEN_TIMEOUT_S  # replaced, or gone: there is nothing to wait for
+
+
 def main() -> "NoReturn":
     """Do `start` for the command line in sys.argv and end the process; containerd's word for the action comes last."""
     stdin = b"".join(iter(lambda: posix.read(0, 65536), b""))
     own_key = key()
-    message = request(own_key, stdin)
+    message = encode(own_key, posix.getppid(), sys.argv[1:], posix.environ, stdin)
     if posix.environ.get(SWITCH) == b"off":
-        answer, hung = _alone(message, f"{SWITCH.decode()}=off"), None
+        answer = _alone(message, f"{SWITCH.decode()}=off")
     else:
         try:
-            answer, hung = ask(socket_path(own_key), message), None
+            answer = ask(socket_path(own_key), message)
         except NoSpawner as err:
-            from shim import launch
-
-            known = launch.refusal(socket_path(own_key))
-            answer, hung = _alone(message, f"{err} ({known})" if known else str(err)), err.hung
+            answer = _by_a_new_one(own_key, message, err)
     kind, text = answer[:1], answer[1:]
     if kind == DONE:
         _write(1, text)
     else:
         _write(2, b"containerd-shim-pouchrich-v2: " + text + b"\n")
-    if hung is not None:
-        launch.leave_spawner(own_key, hung=hung)
     posix._exit(kind != DONE)
+
+
+def _by_a_new_one(key: str, message: bytes, why: NoSpawner) -> bytes:
+    """Begin a spawner and have it do the work; do it here only where there is none to be had."""
+    from shim import launch
+
+    path = socket_path(key)
+    for _ in range(BEGIN_TRIES):
+        if not launch.begin(key, hung=why.hung):
+            break
+        try:
+            return _ask_when_there(path, message)
+        except NoSpawner as err:
+            why = err
+        if why.hung:  # it has had its time
+            break
+    known = launch.refusal(path)
+    return _alone(message, f"{why} ({known})" if known else str(why))
+
+
+def _ask_when_there(path: str, message: bytes) -> bytes:
+    """`ask`, also where another starter is about to have a spawner listen. Raises NoSpawner."""
+    for _ in range(ABSENT_TRIES):
+        try:
+            return ask(path, message)
+        except NoSpawner as err:
+            if not err.is_absent:
+                raise
+        time.sleep(ABSENT_PAUSE_S)
+    return ask(path, message)
 
 
 def _alone(message: bytes, reason: str) -> bytes:

@@ -1,5 +1,6 @@
 """A node without containerd, as far as `start` is concerned: what the tests of the spawner drive and look at."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -60,7 +61,8 @@ class Node:
         `prefix` is a command line to run it by, `python` are statements that its Python is to begin with.
         """
         program = list(self.program)
-        program[3] = "\n".join([*python, program[3]])
+        if python:
+            program[3] = "\n".join([*python, program[3]])
         return subprocess.Popen(
             [*prefix, *program, "-namespace", "n", "-address", "/run/c.sock", "-id", name, "start"],
             cwd=self.bundle(name),
@@ -115,7 +117,6 @@ class Node:
         """The pid of the spawner, once it listens; of one that is not in `other_than`."""
 
         def listening():
-            pid = 0
             for path in Path("/run/pouchrich").glob("spawner-*.sock"):
                 peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 try:
@@ -125,9 +126,9 @@ class Node:
                 finally:
                     peer.close()
                 with contextlib.suppress(OSError):
-                    pid = int(Path(f"{path}.lock").read_text() or 0)
-                if alive(pid) and pid not in other_than:
-                    return pid
+                    pid, _, ready = Path(f"{path}.lock").read_text().partition(" ")
+                    if ready and alive(int(pid)) and int(pid) not in other_than:
+                        return int(pid)
             return 0
 
         return until(listening, "a spawner")
@@ -236,3 +237,16 @@ async def answering(address):
     found = await client.call("containerd.task.v2.Task", "Connect", request, task_pb2.ConnectResponse, timeout_s=10)
     client.close()
     return found.shim_pid
+
+
+def serves(node, name, address):
+    """The pid of the one server that a container has, which answers at its address."""
+    server = asyncio.run(answering(address))
+    assert node.servers(name) == [server]
+    return server
+
+
+def waiting(path):
+    """Whether somebody has connected to a socket (unix(7): 01 is the state of one that waits to be accepted)."""
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(f" {path}")]
+    return any(fields[5] == "02" for fields in lines)

@@ -29,9 +29,10 @@ NAMES = ("alone", "forked", "spare")
 def each(node, **how):
     """Pod servers past their set-up, by NAMES.
 
-    One from its starter itself, one from the spawner that this left, one that the spawner had ready.
+    One from its starter itself, one from the spawner that another began, one that the spawner had ready.
     """
-    asyncio.run(answering(node.start("alone", **how)))
+    asyncio.run(answering(node.start("alone", env={**how.pop("env", {}), "POUCHRICH_SPAWNER": "off"}, **how)))
+    node.start("first", **how)
     spawner = node.spawner()
     os.kill(node.spare(spawner), signal.SIGKILL)
     asyncio.run(answering(node.start("forked", **how)))

@@ -34,6 +34,7 @@ MAY_WAIT = {
     "runtime/oci/program.py",
     "shim/delete.py",
     "shim/info.py",
+    "shim/launch.py",
     "shim/start.py",
     "shim/starter.py",
     "shim/spawner.py",

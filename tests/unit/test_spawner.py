@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys
 sys.path[:] = sys.argv[1].split(":")
-import asyncio, gc, json, os
+import asyncio, gc, json, os, socket
 from shim import spawner
 
 def report(self, idle_s):
@@ -24,7 +24,10 @@ spawner.Spawner.serve = report
 spawner.rehearsal.rehearse = lambda directory, rounds: None  # needs root
 pid = os.getpid()
 lock = os.open("spawner.sock.lock", os.O_RDWR | os.O_CREAT)
-spawner.main(["spawner.sock", f"0 0 0 0 {pid} 0 0", str(lock), str(os.pidfd_open(pid)), "1", " " * 512])
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind("spawner.sock")
+numbers = [str(fd) for fd in (lock, os.pidfd_open(pid), listener.detach())]
+spawner.main(["spawner.sock", f"{pid} 0 0 0", *numbers, "1", " " * 512])
 """
 
 
