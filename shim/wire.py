@@ -1,7 +1,7 @@
 """The protobuf wire format, for the few small messages of `start` and `delete`.
 
 Those two commands run for every container, and importing the protobuf library costs them more than all they do
-(README, "What it costs"). Everything in the pod server uses the generated modules; `tests/unit/test_wire.py` holds
+(docs/performance.md). Everything in the pod server uses the generated modules; `tests/unit/test_wire.py` holds
 the two against each other. Encoding: https://protobuf.dev/programming-guides/encoding/. Pure.
 """
 

@@ -1,4 +1,4 @@
-"""The table of keys as text: the commented default file, a configuration in full, the README's tables."""
+"""The table of keys as text: the commented default file, a configuration in full, the documentation's tables."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -99,7 +99,7 @@ def _markdown(keys: tuple[Key, ...]) -> list[str]:
     ]
 
 
-def readme_tables() -> str:
+def markdown_tables() -> str:
     """The keys, then the keys of each table inside, as Markdown."""
     lines = _markdown(KEYS)
     for where, keys in TABLES.items():

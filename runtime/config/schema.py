@@ -1,7 +1,7 @@
 """The one table of configuration keys: name, kind (type and allowed values), default, meaning.
 
-The parser, the commented default file and the README's table are all made from `KEYS` and the tables it
-refers to. Every default is written as in a file and read through its kind, so a wrong default cannot exist.
+The parser, the commented default file and the tables of docs/configuration.md are all made from `KEYS` and the tables
+it refers to. Every default is written as in a file and read through its kind, so a wrong default cannot exist.
 """
 
 from collections.abc import Callable, Mapping

@@ -49,8 +49,8 @@ def test_the_default_file_says_the_defaults_commented_or_not():
     assert everything.explicit == {key.name for key in KEYS if key.default is not None}
 
 
-def test_the_readme_has_a_row_for_every_key():
-    tables = render.readme_tables()
+def test_the_tables_have_a_row_for_every_key():
+    tables = render.markdown_tables()
     for key in KEYS:
         assert f"| `{key.name}` |" in tables
     for where, keys in TABLES.items():

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Print the configuration tables for the README, or bring a file's tables up to date.
+"""Print the configuration tables of docs/configuration.md, or bring a file's tables up to date.
 
-hack/readme-config-table.py                  print
-hack/readme-config-table.py --write [FILE]   replace what is between the markers (default README.md)
-hack/readme-config-table.py --check [FILE]   fail where that would change something
+hack/config-table.py                  print
+hack/config-table.py --write [FILE]   replace what is between the markers (default docs/configuration.md)
+hack/config-table.py --check [FILE]   fail where that would change something
 """
 
 import sys
@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from runtime.config.render import readme_tables  # noqa: E402 (needs the path above)
+from runtime.config.render import markdown_tables  # noqa: E402 (needs the path above)
 
 BEGIN, END = "<!-- configuration: begin -->", "<!-- configuration: end -->"
 
@@ -25,17 +25,17 @@ def updated(text: str) -> str:
     _, end, after = rest.partition(END)
     if not end:
         raise ValueError(f"{END} stands before {BEGIN}")
-    return f"{before}{BEGIN}\n{readme_tables()}{END}{after}"
+    return f"{before}{BEGIN}\n{markdown_tables()}{END}{after}"
 
 
 def main(arguments: list[str]) -> str | None:
     """None for success, else the message to fail with."""
     if not arguments:
-        sys.stdout.write(readme_tables())
+        sys.stdout.write(markdown_tables())
         return None
     if arguments[0] not in ("--check", "--write") or len(arguments) > 2:
         return __doc__
-    file = Path(arguments[1]) if len(arguments) == 2 else ROOT / "README.md"
+    file = Path(arguments[1]) if len(arguments) == 2 else ROOT / "docs" / "configuration.md"
     try:
         old = file.read_text(encoding="utf-8")
         new = updated(old)
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> str | None:
     if arguments[0] == "--write":
         file.write_text(new, encoding="utf-8")
     elif new != old:
-        return f"{file}: configuration tables are out of date, run hack/readme-config-table.py --write"
+        return f"{file}: configuration tables are out of date, run hack/config-table.py --write"
     return None
 
 
