@@ -1,0 +1,133 @@
+"""Every example of a configuration, a handler and a manifest in the documents is one."""
+
+import re
+import tomllib
+from typing import Any
+
+import pytest
+
+from pouchrich import handler
+from runtime import config, policy
+from runtime.config.annotations import PREFIX, read_overrides
+from runtime.config.schema import KEYS, TABLES
+from runtime.config.values import MODES, POD_KEYS
+from runtime.hooks import environment
+from runtime.identity import CONTAINER_NAME, SANDBOX_NAMESPACE, Identity
+from tests.unit.docs import manifests, markdown
+from tests.unit.docs.markdown import Block
+
+TOML = markdown.blocks("toml")
+CONFIGURATIONS = [one for one in TOML if "plugins." not in one.text]
+HANDLERS = [one for one in TOML if one not in CONFIGURATIONS]
+YAML = markdown.blocks("yaml")
+FORMATS = markdown.ROOT / "docs" / "hooks-agents-services.md"
+MODES_PAGE = markdown.ROOT / "docs" / "modes.md"
+
+
+def test_there_are_examples_of_each_kind():
+    assert CONFIGURATIONS
+    assert HANDLERS
+    assert {one.page.name for one in YAML} >= {"README.md", FORMATS.name}
+    assert {one.language for page in markdown.PAGES for one in markdown.blocks_of(page)} == {
+        "",
+        "console",
+        "sh",
+        "toml",
+        "yaml",
+    }
+
+
+@pytest.mark.parametrize("block", CONFIGURATIONS, ids=str)
+def test_a_configuration_is_accepted(block: Block):
+    assert config.parse(block.text, source=str(block)) != config.DEFAULT
+
+
+@pytest.mark.parametrize("block", HANDLERS, ids=str)
+def test_a_handler_is_what_the_command_prints(block: Block):
+    found = tomllib.loads(block.text)
+    major, version = (2, 3) if "version" in found else (1, None)
+    printed = handler.containerd(
+        major, handler="pouchrich", runtime_path="", config_path="", version=version, file="FILE"
+    )
+    assert found == tomllib.loads(printed)
+
+
+def keys_in(value: Any, at: str = "") -> set[str]:
+    """The names of all keys in a configuration, spelt as in the tables."""
+    if isinstance(value, list):
+        return {name for one in value for name in keys_in(one, f"{at}[]" if isinstance(one, dict) else at)}
+    if not isinstance(value, dict) or at.endswith(".env"):
+        return {at}
+    found: set[str] = {at}
+    for key, one in value.items():
+        name = f"{at}.{key}".lstrip(".")
+        # `when` is one table wherever it stands.
+        found |= {name} | keys_in(one, "when" if key == "when" else name)
+    return found
+
+
+def test_the_examples_have_every_key_of_every_table():
+    shown = set().union(*(keys_in(tomllib.loads(one.text)) for one in CONFIGURATIONS if one.page == FORMATS))
+    wanted = {f"{where}.{key.name}" for where, keys in TABLES.items() for key in keys}
+    # The two lists of hooks have the same keys.
+    assert {name.replace("poststop", "prestart") for name in wanted} <= {
+        name.replace("poststop[]", "prestart[]") for name in shown
+    }
+    assert {key.name for key in KEYS if key.name.startswith(("hooks.", "services."))} <= {
+        name.removesuffix("[]") for name in shown
+    }
+
+
+def objects(block: Block) -> list[dict[str, Any]]:
+    return manifests.load(block.text)
+
+
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_a_manifest_names_itself(block: Block):
+    for one in objects(block):
+        assert (one["apiVersion"], one["kind"]) in {("node.k8s.io/v1", "RuntimeClass"), ("v1", "Pod")}
+        assert re.fullmatch(r"[a-z0-9-]+", one["metadata"]["name"])
+
+
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_a_pods_annotations_are_accepted_for_each_of_its_containers(block: Block):
+    for pod in (one for one in objects(block) if one["kind"] == "Pod"):
+        annotations, names = pod["metadata"]["annotations"], [one["name"] for one in pod["spec"]["containers"]]
+        assert all(isinstance(value, str) for value in annotations.values())
+        assert all(key.startswith(PREFIX) for key in annotations)
+        assert {key.partition(".io/")[2].partition(".")[2] for key in annotations} <= {"", *names}
+        for container in pod["spec"]["containers"]:
+            assert all(isinstance(word, str) for word in container["command"])
+            assert container["image"]
+            overrides = read_overrides(annotations, {}, container=container["name"], config=config.DEFAULT)
+            told = {CONTAINER_NAME: container["name"], SANDBOX_NAMESPACE: "default", **annotations}
+            spec = {"annotations": told, "process": {"args": container["command"]}}
+            choice = policy.choose(spec, config.DEFAULT, Identity.of(spec, namespace="k8s.io", container_id="c"))
+            assert choice.rich is (overrides["rich"].value if "rich" in overrides else True)
+
+
+def test_the_first_pod_is_of_the_class_that_the_command_prints():
+    (block,) = (one for one in YAML if one.page.name == "README.md")
+    runtime_class, pod = objects(block)
+    assert block.text.startswith(handler.runtime_class("pouchrich"))
+    assert pod["spec"]["runtimeClassName"] == runtime_class["metadata"]["name"]
+
+
+def test_the_formats_name_every_annotation_and_one_pod_shows_them():
+    assert [row[0] for row in markdown.rows(FORMATS, "Key", "Value")] == [f"`{key}`" for key in POD_KEYS]
+    (block,) = (one for one in YAML if one.page == FORMATS)
+    (pod,) = objects(block)
+    shown = {key.removeprefix(PREFIX).partition(".")[0] for key in pod["metadata"]["annotations"]}
+    assert shown == set(POD_KEYS)
+
+
+def test_the_formats_name_every_variable_of_a_hook():
+    subject = environment.Subject("c", "k8s.io", "/b", "/r", "app", "default", "systemd", {})
+    told = environment.variables(subject, environment.ending(0))
+    cells = " ".join(row[0] for row in markdown.rows(FORMATS, "Variable", "Value"))
+    assert set(re.findall(r"`(\w+)`", cells)) == set(told)
+
+
+def test_the_modes_are_those_that_there_are():
+    names = {re.findall(r"`([a-z-]+)`", row[0])[0] for row in markdown.rows(MODES_PAGE, "Mode", "PID 1")}
+    assert names == set(MODES)
