@@ -65,6 +65,7 @@ helpers() {
     command -v cc >/dev/null || command -v musl-gcc >/dev/null || return 0
     PYTHON="$bin/python" "$root/hack/build-dumb-init.sh" "$root/runtime/libexec/dumb-init" >"$cache/helpers.log" 2>&1 &&
         "$root/hack/build-launcher.sh" "$root/runtime/libexec/launch" >>"$cache/helpers.log" 2>&1 &&
+        "$root/hack/build-shim.sh" "$root/runtime/libexec/containerd-shim-pouchrich-v2" >>"$cache/helpers.log" 2>&1 &&
         "$root/hack/build-heap.sh" "$root/runtime/libexec/heap.so" >>"$cache/helpers.log" 2>&1 ||
         cat "$cache/helpers.log" >&2
 }

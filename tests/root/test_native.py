@@ -1,0 +1,386 @@
+"""The native program: what it answers by itself, and that all else reaches the script beside it as it was asked."""
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from shim import bootstrap, request
+from tests.root.starters import STARTER, ended, parent, serves, until, waiting
+
+PROGRAM = Path(__file__).resolve().parents[2] / "runtime/libexec/containerd-shim-pouchrich-v2"
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(not PROGRAM.exists(), reason="the native program was not built (hack/build-shim.sh)"),
+]
+
+NOTES = '#!/bin/sh\nprintf "%s\\n" "$@" >/run/asked\ncat >/run/input\nexit 77\n'
+"""A script that notes what it is asked."""
+
+IDENTITY = ["-namespace", "ns", "-id", "pod"]
+
+
+def put(directory, script=NOTES):
+    """The program in `directory`, laid out as in an installation, with `script` beside it: the program's path."""
+    libexec = Path(directory, "runtime/libexec")
+    libexec.mkdir(parents=True, exist_ok=True)
+    Path(directory, "shim").mkdir(exist_ok=True)
+    program = libexec / PROGRAM.name
+    shutil.copy(PROGRAM, program)
+    (libexec / f"{PROGRAM.name}.py").write_text(script)
+    (libexec / f"{PROGRAM.name}.py").chmod(0o755)
+    (libexec / "python3").touch()
+    return str(program)
+
+
+@pytest.fixture
+def native_node(on_node):
+    """Run a function with a Node that starts containers by the native program, with `start` in Python for the rest."""
+
+    def run(action):
+        def with_program(node):
+            python, words, _, code, *paths = node.program
+            assert (words, code) == ("-IS", STARTER)
+            libexec = Path(node.site, "runtime/libexec")
+            script = libexec / f"{PROGRAM.name}.py"
+            script.write_text(f"#!{python} -IS\nimport sys; sys.argv[1:1] = {paths!r}; {STARTER}\n")
+            script.chmod(0o755)
+            (libexec / "python3").symlink_to(python)
+            node.program = [str(libexec / PROGRAM.name)]
+            action(node)
+
+        on_node(with_program)
+
+    return run
+
+
+def only_natively(node):
+    """From now on only what the native program does by itself succeeds."""
+    script = Path(node.site, f"runtime/libexec/{PROGRAM.name}.py")
+    script.write_text("#!/bin/sh\necho python was needed >&2\nexit 1\n")
+
+
+def test_a_start_with_a_spawner_there_needs_no_interpreter(native_node):
+    def action(node):
+        serves(node, "one", node.start("one"))
+        spawner = node.spawner()
+        only_natively(node)
+        serves(node, "two", node.start("two"))
+        assert parent(node.server("two")) == spawner
+
+    native_node(action)
+
+
+def test_the_reason_why_a_start_failed_is_printed_and_nothing_else_done(native_node):
+    def action(node):
+        node.start("one")
+        node.spawner()
+        only_natively(node)
+        (node.bundle("two") / "config.json").write_text('{"annotations": "io.kubernetes.cri.sandbox-id"')
+        starter = node.begin("two")
+        stdout, stderr = starter.communicate(timeout=60)
+        assert (starter.returncode, stdout) == (1, "")
+        assert stderr.startswith("containerd-shim-pouchrich-v2: /run/bundles/two/config.json: ")
+
+    native_node(action)
+
+
+def test_a_spawner_that_was_killed_is_replaced_and_asked(native_node):
+    def action(node):
+        node.start("one")
+        old = node.spawner()
+        os.kill(old, 9)
+        ended(old)
+        serves(node, "two", node.start("two"))
+        assert parent(node.server("two")) == node.spawner(other_than=[old])
+
+    native_node(action)
+
+
+def test_a_spawner_that_is_killed_before_it_takes_the_request_is_made_up_for(native_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        os.kill(spawner, 19)
+        starter = node.begin("two")
+        until(lambda: waiting(node.spawner_socket()), "the request to wait")
+        os.kill(spawner, 9)
+        ended(spawner)
+        serves(node, "two", node.finish(starter))
+
+    native_node(action)
+
+
+def test_a_spawner_that_does_not_answer_is_replaced(native_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        os.kill(spawner, 19)
+        serves(node, "two", node.start("two"))
+        serves(node, "three", node.start("three"))
+        assert parent(node.server("three")) == node.spawner(other_than=[spawner])
+
+    native_node(action)
+
+
+@pytest.mark.parametrize(
+    ("args", "env"),
+    [
+        ([*IDENTITY, "start"], {}),
+        ([*IDENTITY, "start"], {"POUCHRICH_SPAWNER": "off"}),
+        (["-v"], {}),
+        ([], {}),
+        (["-info"], {}),
+        (["-namespace", "ns"], {}),
+        (["start", "delete", "-id"], {}),
+    ],
+)
+@pytest.mark.parametrize("stdin", [b"", b"\x0a\x03abc", bytes(range(256)) * 2000])
+def test_what_it_does_not_do_itself_reaches_the_script_unchanged(isolated, tmp_path, args, env, stdin):
+    """Nobody listens here, so `start` is nothing that it can do either."""
+
+    def action():
+        private_run()
+        program = put(tmp_path)
+        done = subprocess.run([program, *args], input=stdin, env=env, capture_output=True, cwd=tmp_path, check=False)
+        assert done.returncode == 77, done
+        assert Path("/run/asked").read_text() == "".join(f"{arg}\n" for arg in args or [""])
+        assert Path("/run/input").read_bytes() == stdin
+
+    isolated(action)
+
+
+def private_run():
+    """An empty /run and /var/lib of this mount namespace."""
+    for directory in ("/run", "/var/lib"):
+        subprocess.run(["mount", "-t", "tmpfs", "none", directory], check=True)
+
+
+def key_of(program):
+    """The key of the program when this process starts it."""
+    libexec = Path(program).parent
+    return request.key_of(os.getpid(), code=str(libexec.parents[1] / "shim"), python=str(libexec / "python3"))
+
+
+@pytest.mark.parametrize("word", [b"t", b"!no", b"?", b""])
+def test_input_that_was_read_for_a_spawner_that_then_fails_is_there_for_the_script(isolated, tmp_path, word):
+    """It takes the request and ends, refuses it, talks nonsense, or hangs up."""
+    stdin = bytes(range(256)) * 100
+
+    def action():
+        private_run()
+        program = put(tmp_path)
+        os.mkdir("/run/pouchrich")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(request.socket_path(key_of(program)))
+        listener.listen()
+
+        def take():
+            peer, _ = listener.accept()
+            message = peer.recv(1 << 18)
+            Path("/run/message").write_bytes(message)
+            peer.send(word)
+            peer.close()
+
+        threading.Thread(target=take, daemon=True).start()
+        env = {"ODD": "a=b \n\x7f", "EMPTY": ""}
+        done = subprocess.run([program, *IDENTITY, "start"], input=stdin, env=env, capture_output=True, check=False)
+        assert done.returncode == 77
+        read = request.Request(Path("/run/message").read_bytes())
+        assert (read.key, read.containerd, read.args) == (key_of(program), os.getpid(), [*IDENTITY, "start"])
+        assert (read.environment, read.stdin) == ({b"ODD": b"a=b \n\x7f", b"EMPTY": b""}, stdin)
+        assert Path("/run/input").read_bytes() == stdin
+
+    isolated(action)
+
+
+@pytest.fixture
+def deleted(isolated, tmp_path):
+    """Have the program do `delete` for a bundle that a function may have changed: its status and answer are checked.
+
+    The function gets the bundle's path.
+    """
+
+    def run(change, *, status, args=IDENTITY, then=lambda answer: None):
+        def action():
+            private_run()
+            program = put(tmp_path)
+            bundle = Path("/run/bundle")
+            (bundle / "rootfs").mkdir(parents=True)
+            (bundle / "address").write_text("unix:///run/gone")
+            change(bundle)
+            done = subprocess.run([program, *args, "delete"], env={}, capture_output=True, cwd=bundle, check=False)
+            assert done.returncode == status, done
+            then(done.stdout)
+
+        isolated(action)
+
+    return run
+
+
+def make(path, text=""):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+
+
+def test_of_a_container_that_left_nothing_it_says_what_delete_would(deleted):
+    def then(answer):
+        expected = bootstrap.delete_response(4321, 137, 1 << 31, 999_999_999)
+        assert len(answer) in range(len(expected) - 5, len(expected) + 1)
+        assert answer.startswith(expected[:7])
+
+    deleted(lambda bundle: make(bundle / "init.pid", "4321"), status=0, then=then)
+
+
+@pytest.mark.parametrize("pid", ["", "x", "-5", "0"])
+def test_a_pid_that_is_none_is_left_out(deleted, pid):
+    expected = bootstrap.delete_response(0, 137, 0, 0)
+    deleted(lambda bundle: make(bundle / "init.pid", pid), status=0, then=lambda said: said.index(expected[:3]) == 0)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "/run/bundle/pouchrich.json",
+        "/var/lib/pouchrich/poststop/ns/pod.jsonl",
+        "/run/pouchrich/bundles/ns/pod",
+    ],
+)
+@pytest.mark.parametrize("kind", ["file", "dangling link", "no answer"])
+def test_whatever_is_left_is_work_for_the_script(deleted, left, kind):
+    def change(bundle):
+        if kind == "file" or Path(left).parent == bundle:
+            make(left)
+        elif kind == "dangling link":
+            make(left)
+            os.unlink(left)
+            os.symlink("nowhere", left)
+        else:
+            make(Path(left).parent)  # ENOTDIR, which says nothing of what is left
+
+    deleted(change, status=77)
+
+
+def test_a_root_file_system_that_is_mounted_is_work_for_the_script(deleted):
+    def change(bundle):
+        subprocess.run(["mount", "-t", "tmpfs", "none", bundle / "rootfs"], check=True)
+
+    deleted(change, status=77)
+
+
+def test_no_root_file_system_at_all_is_none_that_is_mounted(deleted):
+    deleted(lambda bundle: (bundle / "rootfs").rmdir(), status=0)
+
+
+@pytest.mark.parametrize("scheme", ["unix://", ""])
+def test_a_socket_on_which_nobody_listens_is_work_for_the_script(deleted, scheme):
+    sockets = []
+
+    def change(bundle):
+        sockets.append(socket.socket(socket.AF_UNIX))
+        sockets[0].bind("/run/s")
+        (bundle / "address").write_text(f"{scheme}/run/s")
+
+    def change_and_listen(bundle):
+        change(bundle)
+        sockets[0].listen()
+
+    deleted(change, status=77)
+    sockets.clear()
+    deleted(change_and_listen, status=0)
+
+
+def test_a_listener_that_is_a_zombie_is_work_for_the_script(deleted):
+    """A killed pod server has closed nothing as long as another process has its listener too."""
+
+    def change(bundle):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind("/run/s")
+        pid = os.fork()
+        if pid == 0:
+            listener.listen()  # whose peer credentials are of who listens (unix(7))
+            os._exit(0)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        os.set_inheritable(listener.fileno(), True)
+        (bundle / "address").write_text("unix:///run/s")
+        listener.detach()
+
+    deleted(change, status=77)
+
+
+@pytest.mark.parametrize("address", [None, "", "vsock://3:1024", "nonsense"])
+def test_an_address_that_is_missing_is_work_for_the_script_and_one_of_another_kind_is_not(deleted, address):
+    def change(bundle):
+        os.unlink(bundle / "address")
+        if address is not None:
+            (bundle / "address").write_text(address)
+
+    deleted(change, status=0 if address else 77)
+
+
+@pytest.mark.parametrize(
+    ("args", "status"),
+    [
+        (["-namespace=ns", "--id=pod"], 0),
+        ([*IDENTITY, "-debug", "-address", "/run/c.sock", "-publish-binary", "/bin/c", "-bundle", "/run/bundle"], 0),
+        ([*IDENTITY, "-bundle", "/elsewhere"], 77),
+        ([*IDENTITY, "-debug=false"], 77),
+        ([*IDENTITY, "-unknown", "x"], 77),
+        ([*IDENTITY, "delete"], 77),
+        ([*IDENTITY, "-socket"], 77),
+        (["-id", "pod"], 77),
+        (["-namespace", "ns"], 77),
+        (["-namespace", "ns", "-id", ""], 77),
+        (["-namespace", "n/s", "-id", "pod"], 77),
+        (["-namespace", "ns", "-id", ".."], 77),
+        (["-namespace", "ns", "-id", "pöd"], 77),
+        (["-namespace", "ns", "-id", "a--b"], 77),
+        (["-namespace", "ns", "-id", "a-"], 77),
+        (["-namespace", "ns", "-id", "-a"], 77),
+        (["-namespace", "ns", "-id", "a" * 76], 0),
+        (["-namespace", "ns", "-id", "a" * 77], 77),
+    ],
+)
+def test_only_a_command_line_of_the_usual_kind_is_its_own(deleted, args, status):
+    deleted(lambda bundle: None, args=args, status=status)
+
+
+def test_no_command_line_and_no_file_makes_it_fail(isolated, tmp_path):
+    """Random words and contents: it answers, or the script is asked; it does not crash."""
+
+    def action():
+        private_run()
+        program = put(tmp_path)
+        bundle = Path("/run/bundle")
+        (bundle / "rootfs").mkdir(parents=True)
+        chance = random.Random(5)
+        flags = [
+            "-namespace",
+            "--id",
+            "-id",
+            "-bundle",
+            "-address=",
+            "--",
+            "-",
+            "=",
+            "-=",
+            "ns",
+            "pod",
+            ".",
+            "a" * 5000,
+        ]
+        for _ in range(300):
+            words = chance.choices([*flags, chance.randbytes(20).replace(b"\0", b"")], k=chance.randrange(7))
+            for name in ("address", "init.pid"):
+                (bundle / name).write_bytes(chance.randbytes(chance.choice((0, 3, 40, 5000))))
+            last = chance.choice(["start", "delete", "delete", "x"])
+            done = subprocess.run([program, *IDENTITY, *words, last], cwd=bundle, capture_output=True, check=False)
+            assert done.returncode in (0, 77), (words, done)
+
+    isolated(action)
