@@ -59,7 +59,7 @@ async def prepare(given: argparse.Namespace, place: object) -> tuple[str, int, b
     assert isinstance(place, Place)
     shim = Shim("ours", str(given.prefix.resolve() / "bin" / "containerd-shim-pouchrich-v2"), given.oci)
     stays, victim = (place.bundle(["/bin/sleep", "1000000"], rich=False) for _ in range(2))
-    address, _ = shim.start(stays)
+    address, _ = shim.spawner.child(stays)
     task = await Task.connect(shim, stays, address)
     pid = await task.shim_pid()
     await task.create()

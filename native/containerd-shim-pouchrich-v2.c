@@ -1,8 +1,8 @@
 /*
  * containerd-shim-pouchrich-v2: `start` and `delete` where there is next to nothing to do, without an interpreter.
  *
- *   ... start    hands the request to the node's spawner and prints its answer (shim/request.py has the form)
- *   ... delete   answers for a container of which nothing is left (shim/delete.py says what could be)
+ *   ... start    hands the request to the node's spawner and prints its answer (shim/spawner/request.py has the form)
+ *   ... delete   answers for a container of which nothing is left (shim/manager/delete.py says what could be)
  *
  * Whatever else is asked, and whatever is not as expected, is for the script beside this program, of the same name with
  * `.py`, which does all of it and has the same arguments, environment, working directory and standard input. So this
@@ -116,7 +116,7 @@ static int keep_input(size_t *size)
 	return got < 0 ? -1 : 0;
 }
 
-/* What shim.request.key says, to be kept the same. */
+/* What shim.spawner.request.key says, to be kept the same. */
 static int make_key(char *key, size_t size)
 {
 	static const char *namespaces[] = {"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"};
@@ -268,7 +268,7 @@ struct given {
 	const char *namespace, *id, *bundle;
 };
 
-/* The flags as shim/flags.py reads them; -1 for anything that is not everyday. */
+/* The flags as shim/contract/flags.py reads them; -1 for anything that is not everyday. */
 static int parse(int argc, char **argv, struct given *given)
 {
 	static const char *others[] = {"address", "publish-binary", "socket", "debug-socket"};
@@ -308,7 +308,7 @@ static int is_letter_or_digit(char c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-/* Whether it is an identifier of the usual kind; a few more are allowed (shim/identifiers.py). */
+/* Whether it is an identifier of the usual kind; a few more are allowed (shim/contract/identifiers.py). */
 static int is_plain(const char *name)
 {
 	size_t i, length = strlen(name);

@@ -14,8 +14,8 @@ from runtime.config import Config
 from runtime.errors import PouchrichError
 from runtime.linux import mountinfo, pidfd, syscalls
 from runtime.oci.choose import choose
-from shim import launch
-from shim.request import DIRECTORY
+from shim.spawner import launch
+from shim.spawner.request import DIRECTORY
 from shim.task.app_exit import Manner, exit_manner
 
 OK, WARN, FAIL = "ok", "warn", "fail"

@@ -1,4 +1,4 @@
-"""The categories of failure. They know no status codes: `shim.status` holds the one table that gives them numbers.
+"""The categories of failure. They know no status codes: `shim.pod.status` holds the one table that gives them numbers.
 
     PouchrichError
     ├── InvalidArgument      a bad request field, annotation, configuration key or spec

@@ -1,4 +1,4 @@
-"""The executable. `start` and `delete` run for every container and have short ways; all else is `shim.command`'s.
+"""The executable. `start` and `delete` run for each container and have short ways; else `shim.manager.command` acts.
 
 The executable that hack/install.sh makes imports this module and calls `main`. What is imported on the way to
 `start` and `delete` is counted (`tests/unit/test_import_budget.py`).
@@ -10,14 +10,14 @@ import sys
 def main() -> None:
     """Do what the command line says and exit: 0 done, 1 failed with the reason on standard error, 2 bad usage."""
     if sys.argv[-1] == "start":
-        from shim import starter
+        from shim.manager import start
 
-        starter.main()
+        start.main()
     if sys.argv[-1] == "delete":
-        from shim import cleaned
+        from shim.manager import cleaned
 
         cleaned.main()  # comes back where there is something to clean up
-    from shim import command
+    from shim.manager import command
 
     command.main()
 

@@ -19,8 +19,9 @@ from google.protobuf.message import Message
 
 from protos.gen import events_pb2, events_service_pb2, runtimeoptions_pb2, task_pb2
 from runtime.linux import syscalls
-from shim import address, log
-from shim import pod as pod_server
+from shim.contract import address
+from shim.pod import log
+from shim.pod import server as pod_server
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.server import TtrpcServer
 from shim.ttrpc.service import Method, Service

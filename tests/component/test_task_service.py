@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from protos.gen import events_pb2, runc_options_pb2
-from shim import pod as pod_server
-from shim.status import Code
+from shim.pod import server as pod_server
+from shim.pod.status import Code
 from shim.ttrpc.errors import ConnectionClosed, RemoteError
 from tests.component.conftest import Pod
 from tests.fakes.loop import in_loop, until, until_async

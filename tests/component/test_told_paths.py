@@ -20,7 +20,7 @@ from protos.gen import events_pb2, runtimeoptions_pb2
 from runtime import libexec
 from runtime.errors import PouchrichError
 from runtime.linux import syscalls
-from shim import pod as pod_server
+from shim.pod import server as pod_server
 from shim.task import thread
 from tests.component.conftest import FAKE, Pod
 from tests.fakes.loop import in_loop

@@ -23,7 +23,7 @@ from runtime.identity import Identity
 from runtime.image import PLACES, Command, ImageFacts
 from runtime.init import detect, inittab
 from runtime.init.detect import RC_PATHS, InitFacts
-from shim import bootstrap
+from shim.contract import bootstrap
 
 FULL = 170_000
 examples = pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shim import bootstrap, request
+from shim.contract import bootstrap
+from shim.spawner import request
 from tests.root.starters import STARTER, ended, parent, serves, until, waiting
 
 PROGRAM = Path(__file__).resolve().parents[2] / "runtime/libexec/containerd-shim-pouchrich-v2"

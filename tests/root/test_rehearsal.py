@@ -11,7 +11,7 @@ PROGRAM = """
 import sys
 sys.path[:] = sys.argv[1].split(":")
 import os, signal, threading
-from shim import preload, rehearsal
+from shim.spawner import preload, rehearsal
 preload.load()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
 lists = {name: sorted(os.listdir(name)) for name in ("/proc/self/fd", sys.argv[2])}
@@ -60,7 +60,7 @@ SLEEPER = """
 import sys
 sys.path[:] = sys.argv[1].split(":")
 import os, time
-from shim import rehearsal
+from shim.spawner import rehearsal
 try:
     rehearsal._sleeper("/proc/self/no such directory/pid")
     raise AssertionError("written")

@@ -123,7 +123,7 @@ def test_a_spawner_killed_before_it_took_the_request_is_made_up_for(on_node):
 
 def slow(node):
     """Have spawners wait for a file before they do anything: what lets them go on."""
-    module = Path(node.site, "shim/spawner.py")
+    module = Path(node.site, "shim/spawner/server.py")
     module.write_text(f"import os, time\nwhile not os.path.exists('/run/go'): time.sleep(0.01)\n{module.read_text()}")
     return Path("/run/go").touch
 
@@ -146,7 +146,7 @@ def test_a_spawner_that_is_only_being_begun_is_waited_for(on_node):
 def test_a_spawner_that_does_not_come_is_not_waited_for_for_ever(on_node):
     def action(node):
         slow(node)
-        soon = ["import shim.starter; shim.starter.BOOT_TIMEOUT_S = 1.0"]
+        soon = ["import shim.manager.start; shim.manager.start.BOOT_TIMEOUT_S = 1.0"]
         serves(node, "one", node.finish(node.begin("one", python=["import sys; sys.path[:0] = sys.argv[1:3]", *soon])))
         assert "no answer in time" in node.log("one", "started without a spawner: ")
 
@@ -156,7 +156,7 @@ def test_a_spawner_that_does_not_come_is_not_waited_for_for_ever(on_node):
 def test_a_spawner_that_ends_on_its_way_is_not_waited_for(on_node):
     def action(node):
         go = slow(node)
-        module = Path(node.site, "shim/rehearsal.py")
+        module = Path(node.site, "shim/spawner/rehearsal.py")
         module.write_text("raise RuntimeError('broken on purpose')")
         starter = node.begin("one")
         until(lambda: list(Path("/run/pouchrich").glob("spawner-*.sock")), "a spawner's socket")
@@ -298,7 +298,7 @@ def test_a_directory_that_is_of_no_use_leaves_no_spawner_until_it_is_and_each_po
 
 def test_why_a_spawner_ended_before_it_served_is_in_the_next_pods_log_and_doctor_says_it(on_node):
     def action(node):
-        module = Path(node.site, "shim/rehearsal.py")
+        module = Path(node.site, "shim/spawner/rehearsal.py")
         text = module.read_text()
         module.write_text("raise RuntimeError('broken on purpose')")
         serves(node, "one", node.start("one"))
@@ -366,7 +366,7 @@ def test_what_a_spawner_that_was_killed_as_it_rehearsed_has_left_the_next_one_re
         return [*run.glob("*.rehearsal"), *run.glob("bundles/.rehearsal/*"), *run.glob("containers/.rehearsal/*")]
 
     def action(node):
-        module = Path(node.site, "shim/spawner.py")
+        module = Path(node.site, "shim/spawner/server.py")
         text = module.read_text()
         module.write_text(text.replace("rehearse(directory, rounds=", "rehearse(directory, rounds=1000 + "))
         starter = node.begin("one")
@@ -478,7 +478,7 @@ def test_a_spawner_goes_with_its_containerd(on_node):
 
 def test_a_server_that_cannot_go_on_after_its_answer_says_so_in_the_log(on_node):
     def action(node):
-        (node.site / "shim" / "daemon.py").write_text("raise ImportError('half a package')\n")
+        (node.site / "shim" / "pod" / "daemon.py").write_text("raise ImportError('half a package')\n")
         node.start("one", env={"POUCHRICH_SPAWNER": "off"})
         node.log("one", "ImportError: half a package")
 
@@ -487,7 +487,7 @@ def test_a_server_that_cannot_go_on_after_its_answer_says_so_in_the_log(on_node)
 
 def test_a_server_that_cannot_go_on_after_its_answer_leaves_no_socket(on_node):
     def action(node):
-        (node.site / "shim" / "daemon.py").write_text("raise ImportError('half a package')\n")
+        (node.site / "shim" / "pod" / "daemon.py").write_text("raise ImportError('half a package')\n")
         address = node.start("one", env={"POUCHRICH_SPAWNER": "off"})
         until(lambda: not Path(address.removeprefix("unix://")).exists(), "its socket to go")
 
@@ -498,7 +498,7 @@ def test_a_server_killed_before_its_answer_leaves_no_socket(on_node):
     """That of the starter itself: what a spawner's child leaves, the starter's takes over."""
 
     def action(node):
-        with (node.site / "shim" / "start.py").open("a") as file:
+        with (node.site / "shim" / "spawner" / "child.py").open("a") as file:
             file.write("def raise_oom_score(*, above):\n    os.kill(os.getpid(), SIGKILL)\n")
         starter = node.begin("one", env={"POUCHRICH_SPAWNER": "off"})
         _, stderr = starter.communicate(timeout=60)

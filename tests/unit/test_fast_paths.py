@@ -23,8 +23,15 @@ print(*sorted(set(sys.modules) - before))
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
-        ("shim.starter", {"shim.starter", "shim.request", "_socket"}),
-        ("shim.cleaned", {"shim.cleaned", "shim.flags", "shim.peer", "shim.wire", "_socket"}),
+        (
+            "shim.manager.start",
+            {"shim.manager", "shim.manager.start", "shim.spawner", "shim.spawner.request", "_socket"},
+        ),
+        (
+            "shim.manager.cleaned",
+            {"shim.manager", "shim.manager.cleaned", "_socket"}
+            | {f"shim.contract{name}" for name in ("", ".flags", ".peer", ".wire")},
+        ),
     ],
 )
 def test_the_fast_path_imports_no_more_than_it_must(module, allowed):
@@ -34,7 +41,9 @@ def test_the_fast_path_imports_no_more_than_it_must(module, allowed):
     assert set(done.stdout.split()) == OURS | allowed
 
 
-@pytest.mark.parametrize("module", ["shim.command", "shim.delete", "shim.start", "shim.launch"])
+@pytest.mark.parametrize(
+    "module", ["shim.manager.command", "shim.manager.delete", "shim.spawner.child", "shim.spawner.launch"]
+)
 def test_the_slow_paths_need_nothing_heavy_before_they_act(module):
     done = subprocess.run(
         [sys.executable, "-IS", "-c", PROGRAM, str(ROOT), module], capture_output=True, text=True, check=True

@@ -18,13 +18,15 @@ DELETE = {
     "runtime.errors",
     "shim",
     "shim.__main__",
-    "shim.address",
-    "shim.bootstrap",
-    "shim.delete",
-    "shim.flags",
-    "shim.identifiers",
-    "shim.peer",
-    "shim.wire",
+    "shim.contract",
+    "shim.manager",
+    "shim.contract.address",
+    "shim.contract.bootstrap",
+    "shim.manager.delete",
+    "shim.contract.flags",
+    "shim.contract.identifiers",
+    "shim.contract.peer",
+    "shim.contract.wire",
 }
 SHA = {"_sha2", "_sha256"}
 OS = {"os", "stat", "posixpath", "genericpath", "_stat", "_collections_abc", "os.path", "abc", "_abc"}
@@ -57,12 +59,12 @@ def imported(*modules: str) -> set[str]:
 
 
 def test_delete_of_a_clean_container_imports_exactly_this():
-    found = imported("shim.__main__", "shim.delete")
+    found = imported("shim.__main__", "shim.manager.delete")
     assert found - SHA - OS - {"time"} == DELETE
     assert len(found & SHA) == 1
 
 
-@pytest.mark.parametrize("modules", [("shim.__main__",), ("shim.__main__", "shim.delete")])
+@pytest.mark.parametrize("modules", [("shim.__main__",), ("shim.__main__", "shim.manager.delete")])
 def test_a_command_never_imports_what_it_cannot_afford(modules: tuple[str, ...]):
     assert imported(*modules) & NEVER == set()
 
@@ -76,7 +78,7 @@ def test_importing_the_pod_server_starts_and_opens_nothing():
         + """
 import os, threading
 before = sorted(os.listdir("/proc/self/fd"))
-import shim.pod
+import shim.pod.server
 import asyncio, signal
 assert sorted(os.listdir("/proc/self/fd")) == before, "descriptors"
 assert threading.active_count() == 1 and len(os.listdir("/proc/self/task")) == 1, "threads"
@@ -95,7 +97,8 @@ def test_a_fork_of_a_process_with_everything_loaded_serves(tmp_path: Path):
         POD
         + f"""
 import os
-from shim import address, pod
+from shim.contract import address
+from shim.pod import server as pod
 listener = address.listen({str(path)!r})
 pid = os.fork()
 if pid == 0:

@@ -12,7 +12,8 @@ from runtime.config.model import Hook, When
 from runtime.hooks.environment import Subject
 from runtime.hooks.journal import UNFINISHED, UNFINISHED_S, Journal, boot_id, mount_namespace, path_of, records
 from runtime.oci.argv import OCIBinary
-from shim import poststop, start
+from shim import poststop
+from shim.spawner import child
 
 WITHIN_S = 20.0
 
@@ -179,12 +180,12 @@ def test_what_a_server_left_that_was_killed_before_its_record_had_a_name_is_remo
 
 
 def test_a_start_looks_for_records_now_and_then(node):
-    assert start.is_sweep_due(str(node.marker))
+    assert child.is_sweep_due(str(node.marker))
     node.check()
-    assert not start.is_sweep_due(str(node.marker))
-    for age_s, is_due in ((start.POSTSTOP_SWEEP_S - 10, False), (start.POSTSTOP_SWEEP_S, True), (-3600, True)):
+    assert not child.is_sweep_due(str(node.marker))
+    for age_s, is_due in ((child.POSTSTOP_SWEEP_S - 10, False), (child.POSTSTOP_SWEEP_S, True), (-3600, True)):
         os.utime(node.marker, (0, time.time() - age_s))
-        assert start.is_sweep_due(str(node.marker)) == is_due
+        assert child.is_sweep_due(str(node.marker)) == is_due
 
 
 def test_a_record_that_cannot_be_read_does_not_stop_the_others(node):

@@ -6,7 +6,7 @@ from runtime.agents import cgroup
 from runtime.bundle import Bundle
 from runtime.errors import FailedPrecondition
 from runtime.oci.argv import OCIBinary
-from shim import delete
+from shim.manager import delete
 
 
 @pytest.mark.parametrize(("controllers", "has"), [("cpu memory pids", True), ("cpu hugetlb", False), (None, False)])

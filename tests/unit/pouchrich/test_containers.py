@@ -4,7 +4,8 @@ import pytest
 
 from pouchrich import containers
 from runtime.errors import InvalidArgument, NotFound
-from shim import identifiers, rehearsal
+from shim.contract import identifiers
+from shim.spawner import rehearsal
 from tests.unit.pouchrich.nodes import DUMB, SYSTEMD
 
 CRI = {

@@ -11,7 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from protos.gen import events_pb2, events_service_pb2
 from runtime.errors import InvalidArgument
-from shim import status
+from shim.pod import status
 from shim.task import publisher
 from shim.task.publisher import Publisher
 from shim.ttrpc.server import TtrpcServer

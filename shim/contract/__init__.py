@@ -1,0 +1,9 @@
+"""What containerd and a shim agree on. Cheap to import: `start` and `delete` do, for each container.
+
+flags        the command line
+bootstrap    what `start` reads and what `delete` answers
+wire         the protobuf wire format of these
+identifiers  which namespaces and ids are valid
+address      where a pod server listens
+peer         whether the process at the other end of a socket lives
+"""

@@ -1,0 +1,115 @@
+"""Where a pod server listens: the socket's path, taking it, and finding who has it.
+
+The path is the one containerd's runc shim would use: a hash of containerd's address, the namespace and the grouping
+id, in a directory that does not depend on containerd's own `state` setting. Part of `start`, so it takes the socket
+type of the interpreter's core instead of the `socket` module, whose import costs as much as the whole command.
+"""
+
+import _socket
+import fcntl
+import os
+
+try:
+    from _sha2 import sha256
+except ImportError:  # Python 3.11
+    from _sha256 import sha256  # type: ignore[import-not-found, no-redef, unused-ignore]
+
+from shim.contract import peer
+
+SOCKET_DIR = "/run/containerd/s"
+SCHEME = "unix://"
+PROBE_TIMEOUT_S = 0.1
+BACKLOG = 128
+
+
+def socket_path(grpc_address: str, namespace: str, group: str, *, directory: str = SOCKET_DIR) -> str:
+    """The socket of the pod server that serves `group`. `group` may be any text: it is only hashed.
+
+    As Go joins paths, but for a group with dots and slashes: such a one must not lead into another namespace.
+    """
+    above = os.path.normpath("/".join(part for part in (grpc_address, namespace) if part))
+    joined = f"{above}/{group}"
+    return f"{directory}/{sha256(joined.encode()).hexdigest()}"
+
+
+def listen(path: str) -> "_socket.socket | None":
+    """Take the address, or return None where a server already answers on it.
+
+    The directory is made 0700 and the socket 0600. A socket file that nobody answers on is replaced. Raises OSError.
+    """
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    lock = _lock(directory)
+    try:
+        if os.path.lexists(path):
+            if answers(path):
+                return None
+            os.unlink(path)
+        return _bind(path)
+    finally:
+        os.close(lock)
+
+
+def _bind(path: str) -> "_socket.socket":
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    mask = os.umask(0o177)  # the file must never exist with a wider mode
+    try:
+        listener.bind(path)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listener
+
+
+def remove_dead(path: str) -> None:
+    """Unlink a socket that a killed pod server left behind; leave one that answers, and one that is not there."""
+    if not os.path.lexists(path):
+        return
+    lock = _lock(os.path.dirname(path))
+    try:
+        if not answers(path):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(lock)
+
+
+def _lock(directory: str) -> int:
+    """Serialise those who look at an address and then change it; closing the descriptor lets the next one in."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def answers(path: str) -> bool:
+    """Whether something accepts connections at `path` that has not been killed."""
+    probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        probe.settimeout(PROBE_TIMEOUT_S)
+        probe.connect(path)
+        return not peer.is_ending(probe)
+    except BlockingIOError:
+        return True  # so many wait to be accepted that there is no room for one more
+    except OSError:
+        return False
+    finally:
+        probe.close()
+
+
+def write_address_file(bundle: str, address: str) -> None:
+    """Leave `address` in the bundle; containerd 1.6 and 1.7 find a running shim by it when they restart."""
+    temporary = f"{bundle}/.address"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, address.encode())
+    finally:
+        os.close(fd)
+    os.rename(temporary, f"{bundle}/address")

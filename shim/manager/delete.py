@@ -1,0 +1,221 @@
+"""`delete`: clean up after one container, from its bundle alone, when no pod server can be asked any more.
+
+containerd runs it after every task, the properly deleted ones included, and kills it after five seconds. Where the pod
+server has done its work there is no record left in the bundle and nothing mounted, and the command only answers.
+It touches this container only: the pod's server may be alive and serve others.
+"""
+
+import os
+import sys
+import time
+from _signal import SIGKILL, SIGPIPE  # `signal` imports enum, which takes longer than all of this
+
+from shim.contract import address, bootstrap, identifiers
+from shim.contract.flags import Flags
+
+if False:  # typing.TYPE_CHECKING, without the import
+    from collections.abc import Callable  # noqa: TC003 (this is such a block)
+    from typing import NoReturn
+
+KILLED = 128 + SIGKILL
+RUNTIME_TIMEOUT_S = 3.5
+ATTEMPTS = 3  # where the runtime itself is killed, for want of memory say: containerd will not come back to this
+CREATE_PATIENCE_S = 1.0  # out of that
+DYING_S = 1.5  # for processes that the runtime has killed
+OTHERS_PATIENCE_S = 3.0  # for another `delete`
+HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
+POSTSTOP_RECORDS = "/var/lib/pouchrich/poststop"
+RUN = "/run/pouchrich"
+WARNINGS_LIMIT = 4096
+_DONE, _FAILED = b"d", b"f"
+
+
+def delete(flags: Flags) -> bytes:
+    """Return the serialised DeleteResponse: status 137 now, as containerd's own shim says. May be repeated.
+
+    The work is a child's, of a session of its own, which goes on to the end when this process is killed: containerd
+    does that after five seconds, and does not come back. The work of a child that is killed is done again.
+    """
+    identifiers.check("-namespace", flags.namespace)
+    identifiers.check("-id", flags.id)
+    read, write = os.pipe2(os.O_CLOEXEC)
+    warnings = os.memfd_create("warnings", os.MFD_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        _work_detached(flags, write, warnings)
+    os.close(write)
+    said = b"".join(iter(lambda: os.read(read, 4096), b""))
+    if os.WIFSIGNALED(os.waitpid(pid, 0)[1]) or not said:
+        return _delete(flags)
+    sys.stderr.write(os.pread(warnings, WARNINGS_LIMIT, 0).decode(errors="replace"))
+    if said[:1] == _FAILED:
+        raise RuntimeError(said[1:].decode(errors="replace"))
+    return said[1:]
+
+
+def _work_detached(flags: Flags, write: int, warnings: int) -> "NoReturn":
+    """Do the work, write what came of it, and end this process, which was just forked."""
+    try:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd, target in ((null, 0), (null, 1), (warnings, 2)):  # containerd waits until nobody has its pipes
+            os.dup2(fd, target)
+        answer = _DONE + _delete(flags)
+    except BaseException as err:  # nothing may unwind into the parent's code below fork()
+        answer = _FAILED + (str(err) or type(err).__name__).encode(errors="replace")
+    try:
+        sys.stderr.flush()
+        os.write(write, answer)
+    finally:  # the parent may have been killed
+        os._exit(0)
+
+
+def _delete(flags: Flags) -> bytes:
+    bundle = flags.bundle or os.getcwd()
+    began = time.monotonic()
+    _wait_for_others(bundle)
+    finish_hooks = _hand_over_hooks(flags, bundle)
+    if os.path.exists(f"{bundle}/pouchrich.json"):
+        _forget(bundle, flags.id)
+    if finish_hooks is not None:
+        finish_hooks(HOOKS_DEADLINE_S - (time.monotonic() - began))
+    _remove_traces(flags)
+    if os.path.ismount(f"{bundle}/rootfs"):
+        from runtime import rootfs
+
+        rootfs.unmount_all(f"{bundle}/rootfs")
+    _remove_dead_socket(flags, bundle)
+    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+    return bootstrap.delete_response(_pid(bundle), KILLED, seconds, nanos)
+
+
+def _wait_for_others(bundle: str) -> None:
+    """Let another `delete` of the same bundle come to its end, which a containerd that was killed has begun.
+
+    It may be about to save the root file system for a hook. The lock is on the bundle's directory, for as long as this
+    process lives.
+    """
+    import fcntl
+
+    try:
+        fd = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # there is none any more
+        return
+    until = time.monotonic() + OTHERS_PATIENCE_S
+    while time.monotonic() < until:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+
+
+def _hand_over_hooks(flags: Flags, bundle: str) -> "Callable[[float], object] | None":
+    """Give the poststop hooks that are still owed to a runner of its own, which starts when the result is called.
+
+    None where there are none, or a living pod server sees to them. That they cannot be run must not keep the rest.
+    """
+    if not os.path.exists(f"{POSTSTOP_RECORDS}/{flags.namespace}/{flags.id}.jsonl"):
+        return None
+    from shim import poststop
+
+    try:
+        handover = poststop.hand_over(flags.namespace, flags.id, bundle)
+    except OSError as err:
+        sys.stderr.write(f"poststop hooks: {err}\n")
+        return None
+    if handover is None:
+        return None
+    return lambda left: handover.finish(max(0.0, min(poststop.PATIENCE_S, left)))
+
+
+def _remove_traces(flags: Flags) -> None:
+    """Remove what a killed pod server left of this container below /run/pouchrich."""
+    if os.path.lexists(f"{RUN}/bundles/{flags.namespace}/{flags.id}"):
+        from runtime import index, rundir
+
+        rundir.remove(rundir.path_of(flags.namespace, flags.id))
+        index.forget(flags.namespace, flags.id)  # last: by it a further `delete` knows that there is something
+
+
+def _forget(bundle: str, container_id: str) -> None:
+    """Have the OCI runtime kill and forget the container. What it says against that is no reason to keep the rest."""
+    from contextlib import suppress
+
+    from runtime.bundle import Bundle
+    from runtime.errors import PouchrichError
+    from runtime.oci import argv, interrupted
+
+    until = time.monotonic() + RUNTIME_TIMEOUT_S
+    record = Bundle(bundle).load_record()
+    if record is None:
+        return
+    binary = argv.OCIBinary(**record["oci"])
+    is_whole = os.path.exists(f"{bundle}/init.pid")  # which the runtime writes last, and may still be about to end
+    interrupted.let_end(bundle, patience_s=CREATE_PATIENCE_S)
+    words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
+    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
+    for _ in range(ATTEMPTS):
+        pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
+        if not os.WIFSIGNALED(_wait(pid, until)) or time.monotonic() > until:
+            break
+    if not is_whole:
+        interrupted.remove_rest(bundle, container_id, patience_s=DYING_S)
+    else:
+        with suppress(PouchrichError, OSError):  # without its config.json there is nothing to go by
+            interrupted.remove_cgroups(Bundle(bundle).load_spec(), container_id, patience_s=DYING_S)
+    if above := (record.get("plan") or {}).get("cgroup"):
+        from runtime.cgroup import delegation
+        from runtime.init.cgroup import Delegation
+
+        delegation.remove(Delegation(**above), patience_s=max(DYING_S, until - time.monotonic()))
+    if os.path.exists(f"{bundle}/agent-cgroups.json"):
+        from runtime.agents import cgroup
+
+        cgroup.remove_noted(bundle, patience_s=DYING_S)
+    Bundle(bundle).remove_record()
+
+
+def _wait(pid: int, until: float) -> int:
+    """Wait for the runtime, but leave time for the rest of the work; return its wait status."""
+    import select
+
+    fd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            os.kill(pid, SIGKILL)
+        return os.waitpid(pid, 0)[1]
+    finally:
+        os.close(fd)
+
+
+def _remove_dead_socket(flags: Flags, bundle: str) -> None:
+    """That of a killed pod server, which is where `start` has put it also when the bundle says nothing of it any more.
+
+    containerd may have begun to remove the bundle of a task that was never created, or found the disk full when it
+    wrote the address down.
+    """
+    try:
+        with open(f"{bundle}/address") as file:
+            path = file.read().removeprefix(address.SCHEME)
+    except OSError:
+        path = ""
+    if not path:
+        from shim.spawner import child
+
+        try:
+            group = child.group_of(bundle)
+        except (OSError, ValueError):
+            group = ""
+        path = flags.socket or address.socket_path(flags.address, flags.namespace, group or flags.id)
+    if path.startswith("/"):
+        address.remove_dead(path)
+
+
+def _pid(bundle: str) -> int:
+    try:
+        with open(f"{bundle}/init.pid") as file:
+            return max(0, int(file.read(32)))
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,63 @@
+"""From a process that has its address to a serving pod server: what a daemon must be, and how it ends.
+
+What it serves is `shim.pod.server`'s.
+"""
+
+import logging
+import os
+import sys
+from contextlib import suppress
+
+from runtime.cgroup import attach
+from runtime.linux import proctitle, syscalls
+from shim.contract import address, bootstrap
+from shim.contract.flags import Flags
+from shim.pod import log
+
+PROGRAM = "containerd-shim-pouchrich-v2"
+INHERITED_LISTENER = 3
+
+_log = logging.getLogger(__name__)
+
+
+def serve_in_foreground(flags: Flags) -> None:
+    """Serve without an action word, as containerd's shims do: on `-socket PATH`, or on an inherited descriptor 3."""
+    bundle = flags.bundle or os.getcwd()
+    listener = INHERITED_LISTENER
+    if flags.socket:
+        taken = address.listen(flags.socket)
+        if taken is None:
+            raise FileExistsError(f"-socket: {flags.socket} is in use")
+        listener = taken.detach()
+    sys.exit(serve(flags, bootstrap.StartInput(), bundle=bundle, path=flags.socket, listener=listener))
+
+
+def serve(flags: Flags, given: bootstrap.StartInput, *, bundle: str, path: str, listener: int, note: str = "") -> int:
+    """Serve on the listening descriptor `listener` until done; return the exit status of the process.
+
+    `path` is its socket, unlinked at the end; "" where that is somebody else's. `note` goes to the log.
+    """
+    try:
+        proctitle.set_title([PROGRAM, "-namespace", flags.namespace, "-id", flags.id, "-address", flags.address])
+        if os.environ.get("SCHED_CORE"):
+            syscalls.sched_core_create_pgrp()
+        syscalls.set_child_subreaper()
+        if not attach.is_unified():
+            attach.hasten()  # the pod's first container is about to be made
+        log.open_fifo(f"{bundle}/log", debug=flags.debug or given.debug)
+        if note:
+            _log.info("started without a spawner: %s", note)
+        os.chdir("/")  # the bundle may go while other containers of the pod are still served
+        from shim.pod import server
+
+        return server.serve(
+            namespace=flags.namespace,
+            ttrpc_address=given.ttrpc_address or os.environ.get("TTRPC_ADDRESS", ""),
+            socket_path=path,
+            listener=listener,
+        )
+    except BaseException:
+        if path:
+            with suppress(OSError):
+                os.unlink(path)
+        raise

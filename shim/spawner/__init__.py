@@ -1,0 +1,10 @@
+"""One preloaded process for each containerd, and its children, which become pod servers.
+
+request    what a starter asks of it, and where
+launch     how a starter begins it
+server     the process itself
+child      what carries out a request, and goes on as the pod server
+preload    what is imported before the first fork
+rehearsal  a pod's whole life, gone through before the first fork
+adaptive, compact  keep code from being written to, so that it stays shared
+"""

@@ -1,0 +1,247 @@
+"""`start`: a process that carries out a request, says where it listens, and goes on as the pod server.
+
+One code path for two hosts: a child of the spawner, which has everything imported, or a child of the starter itself,
+which imports what serving takes after it has answered. The socket listens before the answer, so nobody waits for
+those imports but the first request. A `start` that fails leaves nothing behind, because containerd will not call
+`delete` for it.
+"""
+
+import os
+import time
+from _signal import (  # `signal` takes longer than all of this
+    SIG_DFL,
+    SIG_SETMASK,
+    SIGCHLD,
+    SIGKILL,
+    SIGPIPE,
+    SIGSTOP,
+    SIGXFSZ,
+    pthread_sigmask,
+    signal,
+    valid_signals,
+)
+from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
+
+from shim.contract import address, bootstrap, flags, identifiers
+from shim.spawner.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, Request
+
+if False:  # typing.TYPE_CHECKING, without the import
+    from typing import NoReturn
+
+GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
+OOM_SCORE_ADJ_MAX = 1000
+CGROUP_ROOT = "/sys/fs/cgroup"
+POSTSTOP_SWEPT = "/run/pouchrich/poststop/.swept"
+"""As old as the last look at the poststop hooks that nobody sees to (shim.poststop); gone after a boot."""
+
+POSTSTOP_SWEEP_S = 60.0
+
+CHANNEL = 3
+"""The descriptor of the connection to the starter, in the process that serves its request."""
+
+
+def within_own_process(message: bytes, *, note: str) -> bytes:
+    """Carry out a request in a child of this process; return DONE or FAILED and the text.
+
+    `note` is the reason for the pod server's log.
+    """
+    ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        ignore_no_signal()
+        serve(Request(message), theirs.fileno(), note=note)
+    theirs.close()
+    if ours.recv(1) == TAKEN and (answer := ours.recv(ANSWER_LIMIT)):
+        return answer
+    _, status = os.waitpid(pid, 0)
+    _remove_dead_socket(Request(message))
+    return FAILED + f"the pod server ended before it listened, wait status {status}".encode()
+
+
+def _remove_dead_socket(request: Request) -> None:
+    """What a child may leave that was killed in the middle. Raises nothing."""
+    try:
+        given = flags.parse(request.args)
+        stdin = bootstrap.parse(request.stdin, id=given.id, namespace=given.namespace)
+        address.remove_dead(_path_of(given, stdin, os.getcwd()))
+    except (OSError, ValueError, flags.UsageError):
+        pass
+
+
+def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: str = "") -> "NoReturn":
+    """Carry out `request` in a process that was just forked, in the bundle; answer on `channel`, then serve.
+
+    `kept` are the descriptors of the parent's that it keeps, in ascending order.
+    """
+    status = 1
+    try:
+        _let_go(channel, kept)
+        starter = socket(fileno=CHANNEL)
+        starter.send(TAKEN)  # fails where the starter has given up
+        status = _serve(request, starter, note)
+    except BaseException:  # nothing may unwind into the parent's code below fork()
+        import sys
+
+        _write_to_log()
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def open_log() -> int:
+    """The FIFO `log` in this directory, the bundle, which containerd reads; -1 where nobody does."""
+    try:
+        return os.open("log", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return -1
+
+
+def _write_to_log() -> None:
+    """Let what is said last on standard error be read by containerd."""
+    log = open_log()
+    if log >= 0:  # else the bundle was left, and the server had opened its log
+        os.dup2(log, 2)
+
+
+def _serve(request: Request, starter: socket, note: str) -> int:
+    path, listener = "", None
+    try:
+        try:
+            bundle = os.getcwd()
+            given = flags.parse(request.args)
+            stdin = bootstrap.parse(request.stdin, id=given.id, namespace=given.namespace)
+            identifiers.check("-namespace", given.namespace)
+            identifiers.check("-id", given.id)
+            path = _path_of(given, stdin, bundle)
+            listener = address.listen(path)
+            if listener is not None:
+                raise_oom_score(above=request.containerd)
+                if stdin.shim_cgroup:
+                    join_cgroup(stdin.shim_cgroup)
+            address.write_address_file(bundle, address.SCHEME + path)
+        except Exception as err:  # the border: the starter prints it, containerd shows it to the pod's owner
+            starter.send(FAILED + (str(err) or type(err).__name__).encode(errors="replace")[: ANSWER_LIMIT - 1])
+            raise
+        starter.send(DONE + (address.SCHEME + path).encode())
+        # From here on the bundle may be gone: containerd removes that of a starter that was killed.
+        starter.close()
+        if listener is None:
+            return 0
+        from shim.pod import daemon
+
+        if is_sweep_due():
+            from shim import poststop
+
+            poststop.check()
+    except BaseException:
+        if listener is not None:
+            os.unlink(path)
+        raise
+    return daemon.serve(given, stdin, bundle=bundle, path=path, listener=listener.detach(), note=note)
+
+
+def is_sweep_due(marker: str = POSTSTOP_SWEPT) -> bool:
+    """Whether nobody has looked for a while at what poststop hooks are owed. One system call."""
+    try:
+        return not 0 <= time.time() - os.stat(marker).st_mtime < POSTSTOP_SWEEP_S
+    except OSError:
+        return True
+
+
+def _path_of(given: flags.Flags, stdin: bootstrap.StartInput, bundle: str) -> str:
+    """Where the pod's server listens."""
+    return given.socket or address.socket_path(
+        given.address or stdin.grpc_address,
+        given.namespace,
+        group_of(bundle) or given.id,
+        directory=stdin.socket_dir or address.SOCKET_DIR,
+    )
+
+
+def group_of(bundle: str) -> str:
+    """The id that this container shares its pod server with, or "".
+
+    Only a file that holds an annotation's name at all is parsed; most of a configuration is of no interest here.
+    """
+    text = read(f"{bundle}/config.json")
+    if not any(name.encode() in text for name in GROUP_ANNOTATIONS):
+        return ""
+    import json
+
+    try:
+        annotations = json.loads(text).get("annotations") or {}
+        return next((str(annotations[name]) for name in GROUP_ANNOTATIONS if annotations.get(name)), "")
+    except (ValueError, AttributeError, RecursionError) as err:
+        raise ValueError(f"{bundle}/config.json: {err}") from err
+
+
+def join_cgroup(path: str, *, root: str = CGROUP_ROOT) -> None:
+    """Move this process into the cgroup `path`, in the unified tree or in each v1 hierarchy. It must exist.
+
+    Raises OSError.
+    """
+    below = os.path.normpath("/" + path)
+    if os.path.exists(f"{root}/cgroup.controllers"):
+        hierarchies = [root]
+    else:
+        hierarchies = [entry.path for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
+    joined = False
+    for hierarchy in hierarchies:
+        if os.path.isdir(hierarchy + below):
+            enter_cgroup(hierarchy + below)
+            joined = True
+    if not joined:
+        raise FileNotFoundError(f"shim_cgroup: found {path!r}, which is no cgroup below {root}")
+
+
+def enter_cgroup(directory: str) -> None:
+    """Move this process into the cgroup at `directory`. Raises OSError."""
+    with open(f"{directory}/cgroup.procs", "w") as file:
+        file.write("0")
+
+
+def raise_oom_score(*, above: int) -> None:
+    """Make this process one step more likely than process `above` to be killed for memory: containerd goes last.
+
+    A node that forbids it (a user namespace) keeps the inherited value. Raises OSError where /proc is not there.
+    """
+    score = min(int(read(f"/proc/{above}/oom_score_adj")) + 1, OOM_SCORE_ADJ_MAX)
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, str(score).encode())
+    except PermissionError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def read(path: str) -> bytes:
+    """The whole of a file. Python's own file objects cost four more system calls. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
+    finally:
+        os.close(fd)
+
+
+def ignore_no_signal() -> None:
+    """Ignore no signal that whoever started this process did, but those that Python does."""
+    for number in valid_signals() - {SIGKILL, SIGSTOP, SIGPIPE, SIGXFSZ}:
+        signal(number, SIG_DFL)
+
+
+def _let_go(channel: int, kept: tuple[int, ...]) -> None:
+    """Drop what belongs to the parent: its session, its pipe to containerd, its other descriptors and signal set-up."""
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    if channel != CHANNEL:
+        os.dup2(channel, CHANNEL, inheritable=False)
+    begin = CHANNEL + 1
+    for fd in (*kept, os.sysconf("SC_OPEN_MAX")):
+        os.closerange(begin, fd)
+        begin = fd + 1
+    signal(SIGCHLD, SIG_DFL)  # the spawner ignores it
+    pthread_sigmask(SIG_SETMASK, ())
+    os.umask(0o022)

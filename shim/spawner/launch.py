@@ -1,0 +1,228 @@
+"""Begin a spawner where `start` finds none: a process of its own, that the starter then asks like one that was there.
+
+Its socket listens before it has imported anything, so the starters of a node that has just booted wait for it rather
+than each become a pod server that shares no memory with the others. A lock file beside the socket says that a spawner
+lives or is on its way; the spawner inherits both. Of many starters that find none, one begins one. Everything here may
+fail, and then there is just no spawner: the pod's log has the reason, and so has a file beside the socket, for the next
+pod's log and for `pouchrich doctor`.
+"""
+
+import os
+import sys
+from _socket import AF_UNIX, SOCK_SEQPACKET, socket
+from contextlib import suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
+
+from shim.spawner import child, request
+from shim.spawner.request import HUNG, LOCK_SUFFIX, READY
+
+if False:  # typing.TYPE_CHECKING, without the import
+    from typing import NoReturn
+
+REFUSED_SUFFIX = ".refused"
+REFUSED_LIMIT = 1024
+BACKLOG = 512
+TITLE = "pouchrich-spawner"
+TITLE_ROOM = 512
+"""Bytes of command line that a spawner is started with: its children's titles go there (runtime.linux.proctitle)."""
+
+_LISTENING = b"l"
+_BUSY = 3
+
+PROGRAM = (
+    "import sys; sys.path[:] = sys.argv[1].split(':'); from shim.spawner import launch; launch.be_spawner(sys.argv[2:])"
+)
+
+
+def begin(key: str, *, hung: int) -> bool:
+    """Begin a spawner for `key`, unless another process is at it or the configuration says no. Raises nothing.
+
+    `hung` is the pid of one that did not answer (HUNG: not known), and is replaced; 0 for none. Return whether
+    one listens at its socket now or, where another process is at it, is about to.
+    """
+    path = request.socket_path(key)
+    try:
+        news, tell = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+    except OSError as err:
+        _say(child.open_log(), f"fork: {err.strerror}")
+        return False
+    if pid == 0:
+        _begin_in_child(key, path, hung, tell)
+    os.close(tell)
+    is_listening = os.read(news, 1) == _LISTENING
+    os.close(news)
+    return is_listening or os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == _BUSY
+
+
+def _begin_in_child(key: str, path: str, hung: int, tell: int) -> "NoReturn":
+    log = -1
+    try:
+        # First of all: containerd waits until nobody holds its pipe any more.
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.closerange(3, tell)
+        os.closerange(tell + 1, os.sysconf("SC_OPEN_MAX"))
+        log = child.open_log()
+        child.ignore_no_signal()
+        os.setsid()
+        os.chdir("/")
+        _become_spawner(key, path, hung, tell)
+    except BaseException as err:
+        reason = str(err) or type(err).__name__
+        refuse(path, reason)
+        _say(log, reason)
+    finally:
+        os._exit(1)
+
+
+def be_spawner(args: list[str]) -> None:
+    """What the started process does: see `shim.spawner.server.main`."""
+    try:
+        from shim.spawner import server
+
+        server.main(args)
+    except BaseException as err:
+        refuse(args[0], f"it ended: {type(err).__name__}: {err}")
+    finally:
+        os._exit(1)
+
+
+def refuse(path: str, reason: str) -> None:
+    """Leave a word beside the socket `path` of why there is no spawner. Raises nothing."""
+    try:
+        _check_directory(os.path.dirname(path))
+        new = f"{path}{REFUSED_SUFFIX}.{os.getpid()}"
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, reason.encode(errors="replace")[:REFUSED_LIMIT])
+        finally:
+            os.close(fd)
+        os.rename(new, path + REFUSED_SUFFIX)
+    except OSError:
+        pass
+
+
+def accept(path: str) -> None:
+    """There is a spawner at `path`: forget why there was none. Raises nothing."""
+    with suppress(OSError):
+        os.unlink(path + REFUSED_SUFFIX)
+
+
+def refusal(path: str) -> str:
+    """Why there is no spawner at `path`, as far as that is known, or "". Raises nothing."""
+    try:
+        _check_directory(os.path.dirname(path))
+        fd = os.open(path + REFUSED_SUFFIX, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return os.read(fd, REFUSED_LIMIT).decode(errors="replace")
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return ""
+    except OSError as err:
+        return str(err)
+
+
+def _say(log: int, reason: str) -> None:
+    """Write to the pod's log, if anybody reads it. Raises nothing."""
+    import logging
+
+    from shim.pod.log import format_record
+
+    words = f"no spawner for the pods to come, each of which takes some 18 MiB without one: {reason}"
+    record = logging.makeLogRecord({"levelname": "WARNING", "msg": words})
+    with suppress(OSError):
+        os.write(log, format_record(record).encode(errors="replace"))
+
+
+def _become_spawner(key: str, path: str, hung: int, tell: int) -> "NoReturn":
+    containerd = request.containerd_of(key)
+    pidfd = os.pidfd_open(containerd)
+    lock = take_lock(path + LOCK_SUFFIX, hung=hung)
+    if lock is None:
+        os._exit(_BUSY)
+    from runtime import config
+    from runtime.errors import PouchrichError
+
+    try:
+        spawner = config.load_node().spawner
+    except PouchrichError:  # each Create will say so
+        spawner = config.DEFAULT.spawner
+    if not spawner.enabled:
+        os.unlink(path + LOCK_SUFFIX)
+        os._exit(0)
+    listener = _listen(path)
+    for fd in (lock, pidfd, listener):
+        os.set_inheritable(fd, True)
+    os.write(tell, _LISTENING)
+    given = [":".join(sys.path), path, key, str(lock), str(pidfd), str(listener), str(spawner.idle_timeout_s)]
+    os.execv(sys.executable, [sys.executable, "-IS", "-c", PROGRAM, *given, " " * TITLE_ROOM])
+
+
+def _listen(path: str) -> int:
+    """A listening socket at `path` in place of what is there, a dead spawner's: the lock is ours. Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    listener = socket(AF_UNIX, SOCK_SEQPACKET)
+    mask = os.umask(0o177)
+    listener.bind(path)
+    os.umask(mask)
+    listener.listen(BACKLOG)
+    return listener.detach()
+
+
+def mark_ready(lock: int) -> None:
+    """Note in the lock file that its spawner serves from now on. Raises OSError."""
+    os.pwrite(lock, f"{os.getpid()} {READY.decode()}".encode(), 0)
+
+
+def take_lock(path: str, *, hung: int = 0) -> int | None:
+    """Lock the file `path`, which then holds our pid; None while another lives who has it.
+
+    With `hung`, the pid of its holder, the file is replaced: the holder has lost it, and finds out. Raises OSError,
+    also where the directory is not root's alone to write in.
+    """
+    _check_directory(os.path.dirname(path))
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    if not _lock(fd):
+        holder = os.read(fd, 32).split()
+        os.close(fd)
+        if not hung or (hung != HUNG and holder[:1] != [str(hung).encode()]):
+            return None
+        os.unlink(path)
+        with suppress(FileNotFoundError):
+            os.unlink(path.removesuffix(LOCK_SUFFIX))  # let nobody else wait for it
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        if not _lock(fd):
+            return None
+    if not is_file(fd, path):  # its last holder unlinked it while we waited to open it
+        return None
+    os.ftruncate(fd, 0)
+    os.write(fd, str(os.getpid()).encode())
+    return fd
+
+
+def _lock(fd: int) -> bool:
+    try:
+        flock(fd, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_file(fd: int, path: str) -> bool:
+    """Whether `path` still names the file behind `fd`."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _check_directory(path: str) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o711)
+    found = os.stat(path, follow_symlinks=False)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{path}: found uid {found.st_uid} and mode {found.st_mode & 0o7777:04o}")

@@ -1,0 +1,33 @@
+import asyncio
+import shutil
+
+import pytest
+
+from runtime.oci import program
+from shim.pod.server import Pod
+from shim.task.reaper import Reaper
+
+SH = shutil.which("sh")
+
+
+def run(*argv):
+    """The status of a program that a pod server runs."""
+
+    async def play():
+        pod = Pod("namespace", "", "")
+        pod._reaper = Reaper(asyncio.get_running_loop())
+        pod._reaper.install()
+        return await pod._run_program(argv, {})
+
+    return asyncio.run(play())
+
+
+@pytest.mark.parametrize("mount", ["/proc/self/fd/999", "/dev/null"])
+def test_a_mount_that_cannot_be_executed_any_more_is_done_without(monkeypatch, mount):
+    monkeypatch.setattr(program, "of", lambda path: mount)
+    assert run(SH, "-c", "exit 7") == 7
+
+
+def test_a_program_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/crun"):
+        run(f"{tmp_path}/crun")

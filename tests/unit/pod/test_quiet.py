@@ -1,0 +1,80 @@
+"""When a pod server gives memory back."""
+
+import asyncio
+
+import pytest
+
+from runtime.linux import heap
+from shim.pod import quiet
+from shim.pod.quiet import Quiet
+from tests.fakes.loop import in_loop, until
+
+
+class Memory:
+    """Stands in for what is shared: `results` are what giving back returns, the last one for ever."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *results: int | None) -> None:
+        self.results = list(results)
+        self.given = 0
+        monkeypatch.setattr(heap, "is_shared", lambda: True)
+        monkeypatch.setattr(heap, "give_back", self.give_back)
+
+    def give_back(self) -> int | None:
+        self.given += 1
+        return self.results.pop(0) if len(self.results) > 1 else self.results[0]
+
+
+@pytest.fixture(autouse=True)
+def times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quiet, "QUIET_S", 0.05)
+    monkeypatch.setattr(quiet, "AGAIN_S", 0.3)
+
+
+def timers() -> int:
+    """How many timers of the loop are pending, but for the test's own."""
+    loop = asyncio.get_running_loop()
+    return sum("Quiet" in repr(handle) for handle in loop._scheduled)  # type: ignore[attr-defined]
+
+
+@in_loop
+async def test_it_gives_back_once_after_the_last_answer_and_then_has_no_timer(monkeypatch: pytest.MonkeyPatch):
+    memory = Memory(monkeypatch, 100)
+    pod = Quiet(asyncio.get_running_loop())
+    for _ in range(10):
+        pod.answered()
+        assert timers() == 1
+        await asyncio.sleep(0.02)  # less than the quiet
+        assert memory.given == 0
+    await until(lambda: memory.given == 1)
+    await asyncio.sleep(0.2)
+    assert memory.given == 1
+    assert timers() == 0
+
+
+@in_loop
+async def test_a_pod_that_is_asked_all_the_time_gives_back_seldom(monkeypatch: pytest.MonkeyPatch):
+    memory = Memory(monkeypatch, 100)
+    loop = asyncio.get_running_loop()
+    pod = Quiet(loop)
+    pod.answered()
+    await until(lambda: memory.given == 1)
+    began = loop.time()
+    pod.answered()
+    await until(lambda: memory.given == 2)
+    assert loop.time() - began > 0.2
+    assert timers() == 0
+
+
+@in_loop
+async def test_a_thread_at_work_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    memory = Memory(monkeypatch, None, None, 100)
+    Quiet(asyncio.get_running_loop()).answered()
+    await until(lambda: memory.given == 3)
+    await asyncio.sleep(0.1)
+    assert (memory.given, timers()) == (3, 0)
+
+
+@in_loop
+async def test_without_shared_memory_there_is_no_timer():
+    Quiet(asyncio.get_running_loop()).answered()
+    assert timers() == 0

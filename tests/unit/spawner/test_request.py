@@ -1,0 +1,46 @@
+"""shim.spawner.request: what a starter sends is what the spawner's child reads, whatever a command line holds."""
+
+import contextlib
+import os
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shim.spawner import request
+
+words = st.binary(max_size=40).map(lambda data: data.replace(b"\0", b""))
+names = st.binary(min_size=1, max_size=20).map(lambda data: data.replace(b"\0", b"").replace(b"=", b"")).filter(bool)
+
+
+@given(st.lists(words.map(os.fsdecode), max_size=6), st.dictionaries(names, words, max_size=6), st.binary(max_size=200))
+def test_a_request_is_read_as_it_was_packed(args, environment, stdin):
+    read = request.Request(request.encode("1 2 3", 77, args, environment, stdin))
+    assert (read.key, read.containerd, read.args) == ("1 2 3", 77, args)
+    assert (read.environment, read.stdin) == (environment, stdin)
+
+
+@given(st.binary(max_size=300) | st.lists(st.sampled_from([b"0", b"1", b"-1", b"99999999999", b"x"])).map(b"\0".join))
+def test_anything_else_is_refused(message):
+    with contextlib.suppress(ValueError):
+        request.Request(message)
+
+
+def test_what_is_no_variable_is_left_out():
+    """As Python leaves it out of os.environ; the native program sends its environment as it is."""
+    message = b"\0".join([b"1", b"1", b"0", b"3", b"A=1", b"no variable", b"B==", b"stdin"])
+    assert request.Request(message).environment == {b"A": b"1", b"B": b"="}
+
+
+def test_a_key_begins_with_the_process_served_and_names_what_is_shared():
+    key = request.key()
+    assert request.containerd_of(key) == os.getppid()
+    for fact in (os.stat(sys.executable).st_ino, os.stat("/").st_ino, os.readlink("/proc/self/ns/mnt")):
+        assert str(fact) in key.split()
+
+
+@pytest.mark.parametrize(("key", "number"), [("a", 0x61), ("aa", 0x6161), ("x" * 200, None)])
+def test_a_socket_is_named_by_the_remainder_of_the_key(key, number):
+    expected = int.from_bytes(key.encode(), "big") % (2**61 - 1) if number is None else number
+    assert request.socket_path(key) == f"/run/pouchrich/spawner-{expected:016x}.sock"

@@ -1,0 +1,66 @@
+"""What `start` decides before there is a server: who shares one, in which cgroup, how likely to be killed."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from shim.spawner import child
+
+GROUP, SANDBOX = "io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "group"),
+    [
+        (None, ""),
+        ({}, ""),
+        ({"other": "x"}, ""),
+        ({SANDBOX: "s1"}, "s1"),
+        ({GROUP: "g1"}, "g1"),
+        ({SANDBOX: "s1", GROUP: "g1"}, "g1"),
+        ({SANDBOX: "s1", GROUP: ""}, "s1"),
+    ],
+)
+def test_containers_of_a_group_or_a_sandbox_share_a_server(
+    tmp_path: Path, annotations: dict[str, str] | None, group: str
+):
+    (tmp_path / "config.json").write_text(json.dumps({"annotations": annotations}))
+    assert child.group_of(str(tmp_path)) == group
+
+
+@pytest.mark.parametrize("text", [f'{{"{SANDBOX}"', f'["{SANDBOX}"]', f'{{"annotations": ["{SANDBOX}"]}}'])
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, text: str):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/config.json: "):
+        child.group_of(str(tmp_path))
+
+
+def cgroups(root: Path, *hierarchies: str) -> None:
+    for hierarchy in hierarchies:
+        (root / hierarchy / "pods").mkdir(parents=True)
+        (root / hierarchy / "pods" / "cgroup.procs").touch()
+
+
+def test_on_v1_each_hierarchy_is_joined_once(tmp_path: Path):
+    cgroups(tmp_path, "memory", "cpu,cpuacct", "unified")
+    (tmp_path / "cpu").symlink_to("cpu,cpuacct")
+    (tmp_path / "hugetlb").mkdir()
+    child.join_cgroup("/pods", root=str(tmp_path))
+    for hierarchy in ("memory", "cpu,cpuacct", "unified"):
+        assert (tmp_path / hierarchy / "pods" / "cgroup.procs").read_text() in (str(os.getpid()), "0")
+
+
+def test_on_v2_the_one_tree_is_joined(tmp_path: Path):
+    cgroups(tmp_path, ".")
+    (tmp_path / "cgroup.controllers").touch()
+    child.join_cgroup("pods", root=str(tmp_path))
+    assert (tmp_path / "pods" / "cgroup.procs").read_text() in (str(os.getpid()), "0")
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "../../etc"])
+def test_a_cgroup_that_is_not_there_is_an_error_that_names_it(tmp_path: Path, path: str):
+    cgroups(tmp_path, "memory")
+    with pytest.raises(FileNotFoundError, match="shim_cgroup: found"):
+        child.join_cgroup(path, root=str(tmp_path))
