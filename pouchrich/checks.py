@@ -16,7 +16,7 @@ from runtime.linux import mountinfo, pidfd, syscalls
 from runtime.oci.choose import choose
 from shim.spawner import launch
 from shim.spawner.request import DIRECTORY
-from shim.task.app_exit import Manner, exit_manner
+from shim.task.application.app_exit import Manner, exit_manner
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 SHIM = "containerd-shim-pouchrich-v2"

@@ -14,8 +14,8 @@ from runtime.hooks.select import Selection, select
 from runtime.identity import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE, Identity
 from runtime.plan import Choice, Plan
 from runtime.spec import edit
-from shim.task.decide import Decided, decide
 from shim.task.reaper import Reaper
+from shim.task.rich.decide import Decided, decide
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from runtime.spec.edit import Spec, Step
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Facts of image and node; the last two are what `shim.task.lxcfs.alive_files` found.
+    """Facts of image and node; the last two are what `shim.task.rich.lxcfs.alive_files` found.
 
     `users` holds a User or why there is none, by what the configuration calls them.
     `claims` are paths in the container that stand in for units of ours, by the unit (`runtime.unit_claims`).

@@ -34,7 +34,7 @@ from runtime.config.annotations import PREFIX
 from runtime.config.model import Hook
 from runtime.errors import InvalidArgument
 from runtime.plan import Plan
-from shim.task.decide import root_of
+from shim.task.rich.decide import root_of
 
 
 class Usage(Exception):

@@ -9,5 +9,5 @@
     held         what a poststop hook needs of a container that is gone: its namespaces, its spec
     journal      the durable record
 
-Nothing here starts a program: `shim.task.hooks` does.
+Nothing here starts a program: `shim.task.hooks.hooks` does.
 """

@@ -116,7 +116,7 @@ def _hand_over_hooks(flags: Flags, bundle: str) -> "Callable[[float], object] | 
     """
     if not os.path.exists(f"{POSTSTOP_RECORDS}/{flags.namespace}/{flags.id}.jsonl"):
         return None
-    from shim import poststop
+    from shim.task.hooks import poststop
 
     try:
         handover = poststop.hand_over(flags.namespace, flags.id, bundle)

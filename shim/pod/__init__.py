@@ -3,6 +3,6 @@
 daemon  from the fork to the event loop
 server  what it consists of, and when it ends
 log     what it says to containerd
-status  what it says to `pouchrich ps`
+status  how our errors are answered
 quiet   the memory that it gives back while nothing is asked of it
 """

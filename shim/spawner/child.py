@@ -32,7 +32,7 @@ GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-i
 OOM_SCORE_ADJ_MAX = 1000
 CGROUP_ROOT = "/sys/fs/cgroup"
 POSTSTOP_SWEPT = "/run/pouchrich/poststop/.swept"
-"""As old as the last look at the poststop hooks that nobody sees to (shim.poststop); gone after a boot."""
+"""As old as the last look at the poststop hooks that nobody sees to (shim.task.hooks.poststop); gone after a boot."""
 
 POSTSTOP_SWEEP_S = 60.0
 
@@ -130,7 +130,7 @@ def _serve(request: Request, starter: socket, note: str) -> int:
         from shim.pod import daemon
 
         if is_sweep_due():
-            from shim import poststop
+            from shim.task.hooks import poststop
 
             poststop.check()
     except BaseException:

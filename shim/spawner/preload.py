@@ -13,7 +13,7 @@ import time
 MODULES = (
     "shim.pod.daemon",
     "shim.pod.server",
-    "shim.poststop",
+    "shim.task.hooks.poststop",
 )
 
 

@@ -30,7 +30,7 @@ from shim.task.memory import OOMReports
 from shim.task.phase import Phase
 from shim.task.process import Process, exit_event
 from shim.task.reaper import Exit, Reaper
-from shim.task.stdio import Owner
+from shim.task.stdio.stdio import Owner
 from shim.task.thread import in_thread
 
 SETTLE_TIMEOUT_S = 10.0

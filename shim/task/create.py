@@ -25,17 +25,18 @@ from runtime.errors import PouchrichError
 from runtime.identity import Identity
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
-from shim.task import checkpoint, rich, settings
+from shim.task import checkpoint, settings
 from shim.task.container import Container
-from shim.task.decide import Decided, decide, root_of
-from shim.task.direct import may_be_direct
 from shim.task.life import Life, PlainLife
 from shim.task.process import Process
 from shim.task.reaper import Reaper
+from shim.task.rich import rich
+from shim.task.rich.decide import Decided, decide, root_of
 from shim.task.settings import Settings
-from shim.task.stdio import Stdio, StdioPaths
-from shim.task.streams import open_stdio
-from shim.task.terminal import AppConsole
+from shim.task.stdio.direct import may_be_direct
+from shim.task.stdio.stdio import Stdio, StdioPaths
+from shim.task.stdio.streams import open_stdio
+from shim.task.stdio.terminal import AppConsole
 from shim.task.thread import in_thread
 
 DELETE_ATTEMPTS = 3

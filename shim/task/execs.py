@@ -24,8 +24,8 @@ from shim.task import phase
 from shim.task.phase import Phase
 from shim.task.process import Process, exit_event
 from shim.task.reaper import Exit, Reaper
-from shim.task.stdio import Owner, StdioPaths
-from shim.task.streams import open_stdio
+from shim.task.stdio.stdio import Owner, StdioPaths
+from shim.task.stdio.streams import open_stdio
 
 
 class ExecProcess(Process):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from runtime import bundle as bundles
-from shim.task.agents import AgentState
+from shim.task.rich.agents import AgentState
 
 STATE = "state.json"
 AGENTS = "agents.json"

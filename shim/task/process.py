@@ -7,7 +7,7 @@ from runtime.errors import NotFound
 from shim.task import phase
 from shim.task.phase import Phase
 from shim.task.reaper import Exit
-from shim.task.stdio import Stdio, StdioPaths
+from shim.task.stdio.stdio import Stdio, StdioPaths
 
 
 class Process:

@@ -23,7 +23,7 @@ from shim.task.create import CreateRequest, Tools, create
 from shim.task.phase import Phase
 from shim.task.process import Process
 from shim.task.reaper import Exit
-from shim.task.stdio import StdioPaths
+from shim.task.stdio.stdio import StdioPaths
 
 T = TypeVar("T")
 MAX_SIGNAL = 64

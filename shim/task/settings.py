@@ -21,7 +21,7 @@ from runtime.config import Config
 from runtime.errors import InvalidArgument, PouchrichError
 from runtime.oci.argv import OCIBinary
 from runtime.oci.choose import choose
-from shim.task.stdio import Owner
+from shim.task.stdio.stdio import Owner
 
 RUNC_OPTIONS = runc_options_pb2.Options.DESCRIPTOR.full_name
 RUNTIME_OPTIONS = runtimeoptions_pb2.Options.DESCRIPTOR.full_name

@@ -14,9 +14,9 @@ from runtime.boot import Launch
 from runtime.errors import RuntimeFailed
 from runtime.launch import encode
 from runtime.linux import proc_events, syscalls
-from shim.task.adopt import AppSocket
-from shim.task.app_exit import ApplicationExit, Manner
-from shim.task.app_terminal import open_terminal
+from shim.task.application.adopt import AppSocket
+from shim.task.application.app_exit import ApplicationExit, Manner
+from shim.task.application.app_terminal import open_terminal
 
 pytestmark = [
     pytest.mark.integration,
@@ -96,7 +96,7 @@ def test_a_status_is_known_while_init_does_not_reap(program, isolated):
 def test_a_launcher_outside_of_the_containers_pids_is_refused(program, isolated):
     async def play(init, unshare):
         heard = []
-        logging.getLogger("shim.task.adopt").addFilter(lambda record: heard.append(record.getMessage()))
+        logging.getLogger("shim.task.application.adopt").addFilter(lambda record: heard.append(record.getMessage()))
 
         def go():
             stranger.append(subprocess.Popen([program, "app"], stderr=subprocess.PIPE, text=True))

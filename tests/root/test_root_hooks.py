@@ -28,8 +28,8 @@ from runtime.linux import mounts, syscalls
 from runtime.oci import argv
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime
-from shim import poststop
-from shim.task.hooks import HookRunner, Places
+from shim.task.hooks import poststop
+from shim.task.hooks.hooks import HookRunner, Places
 from shim.task.reaper import Reaper
 
 RUNTIMES = [name for name in ("crun", "runc") if shutil.which(name)]

@@ -9,9 +9,9 @@ import pytest
 from runtime import config, plan
 from runtime.errors import RuntimeFailed
 from runtime.identity import Identity
-from shim.task.decide import decide
-from shim.task.hook_run import user_below
+from shim.task.hooks.hook_run import user_below
 from shim.task.reaper import Reaper
+from shim.task.rich.decide import decide
 from tests.root.held_opens import held
 
 pytestmark = [

@@ -17,8 +17,8 @@ from runtime.init.base import MountPoint
 from runtime.linux import mountinfo, syscalls
 from runtime.oci.cli import MemoryFile
 from runtime.spec import edit
-from shim.task.lxcfs import alive_files
 from shim.task.reaper import Reaper
+from shim.task.rich.lxcfs import alive_files
 from tests.fakes.loop import until
 from tests.integration import binaries
 

@@ -15,7 +15,7 @@ from runtime.config.model import Route, When
 from runtime.errors import RuntimeFailed
 from runtime.linux import syscalls
 from shim.task.reaper import Reaper
-from shim.task.routes import apply
+from shim.task.rich.routes import apply
 from tests.fakes.loop import open_fds
 
 IP = shutil.which("ip", path="/usr/sbin:/usr/bin:/sbin:/bin")

@@ -15,9 +15,9 @@ from runtime.linux import syscalls
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime
 from runtime.passwd import User
-from shim.task.agent_exec import AgentExec
-from shim.task.agents import Clock, Supervisor
 from shim.task.reaper import Reaper
+from shim.task.rich.agent_exec import AgentExec
+from shim.task.rich.agents import Clock, Supervisor
 from tests.fakes.loop import until
 from tests.unit.agents.making import selected
 

@@ -513,7 +513,7 @@ def test_a_bundle_that_goes_right_after_the_answer_leaves_no_socket(on_node):
     """As with a starter that is killed then: containerd removes the bundle and calls no `delete`."""
 
     def action(node):
-        (node.site / "shim" / "poststop.py").write_text(
+        (node.site / "shim" / "task" / "hooks" / "poststop.py").write_text(
             "import os, time\ndef check():\n    while os.path.exists('/run/bundles/one'):\n        time.sleep(0.01)\n"
         )
         address = node.start("one", env={"POUCHRICH_SPAWNER": "off"})

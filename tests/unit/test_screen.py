@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import screen
-from shim.task import boot_console
+from shim.task.application import boot_console
 
 JOB = "[{0}] Job stuck.service/start running ({1}s / no limit)"
 BAD = "\N{REPLACEMENT CHARACTER}"

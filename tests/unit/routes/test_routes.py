@@ -57,6 +57,8 @@ def test_a_descriptor_that_is_no_namespace_is_an_error(tmp_path):
 
 
 def test_asking_loads_no_netlink_library():
-    code = "import sys, shim.task.routes, runtime.routes; print([m for m in sys.modules if m.startswith('pyroute2')])"
+    code = (
+        "import sys, shim.task.rich.routes, runtime.routes; print([m for m in sys.modules if m.startswith('pyroute2')])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=os.getcwd())
     assert done.stdout == "[]\n"

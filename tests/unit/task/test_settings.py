@@ -10,7 +10,7 @@ from protos.gen import runc_options_pb2, runtimeoptions_pb2
 from runtime import config, host
 from runtime.errors import InvalidArgument
 from shim.task import settings
-from shim.task.stdio import Owner
+from shim.task.stdio.stdio import Owner
 
 BODY = b'version = 1\n[runtime]\nbinary = "/bin/sh"\nroot = "/state"\n'
 

@@ -1,0 +1,328 @@
+"""The application under a PID 1 that is a real init: from the boot to its status, and the stop of what is around it.
+
+The container's init process is PID 1, and its pid is the task's; how the task ends is how the application ended. In
+between stand the launcher, which init starts and which becomes the application (`adopt`), and the order of a stop:
+first the application, then, when it has gone, init in its own language, then whatever is left.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import signal
+import stat
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from runtime import rundir
+from runtime.boot import Boot
+from runtime.cgroup import Cgroup
+from runtime.errors import NotFound, RuntimeFailed
+from runtime.linux import pidfd, selinux
+from shim.task.application.adopt import Adopted, AppSocket
+from shim.task.application.app_exit import ApplicationExit, Manner, exit_manner
+from shim.task.application.boot_console import BootConsole
+from shim.task.application.boot_queue import BootQueue
+from shim.task.application.booting import Booting
+from shim.task.application.halt import HaltSocket
+from shim.task.application.patience import Patience
+from shim.task.reaper import Exit
+from shim.task.stdio.ends import close_all
+from shim.task.stdio.stdio import Stdio
+from shim.task.stdio.terminal import AppConsole
+
+RESERVE_S = 2.0  # of a pod's grace period, for what comes after init's shutdown
+POWEROFF_AGAIN_S = 1.0
+RESTART_TIMEOUT_S = 10.0  # an init that restarts the application does so within this, or has given it up
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds; `grace_s` is the pod's grace period, None where it is not known.
+
+    `start_s` is for a boot without progress, `start_max_s` for any.
+
+    `restarts`: init starts an application that failed again, and only the last end counts.
+    """
+
+    start_s: float
+    stop_s: float
+    start_max_s: float = 0.0
+    grace_s: float | None = None
+    restarts: bool = False
+
+
+class Application:
+    """One container's init, and the application under it unless the image's command is the init itself.
+
+    `directory` is the run directory; `stop_signal` stands in for SIGTERM where it is not None;
+    `root` (user and group) and `app_uid` are host ids, `label` is SELinux's for the container's processes. `terminal`
+    is the application's, if it has one. `before` is awaited before the application is let run: what has to run beside
+    it does by then, or it raises. `queue` is where it waits for its turn to boot.
+    """
+
+    def __init__(
+        self,
+        container_id: str,
+        boot: Boot,
+        directory: str,
+        stdio: Stdio,
+        *,
+        limits: Limits,
+        stop_signal: int | None = None,
+        root: tuple[int, int] = (0, 0),
+        app_uid: int = 0,
+        label: str = "",
+        terminal: AppConsole | None = None,
+        before: Callable[[], Awaitable[None]] | None = None,
+        queue: BootQueue | None = None,
+    ) -> None:
+        self.console = BootConsole(container_id)
+        self._container_id = container_id
+        self._boot = boot
+        self._directory = directory
+        self._stdio = stdio
+        self._limits = limits
+        self._stop_signal = stop_signal
+        self._root = root
+        self._app_uid = app_uid
+        self._label = label
+        self._terminal = terminal
+        self._manner = exit_manner()
+        self._init_pid = 0
+        self._booting = Booting(
+            boot.init,
+            self.console,
+            start_s=limits.start_s,
+            start_max_s=limits.start_max_s,
+            before=before,
+            queue=queue,
+        )
+        self._is_attached = False
+        self._stop_began: float | None = None
+        self._app: Adopted | None = None
+        self._exit: ApplicationExit | None = None
+        self._cgroup: Cgroup | None = None
+        self._listener: AppSocket | None = None
+        self._halt: HaltSocket | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._kept_fds: list[int] = []
+        self._kept_numbers: list[int] = []
+
+    @property
+    def manner(self) -> str:
+        """How its exit status will be learnt, in words."""
+        return self._manner.value
+
+    @property
+    def pid(self) -> int:
+        """The application's host pid, 0 where there is none."""
+        return self._app.pid if self._app is not None else 0
+
+    def prepare(self) -> None:
+        """Fill the run directory, a source of the container's mounts. Raises OSError, InvalidArgument."""
+        stay = self._manner is Manner.STAY
+        rundir.fill(self._directory, self._boot, stay=stay, owner=self._root)
+
+    async def created(self, init_pid: int, cgroup: Cgroup | None) -> None:
+        """PID 1 waits to be started as host process `init_pid`: be ready for what it will start.
+
+        Raises OSError, RuntimeFailed.
+        """
+        self._init_pid = init_pid
+        await self.console.attach()
+        if self._terminal is not None:
+            self._terminal.make(init_pid, uid=self._app_uid)
+        self._cgroup = cgroup
+        if self._boot.launch is not None:
+            self._listener = self._listen()
+        if self._boot.halts:
+            path = f"{self._directory}/{rundir.HALT_SOCKET}"
+            with selinux.sockets(self._label):
+                self._halt = HaltSocket(path, self._kill_init, root_uid=self._root[0])
+
+    def _listen(self) -> AppSocket:
+        with selinux.sockets(self._label):
+            return AppSocket(
+                f"{self._directory}/{rundir.APP_SOCKET}",
+                init_pid=self._init_pid,
+                cgroup=self._cgroup,
+                launcher=os.stat(f"{self._directory}/{rundir.LAUNCHER}"),
+                root_uid=self._root[0],
+                loop=asyncio.get_running_loop(),
+            )
+
+    async def turn(self) -> None:
+        """Return when init may be started. Raises RuntimeFailed where the start is called off before, or init ends."""
+        if self._boot.launch is not None:
+            await self._booting.turn()
+
+    def start_failed(self) -> None:
+        """It does not boot, or not any more."""
+        self._booting.leave()
+
+    async def ready(self) -> None:
+        """Return once the application runs, or at once where the image's command is the init itself.
+
+        Raises RuntimeFailed, with what init said last, where init ends first, the start time-out passes, or a signal
+        calls the start off; init is killed then.
+        """
+        if self._listener is None:
+            try:
+                await self._booting.mandatory()
+            except BaseException:
+                self._kill_init()
+                raise
+            await self._attach()
+            return
+        try:
+            listener, self._listener = self._listener, None
+            adopted = await self._booting.boot(listener, self._cgroup)
+            self._release(adopted)
+            await self._attach()
+        except BaseException:
+            self._kill_init()
+            raise
+        if not self._limits.restarts:
+            rundir.forget_settings(self._directory)
+
+    async def _attach(self) -> None:
+        self._is_attached = True
+        await self._stdio.attach()
+
+    def _release(self, adopted: Adopted) -> None:
+        """Let the launcher become the application, and follow it. Raises RuntimeFailed."""
+        exit = ApplicationExit(adopted, self._manner, asyncio.get_running_loop())
+        fds = self._stdio_fds()
+        self._give(fds.values())
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            adopted.release([fds.get(number, null) for number in (0, 1, 2)])
+        except NotFound as err:
+            exit.close()
+            adopted.close()
+            raise RuntimeFailed(f"{self._boot.init} did not start the application: {err}") from err
+        finally:
+            os.close(null)
+        self._forget_application()
+        self._app, self._exit = adopted, exit
+        if self._following is None:
+            self._following = asyncio.get_running_loop().create_task(self._follow())
+
+    def _give(self, fds: Iterable[int]) -> None:
+        """To the application's user, which may then open /dev/stdout again, as the OCI runtimes do with init's."""
+        for fd in fds:
+            about = os.fstat(fd)
+            if not stat.S_ISCHR(about.st_mode) and about.st_uid != self._app_uid:
+                with suppress(OSError):  # a file of the client's that cannot be given away stays as it is
+                    os.fchown(fd, self._app_uid, -1)
+
+    def _stdio_fds(self) -> dict[int, int]:
+        """The far ends of the client's streams. Where there may be a next time, they are kept open for it."""
+        if not self._limits.restarts:
+            return self._stdio.child_fds() or {}
+        if not self._kept_fds:
+            self._kept_numbers = sorted(self._stdio.child_fds() or {})
+            self._kept_fds = [os.dup((self._stdio.child_fds() or {})[number]) for number in self._kept_numbers]
+        return dict(zip(self._kept_numbers, self._kept_fds, strict=True))
+
+    async def _follow(self) -> None:
+        """Wait for the application's end, then see that init goes too."""
+        assert self._exit is not None
+        while (status := await self._exit.wait()) != 0 and await self._started_again():
+            _log.warning("container %s: the application ended with %d and was restarted", self._container_id, status)
+        close_all(self._kept_fds)  # now its output can end
+        await self._power_off()
+        self._kill_init()
+
+    async def _power_off(self) -> None:
+        """Tell init: systemd once, as it would begin anew with all that it failed to unmount; another every second.
+
+        sysvinit loses a SIGPWR that comes while it starts a runlevel's processes.
+        """
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._time_to_stop()
+        again_s = math.inf if self._boot.init == "systemd" else POWEROFF_AGAIN_S
+        while not self._booting.ended.is_set() and (left := end - clock()) > 0:
+            self._signal_init(self._boot.poweroff)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, again_s)):
+                    await self._booting.ended.wait()
+
+    async def _started_again(self) -> bool:
+        """Whether init has restarted the application: where it is to, was not asked to stop, and has not given up."""
+        if not self._limits.restarts or self._stop_began is not None or self._booting.ended.is_set():
+            return False
+        adopted = await self._booting.adopt(self._listen(), Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S))
+        if adopted is None or self._stop_began is not None:
+            return False
+        try:
+            self._release(adopted)
+        except RuntimeFailed:
+            return False
+        return True
+
+    def _forget_application(self) -> None:
+        if self._exit is not None:
+            self._exit.close()
+        if self._app is not None:
+            self._app.close()
+        self._exit = self._app = None
+
+    def _time_to_stop(self) -> float:
+        """What init gets for its shutdown: stop-timeout, cut to what is left of the pod's grace period."""
+        if self._limits.grace_s is None or self._stop_began is None:
+            return self._limits.stop_s
+        gone = asyncio.get_running_loop().time() - self._stop_began
+        return max(0.0, min(self._limits.stop_s, self._limits.grace_s - gone - RESERVE_S))
+
+    def signal(self, number: int) -> None:
+        """Pass a client's signal on, other than KILL. Before the application runs, any calls the start off."""
+        if self._stop_began is None:
+            self._stop_began = asyncio.get_running_loop().time()
+        if self._boot.launch is None:
+            self._signal_init(dict(self._boot.signals).get(number, number))
+        elif self._app is None:
+            self._booting.call_off()
+            self._kill_init()
+        else:
+            if number == signal.SIGTERM and self._stop_signal is not None:
+                number = self._stop_signal
+            with suppress(ProcessLookupError):  # it has gone, and init is going
+                pidfd.send_signal(self._app.pidfd, number)
+
+    def _kill_init(self) -> None:
+        self._signal_init(signal.SIGKILL)
+
+    def _signal_init(self, number: int) -> None:
+        if self._init_pid and not self._booting.ended.is_set():
+            with suppress(ProcessLookupError):
+                os.kill(self._init_pid, number)
+
+    def ended(self, exit: Exit) -> Exit:
+        """PID 1 has ended with `exit`, and with it everything: return how the task ended."""
+        self._booting.ended.set()
+        if not self._is_attached:
+            self._stdio.discard()
+        if self._exit is None or self._app is None:
+            return exit
+        # Killed with PID 1, or just before it: the kernel has reaped it before PID 1's own end showed.
+        self._exit.settle()
+        status = self._exit.status
+        return exit if status is None else Exit(exit.pid, status, exit.at)
+
+    def close(self) -> None:
+        """Let go of everything. May be repeated."""
+        self._booting.ended.set()
+        self._booting.leave()
+        if self._following is not None:
+            self._following.cancel()
+        self._forget_application()
+        close_all(self._kept_fds)
+        for part in (self._listener, self._halt, self.console, self._terminal):
+            if part is not None:
+                part.close()
+        self._listener = self._halt = None

@@ -1,0 +1,91 @@
+"""The console of a PID 1 that is a real init: private to the shim, and kept for the one case in which it matters.
+
+An init drops the descriptors it was started with and says what stops it only on /dev/console, which a pod would never
+see. The last lines go into the error of a Start that failed, and all of it into the log at debug level.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import re
+
+from runtime import screen
+from shim.task.stdio.terminal import RuntimeConsole
+
+KEPT_BYTES = 4096
+MOST_BYTES = 4 * KEPT_BYTES
+"""What is kept before it is read as a person would, which costs time: a boot that goes well never gets there."""
+SHOWN_LINES = 8
+_WAITS = re.compile(rb"\[[ *]{3,8}\]|\x1b\[[0-9;]*m\*")
+"""systemd's animation of a job, with colours or without."""
+TIOCGPTPEER = 0x5441  # opens the far end of this very terminal, whatever its name is here (ioctl_tty(2))
+
+_log = logging.getLogger(__name__)
+
+
+class BootConsole:
+    """A terminal that the OCI runtime makes for init, and that nobody but the shim reads.
+
+    `lines` counts what it said, without the job that it waits for, which it says again and again.
+    """
+
+    def __init__(self, container_id: str) -> None:
+        self._container_id = container_id
+        self._source = RuntimeConsole()
+        self._fds: list[int] = []
+        self._kept = b""
+        self.lines = 0
+
+    @property
+    def socket_path(self) -> str:
+        """For the runtime's `--console-socket`."""
+        return self._source.path
+
+    async def attach(self) -> None:
+        """Take the terminal from the runtime, and begin to read. Raises RuntimeFailed."""
+        master = await self._source.receive()
+        self._source.close()
+        # While nobody holds the far end, reading gives EIO, which is not the end: init opens and closes it at will.
+        self._fds = [master, fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)]
+        asyncio.get_running_loop().add_reader(master, self._read)
+
+    def last_lines(self) -> str:
+        """What the console shows at the end, as printable text of one line, or "": the last lines and what failed."""
+        return " | ".join(screen.end(screen.lines(self._kept), SHOWN_LINES))
+
+    def close(self) -> None:
+        """Hang up. May be repeated."""
+        self._source.close()
+        if self._fds:
+            asyncio.get_running_loop().remove_reader(self._fds[0])
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fds[0], KEPT_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._fds[0])
+            return
+        self._kept = kept(self._kept, data)
+        if not _WAITS.search(data):
+            self.lines += data.count(b"\n")
+        _log.debug("container %s: console: %r", self._container_id, data)
+
+
+def kept(before: bytes, data: bytes) -> bytes:
+    """What to keep of `before` and then `data`: at most MOST_BYTES, from which the same is read in the end.
+
+    More than that is replaced by what it shows, so an animation does not push out what was said before it.
+    """
+    both = before + data
+    if len(both) < MOST_BYTES:
+        return both
+    shown = "\n".join(screen.lines(both)).encode()[-KEPT_BYTES:]
+    # An unfinished line may go on, or be drawn over.
+    return shown + (both[-1:] if both.endswith((b"\n", b"\r")) else b"")

@@ -1,0 +1,302 @@
+"""One hook, from its start to its end, in each of the places a hook can run; who decides which and when is `hooks`.
+
+A hook's output goes through a pipe that is always read, and nobody waits for its end: what a hook leaves behind may
+hold it open for as long as it likes. Programs are started, and waited for, by the reaper alone.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from runtime import bundle as bundles
+from runtime import passwd
+from runtime.cgroup import Cgroup
+from runtime.config.model import Hook
+from runtime.errors import PouchrichError, RuntimeFailed
+from runtime.hooks import keeper, others
+from runtime.hooks.tail import Tail
+from runtime.linux import selinux
+from runtime.oci import argv, interrupted
+from runtime.oci.cli import MemoryFile, OCIRuntime
+from runtime.passwd import User
+from shim.task.hooks.hook_outcome import Outcome
+from shim.task.reaper import Exit, Reaper
+from shim.task.thread import in_thread
+
+CLEAR_TIMEOUT_S = 5.0
+CLEAR_PAUSE_S = 0.01
+DELETE_TIMEOUT_S = 10.0
+KEEPER_GRACE_S = keeper.KILL_FOR_S + 5.0
+_CHUNK = 1 << 16
+# What may still be in a pipe when its writer has ended: the most an unprivileged process may make it hold.
+_LEFT_IN_PIPE = 1 << 20
+
+_log = logging.getLogger(__name__)
+
+
+class Capture:
+    """A pipe for a hook's output, read for as long as the context lasts. `owner` may open it through /dev/stdout."""
+
+    def __init__(self, owner: int = 0) -> None:
+        self.tail = Tail()
+        self._loop = asyncio.get_running_loop()
+        self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._reader, False)
+        if owner:
+            os.fchown(self.writer, owner, -1)
+
+    def __enter__(self) -> "Capture":
+        self._loop.add_reader(self._reader, self._read)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._loop.remove_reader(self._reader)
+        for _ in range(_LEFT_IN_PIPE // _CHUNK):
+            if not self._read():
+                break
+        os.close(self._reader)
+        os.close(self.writer)
+
+    def _read(self) -> int:
+        try:
+            data = os.read(self._reader, _CHUNK)
+        except BlockingIOError:
+            return 0
+        self.tail.feed(data)
+        return len(data)
+
+
+@contextmanager
+def _input(name: str, data: bytes, *, label: str = "") -> Iterator[MemoryFile]:
+    """`data` as a file to be read from its beginning by a child. `label` is SELinux's. Raises OSError."""
+    with MemoryFile(name) as file:
+        file.write(data)
+        selinux.label_file(file.fd, label)
+        os.lseek(file.fd, 0, os.SEEK_SET)
+        yield file
+
+
+def timed_out(timeout_s: float) -> str:
+    """The result of a hook that took too long."""
+    return f"timed out after {timeout_s:g}s"
+
+
+async def user_below(rootfs: str, wanted: str | None, *, timeout_s: float) -> User | None:
+    """Who `wanted` is by the passwd and group files at host path `rootfs`; None where nobody is wanted.
+
+    A file system in a container that has begun to run (FUSE) need not answer: the thread that asks is then left alone,
+    and ends with the container. Raises InvalidArgument, OSError, and RuntimeFailed after `timeout_s`.
+    """
+    if wanted is None:
+        return None
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await in_thread(lambda: passwd.resolve_below(rootfs, wanted))
+    except TimeoutError:
+        raise RuntimeFailed(f"user {wanted}: the container's files do not answer within {timeout_s:g}s") from None
+
+
+async def on_host(
+    reaper: Reaper, hook: Hook, *, env: Mapping[str, str], stdin: bytes, timeout_s: float, python: str = sys.executable
+) -> Outcome:
+    """Run a hook of the node on the host, as a child of `runtime.hooks.keeper`.
+
+    Where that cannot be run (an interpreter that was uninstalled, no memory) the hook was not started. Cancelled, it
+    kills the hook's process tree first.
+    """
+    orders = {"command": hook.command, "env": dict(env), "timeout_s": timeout_s}
+    with (
+        MemoryFile("answer") as answer,
+        _input("hook", json.dumps(orders).encode()) as order,
+        _input("state", stdin) as state,
+        Capture() as capture,
+    ):
+        fds = {0: state.fd, 1: capture.writer, 2: capture.writer, keeper.ORDERS: order.fd, keeper.ANSWER: answer.fd}
+        try:
+            child = reaper.spawn([python, "-I", "-S", keeper.__file__], fds, {}, session=True)
+        except OSError as err:
+            return Outcome(False, str(err), started=False)
+        failed = await _kept(child.pid, child.ended, timeout_s)
+        said = answer.read(4096).decode(errors="replace")
+    return _judge(said, timeout_s, capture.tail, keeper_failed=failed)
+
+
+async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> bool:
+    """Wait for the keeper, which keeps the time; one that does not is killed. Whether it is gone and has failed."""
+    try:
+        await asyncio.wait({ended}, timeout=timeout_s + KEEPER_GRACE_S)
+    except asyncio.CancelledError:
+        if not ended.done():
+            os.kill(pid, signal.SIGTERM)
+            await asyncio.wait({ended}, timeout=KEEPER_GRACE_S)
+        raise
+    finally:
+        if not ended.done():  # not reaped yet, so the pid is its own
+            os.kill(pid, signal.SIGKILL)
+            await asyncio.wait({ended}, timeout=KEEPER_GRACE_S)
+    return ended.done() and ended.result().status != 0
+
+
+def _judge(said: str, timeout_s: float, output: Tail, *, keeper_failed: bool) -> Outcome:
+    if not said.startswith(keeper.BEGUN):
+        # One that did not fail, or lives, may have run the hook whatever became of its word; none is run twice.
+        return Outcome(False, "its keeper ended before it began", output, started=not keeper_failed)
+    word, _, rest = said.removeprefix(keeper.BEGUN).partition(" ")
+    if word == "exit":
+        return Outcome(rest == "0", f"exit status {rest}", output)
+    if word in ("timeout", "stopped"):
+        result = timed_out(timeout_s) if word == "timeout" else "stopped"
+        return Outcome(False, result if rest == "0" else f"{result}, and {rest} of its processes do not die", output)
+    return Outcome(False, rest if word == "error" else "its keeper was killed", output)
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A container whose init waits to be started, as a prestart hook needs it. `bundle` is a host directory.
+
+    `label` is SELinux's for the container's files, which a hook's standard input has to be one of.
+    """
+
+    reaper: Reaper
+    oci: OCIRuntime
+    id: str
+    bundle: str
+    init: int
+    cgroup: Cgroup | None
+    private_pids: bool
+    label: str = ""
+
+    async def run(self, process: Mapping[str, Any], *, stdin: bytes, owner: int, timeout_s: float) -> Outcome:
+        """Run the OCI process object `process`. Afterwards, cancelled or not, init is alone in the container."""
+        pid_file = f"{self.bundle}/hook.pid"
+        with (
+            _input("process", json.dumps(process).encode()) as file,
+            _input("state", stdin, label=self.label) as state,
+            Capture(owner) as capture,
+        ):
+            options = argv.ExecOptions(process=file.path, pid_file=pid_file)
+            fds = {0: state.fd, 1: capture.writer, 2: capture.writer}
+            starting = _started(self.reaper, lambda: self.oci.exec(self.id, options, fds), pid_file)
+            try:
+                result = await _within(starting, None, timeout_s)
+            finally:
+                bundles.remove(pid_file)
+                await _whole(self._clear(starting))
+        return Outcome(result == "exit status 0", result, capture.tail)
+
+    async def _clear(self, starting: "asyncio.Task[asyncio.Future[Exit]]") -> None:
+        """Kill whatever is left of the hook, also what an exec that is still under way is about to make."""
+        deadline = asyncio.get_running_loop().time() + CLEAR_TIMEOUT_S
+        while others.kill_others(self.init, self.cgroup, private_pids=self.private_pids) or not starting.done():
+            if asyncio.get_running_loop().time() > deadline:
+                _log.warning("container %s: processes of a prestart hook do not die", self.id)
+                return
+            await asyncio.sleep(CLEAR_PAUSE_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """A container of a hook's own. `oci` works on a state directory of its own, so no id can be anybody else's."""
+
+    reaper: Reaper
+    oci: OCIRuntime
+    id: str
+    bundle: str
+
+    async def run(self, spec: Mapping[str, Any], *, stdin: bytes, owner: int, timeout_s: float) -> Outcome:
+        """Make a container from `spec`, run it to its end or kill it, and forget it."""
+        bundle = bundles.Bundle(self.bundle)
+        os.makedirs(self.bundle, mode=0o711, exist_ok=True)
+        bundle.write_spec(dict(spec))
+        with _input("state", stdin, label=selinux.files_label(spec)) as state, Capture(owner) as capture:
+            options = argv.CreateOptions(bundle=self.bundle, pid_file=bundle.init_pid_file)
+            fds = {0: state.fd, 1: capture.writer, 2: capture.writer}
+            create = _started(self.reaper, lambda: self.oci.create(self.id, options, fds), bundle.init_pid_file)
+            try:
+                result = await _within(create, lambda: self.oci.start(self.id), timeout_s)
+            finally:
+                await _whole(self._forget(create))
+        return Outcome(result == "exit status 0", result, capture.tail)
+
+    async def _forget(self, create: "asyncio.Task[asyncio.Future[Exit]]") -> None:
+        await asyncio.wait({create}, timeout=CLEAR_TIMEOUT_S)
+        await self._delete()
+        if create.done() and not create.cancelled() and create.exception() is None:
+            await asyncio.wait({create.result()}, timeout=CLEAR_TIMEOUT_S)
+        await self._remove()
+
+    async def forget_interrupted(self) -> None:
+        """Remove what is left of a run whose pod server was killed. Raises nothing."""
+        await in_thread(lambda: interrupted.let_end(self.bundle, patience_s=CLEAR_TIMEOUT_S))
+        await self._delete()
+        await self._remove()
+
+    async def _delete(self) -> None:
+        """Raises nothing, and goes on without an OCI runtime that waits for a process which cannot be ended."""
+        deleting = asyncio.ensure_future(self.oci.delete(self.id, force=True))
+        deleting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
+        try:
+            async with asyncio.timeout(DELETE_TIMEOUT_S):
+                await asyncio.shield(deleting)
+        except (PouchrichError, OSError) as err:  # TimeoutError is one
+            reason = str(err) or f"not deleted within {DELETE_TIMEOUT_S:g}s"
+            _log.warning("container %s of a poststop hook: %s", self.id, reason)
+
+    async def _remove(self) -> None:
+        """The bundle, and what an OCI runtime that was killed has left; nobody comes after us."""
+        await in_thread(lambda: interrupted.remove_rest(self.bundle, self.id, patience_s=interrupted.DYING_S))
+        shutil.rmtree(self.bundle, ignore_errors=True)
+
+
+def _started(
+    reaper: Reaper, call: Callable[[], Awaitable[None]], pid_file: str
+) -> "asyncio.Task[asyncio.Future[Exit]]":
+    """Have the OCI runtime make a process in a task that is not cut short: its result is that process's end."""
+
+    async def start() -> "asyncio.Future[Exit]":
+        ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        with reaper.expecting():
+            await call()
+            pid = bundles.read_pid(pid_file)
+            reaper.watch(pid, lambda exit: None if ended.done() else ended.set_result(exit))
+        return ended
+
+    return asyncio.get_running_loop().create_task(start())
+
+
+async def _within(
+    starting: "asyncio.Task[asyncio.Future[Exit]]", then: Callable[[], Awaitable[None]] | None, timeout_s: float
+) -> str:
+    """The result in words of the process that `starting` makes and `then` starts, within `timeout_s` altogether."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            ended = await asyncio.shield(starting)
+            if then is not None:
+                await then()
+            return f"exit status {(await asyncio.shield(ended)).status}"
+    except TimeoutError:
+        return timed_out(timeout_s)
+    except (PouchrichError, OSError, ValueError) as err:
+        return str(err)
+
+
+async def _whole(work: Awaitable[None]) -> None:
+    """Await `work` to its end even where the waiting is cancelled; the cancellation comes afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            await task
+        raise

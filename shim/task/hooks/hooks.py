@@ -1,0 +1,232 @@
+"""A container's hooks in its pod server: when they run, what a failure means, and the record that outlives it."""
+
+import asyncio
+import errno
+import os
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from runtime import bundle as bundles
+from runtime.cgroup import Cgroup
+from runtime.config.model import Hook
+from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
+from runtime.hooks import environment, held, process
+from runtime.hooks.environment import Ending, Subject
+from runtime.hooks.journal import RECORDS, Journal, boot_id, mount_namespace, path_of
+from runtime.hooks.select import Selection
+from runtime.linux import selinux
+from runtime.oci.cli import OCIRuntime, Run
+from shim.task.hooks.hook_outcome import Outcome, Result, failure, named, report, result_of
+from shim.task.hooks.hook_run import Created, on_host, user_below
+from shim.task.hooks.owed import run_owed
+from shim.task.reaper import Reaper
+from shim.task.thread import in_thread, wholly_in_thread
+
+RUN = "/run/pouchrich/poststop"
+RESULTS = "hooks.json"
+AGAIN_S = 1.0
+AGAIN_MAX_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where records and held directories are."""
+
+    records: str = RECORDS
+    run: str = RUN
+
+
+class HookRunner:
+    """The hooks of one container in its pod server. `spec` is containerd's, before the plan's steps."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        selection: Selection,
+        *,
+        spec: dict[str, Any],
+        oci: OCIRuntime,
+        run: Run,
+        reaper: Reaper,
+        places: Places | None = None,
+    ) -> None:
+        self._subject = subject
+        self._selection = selection
+        self._spec = spec
+        self._oci = oci
+        self._run = run
+        self._reaper = reaper
+        self._places = places or Places()
+        self._journal: Journal | None = None
+        self._prestart_hooks: asyncio.Task[None] | None = None
+        self._poststop: asyncio.Task[None] | None = None
+        self._again: asyncio.Task[None] | None = None
+        self._has_init_ended = False
+        self._results: list[Result] = []
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """What became of the hooks so far; the bundle's hooks.json holds the same for `pouchrich inspect`."""
+        return tuple(self._results)
+
+    # Create
+
+    async def prepare(self) -> None:
+        """Before the OCI runtime is asked to create the container: begin the record. Raises PouchrichError.
+
+        Nothing is owed yet; `discard` undoes it.
+        """
+        selected = self._selection
+        if not selected.poststop:
+            return
+        subject = self._subject
+        inside = any(hook.where == "container" for hook in selected.poststop)
+        name = f"{subject.id}-{os.urandom(4).hex()}"  # an earlier container of this id may still have hooks to run
+        head = {
+            "boot": boot_id(),
+            "mount_namespace": mount_namespace(),
+            "subject": subject.to_dict(),
+            "hooks": [asdict(hook) for hook in selected.poststop],
+            "budget_s": selected.poststop_budget_s,
+            "pod_budget_s": selected.pod_poststop_budget_s,
+            "oci": asdict(self._oci.binary),
+            "held": f"{self._places.run}/{subject.containerd_namespace}/{name}" if inside else "",
+        }
+        path = path_of(self._places.records, subject.containerd_namespace, subject.id)
+
+        def begin() -> None:
+            self._journal = Journal.create(path, head)
+
+        try:
+            await wholly_in_thread(begin)
+        except OSError as err:
+            raise PouchrichError(_not_recorded(path, err)) from err
+
+    async def owe(self, init: int) -> None:
+        """The OCI runtime has created the container with init `init`: from now on poststop is owed. Raises OSError."""
+        journal = self._journal
+        if journal is None:
+            return
+        if directory := journal.account.head["held"]:
+            held.hold(directory, init, process.held_types(self._spec), self._spec)
+        await wholly_in_thread(journal.owe)
+
+    async def discard(self) -> None:
+        """The container was never made after all: nothing is owed. May be repeated, and after `owe`."""
+        journal, self._journal = self._journal, None
+        if journal is None:
+            return
+        if directory := journal.account.head["held"]:
+            held.release(directory)
+        await in_thread(journal.finish)
+
+    # Start
+
+    async def run_prestart(self, *, init: int, cgroup: Cgroup | None, private_pids: bool) -> None:
+        """Run the prestart hooks in order, init being created and not started.
+
+        Raises HookFailed for the first that fails with `abort`, RuntimeFailed where init ends first. Cancelled, it ends
+        the hook that runs.
+        """
+        hooks = self._run_prestart(init=init, cgroup=cgroup, private_pids=private_pids)
+        self._prestart_hooks = asyncio.get_running_loop().create_task(hooks)
+        if self._has_init_ended:
+            self._prestart_hooks.cancel()
+        try:
+            await self._prestart_hooks
+        except asyncio.CancelledError:
+            if not self._has_init_ended:
+                raise
+            raise RuntimeFailed("PID 1 ended while the prestart hooks ran") from None
+
+    def init_ended(self) -> None:
+        """End a prestart hook that runs: whoever killed init waits for the end of the container."""
+        self._has_init_ended = True
+        if self._prestart_hooks is not None:
+            self._prestart_hooks.cancel()
+
+    async def _run_prestart(self, *, init: int, cgroup: Cgroup | None, private_pids: bool) -> None:
+        label = selinux.files_label(self._spec)
+        created = Created(
+            self._reaper, self._oci, self._subject.id, self._subject.bundle, init, cgroup, private_pids, label
+        )
+        for hook in self._selection.prestart:
+            began = time.monotonic()
+            try:
+                outcome = await self._prestart(hook, created)
+            except (PouchrichError, OSError) as err:
+                outcome = Outcome(False, str(err))
+            self._note(result_of("prestart", hook, outcome, began))
+            report(f"container {self._subject.id}: prestart {named(hook)}", outcome)
+            if not outcome.ok and hook.on_failure == "abort":
+                raise HookFailed(failure("prestart", hook, outcome))
+
+    async def _prestart(self, hook: Hook, created: Created) -> Outcome:
+        told = environment.variables(self._subject)
+        if hook.where == "host":
+            env = environment.host_environment(dict(hook.env), told)
+            state = environment.state(self._subject, status="created", pid=created.init)
+            return await on_host(self._reaper, hook, env=env, stdin=state, timeout_s=hook.timeout_s)
+        user = await user_below(f"/proc/{created.init}/root", hook.user, timeout_s=hook.timeout_s)
+        made = process.of_hook(self._spec, hook, told, user)
+        state = environment.state(self._subject, status="created", pid=1)  # its pid as the hook sees it
+        owner = process.owner(self._spec, made)
+        return await created.run(made, stdin=state, owner=owner, timeout_s=hook.timeout_s)
+
+    # The end
+
+    async def run_poststop(self, end: Ending) -> None:
+        """Run what is owed, once, however often it is asked for; return when all is through. Never raises.
+
+        All of the container's processes are gone; its root file system is still mounted. Only the first `end` counts.
+        A wait that is cancelled does not stop the hooks.
+        """
+        if self._poststop is None:
+            self._poststop = asyncio.get_running_loop().create_task(self._run_poststop(end))
+        await asyncio.shield(self._poststop)
+
+    async def _run_poststop(self, end: Ending) -> None:
+        journal, self._journal = self._journal, None
+        if journal is None:
+            return
+        path, inode = journal.path, os.fstat(journal.fd).st_ino
+        if not await self._run_owed(journal, end):
+            self._again = asyncio.get_running_loop().create_task(self._run_again(path, inode, end))
+
+    async def _run_owed(self, journal: Journal, end: Ending) -> bool:
+        return await run_owed(journal, run=self._run, reaper=self._reaper, end=end, note=self._note)
+
+    async def _run_again(self, path: str, inode: int, end: Ending) -> None:
+        """Take up the record that could not be written, unless somebody else has; after this server `start` does."""
+        pause_s = AGAIN_S
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, AGAIN_MAX_S)
+            try:
+                journal = await in_thread(lambda: Journal.open(path))
+                if journal is None:
+                    return
+                if os.fstat(journal.fd).st_ino != inode:  # a later container's
+                    journal.close()
+                    return
+            except OSError:
+                continue
+            if await self._run_owed(journal, end):
+                return
+
+    def _note(self, result: Result) -> None:
+        self._results.append(result)
+        with suppress(OSError):
+            found = {"version": 1, "hooks": [asdict(one) for one in self._results]}
+            bundles.write_json(f"{self._subject.bundle}/{RESULTS}", found)
+
+
+def _not_recorded(path: str, err: OSError) -> str:
+    """That a Create failed for want of a record, and what to do about it."""
+    top = os.path.dirname(RECORDS)
+    full = err.errno in (errno.ENOSPC, errno.EDQUOT)
+    way_out = "make room on its file system" if full else "it has to be a directory that root can write to"
+    reason = (err.strerror or str(err)).lower()
+    return f"record that poststop hooks are owed: {path}: {reason}: see {top} on the node, {way_out}"

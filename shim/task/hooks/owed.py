@@ -1,0 +1,190 @@
+"""Paying what a record owes: the poststop hooks of one container, each started at most once and none forgotten.
+
+Who does it differs, the pod server, the runner that `delete` leaves behind, or the first one after a reboot; what is
+done does not. All it needs is in the record (`runtime.hooks.journal`) and in the directory that holds the container's
+namespaces (`runtime.hooks.held`).
+
+The pod's hooks come first, as what was set up last, and the node's begin when those are through or the pod's budget is
+used up, whatever a hook of the pod's does that cannot be ended: its failure, time and place in the order are its own.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from runtime.config.model import NODE, POD, Hook
+from runtime.hooks import environment, held, process
+from runtime.hooks.environment import Ending, Subject
+from runtime.hooks.journal import Journal
+from runtime.hooks.select import hook_from_dict
+from runtime.oci.argv import OCIBinary
+from runtime.oci.cli import OCIRuntime, Run
+from shim.task.hooks.hook_outcome import Outcome, Result, named, report, result_of
+from shim.task.hooks.hook_run import Second, on_host, user_below
+from shim.task.reaper import Reaper
+from shim.task.thread import in_thread
+
+_log = logging.getLogger(__name__)
+
+
+async def run_owed(
+    journal: Journal,
+    *,
+    run: Run,
+    reaper: Reaper,
+    end: Ending,
+    note: Callable[[Result], None] = lambda _: None,
+) -> bool:
+    """Run or skip every hook that the record owes, remove the record and what was held. Never raises.
+
+    `end` counts where the record does not say how the container ended. Where the record cannot be written, or what runs
+    a hook on the host cannot be started, no further hook of that owner is, the record stays for who tries again, and
+    the result is False.
+    """
+    name = f"container {journal.account.head['subject']['id']}"
+    try:
+        if journal.account.owed:
+            await _Owed(journal, run, reaper, note).settle(end)
+        else:
+            _log.info("%s: was not created, no poststop hook is owed", name)
+        if directory := journal.account.head["held"]:
+            held.release(directory)
+        await in_thread(journal.finish)
+    except Exception:
+        _log.exception("%s: poststop hooks: the record %s stays", name, journal.path)
+        journal.close()
+        return False
+    return True
+
+
+class _Owed:
+    """The hooks of one record."""
+
+    def __init__(self, journal: Journal, run: Run, reaper: Reaper, note: Callable[[Result], None]) -> None:
+        head = journal.account.head
+        self._journal = journal
+        self._reaper = reaper
+        self._note = note
+        self._subject = Subject(**head["subject"])
+        self._hooks = tuple(hook_from_dict(one) for one in head["hooks"])
+        self._budget_s = float(head["budget_s"])
+        self._pod_budget_s = float(head.get("pod_budget_s", self._budget_s))  # an older version wrote none
+        self._writing = asyncio.Lock()
+        self._held: str = head["held"]
+        binary = OCIBinary(**head["oci"])
+        self._oci = OCIRuntime(replace(binary, root=f"{self._held}/runtime"), run)
+
+    async def settle(self, end: Ending) -> None:
+        """Run them all. Raises OSError where the record cannot be written."""
+        await self._write(lambda: self._journal.end(end.exit_code, end.reason))
+        end = Ending(*self._journal.account.ended or (end.exit_code, end.reason))
+        pod = asyncio.get_running_loop().create_task(self._run(POD, self._pod_budget_s, end))
+        await asyncio.wait({pod}, timeout=self._pod_budget_s)
+        try:
+            await self._run(NODE, self._budget_s, end)
+        finally:
+            await asyncio.wait({pod})
+        pod.result()
+
+    async def _run(self, owner: str, budget_s: float, end: Ending) -> None:
+        """One owner's hooks. Those in the container, whose programs are the image's, and those on the host have
+        `budget_s` each, and an `abort` reaches both."""
+        account = self._journal.account
+        interrupted, owed = self._of(owner, account.interrupted), self._of(owner, account.open_hooks)
+        for number in interrupted:
+            await self._report_interrupted(number)
+        spent_s: dict[str, float] = defaultdict(float)
+        aborted = ""
+        for number in owed:
+            hook = self._hooks[number]
+            left_s = budget_s - spent_s[hook.where]
+            spent = "" if left_s > 0 else f"the budget of {budget_s:g}s is used up"
+            if reason := aborted or spent or self._impossible(hook):
+                await self._skip(number, reason)
+                continue
+            began = time.monotonic()
+            if not await self._start(number, hook, end, min(hook.timeout_s, left_s)) and hook.on_failure == "abort":
+                aborted = f"hook {hook.name} failed"
+            spent_s[hook.where] += time.monotonic() - began
+
+    def _of(self, owner: str, numbers: Iterable[int]) -> list[int]:
+        return [number for number in numbers if self._hooks[number].owner == owner]
+
+    async def _start(self, number: int, hook: Hook, end: Ending, timeout_s: float) -> bool:
+        await self._write(lambda: self._journal.start(number))
+        began = time.monotonic()
+        try:
+            outcome = await self._poststop(number, hook, end, timeout_s)
+        except Exception as err:  # what is wrong with one hook is no reason not to run the next
+            outcome = Outcome(False, str(err) or type(err).__name__)
+        if not outcome.started:
+            await self._write(lambda: self._journal.unstart(number))
+            raise OSError(f"hook {hook.name}: {outcome.result}")
+        await self._write(lambda: self._journal.done(number, outcome.result))
+        self._note(result_of("poststop", hook, outcome, began))
+        report(f"container {self._subject.id}: poststop {named(hook)}", outcome)
+        return outcome.ok
+
+    async def _write(self, line: Callable[[], None]) -> None:
+        """One line of the record at a time. Raises OSError."""
+        async with self._writing:
+            await in_thread(line)
+
+    async def _poststop(self, number: int, hook: Hook, end: Ending, timeout_s: float) -> Outcome:
+        told = environment.variables(self._subject, end)
+        state = environment.state(self._subject, status="stopped", pid=0)
+        if hook.where == "host":
+            env = environment.host_environment(dict(hook.env), told)
+            return await on_host(self._reaper, hook, env=env, stdin=state, timeout_s=timeout_s)
+        rootfs = self._subject.rootfs
+        pod = held.load_spec(self._held)
+        second = self._second(number)
+        spec = process.poststop_spec(
+            pod,
+            hook,
+            told,
+            rootfs=rootfs,
+            held=self._held,
+            suffix=f"-poststop-{number}",
+            user=await user_below(rootfs, hook.user, timeout_s=timeout_s),
+        )
+        owner = process.owner(pod, spec["process"])
+        return await second.run(spec, stdin=state, owner=owner, timeout_s=timeout_s)
+
+    def _second(self, number: int) -> Second:
+        container_id = f"{self._subject.id}-poststop-{number}"
+        return Second(self._reaper, self._oci, container_id, f"{self._held}/bundle-{number}")
+
+    def _impossible(self, hook: Hook) -> str:
+        """Why a hook in the container cannot run any more, or ""."""
+        if hook.where == "host":
+            return ""
+        if not os.path.isfile(f"{self._held}/{held.SPEC}"):
+            return "nothing is left of the container: the node was restarted, or it was never made whole"
+        return "" if _has_files(self._subject.rootfs) else "its root file system is gone"
+
+    async def _skip(self, number: int, reason: str) -> None:
+        hook = self._hooks[number]
+        await self._write(lambda: self._journal.skip(number, reason))
+        self._note(Result("poststop", hook.name, hook.where, hook.owner, f"skipped: {reason}", 0.0))
+        _log.warning("container %s: poststop %s: skipped: %s", self._subject.id, named(hook), reason)
+
+    async def _report_interrupted(self, number: int) -> None:
+        hook = self._hooks[number]
+        self._note(Result("poststop", hook.name, hook.where, hook.owner, "interrupted", 0.0))
+        _log.warning("container %s: poststop %s: was interrupted, and is not repeated", self._subject.id, named(hook))
+        if hook.where == "container":
+            await self._second(number).forget_interrupted()
+
+
+def _has_files(directory: str) -> bool:
+    """Whether there is anything in it, as there is not where a root file system is mounted no more."""
+    try:
+        with os.scandir(directory) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False

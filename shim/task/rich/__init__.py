@@ -1,0 +1,10 @@
+"""What a rich container has beside its application.
+
+decide      what the image and the node are like, then the plan, then what is beside it
+rich        the container's life: hooks, routes, init, application, agents
+agents      the node's agents in it, kept running
+agent_exec  how one is started
+agent_log   what it prints
+routes      its network's routes
+lxcfs       whether the node's lxcfs is alive
+"""

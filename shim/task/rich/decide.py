@@ -1,0 +1,101 @@
+"""The decision about a container: what the image and the node are like, then the plan, then what is beside it.
+
+Nothing is changed here. What looks does not decide, and what decides (`runtime.plan`, `runtime.besides`) does not look.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from runtime import besides, host, image, inotify, libexec, plan
+from runtime.agents import mounts
+from runtime.besides import Besides, Seen
+from runtime.config import Config
+from runtime.image import ImageFacts, Rootfs
+from runtime.plan import Choice, Plan
+from shim.task.reaper import Reaper
+from shim.task.rich.lxcfs import alive_files
+from shim.task.thread import in_thread
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """`made` holds the steps of both; `more` is what is beside init and application, nothing in a plain container."""
+
+    made: Plan
+    more: Besides
+
+
+async def decide(
+    spec: dict[str, Any],
+    choice: Choice,
+    config: Config,
+    *,
+    root: str,
+    terminal: bool,
+    run_dir: str,
+    reaper: Reaper,
+    systemd_cgroup: bool | None = None,
+) -> Decided:
+    """Decide about the container of `spec`, whose root file system is at host path `root`.
+
+    `systemd_cgroup` says whether the OCI runtime will have systemd make its cgroups; None: as the host is.
+
+    Raises InvalidArgument, Unsupported, FailedPrecondition where a helper binary or inotify instances are missing,
+    OSError.
+    """
+    if not choice.rich:
+        return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Besides())
+    facts, seen = await in_thread(lambda: _look(root, spec, choice, config))
+    about = host.read()
+    if systemd_cgroup is not None:
+        about = replace(about, systemd=systemd_cgroup)
+    made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=about, run_dir=run_dir)
+    if not made.rich or made.mode is None:
+        return Decided(made, Besides())
+    for helper in made.helpers:
+        libexec.path(helper)
+    mode, boot = made.mode, made.boot
+    scarce: tuple[str, ...] = ()
+    if boot is not None and boot.init == "systemd" and os.geteuid() == 0:  # another user's would say nothing
+        scarce = inotify.judge(inotify.left(), config.rich.inotify, source=config.source_of("rich.inotify"))
+    selects = partial(choice.identity.selects, mode=mode)
+    if config.rich.lxcfs is not False:
+        is_mounted, files = await alive_files(reaper)
+        seen = replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
+    units = boot is not None and boot.init == "systemd" and boot.launch is not None
+    more = besides.make(
+        spec,
+        config=config,
+        mode=mode,
+        selects=selects,
+        units=units,
+        seen=seen,
+        points=plan.mount_points(spec, facts),
+        run_dir=run_dir,
+    )
+    selected = besides.selected(config, selects, seen)
+    mounts.check_sources(selected, source=config.source)
+    whole = replace(
+        made,
+        steps=(*made.steps, *more.steps),
+        warnings=(*made.warnings, *more.warnings, *scarce),
+        boot=None if boot is None else replace(boot, files=(*boot.files, *more.files)),
+    )
+    return Decided(whole, more)
+
+
+def _look(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> tuple[ImageFacts, Seen]:
+    """All that is to be seen of an image, in one look. The image is hostile, and its file system need not answer."""
+    with Rootfs.open(root) as one:
+        facts = image.facts_of(one, spec, choice.services)
+        return facts, besides.look(one, spec, config, units=bool(facts.init.systemd))
+
+
+def root_of(spec: Mapping[str, Any], bundle: str) -> str:
+    """The host directory of the container's root file system; a relative path is below the bundle."""
+    root = spec.get("root")
+    named = root.get("path") if isinstance(root, dict) else None
+    return os.path.join(bundle, named if isinstance(named, str) else "rootfs")

@@ -1,0 +1,292 @@
+"""The life of a rich container: its hooks, routes, init, application and agents, each called at its time.
+
+What there is of these was decided before (`decide`); a part that a container does not have is None or empty here.
+"""
+
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from runtime import env_file, index, rundir
+from runtime.cgroup import Cgroup
+from runtime.config import Config
+from runtime.errors import Unsupported
+from runtime.hooks import environment
+from runtime.hooks.select import select
+from runtime.linux import selinux
+from runtime.oci.cli import OCIRuntime, Run
+from runtime.plan import Choice
+from runtime.spec import ids
+from shim.task import notes
+from shim.task.application.application import Application, Limits
+from shim.task.application.boot_queue import BootQueue
+from shim.task.hooks.hooks import HookRunner
+from shim.task.own_cgroups import OwnCgroups
+from shim.task.reaper import Exit, Reaper
+from shim.task.rich import routes
+from shim.task.rich.agent_exec import AgentExec
+from shim.task.rich.agents import Supervisor
+from shim.task.rich.decide import Decided
+from shim.task.stdio.stdio import Stdio
+from shim.task.stdio.terminal import AppConsole
+
+GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The container: containerd's id and namespace, host paths of bundle and root, and containerd's own spec."""
+
+    id: str
+    namespace: str
+    bundle: str
+    root: str
+    spec: dict[str, Any]
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """The spec's."""
+        return self.spec.get("annotations") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What programs are run with."""
+
+    oci: OCIRuntime
+    run: Run
+    reaper: Reaper
+
+
+class RichLife:
+    """Implements `Life` for a container whose plan says it is rich."""
+
+    def __init__(
+        self,
+        about: Subject,
+        decided: Decided,
+        tools: Tools,
+        *,
+        application: Application | None,
+        hooks: HookRunner,
+        agents: Supervisor | None,
+        agent_exec: AgentExec | None,
+    ) -> None:
+        self._about = about
+        self._more = decided.more
+        self._helpers = decided.made.helpers
+        self._root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
+        self._cgroups = OwnCgroups(about.id, decided.made.cgroup, tools.oci, self._root)
+        self._reaper = tools.reaper
+        self._directory = rundir.path_of(about.namespace, about.id)
+        self._application = application
+        self._hooks = hooks
+        self._agents = agents
+        self._agent_exec = agent_exec
+        self._init = 0
+        self._cgroup: Cgroup | None = None
+        self._start_failed = True
+
+    # Create
+
+    async def prepare(self) -> None:
+        """Make what must be there before the OCI runtime hears of the container. Raises OSError, InvalidArgument."""
+        # First, as `delete` goes by it where this process is killed meanwhile.
+        index.register(self._about.namespace, self._about.id, self._about.bundle)
+        rundir.make(self._directory, label=selinux.files_label(self._about.spec), group=self._root[1])
+        rundir.add_programs(self._directory, self._helpers)
+        if self._more.env_text is not None:
+            user = (self._about.spec.get("process") or {}).get("user") or {}
+            group = ids.host_gid(self._about.spec, int(user.get("gid", 0)))
+            env_file.write(self._directory, self._more.env_text, group=group)
+        if self._application is not None:
+            self._application.prepare()
+        self._cgroups.prepare()
+        await self._hooks.prepare()
+
+    async def abandon(self) -> None:
+        """The Create failed: undo whatever was done."""
+        await self._hooks.discard()
+        await self.close()
+
+    def init_console(self) -> str:
+        """A real init has a private one."""
+        return self._application.console.socket_path if self._application is not None else ""
+
+    async def created(self, init: int, cgroup: Cgroup | None) -> None:
+        """From here on poststop hooks are owed."""
+        self._init, self._cgroup = init, cgroup
+        if self._agent_exec is not None and cgroup is not None:
+            self._agent_exec.cgroup_path = cgroup.unified
+            self._agent_exec.note_cgroups(self._more.agents)
+        self._cgroups.created(init, cgroup)
+        if self._application is not None:
+            await self._application.created(init, cgroup)
+        await self._hooks.owe(init)
+
+    # Start
+
+    async def before_start(self) -> None:
+        """Set the routes, run the prestart hooks; then the mandatory agents, or where an init boots, wait for its turn.
+
+        Raises RuntimeFailed, HookFailed for a hook that is to abort.
+        """
+        if warning := await routes.apply(self._reaper, self._init, self._more.routes):
+            _log.warning("container %s: %s", self._about.id, warning)
+        await self._hooks.run_prestart(init=self._init, cgroup=self._cgroup, private_pids=True)
+        if self._application is not None:
+            await self._application.turn()
+        elif self._agents is not None:
+            await self._agents.start_mandatory()
+
+    async def ready(self) -> None:
+        """See Application.ready."""
+        if self._application is not None:
+            await self._application.ready()
+
+    def started(self) -> None:
+        """The application runs, and the agents may."""
+        self._start_failed = False
+        notes.write_state(self._about.id, self._about.bundle, self._state())
+        if self._agents is not None:
+            self._agents.start()
+
+    def _state(self) -> dict[str, Any]:
+        application = self._application
+        return {
+            "init": self._init,
+            "application": application.pid if application is not None else 0,
+            "manner": application.manner if application is not None else "",
+            "agents": [one.name for one in self._more.agents],
+            "unit_agents": dict(self._more.unit_agents),
+        }
+
+    def start_failed(self) -> None:
+        """The next end is that of a container that never ran."""
+        self._start_failed = True
+        if self._application is not None:
+            self._application.start_failed()
+
+    # Running
+
+    def updating(self) -> AbstractAsyncContextManager[None]:
+        """See OwnCgroups.updating."""
+        return self._cgroups.updating()
+
+    def paused(self, now: bool) -> None:
+        """No agent can be started in a frozen container."""
+        if self._agents is not None:
+            (self._agents.pause if now else self._agents.resume)()
+
+    def signal(self, number: int) -> bool:
+        """To the application, or to init in its own language; dumb-init forwards what it gets."""
+        if self._application is None:
+            return False
+        self._application.signal(number)
+        return True
+
+    def check_checkpoint(self) -> None:
+        """CRIU cannot freeze the launcher's and init's ties to the shim."""
+        if self._application is not None:
+            raise Unsupported("checkpoint of a container whose PID 1 is a real init")
+
+    # The end
+
+    def ended(self, exit: Exit) -> Exit:
+        """The task ends as the application ended."""
+        self._hooks.init_ended()
+        return exit if self._application is None else self._application.ended(exit)
+
+    async def after_end(self, exit: Exit, *, oom_killed: bool) -> None:
+        """Stop supervising, and run the poststop hooks."""
+        if self._agents is not None:
+            await self._agents.stop()
+        end = environment.ending(exit.status, oom_killed=oom_killed)
+        await self._hooks.run_poststop(environment.start_failed() if self._start_failed else end)
+        await self._cgroups.ended()
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        if self._agents is not None:
+            await self._agents.stop()
+        if self._agent_exec is not None:
+            self._agent_exec.remove_cgroups()
+        if self._application is not None:
+            self._application.close()
+        await self._cgroups.close()
+        rundir.remove(self._directory)
+        index.forget(self._about.namespace, self._about.id)
+
+
+def make(
+    about: Subject,
+    decided: Decided,
+    choice: Choice,
+    config: Config,
+    tools: Tools,
+    *,
+    stdio: Stdio,
+    console: AppConsole | None,
+) -> RichLife:
+    """The life that was decided on. `stdio` are the client's streams, `console` the application's terminal if any."""
+    made, identity = decided.made, choice.identity
+    mode = made.mode or ""
+    told = environment.Subject(
+        id=about.id,
+        containerd_namespace=about.namespace,
+        bundle=about.bundle,
+        rootfs=about.root,
+        name=identity.container,
+        namespace=identity.namespace,
+        mode=mode,
+        annotations=about.annotations,
+        oci_version=str(about.spec.get("ociVersion", "1.0.2")),
+    )
+    selection = select(
+        config,
+        choice.overrides,
+        mode=mode,
+        namespace=identity.namespace,
+        image=identity.image,
+        container=identity.container,
+    )
+    root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
+    agents = start = None
+    if decided.more.agents:
+        start = AgentExec(about.id, about.bundle, tools.oci, tools.reaper, owner=root)
+        agents = Supervisor(about.id, decided.more.agents, start, changed=partial(notes.write_agents, about.bundle))
+    application = None
+    if made.boot is not None:
+        application = Application(
+            about.id,
+            made.boot,
+            rundir.path_of(about.namespace, about.id),
+            stdio,
+            limits=Limits(
+                config.rich.start_timeout_s,
+                config.rich.stop_timeout_s,
+                config.rich.start_timeout_max_s,
+                _grace(about.annotations),
+                restarts=config.rich.restart == "on-failure",
+            ),
+            stop_signal=made.stop_signal,
+            root=root,
+            label=(about.spec.get("process") or {}).get("selinuxLabel") or "",
+            app_uid=ids.host_uid(about.spec, made.boot.launch.uid if made.boot.launch is not None else 0),
+            terminal=console,
+            before=agents.start_mandatory if agents is not None else None,
+            queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel),
+        )
+    hooks = HookRunner(told, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
+    return RichLife(about, decided, tools, application=application, hooks=hooks, agents=agents, agent_exec=start)
+
+
+def _grace(annotations: Mapping[str, str]) -> float | None:
+    """The pod's grace period, which kubelet writes as whole seconds, where containerd passes it on."""
+    text = annotations.get(GRACE_PERIOD, "")
+    return float(text) if text.isascii() and text.isdigit() else None

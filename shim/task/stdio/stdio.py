@@ -1,0 +1,213 @@
+"""The three streams of a process, in each form that a client may ask for (containerd, pkg/process/io.go).
+
+A form is opened before the OCI runtime makes the process, gives the descriptors that the process gets, is attached to
+the client's ends once the process is made, and is closed at Delete. The scheme of `stdout` alone decides which.
+"""
+
+import asyncio
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from shim.task.stdio import fifo
+from shim.task.stdio.ends import Input, OpenOutput, Output, close_all
+
+DRAIN_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class StdioPaths:
+    """The request's own words, which State gives back unchanged; "" is a stream that is not wanted."""
+
+    stdin: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    terminal: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """`fifo` for plain paths, else the scheme of stdout's URL."""
+        return urlsplit(self.stdout).scheme or "fifo"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who owns the ends that the process gets (`io_uid` and `io_gid` of the runc options)."""
+
+    uid: int = 0
+    gid: int = 0
+
+
+class Stdio(Protocol):
+    """What a process needs of its streams, whatever their form."""
+
+    @property
+    def console_socket(self) -> str:
+        """The path for the runtime's `--console-socket`; "" without a terminal."""
+
+    def child_fds(self) -> dict[int, int] | None:
+        """The process's descriptor -> ours; those not named are /dev/null. None with a terminal."""
+
+    async def attach(self) -> None:
+        """Connect with the client's ends. Raises OSError or DeadlineExceeded."""
+
+    def close_stdin(self) -> None:
+        """The client will send no more. May be repeated."""
+
+    def resize(self, *, width: int, height: int) -> None:
+        """Set the terminal's size, where there is one."""
+
+    def discard(self) -> None:
+        """No process will have the far ends, which are not attached: the client is to see its streams end.
+
+        containerd waits for that before it asks for the Delete (client/task.go), and at its own start before it serves.
+        """
+
+    async def drain(self) -> None:
+        """Wait until all output is with the client, 10 s at the most: a stray child may hold a stream open."""
+
+    async def close(self) -> None:
+        """Let go of everything, at whatever point it stands. May be repeated."""
+
+
+class NullIO:
+    """No streams at all: the process has /dev/null, for reading and writing."""
+
+    console_socket = ""
+
+    def child_fds(self) -> dict[int, int]:
+        """None of ours."""
+        return {}
+
+    async def attach(self) -> None:
+        """Nothing to connect."""
+
+    def close_stdin(self) -> None:
+        """No standard input."""
+
+    def resize(self, *, width: int, height: int) -> None:
+        """No terminal."""
+
+    def discard(self) -> None:
+        """Nothing held."""
+
+    async def drain(self) -> None:
+        """Nothing on its way."""
+
+    async def close(self) -> None:
+        """Nothing held."""
+
+
+class PipeIO:
+    """Pipes to the process: they outlive any client, and their ends can belong to the process's user.
+
+    They are anonymous and copied from and to the client's. Those outputs that are in `direct` are the client's own
+    FIFOs: descriptor of the process -> (end that it gets, end that is kept so that it never breaks), which it owns.
+    """
+
+    console_socket = ""
+
+    def __init__(
+        self, stdin: str, outputs: dict[int, OpenOutput], owner: Owner, *, direct: dict[int, tuple[int, int]]
+    ) -> None:
+        self._child_ends = {fd: theirs for fd, (theirs, _) in direct.items()}
+        self._kept = [ours for _, ours in direct.values()]
+        self._input: Input | None = None
+        self._outputs: list[Output] = []
+        try:
+            for theirs in self._child_ends.values():
+                _give(theirs, owner)
+            if stdin:
+                theirs, ours = self._pipe(owner)
+                self._child_ends[0] = theirs
+                self._input = Input(stdin, ours)
+            for fd, opener in outputs.items():
+                ours, theirs = self._pipe(owner)
+                self._child_ends[fd] = theirs
+                self._outputs.append(Output(ours, opener))
+        except BaseException:
+            self._close_now()
+            raise
+
+    def _pipe(self, owner: Owner) -> tuple[int, int]:
+        ends = os.pipe2(os.O_CLOEXEC)
+        _give(ends[0], owner)  # both ends are one inode
+        return ends
+
+    def child_fds(self) -> dict[int, int]:
+        """The pipes' far ends."""
+        return self._child_ends
+
+    async def attach(self) -> None:
+        """Drop the process's ends, without which no stream would ever end, and connect ours."""
+        self._close_child_ends()
+        if self._input is not None:
+            self._input.attach()
+        for output in self._outputs:
+            await output.attach()
+
+    def close_stdin(self) -> None:
+        """See Input.end."""
+        if self._input is not None:
+            self._input.end()
+
+    def resize(self, *, width: int, height: int) -> None:
+        """No terminal, no effect."""
+
+    def discard(self) -> None:
+        """Close every pipe; what is attached afterwards is nothing."""
+        self._close_now()
+        self._input, self._outputs = None, []
+
+    async def drain(self) -> None:
+        """Wait for the end of each output that is copied; where no process was ever given them, nothing will come."""
+        if not self._child_ends:
+            await drained(self._outputs)
+
+    async def close(self) -> None:
+        """Close every pipe."""
+        self._close_now()
+
+    def _close_now(self) -> None:
+        self._close_child_ends()
+        close_all(self._kept)
+        if self._input is not None:
+            self._input.close()
+        for output in self._outputs:
+            output.close()
+
+    def _close_child_ends(self) -> None:
+        ends, self._child_ends = self._child_ends, {}
+        close_all(list(ends.values()))
+
+
+def _give(fd: int, owner: Owner) -> None:
+    if owner.uid or owner.gid:
+        os.fchown(fd, owner.uid, owner.gid)
+
+
+async def drained(outputs: list[Output]) -> None:
+    """Wait until all of `outputs` have ended, for DRAIN_TIMEOUT_S at the most."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            for output in outputs:
+                await output.ended.wait()
+
+
+def to_client(path: str) -> OpenOutput:
+    """An output that goes to a client's FIFO, or to a plain file at `path`."""
+    return partial(fifo.open_output, path)
+
+
+def to_file(url: str) -> OpenOutput:
+    """An output that is appended to the file of a `file://` URL, made with its directories where it is missing."""
+
+    async def open_file() -> list[int]:
+        path = urlsplit(url).path
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        return [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)]
+
+    return open_file

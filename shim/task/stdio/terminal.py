@@ -1,0 +1,171 @@
+"""A process's terminal, between the client and whoever makes it (containerd, pkg/process/init.go and io.go).
+
+That is the OCI runtime, or for an application under a real init the shim itself.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from shim.task.application.app_terminal import AppTerminal, open_terminal
+from shim.task.stdio import console
+from shim.task.stdio.console import ConsoleSocket
+from shim.task.stdio.ends import Input, OpenOutput, Output
+from shim.task.stdio.stdio import drained
+
+
+class ConsoleSource(Protocol):
+    """Where a terminal comes from."""
+
+    @property
+    def path(self) -> str:
+        """The path for the runtime's `--console-socket`; "" where the runtime is not to make a terminal."""
+
+    def child_fds(self) -> dict[int, int] | None:
+        """The process's descriptors -> ours; None where the runtime makes them."""
+
+    async def receive(self) -> int:
+        """The master, non-blocking, from now on the caller's. Raises RuntimeFailed."""
+
+    def close(self) -> None:
+        """Let go of what is left. May be repeated."""
+
+
+class RuntimeConsole:
+    """A terminal that the OCI runtime makes and sends."""
+
+    def __init__(self) -> None:
+        self._socket: ConsoleSocket | None = ConsoleSocket().__enter__()
+
+    @property
+    def path(self) -> str:
+        """The socket."""
+        return self._socket.path if self._socket is not None else ""
+
+    def child_fds(self) -> None:
+        """The runtime has them."""
+
+    async def receive(self) -> int:
+        """Wait for the runtime, which has been run."""
+        assert self._socket is not None
+        return await self._socket.receive()
+
+    def close(self) -> None:
+        """Remove the socket."""
+        if self._socket is not None:
+            self._socket.__exit__()
+            self._socket = None
+
+
+class AppConsole:
+    """A terminal that is made in the container's devpts, between the runtime's create and its start."""
+
+    path = ""
+
+    def __init__(self) -> None:
+        self._terminal: AppTerminal | None = None
+        self._fds: list[int] = []
+
+    def make(self, init_pid: int, *, uid: int) -> None:
+        """Make it in the container of host process `init_pid`, for the user of host id `uid`. Raises RuntimeFailed."""
+        self._terminal = open_terminal(init_pid, uid=uid)
+        self._fds = [self._terminal.master, self._terminal.slave]
+
+    def child_fds(self) -> dict[int, int]:
+        """The far end."""
+        assert self._terminal is not None
+        return dict.fromkeys((0, 1, 2), self._terminal.slave)
+
+    async def receive(self) -> int:
+        """It is there already."""
+        assert self._terminal is not None
+        self._fds.remove(self._terminal.master)
+        return self._terminal.master
+
+    def close(self) -> None:
+        """Close what nobody took; the application has the far end by now."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+
+class TerminalIO:
+    """A pseudo-terminal, copied to and from the client.
+
+    `after_close` ends what takes the output, where that is not the client itself.
+    """
+
+    def __init__(
+        self,
+        stdin: str,
+        opener: OpenOutput | None,
+        source: ConsoleSource,
+        after_close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._stdin = stdin
+        self._opener = opener
+        self._source = source
+        self._after_close = after_close
+        self._master: int | None = None
+        self._size: tuple[int, int] | None = None
+        self._ended_input = False
+        self._input: Input | None = None
+        self._output: Output | None = None
+
+    @property
+    def console_socket(self) -> str:
+        """Where the runtime sends the master, if it makes the terminal."""
+        return self._source.path
+
+    def child_fds(self) -> dict[int, int] | None:
+        """None where the runtime makes the terminal; else its far end, three times."""
+        return self._source.child_fds()
+
+    async def attach(self) -> None:
+        """Take the master and connect it."""
+        self._master = await self._source.receive()
+        self._source.close()
+        if self._size is not None:
+            self.resize(width=self._size[0], height=self._size[1])
+        if self._stdin:
+            self._input = Input(self._stdin, os.dup(self._master))
+            self._input.attach()
+            if self._ended_input:
+                self._input.end()
+        self._output = Output(os.dup(self._master), self._opener or _discard)
+        await self._output.attach()
+
+    def close_stdin(self) -> None:
+        """See Input.end."""
+        self._ended_input = True
+        if self._input is not None:
+            self._input.end()
+
+    def resize(self, *, width: int, height: int) -> None:
+        """Set the size now, or as soon as there is a terminal."""
+        self._size = (width, height)
+        if self._master is not None:
+            console.resize(self._master, width=width, height=height)
+
+    def discard(self) -> None:
+        """The client's ends are not open before `attach`."""
+
+    async def drain(self) -> None:
+        """Wait for the last holder of the terminal to go."""
+        if self._output is not None:
+            await drained([self._output])
+
+    async def close(self) -> None:
+        """Close the master, which hangs the terminal up."""
+        self._source.close()
+        for end in (self._input, self._output):
+            if end is not None:
+                end.close()
+        if self._master is not None:
+            os.close(self._master)
+            self._master = None
+        if self._after_close is not None:
+            await self._after_close()
+
+
+async def _discard() -> list[int]:
+    return []

@@ -1,0 +1,119 @@
+import asyncio
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from runtime.linux import pidfd
+from shim.task.application.adopt import Adopted
+from shim.task.application.app_exit import ApplicationExit, Manner, exit_manner
+
+WAITS = "import os, sys; sys.stdin.read(); "
+
+
+@contextmanager
+def watched(script, manner):
+    """A process of that script, the watching of its exit, and the far end of its connection."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    child = subprocess.Popen([sys.executable, "-S", "-c", WAITS + script], stdin=subprocess.PIPE)
+    adopted = Adopted(child.pid, pidfd.open(child.pid), ours)
+    watching = ApplicationExit(adopted, manner, asyncio.get_running_loop())
+    try:
+        yield child, watching, theirs
+    finally:
+        watching.close()
+        adopted.close()
+        theirs.close()
+        child.kill()
+        child.communicate()
+
+
+@pytest.mark.parametrize(("script", "status"), [("os._exit(7)", 7), ("os.kill(os.getpid(), 9)", 137)])
+def test_by_pidfd_a_status_is_known_before_anybody_reaps(script, status):
+    async def play():
+        with watched(script, Manner.PIDFD) as (child, watching, _):
+            child.stdin.close()
+            async with asyncio.timeout(10):
+                assert await watching.wait() == status
+                assert await watching.wait() == status
+
+    asyncio.run(play())
+
+
+def test_a_wait_may_be_cancelled_without_harm():
+    async def play():
+        with watched("os._exit(3)", Manner.PIDFD) as (child, watching, _):
+            waiting = asyncio.ensure_future(watching.wait())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            child.stdin.close()
+            assert await watching.wait() == 3
+
+    asyncio.run(play())
+
+
+def test_a_staying_parent_reports():
+    async def play():
+        with watched("", Manner.STAY) as (child, watching, parent):
+            child.stdin.close()
+            child.wait()
+            waiting = asyncio.ensure_future(watching.wait())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            parent.send(struct.pack("i", 42 << 8))
+            async with asyncio.timeout(10):
+                assert await waiting == 42
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("said", [b"", b"xy", struct.pack("i", 0x137F)])
+def test_a_parent_that_ends_without_a_word_counts_as_killed(said):
+    async def play():
+        with watched("", Manner.STAY) as (child, watching, parent):
+            parent.send(said)
+            parent.close()
+            child.stdin.close()
+            async with asyncio.timeout(10):
+                assert await watching.wait() == 137
+
+    asyncio.run(play())
+
+
+def test_a_status_lost_with_init_counts_as_killed():
+    async def play():
+        with watched("", Manner.STAY) as (_, watching, _parent):
+            watching.settle()
+            assert await watching.wait() == 137
+
+    asyncio.run(play())
+
+
+def test_settling_asks_once_more():
+    async def play():
+        with watched("os._exit(5)", Manner.PIDFD) as (child, watching, _):
+            child.communicate()
+            watching.settle()
+            assert await watching.wait() == 5
+
+    asyncio.run(play())
+
+
+def test_closing_lets_go_of_who_waits():
+    async def play():
+        with watched("", Manner.PIDFD) as (_, watching, _parent):
+            waiting = asyncio.ensure_future(watching.wait())
+            await asyncio.sleep(0)
+            watching.close()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    asyncio.run(play())
+
+
+def test_the_manner_is_pidfd_wherever_the_kernel_keeps_a_status():
+    assert (exit_manner() is Manner.PIDFD) == pidfd.supports_exit_info()

@@ -1,0 +1,211 @@
+"""shim.task.hooks.poststop's sweeper: real processes, no container, no root."""
+
+import fcntl
+import logging
+import os
+import time
+from dataclasses import asdict
+
+import pytest
+
+from runtime.config.model import Hook, When
+from runtime.hooks.environment import Subject
+from runtime.hooks.journal import UNFINISHED, UNFINISHED_S, Journal, boot_id, mount_namespace, path_of, records
+from runtime.oci.argv import OCIBinary
+from shim.spawner import child
+from shim.task.hooks import poststop
+
+WITHIN_S = 20.0
+
+
+class Node:
+    """Where records are, and how hooks are counted."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.records = str(directory / "records")
+        self.run = str(directory / "run")
+        self.marker = directory / "run" / ".swept"
+
+    def hook(self, name, where="host"):
+        text = f"echo {name} $POUCHRICH_EXIT_REASON >> {self.directory}/said"
+        return Hook(name, where, ("/bin/sh", "-c", text), 10.0, "continue", None, (), False, When())
+
+    def owe(self, container_id, *, boot="another boot", hooks=None, bundle="/gone", mounts=None):
+        subject = Subject(container_id, "k8s.io", bundle, f"{bundle}/rootfs", "web", "shop", "systemd", {})
+        chosen = hooks or [self.hook(container_id)]
+        head = {
+            "boot": boot,
+            "subject": subject.to_dict(),
+            "hooks": [asdict(hook) for hook in chosen],
+            "budget_s": 10.0,
+            "oci": asdict(OCIBinary("/bin/false", "/gone")),
+            "held": "",
+            "mount_namespace": mounts or mount_namespace(),
+        }
+        journal = Journal.create(path_of(self.records, "k8s.io", container_id), head)
+        journal.owe()
+        return journal
+
+    def check(self):
+        began = time.monotonic()
+        poststop.check(directory=self.records, run=self.run)
+        return time.monotonic() - began
+
+    def left(self):
+        return [os.path.basename(path).removesuffix(".jsonl") for path in records(self.records)]
+
+    def swept(self, *left):
+        """What hooks said, once no record but `left` is there and nobody sweeps any more."""
+        wait_for(lambda: self.left() == list(left) and self.is_idle())
+        return sorted(self.said)
+
+    def is_idle(self):
+        with open(f"{self.marker}.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    @property
+    def said(self):
+        path = self.directory / "said"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + WITHIN_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def node(tmp_path, monkeypatch):
+    """What sweepers and runners log is shown with a test that fails."""
+    log = tmp_path / "log"
+    log.touch()
+
+    def log_to_file():
+        logging.basicConfig(filename=log, level=logging.DEBUG, format="%(asctime)s [%(process)d] %(message)s")
+
+    monkeypatch.setattr(poststop, "_log_to_syslog", log_to_file)
+    yield Node(tmp_path)
+    print(log.read_text())
+
+
+def test_the_first_start_after_a_boot_runs_what_was_owed_before_it_once(node):
+    for name in ("a", "b"):
+        node.owe(name).close()
+    assert node.check() < 1
+    assert node.swept() == ["a ShimKilled", "b ShimKilled"]
+    assert list(records(node.records)) == []
+    node.check()
+    assert node.swept() == ["a ShimKilled", "b ShimKilled"]
+
+
+def test_a_hook_of_the_container_is_skipped_and_the_hosts_runs(node):
+    node.owe("a", hooks=[node.hook("inside", "container"), node.hook("outside")]).close()
+    node.check()
+    assert node.swept() == ["outside ShimKilled"]
+    assert list(records(node.records)) == []
+
+
+def test_what_was_recorded_of_the_end_is_what_the_hook_is_told_and_what_was_started_is_not_repeated(node):
+    journal = node.owe("a", hooks=[node.hook("one"), node.hook("two")])
+    journal.end(0, "Completed")
+    journal.start(0)
+    journal.close()
+    node.check()
+    assert node.swept() == ["two Completed"]
+
+
+def test_a_record_of_this_boot_is_left_to_its_server_and_to_the_delete_that_is_to_come(node):
+    alive = node.owe("alive", boot=boot_id())
+    alive.end(0, "Completed")
+    node.owe("before-delete", boot=boot_id(), bundle=str(node.directory)).close()
+    node.owe("old").close()
+    node.owe("somebody-elses", boot=boot_id(), mounts="mnt:[1]").close()
+    node.check()
+    assert node.swept("alive", "before-delete", "somebody-elses") == ["old ShimKilled"]
+    alive.close()
+
+
+def test_a_record_of_this_boot_that_was_given_up_is_taken_up(node):
+    """By a server whose disk was full, one that was killed and whose bundle is gone too, or a runner that was."""
+    ended = node.owe("ended", boot=boot_id(), bundle=str(node.directory), mounts="mnt:[1]")
+    ended.end(3, "Error")
+    ended.close()
+    handed = node.owe("handed", boot=boot_id(), mounts="mnt:[1]")
+    handed.hand()
+    handed.close()
+    node.owe("killed", boot=boot_id()).close()
+    node.check()
+    assert node.swept() == ["ended Error", "handed ShimKilled", "killed ShimKilled"]
+
+
+def test_a_record_that_cannot_be_written_is_tried_again_until_it_can(node, monkeypatch):
+    real, full = Journal.start, node.directory / "full"
+    full.touch()
+    tries = node.directory / "tries"
+
+    def start(self, hook):
+        with open(tries, "a") as file:
+            file.write("x")
+        if full.exists():
+            raise OSError(28, "No space left on device")
+        real(self, hook)
+
+    monkeypatch.setattr(Journal, "start", start)
+    monkeypatch.setattr(poststop, "BACK_OFF_S", (0.01,) * 1000)
+    node.owe("a").close()
+    node.check()
+    wait_for(lambda: tries.exists() and len(tries.read_text()) > 2)
+    assert (node.said, node.left()) == ([], ["a"])
+    full.unlink()
+    assert node.swept() == ["a ShimKilled"]
+
+
+def test_what_a_server_left_that_was_killed_before_its_record_had_a_name_is_removed(node):
+    node.owe("good").close()
+    paths = [path_of(node.records, "k8s.io", name) + UNFINISHED for name in ("old", "new")]
+    for path in paths:
+        with open(path, "wb"):
+            pass
+    os.utime(paths[0], times=(0, time.time() - UNFINISHED_S - 1))
+    node.check()
+    assert node.swept() == ["good ShimKilled"]
+    assert [os.path.exists(path) for path in paths] == [False, True]
+
+
+def test_a_start_looks_for_records_now_and_then(node):
+    assert child.is_sweep_due(str(node.marker))
+    node.check()
+    assert not child.is_sweep_due(str(node.marker))
+    for age_s, is_due in ((child.POSTSTOP_SWEEP_S - 10, False), (child.POSTSTOP_SWEEP_S, True), (-3600, True)):
+        os.utime(node.marker, (0, time.time() - age_s))
+        assert child.is_sweep_due(str(node.marker)) == is_due
+
+
+def test_a_record_that_cannot_be_read_does_not_stop_the_others(node):
+    node.owe("good").close()
+    bad = path_of(node.records, "k8s.io", "bad")
+    with open(bad, "wb") as file:
+        file.write(b"\0\0\0")
+    node.check()
+    assert node.swept() == ["good ShimKilled"]
+    assert not os.path.exists(bad)
+
+
+def test_a_node_without_records_has_no_process_left_behind(node):
+    node.check()
+    assert node.marker.exists()
+    assert not os.path.exists(f"{node.marker}.lock")
+    assert node.said == []
+
+
+def test_a_node_that_cannot_be_written_does_not_stop_a_start(node, capfd):
+    (node.directory / "run").write_text("in the way")
+    node.check()
+    assert "poststop hooks that are owed" in capfd.readouterr().err

@@ -1,0 +1,112 @@
+"""shim.task.rich.rich: what must not fail a container."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from runtime.besides import Besides
+from runtime.cgroup import Cgroup, delegation
+from runtime.errors import RuntimeFailed
+from runtime.init.cgroup import Delegation
+from shim.task import own_cgroups
+from shim.task.rich.agent_exec import AgentExec
+from shim.task.rich.rich import RichLife, Subject
+
+
+def life(bundle, plan=None, **parts):
+    decided = SimpleNamespace(more=Besides(), made=SimpleNamespace(cgroup=plan, helpers=()))
+    about = Subject("c", "ns", str(bundle), "/", {})
+    tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
+    parts = {"application": None, "hooks": None, "agents": None, "agent_exec": None, **parts}
+    return RichLife(about, decided, tools, **parts)
+
+
+def test_a_started_container_is_started_although_its_state_cannot_be_kept(tmp_path, caplog):
+    life(tmp_path / "full-disk").started()
+    assert "state.json" in caplog.text
+
+
+def test_the_state_is_kept_for_the_operators_command(tmp_path):
+    life(tmp_path).started()
+    assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
+
+
+async def owe(init):
+    """No hooks."""
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "path"),
+    [
+        (Cgroup(unified="/sys/fs/cgroup/pod/c"), "/sys/fs/cgroup/pod/c"),
+        (Cgroup(controllers=(("memory", "/sys/fs/cgroup/memory/pod/c"),)), ""),
+        (None, ""),
+    ],
+)
+def test_supervised_agents_learn_of_the_cgroup_that_theirs_go_beside(tmp_path, cgroup, path):
+    start = AgentExec("c", str(tmp_path), oci=None, reaper=None)
+    asyncio.run(life(tmp_path, agent_exec=start, hooks=SimpleNamespace(owe=owe)).created(7, cgroup))
+    assert start.cgroup_path == path
+
+
+@pytest.fixture
+def nested(tmp_path, monkeypatch):
+    """A running container whose limits are one level above its own cgroup, and the directories of both."""
+    own = tmp_path / "c/pouchrich"
+    scope = own / "init.scope"
+    scope.mkdir(parents=True)
+    for directory in (own.parent, own, scope):
+        for name in ("memory.max", "pids.max", "cgroup.max.descendants", "cgroup.max.depth"):
+            (directory / name).write_text("max\n")
+    (own / "pids.max").write_text("300\n")
+    (own.parent / "cgroup.freeze").write_text("0\n")
+    (own.parent / "cgroup.events").write_text("frozen 1\n")
+    monkeypatch.setattr(delegation, "_unified", lambda pid, proc: str(own))
+    running = life(tmp_path, Delegation(9, 3, parent="/c"), hooks=SimpleNamespace(owe=owe))
+    asyncio.run(running.created(7, None))
+    monkeypatch.setattr(delegation, "_unified", lambda pid, proc: str(scope))  # systemd's first act
+    return running, own.parent, own
+
+
+async def update(running, path, text):
+    async with running.updating():
+        path.write_text(text)
+
+
+def test_an_update_keeps_to_the_cgroup_of_create_wherever_pid_1_has_gone(nested):
+    running, above, own = nested
+    asyncio.run(update(running, own / "memory.max", "4096\n"))
+    assert (above / "memory.max").read_text().startswith("4096")
+    assert (own / "memory.max").read_text() == "4096\n"
+
+
+def test_what_the_container_wrote_is_undone_by_an_update_and_goes_nowhere(nested):
+    running, above, own = nested
+    (own / "pids.max").write_text("max\n")
+    asyncio.run(update(running, own / "memory.max", "4096\n"))
+    assert [(each / "pids.max").read_text().strip() for each in (above, own)] == ["300", "300"]
+
+
+def test_an_update_finds_the_container_frozen_and_leaves_it_as_it_was(nested):
+    running, above, _ = nested
+    during = []
+
+    async def fail():
+        async with running.updating():
+            during.append((above / "cgroup.freeze").read_text()[0])
+            raise OSError("the runtime cannot")
+
+    with pytest.raises(OSError, match="the runtime cannot"):
+        asyncio.run(fail())
+    assert during == ["1"]
+    assert (above / "cgroup.freeze").read_text()[0] == "0"
+
+
+def test_an_update_of_what_does_not_freeze_is_refused(nested, monkeypatch):
+    running, above, own = nested
+    monkeypatch.setattr(own_cgroups, "FREEZE_S", 0.01)
+    (above / "cgroup.events").write_text("frozen 0\n")
+    with pytest.raises(RuntimeFailed, match="does not freeze"):
+        asyncio.run(update(running, own / "memory.max", "4096\n"))
+    assert (above / "cgroup.freeze").read_text()[0] == "0"
