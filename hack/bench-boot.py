@@ -44,9 +44,11 @@ def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
     """The spec that our plan makes of `args`, and what its run directory holds."""
     from benchmark.place import spec as plain_spec
 
-    from runtime import host, image, plan
+    from runtime import host
     from runtime.config import parse as parse_config
-    from runtime.identity import Identity
+    from runtime.image import image
+    from runtime.rich import plan
+    from runtime.rich.identity import Identity
 
     config = parse_config(f'version = 1\n[runtime]\nbinary = "{oci}"\n[rich]\nmode = "systemd"\n', source="bench")
     found = plain_spec(args, f"{place.cgroup}/{bundle.id}", rich=True)

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pouchrich import owed
-from runtime import host, inotify, libexec, lxcfs
+from runtime import host, inotify, libexec
 from runtime.agents.cgroup import has_v2_memory
 from runtime.config import Config
 from runtime.errors import PouchrichError
 from runtime.linux import mountinfo, pidfd, syscalls
 from runtime.oci.choose import choose
+from runtime.rich import lxcfs
 from shim.spawner import launch
 from shim.spawner.request import DIRECTORY
 from shim.task.application.app_exit import Manner, exit_manner

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pouchrich.spec_difference import Change, difference
-from runtime import nesting, plan, rundir
+from runtime import rundir
 from runtime.config import Config
 from runtime.config.model import Agent, Route
 from runtime.errors import InvalidArgument, PouchrichError
 from runtime.hooks.select import Selection, select
-from runtime.identity import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE, Identity
-from runtime.plan import Choice, Plan
+from runtime.rich import nesting, plan
+from runtime.rich.identity import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE, Identity
+from runtime.rich.plan import Choice, Plan
 from runtime.spec import edit
 from shim.task.reaper import Reaper
 from shim.task.rich.decide import Decided, decide

@@ -8,10 +8,11 @@ from typing import Any
 from pouchrich import oci_state
 from pouchrich.containers import Container
 from pouchrich.processes import PROC, TICKS_PER_S, Process, listed, roots, unit_of, uptime_s
-from runtime import boot_tickets, cgroup
+from runtime import cgroup
 from runtime.agents.unit import unit_name
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound
+from runtime.init import boot_tickets
 
 APPLICATION_UNIT = "pouchrich-app.service"
 _ORDER = ("init", "application", "service", "agent", "exec")

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from runtime import nesting
 from runtime.errors import InvalidArgument
+from runtime.rich import nesting
 
 RECORD = "pouchrich.json"
 

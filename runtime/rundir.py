@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from runtime import libexec, passage
-from runtime.boot import Boot
-from runtime.launch import encode
+from runtime.init.boot import Boot
+from runtime.init.launch import encode
 from runtime.linux import selinux, syscalls
 
 ROOT = "/run/pouchrich/containers"
@@ -63,7 +63,7 @@ def add_programs(path: str, names: Iterable[str], *, directory: str = libexec.DI
 
 
 def fill(path: str, boot: Boot, *, stay: bool = False, owner: tuple[int, int] = (0, 0)) -> None:
-    """Write the files of `boot`; `stay` is for the launcher's settings (see `runtime.launch.encode`).
+    """Write the files of `boot`; `stay` is for the launcher's settings (see `runtime.init.launch.encode`).
 
     `owner` is the container's root as the host sees it. Raises OSError, InvalidArgument.
     """

@@ -33,7 +33,7 @@ from runtime.config import Config, load, load_node
 from runtime.config.annotations import PREFIX
 from runtime.config.model import Hook
 from runtime.errors import InvalidArgument
-from runtime.plan import Plan
+from runtime.rich.plan import Plan
 from shim.task.rich.decide import root_of
 
 

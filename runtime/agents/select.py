@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from runtime.config.model import Agent
 from runtime.errors import InvalidArgument
-from runtime.passwd import User
+from runtime.image.passwd import User
 
 MAX_NAME = 64
 _ROOT = User(0, 0, (), "root", "/root")
@@ -43,7 +43,7 @@ def select(
 ) -> tuple[Selected, ...]:
     """The agents for which `selects(agent)`, in the order of the configuration.
 
-    `resolve(user)` finds a user in the image (`runtime.passwd.resolve`), `source` is the configuration's,
+    `resolve(user)` finds a user in the image (`runtime.image.passwd.resolve`), `source` is the configuration's,
     `has_v2_memory` what `runtime.agents.cgroup.has_v2_memory` said. Raises InvalidArgument naming the key.
     """
     selected = []

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 
 from runtime.agents.select import Selected
-from runtime.boot import RunFile
 from runtime.errors import InvalidArgument
+from runtime.init.boot import RunFile
 
 DIRECTORY = "/run/systemd/system"
 WANTS = tuple(f"{DIRECTORY}/{target}.d/60-agents.conf" for target in ("default.target", "multi-user.target"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from runtime.config.model import Hook
 from runtime.errors import InvalidArgument
-from runtime.passwd import User
+from runtime.image.passwd import User
 from runtime.spec import edit, ids
 from runtime.spec.edit import Spec
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime.boot import Boot
 from runtime.host import HostFacts
+from runtime.init.boot import Boot
 from runtime.init.cgroup import Delegation
 from runtime.init.detect import InitFacts
 from runtime.spec.edit import Edit, Spec, Step

@@ -46,8 +46,8 @@ class InitFacts:
     `systemd` is systemd's path, or empty; `version` its major number where it can be told. `kind` is what `/sbin/init`
     is: one of SUPPORTED, another init's name, or empty; `problem` is why it cannot be used, where it cannot be looked
     at. `inittab` is the text of /etc/inittab, `present` which of RC_PATHS exist, `services` where systemd finds
-    those asked for, `scripts` where sysvinit and OpenRC do (`runtime.services.look`), `home` the home directory of the
-    spec's user.
+    those asked for, `scripts` where sysvinit and OpenRC do (`runtime.init.services.look`), `home` the home directory of
+    the spec's user.
     """
 
     systemd: str = ""

@@ -4,7 +4,7 @@ dumb-init forwards signals to the command's session (to the command alone with `
 as soon as the command does with its exit code, or 128+n where signal n ended it. It needs no privilege and
 nothing of the image: the binary is static and bound read-only from the container's run directory. What it cannot
 tell apart is a command that does not exist from one that exits 2, which is why the command is looked up in the image
-before (`runtime.image`).
+before (`runtime.image.image`).
 """
 
 from runtime.errors import InvalidArgument

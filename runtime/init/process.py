@@ -4,11 +4,11 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from runtime import launch
-from runtime.boot import Launch
 from runtime.errors import InvalidArgument
-from runtime.identity import CONTAINER_NAME, SANDBOX_UID
+from runtime.init import launch
 from runtime.init.base import Setting, listed, variables
+from runtime.init.boot import Launch
+from runtime.rich.identity import CONTAINER_NAME, SANDBOX_UID
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 

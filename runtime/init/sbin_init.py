@@ -7,11 +7,10 @@ PID 1's child nor started once: they are served only where they are the image's 
 
 from dataclasses import replace
 
-from runtime import services
-from runtime.boot import Boot, RunFile
 from runtime.errors import InvalidArgument
-from runtime.init import inittab, mounts, process, signals, systemd
+from runtime.init import inittab, mounts, process, services, signals, systemd
 from runtime.init.base import Made, Setting, bound, covers
+from runtime.init.boot import Boot, RunFile
 from runtime.init.detect import INITTAB, SBIN_INIT
 from runtime.spec.edit import Step
 

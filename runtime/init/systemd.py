@@ -9,11 +9,10 @@ name, and drop-ins count for each of a unit's names), so no link is needed and t
 from collections.abc import Mapping
 from dataclasses import replace
 
-from runtime import services
-from runtime.boot import Boot, RunFile
 from runtime.errors import InvalidArgument
-from runtime.init import cgroup, mounts, process, signals
+from runtime.init import cgroup, mounts, process, services, signals
 from runtime.init.base import Made, Setting, bound
+from runtime.init.boot import Boot, RunFile
 from runtime.spec import edit
 from runtime.spec.edit import Step
 

@@ -1,6 +1,6 @@
 """From a Create request to a container: read, decide, act, each once, and all undone where a step fails.
 
-config.json is read once and, for a rich container, written once; what is decided comes from `runtime.plan`, which
+config.json is read once and, for a rich container, written once; what is decided comes from `runtime.rich.plan`, which
 acts on nothing. An act registers its undo before it is done, so a request that is cancelled midway (its deadline, a
 containerd that died) leaves no mount, no descriptor and no container.
 """
@@ -18,13 +18,14 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from runtime import bundle as bundles
-from runtime import passage, plan, rootfs, rundir
+from runtime import passage, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.cgroup import attach
 from runtime.errors import PouchrichError
-from runtime.identity import Identity
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
+from runtime.rich import plan
+from runtime.rich.identity import Identity
 from shim.task import checkpoint, settings
 from shim.task.container import Container
 from shim.task.life import Life, PlainLife

@@ -14,15 +14,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime import config, image_init, passwd, plan, policy
+from runtime import config
 from runtime.bundle import Bundle
 from runtime.config.annotations import PREFIX
 from runtime.config.values import POD_KEYS
 from runtime.errors import InvalidArgument, PouchrichError
-from runtime.identity import Identity
-from runtime.image import PLACES, Command, ImageFacts
+from runtime.image import image_init, passwd
+from runtime.image.image import PLACES, Command, ImageFacts
 from runtime.init import detect, inittab
 from runtime.init.detect import RC_PATHS, InitFacts
+from runtime.rich import plan, policy
+from runtime.rich.identity import Identity
 from shim.contract import bootstrap
 
 FULL = 170_000

@@ -17,11 +17,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime import config, host, image, libexec, plan, rundir
+from runtime import config, host, libexec, rundir
 from runtime.cgroup import delegation
-from runtime.identity import Identity
+from runtime.image import image
 from runtime.linux import syscalls
 from runtime.oci import argv
+from runtime.rich import plan
+from runtime.rich.identity import Identity
 
 DEFAULT_CAPABILITIES = [
     *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID"),

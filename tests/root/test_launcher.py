@@ -12,8 +12,8 @@ import termios
 
 import pytest
 
-from runtime.boot import Launch
-from runtime.launch import CAPABILITIES, encode
+from runtime.init.boot import Launch
+from runtime.init.launch import CAPABILITIES, encode
 from runtime.linux import pidfd, syscalls
 
 pytestmark = [

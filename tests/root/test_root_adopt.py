@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from runtime.boot import Launch
 from runtime.errors import RuntimeFailed
-from runtime.launch import encode
+from runtime.init.boot import Launch
+from runtime.init.launch import encode
 from runtime.linux import proc_events, syscalls
 from shim.task.application.adopt import AppSocket
 from shim.task.application.app_exit import ApplicationExit, Manner

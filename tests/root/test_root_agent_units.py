@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime import env_file
 from runtime.agents import unit
-from runtime.passwd import User
+from runtime.image.passwd import User
+from runtime.rich import env_file
 from tests.root import rootfs_images
 from tests.root.oci_bundle import cgroups_of, running, spec
 from tests.unit.agents.making import selected

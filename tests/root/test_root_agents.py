@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.agents import unit
-from runtime.passwd import User
+from runtime.image.passwd import User
 from tests.unit.agents.making import selected
 
 SYSTEMD = "/lib/systemd/systemd"

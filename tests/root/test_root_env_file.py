@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime import env_file
+from runtime.rich import env_file
 
 pytestmark = [pytest.mark.integration]
 

@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from runtime import config, plan
+from runtime import config
 from runtime.errors import RuntimeFailed
-from runtime.identity import Identity
+from runtime.rich import plan
+from runtime.rich.identity import Identity
 from shim.task.hooks.hook_run import user_below
 from shim.task.reaper import Reaper
 from shim.task.rich.decide import decide

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime import lxcfs
 from runtime.init.base import MountPoint
 from runtime.linux import mountinfo, syscalls
 from runtime.oci.cli import MemoryFile
+from runtime.rich import lxcfs
 from runtime.spec import edit
 from shim.task.reaper import Reaper
 from shim.task.rich.lxcfs import alive_files

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtime import libexec, rundir
-from runtime.boot import Boot, RunFile
+from runtime.init.boot import Boot, RunFile
 from runtime.linux import mountinfo, syscalls
 from tests.root.handles import handle_of, opens
 

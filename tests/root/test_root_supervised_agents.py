@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from runtime.agents.process import supervised
+from runtime.image.passwd import User
 from runtime.linux import syscalls
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime
-from runtime.passwd import User
 from shim.task.reaper import Reaper
 from shim.task.rich.agent_exec import AgentExec
 from shim.task.rich.agents import Clock, Supervisor

@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime import rundir
-from runtime.boot import Boot
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound, RuntimeFailed
+from runtime.init.boot import Boot
 from runtime.linux import pidfd, selinux
 from shim.task.application.adopt import Adopted, AppSocket
 from shim.task.application.app_exit import ApplicationExit, Manner, exit_manner

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 
-from runtime import screen
+from runtime.init import screen
 from shim.task.stdio.terminal import RuntimeConsole
 
 KEPT_BYTES = 4096

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 
-from runtime.boot_tickets import ROOT, Ticket
+from runtime.init.boot_tickets import ROOT, Ticket
 
 PER_CPU = 2
 LOOK_S = 0.02

@@ -18,16 +18,16 @@ from types import TracebackType
 from typing import Any
 
 from runtime import bundle as bundles
-from runtime import passwd
 from runtime.cgroup import Cgroup
 from runtime.config.model import Hook
 from runtime.errors import PouchrichError, RuntimeFailed
 from runtime.hooks import keeper, others
 from runtime.hooks.tail import Tail
+from runtime.image import passwd
+from runtime.image.passwd import User
 from runtime.linux import selinux
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import MemoryFile, OCIRuntime
-from runtime.passwd import User
 from shim.task.hooks.hook_outcome import Outcome
 from shim.task.reaper import Exit, Reaper
 from shim.task.thread import in_thread

@@ -1,6 +1,7 @@
 """The decision about a container: what the image and the node are like, then the plan, then what is beside it.
 
-Nothing is changed here. What looks does not decide, and what decides (`runtime.plan`, `runtime.besides`) does not look.
+Nothing is changed here. What looks does not decide, and what decides (`runtime.rich.plan`, `runtime.rich.besides`) does
+not look.
 """
 
 import os
@@ -9,12 +10,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from runtime import besides, host, image, inotify, libexec, plan
+from runtime import host, inotify, libexec
 from runtime.agents import mounts
-from runtime.besides import Besides, Seen
 from runtime.config import Config
-from runtime.image import ImageFacts, Rootfs
-from runtime.plan import Choice, Plan
+from runtime.image import image
+from runtime.image.image import ImageFacts, Rootfs
+from runtime.rich import besides, plan
+from runtime.rich.besides import Besides, Seen
+from runtime.rich.plan import Choice, Plan
 from shim.task.reaper import Reaper
 from shim.task.rich.lxcfs import alive_files
 from shim.task.thread import in_thread

@@ -2,9 +2,9 @@
 
 import sys
 
-from runtime import lxcfs
 from runtime.errors import DeadlineExceeded
 from runtime.linux import mountinfo
+from runtime.rich import lxcfs
 from shim.task.probe import ask
 from shim.task.reaper import Reaper
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from runtime import env_file, index, rundir
+from runtime import index, rundir
 from runtime.cgroup import Cgroup
 from runtime.config import Config
 from runtime.errors import Unsupported
@@ -18,7 +18,8 @@ from runtime.hooks import environment
 from runtime.hooks.select import select
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
-from runtime.plan import Choice
+from runtime.rich import env_file
+from runtime.rich.plan import Choice
 from runtime.spec import ids
 from shim.task import notes
 from shim.task.application.application import Application, Limits

@@ -2,7 +2,7 @@
 
 from runtime.agents.select import Selected
 from runtime.config.model import Agent, AgentMount, When
-from runtime.passwd import User
+from runtime.image.passwd import User
 
 ROOT = User(0, 0, (), "root", "/root")
 

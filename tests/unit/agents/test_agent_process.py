@@ -1,7 +1,7 @@
 import pytest
 
 from runtime.agents.process import supervised
-from runtime.passwd import User
+from runtime.image.passwd import User
 from tests.unit.agents.making import ROOT, selected
 
 POD = {

@@ -2,7 +2,7 @@ import pytest
 
 from runtime.agents.select import select, sources, targets
 from runtime.errors import InvalidArgument
-from runtime.passwd import User
+from runtime.image.passwd import User
 from tests.unit.agents.making import agent, bind
 
 APP = User(1000, 1000, (), "app", "/home/app")

@@ -2,7 +2,7 @@ import pytest
 
 from runtime.agents import unit
 from runtime.errors import InvalidArgument
-from runtime.passwd import User
+from runtime.image.passwd import User
 from tests.unit.agents.making import selected
 
 

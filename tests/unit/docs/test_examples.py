@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from pouchrich import handler
-from runtime import config, policy
+from runtime import config
 from runtime.config.annotations import PREFIX, read_overrides
 from runtime.config.schema import KEYS, TABLES
 from runtime.config.values import MODES, POD_KEYS
 from runtime.hooks import environment
-from runtime.identity import CONTAINER_NAME, SANDBOX_NAMESPACE, Identity
+from runtime.rich import policy
+from runtime.rich.identity import CONTAINER_NAME, SANDBOX_NAMESPACE, Identity
 from tests.unit.docs import manifests, markdown
 from tests.unit.docs.markdown import Block
 

@@ -7,7 +7,7 @@ import pytest
 from runtime.config.model import Hook, When
 from runtime.errors import InvalidArgument
 from runtime.hooks import process
-from runtime.passwd import User
+from runtime.image.passwd import User
 
 SPEC = {
     "ociVersion": "1.0.2",

@@ -1,7 +1,7 @@
 """A setting to vary, as the tests of the inits need it."""
 
 from runtime.host import HostFacts
-from runtime.image import PLACES
+from runtime.image.image import PLACES
 from runtime.init.base import MountPoint, Setting
 from runtime.init.detect import InitFacts
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime import index
-from runtime.boot import Boot, RunFile
-from runtime.plan import Decision, Plan
+from runtime.init.boot import Boot, RunFile
+from runtime.rich.plan import Decision, Plan
 from runtime.spec.edit import Edit, Step
 
 OCI = {"path": "/usr/bin/crun", "root": "/run/pouchrich/runtime/k8s.io", "systemd_cgroup": False}

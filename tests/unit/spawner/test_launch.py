@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.boot import Launch
 from runtime.errors import InvalidArgument
-from runtime.launch import encode, from_spec
+from runtime.init.boot import Launch
+from runtime.init.launch import encode, from_spec
 
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 

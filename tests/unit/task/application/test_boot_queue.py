@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from runtime.boot_tickets import Ticket
+from runtime.init.boot_tickets import Ticket
 from shim.task.application.boot_queue import BootQueue
 from tests.fakes.loop import in_loop
 

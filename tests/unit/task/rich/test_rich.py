@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from runtime.besides import Besides
 from runtime.cgroup import Cgroup, delegation
 from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
+from runtime.rich.besides import Besides
 from shim.task import own_cgroups
 from shim.task.rich.agent_exec import AgentExec
 from shim.task.rich.rich import RichLife, Subject

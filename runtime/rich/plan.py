@@ -17,18 +17,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runtime import services
-from runtime.boot import Boot, Launch, RunFile
 from runtime.config.model import Config
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
-from runtime.image import ImageFacts
-from runtime.init import INIT_MODES
+from runtime.image.image import ImageFacts
+from runtime.init import INIT_MODES, services
 from runtime.init.base import MountPoint, Setting
+from runtime.init.boot import Boot, Launch, RunFile
 from runtime.init.cgroup import Delegation
 from runtime.init.signals import number_of
-from runtime.policy import Choice, Decision, choose, is_sandbox, refuse_mandatory
-from runtime.serve import Served, serve
+from runtime.rich.policy import Choice, Decision, choose, is_sandbox, refuse_mandatory
+from runtime.rich.serve import Served, serve
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 

@@ -1,12 +1,12 @@
-"""runtime.boot_tickets: a queue of locked files."""
+"""runtime.init.boot_tickets: a queue of locked files."""
 
 import os
 import signal
 
 import pytest
 
-from runtime import boot_tickets
-from runtime.boot_tickets import BOOTING, WAITING, Ticket
+from runtime.init import boot_tickets
+from runtime.init.boot_tickets import BOOTING, WAITING, Ticket
 
 
 @pytest.fixture

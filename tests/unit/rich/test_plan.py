@@ -1,4 +1,4 @@
-"""runtime.plan and runtime.policy: who decides, what the plan is, and what it makes of a spec."""
+"""runtime.rich.plan and runtime.rich.policy: who decides, what the plan is, and what it makes of a spec."""
 
 import copy
 import json
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from runtime import config, plan
+from runtime import config
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
-from runtime.identity import Identity
-from runtime.image import PLACES, Command, ImageFacts
+from runtime.image.image import PLACES, Command, ImageFacts
 from runtime.init.detect import InitFacts
+from runtime.rich import plan
+from runtime.rich.identity import Identity
 
 DATA = Path(__file__).parent / "data"
 CRI = "io.kubernetes.cri."

@@ -81,9 +81,9 @@ def text(env: Mapping[str, str]) -> str:
 def reason_to_skip(path: str, mode: int | None, error: str, *, hidden_by: str | None) -> str | None:
     """Why the file cannot be bound at TARGET, or None where it can.
 
-    The arguments are what a walk in the image from its root found (`runtime.image.Rootfs.walk`): where TARGET leads,
-    the mode of what is there, why nothing is, and the mount it lies below. A missing directory is no reason: the OCI
-    runtime makes mount points in the container's own layer. In a mount it would make one on the pod's volume.
+    The arguments are what a walk in the image from its root found (`runtime.image.image.Rootfs.walk`): where TARGET
+    leads, the mode of what is there, why nothing is, and the mount it lies below. A missing directory is no reason: the
+    OCI runtime makes mount points in the container's own layer. In a mount it would make one on the pod's volume.
     """
     if hidden_by is not None:
         return f"{TARGET}: it is below the mount at {hidden_by}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.boot import Launch
 from runtime.config.kinds import shown
 from runtime.errors import InvalidArgument
+from runtime.init.boot import Launch
 from runtime.spec import edit
 
 if TYPE_CHECKING:

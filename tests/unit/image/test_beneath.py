@@ -1,4 +1,4 @@
-"""runtime.beneath: what is opened below a hostile root, as inotify(7) tells it, and what is not."""
+"""runtime.image.beneath: what is opened below a hostile root, as inotify(7) tells it, and what is not."""
 
 import ast
 import fcntl
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime import beneath, image, passwd
 from runtime.errors import InvalidArgument
+from runtime.image import beneath, image, passwd
 from runtime.linux import syscalls
 
 IN_OPEN = 0x20
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PLACES = (
     *("etc/inittab", "etc/passwd", "etc/group", "etc/profile.d/pouchenv.sh", "init", "sbin/init", "sbin/openrc"),
     *("usr/lib/systemd/systemd", "lib/systemd/systemd", "etc/systemd/system/cron.service", "etc/init.d/cron"),

@@ -1,10 +1,10 @@
-"""runtime.screen: what is read of a console in the end."""
+"""runtime.init.screen: what is read of a console in the end."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import screen
+from runtime.init import screen
 from shim.task.application import boot_console
 
 JOB = "[{0}] Job stuck.service/start running ({1}s / no limit)"

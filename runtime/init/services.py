@@ -7,7 +7,7 @@
 
 How a plan uses it:
 
-    found = services.look(root, init, names)                  with a runtime.image.Rootfs; InvalidArgument never
+    found = services.look(root, init, names)                  with a runtime.image.image.Rootfs; InvalidArgument never
     names, warnings = services.check(requests, init=init, found=found, masked=config.rich.mask)
     systemd: RunFile("services.conf", services.dropin(names, mandatory)), bound at services.DROPIN
     sysvinit, openrc: an inittab `wait` line for each of services.commands(names), between rc's and the application's
@@ -60,7 +60,7 @@ class Request:
 
 
 class Found(Protocol):
-    """Where a walk in the image ended (`runtime.image`)."""
+    """Where a walk in the image ended (`runtime.image.image`)."""
 
     @property
     def path(self) -> str: ...
@@ -69,7 +69,7 @@ class Found(Protocol):
 
 
 class Root(Protocol):
-    """What `look` needs of a `runtime.image.Rootfs`."""
+    """What `look` needs of a `runtime.image.image.Rootfs`."""
 
     def walk(self, path: str, mounts: Sequence[str] = ()) -> Found: ...
 

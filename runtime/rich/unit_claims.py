@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import InvalidArgument
-from runtime.image import Rootfs
+from runtime.image.image import Rootfs
 
 _BEFORE = (
     "/etc/systemd/system.control",

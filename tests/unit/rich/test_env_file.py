@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import env_file
+from runtime.rich import env_file
 
 REGULAR = stat.S_IFREG | 0o644
 

@@ -1,6 +1,6 @@
 """What an image has for PID 1, read from its root file system: names, the first megabytes of two programs, two texts.
 
-Everything is bounded, nothing is executed, and every path is walked below the root by `runtime.image`'s rules. A
+Everything is bounded, nothing is executed, and every path is walked below the root by `runtime.image.image`'s rules. A
 program below a mount of the pod is not the image's and counts as not there.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from runtime.init.detect import INITTAB, RC_PATHS, SBIN_INIT, SYSTEMD_PATHS, InitFacts, kind_of, refined, version_of
-from runtime.services import look
+from runtime.init.services import look
 
 _PROGRAM_BYTES = 4 << 20
 _INITTAB_BYTES = 64 << 10

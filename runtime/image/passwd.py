@@ -1,15 +1,15 @@
 """Users and groups as an image defines them: our own reading of its passwd and group files, never the host's NSS.
 
 Formats: passwd(5), group(5). The files are the image's, so anything may be in them: they are read by way of
-`runtime.beneath`, must be regular files of a bounded size, and a line that is not of the format is passed over.
+`runtime.image.beneath`, must be regular files of a bounded size, and a line that is not of the format is passed over.
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runtime import beneath
 from runtime.errors import InvalidArgument
+from runtime.image import beneath
 
 PASSWD = "/etc/passwd"
 GROUP = "/etc/group"

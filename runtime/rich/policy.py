@@ -13,7 +13,7 @@ from runtime.config.kinds import shown
 from runtime.config.model import Agent, Config, Hook
 from runtime.config.values import STEERING_PREFIXES
 from runtime.errors import InvalidArgument
-from runtime.identity import CONTAINER_NAME, CONTAINER_TYPE, Identity
+from runtime.rich.identity import CONTAINER_NAME, CONTAINER_TYPE, Identity
 from runtime.spec import edit
 from runtime.spec.edit import Spec
 

@@ -1,10 +1,10 @@
-"""runtime.image_init: inits found in trees, hostile ones among them."""
+"""runtime.image.image_init: inits found in trees, hostile ones among them."""
 
 import os
 
 import pytest
 
-from runtime import image, image_init
+from runtime.image import image, image_init
 from runtime.init.detect import InitFacts
 
 

@@ -1,6 +1,6 @@
 """From the mode that was asked for to the one a container gets, once its image has been looked at.
 
-Policy (`runtime.policy`) says what is wanted and by whom; here is what the image, the host and the container's
+Policy (`runtime.rich.policy`) says what is wanted and by whom; here is what the image, the host and the container's
 namespaces allow. Pure, like all of a plan.
 """
 
@@ -12,12 +12,12 @@ from runtime.config.kinds import shown
 from runtime.config.model import Config
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
-from runtime.image import ImageFacts
+from runtime.image.image import ImageFacts
 from runtime.init import inittab
 from runtime.init.base import HOME
 from runtime.init.cgroup import V2_BEGINS, uses_v1
 from runtime.init.detect import SBIN_INIT, SUPPORTED, SYSTEMD_PATHS, InitFacts
-from runtime.policy import Choice, Decision
+from runtime.rich.policy import Choice, Decision
 from runtime.spec import edit
 from runtime.spec.edit import Spec
 

@@ -1,4 +1,4 @@
-"""runtime.passwd: an image's users, whatever the image puts there."""
+"""runtime.image.passwd: an image's users, whatever the image puts there."""
 
 import os
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import passwd
 from runtime.errors import InvalidArgument
-from runtime.passwd import User
+from runtime.image import passwd
+from runtime.image.passwd import User
 
 PASSWD = """\
 # comment

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from runtime import lxcfs
 from runtime.init.base import MountPoint
 from runtime.linux.mountinfo import MountEntry
+from runtime.rich import lxcfs
 
 
 def point(path, fstype, **more):

@@ -1,13 +1,14 @@
-"""runtime.serve: which mode a container gets, who may have asked for it, and what is said when it cannot be had."""
+"""runtime.rich.serve: which mode a container gets, who may have asked for it, and why it cannot be had."""
 
 import pytest
 
-from runtime import config, plan
+from runtime import config
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
-from runtime.identity import Identity
-from runtime.image import PLACES, Command, ImageFacts
+from runtime.image.image import PLACES, Command, ImageFacts
 from runtime.init.detect import InitFacts
+from runtime.rich import plan
+from runtime.rich.identity import Identity
 
 CAPABILITIES = ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"]
 SYSTEMD = InitFacts(systemd="/usr/lib/systemd/systemd", version=252, kind="systemd")

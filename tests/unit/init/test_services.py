@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import services
 from runtime.errors import InvalidArgument
-from runtime.services import Request
+from runtime.init import services
+from runtime.init.services import Request
 
 NODE = "node.toml: services.enable"
 POD = "annotation pouchrich.io/services"
@@ -110,7 +110,7 @@ def test_the_drop_in_starts_services_before_the_application_and_binds_it_to_none
 
 
 def test_the_image_itself_is_looked_at_below_its_root(tmp_path):
-    image = pytest.importorskip("runtime.image")
+    image = pytest.importorskip("runtime.image.image")
     directory = tmp_path / "usr/lib/systemd/system"
     directory.mkdir(parents=True)
     (directory / "cron.service").write_text("[Service]\n")

@@ -1,11 +1,11 @@
-"""runtime.unit_claims: what of image and volumes stands in for units of ours."""
+"""runtime.rich.unit_claims: what of image and volumes stands in for units of ours."""
 
 import os
 
 import pytest
 
-from runtime import unit_claims
-from runtime.image import Rootfs
+from runtime.image.image import Rootfs
+from runtime.rich import unit_claims
 
 APP, PROBE = "pouchrich-app.service", "pouchrich-agent-my-probe.service"
 

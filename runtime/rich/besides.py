@@ -13,16 +13,17 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runtime import env_file, lxcfs, passwd, unit_claims
 from runtime.agents import cgroup, mounts, process, select, unit
 from runtime.agents.process import Supervised
-from runtime.boot import RunFile
 from runtime.config.model import Config, Route, When
 from runtime.errors import InvalidArgument
-from runtime.image import Rootfs
+from runtime.image import passwd
+from runtime.image.image import Rootfs
+from runtime.image.passwd import User
 from runtime.init.base import MountPoint, bound, variables
+from runtime.init.boot import RunFile
 from runtime.init.systemd import UNIT
-from runtime.passwd import User
+from runtime.rich import env_file, lxcfs, unit_claims
 from runtime.spec import edit
 from runtime.spec.edit import Spec, Step
 
@@ -32,7 +33,7 @@ class Seen:
     """Facts of image and node; the last two are what `shim.task.rich.lxcfs.alive_files` found.
 
     `users` holds a User or why there is none, by what the configuration calls them.
-    `claims` are paths in the container that stand in for units of ours, by the unit (`runtime.unit_claims`).
+    `claims` are paths in the container that stand in for units of ours, by the unit (`runtime.rich.unit_claims`).
     """
 
     env_file_problem: str | None = None

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from runtime import besides
 from runtime.config.document import parse
 from runtime.errors import InvalidArgument
-from runtime.image import Rootfs
+from runtime.image.image import Rootfs
 from runtime.init.base import MountPoint
+from runtime.rich import besides
 from runtime.spec import edit
 
 SPEC = {

@@ -1,12 +1,12 @@
-"""runtime.image: commands found, missed and hidden, in trees whose links try to lead out."""
+"""runtime.image.image: commands found, missed and hidden, in trees whose links try to lead out."""
 
 import os
 import time
 
 import pytest
 
-from runtime import image
 from runtime.errors import InvalidArgument
+from runtime.image import image
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""runtime.policy: what is wanted and by whom, before the image is looked at."""
+"""runtime.rich.policy: what is wanted and by whom, before the image is looked at."""
 
 import pytest
 
-from runtime import config, plan
+from runtime import config
 from runtime.errors import InvalidArgument
-from runtime.identity import Identity
+from runtime.rich import plan
+from runtime.rich.identity import Identity
 
 OUTSIDE = Identity(namespace="default", image="", container="c1")
 """A container of ctr's: containerd's own names."""

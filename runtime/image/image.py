@@ -1,9 +1,9 @@
 """Looking into a container's root file system before the container exists: facts, no decisions.
 
-Nothing here trusts the image. Everything is looked at by way of `runtime.beneath`, from a descriptor of the root, so
-that no symbolic link leads out of it, not even one that is exchanged meanwhile. Nothing is executed, no device, FIFO
-or socket is opened, and only the beginnings of a few regular files are read. What lies below a mount of the spec
-cannot be seen: that is a fact too.
+Nothing here trusts the image. Everything is looked at by way of `runtime.image.beneath`, from a descriptor of the root,
+so that no symbolic link leads out of it, not even one that is exchanged meanwhile. Nothing is executed, no device, FIFO
+or socket is opened, and only the beginnings of a few regular files are read. What lies below a mount of the spec cannot
+be seen: that is a fact too.
 """
 
 import os
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime import beneath, image_init
 from runtime.errors import InvalidArgument
+from runtime.image import beneath, image_init
 from runtime.init.base import HOME
 from runtime.init.detect import INITTAB, InitFacts
 from runtime.init.mounts import WRITABLE
