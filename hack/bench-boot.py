@@ -48,7 +48,7 @@ def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
     from runtime.config import parse as parse_config
     from runtime.image import image
     from runtime.rich import plan
-    from runtime.rich.identity import Identity
+    from runtime.spec.identity import Identity
 
     config = parse_config(f'version = 1\n[runtime]\nbinary = "{oci}"\n[rich]\nmode = "systemd"\n', source="bench")
     found = plain_spec(args, f"{place.cgroup}/{bundle.id}", rich=True)

@@ -10,8 +10,8 @@ from runtime import bundle as bundles
 from runtime import index
 from runtime.bundle import Bundle
 from runtime.errors import InvalidArgument, NotFound
-from runtime.rich.identity import CONTAINER_NAME, IMAGE_NAME, SANDBOX_NAMESPACE
 from runtime.rich.plan import Plan
+from runtime.spec.identity import CONTAINER_NAME, IMAGE_NAME, SANDBOX_NAMESPACE
 
 POD_NAME = "io.kubernetes.cri.sandbox-name"
 _LARGEST = 16 << 20

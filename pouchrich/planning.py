@@ -11,10 +11,10 @@ from runtime.config import Config
 from runtime.config.model import Agent, Route
 from runtime.errors import InvalidArgument, PouchrichError
 from runtime.hooks.select import Selection, select
-from runtime.rich import nesting, plan
-from runtime.rich.identity import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE, Identity
+from runtime.rich import plan
 from runtime.rich.plan import Choice, Plan
-from runtime.spec import edit
+from runtime.spec import edit, nesting
+from runtime.spec.identity import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE, Identity
 from shim.task.reaper import Reaper
 from shim.task.rich.decide import Decided, decide
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import InvalidArgument
-from runtime.rich import nesting
+from runtime.spec import nesting
 
 RECORD = "pouchrich.json"
 

@@ -1,6 +1,5 @@
 """From a spec, configuration and image to a plan: pure decisions.
 
-identity     what a container is selected by
 policy       whether it is rich, and in which mode, by spec and configuration
 serve        the mode that its image can have
 plan         the whole plan
@@ -8,5 +7,4 @@ besides      what it has beside its init and its application
 env_file     the pod's environment for logins
 lxcfs        the container's own /proc/meminfo and the like
 unit_claims  what is where systemd would take it for a unit of ours
-nesting      how deep JSON from outside may be
 """

@@ -13,9 +13,9 @@ from runtime.config.kinds import shown
 from runtime.config.model import Agent, Config, Hook
 from runtime.config.values import STEERING_PREFIXES
 from runtime.errors import InvalidArgument
-from runtime.rich.identity import CONTAINER_NAME, CONTAINER_TYPE, Identity
 from runtime.spec import edit
 from runtime.spec.edit import Spec
+from runtime.spec.identity import CONTAINER_NAME, CONTAINER_TYPE, Identity
 
 
 @dataclass(frozen=True, slots=True)

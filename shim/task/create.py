@@ -25,7 +25,7 @@ from runtime.errors import PouchrichError
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import plan
-from runtime.rich.identity import Identity
+from runtime.spec.identity import Identity
 from shim.task import checkpoint, settings
 from shim.task.container import Container
 from shim.task.life import Life, PlainLife

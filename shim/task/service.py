@@ -16,7 +16,7 @@ from protos.gen import events_pb2, runc_options_pb2, task_pb2, task_types_pb2
 from runtime import rootfs
 from runtime.bundle import Bundle
 from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
-from runtime.rich import nesting
+from runtime.spec import nesting
 from shim.contract import identifiers
 from shim.task import checkpoint, stats
 from shim.task.container import Container

@@ -24,7 +24,7 @@ from runtime.image.image import PLACES, Command, ImageFacts
 from runtime.init import detect, inittab
 from runtime.init.detect import RC_PATHS, InitFacts
 from runtime.rich import plan, policy
-from runtime.rich.identity import Identity
+from runtime.spec.identity import Identity
 from shim.contract import bootstrap
 
 FULL = 170_000

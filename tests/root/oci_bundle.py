@@ -23,7 +23,7 @@ from runtime.image import image
 from runtime.linux import syscalls
 from runtime.oci import argv
 from runtime.rich import plan
-from runtime.rich.identity import Identity
+from runtime.spec.identity import Identity
 
 DEFAULT_CAPABILITIES = [
     *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID"),

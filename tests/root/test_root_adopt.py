@@ -16,7 +16,7 @@ from runtime.init.launch import encode
 from runtime.linux import proc_events, syscalls
 from shim.task.application.adopt import AppSocket
 from shim.task.application.app_exit import ApplicationExit, Manner
-from shim.task.application.app_terminal import open_terminal
+from shim.task.stdio.app_terminal import open_terminal
 
 pytestmark = [
     pytest.mark.integration,

@@ -9,7 +9,7 @@ import pytest
 from runtime import config
 from runtime.errors import RuntimeFailed
 from runtime.rich import plan
-from runtime.rich.identity import Identity
+from runtime.spec.identity import Identity
 from shim.task.hooks.hook_run import user_below
 from shim.task.reaper import Reaper
 from shim.task.rich.decide import decide

@@ -7,6 +7,5 @@ patience      how long a boot is waited for
 boot_console  what PID 1 says meanwhile
 adopt         who connects for the application, and what it gets
 app_exit      how it ended
-app_terminal  its terminal
 halt          how an init says that it is done
 """

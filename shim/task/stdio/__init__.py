@@ -9,4 +9,5 @@ relay     bytes from one descriptor to another
 logger    a program of the node that takes the output (`binary://`)
 terminal  a terminal between the client and whoever makes it
 console   receiving a terminal from the OCI runtime
+app_terminal  a terminal beside that of PID 1
 """

@@ -7,8 +7,8 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from shim.task.application.app_terminal import AppTerminal, open_terminal
 from shim.task.stdio import console
+from shim.task.stdio.app_terminal import AppTerminal, open_terminal
 from shim.task.stdio.console import ConsoleSocket
 from shim.task.stdio.ends import Input, OpenOutput, Output
 from shim.task.stdio.stdio import drained

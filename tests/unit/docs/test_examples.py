@@ -13,7 +13,7 @@ from runtime.config.schema import KEYS, TABLES
 from runtime.config.values import MODES, POD_KEYS
 from runtime.hooks import environment
 from runtime.rich import policy
-from runtime.rich.identity import CONTAINER_NAME, SANDBOX_NAMESPACE, Identity
+from runtime.spec.identity import CONTAINER_NAME, SANDBOX_NAMESPACE, Identity
 from tests.unit.docs import manifests, markdown
 from tests.unit.docs.markdown import Block
 

@@ -12,7 +12,7 @@ from runtime.host import HostFacts
 from runtime.image.image import PLACES, Command, ImageFacts
 from runtime.init.detect import InitFacts
 from runtime.rich import plan
-from runtime.rich.identity import Identity
+from runtime.spec.identity import Identity
 
 DATA = Path(__file__).parent / "data"
 CRI = "io.kubernetes.cri."

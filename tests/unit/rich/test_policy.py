@@ -5,7 +5,7 @@ import pytest
 from runtime import config
 from runtime.errors import InvalidArgument
 from runtime.rich import plan
-from runtime.rich.identity import Identity
+from runtime.spec.identity import Identity
 
 OUTSIDE = Identity(namespace="default", image="", container="c1")
 """A container of ctr's: containerd's own names."""

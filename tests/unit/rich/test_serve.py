@@ -8,7 +8,7 @@ from runtime.host import HostFacts
 from runtime.image.image import PLACES, Command, ImageFacts
 from runtime.init.detect import InitFacts
 from runtime.rich import plan
-from runtime.rich.identity import Identity
+from runtime.spec.identity import Identity
 
 CAPABILITIES = ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"]
 SYSTEMD = InitFacts(systemd="/usr/lib/systemd/systemd", version=252, kind="systemd")
