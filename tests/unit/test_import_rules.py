@@ -43,6 +43,16 @@ MAY_WAIT = {
 }
 CORE = {f"shim/ttrpc/{name}.py" for name in ("frame", "envelope", "events", "connection", "errors")}
 
+# The folders of each folder: one may import those after it, none before it.
+FOLDERS = {
+    "shim": ("manager", "spawner", "pod", "task", "ttrpc", "contract"),
+    "shim/task": ("rich", "application", "hooks", "stdio"),
+    "runtime": (
+        *("rich", "agents", "hooks", "cgroup", "oci", "image", "init", "routes"),
+        *("spec", "linux", "config"),
+    ),
+}
+
 
 def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
@@ -71,6 +81,16 @@ def test_runtime_knows_nothing_of_containerd_nor_of_the_event_loop(path: Path):
 @pytest.mark.parametrize("core", sorted(CORE))
 def test_the_ttrpc_core_does_no_input_or_output(core: str):
     assert imports_any(ROOT / core, "asyncio", "socket", "_socket", "logging", "time", "os", "threading") == set()
+
+
+@pytest.mark.parametrize("above", FOLDERS)
+def test_folders_import_only_those_that_come_after_them(above: str):
+    order = FOLDERS[above]
+    assert sorted(order) == sorted(path.parent.name for path in (ROOT / above).glob("*/__init__.py"))
+    for at, folder in enumerate(order):
+        before = [f"{above}/{other}".replace("/", ".") for other in order[:at]]
+        for path in (ROOT / above / folder).rglob("*.py"):
+            assert imports_any(path, *before) == set(), name(path)
 
 
 def test_phases_are_pure():
