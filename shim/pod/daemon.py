@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from runtime.cgroup import attach
 from runtime.linux import proctitle, syscalls
+from shim import installation
 from shim.contract import address, bootstrap
 from shim.contract.flags import Flags
 from shim.pod import log
@@ -22,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 def serve_in_foreground(flags: Flags) -> None:
     """Serve without an action word, as containerd's shims do: on `-socket PATH`, or on an inherited descriptor 3."""
+    installation.hold()
     bundle = flags.bundle or os.getcwd()
     listener = INHERITED_LISTENER
     if flags.socket:

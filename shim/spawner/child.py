@@ -22,6 +22,7 @@ from _signal import (  # `signal` takes longer than all of this
 )
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
+from shim import installation
 from shim.contract import address, bootstrap, flags, identifiers
 from shim.spawner.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, Request
 
@@ -45,11 +46,15 @@ def within_own_process(message: bytes, *, note: str) -> bytes:
 
     `note` is the reason for the pod server's log.
     """
+    try:
+        kept = installation.hold()
+    except OSError as err:
+        return FAILED + str(err).encode(errors="replace")
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
         ignore_no_signal()
-        serve(Request(message), theirs.fileno(), note=note)
+        serve(Request(message), theirs.fileno(), kept=kept, note=note)
     theirs.close()
     if ours.recv(1) == TAKEN and (answer := ours.recv(ANSWER_LIMIT)):
         return answer
@@ -130,9 +135,11 @@ def _serve(request: Request, starter: socket, note: str) -> int:
         from shim.pod import daemon
 
         if is_sweep_due():
+            from shim import versions
             from shim.task.hooks import poststop
 
             poststop.check()
+            versions.check()
     except BaseException:
         if listener is not None:
             os.unlink(path)

@@ -1,7 +1,6 @@
 """Root tests act in a forked child with its own mount namespace, so that nothing they mount can leak."""
 
 import os
-import shutil
 import traceback
 
 import pytest
@@ -42,10 +41,8 @@ def isolated():
 
 @pytest.fixture
 def on_node(isolated, tmp_path):
-    """Run a function with a Node, in an isolated child with an empty /run and a copy of the code."""
-    site = tmp_path / "site"
-    for package in ("shim", "runtime", "protos"):
-        shutil.copytree(starters.ROOT / package, site / package)
+    """Run a function with a Node, in an isolated child with an empty /run and a copy of the code as a version."""
+    site = starters.make_version(tmp_path / "lib" / "1.0")
 
     def run(action):
         def inside():

@@ -15,6 +15,7 @@ import google.protobuf
 
 from protos.gen import task_pb2
 from runtime.oci import program
+from shim.installation import IN_USE
 from shim.ttrpc.client import TtrpcClient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,13 +35,27 @@ def until(condition, what):
     return found
 
 
+def make_version(directory):
+    """Install a copy of the code in `directory`, as hack/install.sh does with its versions; where the packages are."""
+    site = directory / "site"
+    for package in ("shim", "runtime", "protos"):
+        shutil.copytree(ROOT / package, site / package)
+    (site / "shim/location.py").write_text(f'VERSION_DIRECTORY = "{directory}"\n')
+    (directory / IN_USE).touch(mode=0o600)
+    return site
+
+
 class Node:
     """A containerd, as far as `start` is concerned: this process. Everything it leaves behind ends with `close`."""
 
     def __init__(self, site):
+        self.use(site)
+        self.logs = {}
+
+    def use(self, site):
+        """Run the code at `site` from now on."""
         self.site = site
         self.program = [sys.executable, "-IS", "-c", STARTER, str(site), str(DEPENDENCIES)]
-        self.logs = {}
 
     def bundle(self, name):
         path = Path("/run/bundles", name)

@@ -12,11 +12,25 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.any_pb2 import Any
+from shim.start import POSTSTOP_SWEPT
 
 from protos.gen import runc_options_pb2, task_pb2
+from shim.installation import IN_USE
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.errors import RemoteError
-from tests.root.starters import RUNTIMES, alive, answering, cmdline, links, parent, status, until
+from shim.versions import CURRENT, LOCK
+from tests.root import starters
+from tests.root.starters import (
+    RUNTIMES,
+    alive,
+    answering,
+    cmdline,
+    ended,
+    links,
+    parent,
+    status,
+    until,
+)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -131,6 +145,57 @@ def test_no_standard_stream_is_the_starters(on_node):
     on_node(action)
 
 
+def test_the_version_that_is_run_is_held_by_whoever_goes_on_and_by_no_program_that_is_executed(on_node):
+    def action(node):
+        in_use = str(node.site.parent / IN_USE)
+        servers = each(node)
+        for pid in (*servers, node.spawner(), node.spare(node.spawner())):
+            assert list(links(pid).values()).count(in_use) == 1, links(pid)
+        oci = Path("/run/oci")
+        oci.write_text("#!/bin/sh\nls -l /proc/self/fd >>/run/fds\nexit 1\n")
+        oci.chmod(0o755)
+        for name in NAMES:
+            asyncio.run(failing_create(node, name))
+        found = Path("/run/fds").read_text()
+        assert "/dev/null" in found
+        assert IN_USE not in found
+
+    on_node(action)
+
+
+def test_a_version_that_was_replaced_goes_when_its_last_process_has_gone_at_a_start_a_minute_later(on_node):
+    def action(node):
+        home = node.site.parent.parent
+        old, new = node.site, starters.make_version(home / "2.0")
+        (home / LOCK).touch(mode=0o600)
+        asyncio.run(answering(node.start("alone")))
+        spawner = node.spawner()
+        asyncio.run(answering(node.start("forked")))
+        servers = [node.server("alone"), node.server("forked")]
+
+        def replaced(site):
+            node.use(site)
+            (home / CURRENT).unlink(missing_ok=True)
+            (home / CURRENT).symlink_to(site.parent.name)
+            os.utime(home / CURRENT, (0, 0), follow_symlinks=False)
+
+        def look(name):
+            Path(POSTSTOP_SWEPT).unlink(missing_ok=True)
+            asyncio.run(answering(node.start(name)))
+
+        replaced(new)
+        for pid in (servers[0], spawner, servers[1]):
+            look(f"new-{pid}")
+            assert old.exists()
+            os.kill(pid, signal.SIGKILL)
+            ended(pid)
+        # One that looks gives up where another is at it still.
+        until(lambda: look(f"newest-{time.monotonic_ns()}") or not old.parent.exists(), "the old version to go")
+        assert sorted(path.name for path in home.iterdir()) == [LOCK, "2.0", CURRENT]
+
+    on_node(action)
+
+
 def test_oom_score_adj_is_one_above_what_containerd_has_by_now(on_node):
     def action(node):
         own = Path("/proc/self/oom_score_adj")
@@ -182,14 +247,15 @@ async def failing_create(node, name):
     client.close()
 
 
-def test_the_spawner_has_nothing_but_its_socket_its_lock_and_a_pidfd(on_node):
+def test_the_spawner_has_nothing_but_its_socket_its_locks_and_a_pidfd(on_node):
     """No thread, no event loop, nothing that wakes it."""
 
     def action(node):
         each(node)
         spawner = node.spawner()
         mounts = ["/"] * len(RUNTIMES)
-        expected = sorted([f"{node.spawner_socket()}.lock", "anon_inode:[pidfd]", "socket", "socket", *mounts])
+        files = [f"{node.spawner_socket()}.lock", str(node.site.parent / IN_USE)]
+        expected = sorted([*files, "anon_inode:[pidfd]", "socket", "socket", *mounts])
 
         def kinds():
             found = [target for fd, target in links(spawner).items() if fd > 2]

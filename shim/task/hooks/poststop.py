@@ -34,6 +34,7 @@ from runtime.hooks.journal import (
     remove_unfinished,
 )
 from runtime.linux import syscalls
+from shim import installation
 
 RUN = "/run/pouchrich/poststop"
 PATIENCE_S = 3.0
@@ -112,8 +113,9 @@ def check(*, directory: str = RECORDS, run: str = RUN) -> None:
 def detach(work: Callable[[], None], *, keep: Sequence[int]) -> None:
     """Call `work` in a process that has nothing to do with this one any more but for the descriptors `keep`.
 
-    The caller must have one thread. Raises OSError.
+    It keeps the installed version too. The caller must have one thread. Raises OSError.
     """
+    kept = (*keep, *installation.hold())
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)
@@ -122,7 +124,7 @@ def detach(work: Callable[[], None], *, keep: Sequence[int]) -> None:
         os.setsid()
         if os.fork():
             os._exit(0)
-        _let_go(keep)
+        _let_go(kept)
         work()
     except BaseException:  # nothing may unwind into the parent's code below fork()
         _log.exception("poststop hooks")
