@@ -153,7 +153,7 @@ def main() -> None:
     sys.path.insert(0, str(HACK))
     import bench
 
-    wanted = given.prefix.resolve() / "lib" / "pouchrich" / "venv"
+    wanted = (given.prefix / "lib" / "pouchrich" / "current").resolve() / "venv"
     if Path(sys.prefix) != wanted:
         os.execv(wanted / "bin" / "python3", [str(wanted / "bin" / "python3"), __file__, *sys.argv[1:]])
     bench.use_installed_python(given.prefix.resolve())

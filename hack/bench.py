@@ -63,7 +63,7 @@ def numbers(text: str) -> list[int]:
 
 def use_installed_python(prefix: Path) -> None:
     """Go on in the environment of the installation, which has protobuf; imports are this checkout's."""
-    wanted = prefix / "lib" / "pouchrich" / "venv"
+    wanted = (prefix / "lib" / "pouchrich" / "current").resolve() / "venv"
     if Path(sys.prefix) != wanted:
         python = wanted / "bin" / "python3"
         if not python.exists():

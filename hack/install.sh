@@ -10,6 +10,13 @@
 # that was changed is neither overwritten nor removed. PYTHON names the interpreter (default /usr/bin/python3, 3.11 to
 # 3.14). Needs python3-venv, binutils, gcc with libc6-dev, better musl-tools too; downloads protobuf and dumb-init's
 # source from PyPI.
+#
+# Each run makes a directory of its own, lib/pouchrich/VERSION-TIME, with all that a process of the version ever uses.
+# The executables are links by way of lib/pouchrich/current: the rename of that one link, at the end, is the upgrade (or
+# downgrade), and a run that fails or is killed before it changes nothing. What runs goes on with the version it began
+# with: the first line of an executable has the directory's own name, not the link's. A version that was replaced, and
+# what a killed run left, is removed by the next run, and the former also by a `start` once a minute, when nothing runs
+# from it any more (shim/versions.py has how that is known). Runs below one prefix wait for each other.
 set -eu
 umask 022
 
@@ -40,15 +47,49 @@ else
     prefix=/usr/local
     config=/etc/pouchrich/config.toml
 fi
-home=$prefix/lib/pouchrich venv=$prefix/lib/pouchrich/venv bin=$prefix/bin
+home=$prefix/lib/pouchrich bin=$prefix/bin
+programs="containerd-shim-pouchrich-v2 pouchrich"
 pristine=$home/config.toml.default
 records=/var/lib/pouchrich/poststop
 # A #! line holds 255 bytes and splits at the first blank (execve(2)); the rest are quoted nowhere else either.
 case $prefix in *[!A-Za-z0-9/._+@:-]*) fail "prefix $prefix: found a character that a #! line cannot hold, allowed A-Z a-z 0-9 / . _ + @ : -" ;; esac
-[ ${#venv} -le 220 ] || fail "prefix $prefix: found ${#prefix} characters, too long for a #! line"
+version=$(sed -n 's/^__version__ = "\([A-Za-z0-9.+]*\)".*/\1/p' "$source/shim/__init__.py" 2>/dev/null)
+[ -n "$version" ] || fail "$source is not a whole checkout"
+[ $((${#home} + ${#version})) -le 180 ] || fail "prefix $prefix: found ${#prefix} characters, too long for a #! line"
 
-is_ours() { head -n 1 "$1" 2>/dev/null | grep -qxF "#!$venv/bin/python3 -IS"; }
-is_pristine() { [ -f "$pristine" ] && cmp -s "$config" "$pristine"; }
+is_linked() { [ "$(readlink "$bin/$1")" = "$home/current/bin/$1" ]; }
+# Before there were versions, the executables were files of their own.
+is_former() { [ ! -L "$bin/$1" ] && head -n 1 "$bin/$1" 2>/dev/null | grep -qxF "#!$home/venv/bin/python3 -IS"; }
+is_there() { [ -e "$1" ] || [ -L "$1" ]; }
+is_pristine() { cmp -s "$config" "$pristine" || cmp -s "$config" "$pristine.new"; }
+
+# The lock is held by what this starts too: a pip whose installer was killed still writes.
+lock() {
+    command -v flock >/dev/null || fail "no flock, run: apt-get install util-linux"
+    while :; do
+        mkdir -p "$home" 2>/dev/null || fail "$prefix: cannot create directories, run as root or give --prefix DIR"
+        (umask 077 && : >>"$home/.lock") 2>/dev/null || fail "$home: not writable, run as root or give --prefix DIR"
+        exec 9<>"$home/.lock"
+        flock -n 9 || {
+            echo "install: waiting for another run below $prefix to end" >&2
+            flock -w 300 9 || fail "another run below $prefix does not end, see: fuser -v $home/.lock"
+        }
+        if [ "$home/.lock" -ef /proc/self/fd/9 ]; then return; fi  # else it was removed with the installation
+    done
+}
+
+# Also what is left below $home without a version; where anything else is, it stays.
+remove_home() {
+    [ -n "$(find "$home" -mindepth 1 -maxdepth 1 ! -name .lock ! -name made-prefix 2>/dev/null)" ] || rm -rf "$home"
+}
+
+remove_unused() {
+    "$python" -IBc 'import sys
+sys.path.insert(0, sys.argv[1])
+from shim import versions
+for path in versions.remove_unused(sys.argv[2], unfinished=True):
+    print("removed", path + ": nothing runs from it")' "$source" "$home"
+}
 
 # Below a prefix the directories are ours where they are empty; the prefix itself only where we made it.
 remove_empty() {
@@ -56,23 +97,23 @@ remove_empty() {
     [ -z "$made_prefix" ] || rmdir "$prefix" 2>/dev/null || :
 }
 
-# What still needs this installation, a line each. A pod server has libraries of ours mapped, also those of a version
-# that was replaced; records are the node's, whichever installation wrote them.
+# What still needs this installation, a line each. A pod server has its version's lock open and libraries of it mapped,
+# whichever version that is; records are the node's, whichever installation wrote them.
 needed() {
-    for process in /proc/[0-9]*; do
-        if grep -qsF " $home/" "$process/maps"; then
-            words=$({ tr '\0' ' ' <"$process/cmdline"; } 2>/dev/null) || continue
-            case $words in
-                "containerd-shim-pouchrich-v2 "*) echo "pod: ${words%% -address*} (pid ${process#/proc/})" ;;
-            esac
-        fi
+    { grep -lsF " $home/" /proc/[0-9]*/maps || :; find /proc/[0-9]*/fd -lname "$home/*/in-use" 2>/dev/null || :; } |
+        cut -d / -f 3 | sort -un | while read -r pid; do
+        words=$({ tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null) || continue
+        case $words in
+            "containerd-shim-pouchrich-v2 "*) echo "pod: ${words%% -address*} (pid $pid)" ;;
+        esac
     done
     find "$records" -name '*.jsonl' 2>/dev/null | sed 's/^/poststop hooks: /'
 }
 
+# The executables first: nothing more is started from what goes.
 remove() {
-    for name in containerd-shim-pouchrich-v2 pouchrich; do
-        if is_ours "$bin/$name"; then rm -f "$bin/$name"; fi
+    for program in $programs; do
+        if is_linked "$program" || is_former "$program"; then rm -f "$bin/$program"; fi
     done
     if [ -e "$config" ]; then
         if is_pristine; then rm -f "$config"; else echo "kept $config: it was changed"; fi
@@ -85,6 +126,7 @@ remove() {
 }
 
 if [ -n "$uninstall" ]; then
+    if [ -w "$home" ]; then lock; fi
     needing=$(needed)
     if [ -n "$needing" ]; then
         printf 'install: these need the shim:\n%s\n' "$needing" >&2
@@ -99,35 +141,51 @@ $what"
     exit 0
 fi
 
-# Everything is made in a directory beside its place, and moved there by renames once all of it worked.
 "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null ||
     fail "$python: not a Python 3.11 to 3.14, name another with PYTHON=PATH"
-made_prefix=; [ -d "$prefix" ] && [ ! -e "$home/made-prefix" ] || made_prefix=1
-mkdir -p "$home" "$bin" 2>/dev/null || fail "$prefix: cannot create directories, run as root or give --prefix DIR"
-stage=$(mktemp -d "$home/.stage.XXXXXX") || fail "$home: not writable, run as root or give --prefix DIR"
+made_prefix=; [ -d "$prefix" ] || made_prefix=1
+lock
+if [ -n "$made_prefix" ]; then : >"$home/made-prefix"; elif [ -e "$home/made-prefix" ]; then made_prefix=1; fi
+made= replace=
 undo() {
     status=$?
-    [ -e "$venv" ] || [ ! -e "$stage/old" ] || mv "$stage/old" "$venv"
-    rm -rf "$stage"
-    rmdir "$home" 2>/dev/null || :
+    trap - EXIT
+    if [ -n "$made" ] && [ "$(readlink "$home/current")" != "$name" ]; then
+        rm -rf "$place"
+        [ -z "$replace" ] || rm -f "$config.new"
+        rmdir "${config%/*}" 2>/dev/null || :
+    fi
+    remove_home
     remove_empty
     exit "$status"
 }
 trap undo EXIT
 trap 'exit 1' HUP INT TERM
 
-"$python" -m venv "$stage/venv" >"$stage/log" 2>&1 ||
-    { cat "$stage/log" >&2; fail "$python cannot make a virtual environment, run: apt-get install python3-venv"; }
-# From a copy: building in the checkout would leave build/ and *.egg-info there.
-mkdir "$stage/source"
-for part in pyproject.toml README.md LICENSE shim runtime protos pouchrich; do
-    cp -R "$source/$part" "$stage/source/" || fail "$source is not a whole checkout"
+mkdir -p "$bin" 2>/dev/null || fail "$bin: cannot create, run as root or give --prefix DIR"
+for program in $programs; do
+    ! is_there "$bin/$program" || is_linked "$program" || is_former "$program" ||
+        fail "$bin/$program: not of this program, remove it first"
 done
-rm -rf "$stage/source/runtime/libexec"
-"$stage/venv/bin/python3" -m pip --disable-pip-version-check install --quiet --no-compile "$stage/source" ||
+if ! is_former containerd-shim-pouchrich-v2 && ! is_former pouchrich; then remove_unused; fi
+
+# Nobody looks into it before `current` names it.
+name=$version-$(date -u +%Y%m%dT%H%M%S)
+place=$home/$name venv=$home/$name/venv
+mkdir "$place" || fail "$place: already there, try again"
+made=1
+"$python" -m venv "$venv" >"$place/log" 2>&1 ||
+    { cat "$place/log" >&2; fail "$python cannot make a virtual environment, run: apt-get install python3-venv"; }
+# From a copy: building in the checkout would leave build/ and *.egg-info there.
+mkdir "$place/source"
+for part in pyproject.toml README.md LICENSE shim runtime protos pouchrich; do
+    cp -R "$source/$part" "$place/source/" || fail "$source is not a whole checkout"
+done
+rm -rf "$place/source/runtime/libexec"
+"$venv/bin/python3" -m pip --disable-pip-version-check install --quiet --no-compile "$place/source" ||
     fail "pip cannot install the package and protobuf"
-site=$("$stage/venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-PYTHON=$stage/venv/bin/python3 "$source/hack/build-dumb-init.sh" "$site/runtime/libexec/dumb-init"
+site=$("$venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+PYTHON=$venv/bin/python3 "$source/hack/build-dumb-init.sh" "$site/runtime/libexec/dumb-init"
 "$source/hack/build-launcher.sh" "$site/runtime/libexec/launch"
 "$source/hack/build-heap.sh" "$site/runtime/libexec/heap.so" ||
     echo "install: no heap.so: idle pods will take more memory" >&2
@@ -135,48 +193,58 @@ if [ "$config" != /etc/pouchrich/config.toml ]; then
     printf '"""Where the node'"'"'s configuration is: below the prefix of this installation."""\n\nNODE_FILE = "%s"\n' \
         "$config" >"$site/runtime/config/location.py"
 fi
-# Nothing is ever installed into this environment again: a newer version brings its own.
-"$stage/venv/bin/python3" -m pip --disable-pip-version-check uninstall --quiet --yes setuptools pip 2>/dev/null ||
+printf '"""Where this version of the package is installed."""\n\nVERSION_DIRECTORY = "%s"\n' "$place" >"$site/shim/location.py"
+# Nothing is ever installed into this environment again: another version brings its own.
+"$venv/bin/python3" -m pip --disable-pip-version-check uninstall --quiet --yes setuptools pip 2>/dev/null ||
     fail "cannot remove pip from the environment"
 rm -f "$site"/containerd_shim_pouchrich-*.dist-info/direct_url.json  # names the copy
-# Files carry the place they will have, not the one they are made in.
-"$stage/venv/bin/python3" -m compileall -q -s "$stage/venv" -p "$venv" "$site" || fail "cannot compile the package"
-grep -rlIF "$stage/venv" "$stage/venv/bin" "$stage/venv/pyvenv.cfg" | while read -r file; do
-    sed -i "s|$stage/venv|$venv|g" "$file"
-done
+"$venv/bin/python3" -m compileall -q "$site" || fail "cannot compile the package"
 
-final_site=$venv${site#"$stage/venv"}
+mkdir "$place/bin"
 executable() { # name, module
-    cat >"$stage/$1" <<END
+    cat >"$place/bin/$1" <<END
 #!$venv/bin/python3 -IS
 import sys
 
-sys.path.insert(0, "$final_site")  # first: nothing else need be searched
+sys.executable = "$venv/bin/python3"  # whatever the link named when the kernel read the line above
+sys.path.insert(0, "$site")  # first: nothing else need be searched
 from $2 import main
 
 sys.exit(main())
 END
-    chmod 755 "$stage/$1"
+    chmod 755 "$place/bin/$1"
 }
 executable containerd-shim-pouchrich-v2 shim.__main__
 executable pouchrich pouchrich.__main__
-for name in containerd-shim-pouchrich-v2 pouchrich; do
-    [ ! -e "$bin/$name" ] || is_ours "$bin/$name" || fail "$bin/$name: not of this program, remove it first"
-done
-"$stage/venv/bin/python3" -I -m pouchrich config --default >"$stage/config.toml" || fail "the installed package does not work"
-
-[ -z "$made_prefix" ] || : >"$home/made-prefix"
-if [ -e "$venv" ]; then mv "$venv" "$stage/old"; fi
-mv "$stage/venv" "$venv"
-for name in containerd-shim-pouchrich-v2 pouchrich; do mv -f "$stage/$name" "$bin/$name"; done
+"$place/bin/pouchrich" config --default >"$place/config.toml.default" || fail "the installed package does not work"
+rm -rf "$place/source" "$place/log"
+(umask 077 && : >"$place/in-use")
 if [ ! -e "$config" ] || is_pristine; then
+    replace=1
     mkdir -p "${config%/*}"
-    cp "$stage/config.toml" "$config.new"
+    cp "$place/config.toml.default" "$config.new"
+fi
+cp "$place/config.toml.default" "$place/config.toml.known"
+sync --file-system "$place"  # a power cut must not leave names without what they name
+
+former=$(readlink "$home/current") || :
+link() { # what, where
+    ln -sfn "$1" "$2.new"
+    mv -T "$2.new" "$2"
+}
+link "$name" "$home/current"
+for program in $programs; do is_linked "$program" || link "$home/current/bin/$program" "$bin/$program"; done
+# Killed in between, the next run still knows the file for one that nobody has changed.
+mv "$place/config.toml.known" "$pristine.new"
+if [ -n "$replace" ]; then
     mv "$config.new" "$config"
 else
     echo "kept $config: it was changed; the defaults of this version are in $pristine"
 fi
-mv "$stage/config.toml" "$pristine"
+mv "$pristine.new" "$pristine"
+if [ -n "$former" ] || [ -e "$home/venv" ]; then
+    echo "$home/${former:-venv} stays until nothing runs from it"
+fi
 
 pouchrich() { "$bin/pouchrich" "$@"; }
 set -- --config-path "$config"

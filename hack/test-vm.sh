@@ -86,7 +86,7 @@ child=
 # As container-selinux has it; to the kernel here it is an attribute like any other.
 chcon -R -h system_u:object_r:container_ro_file_t:s0 \
     "$work/guest/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
-python=$work/prefix/lib/pouchrich/venv/bin/python3
+python=$work/prefix/lib/pouchrich/current/venv/bin/python3
 site=$("$python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 truncate -s 4G "$work/disk"
 mke2fs -q -t ext4 -d "$work/guest" "$work/disk"

@@ -1,6 +1,11 @@
-"""hack/install.sh --uninstall while it is needed: an installation of its own, as far as that is looked at."""
+"""hack/install.sh, killed in the middle, and --uninstall while the installation is needed.
 
+The latter with as much of an installation as is looked at.
+"""
+
+import fcntl
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +14,11 @@ import pytest
 
 from runtime.linux import syscalls
 
-SCRIPT = Path(__file__).parents[2] / "hack" / "install.sh"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "hack" / "install.sh"
+HOME = "lib/pouchrich"
+VERSION = f"{HOME}/1.0-20260102T030405"
+PROGRAMS = ("containerd-shim-pouchrich-v2", "pouchrich")
 RECORD = Path("/var/lib/pouchrich/poststop/k8s.io/c1.jsonl")
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")]
@@ -23,8 +32,13 @@ def installed(isolated, tmp_path):
         def inside():
             syscalls.mount("tmpfs", "/var/lib", "tmpfs", 0, "mode=0755")
             prefix = tmp_path / "prefix"
-            (prefix / "lib/pouchrich/venv/bin").mkdir(parents=True)
+            for name in (f"{HOME}/0.9", VERSION):
+                (prefix / name).mkdir(parents=True)
+                (prefix / name / "in-use").touch(mode=0o600)
+            (prefix / HOME / "current").symlink_to(Path(VERSION).name)
             (prefix / "bin").mkdir()
+            for name in PROGRAMS:
+                (prefix / "bin" / name).symlink_to(prefix / HOME / "current/bin" / name)
             action(prefix)
 
         isolated(inside)
@@ -36,12 +50,12 @@ def uninstall(prefix, *more):
     """Its exit status, what it said, and whether the installation is still there."""
     words = [str(SCRIPT), "--prefix", str(prefix), "--uninstall", *more]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    return done.returncode, done.stdout + done.stderr, (prefix / "lib/pouchrich").exists()
+    return done.returncode, done.stdout + done.stderr, (prefix / HOME).exists()
 
 
 def served(prefix):
     """A process that runs from the installation and calls itself what a pod server does, until its input is closed."""
-    program = prefix / "lib/pouchrich/venv/bin/sh"
+    program = prefix / VERSION / "sh"
     shutil.copy("/bin/sh", program)
     words = ["containerd-shim-pouchrich-v2", "-c", "echo; read line", "-namespace", "k8s.io", "-id", "pod1"]
     child = subprocess.Popen(words, executable=program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -53,6 +67,7 @@ def test_what_nothing_needs_is_removed(installed):
     def check(prefix):
         status, said, is_there = uninstall(prefix)
         assert (status, is_there) == (0, False), said
+        assert list(prefix.iterdir()) == []
 
     installed(check)
 
@@ -66,11 +81,39 @@ def test_pods_that_are_served_are_listed_and_keep_it(installed):
             assert f"(pid {server.pid})" in said
             assert "--force" in said
             other = prefix.parent / "other"
-            (other / "lib/pouchrich").mkdir(parents=True)
+            (other / HOME).mkdir(parents=True)
             assert uninstall(other)[0] == 0
             status, said, is_there = uninstall(prefix, "--force")
             assert (status, is_there) == (0, False), said
             assert "clean up" in said
+
+    installed(check)
+
+
+def test_a_pod_server_that_has_a_replaced_version_locked_is_listed_too(installed):
+    def check(prefix):
+        words = ["containerd-shim-pouchrich-v2", "-c", "echo; read line", "-namespace", "k8s.io", "-id", "pod1"]
+        with (prefix / HOME / "0.9/in-use").open() as lock:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            with subprocess.Popen(words, executable="/bin/sh", pass_fds=[lock.fileno()], **pipes) as server:
+                server.stdout.readline()
+                status, said, is_there = uninstall(prefix)
+                assert (status, is_there, f"(pid {server.pid})" in said) == (1, True, True), said
+
+    installed(check)
+
+
+def test_an_uninstaller_waits_for_an_installer_and_takes_what_that_made(installed):
+    def check(prefix):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with (prefix / HOME / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            words = [str(SCRIPT), "--prefix", str(prefix), "--uninstall"]
+            uninstaller = subprocess.Popen(words, **pipes)
+            assert "waiting for another run" in uninstaller.stderr.readline()
+            (prefix / HOME / "1.1").mkdir()
+        said = "".join(uninstaller.communicate(timeout=60))
+        assert (uninstaller.returncode, (prefix / HOME).exists()) == (0, False), said
 
     installed(check)
 
@@ -95,3 +138,114 @@ def test_force_is_for_uninstalling(installed):
         assert (done.returncode, "usage" in done.stderr) == (1, True)
 
     installed(check)
+
+
+PARTS = ("pyproject.toml", "README.md", "LICENSE", "shim", "runtime", "protos", "pouchrich", "hack", "launcher", "heap")
+
+
+class Checkout:
+    """A copy of the checkout, of whatever version is wanted, whose defaults have another text in each."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        directory.mkdir()
+        for part in PARTS:
+            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+            copy(ROOT / part, directory / part)
+
+    def install(self, prefix, version, *, killed_at=("", "")):
+        """Install it below `prefix`; with `killed_at` the shell dies when it is about to run such a program and words.
+
+        What was said, and the exit status.
+        """
+        for file, pattern, text in (
+            ("shim/__init__.py", '__version__ = ".*"', f'__version__ = "{version}"'),
+            (
+                "runtime/config/schema.py",
+                'after which an idle spawner ends[^"]*',
+                f"after which an idle spawner ends {version}",
+            ),
+        ):
+            path = self.directory / file
+            path.write_text(re.sub(pattern, text, path.read_text()))
+        name, words = killed_at
+        programs = self.directory / "programs"
+        shutil.rmtree(programs, ignore_errors=True)
+        programs.mkdir()
+        if name:
+            deadly = f'case "$*" in *"{words}"*) kill -KILL $PPID; exit 1 ;; esac'
+            (programs / name).write_text(f'#!/bin/sh\n{deadly}\nexec {shutil.which(name)} "$@"\n')
+            (programs / name).chmod(0o755)
+        env = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+        done = subprocess.run(
+            [self.directory / "hack/install.sh", "--prefix", prefix],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.stdout + done.stderr, done.returncode
+
+
+def says(prefix):
+    """The versions that the two executables say they are."""
+    command = subprocess.run([prefix / "bin/pouchrich", "version"], capture_output=True, text=True, check=True)
+    shim = subprocess.run([prefix / "bin" / PROGRAMS[0], "-v"], capture_output=True, text=True, check=True)
+    return command.stdout.strip(), re.search(r"Version: *(\S+)", shim.stdout).group(1)
+
+
+def versions(prefix):
+    return {
+        path.name.partition("-")[0] for path in (prefix / HOME).iterdir() if path.is_dir() and not path.is_symlink()
+    }
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_an_installer_that_is_killed_leaves_an_installation_that_works_and_the_next_one_cleans_up(tmp_path):
+    prefix, checkout = tmp_path / "prefix", Checkout(tmp_path / "checkout")
+    config = prefix / "etc/pouchrich/config.toml"
+    assert checkout.install(prefix, "1.0", killed_at=("cp", "pyproject.toml"))[1] == -9
+    said, status = checkout.install(prefix, "1.1")
+    assert status == 0, said
+    assert versions(prefix) == {"1.1"}
+    for version, program, words, is_done in (
+        ("1.2", "cp", "pyproject.toml", False),
+        ("1.3", "sync", "", False),
+        ("1.4", "mv", "current.new", False),
+        ("1.5", "mv", "config.toml.known", True),
+        ("1.6", "mv", "config.toml.new", True),
+        ("1.7", "mv", "default.new ", True),
+    ):
+        assert checkout.install(prefix, version, killed_at=(program, words))[1] == -9
+        works = version if is_done else "1.1"
+        assert says(prefix) == (works, works)
+    said, status = checkout.install(prefix, "1.0")  # an older one
+    assert status == 0, said
+    assert says(prefix) == ("1.0", "1.0")
+    assert "kept" not in said
+    assert "idle spawner ends 1.0" in config.read_text()
+    assert not {"1.2", "1.3", "1.4"} & versions(prefix)
+    assert sorted(path.name for path in (prefix / "bin").iterdir()) == sorted(PROGRAMS)
+    config.write_text(config.read_text() + "# mine\n")
+    said, status = checkout.install(prefix, "1.8")
+    assert (status, f"kept {config}" in said) == (0, True), said
+    assert uninstall(prefix)[0] == 0
+    assert [path for path in prefix.rglob("*") if path.is_file()] == [config]
+
+
+@pytest.mark.full
+def test_an_installer_that_fails_leaves_nothing_and_the_former_version_works(tmp_path):
+    prefix, checkout = tmp_path / "prefix", Checkout(tmp_path / "checkout")
+    (checkout.directory / "pyproject.toml").rename(tmp_path / "pyproject.toml")
+    said, status = checkout.install(prefix, "1.0")
+    assert (status, "not a whole checkout" in said, prefix.exists()) == (1, True, False), said
+    (tmp_path / "pyproject.toml").rename(checkout.directory / "pyproject.toml")
+    assert checkout.install(prefix, "1.0")[1] == 0
+    before = sorted(prefix.rglob("*"))
+    (checkout.directory / "launcher").rename(tmp_path / "launcher")
+    said, status = checkout.install(prefix, "1.1")
+    assert status != 0, said
+    assert sorted(prefix.rglob("*")) == before
+    assert says(prefix) == ("1.0", "1.0")
