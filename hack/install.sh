@@ -16,7 +16,7 @@
 # downgrade), and a run that fails or is killed before it changes nothing. What runs goes on with the version it began
 # with: the first line of an executable has the directory's own name, not the link's. A version that was replaced, and
 # what a killed run left, is removed by the next run, and the former also by a `start` once a minute, when nothing runs
-# from it any more (shim/versions.py has how that is known). Runs below one prefix wait for each other.
+# from it any more (shim/installed/replaced.py has how that is known). Runs below one prefix wait for each other.
 set -eu
 umask 022
 
@@ -86,8 +86,8 @@ remove_home() {
 remove_unused() {
     "$python" -IBc 'import sys
 sys.path.insert(0, sys.argv[1])
-from shim import versions
-for path in versions.remove_unused(sys.argv[2], unfinished=True):
+from shim.installed import replaced
+for path in replaced.remove_unused(sys.argv[2], unfinished=True):
     print("removed", path + ": nothing runs from it")' "$source" "$home"
 }
 
@@ -193,7 +193,7 @@ if [ "$config" != /etc/pouchrich/config.toml ]; then
     printf '"""Where the node'"'"'s configuration is: below the prefix of this installation."""\n\nNODE_FILE = "%s"\n' \
         "$config" >"$site/runtime/config/location.py"
 fi
-printf '"""Where this version of the package is installed."""\n\nVERSION_DIRECTORY = "%s"\n' "$place" >"$site/shim/location.py"
+printf '"""Where this version of the package is installed."""\n\nVERSION_DIRECTORY = "%s"\n' "$place" >"$site/shim/installed/location.py"
 # Nothing is ever installed into this environment again: another version brings its own.
 "$venv/bin/python3" -m pip --disable-pip-version-check uninstall --quiet --yes setuptools pip 2>/dev/null ||
     fail "cannot remove pip from the environment"

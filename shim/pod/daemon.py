@@ -10,9 +10,9 @@ from contextlib import suppress
 
 from runtime.cgroup import attach
 from runtime.linux import proctitle, syscalls
-from shim import installation
 from shim.contract import address, bootstrap
 from shim.contract.flags import Flags
+from shim.installed import version
 from shim.pod import log
 
 PROGRAM = "containerd-shim-pouchrich-v2"
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 def serve_in_foreground(flags: Flags) -> None:
     """Serve without an action word, as containerd's shims do: on `-socket PATH`, or on an inherited descriptor 3."""
-    installation.hold()
+    version.hold()
     bundle = flags.bundle or os.getcwd()
     listener = INHERITED_LISTENER
     if flags.socket:

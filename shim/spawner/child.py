@@ -22,8 +22,8 @@ from _signal import (  # `signal` takes longer than all of this
 )
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
-from shim import installation
 from shim.contract import address, bootstrap, flags, identifiers
+from shim.installed import version
 from shim.spawner.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, Request
 
 if False:  # typing.TYPE_CHECKING, without the import
@@ -47,7 +47,7 @@ def within_own_process(message: bytes, *, note: str) -> bytes:
     `note` is the reason for the pod server's log.
     """
     try:
-        kept = installation.hold()
+        kept = version.hold()
     except OSError as err:
         return FAILED + str(err).encode(errors="replace")
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
@@ -135,11 +135,11 @@ def _serve(request: Request, starter: socket, note: str) -> int:
         from shim.pod import daemon
 
         if is_sweep_due():
-            from shim import versions
+            from shim.installed import replaced
             from shim.task.hooks import poststop
 
             poststop.check()
-            versions.check()
+            replaced.check()
     except BaseException:
         if listener is not None:
             os.unlink(path)

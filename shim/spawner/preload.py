@@ -14,7 +14,7 @@ MODULES = (
     "shim.pod.daemon",
     "shim.pod.server",
     "shim.task.hooks.poststop",
-    "shim.versions",
+    "shim.installed.replaced",
 )
 
 

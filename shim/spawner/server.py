@@ -1,7 +1,7 @@
 """The spawner: a process with everything imported that a pod server uses, and a pod server for a fork.
 
 It has no thread, no event loop and no file but its socket, its lock, a pidfd of its containerd, the OCI runtimes, the
-lock that keeps the version it runs (`shim.installation`), and the channel to a child that is ready for the next
+lock that keeps the version it runs (`shim.installed.version`), and the channel to a child that is ready for the next
 request. It remembers nothing: each request is read and carried out by the child that becomes the pod server
 (`shim.spawner.child`), so nothing that a request does or meets can hold up or change the spawner. It ends when its
 containerd has, when nobody has asked for the configured time, when the configuration or an OCI runtime has changed, and
@@ -27,7 +27,7 @@ from runtime.errors import PouchrichError
 from runtime.linux import heap, mountinfo, proctitle, stamp
 from runtime.oci import program
 from runtime.oci.choose import FALLBACK_PATH
-from shim import installation
+from shim.installed import version
 from shim.spawner import adaptive, child, compact, launch, preload, rehearsal
 from shim.spawner.request import LOCK_SUFFIX, REFUSED, Request, containerd_of
 
@@ -53,7 +53,7 @@ def main(args: list[str]) -> NoReturn:
     `args`: path, key, the descriptors lock, pidfd and listener, idle time in seconds, room for the title.
     """
     path, key, lock, pidfd, listener, idle_s, _ = args
-    installation.hold()  # its command line has named the version until now
+    version.hold()  # its command line has named the version until now
     proctitle.set_title([launch.TITLE])
     for fd in (lock, pidfd, listener):
         os.set_inheritable(int(fd), False)
@@ -217,7 +217,7 @@ def _carry_out(fd: int, key: str) -> NoReturn:
     if os.environb != request.environment:
         os.environb.clear()
         os.environb.update(request.environment)
-    child.serve(request, starter.fileno(), kept=tuple(sorted((*program.descriptors(), *installation.hold()))))
+    child.serve(request, starter.fileno(), kept=tuple(sorted((*program.descriptors(), *version.hold()))))
 
 
 def _receive(starter: socket, key: str) -> tuple[Request, int]:

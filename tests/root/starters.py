@@ -15,7 +15,7 @@ import google.protobuf
 
 from protos.gen import task_pb2
 from runtime.oci import program
-from shim.installation import IN_USE
+from shim.installed.version import IN_USE
 from shim.ttrpc.client import TtrpcClient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def make_version(directory):
     site = directory / "site"
     for package in ("shim", "runtime", "protos"):
         shutil.copytree(ROOT / package, site / package)
-    (site / "shim/location.py").write_text(f'VERSION_DIRECTORY = "{directory}"\n')
+    (site / "shim/installed/location.py").write_text(f'VERSION_DIRECTORY = "{directory}"\n')
     (directory / IN_USE).touch(mode=0o600)
     return site
 

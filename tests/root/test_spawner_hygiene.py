@@ -15,10 +15,10 @@ from google.protobuf.any_pb2 import Any
 from shim.start import POSTSTOP_SWEPT
 
 from protos.gen import runc_options_pb2, task_pb2
-from shim.installation import IN_USE
+from shim.installed.replaced import CURRENT, LOCK
+from shim.installed.version import IN_USE
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.errors import RemoteError
-from shim.versions import CURRENT, LOCK
 from tests.root import starters
 from tests.root.starters import (
     RUNTIMES,

@@ -32,6 +32,7 @@ MAY_WAIT = {
     "runtime/linux/idmap.py",
     "runtime/linux/pidfd.py",
     "runtime/oci/program.py",
+    "shim/installed/detached.py",
     "shim/manager/delete.py",
     "shim/manager/info.py",
     "shim/spawner/launch.py",
@@ -45,7 +46,7 @@ CORE = {f"shim/ttrpc/{name}.py" for name in ("frame", "envelope", "events", "con
 
 # The folders of each folder: one may import those after it, none before it.
 FOLDERS = {
-    "shim": ("manager", "spawner", "pod", "task", "ttrpc", "contract"),
+    "shim": ("manager", "spawner", "pod", "task", "ttrpc", "installed", "contract"),
     "shim/task": ("rich", "application", "hooks", "stdio"),
     "runtime": (
         *("rich", "agents", "hooks", "cgroup", "oci", "image", "init", "routes"),

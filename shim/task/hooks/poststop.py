@@ -34,7 +34,7 @@ from runtime.hooks.journal import (
     remove_unfinished,
 )
 from runtime.linux import syscalls
-from shim import installation
+from shim.installed.detached import detach
 
 RUN = "/run/pouchrich/poststop"
 PATIENCE_S = 3.0
@@ -108,41 +108,6 @@ def check(*, directory: str = RECORDS, run: str = RUN) -> None:
             detach(lambda: _sweep_detached(directory, run), keep=())
     except OSError as err:
         sys.stderr.write(f"poststop hooks that are owed: {err}\n")
-
-
-def detach(work: Callable[[], None], *, keep: Sequence[int]) -> None:
-    """Call `work` in a process that has nothing to do with this one any more but for the descriptors `keep`.
-
-    It keeps the installed version too. The caller must have one thread. Raises OSError.
-    """
-    kept = (*keep, *installation.hold())
-    pid = os.fork()
-    if pid:
-        os.waitpid(pid, 0)
-        return
-    try:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        _let_go(kept)
-        work()
-    except BaseException:  # nothing may unwind into the parent's code below fork()
-        _log.exception("poststop hooks")
-    finally:
-        os._exit(0)
-
-
-def _let_go(keep: Sequence[int]) -> None:
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    low = 3
-    for fd in sorted(keep):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
-    os.chdir("/")
-    os.umask(0o022)
 
 
 def _run(journal: Journal, go: int, tell: int, directory: str, run: str) -> None:

@@ -3,7 +3,7 @@
 hack/install.sh puts each version into a directory of its own below HOME (PREFIX/lib/pouchrich), and new processes run
 the one that the link CURRENT names. From another one there still runs
 
-- who has its file IN_USE locked (`shim.installation`): spawners, pod servers, and what those leave behind;
+- who has its file IN_USE locked (`shim.installed.version`): spawners, pod servers, and what those leave behind;
 - who was executed from there, by program or command line: commands, keepers of hooks, runners;
 - and, where there is no such file, whoever has something of it mapped. That is a version of before there were such
   directories, or one whose installation was interrupted. Only the installer removes those: it knows when it is through.
@@ -20,8 +20,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from shim.installation import IN_USE
-from shim.location import VERSION_DIRECTORY
+from shim.installed.detached import detach
+from shim.installed.location import VERSION_DIRECTORY
+from shim.installed.version import IN_USE
 
 CURRENT, LOCK = "current", ".lock"
 FORMER_LAYOUT = "venv"
@@ -37,9 +38,7 @@ def check() -> None:
     home = os.path.dirname(VERSION_DIRECTORY)
     try:
         if home and any(replaced(home)):
-            from shim.task.hooks import poststop
-
-            poststop.detach(lambda: _remove_alone(home), keep=())
+            detach(lambda: _remove_alone(home), keep=())
     except OSError as err:
         sys.stderr.write(f"replaced versions: {err}\n")
 

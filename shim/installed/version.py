@@ -1,15 +1,15 @@
 """The installed version that this process runs, which stays as it is for as long as the process lives.
 
 hack/install.sh gives each version a directory of its own, and a version that has been replaced is removed by whoever
-gets the lock on its file IN_USE alone (`shim.versions`). A process that goes on after its command has the lock shared
-with others (flock(2)); so have the processes that it forks, as the lock is the open file's, and the kernel drops it
-with the last descriptor of that. The programs that it executes get none.
+gets the lock on its file IN_USE alone (`shim.installed.replaced`). A process that goes on after its command has the
+lock shared with others (flock(2)); so have the processes that it forks, as the lock is the open file's, and the kernel
+drops it with the last descriptor of that. The programs that it executes get none.
 """
 
 import os
 from fcntl import F_DUPFD_CLOEXEC, LOCK_NB, LOCK_SH, fcntl, flock
 
-from shim.location import VERSION_DIRECTORY
+from shim.installed.location import VERSION_DIRECTORY
 
 IN_USE = "in-use"
 OUT_OF_THE_WAY = 64

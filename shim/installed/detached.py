@@ -1,0 +1,44 @@
+"""A process that has nothing to do any more with the one that made it, and keeps the installed version it runs."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+
+from shim.installed import version
+
+_log = logging.getLogger(__name__)
+
+
+def detach(work: Callable[[], None], *, keep: Sequence[int]) -> None:
+    """Call `work` in a process that has nothing of this one any more but the descriptors `keep`, in no order.
+
+    The caller must have one thread. Raises OSError.
+    """
+    kept = (*keep, *version.hold())
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        return
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        _let_go(kept)
+        work()
+    except BaseException:  # nothing may unwind into the parent's code below fork()
+        _log.exception("a detached process")
+    finally:
+        os._exit(0)
+
+
+def _let_go(keep: Sequence[int]) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    low = 3
+    for fd in sorted(keep):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+    os.chdir("/")
+    os.umask(0o022)
