@@ -187,6 +187,7 @@ rm -rf "$place/source/runtime/libexec"
 site=$("$venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 PYTHON=$venv/bin/python3 "$source/hack/build-dumb-init.sh" "$site/runtime/libexec/dumb-init"
 "$source/hack/build-launcher.sh" "$site/runtime/libexec/launch"
+"$source/hack/build-shim.sh" "$site/runtime/libexec/containerd-shim-pouchrich-v2"
 "$source/hack/build-heap.sh" "$site/runtime/libexec/heap.so" ||
     echo "install: no heap.so: idle pods will take more memory" >&2
 if [ "$config" != /etc/pouchrich/config.toml ]; then
@@ -200,9 +201,8 @@ printf '"""Where this version of the package is installed."""\n\nVERSION_DIRECTO
 rm -f "$site"/containerd_shim_pouchrich-*.dist-info/direct_url.json  # names the copy
 "$venv/bin/python3" -m compileall -q "$site" || fail "cannot compile the package"
 
-mkdir "$place/bin"
-executable() { # name, module
-    cat >"$place/bin/$1" <<END
+executable() { # file, module
+    cat >"$1" <<END
 #!$venv/bin/python3 -IS
 import sys
 
@@ -212,10 +212,14 @@ from $2 import main
 
 sys.exit(main())
 END
-    chmod 755 "$place/bin/$1"
+    chmod 755 "$1"
 }
-executable containerd-shim-pouchrich-v2 shim.__main__
-executable pouchrich pouchrich.__main__
+mkdir "$place/bin"
+executable "$place/bin/pouchrich" pouchrich.__main__
+# The native program looks for these two beside itself.
+executable "$site/runtime/libexec/containerd-shim-pouchrich-v2.py" shim.__main__
+ln -s "$venv/bin/python3" "$site/runtime/libexec/python3"
+ln -s "$site/runtime/libexec/containerd-shim-pouchrich-v2" "$place/bin/containerd-shim-pouchrich-v2"
 "$place/bin/pouchrich" config --default >"$place/config.toml.default" || fail "the installed package does not work"
 rm -rf "$place/source" "$place/log"
 (umask 077 && : >"$place/in-use")
