@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shim.start import POSTSTOP_SWEPT
 
 from shim import __version__
 from shim.installed.replaced import CURRENT, LOCK
 from shim.installed.version import IN_USE
+from shim.spawner.child import POSTSTOP_SWEPT
 from tests.integration import binaries, configuration, isolation, processes
 from tests.integration.images import BUSYBOX
 from tests.integration.node import ROOT, Node
