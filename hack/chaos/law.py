@@ -27,8 +27,8 @@ spawner, spare, stop-server, stop-spawner, stop-oci, consumer
 
 A Start that failed may have happened or not: then the container ends as it would have, with 128, 137 or 255, or has
 not begun. A stop with less than 30 s makes 137 of an exit code on a busy machine. An exec in a container that ends
-meanwhile ends with 137. Every call is answered in a minute, every exit is told within a minute of the last fault, and
-everything is gone within 90 s.
+meanwhile ends with 137, or with 143 by an init that ends what is left before it powers off. Every call is answered in a
+minute, every exit is told within a minute of the last fault, and everything is gone within 90 s.
 """
 
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from hack.chaos.life import NO, OPEN, YES, Life, Strikes
 from hack.chaos.output import Seen, read
 
-KILLED, UNKNOWN, START_FAILED = 137, 255, 128
+KILLED, TERMINATED, UNKNOWN, START_FAILED = 137, 143, 255, 128
 UNWRITTEN = 64 << 10
 """Bytes that containerd may have read and not written yet: its copying buffers of 32 KiB, and its line buffer."""
 
@@ -65,9 +65,14 @@ def judge(life: Life, strikes: Strikes, *, told: frozenset[int] = frozenset(), l
     if life.started == YES and not strikes.during(life, "disk"):
         _judge_output(life, strikes, UNREAD if left_unread else 0, found)
     for code, text in life.wrong_execs:
-        if code != KILLED or not _may_end(life, strikes):
+        if code not in _codes_of_execs(life) or not _may_end(life, strikes):
             found.wrong["wrong exec"] = text
     return found
+
+
+def _codes_of_execs(life: Life) -> frozenset[int]:
+    """How an exec ends that the container's end ends."""
+    return frozenset({KILLED, TERMINATED} if life.mode in ("systemd", "sbin-init") else {KILLED})
 
 
 def _may_end(life: Life, strikes: Strikes) -> bool:

@@ -46,6 +46,22 @@ def test_what_ends_as_it_should_is_right(tmp_path: Path) -> None:
     assert wrong(life_of(tmp_path, "term", code=42, grace_s=30)) == set()
 
 
+@pytest.mark.parametrize(
+    ("mode", "code", "right"),
+    [
+        ("dumb-init", 137, True),
+        ("dumb-init", 143, False),
+        ("sbin-init", 143, True),
+        ("systemd", 143, True),
+        ("systemd", 1, False),
+    ],
+)
+def test_an_exec_ends_with_its_container_as_that_is_ended(tmp_path: Path, mode: str, code: int, right: bool) -> None:
+    life = life_of(tmp_path, "code", code=WORKS["code"].code, wrong_execs=[(code, "what it said")])
+    life.mode = mode
+    assert ("wrong exec" not in wrong(life)) == right
+
+
 def test_an_exit_that_is_never_told_is_lost(tmp_path: Path) -> None:
     assert wrong(life_of(tmp_path, "code", code=None, state="CONTAINER_RUNNING")) == {"lost exit"}
     assert wrong(life_of(tmp_path, "code", code=None, state="CONTAINER_RUNNING", started=OPEN)) == {"lost exit"}
