@@ -14,7 +14,7 @@ from tests.unit.docs.markdown import ROOT
 README_LINES = 150
 COLUMNS = 120
 CHANGELOG_GROUPS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
-HOMES = ("shim", "runtime", "pouchrich", "launcher", "heap", "protos", "hack", "tests", "docs", ".ci")
+HOMES = ("shim", "runtime", "pouchrich", "launcher", "native", "heap", "protos", "hack", "tests", "docs", ".ci")
 PROMISES = {"security.md": ("Threat", "What happens"), "failures.md": ("Killed", "What happens")}
 pages = pytest.mark.parametrize("page", markdown.PAGES, ids=markdown.name)
 
