@@ -27,7 +27,19 @@ from tests.integration.test_rich_application import FOREVER, in_one_place, runni
 from tests.integration.test_rich_hooks import Hooked, hook
 from tests.integration.waiting import until
 
-PARTS = ("pyproject.toml", "README.md", "LICENSE", "shim", "runtime", "protos", "pouchrich", "hack", "launcher", "heap")
+PARTS = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "shim",
+    "runtime",
+    "protos",
+    "pouchrich",
+    "hack",
+    "launcher",
+    "native",
+    "heap",
+)
 OURS = ("shim", "runtime", "protos")
 VERSION = "99.1"
 TELL = """

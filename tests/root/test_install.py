@@ -140,7 +140,19 @@ def test_force_is_for_uninstalling(installed):
     installed(check)
 
 
-PARTS = ("pyproject.toml", "README.md", "LICENSE", "shim", "runtime", "protos", "pouchrich", "hack", "launcher", "heap")
+PARTS = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "shim",
+    "runtime",
+    "protos",
+    "pouchrich",
+    "hack",
+    "launcher",
+    "native",
+    "heap",
+)
 
 
 class Checkout:
