@@ -257,13 +257,15 @@ class Application:
         if not self._limits.restarts or self._stop_began is not None or self._booting.ended.is_set():
             return False
         adopted = await self._booting.adopt(self._listen(), Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S))
-        if adopted is None or self._stop_began is not None:
+        if adopted is None:
             return False
-        try:
+        if self._stop_began is not None:
+            adopted.close()
+            return False
+        with suppress(RuntimeFailed):
             self._release(adopted)
-        except RuntimeFailed:
-            return False
-        return True
+            return True
+        return False
 
     def _forget_application(self) -> None:
         if self._exit is not None:

@@ -1,0 +1,476 @@
+"""An application in a time of its own: the order of a stop, its times, and what it is given."""
+
+import asyncio
+import os
+import signal
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from runtime.errors import RuntimeFailed
+from runtime.init.boot import Boot, Launch
+from shim.task.application import application
+from shim.task.application.adopt import Adopted
+from shim.task.application.app_exit import Manner
+from shim.task.application.application import RESERVE_S, RESTART_TIMEOUT_S, Application, Limits
+from shim.task.reaper import Exit
+from tests.fakes.clock import in_time, now, settled
+
+INIT = 1 << 30
+POWEROFF = signal.SIGPWR
+STOP_S = 30.0
+
+
+class Booting:
+    """Stands for the boot: launchers come when the test says so."""
+
+    def __init__(self, init, console, **given):
+        self.ended = asyncio.Event()
+        self.launchers = asyncio.Queue()
+        self.patience = []
+        self.called_off = self.left = False
+
+    async def boot(self, listener, cgroup):
+        return await self.launchers.get()
+
+    async def adopt(self, listener, patience):
+        self.patience.append(patience)
+        return await self.launchers.get()
+
+    async def mandatory(self):
+        pass
+
+    def call_off(self):
+        self.called_off = True
+        self.launchers.put_nowait(None)
+
+    def leave(self):
+        self.left = True
+
+
+class Ends:
+    """Stands for ApplicationExit: the test sets the status."""
+
+    def __init__(self, adopted, manner, loop):
+        self.future = loop.create_future()
+        self.adopted = adopted
+
+    async def wait(self):
+        return await asyncio.shield(self.future)
+
+    @property
+    def status(self):
+        return self.future.result() if self.future.done() and not self.future.cancelled() else None
+
+    def settle(self):
+        if not self.future.done():
+            self.future.set_result(137)
+
+    def close(self):
+        self.future.cancel()
+
+
+class Stdio:
+    """The client's streams: descriptors that the test gave."""
+
+    def __init__(self, fds=None):
+        self.fds = fds or {}
+        self.said = []
+
+    def child_fds(self):
+        return self.fds
+
+    async def attach(self):
+        self.said.append("attach")
+
+    def discard(self):
+        self.said.append("discard")
+
+
+class World:
+    """One application with everything around it, and what it did: (time, what) of each signal."""
+
+    def __init__(self, directory, monkeypatch):
+        self.directory = directory
+        self.signals = []
+        self.given = []
+        self.forgotten = []
+        self.exits = []
+        self.far_ends = []
+        self.stdio = Stdio()
+        monkeypatch.setattr(application, "exit_manner", lambda: Manner.PIDFD)
+        monkeypatch.setattr(application, "Booting", Booting)
+        monkeypatch.setattr(application, "ApplicationExit", self._ends)
+        monkeypatch.setattr(application, "AppSocket", lambda *args, **given: SimpleNamespace(close=lambda: None))
+        monkeypatch.setattr(application.rundir, "forget_settings", self.forgotten.append)
+        monkeypatch.setattr(application.pidfd, "send_signal", self._signal_application)
+        monkeypatch.setattr(application.os, "kill", self._kill)
+        monkeypatch.setattr(application.os, "fchown", lambda fd, uid, gid: self.given.append((fd, uid, gid)))
+        (directory / "launch").touch()
+
+    def _ends(self, *given):
+        self.exits.append(Ends(*given))
+        return self.exits[-1]
+
+    def _kill(self, pid, number):
+        assert pid == INIT
+        self.signals.append((now(), number))
+
+    def _signal_application(self, fd, number):
+        os.fstat(fd)
+        self.signals.append((now(), "application", number))
+
+    def make(self, init="sysvinit", *, launch=True, **given):
+        limits = {"start_s": 60.0, "stop_s": STOP_S, **given.pop("limits", {})}
+        boot = Boot(init, POWEROFF, launch=Launch(("x",)) if launch else None)
+        one = Application("c", boot, str(self.directory), self.stdio, limits=Limits(**limits), app_uid=1000, **given)
+        one._init_pid = INIT
+        one._listener = one._listen() if launch else None
+        return one
+
+    def launcher(self):
+        """One that has connected and waits for its answer."""
+        near, far = socket.socketpair()
+        self.far_ends.append(far)
+        return Adopted(INIT + 1, os.open(os.devnull, os.O_RDONLY), near)
+
+    def received(self):
+        """The descriptors that the last launcher was given."""
+        _, fds, _, _ = socket.recv_fds(self.far_ends[-1], 1, 3)
+        return fds
+
+    async def run(self, *args, **given):
+        """An application that runs."""
+        one = self.make(*args, **given)
+        one._booting.launchers.put_nowait(self.launcher())
+        await one.ready()
+        await settled()
+        return one
+
+    async def end(self, status=0):
+        self.exits[-1].future.set_result(status)
+        await settled()
+
+    def close(self):
+        for one in self.far_ends:
+            one.close()
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    one = World(tmp_path, monkeypatch)
+    yield one
+    one.close()
+
+
+async def at(seconds):
+    await asyncio.sleep(seconds - now())
+
+
+@in_time
+async def test_init_is_told_every_second_and_killed_when_its_time_is_over(world):
+    one = await world.run()
+    await world.end()
+    await at(STOP_S + 5)
+    assert world.signals == [*((float(second), POWEROFF) for second in range(30)), (STOP_S, signal.SIGKILL)]
+    one.close()
+
+
+@in_time
+async def test_systemd_is_told_once_and_killed_when_its_time_is_over(world):
+    one = await world.run("systemd")
+    await world.end()
+    await at(STOP_S + 5)
+    assert world.signals == [(0.0, POWEROFF), (STOP_S, signal.SIGKILL)]
+    one.close()
+
+
+@in_time
+async def test_an_init_that_ends_in_time_is_neither_told_again_nor_killed(world):
+    one = await world.run()
+    await world.end()
+    await at(2.5)
+    exit = Exit(INIT, 0, 1)
+    assert one.ended(exit) == exit
+    await at(STOP_S + 5)
+    assert world.signals == [(0.0, POWEROFF), (1.0, POWEROFF), (2.0, POWEROFF)]
+    one.close()
+
+
+@in_time
+async def test_inits_shutdown_is_cut_to_what_is_left_of_the_pods_grace_period(world):
+    one = await world.run("systemd", limits={"grace_s": 20.0})
+    one.signal(signal.SIGTERM)
+    await at(7)
+    await world.end()
+    await at(60)
+    assert world.signals == [(0.0, "application", signal.SIGTERM), (7.0, POWEROFF), (20 - RESERVE_S, signal.SIGKILL)]
+    one.close()
+
+
+@in_time
+async def test_the_grace_period_is_counted_from_the_first_signal(world):
+    one = await world.run("systemd", limits={"grace_s": 20.0})
+    one.signal(signal.SIGTERM)
+    await at(7)
+    one.signal(signal.SIGTERM)
+    await world.end()
+    await at(60)
+    assert world.signals[-1] == (20 - RESERVE_S, signal.SIGKILL)
+    one.close()
+
+
+@in_time
+async def test_a_grace_period_that_is_used_up_leaves_init_no_time(world):
+    one = await world.run("systemd", limits={"grace_s": 10.0})
+    one.signal(signal.SIGTERM)
+    await at(9)
+    await world.end()
+    await at(60)
+    assert world.signals[1:] == [(9.0, signal.SIGKILL)]
+    one.close()
+
+
+@in_time
+async def test_without_a_stop_the_grace_period_cuts_nothing(world):
+    one = await world.run("systemd", limits={"grace_s": 10.0})
+    await at(5)
+    await world.end()
+    await at(60)
+    assert world.signals == [(5.0, POWEROFF), (5 + STOP_S, signal.SIGKILL)]
+    one.close()
+
+
+@in_time
+async def test_a_stop_timeout_within_the_grace_period_holds(world):
+    one = await world.run("systemd", limits={"grace_s": 600.0})
+    one.signal(signal.SIGTERM)
+    await world.end()
+    await at(60)
+    assert world.signals[-1] == (STOP_S, signal.SIGKILL)
+    one.close()
+
+
+@in_time
+async def test_an_application_that_failed_is_restarted_in_place(world):
+    one = await world.run("systemd", limits={"restarts": True})
+    await world.end(3)
+    assert one._booting.patience[0].wait_s() <= RESTART_TIMEOUT_S
+    one._booting.launchers.put_nowait(world.launcher())
+    await settled()
+    assert (len(world.exits), world.signals) == (2, [])
+    one.signal(signal.SIGHUP)
+    assert world.signals == [(0.0, "application", signal.SIGHUP)]
+    await world.end(0)
+    assert world.signals[1:] == [(0.0, POWEROFF)]
+    assert one.ended(Exit(INIT, 137, 5)) == Exit(INIT, 0, 5)
+    one.close()
+
+
+@in_time
+async def test_an_init_that_does_not_restart_it_is_shut_down(world):
+    one = await world.run("systemd", limits={"restarts": True})
+    await world.end(3)
+    one._booting.launchers.put_nowait(None)
+    await settled()
+    assert world.signals == [(0.0, POWEROFF)]
+    assert one.ended(Exit(INIT, 0, 5)).status == 3
+    one.close()
+
+
+@in_time
+async def test_an_application_that_was_told_to_stop_is_not_waited_for_again(world):
+    one = await world.run("systemd", limits={"restarts": True})
+    one.signal(signal.SIGTERM)
+    await world.end(3)
+    assert world.signals == [(0.0, "application", signal.SIGTERM), (0.0, POWEROFF)]
+    assert one._booting.patience == []
+    one.close()
+
+
+@in_time
+async def test_a_restart_that_comes_after_the_stop_is_not_let_run_and_leaves_nothing_open(world):
+    one = await world.run("systemd", limits={"restarts": True})
+    await world.end(3)
+    one.signal(signal.SIGTERM)
+    late = world.launcher()
+    one._booting.launchers.put_nowait(late)
+    await settled()
+    assert len(world.exits) == 1
+    assert (0.0, POWEROFF) in world.signals
+    assert late.connection.fileno() == -1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(late.pidfd)
+    one.close()
+
+
+@in_time
+async def test_the_streams_stay_for_an_application_that_is_restarted_and_end_with_the_last(world):
+    reader, writer = os.pipe()
+    world.stdio.fds = {1: writer}
+    one = await world.run("systemd", limits={"restarts": True})
+    for fd in world.received():
+        os.close(fd)
+    os.close(writer)
+    world.stdio.fds = {}
+    await world.end(3)
+    one._booting.launchers.put_nowait(world.launcher())
+    await settled()
+    null, again, _ = fds = world.received()
+    assert os.fstat(again).st_ino == os.fstat(reader).st_ino
+    assert os.fstat(null).st_rdev == os.stat(os.devnull).st_rdev
+    for fd in fds:
+        os.close(fd)
+    await world.end(0)
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+    one.close()
+
+
+@in_time
+async def test_settings_are_kept_for_a_restart_and_forgotten_where_there_is_none(world):
+    for restarts in (True, False):
+        one = await world.run("systemd", limits={"restarts": restarts})
+        assert world.forgotten == ([] if restarts else [str(world.directory)])
+        one.close()
+
+
+@in_time
+async def test_the_applications_user_gets_its_streams_and_no_device(world):
+    reader, writer = os.pipe()
+    null = os.open(os.devnull, os.O_WRONLY)
+    world.stdio.fds = {1: writer, 2: null}
+    one = await world.run()
+    assert world.given == [(writer, 1000, -1)]
+    fds = world.received()
+    assert [os.fstat(fd).st_ino for fd in fds[1:]] == [os.fstat(writer).st_ino, os.fstat(null).st_ino]
+    for fd in (*fds, reader, writer, null):
+        os.close(fd)
+    one.close()
+
+
+@in_time
+async def test_a_stream_that_cannot_be_given_away_is_used_as_it_is(world, monkeypatch):
+    reader, writer = os.pipe()
+    world.stdio.fds = {1: writer}
+
+    def refuse(fd, uid, gid):
+        raise PermissionError
+
+    monkeypatch.setattr(application.os, "fchown", refuse)
+    one = await world.run()
+    for fd in (*world.received(), reader, writer):
+        os.close(fd)
+    one.close()
+
+
+@in_time
+async def test_the_pods_stop_signal_stands_in_for_term_alone(world):
+    one = await world.run(stop_signal=signal.SIGQUIT)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        one.signal(number)
+    assert [what[2] for what in world.signals] == [signal.SIGQUIT, signal.SIGHUP]
+    one.close()
+
+
+@in_time
+async def test_a_signal_before_the_application_runs_calls_the_start_off_and_kills_init(world):
+    one = world.make()
+    one.signal(signal.SIGTERM)
+    assert one._booting.called_off
+    assert world.signals == [(0.0, signal.SIGKILL)]
+    one.close()
+
+
+@in_time
+async def test_an_init_without_an_application_gets_signals_in_its_own_language(world):
+    one = world.make(launch=False)
+    one._boot = Boot("systemd", POWEROFF, signals=((signal.SIGTERM, 37),))
+    one.signal(signal.SIGTERM)
+    one.signal(signal.SIGHUP)
+    assert [number for _, number in world.signals] == [37, signal.SIGHUP]
+    one.close()
+
+
+@in_time
+async def test_a_boot_that_fails_kills_init(world):
+    one = world.make()
+
+    async def fail(listener, cgroup):
+        raise RuntimeFailed("no")
+
+    one._booting.boot = fail
+    with pytest.raises(RuntimeFailed):
+        await one.ready()
+    assert world.signals == [(0.0, signal.SIGKILL)]
+    assert world.stdio.said == []
+    one.close()
+
+
+@in_time
+async def test_what_is_mandatory_beside_an_init_that_is_the_command_fails_it_too(world):
+    one = world.make(launch=False)
+
+    async def fail():
+        raise RuntimeFailed("no")
+
+    one._booting.mandatory = fail
+    with pytest.raises(RuntimeFailed):
+        await one.ready()
+    assert world.signals == [(0.0, signal.SIGKILL)]
+    one.close()
+
+
+@in_time
+async def test_nothing_is_signalled_once_init_has_ended(world):
+    one = await world.run()
+    one.ended(Exit(INIT, 0, 1))
+    one._kill_init()
+    assert world.signals == []
+    one.close()
+
+
+@in_time
+async def test_streams_that_no_application_got_are_ended_for_the_client(world):
+    one = world.make()
+    one.ended(Exit(INIT, 1, 1))
+    assert world.stdio.said == ["discard"]
+    one.close()
+
+
+@in_time
+async def test_streams_that_an_application_has_are_left_to_it(world):
+    one = await world.run()
+    one.ended(Exit(INIT, 1, 1))
+    assert world.stdio.said == ["attach"]
+    one.close()
+
+
+@in_time
+async def test_a_task_ends_as_its_application_did_and_when_init_did(world):
+    one = await world.run()
+    await world.end(7)
+    assert one.ended(Exit(INIT, 0, 5)) == Exit(INIT, 7, 5)
+    one.close()
+
+
+@in_time
+async def test_an_application_that_was_killed_with_its_init_counts_as_killed(world):
+    one = await world.run()
+    assert one.ended(Exit(INIT, 0, 5)) == Exit(INIT, 137, 5)
+    one.close()
+
+
+@in_time
+async def test_nothing_goes_on_after_the_close(world):
+    one = await world.run()
+    await world.end()
+    await at(3.5)
+    following = one._following
+    said = len(world.signals)
+    one.close()
+    one.close()
+    await at(60)
+    assert following.cancelled()
+    assert len(world.signals) == said
