@@ -1,0 +1,217 @@
+"""shim.manager.delete: a try that was killed is made up for, and what a killed pod server left goes."""
+
+import fcntl
+import json
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from protos.gen import task_pb2
+from runtime import index, rundir
+from runtime.errors import InvalidArgument
+from shim.contract.bootstrap import delete_response
+from shim.contract.flags import Flags
+from shim.manager import delete as delete_module
+from shim.manager.delete import ATTEMPTS, KILLED, OTHERS_PATIENCE_S, delete
+
+ID = "c"
+
+
+class Node:
+    """One container's bundle, with what it takes to be found by `delete`, and an OCI runtime that is a script.
+
+    The runtime notes its words; `lines` of shell come before its end.
+    """
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.bundle = directory / "bundle"
+        self.bundle.mkdir()
+        (self.bundle / "config.json").write_text('{"linux": {}}')
+        (self.bundle / "address").write_text(f"unix://{directory}/gone.sock")
+        self.calls_file = directory / "calls"
+        self.flags = Flags()
+        self.flags.namespace, self.flags.id, self.flags.bundle = "ns", ID, str(self.bundle)
+
+    def owned(self, lines=""):
+        """There is a container that a runtime knows of."""
+        runtime = self.directory / "runtime"
+        runtime.write_text(f'#!/bin/sh\necho "$*" >>{self.calls_file}\n{lines}\n')
+        runtime.chmod(0o755)
+        record = {"version": 1, "oci": {"path": str(runtime), "root": "/root", "systemd_cgroup": False}, "plan": {}}
+        (self.bundle / "pouchrich.json").write_text(json.dumps(record))
+        (self.bundle / "init.pid").write_text("4711")
+
+    @property
+    def calls(self):
+        return self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
+
+    def delete(self):
+        return task_pb2.DeleteResponse.FromString(delete(self.flags))
+
+    def is_known(self):
+        return (self.bundle / "pouchrich.json").exists()
+
+
+@pytest.fixture
+def node(tmp_path, monkeypatch):
+    monkeypatch.setattr(delete_module, "POSTSTOP_RECORDS", str(tmp_path / "records"))
+    monkeypatch.setattr(delete_module, "RUN", str(tmp_path / "run"))
+    return Node(tmp_path)
+
+
+FORCED = f"--root /root --log /dev/null --log-format json delete --force {ID}"
+
+
+def test_a_container_is_forgotten_by_its_runtime_and_reported_as_killed(node):
+    node.owned()
+    answer = node.delete()
+    assert (answer.pid, answer.exit_status, KILLED) == (4711, 137, 137)
+    assert answer.exited_at.seconds > 1_000_000_000
+    assert node.calls == [FORCED]
+    assert not node.is_known()
+    assert node.delete().exit_status == 137
+    assert node.calls == [FORCED]
+
+
+def test_a_runtime_that_is_killed_is_run_again_and_no_more_often_than_it_helps(node):
+    node.owned(f"[ $(wc -l <{node.calls_file}) -ge {ATTEMPTS} ] || kill -9 $$")
+    node.delete()
+    assert node.calls == [FORCED] * ATTEMPTS
+    node.calls_file.unlink()
+    node.owned("kill -9 $$")
+    node.delete()
+    assert node.calls == [FORCED] * ATTEMPTS
+    assert not node.is_known()
+
+
+def test_a_runtime_that_says_no_is_not_run_again_and_keeps_nothing_else_from_going(node):
+    node.owned("exit 1")
+    node.delete()
+    assert node.calls == [FORCED]
+    assert not node.is_known()
+
+
+def test_a_runtime_that_hangs_is_killed_in_time_and_not_run_again(node, monkeypatch):
+    real, pids = os.posix_spawn, []
+    monkeypatch.setattr(delete_module, "RUNTIME_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(delete_module.os, "posix_spawn", lambda *a, **k: pids.append(real(*a, **k)) or pids[-1])
+    node.owned("exec sleep 1000")
+    delete_module._delete(node.flags)
+    assert len(pids) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+def test_a_runtime_has_the_kernels_sigpipe(node):
+    node.owned(f"grep SigIgn /proc/$$/status >{node.directory}/ignored")
+    node.delete()
+    ignored = int((node.directory / "ignored").read_text().split()[1], 16)
+    assert not ignored & 1 << (signal.SIGPIPE - 1)
+
+
+def test_the_work_of_a_child_that_is_killed_is_done_again(node, monkeypatch):
+    real, ours = delete_module._delete, os.getpid()
+
+    def killed_once(flags):
+        if os.getpid() != ours:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(flags)
+
+    monkeypatch.setattr(delete_module, "_delete", killed_once)
+    node.owned()
+    assert node.delete().exit_status == 137
+    assert node.calls == [FORCED]
+    assert not node.is_known()
+
+
+def test_the_work_goes_on_in_a_session_of_its_own_and_holds_none_of_containerds_pipes(node, monkeypatch):
+    found = node.directory / "found"
+
+    def look(flags):
+        ends = [os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1)]
+        found.write_text(json.dumps([os.getsid(0) == os.getpid(), ends]))
+        return delete_response(1, KILLED, 1, 1)
+
+    monkeypatch.setattr(delete_module, "_delete", look)
+    node.delete()
+    assert json.loads(found.read_text()) == [True, ["/dev/null", "/dev/null"]]
+
+
+def test_what_a_child_says_is_shown_and_what_it_cannot_do_is_an_error(node, monkeypatch, capfd):
+    def fail(flags):
+        os.write(2, b"warning: one\n")
+        raise ValueError("cannot")
+
+    monkeypatch.setattr(delete_module, "_delete", fail)
+    with pytest.raises(RuntimeError, match="cannot"):
+        node.delete()
+    assert capfd.readouterr().err == "warning: one\n"
+
+
+@pytest.mark.parametrize(("namespace", "name"), [("../x", ID), ("ns", "../x"), ("", ID)])
+def test_names_that_lead_elsewhere_are_refused_before_anything_is_done(node, namespace, name):
+    node.owned()
+    node.flags.namespace, node.flags.id = namespace, name
+    with pytest.raises(InvalidArgument, match="allowed"):
+        node.delete()
+    assert node.calls == []
+    assert node.is_known()
+
+
+def test_traces_of_a_killed_pod_server_go_and_what_says_that_there_are_some_goes_last(node, monkeypatch):
+    entry = node.directory / "run" / "bundles" / "ns" / ID
+    entry.parent.mkdir(parents=True)
+    entry.symlink_to(node.bundle)
+    said = []
+    monkeypatch.setattr(rundir, "remove", lambda path: said.append((path, entry.is_symlink())))
+    monkeypatch.setattr(index, "forget", lambda namespace, name: (said.append((namespace, name)), entry.unlink()))
+    delete_module._delete(node.flags)
+    assert said == [(rundir.path_of("ns", ID), True), ("ns", ID)]
+    delete_module._remove_traces(node.flags)
+    assert len(said) == 2
+
+
+@pytest.fixture
+def first(node, monkeypatch):
+    """Another `delete` that holds the bundle; time passes by the waits of the second alone, which are in `waits`."""
+    held = os.open(node.bundle, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    one = SimpleNamespace(waits=[], until=10**9)
+
+    def wait(seconds):
+        one.waits.append(seconds)
+        if len(one.waits) == one.until:
+            fcntl.flock(held, fcntl.LOCK_UN)
+
+    clock = SimpleNamespace(sleep=wait, monotonic=lambda: sum(one.waits), time_ns=time.time_ns)
+    monkeypatch.setattr(delete_module, "time", clock)
+    yield one
+    os.close(held)
+
+
+def test_a_second_delete_of_a_bundle_waits_for_the_first(node, first):
+    first.until = 3
+    node.owned()
+    delete_module._delete(node.flags)
+    assert len(first.waits) == 3
+    assert not node.is_known()
+
+
+def test_a_first_delete_that_does_not_end_is_not_waited_for_for_ever(node, first):
+    node.owned()
+    delete_module._delete(node.flags)
+    assert sum(first.waits) == pytest.approx(OTHERS_PATIENCE_S, abs=0.1)
+    assert not node.is_known()
+
+
+def test_a_dead_servers_socket_goes_also_where_the_bundle_does_not_name_it(node):
+    (node.bundle / "address").unlink()
+    socket = node.directory / "left.sock"
+    socket.touch()
+    node.flags.socket = str(socket)
+    node.delete()
+    assert not socket.exists()
