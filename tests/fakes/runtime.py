@@ -4,15 +4,17 @@
 second create of one id, a start of what was not created, anything of a container that was deleted but a forced delete.
 """
 
-import asyncio
 import json
 import os
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.oci.argv import OCIBinary
+
+if TYPE_CHECKING:
+    import asyncio
 
 BINARY = OCIBinary("/fake/runtime", "/fake/root")
 NOT_THERE = 1 << 30
@@ -51,8 +53,7 @@ class StrictRuntime:
         if isinstance(answer, int):
             return answer
         if answer:
-            with open(log, "a") as file:
-                file.write(json.dumps({"level": "error", "msg": answer}) + "\n")
+            _write(log, json.dumps({"level": "error", "msg": answer}) + "\n")
             return 1
         getattr(self, f"_{command}")(rest)
         return 0
@@ -65,8 +66,7 @@ class StrictRuntime:
         self._state(container, "none")
         assert os.path.isfile(f"{bundle}/config.json")
         self.containers[container] = "created"
-        with open(pid_file, "w") as file:
-            file.write(str(self.pid))
+        _write(pid_file, str(self.pid))
 
     def _start(self, rest: list[str]) -> None:
         (container,) = _options(rest)
@@ -79,8 +79,7 @@ class StrictRuntime:
         self._state(container, "created", "running")
         with open(process) as file:
             assert json.load(file)["args"]
-        with open(pid_file, "w") as file:
-            file.write(str(self.pid))
+        _write(pid_file, str(self.pid))
 
     def _kill(self, rest: list[str]) -> None:
         container, number = rest[-2:]
@@ -110,3 +109,8 @@ def _options(rest: list[str], *names: str) -> list[str]:
     assert len(rest) == 2 * len(names) + 1, rest
     assert tuple(rest[0:-1:2]) == names
     return [*rest[1:-1:2], rest[-1]]
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "a") as file:
+        file.write(text)

@@ -181,6 +181,18 @@ async def test_a_direct_output_belongs_to_the_processs_user(client: Client):
 
 
 @in_loop
+async def test_the_pipes_belong_to_the_processs_user(client: Client, monkeypatch: pytest.MonkeyPatch):
+    given: dict[int, tuple[int, int]] = {}
+    chown = lambda fd, uid, gid: given.update({os.fstat(fd).st_ino: (uid, gid)})  # noqa: E731
+    monkeypatch.setattr(stdio.os, "fchown", chown)
+    form = await opened(StdioPaths(client.stdin, client.stdout, client.stderr), owner=Owner(1000, 1001))
+    ends = (form.child_fds() or {}).values()
+    assert {os.fstat(fd).st_ino: (1000, 1001) for fd in ends} == given
+    assert len(given) == 3
+    await form.close()
+
+
+@in_loop
 async def test_a_direct_output_that_is_missing_leaves_nothing_open(client: Client):
     before = open_fds()
     out = client.read(client.stdout)
@@ -292,6 +304,19 @@ async def test_a_form_that_was_never_attached_closes_whole(client: Client):
     form = await opened(StdioPaths(client.stdin, client.stdout, client.stderr))
     await form.close()
     assert open_fds() == before
+
+
+@in_loop
+async def test_a_file_is_nobody_elses_to_write_whatever_the_umask(tmp_path: Path):
+    path = tmp_path / "new" / "log"
+    form = await opened(StdioPaths("", f"file://{path}"))
+    before = os.umask(0)
+    try:
+        await form.attach()
+    finally:
+        os.umask(before)
+    assert [each.stat().st_mode & 0o777 for each in (path.parent, path)] == [0o755, 0o644]
+    await form.close()
 
 
 @in_loop

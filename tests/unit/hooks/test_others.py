@@ -1,0 +1,89 @@
+"""runtime.hooks.others: whom a prestart hook has left, and that nobody else is killed for it."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from runtime.cgroup import Cgroup
+from runtime.hooks import others as others_module
+from runtime.hooks.others import kill_others, others
+
+INIT = 100
+
+
+class Proc:
+    """A /proc: pid -> (pid namespace, state)."""
+
+    def __init__(self, directory):
+        self.path = directory / "proc"
+        self.cgroup = directory / "cgroup"
+        self.cgroup.mkdir()
+
+    def add(self, pid, namespace, state="S"):
+        directory = self.path / str(pid)
+        (directory / "ns").mkdir(parents=True)
+        (directory / "ns" / "pid").symlink_to(f"pid:[{namespace}]")
+        (directory / "stat").write_text(f"{pid} (a ) b) {state} 1 {pid}")
+
+    def fill(self, *pids):
+        (self.cgroup / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
+        return Cgroup(unified=str(self.cgroup))
+
+    def others(self, cgroup, *, private_pids=True):
+        return others(INIT, cgroup, private_pids=private_pids, proc=str(self.path))
+
+
+@pytest.fixture
+def proc(tmp_path):
+    one = Proc(tmp_path)
+    for pid in (INIT, 101, 102):
+        one.add(pid, 7)
+    one.add(1, 1)
+    return one
+
+
+def test_cgroup_and_pid_namespace_are_joined_without_init(proc):
+    proc.add(200, 8)  # in a pid namespace below
+    assert proc.others(proc.fill(INIT, 101, 200)) == [101, 102, 200]
+
+
+def test_where_the_pid_namespace_is_shared_the_cgroup_alone_counts(proc):
+    assert proc.others(proc.fill(INIT, 101), private_pids=False) == [101]
+    assert proc.others(None, private_pids=False) == []
+
+
+def test_who_has_ended_is_nobody(proc):
+    for pid, state in ((300, "Z"), (301, "X"), (302, "D")):
+        proc.add(pid, 7, state)
+    assert proc.others(proc.fill(303)) == [101, 102, 302]
+
+
+def test_an_init_that_is_gone_has_no_namespace_to_kill_in(tmp_path):
+    proc = Proc(tmp_path)
+    proc.add(1, 1)
+    assert proc.others(proc.fill()) == []
+
+
+def test_a_process_that_took_the_pid_meanwhile_is_not_killed(monkeypatch):
+    """Its pidfd was opened, and at the second look it is none of the container's any more."""
+    looks = []
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
+
+        def look(*about, **how):
+            looks.append(about)
+            return [child.pid] if len(looks) == 1 else []
+
+        monkeypatch.setattr(others_module, "others", look)
+        assert kill_others(os.getpid(), None, private_pids=True) == 0
+        child.communicate(b"\n")
+        assert child.returncode == 0
+
+
+def test_all_are_killed_and_counted(monkeypatch):
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
+        monkeypatch.setattr(others_module, "others", lambda *about, **how: [child.pid])
+        assert kill_others(os.getpid(), None, private_pids=True) == 1
+        assert child.wait() == -signal.SIGKILL
