@@ -128,6 +128,13 @@ def test_hooks_run_in_order_and_find_the_state_and_a_fixed_environment(world, mo
     assert env["A"] == "b=c"
 
 
+def test_a_keeper_is_of_no_session_of_the_pod_servers(world):
+    out = world.directory / "out"
+    world.prestart(shell("one", f"cat /proc/$PPID/stat > {out}"))
+    words = out.read_text().rpartition(")")[2].split()
+    assert words[3] == out.read_text().split()[0]
+
+
 def test_a_failure_with_abort_stops_and_names_the_hook_but_not_what_a_host_hook_said(world):
     results, error = world.prestart(shell("check", "echo secret; exit 3"), shell("never", "true"))
     assert results == [("check", "exit status 3")]
@@ -301,6 +308,68 @@ def test_a_failed_create_owes_nothing(world):
     assert (counted(world), world.records()) == ([], [])
     assert asyncio.run(poststop(world, [tally(world)], created=False)) == []
     assert (counted(world), world.records()) == ([], [])
+
+
+def test_a_create_that_failed_late_lets_go_of_what_was_held(world):
+    async def run():
+        runner = world.runner(poststop=[container_hook()])
+        await runner.prepare()
+        directory = runner._journal.account.head["held"]
+        os.makedirs(directory)
+        await runner.discard()
+        return directory
+
+    assert not os.path.exists(asyncio.run(run()))
+
+
+def test_a_wait_for_the_hooks_that_is_given_up_does_not_stop_them(world):
+    go = world.directory / "go"
+
+    async def run():
+        hook = shell("slow", f"while [ ! -e {go} ]; do sleep 0.01; done; echo over >> {world.directory / 'tally'}")
+        runner = world.runner(poststop=[hook])
+        await runner.prepare()
+        await runner.owe(os.getpid())
+        waiting = asyncio.create_task(runner.run_poststop(COMPLETED))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        go.touch()
+        await runner.run_poststop(COMPLETED)
+        return [(one.name, one.result) for one in runner.results]
+
+    assert asyncio.run(run()) == [("slow", "exit status 0")]
+
+
+def test_a_hook_that_was_interrupted_in_the_container_is_forgotten_and_not_repeated(world, monkeypatch):
+    forgotten = []
+
+    async def forget(second):
+        forgotten.append(second.id)
+
+    monkeypatch.setattr(owed.Second, "forget_interrupted", forget)
+    head = {
+        "boot": boot_id(),
+        "subject": world.subject.to_dict(),
+        "hooks": [asdict(container_hook()), asdict(tally(world))],
+        "budget_s": 5.0,
+        "oci": asdict(OCIBinary("/bin/false", "/r")),
+        "held": str(world.directory / "gone"),
+    }
+    path = path_of(world.places.records, "k8s.io", "c1")
+    journal = Journal.create(path, head)
+    journal.owe()
+    journal.start(0)
+    notes = []
+
+    async def run():
+        reaper = Reaper(asyncio.get_running_loop())
+        reaper.install()
+        await run_owed(journal, run=no_runtime, reaper=reaper, end=environment.SHIM_KILLED, note=notes.append)
+
+    asyncio.run(run())
+    assert forgotten == ["c1-poststop-0"]
+    assert [one.result for one in notes] == ["interrupted", "exit status 0"]
 
 
 def test_without_poststop_hooks_nothing_is_written(world):
@@ -561,6 +630,56 @@ def test_a_record_that_could_not_be_written_is_taken_up_again_when_it_can(world,
 
     asyncio.run(run())
     assert (counted(world), world.records()) == (["hook 7 Error"], [])
+
+
+def test_a_record_of_a_later_container_of_the_name_is_not_taken_up(world, monkeypatch):
+    def full(self, *given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Journal, "start", full)
+    monkeypatch.setattr(hooks_module, "AGAIN_S", 0.01)
+
+    async def run():
+        runner = world.runner(poststop=[tally(world)])
+        await runner.prepare()
+        await runner.owe(os.getpid())
+        await runner.run_poststop(COMPLETED)
+        later = world.runner(poststop=[tally(world, "later")])
+        await later.prepare()
+        later._journal.close()  # its server was killed
+        async with asyncio.timeout(10):
+            await runner._again
+
+    asyncio.run(run())
+    assert (counted(world), len(world.records())) == ([], 2)
+
+
+def test_a_record_that_cannot_be_opened_is_tried_again(world, monkeypatch):
+    real, opens = Journal.open, []
+
+    def start(self, *given):
+        raise OSError(28, "No space left on device")
+
+    def opened(path):
+        opens.append(path)
+        if len(opens) < 3:
+            raise OSError(24, "Too many open files")
+        return real(path)
+
+    async def run():
+        runner = world.runner(poststop=[tally(world)])
+        await runner.prepare()
+        await runner.owe(os.getpid())
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "start", start)
+            await runner.run_poststop(COMPLETED)
+        async with asyncio.timeout(10):
+            await runner._again
+
+    monkeypatch.setattr(Journal, "open", opened)
+    monkeypatch.setattr(hooks_module, "AGAIN_S", 0.01)
+    asyncio.run(run())
+    assert (len(opens), counted(world), world.records()) == (3, ["hook 0 Completed"], [])
 
 
 @pytest.mark.parametrize("gone", ["interpreter", "keeper", "both hooks' keeper"])
