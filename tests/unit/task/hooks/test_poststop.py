@@ -10,7 +10,16 @@ import pytest
 
 from runtime.config.model import Hook, When
 from runtime.hooks.environment import Subject
-from runtime.hooks.journal import UNFINISHED, UNFINISHED_S, Journal, boot_id, mount_namespace, path_of, records
+from runtime.hooks.journal import (
+    UNFINISHED,
+    UNFINISHED_S,
+    Journal,
+    boot_id,
+    mount_namespace,
+    path_of,
+    read_account,
+    records,
+)
 from runtime.oci.argv import OCIBinary
 from shim.spawner import child
 from shim.task.hooks import poststop
@@ -209,3 +218,99 @@ def test_a_node_that_cannot_be_written_does_not_stop_a_start(node, capfd):
     (node.directory / "run").write_text("in the way")
     node.check()
     assert "poststop hooks that are owed" in capfd.readouterr().err
+
+
+def test_of_two_who_would_sweep_one_does(node):
+    node.owe("a").close()
+    os.makedirs(node.run)
+    with open(f"{node.marker}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        poststop._sweep_until_settled(node.records, node.run)
+        assert (node.said, node.left()) == ([], ["a"])
+    node.check()
+    assert node.swept() == ["a ShimKilled"]
+
+
+class Handed:
+    """A container whose pod server was killed, and the runner that `delete` leaves for it."""
+
+    def __init__(self, node, monkeypatch):
+        self.node = node
+        self.bundle = node.directory / "bundle"
+        self.bundle.mkdir()
+        os.makedirs(node.run)
+        self.runtime = node.directory / "runtime"
+        self.runtime.write_text(f'#!/bin/sh\necho "$*" >>{node.directory}/calls\n')
+        self.runtime.chmod(0o755)
+        self.unheld = []
+        monkeypatch.setattr(poststop, "_leave_mounts", lambda: None)  # for root alone
+        monkeypatch.setattr(poststop.held, "unhold", self.unheld.append)
+
+    def owe(self, *, owed=True, held=""):
+        hooks = [self.node.hook("a")]
+        subject = Subject("a", "k8s.io", str(self.bundle), f"{self.bundle}/rootfs", "web", "shop", "systemd", {})
+        head = {
+            "boot": boot_id(),
+            "subject": subject.to_dict(),
+            "hooks": [asdict(hook) for hook in hooks],
+            "budget_s": 10.0,
+            "oci": asdict(OCIBinary(str(self.runtime), "/gone")),
+            "held": held,
+            "mount_namespace": mount_namespace(),
+        }
+        journal = Journal.create(path_of(self.node.records, "k8s.io", "a"), head)
+        if owed:
+            journal.owe()
+        journal.close()
+
+    def hand_over(self):
+        return poststop.hand_over("k8s.io", "a", str(self.bundle), directory=self.node.records, run=self.node.run)
+
+    def account(self):
+        with open(path_of(self.node.records, "k8s.io", "a"), "rb") as file:
+            return read_account(file.read())[0]
+
+    @property
+    def calls(self):
+        path = self.node.directory / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def handed(node, monkeypatch):
+    return Handed(node, monkeypatch)
+
+
+def test_a_runner_notes_that_it_has_the_record_and_runs_the_hooks_once_it_is_told(handed):
+    handed.owe(held=str(handed.node.directory / "held"))
+    handover = handed.hand_over()
+    wait_for(lambda: handed.account().handed)
+    assert handed.node.said == []
+    assert handed.unheld == [str(handed.node.directory / "held")]
+    assert handover.finish(WITHIN_S)
+    assert (handed.node.swept(), handed.calls) == (["a ShimKilled"], [])
+
+
+def test_a_runner_whose_delete_was_killed_has_the_container_forgotten_first(handed):
+    handed.owe()
+    handover = handed.hand_over()
+    os.close(handover._go)
+    assert poststop._hears(handover._news, WITHIN_S)
+    os.close(handover._news)
+    assert handed.node.swept() == ["a ShimKilled"]
+    assert [" ".join(call.split()[-3:]) for call in handed.calls] == ["delete --force a"]
+
+
+def test_a_container_that_was_made_owes_its_hooks_though_its_server_had_no_time_to_say_so(handed):
+    handed.owe(owed=False)
+    (handed.bundle / "init.pid").write_text("4711")
+    handover = handed.hand_over()
+    assert handed.account().owed
+    assert handover.finish(WITHIN_S)
+    assert handed.node.swept() == ["a ShimKilled"]
+
+
+def test_a_container_that_was_never_made_owes_nothing_and_its_record_goes(handed):
+    handed.owe(owed=False)
+    assert handed.hand_over() is None
+    assert (handed.node.said, handed.node.left()) == ([], [])
