@@ -132,11 +132,13 @@ assert heap.give_back() is None and not heap.is_shared()
 end = threading.Event()
 thread = threading.Thread(target=end.wait)
 thread.start()
+patience_s, heap.THREADS_TIMEOUT_S = heap.THREADS_TIMEOUT_S, 0.01
 try:
     heap.share(LIBRARY, heap.ranges())
     raise AssertionError("shared beside a thread")
 except TimeoutError as err:
     assert str(err) == "memory cannot be shared while other threads run"
+heap.THREADS_TIMEOUT_S = patience_s
 end.set()
 thread.join()
 heap.share(LIBRARY, heap.ranges())

@@ -144,7 +144,7 @@ def test_a_wrong_process_is_refused_by_key(process, said):
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(),
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
         lambda inner: (
             st.lists(inner)
             | st.dictionaries(
@@ -152,6 +152,7 @@ def test_a_wrong_process_is_refused_by_key(process, said):
                 inner,
             )
         ),
+        max_leaves=12,
     )
 )
 def test_any_json_gives_a_launch_or_a_named_error(process):
