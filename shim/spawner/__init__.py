@@ -2,6 +2,7 @@
 
 request    what a starter asks of it, and where
 launch     how a starter begins it
+entry      its first lines
 server     the process itself
 child      what carries out a request, and goes on as the pod server
 preload    what is imported before the first fork

@@ -29,9 +29,7 @@ TITLE_ROOM = 512
 _LISTENING = b"l"
 _BUSY = 3
 
-PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[1].split(':'); from shim.spawner import launch; launch.be_spawner(sys.argv[2:])"
-)
+PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from shim.spawner import entry; entry.main(sys.argv[2:])"
 
 
 def begin(key: str, *, hung: int) -> bool:
@@ -73,18 +71,6 @@ def _begin_in_child(key: str, path: str, hung: int, tell: int) -> "NoReturn":
         reason = str(err) or type(err).__name__
         refuse(path, reason)
         _say(log, reason)
-    finally:
-        os._exit(1)
-
-
-def be_spawner(args: list[str]) -> None:
-    """What the started process does: see `shim.spawner.server.main`."""
-    try:
-        from shim.spawner import server
-
-        server.main(args)
-    except BaseException as err:
-        refuse(args[0], f"it ended: {type(err).__name__}: {err}")
     finally:
         os._exit(1)
 

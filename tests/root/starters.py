@@ -226,7 +226,7 @@ def ended(pid):
 
 def is_spawner(pid):
     """Whether it is one, or on its way to be one."""
-    return ("pouchrich-spawner" in cmdline(pid) and not is_spare(pid)) or "launch.be_spawner" in cmdline(pid)
+    return ("pouchrich-spawner" in cmdline(pid) and not is_spare(pid)) or "entry.main(sys.argv" in cmdline(pid)
 
 
 def is_spare(pid):
