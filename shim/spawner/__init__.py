@@ -7,5 +7,5 @@ server     the process itself
 child      what carries out a request, and goes on as the pod server
 preload    what is imported before the first fork
 rehearsal  a pod's whole life, gone through before the first fork
-adaptive, compact  keep code from being written to, so that it stays shared
+adaptive   keeps code from being written to, so that it stays shared
 """

@@ -28,7 +28,7 @@ from runtime.linux import heap, mountinfo, proctitle, stamp
 from runtime.oci import program
 from runtime.oci.choose import FALLBACK_PATH
 from shim.installed import version
-from shim.spawner import adaptive, child, compact, launch, preload, rehearsal
+from shim.spawner import adaptive, child, launch, preload, rehearsal
 from shim.spawner.request import LOCK_SUFFIX, REFUSED, Request, containerd_of
 
 REQUEST_LIMIT = 1 << 18
@@ -36,13 +36,6 @@ REQUEST_LIMIT = 1 << 18
 
 REFUSAL_LIMIT = 1024
 RECEIVE_TIMEOUT_S = 1.0
-STARTING = (
-    __name__,
-    *(f"shim.contract.{name}" for name in ("flags", "bootstrap", "address", "identifiers")),
-    *(f"shim.{name}" for name in ("spawner.child", "pod.daemon", "pod.log")),
-)
-"""The modules whose code a pod server runs before what is rehearsed."""
-
 REST_S = 0.05
 """Without a request for so long, there is time to fork for the next one."""
 
@@ -135,14 +128,9 @@ class Spawner:
 
 
 def _rehearse(directory: str) -> None:
-    """Keep Python from writing into code or, where it will, put the code together; and have it write what it will."""
-    if adaptive.turn_off():
-        rehearsal.rehearse(directory, rounds=1)
-        return
-    called = compact.called_by(lambda: rehearsal.rehearse(directory, rounds=1))
-    _fill()
-    compact.gather([*called, *compact.defined_in(STARTING)])
-    rehearsal.rehearse(directory, rounds=rehearsal.ADAPTING_ROUNDS)
+    """Keep Python from writing into code or, where it will, have it write now what it will."""
+    rounds = 1 if adaptive.turn_off() else rehearsal.ADAPTING_ROUNDS
+    rehearsal.rehearse(directory, rounds=rounds)
 
 
 def _fill() -> None:
