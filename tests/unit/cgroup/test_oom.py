@@ -70,6 +70,27 @@ def test_v1_counts_wake_ups_where_the_kernel_counts_no_kills(v1):
     assert watch.drain() == 0
 
 
+def test_v1_begins_to_look_anew_with_each_wake_up(v1, monkeypatch):
+    monkeypatch.setattr(oom, "_SECOND_LOOKS_S", (0.001, 0.001))
+    watch, _, event = v1
+    for _ in range(2):
+        os.eventfd_write(event, 1)
+        looks = 0
+        while readable(watch, 0.05):
+            assert watch.drain() == 0
+            looks += 1
+        assert looks == 3
+
+
+def test_v1_takes_the_end_of_the_cgroup_for_no_kill(v1):
+    watch, _, event = v1
+    gone = os.open(os.devnull, os.O_WRONLY)  # cannot be read either
+    os.dup2(gone, watch._counter.fd)
+    os.close(gone)
+    os.eventfd_write(event, 1)
+    assert watch.drain() == 0
+
+
 @pytest.fixture
 def v2(tree):
     root = Path(tree({"memory.events": "oom 9\noom_kill 1\noom_group_kill 0\n", "cgroup.events": "populated 1\n"}))

@@ -29,6 +29,13 @@ def test_what_the_runtime_set_below_stands_above_as_well(made, tmp_path):
     assert (tmp_path / "cpu/pod/c/cpu.cfs_quota_us").read_text().startswith("5000")
 
 
+def test_what_is_above_has_room_before_it_gets_what_is_below(made, monkeypatch):
+    written = []
+    monkeypatch.setattr(upper, "_write", lambda path, value: written.append((path.rpartition("/")[2], value)))
+    upper.copy({"cpu": made("cpu", {}, {"cpu.cfs_quota_us": 1}, {"cpu.cfs_period_us": 50, "cpu.cfs_quota_us": 5000})})
+    assert written == [("cpu.cfs_quota_us", "-1"), ("cpu.cfs_period_us", "50"), ("cpu.cfs_quota_us", "5000")]
+
+
 def test_before_an_update_there_is_room_above(made, tmp_path):
     cpu = made("cpu", {}, {"cpu.cfs_quota_us": 5000}, {"cpu.cfs_quota_us": 5000})
     cpuset = made("cpuset", {"cpuset.cpus": "0-3"}, {"cpuset.cpus": "0"}, {"cpuset.cpus": "0"})

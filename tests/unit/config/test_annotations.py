@@ -155,3 +155,9 @@ def test_any_text_is_read_or_refused(annotations):
     except InvalidArgument as err:
         message = str(err)
     assert "allowed" in message
+
+
+def test_the_size_of_hooks_is_counted_in_bytes_before_they_are_read():
+    assert error_of({"prestart": "\u20ac" * 30_000}) == (
+        "config.json: annotation pouchrich.io/prestart: found 90000 bytes, allowed 65536 bytes"
+    )

@@ -148,6 +148,36 @@ def test_a_circle_of_links_ends():
         tree.trusted("/a")
 
 
+@pytest.mark.parametrize(("count", "is_followed"), [(40, True), (41, False)])
+def test_as_many_links_are_followed_as_by_the_kernel(count, is_followed):
+    tree = Tree({f"/{number}": (LINK, 0) for number in range(count)}, {f"/{n}": f"/{n + 1}" for n in range(count)})
+    tree.entries[f"/{count}"] = (REGULAR, 0)
+    if is_followed:
+        assert tree.trusted("/0") == f"/{count}"
+    else:
+        with pytest.raises(InvalidArgument, match="more than 40"):
+            tree.trusted("/0")
+
+
+def test_what_was_opened_is_checked_again(tmp_path, monkeypatch):
+    path = tmp_path / "c.toml"
+    path.write_text("version = 1\n")
+    path.chmod(0o666)
+    monkeypatch.setattr(config_file, "trusted_path", lambda path: path)
+    with pytest.raises(InvalidArgument, match=r"found (mode|uid|0666)|owner|mode"):
+        config.load(str(path))
+
+
+def test_the_program_of_a_files_host_hook_is_checked_too(tmp_path, monkeypatch):
+    path = tmp_path / "c.toml"
+    path.write_text('version = 1\nhooks.poststop = [{where = "host", command = ["/nonexistent-directory/x"]}]\n')
+    real = config_file.trusted_path
+    monkeypatch.setattr(config_file, "trusted_path", lambda one: one if one == str(path) else real(one))
+    monkeypatch.setattr(config_file, "_refuse_if_untrusted", lambda path, found: None)
+    with pytest.raises(InvalidArgument, match=r"hooks\.poststop\[0\]\.command\[0\]: found /nonexistent-directory/x"):
+        config.load(str(path))
+
+
 def test_a_missing_part_is_not_found():
     with pytest.raises(NotFound, match="/etc/c: no such file or directory"):
         Tree({"/etc": (DIRECTORY, 0)}).trusted("/etc/c")

@@ -1,5 +1,6 @@
 """The socket's path, and who may take it."""
 
+import fcntl
 import os
 import platform
 import socket
@@ -161,3 +162,25 @@ def test_the_address_file_is_replaced_whole(tmp_path: Path):
     assert (tmp_path / "address").read_text() == "unix:///s"
     assert os.stat(tmp_path / "address").st_ino != before
     assert os.listdir(tmp_path) == ["address"]
+    assert mode(str(tmp_path / "address")) == 0o600
+
+
+@pytest.mark.parametrize("act", [address.listen, address.remove_dead])
+def test_who_looks_at_an_address_to_change_it_does_so_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act):
+    looks = []
+
+    def answers(path: str) -> bool:
+        directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(directory)
+        looks.append(path)
+        return True
+
+    monkeypatch.setattr(address, "answers", answers)
+    path = tmp_path / "s"
+    path.touch()
+    assert act(str(path)) is None
+    assert (looks, path.exists()) == ([str(path)], True)

@@ -19,6 +19,9 @@ web:x:1000:1000::/srv:/bin/sh
 web:x:1:1::/:/bin/sh
 huge:x:4294967295:0::/:/bin/sh
 nine:x:9:9::/:/bin/sh
+4242:x:0:0::/root:/bin/sh
++nis:x:0:0::/root:/bin/sh
+-gone:x:0:0::/root:/bin/sh
 """
 GROUP = """\
 root:x:0:
@@ -57,13 +60,14 @@ def resolve(image, wanted):
         ("9", User(9, 9, (), "nine", "/")),
         ("77", User(77)),
         ("77:33", User(77, 33)),
+        ("4242", User(4242)),
     ],
 )
 def test_users_resolve_as_runc_does_it(image, wanted, user):
     assert resolve(image, wanted) == user
 
 
-@pytest.mark.parametrize("wanted", ["nobody", "huge", "broken", "4294967295", "web:nobody", "+nis", "\udcff"])
+@pytest.mark.parametrize("wanted", ["nobody", "huge", "broken", "4294967295", "web:nobody", "+nis", "-gone", "\udcff"])
 def test_who_is_not_there_is_an_invalid_argument(image, wanted):
     with pytest.raises(InvalidArgument, match=r"(user|group): found .*, allowed a number or a name"):
         resolve(image, wanted)

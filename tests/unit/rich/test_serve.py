@@ -239,6 +239,15 @@ def test_a_services_annotation_needs_units_of_the_image_and_an_init_that_manages
     )
 
 
+def test_a_pods_mode_is_no_way_past_the_nodes_mandatory_services():
+    has = InitFacts(systemd="/usr/lib/systemd/systemd", version=252, kind="systemd")
+    body = 'rich.mode = "systemd"\nservices.mandatory = ["audit"]'
+    assert "services.mandatory: found audit" in refused({"mode": "dumb-init"}, body=body, init=has)
+    assert "services.mandatory: found audit" in refused({}, body=body, init=has)
+    quiet = planned({}, body='rich.mode = "dumb-init"\nservices.mandatory = ["audit"]', init=has)
+    assert "services.mandatory: found audit" in quiet.warnings[0]
+
+
 def test_a_nodes_services_that_cannot_be_had_are_warnings():
     found = planned({"mode": "systemd"}, body='services.enable = ["sshd"]')
     assert found.warnings == ("/etc/c.toml: services.enable: found sshd, allowed a unit of the image: skipped",)

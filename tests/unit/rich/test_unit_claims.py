@@ -96,3 +96,11 @@ def test_a_volume_that_is_no_directory_or_not_there_is_nobodys_business(tmp_path
     image.mkdir()
     for source in (tmp_path / "fifo", tmp_path / "missing"):
         assert look(image, [bind(source, "/etc/systemd")]) == {}
+
+
+def test_a_file_system_of_its_own_shows_nothing_of_its_source(tmp_path):
+    image, volume = tmp_path / "image", tmp_path / "volume"
+    put(image, f"{ETC}/{APP}")
+    put(volume, f"/{PROBE}")
+    disk = {"destination": ETC, "type": "ext4", "source": str(volume), "options": []}
+    assert look(image, [disk]) == {APP: f"{ETC}/{APP}"}

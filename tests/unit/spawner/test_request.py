@@ -44,3 +44,24 @@ def test_a_key_begins_with_the_process_served_and_names_what_is_shared():
 def test_a_socket_is_named_by_the_remainder_of_the_key(key, number):
     expected = int.from_bytes(key.encode(), "big") % (2**61 - 1) if number is None else number
     assert request.socket_path(key) == f"/run/pouchrich/spawner-{expected:016x}.sock"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"k\x001\x001" + b"0" * 30 + b"\x00rest",
+        b"k\x001\x000\x003\x00A=1\x00stdin",
+        b"k\x001\x000\x00-1\x00A=1\x00stdin",
+    ],
+)
+def test_a_number_of_words_that_are_not_there_is_refused(message):
+    with pytest.raises(ValueError, match="request: found"):
+        request.Request(message)
+
+
+def test_a_key_changes_with_each_installation(tmp_path):
+    os.utime(tmp_path, ns=(1, 1))
+    before = request.key_of(1, code=str(tmp_path), python=sys.executable)
+    assert request.key_of(1, code=str(tmp_path), python=sys.executable) == before
+    os.utime(tmp_path, ns=(1, 2))
+    assert request.key_of(1, code=str(tmp_path), python=sys.executable) != before

@@ -211,6 +211,8 @@ def test_an_oversized_response_fails_its_call_only() -> None:
     failed, answer = client.receive_data(wire)
     assert failed == CallFailed(1, 8, "response of 4194305 bytes is over the limit of 4194304")
     assert answer == ResponseReceived(3, b"")
+    (late,) = client.receive_data(frame.encode(1, RESPONSE, b""))
+    assert isinstance(late, FrameIgnored)
 
 
 def test_a_request_that_does_not_fit_is_not_sent() -> None:
