@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -636,6 +637,8 @@ def test_a_record_of_a_later_container_of_the_name_is_not_taken_up(world, monkey
     def full(self, *given):
         raise OSError(28, "No space left on device")
 
+    real, is_closed = Journal.open, threading.Event()
+    monkeypatch.setattr(Journal, "open", lambda path: real(path) if is_closed.wait(10) else None)
     monkeypatch.setattr(Journal, "start", full)
     monkeypatch.setattr(hooks_module, "AGAIN_S", 0.01)
 
@@ -647,6 +650,7 @@ def test_a_record_of_a_later_container_of_the_name_is_not_taken_up(world, monkey
         later = world.runner(poststop=[tally(world, "later")])
         await later.prepare()
         later._journal.close()  # its server was killed
+        is_closed.set()
         async with asyncio.timeout(10):
             await runner._again
 
