@@ -119,6 +119,16 @@ def test_a_line_cut_short_has_not_happened_and_the_next_one_is_read_again(path, 
     assert Journal.open(path).account.interrupted == (0,)
 
 
+def test_what_was_cut_short_is_wiped(path):
+    journal = Journal.create(path, HEAD)
+    journal.owe()
+    whole = content(path)
+    os.pwrite(journal.fd, b'{"event": "ended", "exit_', len(whole))
+    crash(journal)
+    Journal.open(path).close()
+    assert content(path) == whole
+
+
 def test_how_it_ended_is_said_once(path):
     journal = Journal.create(path, HEAD)
     journal.end(0, "Completed")

@@ -1,0 +1,72 @@
+"""runtime.rundir without its mount: what is asked of the kernel, and who may read what is written."""
+
+import os
+import stat
+
+import pytest
+
+from runtime import rundir
+from runtime.init.boot import Boot, Launch, RunFile
+from runtime.linux import syscalls
+
+OURS = (os.geteuid(), os.getegid())
+BOOT = Boot(
+    "systemd", 37, files=(RunFile("unit", "text"), RunFile("run", "#!", 0o555)), launch=Launch(("x",), ("A=1",))
+)
+
+
+def modes(directory):
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
+
+
+def test_a_directory_is_a_file_system_of_its_own_bounded_and_roots_alone(tmp_path, monkeypatch):
+    mounts = []
+    monkeypatch.setattr(rundir.syscalls, "mount", lambda *about: mounts.append(about))
+    path = tmp_path / "ns" / "c"
+    path.mkdir(parents=True)
+    (path / "of an earlier container").touch()
+    before = os.umask(0)
+    try:
+        rundir.make(str(path))
+    finally:
+        os.umask(before)
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    assert mounts == [("pouchrich", str(path), "tmpfs", flags, "size=64m,mode=0700,gid=0")]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert list(path.iterdir()) == []
+
+
+def test_the_launchers_settings_are_the_containers_roots_alone_and_all_files_are_its(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(rundir.os, "fchown", lambda fd, *owner: given.append(owner))
+    before = os.umask(0)
+    try:
+        rundir.fill(str(tmp_path), BOOT, owner=(100_000, 100_001))
+    finally:
+        os.umask(before)
+    assert modes(tmp_path) == {"unit": 0o444, "run": 0o555, rundir.SETTINGS: 0o600}
+    assert given == [(100_000, 100_001)] * 3
+    rundir.forget_settings(str(tmp_path))
+    rundir.forget_settings(str(tmp_path))
+    assert modes(tmp_path) == {"unit": 0o444, "run": 0o555}
+
+
+def test_what_is_there_is_never_written_to(tmp_path):
+    (tmp_path / "elsewhere").touch()
+    (tmp_path / "unit").symlink_to("elsewhere")
+    with pytest.raises(FileExistsError):
+        rundir.fill(str(tmp_path), BOOT, owner=OURS)
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "unit").write_text("program")
+    with pytest.raises(FileExistsError):
+        rundir.add_programs(str(tmp_path), ["unit"], directory=str(tmp_path / "programs"))
+    assert (tmp_path / "elsewhere").read_text() == ""
+
+
+def test_a_program_is_copied_whole_and_nobody_writes_to_it(tmp_path):
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "launch").write_bytes(b"x" * 100_000)
+    (tmp_path / "own").mkdir()
+    rundir.add_programs(str(tmp_path / "own"), ["launch"], directory=str(tmp_path / "programs"))
+    assert modes(tmp_path / "own") == {"launch": 0o555}
+    assert (tmp_path / "own" / "launch").stat().st_size == 100_000
