@@ -85,16 +85,20 @@ class Pod:
         return await self._close()
 
     async def _close(self) -> int:
-        # First the address: a `start` for the same pod must not find a server that is about to go.
-        if self._socket_path:
-            with suppress(FileNotFoundError):
-                os.unlink(self._socket_path)
         await self._server.drain(ANSWER_TIMEOUT_S)
         await self._publisher.close(EVENTS_TIMEOUT_S)
         return 0
 
     def end(self) -> None:
-        """Have `run` come to its end."""
+        """Have `run` come to its end.
+
+        The address goes first, before whoever asked for it is answered: a `start` for the same pod must not find a
+        server that is about to go, and a `delete` that comes next leaves the socket to a server that lives.
+        """
+        path, self._socket_path = self._socket_path, ""
+        if path:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
         self._done.set()
 
     def _consider_going(self) -> None:
