@@ -21,6 +21,7 @@ from shim.task.phase import Phase
 from shim.task.rich.decide import Decided
 from shim.task.settings import Settings
 from shim.task.stdio.stdio import StdioPaths
+from tests.fakes.clock import settled
 from tests.fakes.loop import in_loop, until
 from tests.fakes.processes import NotedReaper
 from tests.fakes.runtime import BINARY, KILLED, NOT_THERE, StrictRuntime
@@ -66,6 +67,9 @@ class World:
             self.runtime.before[command] = lambda command=command: self._asked(command)
         monkeypatch.setattr(create_module.rootfs, "mount_all", self._mount)
         monkeypatch.setattr(create_module.rootfs, "unmount_all", lambda target: self.say("unmount"))
+        self.begun = 0
+        real = create_module.in_thread
+        monkeypatch.setattr(create_module, "in_thread", lambda call: self._begin(real, call))
         monkeypatch.setattr(create_module, "open_stdio", self._open)
         monkeypatch.setattr(create_module.interrupted, "remove_rest", self._remove_rest)
         monkeypatch.setattr(create_module.attach, "hasten", lambda: None)
@@ -82,6 +86,10 @@ class World:
         self.said.append(what)
         if what in self.fails:
             raise self.fails[what]
+
+    def _begin(self, real, call):
+        self.begun += 1
+        return real(call)
 
     def _asked(self, command):
         has_record = self.bundle.load_record() is not None
@@ -189,8 +197,8 @@ async def test_a_create_that_is_given_up_undoes_a_mount_after_it_was_made(world)
     creating = asyncio.ensure_future(world.create())
     await until(world.mounting.is_set)
     creating.cancel()
-    await asyncio.sleep(0)
-    assert world.said == []
+    await settled()
+    assert (world.begun, world.said) == (1, [])  # the unmount is not begun before
     world.may_mount.set()
     await asyncio.wait([creating])
     assert creating.cancelled()
