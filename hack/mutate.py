@@ -186,16 +186,16 @@ def main() -> int:
     ]
     killed, kept, unexplained = 0, 0, 0
     try:
+        places = [f"{one.file}:{one.line((ROOT / one.file).read_text())}" for one in chosen]
         if given.list:
-            for one in chosen:
-                print(f"{one.file}:{one.line((ROOT / one.file).read_text())}: {one.summary()}")
+            for one, where in zip(chosen, places, strict=True):
+                print(f"{where}: {one.summary()}")
             return 0
         with tempfile.TemporaryDirectory(prefix="pouchrich-mutate-") as place:
             copies = [Copy(Path(place) / str(number), given.limit) for number in range(given.jobs)]
             for copy in copies:
                 private_copy(copy.directory)
-            for one, test in run(chosen, copies):
-                where = f"{one.file}:{one.line((ROOT / one.file).read_text())}"
+            for (one, test), where in zip(run(chosen, copies), places, strict=True):
                 verdict = f"killed by {test}" if test else f"SURVIVED ({one.reason or 'no reason is given'})"
                 print(f"{where:<36} {one.summary()[:WIDTH]:<{WIDTH}} {verdict}", flush=True)
                 killed, kept = killed + bool(test), kept + (not test)
