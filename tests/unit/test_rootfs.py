@@ -1,5 +1,8 @@
 """What is decided before the kernel is asked. The mounts themselves are in tests/root."""
 
+import os
+from contextlib import ExitStack
+
 import pytest
 
 from runtime import rootfs
@@ -65,3 +68,45 @@ def test_a_mount_point_is_told_from_what_is_below_it(tmp_path):
     assert rootfs.is_mounted("/proc")
     assert not rootfs.is_mounted("/proc/self")
     assert not rootfs.is_mounted(str(tmp_path))
+
+
+def test_options_of_a_page_without_room_for_their_end_are_refused(tmp_path, monkeypatch):
+    mounted = []
+    monkeypatch.setattr(rootfs.syscalls, "mount", lambda *about: mounted.append(len(about[-1])))
+    page = os.sysconf("SC_PAGESIZE")
+    rootfs.mount_all([Mount("tmpfs", "x", "", ("a" * (page - 1),))], str(tmp_path), run=None)
+    with pytest.raises(InvalidArgument, match="mount options is too long"):
+        rootfs.mount_all([Mount("tmpfs", "x", "", ("a" * page,))], str(tmp_path), run=None)
+    assert mounted == [page - 1]
+
+
+def test_what_an_interrupted_mount_left_beside_the_root_goes_too(monkeypatch):
+    unmounted = []
+    monkeypatch.setattr(rootfs.mounts, "unmount_tree", unmounted.append)
+    rootfs.unmount_all("/bundle/rootfs")
+    assert unmounted == ["/bundle/rootfs", "/bundle/rootfs.layers"]
+
+
+def test_a_working_directory_is_this_threads_alone(tmp_path, monkeypatch):
+    before, unshared = os.getcwd(), []
+    monkeypatch.setattr(rootfs.syscalls, "unshare", lambda what: unshared.append((what, os.getcwd())))
+    with rootfs._working_directory(str(tmp_path)):
+        assert os.getcwd() == str(tmp_path)
+    assert unshared == [(rootfs.syscalls.CLONE_FS, before)]
+    assert os.getcwd() == before
+
+
+def test_a_view_of_a_layer_cannot_be_written_to(tmp_path, monkeypatch):
+    cloned = []
+
+    def clone(layer, userns, **how):
+        cloned.append(how)
+        return os.open(tmp_path, os.O_PATH)
+
+    monkeypatch.setattr(rootfs.idmap, "clone_mapped", clone)
+    monkeypatch.setattr(rootfs.idmap, "attach", lambda tree, view: None)
+    monkeypatch.setattr(rootfs.syscalls, "umount2", lambda path, flags: None)
+    with ExitStack() as undo:
+        rootfs._mount_view("/layer", str(tmp_path / "view"), 3, undo)
+    assert cloned == [{"read_only": True}]
+    assert not (tmp_path / "view").exists()

@@ -78,3 +78,15 @@ def test_the_directory_of_a_container_that_was_never_made_goes_and_one_in_use_st
     delegation.remove(made)
     assert list((tmp_path / "pod").iterdir()) == []
     delegation.remove(made)
+
+
+def test_a_tree_that_takes_too_long_to_remove_is_put_where_the_runtime_does_not_find_it(tmp_path, monkeypatch):
+    directory = tmp_path / "c"
+    (directory / "deep").mkdir(parents=True)
+    plan = Delegation(9, 3, directory=str(directory))
+    monkeypatch.setattr(delegation.tree, "remove", lambda path, *, until: False)
+    delegation.clear(plan, patience_s=0.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.pouchrich-left"]
+    monkeypatch.undo()
+    assert delegation.remove(plan, patience_s=5.0)
+    assert list(tmp_path.iterdir()) == []

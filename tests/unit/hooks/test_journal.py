@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.hooks import journal as journal_module
 from runtime.hooks.journal import Journal, path_of, read_account, records
 
 HEAD = {"boot": "b", "hooks": [{"name": "one"}, {"name": "two"}], "held": ""}
@@ -228,3 +229,24 @@ def test_a_record_without_room_for_more_is_appended_to_as_well(path):
     later.start(0)
     crash(later)
     assert Journal.open(path).account.interrupted == (0,)
+
+
+def test_a_new_record_is_durable_in_its_directory(path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(journal_module, "_sync_directory", lambda where: synced.append((where, os.path.exists(path))))
+    Journal.create(path, HEAD).close()
+    assert synced[-1] == (os.path.dirname(path), True)
+
+
+def test_a_record_that_was_replaced_while_it_was_locked_is_none(path, monkeypatch):
+    Journal.create(path, HEAD).close()
+    real = journal_module.fcntl.flock
+
+    def locked(fd, how):
+        os.rename(path, f"{path}.aside")
+        with open(path, "w"):
+            pass
+        return real(fd, how)
+
+    monkeypatch.setattr(journal_module.fcntl, "flock", locked)
+    assert Journal.open(path) is None

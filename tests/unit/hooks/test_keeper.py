@@ -1,5 +1,14 @@
-"""runtime.hooks.keeper: who is below whom."""
+"""runtime.hooks.keeper: who is below whom, and how a hook is started and ended."""
 
+import json
+import os
+import signal
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from runtime.hooks import keeper
 from runtime.hooks.keeper import descendants
 
 TABLE = {
@@ -23,3 +32,54 @@ def test_neighbours_and_the_top_itself_are_no_descendants():
 
 def test_a_table_that_was_read_while_pids_changed_hands_does_not_loop():
     assert descendants(1, {2: (3, "S", "1"), 3: (2, "S", "1"), 4: (1, "S", "1")}) == {4: "1"}
+
+
+def hook(*command):
+    """A hook that a keeper has started: its pid."""
+    pid = keeper._start(list(command), {})
+    assert isinstance(pid, int), pid
+    return pid
+
+
+def test_a_hook_leads_a_session_of_its_own(tmp_path):
+    pid = hook("/bin/sh", "-c", f'read -r line </proc/$$/stat; echo "$line" >{tmp_path}/stat')
+    os.waitpid(pid, 0)
+    assert (tmp_path / "stat").read_text().rpartition(")")[2].split()[3] == str(pid)
+
+
+def test_a_hook_is_no_more_precious_than_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeper, "_be_no_more_precious", (tmp_path / "said").touch)
+    os.waitpid(hook("/bin/sh", "-c", ":"), 0)
+    assert (tmp_path / "said").exists()
+
+
+def test_what_has_the_pid_of_an_earlier_process_is_not_killed():
+    pid = hook("/bin/sleep", "1000")
+    began = keeper._stat(pid)[19]
+    keeper._kill(pid, str(int(began) + 1))
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    keeper._kill(pid, began)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def test_processes_that_do_not_die_are_counted_when_the_patience_is_used_up(monkeypatch):
+    waits = []
+    monkeypatch.setattr(keeper, "time", SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append))
+    monkeypatch.setattr(keeper, "_reap", lambda: None)
+    monkeypatch.setattr(keeper, "_kill", lambda pid, began: None)
+    monkeypatch.setattr(keeper, "descendants", lambda top, table: {7: "1", 8: "1"})
+    assert keeper.kill_descendants(1.0) == 2
+    assert sum(waits) == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_keeper_says_that_it_begins_before_the_hook_does(tmp_path):
+    answer, seen = tmp_path / "answer", tmp_path / "seen"
+    orders = {"command": ["/bin/sh", "-c", f"cat {answer} >{seen}; exit 3"], "env": {"PATH": "/bin"}, "timeout_s": 9}
+    (tmp_path / "orders").write_text(json.dumps(orders))
+    files = [
+        (os.POSIX_SPAWN_OPEN, keeper.ORDERS, str(tmp_path / "orders"), os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, keeper.ANSWER, str(answer), os.O_WRONLY | os.O_CREAT, 0o600),
+    ]
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", keeper.__file__], {}, file_actions=files)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert (seen.read_text(), answer.read_text()) == (keeper.BEGUN, keeper.BEGUN + "exit 3")

@@ -123,6 +123,7 @@ def test_a_cancelled_call_is_forgotten(tmp_path: Path) -> None:
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
+            assert client._connection._pending == {}
             with pytest.raises(ConnectionClosed):
                 await state(client)
 
