@@ -73,10 +73,11 @@ def _work_detached(flags: Flags, write: int, warnings: int) -> "NoReturn":
 def _delete(flags: Flags) -> bytes:
     bundle = flags.bundle or os.getcwd()
     began = time.monotonic()
+    left = _Left(bundle) if os.path.exists(f"{bundle}/pouchrich.json") else None
     _wait_for_others(bundle)
     finish_hooks = _hand_over_hooks(flags, bundle)
-    if os.path.exists(f"{bundle}/pouchrich.json"):
-        _forget(bundle, flags.id)
+    if left and (os.path.exists(f"{bundle}/pouchrich.json") or not os.path.exists(bundle)):
+        _forget(left, bundle, flags.id)
     if finish_hooks is not None:
         finish_hooks(HOOKS_DEADLINE_S - (time.monotonic() - began))
     _remove_traces(flags)
@@ -137,7 +138,27 @@ def _remove_traces(flags: Flags) -> None:
         index.forget(flags.namespace, flags.id)  # last: by it a further `delete` knows that there is something
 
 
-def _forget(bundle: str, container_id: str) -> None:
+class _Left:
+    """What the bundle says of a container, read first of all: containerd removes that of a `delete` that is killed.
+
+    `is_whole` is whether the OCI runtime came to the end of its create, where it writes the pid file. `spec` is None
+    where config.json cannot be read.
+    """
+
+    def __init__(self, bundle: str) -> None:
+        from contextlib import suppress
+
+        from runtime.bundle import Bundle
+        from runtime.errors import PouchrichError
+
+        self.record = Bundle(bundle).load_record()
+        self.is_whole = os.path.exists(f"{bundle}/init.pid")
+        self.spec = None
+        with suppress(PouchrichError, OSError):
+            self.spec = Bundle(bundle).load_spec()
+
+
+def _forget(left: _Left, bundle: str, container_id: str) -> None:
     """Have the OCI runtime kill and forget the container. What it says against that is no reason to keep the rest."""
     from contextlib import suppress
 
@@ -146,11 +167,9 @@ def _forget(bundle: str, container_id: str) -> None:
     from runtime.oci import argv, interrupted
 
     until = time.monotonic() + RUNTIME_TIMEOUT_S
-    record = Bundle(bundle).load_record()
-    if record is None:
+    if left.record is None:
         return
-    binary = argv.OCIBinary(**record["oci"])
-    is_whole = os.path.exists(f"{bundle}/init.pid")  # which the runtime writes last, and may still be about to end
+    binary = argv.OCIBinary(**left.record["oci"])
     interrupted.let_end(bundle, patience_s=CREATE_PATIENCE_S)
     words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
@@ -158,12 +177,12 @@ def _forget(bundle: str, container_id: str) -> None:
         pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
         if not os.WIFSIGNALED(_wait(pid, until)) or time.monotonic() > until:
             break
-    if not is_whole:
+    if not left.is_whole:
         interrupted.remove_rest(bundle, container_id, patience_s=DYING_S)
-    else:
-        with suppress(PouchrichError, OSError):  # without its config.json there is nothing to go by
-            interrupted.remove_cgroups(Bundle(bundle).load_spec(), container_id, patience_s=DYING_S)
-    if above := (record.get("plan") or {}).get("cgroup"):
+    elif left.spec is not None:
+        with suppress(PouchrichError, OSError):
+            interrupted.remove_cgroups(left.spec, container_id, patience_s=DYING_S)
+    if above := (left.record.get("plan") or {}).get("cgroup"):
         from runtime.cgroup import delegation
         from runtime.init.cgroup import Delegation
 

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import time
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from protos.gen import task_pb2
 from runtime import index, rundir
 from runtime.errors import InvalidArgument
+from runtime.oci import interrupted
 from shim.contract.bootstrap import delete_response
 from shim.contract.flags import Flags
 from shim.manager import delete as delete_module
@@ -75,6 +77,28 @@ def test_a_container_is_forgotten_by_its_runtime_and_reported_as_killed(node):
     assert not node.is_known()
     assert node.delete().exit_status == 137
     assert node.calls == [FORCED]
+
+
+def test_a_bundle_that_goes_meanwhile_was_read_before(node, monkeypatch):
+    """containerd removes that of a `delete` that was killed, whose work goes on."""
+    node.owned()
+    removed = []
+
+    def hand_over(flags, bundle):
+        shutil.rmtree(bundle)
+
+    monkeypatch.setattr(delete_module, "_work_detached", lambda *_: os._exit(0))  # what is seen is in this process
+    monkeypatch.setattr(delete_module, "_hand_over_hooks", hand_over)
+    monkeypatch.setattr(interrupted, "remove_cgroups", lambda spec, name, *, patience_s: removed.append((spec, name)))
+    node.delete()
+    assert (node.calls, removed) == ([FORCED], [({"linux": {}}, ID)])
+
+
+def test_what_another_delete_has_done_meanwhile_is_not_done_again(node, monkeypatch):
+    node.owned()
+    monkeypatch.setattr(delete_module, "_wait_for_others", lambda bundle: os.unlink(f"{bundle}/pouchrich.json"))
+    node.delete()
+    assert node.calls == []
 
 
 def test_a_runtime_that_is_killed_is_run_again_and_no_more_often_than_it_helps(node):
