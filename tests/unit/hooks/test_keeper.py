@@ -53,13 +53,14 @@ def test_a_hook_is_no_more_precious_than_others(tmp_path, monkeypatch):
     assert (tmp_path / "said").exists()
 
 
-def test_what_has_the_pid_of_an_earlier_process_is_not_killed():
-    pid = hook("/bin/sleep", "1000")
-    began = keeper._stat(pid)[19]
-    keeper._kill(pid, str(int(began) + 1))
-    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-    keeper._kill(pid, began)
-    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+def test_what_has_the_pid_of_an_earlier_process_is_not_killed(monkeypatch):
+    sent = []
+    monkeypatch.setattr(keeper.signal, "pidfd_send_signal", lambda fd, number: sent.append(number))
+    began = keeper._stat(os.getpid())[19]
+    keeper._kill(os.getpid(), str(int(began) + 1))
+    assert sent == []
+    keeper._kill(os.getpid(), began)
+    assert sent == [signal.SIGKILL]
 
 
 def test_processes_that_do_not_die_are_counted_when_the_patience_is_used_up(monkeypatch):
