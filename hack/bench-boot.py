@@ -131,7 +131,7 @@ async def run_shim(place, shim):  # type: ignore[no-untyped-def]
     (bundle.path / "config.json").write_text(json.dumps(spec))
     output = bundle.path / "output"
     output.touch()
-    address, _ = await asyncio.to_thread(shim.spawner.child, bundle)
+    address, _ = await asyncio.to_thread(shim.start, bundle)
     task = await Task.connect(shim, bundle, address.removeprefix("unix://"))
     await task.create(stdout=str(output))
     began = time.time()
@@ -141,7 +141,7 @@ async def run_shim(place, shim):  # type: ignore[no-untyped-def]
     first = int(output.read_text()) / 1e9
     await task.delete()
     await task.shutdown()
-    await asyncio.to_thread(shim.manager.delete, bundle)
+    await asyncio.to_thread(shim.delete, bundle)
     bundle.remove()
     return first - began, ended - first
 

@@ -57,9 +57,11 @@ async def prepare(given: argparse.Namespace, place: object) -> tuple[str, int, b
     from protos.gen import task_pb2
 
     assert isinstance(place, Place)
-    shim = Shim("ours", str(given.prefix.resolve() / "bin" / "containerd-shim-pouchrich-v2"), given.oci)
+    # By itself: a spawner's child has ever more memory of its own for a while, as it writes to what it shares.
+    alone = (("POUCHRICH_SPAWNER", "off"),)
+    shim = Shim("ours", str(given.prefix.resolve() / "bin" / "containerd-shim-pouchrich-v2"), given.oci, env=alone)
     stays, victim = (place.bundle(["/bin/sleep", "1000000"], rich=False) for _ in range(2))
-    address, _ = shim.spawner.child(stays)
+    address, _ = shim.start(stays)
     task = await Task.connect(shim, stays, address)
     pid = await task.shim_pid()
     await task.create()

@@ -44,7 +44,7 @@ async def life(place: Place, shims: Sequence[Shim], rounds: int) -> Samples:
 async def _one_life(place: Place, shim: Shim) -> dict[str, float]:
     bundle = place.bundle(["/bin/true"], rich=shim.rich)
     clock = time.perf_counter
-    address, start = shim.spawner.child(bundle)
+    address, start = shim.start(bundle)
     t0 = clock()
     task = await Task.connect(shim, bundle, address)
     pid = await task.shim_pid()
@@ -62,7 +62,7 @@ async def _one_life(place: Place, shim: Shim) -> dict[str, float]:
     await task.shutdown()
     t6 = clock()
     await _gone(pid)  # what a shim still does then must not disturb the next one's turn
-    delete = shim.manager.delete(bundle)
+    delete = shim.delete(bundle)
     bundle.remove()
     return {
         "start command": start,
@@ -154,7 +154,7 @@ def ctr_runs(containerd: Containerd, shims: Sequence[Shim], counts: Sequence[int
 async def running(place: Place, shim: Shim, args: Sequence[str] = ("/bin/sleep", "1000000")) -> Task:
     """A running container."""
     bundle = place.bundle(list(args), rich=shim.rich)
-    address, _ = await asyncio.to_thread(shim.spawner.child, bundle)
+    address, _ = await asyncio.to_thread(shim.start, bundle)
     task = await Task.connect(shim, bundle, address)
     await task.create()
     await task.start()
@@ -176,7 +176,7 @@ async def bursts(place: Place, shims: Sequence[Shim], counts: Sequence[int], rou
 
 
 async def _whole_life(shim: Shim, bundle: Bundle) -> None:
-    address, _ = await asyncio.to_thread(shim.spawner.child, bundle)
+    address, _ = await asyncio.to_thread(shim.start, bundle)
     task = await Task.connect(shim, bundle, address)
     await task.create()
     waiting = asyncio.create_task(task.wait())
@@ -184,7 +184,7 @@ async def _whole_life(shim: Shim, bundle: Bundle) -> None:
     await waiting
     await task.delete()
     await task.shutdown()
-    await asyncio.to_thread(shim.manager.delete, bundle)
+    await asyncio.to_thread(shim.delete, bundle)
     bundle.remove()
 
 
@@ -204,7 +204,7 @@ async def stdout(place: Place, shims: Sequence[Shim], mib: int, rounds: int) -> 
             silent = os.open(errors, os.O_RDONLY | os.O_NONBLOCK)
             reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
             os.set_blocking(reader, True)
-            address, _ = shim.spawner.child(bundle)
+            address, _ = shim.start(bundle)
             task = await Task.connect(shim, bundle, address)
             pid = await task.shim_pid()
             await task.create(stdout=fifo, stderr=errors)
@@ -222,7 +222,7 @@ async def stdout(place: Place, shims: Sequence[Shim], mib: int, rounds: int) -> 
             os.close(silent)
             await task.delete()
             await task.shutdown()
-            shim.manager.delete(bundle)
+            shim.delete(bundle)
             bundle.remove()
             reap()
     return found
