@@ -21,11 +21,8 @@ from pathlib import Path
 
 HACK = Path(__file__).resolve().parent
 BATCH = 1000
-GROWTH = 12 << 20
-"""Bytes that the server may hold more at the end than after a tenth of the requests: three of the largest messages.
-
-The C library keeps what a few of them took, or gives it back, whatever the server does: 21 to 30 MB, at any time.
-"""
+GROWTH = 4 << 20
+"""Bytes that the server may hold more at the end than after a tenth of the requests."""
 
 
 def parse() -> argparse.Namespace:
@@ -60,8 +57,9 @@ async def prepare(given: argparse.Namespace, place: object) -> tuple[str, int, b
     from protos.gen import task_pb2
 
     assert isinstance(place, Place)
-    # By itself: a spawner's child has ever more memory of its own for a while, as it writes to what it shares.
-    alone = (("POUCHRICH_SPAWNER", "off"),)
+    # By itself: a spawner's child has ever more memory of its own for a while, as it writes to what it shares. And the
+    # C library gives back at once what a large message took, where it would keep some of them or not (mallopt(3)).
+    alone = (("POUCHRICH_SPAWNER", "off"), ("MALLOC_MMAP_THRESHOLD_", "65536"))
     shim = Shim("ours", str(given.prefix.resolve() / "bin" / "containerd-shim-pouchrich-v2"), given.oci, env=alone)
     stays, victim = (place.bundle(["/bin/sleep", "1000000"], rich=False) for _ in range(2))
     address, _ = shim.start(stays)
