@@ -152,6 +152,18 @@ def with_hooks(hooked: Hooked) -> Container:
     return running(hooked.create("dumb-init", "sh", "-c", script, image=BUSYBOX, more=more).start())
 
 
+def users(directory: Path) -> list[int]:
+    """The processes that have a file of a version open, or name one in their command line."""
+    found = []
+    for process in filter(lambda entry: entry.name.isdigit(), Path("/proc").iterdir()):
+        with contextlib.suppress(OSError):  # it has ended
+            names = [os.readlink(fd) for fd in (process / "fd").iterdir()]
+            names += (process / "cmdline").read_text().split("\0")
+            if any(name.startswith(f"{directory}/") for name in names):
+                found.append(int(process.name))
+    return found
+
+
 @pytest.mark.only(runtime="pouchrich")
 @in_one_place
 @pytest.mark.timeout(300)
@@ -217,14 +229,11 @@ def test_pods_keep_the_version_they_began_with_and_it_goes_after_the_last_of_the
     # Once nothing runs from it, it goes at the next start that looks.
     until(lambda: not any(map(processes.alive, servers)), "the old pod servers to end")
     until(lambda: not [pid for pid in node.spawners() if version_of(pid) == old], "the old spawner to end")
+    until(lambda: not users(installation.home / old), "what the old processes have left behind to end")
     long_ago = time.time() - 1000
     os.utime(installation.home / CURRENT, (long_ago, long_ago), follow_symlinks=False)
 
-    def is_gone_after_a_look() -> bool:
-        """What the old processes have left behind may be about to end: the next look finds it gone."""
-        os.utime(f"/proc/{node.pid}/root{POSTSTOP_SWEPT}", (long_ago, long_ago))
-        pods.run()
-        return old not in installation.versions()
-
-    until(is_gone_after_a_look, "the old version to go", timeout_s=30.0, every_s=0.5)
+    os.utime(f"/proc/{node.pid}/root{POSTSTOP_SWEPT}", (long_ago, long_ago))
+    pods.run()
+    until(lambda: old not in installation.versions(), "the old version to go")
     assert new in installation.versions()
