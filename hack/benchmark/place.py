@@ -126,6 +126,7 @@ class Place:
             children = descendants(os.getpid())
             if not children:
                 break
+            self._thaw()
             for pid in children:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -134,6 +135,13 @@ class Place:
             for path in sorted(Path(root).glob(self.cgroup[1:] + "/**/"), key=lambda found: -len(str(found))):
                 with contextlib.suppress(OSError):
                     path.rmdir()
+
+    def _thaw(self) -> None:
+        """A process that a Pause froze does not die before (cgroup-v1/freezer-subsystem)."""
+        for root in _hierarchies():
+            for path in Path(root).glob(self.cgroup[1:] + "/**/freezer.state"):
+                with contextlib.suppress(OSError):
+                    path.write_text("THAWED")
 
 
 def _hierarchies() -> list[str]:
