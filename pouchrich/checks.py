@@ -17,7 +17,7 @@ from runtime.oci.choose import choose
 from runtime.rich import lxcfs
 from shim.spawner import launch
 from shim.spawner.request import DIRECTORY
-from shim.task.application.app_exit import Manner, exit_manner
+from shim.task.application.app_exit import ExitStatusSource, exit_status_source
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 SHIM = "containerd-shim-pouchrich-v2"
@@ -79,13 +79,13 @@ def _has_peer_pidfd() -> bool:
 def _exit_status() -> Check:
     what = "exit status of applications"
     try:
-        manner = exit_manner()
+        source = exit_status_source()
     except OSError as err:
         return Check(FAIL, what, f"{err.strerror}", "the kernel does not let a process be probed")
-    if manner is Manner.STAY:
+    if source is ExitStatusSource.LAUNCHER_PARENT:
         advice = "correct, at one more process a container; the process connector needs CONFIG_PROC_EVENTS and root"
-        return Check(WARN, what, f"{manner.value}: neither pidfd exit information nor the process connector", advice)
-    return Check(OK, what, f"by {manner.value}")
+        return Check(WARN, what, f"{source.value}: neither pidfd exit information nor the process connector", advice)
+    return Check(OK, what, f"by {source.value}")
 
 
 def cgroups() -> Iterator[Check]:

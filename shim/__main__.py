@@ -14,9 +14,9 @@ def main() -> None:
 
         start.main()
     if sys.argv[-1] == "delete":
-        from shim.manager import cleaned
+        from shim.manager import delete_fast
 
-        cleaned.main()  # comes back where there is something to clean up
+        delete_fast.main()  # comes back where there is something to clean up
     from shim.manager import command
 
     command.main()

@@ -33,15 +33,15 @@ class Faults:
         self._disk = disk
         self._kinds: dict[str, Callable[[FaultPlan], None]] = {
             "server": lambda plan: self._kill(plan, self._node.shims()),
-            "spawner": lambda plan: self._kill(plan, self._spawners(spare=False)),
-            "spare": lambda plan: self._kill(plan, self._spawners(spare=True)),
+            "spawner": lambda plan: self._kill(plan, self._spawners(prefork=False)),
+            "prefork": lambda plan: self._kill(plan, self._spawners(prefork=True)),
             "oci": lambda plan: self._kill(plan, self._soon(self._is_oci, plan)),
             "command": self._command,
             "containerd": self._containerd,
             "runner": self._runner,
             "init": self._init,
             "stop-server": lambda plan: self._pause(plan, self._node.shims()),
-            "stop-spawner": lambda plan: self._pause(plan, self._spawners(spare=False)),
+            "stop-spawner": lambda plan: self._pause(plan, self._spawners(prefork=False)),
             "stop-oci": lambda plan: self._pause(plan, self._soon(self._is_oci, plan)),
             "consumer": lambda plan: self._pause(plan, [self._node.containerd_pid]),
             "disk": self._fill,
@@ -167,8 +167,8 @@ class Faults:
         finally:
             os.close(fd)
 
-    def _spawners(self, *, spare: bool) -> list[int]:
-        return [pid for pid in self._node.spawners() if processes.command(pid).endswith("spare") == spare]
+    def _spawners(self, *, prefork: bool) -> list[int]:
+        return [pid for pid in self._node.spawners() if processes.command(pid).endswith("prefork") == prefork]
 
     def _is_oci(self, pid: int) -> bool:
         return f"{self._node.oci.name} --root " in processes.command(pid)

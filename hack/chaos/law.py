@@ -22,7 +22,7 @@ disk            Nothing can be written where containerd and the shim keep their 
                 output may be missing, which is containerd's to write. A pod's server that containerd gives up because
                 it cannot write down its address is never deleted; if it is killed, too, before it has gone by itself,
                 its socket stays: counted apart.
-spawner, spare, stop-server, stop-spawner, stop-oci, consumer
+spawner, prefork, stop-server, stop-spawner, stop-oci, consumer
                 Nothing.
 
 A Start that failed may have happened or not: then the container ends as it would have, with 128, 137 or 255, or has

@@ -16,7 +16,7 @@ MODES = {"plain": 3, "dumb-init": 3, "systemd": 2, "sbin-init": 2}
 FAULTS = {
     "server": 5,  # the pod's server, which is the shim
     "spawner": 2,
-    "spare": 1,  # the child that a spawner has forked beforehand
+    "prefork": 1,  # the child that a spawner has forked beforehand
     "oci": 5,
     "command": 2,  # the shim's `start` or `delete`
     "containerd": 2,

@@ -31,7 +31,7 @@ def is_moved_by(runtime: OCIBinary, root: str = ROOT) -> bool:
     return not is_unified(root) or runtime.systemd_cgroup or os.path.basename(runtime.path) != "crun"
 
 
-def hasten() -> None:
+def prime_migration() -> None:
     """Begin the wait now, in a thread of its own that ends with it; where none can be had, it is not begun."""
     with suppress(RuntimeError):
         start_new_thread(move_nowhere, ())

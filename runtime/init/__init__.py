@@ -1,4 +1,4 @@
-"""The inits a rich container may have, by mode. `runtime.rich.serve` tells which of them an image can serve."""
+"""The inits a rich container may have, by mode. `runtime.rich.mode` tells which of them an image can serve."""
 
 from collections.abc import Mapping
 

@@ -1,9 +1,9 @@
 """From a spec, configuration and image to a plan: pure decisions.
 
 policy       whether it is rich, and in which mode, by spec and configuration
-serve        the mode that its image can have
+mode         the mode that its image can have
 plan         the whole plan
-besides      what it has beside its init and its application
+extras       what it has beside its init and its application
 env_file     the pod's environment for logins
 lxcfs        the container's own /proc/meminfo and the like
 unit_claims  what is where systemd would take it for a unit of ours

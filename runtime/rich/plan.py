@@ -26,8 +26,8 @@ from runtime.init.base import MountPoint, Setting
 from runtime.init.boot import Boot, Launch, RunFile
 from runtime.init.cgroup import Delegation
 from runtime.init.signals import number_of
+from runtime.rich.mode import ResolvedMode, resolve
 from runtime.rich.policy import Choice, Decision, choose, is_sandbox, refuse_mandatory
-from runtime.rich.serve import Served, serve
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 
@@ -123,20 +123,20 @@ def plain(source: str) -> Plan:
     return Plan(rich=False, mode=None, decisions=(Decision("rich", "false", source),))
 
 
-def _services(choice: Choice, served: Served, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _services(choice: Choice, resolved: ResolvedMode, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The services that PID 1 is to start, and warnings about the others. Raises InvalidArgument for a pod's own."""
     asked = choice.overrides.get("services")
     # Where the node's own mode has no services they are left out; what the pod or its image chose is no way past them.
-    must = served.mode != "dumb-init" or choice.mode_by_pod
+    must = resolved.mode != "dumb-init" or choice.mode_by_pod
     requests = [services.Request(one, f"{config.source}: services.enable") for one in config.services.enable]
     requests += [
         services.Request(one, f"{config.source}: services.mandatory", must=must) for one in config.services.mandatory
     ]
     if asked is not None:
         requests += [services.Request(one, asked.source, is_pod=True) for one in asked.value]
-    kind = "an init that is the image's own command" if served.supplied else served.init.kind
-    kind = "dumb-init" if served.mode == "dumb-init" else kind
-    found = served.init.services if kind == "systemd" else served.init.scripts
+    kind = "an init that is the image's own command" if resolved.supplied else resolved.init.kind
+    kind = "dumb-init" if resolved.mode == "dumb-init" else kind
+    found = resolved.init.services if kind == "systemd" else resolved.init.scripts
     return services.check(requests, init=kind, found=dict(found), masked=config.rich.mask)
 
 
@@ -148,8 +148,8 @@ def _ignored(choice: Choice) -> tuple[str, ...]:
     )
 
 
-def _unserved(config: Config, served: Served) -> tuple[str, ...]:
-    if config.rich.restart == "no" or (served.init.kind == "systemd" and served.mode != "dumb-init"):
+def _unrestarted(config: Config, resolved: ResolvedMode) -> tuple[str, ...]:
+    if config.rich.restart == "no" or (resolved.init.kind == "systemd" and resolved.mode != "dumb-init"):
         return ()
     return (f"{config.source}: rich.restart: ignored, only systemd restarts an application that failed",)
 
@@ -173,17 +173,17 @@ def make(
 
     `choice` is `choose`'s for the same spec and configuration. `facts` may be None only where it is not rich.
     `terminal` is the Create request's, `run_dir` the host path that the container's run directory will have. Raises
-    what `serve` raises, and InvalidArgument where the spec leaves no room for the mode.
+    what `resolve` raises, and InvalidArgument where the spec leaves no room for the mode.
     """
     if not choice.rich or choice.mode is None:
         return Plan(False, None, choice.decisions, choice.warnings)
     if facts is None:
         raise ValueError("a rich container's plan needs the facts of its image")
     host = host or HostFacts()
-    served = serve(choice, spec, config=config, facts=facts, host=host)
-    decisions = (*choice.decisions, *served.decisions)
-    warnings = (*choice.warnings, *served.warnings)
-    if served.mode is None:
+    resolved = resolve(choice, spec, config=config, facts=facts, host=host)
+    decisions = (*choice.decisions, *resolved.decisions)
+    warnings = (*choice.warnings, *resolved.warnings)
+    if resolved.mode is None:
         # By its command or namespaces a pod gets out of what rich = false would not get it out of.
         found = "a container that has to stay plain, allowed a rich one"
         refuse_mandatory(decisions[-1].source, found, choice.identity, config)
@@ -191,20 +191,20 @@ def make(
     if facts.command.hidden_by is not None:
         unseen = f"it is below the mount at {facts.command.hidden_by}"
         decisions = (*decisions, Decision("command", "not looked up in the image", unseen))
-    to_start, skipped = _services(choice, served, config)
-    made = INIT_MODES[served.mode].make(
+    to_start, skipped = _services(choice, resolved, config)
+    made = INIT_MODES[resolved.mode].make(
         Setting(
             spec,
             edit.args(spec),
             terminal,
             mount_points(spec, facts),
             facts.resolved,
-            mode=served.mode,
+            mode=resolved.mode,
             run_dir=run_dir,
-            init=served.init,
+            init=resolved.init,
             host=host,
-            home=served.init.home,
-            supplied=served.supplied,
+            home=resolved.init.home,
+            supplied=resolved.supplied,
             services=to_start,
             needed=tuple(services.unit(one) for one in config.services.mandatory),
             mask=config.rich.mask,
@@ -216,9 +216,9 @@ def make(
     )
     return Plan(
         True,
-        served.mode,
+        resolved.mode,
         decisions,
-        (*warnings, *skipped, *_unserved(config, served)),
+        (*warnings, *skipped, *_unrestarted(config, resolved)),
         made.steps,
         made.helpers,
         made.boot,

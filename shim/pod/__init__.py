@@ -4,5 +4,5 @@ daemon  from the fork to the event loop
 server  what it consists of, and when it ends
 log     what it says to containerd
 status  how our errors are answered
-quiet   the memory that it gives back while nothing is asked of it
+trim    giving memory back while nothing is asked of it
 """

@@ -45,7 +45,7 @@ def serve(flags: Flags, given: bootstrap.StartInput, *, bundle: str, path: str, 
             syscalls.sched_core_create_pgrp()
         syscalls.set_child_subreaper()
         if not attach.is_unified():
-            attach.hasten()  # the pod's first container is about to be made
+            attach.prime_migration()  # the pod's first container is about to be made
         log.open_fifo(f"{bundle}/log", debug=flags.debug or given.debug)
         if note:
             _log.info("started without a spawner: %s", note)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from protos.gen import task_pb2, task_v3_pb2
 from runtime.oci import program
 from shim.pod import status
-from shim.pod.quiet import Quiet
+from shim.pod.trim import Trim
 from shim.task.create import Tools
 from shim.task.publisher import Publisher
 from shim.task.reaper import Reaper
@@ -77,7 +77,7 @@ class Pod:
                 bind(task_v3_pb2.DESCRIPTOR.services_by_name["Task"], self._tasks),
             ],
             status_of=status.status_of,
-            on_answer=Quiet(loop).answered,
+            on_answer=Trim(loop).answered,
         )
         await self._server.start(socket.socket(fileno=listener))
         self._consider_going()

@@ -53,7 +53,7 @@ def within_own_process(message: bytes, *, note: str) -> bytes:
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
-        ignore_no_signal()
+        reset_signal_dispositions()
         serve(Request(message), theirs.fileno(), kept=kept, note=note)
     theirs.close()
     if ours.recv(1) == TAKEN and (answer := ours.recv(ANSWER_LIMIT)):
@@ -231,7 +231,7 @@ def read(path: str) -> bytes:
         os.close(fd)
 
 
-def ignore_no_signal() -> None:
+def reset_signal_dispositions() -> None:
     """Ignore no signal that whoever started this process did, but those that Python does."""
     for number in valid_signals() - {SIGKILL, SIGSTOP, SIGPIPE, SIGXFSZ}:
         signal(number, SIG_DFL)

@@ -63,7 +63,7 @@ def _begin_in_child(key: str, path: str, hung: int, tell: int) -> "NoReturn":
         os.closerange(3, tell)
         os.closerange(tell + 1, os.sysconf("SC_OPEN_MAX"))
         log = child.open_log()
-        child.ignore_no_signal()
+        child.reset_signal_dispositions()
         os.setsid()
         os.chdir("/")
         _become_spawner(key, path, hung, tell)

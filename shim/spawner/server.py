@@ -28,7 +28,7 @@ from runtime.linux import heap, mountinfo, proctitle, stamp
 from runtime.oci import program
 from runtime.oci.choose import FALLBACK_PATH
 from shim.installed import version
-from shim.spawner import adaptive, child, launch, preload, rehearsal
+from shim.spawner import adaptive, child, launch, preload, warmup
 from shim.spawner.request import LOCK_SUFFIX, REFUSED, Request, containerd_of
 
 REQUEST_LIMIT = 1 << 18
@@ -56,7 +56,7 @@ def main(args: list[str]) -> NoReturn:
     preload.load()
     _hold_runtimes()
     with suppress(Exception):  # pod servers then only take more memory, and time
-        _rehearse(f"{path}.rehearsal")
+        _warm_up(f"{path}.warmup")
     signal(SIGCHLD, SIG_IGN)
     with suppress(OSError):
         child.raise_oom_score(above=containerd_of(key))
@@ -93,7 +93,7 @@ class Spawner:
         self._poll = select.poll()
         self._poll.register(self._listener, select.POLLIN)
         self._poll.register(pidfd, select.POLLIN)
-        self._spare: _Spare | None = None
+        self._prefork: _Prefork | None = None
 
     def serve(self, idle_s: float) -> None:
         """Serve until it is time to go."""
@@ -103,7 +103,7 @@ class Spawner:
             if not ready and rest_s:
                 rest_s = 0.0
                 with suppress(OSError):  # no process or descriptor is left; there may be when one is asked for
-                    self._spare = _Spare(self._key)
+                    self._prefork = _Prefork(self._key)
                 continue
             if ready != [self._listener.fileno()]:
                 return
@@ -111,8 +111,8 @@ class Spawner:
                 fd = self._listener._accept()[0]  # type: ignore[attr-defined]
             except OSError:  # the starter has gone, or no descriptor is left; it helps itself
                 continue
-            spare, self._spare, rest_s = self._spare, None, REST_S
-            if not (spare and spare.take(fd)) and os.fork() == 0:
+            prefork, self._prefork, rest_s = self._prefork, None, REST_S
+            if not (prefork and prefork.take(fd)) and os.fork() == 0:
                 _carry_out(fd, self._key)
             os.close(fd)
 
@@ -127,10 +127,10 @@ class Spawner:
             os.unlink(self._path + LOCK_SUFFIX)
 
 
-def _rehearse(directory: str) -> None:
+def _warm_up(directory: str) -> None:
     """Keep Python from writing into code or, where it will, have it write now what it will."""
-    rounds = 1 if adaptive.turn_off() else rehearsal.ADAPTING_ROUNDS
-    rehearsal.rehearse(directory, rounds=rounds)
+    rounds = 1 if adaptive.turn_off() else warmup.ADAPTING_ROUNDS
+    warmup.run(directory, rounds=rounds)
 
 
 def _fill() -> None:
@@ -138,13 +138,13 @@ def _fill() -> None:
         heap.fill(libexec.path("heap.so"))
 
 
-class _Spare:
+class _Prefork:
     """A child that waits for a request: to fork takes longer than all the rest of a `start`.
 
     It knows no more than one that is forked for the request, and ends with the spawner.
     """
 
-    TITLE = "spare"
+    TITLE = "prefork"
 
     def __init__(self, key: str) -> None:
         self._channel, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
@@ -166,10 +166,10 @@ class _Spare:
 
 
 def _wait(spawners: socket, channel: socket, key: str) -> NoReturn:
-    """In the spare child: wait for the connection, and carry out what comes by it. `spawners` is the other's end."""
+    """In the prefork child: wait for the connection, and carry out what comes by it. `spawners` is the other's end."""
     try:
         spawners.close()
-        proctitle.set_title([launch.TITLE, _Spare.TITLE])
+        proctitle.set_title([launch.TITLE, _Prefork.TITLE])
         heap.map_shared()
         _, ancillary, _, _ = channel.recvmsg(1, CMSG_LEN(4))
         ((_, _, data),) = ancillary  # nothing: the spawner has ended

@@ -25,8 +25,8 @@ from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime
 from shim.task import phase
 from shim.task.execs import Execs
-from shim.task.life import Life
-from shim.task.memory import OOMReports
+from shim.task.lifecycle import Lifecycle
+from shim.task.oom import OOMReports
 from shim.task.phase import Phase
 from shim.task.process import Process, exit_event
 from shim.task.reaper import Exit, Reaper
@@ -53,7 +53,7 @@ class Container:
         publish: Callable[[Message], None],
         owner: Owner,
         private_pids: bool,
-        life: Life,
+        life: Lifecycle,
         restore: argv.RestoreOptions | None = None,
     ) -> None:
         self.id = container_id

@@ -28,13 +28,13 @@ from runtime.rich import plan
 from runtime.spec.identity import Identity
 from shim.task import checkpoint, settings
 from shim.task.container import Container
-from shim.task.life import Life, PlainLife
+from shim.task.lifecycle import Lifecycle, PlainLifecycle
 from shim.task.process import Process
 from shim.task.reaper import Reaper
 from shim.task.rich import rich
 from shim.task.rich.decide import Decided, decide, root_of
 from shim.task.settings import Settings
-from shim.task.stdio.direct import may_be_direct
+from shim.task.stdio.passthrough import may_pass_through
 from shim.task.stdio.stdio import Stdio, StdioPaths
 from shim.task.stdio.streams import open_stdio
 from shim.task.stdio.terminal import AppConsole
@@ -79,7 +79,7 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
     choice = plan.choose(spec, chosen.config, identity)
     oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
     if attach.is_moved_by(oci.binary):
-        attach.hasten()
+        attach.prime_migration()
     if request.checkpoint:
         checkpoint.require_criu()
     async with AsyncExitStack() as undo:
@@ -115,7 +115,7 @@ class _Making:
         self._oci = oci
         self._spec = spec
         self._undo = undo
-        self._life: Life = PlainLife()
+        self._life: Lifecycle = PlainLifecycle()
 
     def begin_mount(self) -> "asyncio.Future[None]":
         """Begin to mount the root file system, where the request brings one; it is mounted once that is awaited."""
@@ -168,7 +168,7 @@ class _Making:
             namespace=request.namespace,
             reaper=self._tools.reaper,
             console=console,
-            direct=may_be_direct(written),
+            direct=may_pass_through(written),
         )
         self._undo_later(stdio.close)
         restore = self._restore_options(stdio) if request.checkpoint else None

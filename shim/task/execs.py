@@ -88,7 +88,7 @@ class Execs:
         if self._init.exit is not None or self._init.phase not in (Phase.CREATED, Phase.STARTING, Phase.RUNNING):
             raise FailedPrecondition(f"cannot exec in a {self._init.phase.value} state")
         if not attach.is_unified():
-            attach.hasten()  # Start is about to follow
+            attach.prime_migration()  # Start is about to follow
         self._processes[exec_id] = ExecProcess(exec_id, paths, {**spec, "terminal": paths.terminal})
         self._publish(events_pb2.TaskExecAdded(container_id=self._container_id, exec_id=exec_id))
 

@@ -1,6 +1,6 @@
 """What a test may not leave behind on its node.
 
-The spawner is no trace: one per node, it outlives the pods it made by its idle time-out. Nor is its rehearsal: what one
+The spawner is no trace: one per node, it outlives the pods it made by its idle time-out. Nor is its warm-up: what one
 that was killed in the middle has left, the next one removes.
 """
 
@@ -12,7 +12,7 @@ from tests.integration import cgroups, processes
 from tests.integration.node import Node
 
 SETTLE_S = 8.0
-REHEARSAL = ".rehearsal"
+WARMUP = ".warmup"
 
 
 def found(node: Node, baseline: frozenset[str]) -> list[str]:
@@ -48,7 +48,7 @@ def _processes(node: Node) -> list[str]:
 
 def _mounts(node: Node) -> list[str]:
     lines = [line.split() for line in Path(f"/proc/{node.pid}/mountinfo").read_text().splitlines()]
-    return [f"mount {fields[0]} at {fields[4]}" for fields in lines if f"/{REHEARSAL}/" not in fields[4]]
+    return [f"mount {fields[0]} at {fields[4]}" for fields in lines if f"/{WARMUP}/" not in fields[4]]
 
 
 def _cgroups(node: Node) -> list[str]:
@@ -77,7 +77,7 @@ def _run_directories(node: Node) -> list[str]:
     """What rich containers have under /run/pouchrich, and what is held there for their poststop hooks."""
     patterns = ("containers/*/*", "poststop/*/*", "bundles/*/*")
     paths = [path for pattern in patterns for path in Path("/run/pouchrich").glob(pattern)]
-    return [f"run directory {path}" for path in paths if path.parent.name != REHEARSAL]
+    return [f"run directory {path}" for path in paths if path.parent.name != WARMUP]
 
 
 def _records(node: Node) -> list[str]:

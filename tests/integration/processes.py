@@ -67,4 +67,4 @@ def alive(pid: int) -> bool:
 def is_spawner(pid: int) -> bool:
     """Whether it is our shims' spawner, a child that it has ready, or has become its program and is on its way."""
     line = command(pid)
-    return line in ("pouchrich-spawner", "pouchrich-spawner spare") or "entry.main(sys.argv" in line
+    return line in ("pouchrich-spawner", "pouchrich-spawner prefork") or "entry.main(sys.argv" in line

@@ -119,9 +119,11 @@ class Node:
         """The pid of the pod server of a container."""
         return until(lambda: self.servers(name), f"{name}'s server")[0]
 
-    def spare(self, spawner):
+    def prefork(self, spawner):
         """The pid of the child that the spawner has ready."""
-        return until(lambda: [pid for pid in pids() if is_spare(pid) and parent(pid) == spawner], "a spare child")[0]
+        return until(lambda: [pid for pid in pids() if is_prefork(pid) and parent(pid) == spawner], "a prefork child")[
+            0
+        ]
 
     def spawner_socket(self):
         """Where the one spawner listens."""
@@ -226,12 +228,12 @@ def ended(pid):
 
 def is_spawner(pid):
     """Whether it is one, or on its way to be one."""
-    return ("pouchrich-spawner" in cmdline(pid) and not is_spare(pid)) or "entry.main(sys.argv" in cmdline(pid)
+    return ("pouchrich-spawner" in cmdline(pid) and not is_prefork(pid)) or "entry.main(sys.argv" in cmdline(pid)
 
 
-def is_spare(pid):
+def is_prefork(pid):
     """Whether it is a spawner's child that waits for a request."""
-    return cmdline(pid).startswith("pouchrich-spawner\0spare")
+    return cmdline(pid).startswith("pouchrich-spawner\0prefork")
 
 
 def configure(text):

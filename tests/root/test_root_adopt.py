@@ -15,7 +15,7 @@ from runtime.init.boot import Launch
 from runtime.init.launch import encode
 from runtime.linux import proc_events, syscalls
 from shim.task.application.adopt import AppSocket
-from shim.task.application.app_exit import ApplicationExit, Manner
+from shim.task.application.app_exit import ApplicationExit, ExitStatusSource
 from shim.task.stdio.app_terminal import open_terminal
 
 pytestmark = [
@@ -53,7 +53,7 @@ def prepare(settings, *, stay=False):
     pathlib.Path("/run/pouchrich/app").write_bytes(encode(settings, stay=stay))
 
 
-async def life(program, init, manner, *, go):
+async def life(program, init, source, *, go):
     """From the socket to the exit status."""
     loop = asyncio.get_running_loop()
     known = {"init_pid": init, "cgroup": None, "launcher": os.stat(program), "root_uid": 0, "loop": loop}
@@ -61,7 +61,7 @@ async def life(program, init, manner, *, go):
     go()
     async with asyncio.timeout(20):
         adopted = await listening.accept()
-        watching = ApplicationExit(adopted, manner, loop)
+        watching = ApplicationExit(adopted, source, loop)
         try:
             adopted.release([0, 2, 2])
             return await watching.wait()
@@ -70,16 +70,16 @@ async def life(program, init, manner, *, go):
             adopted.close()
 
 
-@pytest.mark.parametrize("manner", Manner)
+@pytest.mark.parametrize("source", ExitStatusSource)
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -KILL $$", 137)])
-def test_from_the_connection_to_the_status(program, isolated, manner, script, status):
-    if manner is Manner.CONNECTOR and not proc_events.available():
+def test_from_the_connection_to_the_status(program, isolated, source, script, status):
+    if source is ExitStatusSource.PROC_CONNECTOR and not proc_events.available():
         pytest.skip("the process connector does not speak to us here")
 
     def action():
-        prepare(Launch(args=("/bin/sh", "-c", script)), stay=manner is Manner.STAY)
+        prepare(Launch(args=("/bin/sh", "-c", script)), stay=source is ExitStatusSource.LAUNCHER_PARENT)
         with container(f"{program} app & wait; exec sleep 60") as (unshare, init):
-            assert asyncio.run(life(program, init, manner, go=unshare.stdin.close)) == status
+            assert asyncio.run(life(program, init, source, go=unshare.stdin.close)) == status
 
     isolated(action)
 
@@ -88,7 +88,7 @@ def test_a_status_is_known_while_init_does_not_reap(program, isolated):
     def action():
         prepare(Launch(args=("/bin/sh", "-c", "exit 7")))
         with container(f"{program} app & exec sleep 60") as (unshare, init):  # sleep never waits
-            assert asyncio.run(life(program, init, Manner.PIDFD, go=unshare.stdin.close)) == 7
+            assert asyncio.run(life(program, init, ExitStatusSource.PIDFD_INFO, go=unshare.stdin.close)) == 7
 
     isolated(action)
 
@@ -105,7 +105,7 @@ def test_a_launcher_outside_of_the_containers_pids_is_refused(program, isolated)
             loop.add_reader(stranger[0].stderr, lambda: (loop.remove_reader(stranger[0].stderr), unshare.stdin.close()))
 
         stranger = []
-        status = await life(program, init, Manner.PIDFD, go=go)
+        status = await life(program, init, ExitStatusSource.PIDFD_INFO, go=go)
         said = stranger[0].communicate()[1]
         return status, stranger[0].returncode, said, heard
 
@@ -128,7 +128,7 @@ def test_root_in_the_container_that_runs_something_else_is_refused(program, isol
         prepare(Launch(args=("/bin/sh", "-c", "exit 7")))
         script = f'{sys.executable} -c "{impostor}" && {program} app & wait; exec sleep 60'
         with container(script) as (unshare, init):
-            assert asyncio.run(life(program, init, Manner.PIDFD, go=unshare.stdin.close)) == 7
+            assert asyncio.run(life(program, init, ExitStatusSource.PIDFD_INFO, go=unshare.stdin.close)) == 7
 
     isolated(action)
 

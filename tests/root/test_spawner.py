@@ -349,9 +349,9 @@ def test_a_server_comes_from_a_child_that_was_ready(on_node):
         node.start("one")
         spawner = node.spawner()
         for name in ("two", "three"):
-            spare = node.spare(spawner)
+            prefork = node.prefork(spawner)
             node.start(name)
-            assert node.server(name) == spare
+            assert node.server(name) == prefork
 
     on_node(action)
 

@@ -26,7 +26,7 @@ from tests.root.starters import (
     configure,
     ended,
     is_below,
-    is_spare,
+    is_prefork,
     is_spawner,
     parent,
     pids,
@@ -156,7 +156,7 @@ def test_a_spawner_that_does_not_come_is_not_waited_for_for_ever(on_node):
 def test_a_spawner_that_ends_on_its_way_is_not_waited_for(on_node):
     def action(node):
         go = slow(node)
-        module = Path(node.site, "shim/spawner/rehearsal.py")
+        module = Path(node.site, "shim/spawner/warmup.py")
         module.write_text("raise RuntimeError('broken on purpose')")
         starter = node.begin("one")
         until(lambda: list(Path("/run/pouchrich").glob("spawner-*.sock")), "a spawner's socket")
@@ -298,7 +298,7 @@ def test_a_directory_that_is_of_no_use_leaves_no_spawner_until_it_is_and_each_po
 
 def test_why_a_spawner_ended_before_it_served_is_in_the_next_pods_log_and_doctor_says_it(on_node):
     def action(node):
-        module = Path(node.site, "shim/spawner/rehearsal.py")
+        module = Path(node.site, "shim/spawner/warmup.py")
         text = module.read_text()
         module.write_text("raise RuntimeError('broken on purpose')")
         serves(node, "one", node.start("one"))
@@ -358,19 +358,19 @@ def test_a_spawner_that_cannot_fork_is_no_obstacle(on_node):
         group.rmdir()
 
 
-def test_what_a_spawner_that_was_killed_as_it_rehearsed_has_left_the_next_one_removes(on_node):
-    """And it rehearses as if nothing had been."""
+def test_what_a_spawner_that_was_killed_in_its_warm_up_has_left_the_next_one_removes(on_node):
+    """And it warms up as if nothing had been."""
 
     def left():
         run = Path("/run/pouchrich")
-        return [*run.glob("*.rehearsal"), *run.glob("bundles/.rehearsal/*"), *run.glob("containers/.rehearsal/*")]
+        return [*run.glob("*.warmup"), *run.glob("bundles/.warmup/*"), *run.glob("containers/.warmup/*")]
 
     def action(node):
         module = Path(node.site, "shim/spawner/server.py")
         text = module.read_text()
-        module.write_text(text.replace("rehearse(directory, rounds=", "rehearse(directory, rounds=1000 + "))
+        module.write_text(text.replace("run(directory, rounds=", "run(directory, rounds=1000 + "))
         starter = node.begin("one")
-        until(lambda: len(left()) >= 2, "a rehearsal to be under way")
+        until(lambda: len(left()) >= 2, "a warm-up to be under way")
         module.write_text(text)
         (first,) = [pid for pid in pids() if is_below(pid) and is_spawner(pid) and not is_spawner(parent(pid))]
         os.kill(first, signal.SIGSTOP)
@@ -548,12 +548,12 @@ def test_a_child_that_was_ready_and_was_killed_is_made_up_for(on_node):
     def action(node):
         node.start("one")
         spawner = node.spawner()
-        spare = node.spare(spawner)
-        os.kill(spare, signal.SIGKILL)
-        ended(spare)
+        prefork = node.prefork(spawner)
+        os.kill(prefork, signal.SIGKILL)
+        ended(prefork)
         address = node.start("two")
         assert parent(serves(node, "two", address)) == spawner
-        assert node.spare(spawner) != spare
+        assert node.prefork(spawner) != prefork
 
     on_node(action)
 
@@ -562,16 +562,16 @@ def test_a_child_that_is_killed_with_the_request_is_made_up_for(on_node):
     def action(node):
         node.start("one")
         spawner = node.spawner()
-        spare = node.spare(spawner)
-        os.kill(spare, signal.SIGSTOP)
+        prefork = node.prefork(spawner)
+        os.kill(prefork, signal.SIGSTOP)
         starter = node.begin("two")
         until(
-            lambda: len([pid for pid in pids() if is_spare(pid) and parent(pid) == spawner]) == 2,
+            lambda: len([pid for pid in pids() if is_prefork(pid) and parent(pid) == spawner]) == 2,
             "the request to be handed over",
         )
-        os.kill(spare, signal.SIGKILL)
+        os.kill(prefork, signal.SIGKILL)
         server = serves(node, "two", node.finish(starter))
-        assert server != spare
+        assert server != prefork
         assert parent(server) == node.spawner() == spawner
 
     on_node(action)
@@ -581,10 +581,10 @@ def test_a_child_that_is_ready_goes_with_its_spawner(on_node):
     def action(node):
         node.start("one")
         spawner = node.spawner()
-        spare = node.spare(spawner)
+        prefork = node.prefork(spawner)
         os.kill(spawner, signal.SIGKILL)
         ended(spawner)
-        ended(spare)
+        ended(prefork)
 
     on_node(action)
 
@@ -595,11 +595,11 @@ def test_where_no_child_can_be_made_ready_requests_are_served_as_they_come(on_no
         spawner = node.spawner()
 
         def without_a_child(number):
-            os.kill(node.spare(spawner), signal.SIGKILL)
+            os.kill(node.prefork(spawner), signal.SIGKILL)
             node.start(f"pod{number}")
             with low_limit(spawner):  # before it rests, as a rule
                 time.sleep(0.3)
-                return not [pid for pid in pids() if is_spare(pid) and alive(pid) and parent(pid) == spawner]
+                return not [pid for pid in pids() if is_prefork(pid) and alive(pid) and parent(pid) == spawner]
 
         assert any(without_a_child(number) for number in range(10))
         address = node.start("last")

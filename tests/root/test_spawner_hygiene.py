@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-NAMES = ("alone", "forked", "spare")
+NAMES = ("alone", "forked", "prefork")
 
 
 def each(node, **how):
@@ -48,13 +48,13 @@ def each(node, **how):
     asyncio.run(answering(node.start("alone", env={**how.pop("env", {}), "POUCHRICH_SPAWNER": "off"}, **how)))
     node.start("first", **how)
     spawner = node.spawner()
-    os.kill(node.spare(spawner), signal.SIGKILL)
+    os.kill(node.prefork(spawner), signal.SIGKILL)
     asyncio.run(answering(node.start("forked", **how)))
-    spare = node.spare(spawner)
-    asyncio.run(answering(node.start("spare", **how)))
+    prefork = node.prefork(spawner)
+    asyncio.run(answering(node.start("prefork", **how)))
     servers = tuple(node.server(name) for name in NAMES)
     assert [parent(pid) == spawner for pid in servers] == [False, True, True]
-    assert [pid == spare for pid in servers] == [False, False, True]
+    assert [pid == prefork for pid in servers] == [False, False, True]
     return servers
 
 
@@ -149,7 +149,7 @@ def test_the_version_that_is_run_is_held_by_whoever_goes_on_and_by_no_program_th
     def action(node):
         in_use = str(node.site.parent / IN_USE)
         servers = each(node)
-        for pid in (*servers, node.spawner(), node.spare(node.spawner())):
+        for pid in (*servers, node.spawner(), node.prefork(node.spawner())):
             assert list(links(pid).values()).count(in_use) == 1, links(pid)
         oci = Path("/run/oci")
         oci.write_text("#!/bin/sh\nls -l /proc/self/fd >>/run/fds\nexit 1\n")

@@ -28,8 +28,8 @@ print(*sorted(set(sys.modules) - before))
             {"shim.manager", "shim.manager.start", "shim.spawner", "shim.spawner.request", "_socket"},
         ),
         (
-            "shim.manager.cleaned",
-            {"shim.manager", "shim.manager.cleaned", "_socket"}
+            "shim.manager.delete_fast",
+            {"shim.manager", "shim.manager.delete_fast", "_socket"}
             | {f"shim.contract{name}" for name in ("", ".flags", ".peer", ".wire")},
         ),
     ],

@@ -14,7 +14,7 @@ MODULES = sorted(path for name in ("shim", "runtime") for path in (ROOT / name).
 MAY_USE_PROTOS = {
     "shim/manager/info.py",
     "shim/pod/server.py",
-    "shim/spawner/rehearsal.py",
+    "shim/spawner/warmup.py",
     "shim/task/checkpoint.py",
     "shim/task/container.py",
     "shim/task/execs.py",

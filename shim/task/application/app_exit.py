@@ -16,35 +16,36 @@ _KILLED = 128 + 9
 _log = logging.getLogger(__name__)
 
 
-class Manner(Enum):
-    """How an exit status is learnt of a process that is not our child. The value is what plan and doctor print."""
+class ExitStatusSource(Enum):
+    """Where the exit status of a process that is not our child comes from. The value is what plan and doctor print."""
 
-    PIDFD = "pidfd"
-    CONNECTOR = "process connector"
-    STAY = "launcher stays as parent"
+    PIDFD_INFO = "pidfd"
+    PROC_CONNECTOR = "process connector"
+    LAUNCHER_PARENT = "launcher stays as parent"
 
 
-def exit_manner() -> Manner:
-    """The best manner that this kernel offers. STAY has to be known when the launcher's settings are written."""
+def exit_status_source() -> ExitStatusSource:
+    """The best that this kernel offers. LAUNCHER_PARENT has to be known when the launcher's settings are written."""
     if pidfd.supports_exit_info():
-        return Manner.PIDFD
-    return Manner.CONNECTOR if proc_events.available() else Manner.STAY
+        return ExitStatusSource.PIDFD_INFO
+    return ExitStatusSource.PROC_CONNECTOR if proc_events.available() else ExitStatusSource.LAUNCHER_PARENT
 
 
 class ApplicationExit:
     """The exit of an adopted process. Make it before the release: what tells of an exit must be there by then.
 
-    `close` it at last; it leaves the pidfd open. Raises OSError where `manner` is the connector and that refuses.
+    `close` it at last; it leaves the pidfd open. Raises OSError where `source` is PROC_CONNECTOR and the kernel refuses
+    it.
     """
 
-    def __init__(self, adopted: Adopted, manner: Manner, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, adopted: Adopted, source: ExitStatusSource, loop: asyncio.AbstractEventLoop) -> None:
         self._pidfd = adopted.pidfd
         self._pid = adopted.pid
         self._loop = loop
         self._status: asyncio.Future[int] = loop.create_future()
-        self._events = proc_events.ExitEvents(adopted.pid) if manner is Manner.CONNECTOR else None
+        self._events = proc_events.ExitEvents(adopted.pid) if source is ExitStatusSource.PROC_CONNECTOR else None
         # The launcher's parent half writes to it when the application has ended.
-        self._report = adopted.connection.dup() if manner is Manner.STAY else None
+        self._report = adopted.connection.dup() if source is ExitStatusSource.LAUNCHER_PARENT else None
         self._source = self._events or self._report
         loop.add_reader(self._pidfd, self._ended)
 

@@ -21,14 +21,14 @@ from runtime.errors import NotFound, RuntimeFailed
 from runtime.init.boot import Boot
 from runtime.linux import pidfd, selinux
 from shim.task.application.adopt import Adopted, AppSocket
-from shim.task.application.app_exit import ApplicationExit, Manner, exit_manner
+from shim.task.application.app_exit import ApplicationExit, ExitStatusSource, exit_status_source
 from shim.task.application.boot_console import BootConsole
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.booting import Booting
 from shim.task.application.halt import HaltSocket
 from shim.task.application.patience import Patience
 from shim.task.reaper import Exit
-from shim.task.stdio.ends import close_all
+from shim.task.stdio.endpoints import close_all
 from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole
 
@@ -91,7 +91,7 @@ class Application:
         self._app_uid = app_uid
         self._label = label
         self._terminal = terminal
-        self._manner = exit_manner()
+        self._status_source = exit_status_source()
         self._init_pid = 0
         self._booting = Booting(
             boot.init,
@@ -115,7 +115,7 @@ class Application:
     @property
     def manner(self) -> str:
         """How its exit status will be learnt, in words."""
-        return self._manner.value
+        return self._status_source.value
 
     @property
     def pid(self) -> int:
@@ -124,7 +124,7 @@ class Application:
 
     def prepare(self) -> None:
         """Fill the run directory, a source of the container's mounts. Raises OSError, InvalidArgument."""
-        stay = self._manner is Manner.STAY
+        stay = self._status_source is ExitStatusSource.LAUNCHER_PARENT
         rundir.fill(self._directory, self._boot, stay=stay, owner=self._root)
 
     async def created(self, init_pid: int, cgroup: Cgroup | None) -> None:
@@ -195,7 +195,7 @@ class Application:
 
     def _release(self, adopted: Adopted) -> None:
         """Let the launcher become the application, and follow it. Raises RuntimeFailed."""
-        exit = ApplicationExit(adopted, self._manner, asyncio.get_running_loop())
+        exit = ApplicationExit(adopted, self._status_source, asyncio.get_running_loop())
         fds = self._stdio_fds()
         self._give(fds.values())
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -1,6 +1,6 @@
 """The decision about a container: what the image and the node are like, then the plan, then what is beside it.
 
-Nothing is changed here. What looks does not decide, and what decides (`runtime.rich.plan`, `runtime.rich.besides`) does
+Nothing is changed here. What looks does not decide, and what decides (`runtime.rich.plan`, `runtime.rich.extras`) does
 not look.
 """
 
@@ -15,8 +15,8 @@ from runtime.agents import mounts
 from runtime.config import Config
 from runtime.image import image
 from runtime.image.image import ImageFacts, Rootfs
-from runtime.rich import besides, plan
-from runtime.rich.besides import Besides, Seen
+from runtime.rich import extras, plan
+from runtime.rich.extras import Extras, Seen
 from runtime.rich.plan import Choice, Plan
 from shim.task.reaper import Reaper
 from shim.task.rich.lxcfs import alive_files
@@ -28,7 +28,7 @@ class Decided:
     """`made` holds the steps of both; `more` is what is beside init and application, nothing in a plain container."""
 
     made: Plan
-    more: Besides
+    more: Extras
 
 
 async def decide(
@@ -50,14 +50,14 @@ async def decide(
     OSError.
     """
     if not choice.rich:
-        return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Besides())
+        return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Extras())
     facts, seen = await in_thread(lambda: _look(root, spec, choice, config))
     about = host.read()
     if systemd_cgroup is not None:
         about = replace(about, systemd=systemd_cgroup)
     made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=about, run_dir=run_dir)
     if not made.rich or made.mode is None:
-        return Decided(made, Besides())
+        return Decided(made, Extras())
     for helper in made.helpers:
         libexec.path(helper)
     mode, boot = made.mode, made.boot
@@ -69,7 +69,7 @@ async def decide(
         is_mounted, files = await alive_files(reaper)
         seen = replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
     units = boot is not None and boot.init == "systemd" and boot.launch is not None
-    more = besides.make(
+    more = extras.make(
         spec,
         config=config,
         mode=mode,
@@ -79,7 +79,7 @@ async def decide(
         points=plan.mount_points(spec, facts),
         run_dir=run_dir,
     )
-    selected = besides.selected(config, selects, seen)
+    selected = extras.selected(config, selects, seen)
     mounts.check_sources(selected, source=config.source)
     whole = replace(
         made,
@@ -94,7 +94,7 @@ def _look(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> tu
     """All that is to be seen of an image, in one look. The image is hostile, and its file system need not answer."""
     with Rootfs.open(root) as one:
         facts = image.facts_of(one, spec, choice.services)
-        return facts, besides.look(one, spec, config, units=bool(facts.init.systemd))
+        return facts, extras.look(one, spec, config, units=bool(facts.init.systemd))
 
 
 def root_of(spec: Mapping[str, Any], bundle: str) -> str:

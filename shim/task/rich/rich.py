@@ -64,8 +64,8 @@ class Tools:
     reaper: Reaper
 
 
-class RichLife:
-    """Implements `Life` for a container whose plan says it is rich."""
+class RichLifecycle:
+    """Implements `Lifecycle` for a container whose plan says it is rich."""
 
     def __init__(
         self,
@@ -233,7 +233,7 @@ def make(
     *,
     stdio: Stdio,
     console: AppConsole | None,
-) -> RichLife:
+) -> RichLifecycle:
     """The life that was decided on. `stdio` are the client's streams, `console` the application's terminal if any."""
     made, identity = decided.made, choice.identity
     mode = made.mode or ""
@@ -284,7 +284,7 @@ def make(
             queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel),
         )
     hooks = HookRunner(told, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
-    return RichLife(about, decided, tools, application=application, hooks=hooks, agents=agents, agent_exec=start)
+    return RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents, agent_exec=start)
 
 
 def _grace(annotations: Mapping[str, str]) -> float | None:

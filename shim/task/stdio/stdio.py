@@ -13,7 +13,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from shim.task.stdio import fifo
-from shim.task.stdio.ends import Input, OpenOutput, Output, close_all
+from shim.task.stdio.endpoints import Input, OpenOutput, Output, close_all
 
 DRAIN_TIMEOUT_S = 10.0
 
@@ -92,13 +92,13 @@ class NullIO:
         """No terminal."""
 
     def discard(self) -> None:
-        """Nothing held."""
+        """It holds nothing."""
 
     async def drain(self) -> None:
         """Nothing on its way."""
 
     async def close(self) -> None:
-        """Nothing held."""
+        """It holds nothing."""
 
 
 class PipeIO:

@@ -5,7 +5,7 @@ from functools import partial
 from runtime.errors import InvalidArgument
 from shim.task.reaper import Reaper
 from shim.task.stdio import fifo, logger
-from shim.task.stdio.ends import OpenOutput, close_all
+from shim.task.stdio.endpoints import OpenOutput, close_all
 from shim.task.stdio.stdio import NullIO, Owner, PipeIO, Stdio, StdioPaths, to_client, to_file
 from shim.task.stdio.terminal import ConsoleSource, RuntimeConsole, TerminalIO
 

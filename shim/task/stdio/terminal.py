@@ -10,7 +10,7 @@ from typing import Protocol
 from shim.task.stdio import console
 from shim.task.stdio.app_terminal import AppTerminal, open_terminal
 from shim.task.stdio.console import ConsoleSocket
-from shim.task.stdio.ends import Input, OpenOutput, Output
+from shim.task.stdio.endpoints import Input, OpenOutput, Output
 from shim.task.stdio.stdio import drained
 
 

@@ -72,4 +72,4 @@ def test_where_no_thread_can_be_had_nothing_is_hastened(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(attach, "start_new_thread", refuse)
-    attach.hasten()
+    attach.prime_migration()

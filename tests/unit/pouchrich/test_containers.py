@@ -5,7 +5,7 @@ import pytest
 from pouchrich import containers
 from runtime.errors import InvalidArgument, NotFound
 from shim.contract import identifiers
-from shim.spawner import rehearsal
+from shim.spawner import warmup
 from tests.unit.pouchrich.nodes import DUMB, SYSTEMD
 
 CRI = {
@@ -64,13 +64,13 @@ def test_a_container_is_found_by_the_beginning_of_its_id(node):
         containers.one("", root=node.index)
 
 
-def test_what_a_spawner_rehearses_is_no_container(node):
-    node.bundle("container-120", DUMB, namespace=rehearsal.NAMESPACE)
+def test_what_a_spawner_warms_up_with_is_no_container(node):
+    node.bundle("container-120", DUMB, namespace=warmup.NAMESPACE)
     assert list(containers.every(root=node.index)) == []
     with pytest.raises(NotFound):
         containers.one("container-120", root=node.index)
 
 
-def test_what_a_spawner_rehearses_is_in_no_namespace_of_containerds():
+def test_what_a_spawner_warms_up_with_is_in_no_namespace_of_containerds():
     with pytest.raises(InvalidArgument):
-        identifiers.check("namespace", rehearsal.NAMESPACE)
+        identifiers.check("namespace", warmup.NAMESPACE)

@@ -11,7 +11,7 @@ from runtime.errors import FailedPrecondition, NotFound, RuntimeFailed
 from runtime.oci.cli import OCIRuntime
 from shim.task import container as container_module
 from shim.task.container import SETTLE_TIMEOUT_S, Container
-from shim.task.life import PlainLife
+from shim.task.lifecycle import PlainLifecycle
 from shim.task.phase import Phase
 from shim.task.process import Process
 from shim.task.reaper import Exit
@@ -22,7 +22,7 @@ from tests.fakes.runtime import BINARY, NOT_THERE, StrictRuntime
 from tests.fakes.streams import NotedStdio
 
 
-class Life(PlainLife):
+class Life(PlainLifecycle):
     """Notes what it is asked; `fails[what]` is raised then."""
 
     def __init__(self, say):

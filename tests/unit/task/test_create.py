@@ -12,11 +12,11 @@ from protos.gen import runtimeoptions_pb2
 from runtime import rootfs
 from runtime.bundle import Bundle
 from runtime.errors import RuntimeFailed
-from runtime.rich.besides import Besides
+from runtime.rich.extras import Extras
 from runtime.rich.plan import Decision, Plan
 from shim.task import create as create_module
 from shim.task.create import DELETE_ATTEMPTS, CreateRequest, Tools, create
-from shim.task.life import PlainLife
+from shim.task.lifecycle import PlainLifecycle
 from shim.task.phase import Phase
 from shim.task.rich.decide import Decided
 from shim.task.settings import Settings
@@ -31,7 +31,7 @@ MOUNT = rootfs.Mount("bind", "/image", "", ("rbind",))
 SPEC = {"ociVersion": "1.0.2", "process": {"args": ["x"]}, "linux": {"namespaces": [{"type": "pid"}]}, "root": {}}
 
 
-class Life(PlainLife):
+class Life(PlainLifecycle):
     """A rich container's, which notes what is asked of it."""
 
     def __init__(self, world):
@@ -72,7 +72,7 @@ class World:
         monkeypatch.setattr(create_module, "in_thread", lambda call: self._begin(real, call))
         monkeypatch.setattr(create_module, "open_stdio", self._open)
         monkeypatch.setattr(create_module.interrupted, "remove_rest", self._remove_rest)
-        monkeypatch.setattr(create_module.attach, "hasten", lambda: None)
+        monkeypatch.setattr(create_module.attach, "prime_migration", lambda: None)
         monkeypatch.setattr(create_module, "decide", self._decide)
         monkeypatch.setattr(create_module.rich, "make", lambda *parts, **more: Life(self))
         monkeypatch.setattr(create_module.passage, "make", lambda path: None)
@@ -110,7 +110,7 @@ class World:
 
     async def _decide(self, spec, choice, config, **about):
         made = Plan(True, "dumb-init", (Decision("rich", "true", "test"),))
-        return Decided(made, Besides()) if choice.rich else Decided(Plan(False, None, ()), Besides())
+        return Decided(made, Extras()) if choice.rich else Decided(Plan(False, None, ()), Extras())
 
     async def create(self):
         return await create(self.request, self.tools)

@@ -36,7 +36,7 @@ class World:
         self.attaching = None
         monkeypatch.setattr(execs_module, "open_stdio", self._open)
         monkeypatch.setattr(execs_module.os, "kill", lambda *about: self.killed.append(about))
-        monkeypatch.setattr(execs_module.attach, "hasten", lambda: None)
+        monkeypatch.setattr(execs_module.attach, "prime_migration", lambda: None)
 
     def make(self):
         self.init = Process("", StdioPaths())

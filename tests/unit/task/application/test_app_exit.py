@@ -9,7 +9,7 @@ import pytest
 
 from runtime.linux import pidfd
 from shim.task.application.adopt import Adopted
-from shim.task.application.app_exit import ApplicationExit, Manner, exit_manner
+from shim.task.application.app_exit import ApplicationExit, ExitStatusSource, exit_status_source
 
 WAITS = "import os, sys; sys.stdin.read(); "
 
@@ -35,7 +35,7 @@ def watched(script, manner):
 @pytest.mark.parametrize(("script", "status"), [("os._exit(7)", 7), ("os.kill(os.getpid(), 9)", 137)])
 def test_by_pidfd_a_status_is_known_before_anybody_reaps(script, status):
     async def play():
-        with watched(script, Manner.PIDFD) as (child, watching, _):
+        with watched(script, ExitStatusSource.PIDFD_INFO) as (child, watching, _):
             child.stdin.close()
             async with asyncio.timeout(10):
                 assert await watching.wait() == status
@@ -46,7 +46,7 @@ def test_by_pidfd_a_status_is_known_before_anybody_reaps(script, status):
 
 def test_a_wait_may_be_cancelled_without_harm():
     async def play():
-        with watched("os._exit(3)", Manner.PIDFD) as (child, watching, _):
+        with watched("os._exit(3)", ExitStatusSource.PIDFD_INFO) as (child, watching, _):
             waiting = asyncio.ensure_future(watching.wait())
             await asyncio.sleep(0)
             waiting.cancel()
@@ -58,7 +58,7 @@ def test_a_wait_may_be_cancelled_without_harm():
 
 def test_a_staying_parent_reports():
     async def play():
-        with watched("", Manner.STAY) as (child, watching, parent):
+        with watched("", ExitStatusSource.LAUNCHER_PARENT) as (child, watching, parent):
             child.stdin.close()
             child.wait()
             waiting = asyncio.ensure_future(watching.wait())
@@ -74,7 +74,7 @@ def test_a_staying_parent_reports():
 @pytest.mark.parametrize("said", [b"", b"xy", struct.pack("i", 0x137F)])
 def test_a_parent_that_ends_without_a_word_counts_as_killed(said):
     async def play():
-        with watched("", Manner.STAY) as (child, watching, parent):
+        with watched("", ExitStatusSource.LAUNCHER_PARENT) as (child, watching, parent):
             parent.send(said)
             parent.close()
             child.stdin.close()
@@ -86,7 +86,7 @@ def test_a_parent_that_ends_without_a_word_counts_as_killed(said):
 
 def test_a_status_lost_with_init_counts_as_killed():
     async def play():
-        with watched("", Manner.STAY) as (_, watching, _parent):
+        with watched("", ExitStatusSource.LAUNCHER_PARENT) as (_, watching, _parent):
             watching.settle()
             assert await watching.wait() == 137
 
@@ -95,7 +95,7 @@ def test_a_status_lost_with_init_counts_as_killed():
 
 def test_settling_asks_once_more():
     async def play():
-        with watched("os._exit(5)", Manner.PIDFD) as (child, watching, _):
+        with watched("os._exit(5)", ExitStatusSource.PIDFD_INFO) as (child, watching, _):
             child.communicate()
             watching.settle()
             assert await watching.wait() == 5
@@ -105,7 +105,7 @@ def test_settling_asks_once_more():
 
 def test_closing_lets_go_of_who_waits():
     async def play():
-        with watched("", Manner.PIDFD) as (_, watching, _parent):
+        with watched("", ExitStatusSource.PIDFD_INFO) as (_, watching, _parent):
             waiting = asyncio.ensure_future(watching.wait())
             await asyncio.sleep(0)
             watching.close()
@@ -116,4 +116,4 @@ def test_closing_lets_go_of_who_waits():
 
 
 def test_the_manner_is_pidfd_wherever_the_kernel_keeps_a_status():
-    assert (exit_manner() is Manner.PIDFD) == pidfd.supports_exit_info()
+    assert (exit_status_source() is ExitStatusSource.PIDFD_INFO) == pidfd.supports_exit_info()

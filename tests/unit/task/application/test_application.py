@@ -12,7 +12,7 @@ from runtime.errors import RuntimeFailed
 from runtime.init.boot import Boot, Launch
 from shim.task.application import application
 from shim.task.application.adopt import Adopted
-from shim.task.application.app_exit import Manner
+from shim.task.application.app_exit import ExitStatusSource
 from shim.task.application.application import RESERVE_S, RESTART_TIMEOUT_S, Application, Limits
 from shim.task.reaper import Exit
 from tests.fakes.clock import in_time, now, settled
@@ -99,7 +99,7 @@ class World:
         self.exits = []
         self.far_ends = []
         self.stdio = Stdio()
-        monkeypatch.setattr(application, "exit_manner", lambda: Manner.PIDFD)
+        monkeypatch.setattr(application, "exit_status_source", lambda: ExitStatusSource.PIDFD_INFO)
         monkeypatch.setattr(application, "Booting", Booting)
         monkeypatch.setattr(application, "ApplicationExit", self._ends)
         monkeypatch.setattr(application, "AppSocket", lambda *args, **given: SimpleNamespace(close=lambda: None))

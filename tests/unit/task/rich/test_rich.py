@@ -8,18 +8,18 @@ import pytest
 from runtime.cgroup import Cgroup, delegation
 from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
-from runtime.rich.besides import Besides
+from runtime.rich.extras import Extras
 from shim.task import own_cgroups
 from shim.task.rich.agent_exec import AgentExec
-from shim.task.rich.rich import RichLife, Subject
+from shim.task.rich.rich import RichLifecycle, Subject
 
 
 def life(bundle, plan=None, **parts):
-    decided = SimpleNamespace(more=Besides(), made=SimpleNamespace(cgroup=plan, helpers=()))
+    decided = SimpleNamespace(more=Extras(), made=SimpleNamespace(cgroup=plan, helpers=()))
     about = Subject("c", "ns", str(bundle), "/", {})
     tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
     parts = {"application": None, "hooks": None, "agents": None, "agent_exec": None, **parts}
-    return RichLife(about, decided, tools, **parts)
+    return RichLifecycle(about, decided, tools, **parts)
 
 
 def test_a_started_container_is_started_although_its_state_cannot_be_kept(tmp_path, caplog):

@@ -1,4 +1,4 @@
-"""runtime.rich.serve: which mode a container gets, who may have asked for it, and why it cannot be had."""
+"""runtime.rich.mode: which mode a container gets, who may have asked for it, and why it cannot be had."""
 
 import pytest
 

@@ -12,7 +12,7 @@ QUIET_S = 1.0
 AGAIN_S = 60.0
 
 
-class Quiet:
+class Trim:
     """Told of every answer by `answered`, it gives memory back after the last."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -27,8 +27,8 @@ _INIT_NAMES = frozenset({"systemd", "tini", "tini-static", "docker-init", "dumb-
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """The mode a container gets; None: it stays plain, and the last decision says why.
+class ResolvedMode:
+    """The mode that a container gets; None: it stays plain, and the last decision says why.
 
     `init` is what PID 1 will be, `supplied` whether the image's own command is it.
     """
@@ -148,18 +148,18 @@ def _working(case: _Case) -> str:
     return "rich = false" if case.shared else ", ".join((*modes, "dumb-init", "auto"))
 
 
-def _dumb_init(case: _Case, *decisions: Decision, warnings: tuple[str, ...] = ()) -> Served:
+def _dumb_init(case: _Case, *decisions: Decision, warnings: tuple[str, ...] = ()) -> ResolvedMode:
     if case.shared:
         stays = Decision("rich", "false", f"the container {case.shared}: there is no PID 1 to give")
-        return Served(None, case.facts.init, decisions=(*decisions, stays), warnings=warnings)
-    return Served("dumb-init", case.facts.init, decisions=decisions, warnings=warnings)
+        return ResolvedMode(None, case.facts.init, decisions=(*decisions, stays), warnings=warnings)
+    return ResolvedMode("dumb-init", case.facts.init, decisions=decisions, warnings=warnings)
 
 
-def _real(case: _Case, mode: str, *decisions: Decision) -> Served:
+def _real(case: _Case, mode: str, *decisions: Decision) -> ResolvedMode:
     _check_root_init(case, mode)
     # In mode systemd PID 1 is systemd, whatever /sbin/init is.
     init = replace(case.facts.init, kind="systemd") if mode == "systemd" else case.facts.init
-    return Served(mode, init, decisions=decisions)
+    return ResolvedMode(mode, init, decisions=decisions)
 
 
 def _check_root_init(case: _Case, mode: str) -> None:
@@ -172,7 +172,7 @@ def _check_root_init(case: _Case, mode: str) -> None:
     )
 
 
-def _cannot(case: _Case, mode: str, problem: str) -> Served:
+def _cannot(case: _Case, mode: str, problem: str) -> ResolvedMode:
     choice = case.choice
     if choice.mode_is_own or case.config.rich.strict:
         raise InvalidArgument(
@@ -187,7 +187,7 @@ def _cannot(case: _Case, mode: str, problem: str) -> Served:
     )
 
 
-def _asked(case: _Case) -> Served:
+def _asked(case: _Case) -> ResolvedMode:
     mode = case.choice.mode
     if mode == "dumb-init" or mode is None:
         return _dumb_init(case)
@@ -210,20 +210,20 @@ def _not_permitted(case: _Case) -> str:
     return ""
 
 
-def _supplied(case: _Case, path: str, kind: str) -> Served:
+def _supplied(case: _Case, path: str, kind: str) -> ResolvedMode:
     reason = f"the image's command already is an init: {path}"
     problem = f"the container {case.shared}" if case.shared else _not_permitted(case) if kind else ""
     if problem or not kind:
         stays = Decision("rich", "false", f"{reason}; {problem}" if problem else reason)
-        return Served(None, case.facts.init, decisions=(stays,))
+        return ResolvedMode(None, case.facts.init, decisions=(stays,))
     if kind == "systemd" and (refused := _no_cgroups(case)):
         raise InvalidArgument(f"config.json: process.args: found {path}, which cannot boot: {refused}")
     mode = "systemd" if kind == "systemd" else "sbin-init"
     init = replace(case.facts.init, kind=kind)
-    return Served(mode, init, supplied=True, decisions=(Decision("mode", mode, reason),))
+    return ResolvedMode(mode, init, supplied=True, decisions=(Decision("mode", mode, reason),))
 
 
-def serve(choice: Choice, spec: Spec, *, config: Config, facts: ImageFacts, host: HostFacts) -> Served:
+def resolve(choice: Choice, spec: Spec, *, config: Config, facts: ImageFacts, host: HostFacts) -> ResolvedMode:
     """The mode for a rich container.
 
     Raises InvalidArgument where the command cannot be started, in runc's words; where the mode asked for this very

@@ -8,7 +8,7 @@ from runtime.config.document import parse
 from runtime.errors import InvalidArgument
 from runtime.image.image import Rootfs
 from runtime.init.base import MountPoint
-from runtime.rich import besides
+from runtime.rich import extras
 from runtime.spec import edit
 
 SPEC = {
@@ -56,8 +56,8 @@ def in_namespace(name):
 def made(rootfs, *, units=False, text=AGENTS, namespace="shop", lxcfs_seen=(False, ())):
     settings = config(text)
     with Rootfs.open(str(rootfs)) as root:
-        seen = besides.look(root, SPEC, settings)
-    return besides.make(
+        seen = extras.look(root, SPEC, settings)
+    return extras.make(
         SPEC,
         config=settings,
         mode="systemd" if units else "dumb-init",

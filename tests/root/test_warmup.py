@@ -11,16 +11,17 @@ PROGRAM = """
 import sys
 sys.path[:] = sys.argv[1].split(":")
 import os, signal, threading
-from shim.spawner import preload, rehearsal
+from shim.spawner import preload
+from shim.spawner import warmup
 preload.load()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
 lists = {name: sorted(os.listdir(name)) for name in ("/proc/self/fd", sys.argv[2])}
 handlers = {number: signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)}
 played = []
 if sys.argv[3] == "failing":
-    rehearsal.PROCESS["args"] = ["missing"]
+    warmup.PROCESS["args"] = ["missing"]
 try:
-    rehearsal.rehearse(f"{sys.argv[2]}/rehearsal", rounds=2)
+    warmup.run(f"{sys.argv[2]}/warmup", rounds=2)
 except BaseException as err:
     played.append(err)
 assert [str(err) for err in played] == [] or sys.argv[3] == "failing", played
@@ -31,7 +32,7 @@ for number, before in handlers.items():
     assert signal.getsignal(number) == before, number
 assert len(os.listdir("/proc/self/task")) == 1
 for root in ("containers", "bundles"):
-    assert not os.path.exists(f"/run/pouchrich/{root}/.rehearsal"), root
+    assert not os.path.exists(f"/run/pouchrich/{root}/.warmup"), root
 try:
     os.waitpid(-1, os.WNOHANG)
     raise AssertionError("children")
@@ -40,7 +41,7 @@ except ChildProcessError:
 """
 
 
-def rehearse(tmp_path: Path, how: str) -> None:
+def run(tmp_path: Path, how: str) -> None:
     paths = ":".join([str(ROOT), *filter(None, sys.path)])
     own_run = ["unshare", "-m", "--propagation", "private", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "-"]
     program = [*own_run, sys.executable, "-ISc", PROGRAM, paths, str(tmp_path), how]
@@ -49,20 +50,20 @@ def rehearse(tmp_path: Path, how: str) -> None:
 
 
 def test_it_plays_through_and_leaves_nothing(tmp_path: Path):
-    rehearse(tmp_path, "well")
+    run(tmp_path, "well")
 
 
-def test_a_rehearsal_that_fails_leaves_nothing_either(tmp_path: Path):
-    rehearse(tmp_path, "failing")
+def test_a_warm_up_that_fails_leaves_nothing_either(tmp_path: Path):
+    run(tmp_path, "failing")
 
 
 SLEEPER = """
 import sys
 sys.path[:] = sys.argv[1].split(":")
 import os, time
-from shim.spawner import rehearsal
+from shim.spawner import warmup
 try:
-    rehearsal._sleeper("/proc/self/no such directory/pid")
+    warmup._sleeper("/proc/self/no such directory/pid")
     raise AssertionError("written")
 except FileNotFoundError:
     pass

@@ -19,7 +19,7 @@ BY_HANDLE = "CAP_DAC_READ_SEARCH"
 CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
 
-def may_be_direct(spec: dict[str, Any]) -> bool:
+def may_pass_through(spec: dict[str, Any]) -> bool:
     """`spec` is what the OCI runtime gets."""
     process = spec.get("process") or {}
     labels = process.get("selinuxLabel"), process.get("apparmorProfile")

@@ -1,9 +1,9 @@
-"""What a rich container has besides its init and its application: environment file, lxcfs, agents, routes.
+"""The extras of a rich container, beside its init and its application: environment file, lxcfs, agents, routes.
 
 One look at image and node, one pure decision, and values to act on:
 
-    seen = besides.look(root, spec, config)                   reads; the lxcfs part is the shim's to ask for and add
-    more = besides.make(spec, config=config, mode=mode, selects=..., units=..., seen=seen, points=..., run_dir=...)
+    seen = extras.look(root, spec, config)                   reads; the lxcfs part is the shim's to ask for and add
+    more = extras.make(spec, config=config, mode=mode, selects=..., units=..., seen=seen, points=..., run_dir=...)
     the plan's steps + more.steps, its boot's files + more.files, its warnings + more.warnings
     more.env_text written by env_file.write once the run directory exists; more.routes set before the prestart hooks;
     more.agents supervised once the application runs
@@ -46,7 +46,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Besides:
+class Extras:
     """`env_text` None: no environment file. `agents` are for the shim to supervise; units are `files` and `steps`.
 
     `unit_agents` are those that are units, each with the path in the image that stands in its unit's place, or "".
@@ -111,7 +111,7 @@ def make(
     seen: Seen,
     points: Sequence[MountPoint],
     run_dir: str,
-) -> Besides:
+) -> Extras:
     """Decide. `spec` is containerd's, before any step, and `points` its mounts as in `Setting.mounts`.
 
     `selects` is about this container; `units`: its init is a systemd that units may be given to (not where the image's
@@ -147,7 +147,7 @@ def make(
         steps.append(env_file.step(f"{run_dir}/{env_file.NAME}"))
     elif config.rich.env_file:
         warnings = (*warnings, f"rich.env-file: {seen.env_file_problem}, skipped")
-    return Besides(
+    return Extras(
         (*steps, *files),
         made.files,
         env_text,

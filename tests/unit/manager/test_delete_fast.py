@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from shim.contract import bootstrap, flags
-from shim.manager import cleaned, delete
+from shim.manager import delete, delete_fast
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def bundle(tmp_path):
 
 
 def clean(given, bundle, tmp_path):
-    return cleaned.is_clean(given, str(bundle), records=str(tmp_path / "records"), run=str(tmp_path / "run"))
+    return delete_fast.is_clean(given, str(bundle), records=str(tmp_path / "records"), run=str(tmp_path / "run"))
 
 
 def test_a_bundle_without_traces_is_clean(given, bundle, tmp_path):
@@ -49,9 +49,9 @@ def test_a_socket_is_left_for_delete_only_when_nobody_listens(given, bundle, tmp
 
 
 def test_the_fast_path_looks_where_delete_looks():
-    assert cleaned.POSTSTOP_RECORDS == delete.POSTSTOP_RECORDS
-    assert cleaned.RUN == delete.RUN
-    assert cleaned.KILLED == delete.KILLED
+    assert delete_fast.POSTSTOP_RECORDS == delete.POSTSTOP_RECORDS
+    assert delete_fast.RUN == delete.RUN
+    assert delete_fast.KILLED == delete.KILLED
 
 
 def test_the_answer_is_what_delete_would_say(bundle, tmp_path):
@@ -61,8 +61,8 @@ def test_the_answer_is_what_delete_would_say(bundle, tmp_path):
     pid = os.fork()
     if pid == 0:
         os.dup2(writer, 1)
-        cleaned.sys.argv = ["shim", "-namespace", "ns", "-id", "pod", "-bundle", str(bundle), "delete"]
-        cleaned.main()
+        delete_fast.sys.argv = ["shim", "-namespace", "ns", "-id", "pod", "-bundle", str(bundle), "delete"]
+        delete_fast.main()
         os._exit(9)
     os.close(writer)
     answer = os.read(reader, 100)
@@ -75,4 +75,4 @@ def test_the_answer_is_what_delete_would_say(bundle, tmp_path):
     ("name", "plain"), [("a-b_c.d1", True), ("", False), ("a/b", False), ("..", False), ("é", False)]
 )
 def test_only_names_that_are_no_paths_take_the_fast_path(name, plain):
-    assert cleaned._is_plain(name) == plain
+    assert delete_fast._is_plain(name) == plain

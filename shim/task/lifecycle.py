@@ -1,4 +1,4 @@
-"""What a rich container does at the points of its life where a plain one does nothing."""
+"""What a rich container adds at the points of its life: callbacks around create, start and exit."""
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
@@ -7,7 +7,7 @@ from runtime.cgroup import Cgroup
 from shim.task.reaper import Exit
 
 
-class Life(Protocol):
+class Lifecycle(Protocol):
     """Called by `create` and `Container`, in this order. What a method raises fails the request that led to it."""
 
     def init_console(self) -> str:
@@ -53,34 +53,34 @@ class Life(Protocol):
         """Let go of everything, at whatever point it stands. May be repeated."""
 
 
-class PlainLife:
-    """The life of a container that nothing was added to."""
+class PlainLifecycle:
+    """The callbacks of a plain container: nothing is added to what the OCI runtime does."""
 
     def init_console(self) -> str:
         """Init has the client's streams."""
         return ""
 
     async def created(self, init: int, cgroup: Cgroup | None) -> None:
-        """Nothing."""
+        """There is nothing to prepare in it."""
 
     async def before_start(self) -> None:
-        """Nothing."""
+        """It has no prestart hooks."""
 
     async def ready(self) -> None:
         """Init is the application."""
 
     def started(self) -> None:
-        """Nothing."""
+        """Nothing waits for it."""
 
     def start_failed(self) -> None:
-        """Nothing."""
+        """Nothing was begun before it."""
 
     def updating(self) -> AbstractAsyncContextManager[None]:
-        """Nothing."""
+        """Its limits are the OCI runtime's alone."""
         return nullcontext()
 
     def paused(self, now: bool) -> None:
-        """Nothing."""
+        """Nothing runs beside it that could wait."""
 
     def signal(self, number: int) -> bool:
         """PID 1 gets it."""
@@ -91,10 +91,10 @@ class PlainLife:
         return exit
 
     async def after_end(self, exit: Exit, *, oom_killed: bool) -> None:
-        """Nothing."""
+        """It has no poststop hooks."""
 
     def check_checkpoint(self) -> None:
-        """Nothing stands against it."""
+        """The OCI runtime decides."""
 
     async def close(self) -> None:
-        """Nothing held."""
+        """It holds nothing."""

@@ -1,4 +1,4 @@
-"""A pod's whole life, gone through once or a few times by the spawner before it serves.
+"""The spawner's warm-up: a pod's whole life, gone through once or a few times before it serves.
 
 What Python does for the first time it writes down, in objects that are shared after a fork: the keys that a class's
 instances have, the versions of types, which method a name means, and what instructions met where they adapt
@@ -6,7 +6,7 @@ instances have, the versions of types, which method a name means, and what instr
 
 A sandbox and a container are made, looked at, and ended by real requests to a real server. `true` plays the OCI
 runtime, children that only sleep play the containers' processes, and the container's configuration is its own, so that
-no hook of the node's runs. Nothing outside of the rehearsal's directories changes.
+no hook of the node's runs. Nothing outside of the warm-up's directories changes.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ ADAPTING_ROUNDS = 3
 """Where Python adapts code: an instruction does at its second execution (CPython 3.12, adaptive_counter_warmup)."""
 
 ROUND_TIMEOUT_S = 10.0
-NAMESPACE = ".rehearsal"
+NAMESPACE = ".warmup"
 """No namespace that containerd accepts begins with a dot, and `runtime.index` lists none that does."""
 
 EXEC_ID = "exec"
@@ -43,7 +43,7 @@ TASK = "containerd.task.v2.Task"
 PROCESS = {
     "args": ["true"],
     "cwd": "/",
-    "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=rehearsal"],
+    "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=warmup"],
     "user": {"uid": 0, "gid": 0},
     "capabilities": {name: ["CAP_CHOWN", "CAP_KILL"] for name in ("bounding", "effective", "permitted")},
     "noNewPrivileges": True,
@@ -55,7 +55,7 @@ MOUNTS = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/sys": "sysfs
 _Response = TypeVar("_Response", bound=Message)
 
 
-def rehearse(directory: str, *, rounds: int) -> None:
+def run(directory: str, *, rounds: int) -> None:
     """Go through `rounds` lives in `directory`, which is made and removed. Raises whatever goes wrong."""
     _remove_left(directory)
     os.mkdir(directory, 0o700)
@@ -209,15 +209,15 @@ def _spec(kind: str) -> dict[str, object]:
         "ociVersion": "1.0.2",
         "process": PROCESS,
         "root": {"path": "rootfs"},
-        "hostname": "rehearsal",
+        "hostname": "warmup",
         "mounts": [
             {"destination": at, "type": what, "source": what, "options": ["nosuid"]} for at, what in MOUNTS.items()
         ],
-        "annotations": {"io.kubernetes.cri.container-type": kind, "io.kubernetes.cri.container-name": "rehearsal"},
+        "annotations": {"io.kubernetes.cri.container-type": kind, "io.kubernetes.cri.container-name": "warmup"},
         "linux": {
             "namespaces": [{"type": name} for name in NAMESPACES],
             "resources": {"devices": [{"allow": False, "access": "rwm"}], "cpu": {"shares": 2}},
-            "cgroupsPath": "/rehearsal",
+            "cgroupsPath": "/warmup",
         },
     }
 

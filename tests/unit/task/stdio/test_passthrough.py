@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shim.task.stdio.direct import may_be_direct
+from shim.task.stdio.passthrough import may_pass_through
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def with_process(**more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("spec", [PLAIN, {}, {"process": None}, with_process(capabilities=None, selinuxLabel="")])
 def test_an_ordinary_container_may(spec: dict[str, Any]):
-    assert may_be_direct(spec)
+    assert may_pass_through(spec)
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_an_ordinary_container_may(spec: dict[str, Any]):
     ],
 )
 def test_one_that_is_judged_by_label_or_opens_by_handle_may_not(more: dict[str, Any]):
-    assert not may_be_direct(with_process(**more))
+    assert not may_pass_through(with_process(**more))
 
 
 def test_none_may_where_criu_could_be_asked_for_a_checkpoint(programs: Path):
     program = programs / "criu"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    assert not may_be_direct(PLAIN)
+    assert not may_pass_through(PLAIN)

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from runtime.linux import heap
-from shim.pod import quiet
-from shim.pod.quiet import Quiet
+from shim.pod import trim
+from shim.pod.trim import Trim
 from tests.fakes.loop import in_loop, until
 
 
@@ -26,20 +26,20 @@ class Memory:
 
 @pytest.fixture(autouse=True)
 def times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quiet, "QUIET_S", 0.05)
-    monkeypatch.setattr(quiet, "AGAIN_S", 0.3)
+    monkeypatch.setattr(trim, "QUIET_S", 0.05)
+    monkeypatch.setattr(trim, "AGAIN_S", 0.3)
 
 
 def timers() -> int:
     """How many timers of the loop are pending, but for the test's own."""
     loop = asyncio.get_running_loop()
-    return sum("Quiet" in repr(handle) for handle in loop._scheduled)  # type: ignore[attr-defined]
+    return sum("Trim" in repr(handle) for handle in loop._scheduled)  # type: ignore[attr-defined]
 
 
 @in_loop
 async def test_it_gives_back_once_after_the_last_answer_and_then_has_no_timer(monkeypatch: pytest.MonkeyPatch):
     memory = Memory(monkeypatch, 100)
-    pod = Quiet(asyncio.get_running_loop())
+    pod = Trim(asyncio.get_running_loop())
     for _ in range(10):
         pod.answered()
         assert timers() == 1
@@ -55,7 +55,7 @@ async def test_it_gives_back_once_after_the_last_answer_and_then_has_no_timer(mo
 async def test_a_pod_that_is_asked_all_the_time_gives_back_seldom(monkeypatch: pytest.MonkeyPatch):
     memory = Memory(monkeypatch, 100)
     loop = asyncio.get_running_loop()
-    pod = Quiet(loop)
+    pod = Trim(loop)
     pod.answered()
     await until(lambda: memory.given == 1)
     began = loop.time()
@@ -68,7 +68,7 @@ async def test_a_pod_that_is_asked_all_the_time_gives_back_seldom(monkeypatch: p
 @in_loop
 async def test_a_thread_at_work_is_waited_for(monkeypatch: pytest.MonkeyPatch):
     memory = Memory(monkeypatch, None, None, 100)
-    Quiet(asyncio.get_running_loop()).answered()
+    Trim(asyncio.get_running_loop()).answered()
     await until(lambda: memory.given == 3)
     await asyncio.sleep(0.1)
     assert (memory.given, timers()) == (3, 0)
@@ -76,5 +76,5 @@ async def test_a_thread_at_work_is_waited_for(monkeypatch: pytest.MonkeyPatch):
 
 @in_loop
 async def test_without_shared_memory_there_is_no_timer():
-    Quiet(asyncio.get_running_loop()).answered()
+    Trim(asyncio.get_running_loop()).answered()
     assert timers() == 0
