@@ -163,7 +163,7 @@ def helpers() -> Iterator[Check]:
 def leases(config: Config, path: str = "/proc/sys/fs/lease-break-time") -> Iterator[Check]:
     """How long root in a container can hold up others by a lease on a file of the node that they share (fcntl(2))."""
     shared = sorted({mount.source for agent in config.agents for mount in agent.mounts})
-    if config.rich.lxcfs is not False and lxcfs.is_mounted(mountinfo.read()):
+    if config.rich.lxcfs is not False and lxcfs.is_mounted(mountinfo.around(lxcfs.MOUNT)):
         shared.append(lxcfs.MOUNT)
     if not shared:
         return

@@ -15,6 +15,8 @@ RLIM_INFINITY = 2**64 - 1
 _LIMITS = 16
 """RLIMIT_CPU (0) to RLIMIT_RTTIME (15), <asm-generic/resource.h>."""
 
+CGROUPS = "/sys/fs/cgroup"
+
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
@@ -53,11 +55,11 @@ def of_mounts(entries: Iterable[MountEntry]) -> tuple[str, bool, str]:
     """The form of the host's cgroups by its mounts below /sys/fs/cgroup: `cgroups`, `nsdelegate`, `named`."""
     form, delegates, named, has_v1 = "v1", False, "", False
     for entry in _visible(entries):
-        if entry.mount_point != "/sys/fs/cgroup" and not entry.mount_point.startswith("/sys/fs/cgroup/"):
+        if entry.mount_point != CGROUPS and not entry.mount_point.startswith(f"{CGROUPS}/"):
             continue
         if entry.fstype == "cgroup2":
             # What is mounted at the top is what container runtimes take the host to be (statfs, in runc and crun).
-            form = "unified" if entry.mount_point == "/sys/fs/cgroup" else "hybrid"
+            form = "unified" if entry.mount_point == CGROUPS else "hybrid"
             delegates = "nsdelegate" in entry.options
         elif entry.fstype == "cgroup":
             has_v1 = True
@@ -74,6 +76,6 @@ def _own_limit(number: int) -> tuple[int, int, int]:
 
 def read(mounts: str = "/proc/self/mountinfo") -> HostFacts:
     """Look at this host. Raises OSError where /proc cannot be read."""
-    form, delegates, named = of_mounts(mountinfo.read(mounts))
+    form, delegates, named = of_mounts(mountinfo.around(CGROUPS, mounts))
     limits = tuple(_own_limit(one) for one in range(_LIMITS))
     return HostFacts(form, delegates, named, os.uname().release, limits, has_systemd())

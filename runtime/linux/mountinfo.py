@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # The kernel writes space, tab, newline and backslash of a path as three octal digits (seq_path).
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
+_ESCAPED = re.compile(rb"[ \t\n\\]")
 CGROUPS = ("cgroup", "cgroup2")
 
 
@@ -25,6 +26,10 @@ class MountEntry:
     options: tuple[str, ...]
 
 
+def _encode(path: str) -> bytes:
+    return _ESCAPED.sub(lambda match: b"\\%03o" % match[0][0], os.fsencode(path))
+
+
 def _decode(field: bytes) -> str:
     if b"\\" in field:
         field = _ESCAPE.sub(lambda match: bytes((int(match[1], 8),)), field)
@@ -34,7 +39,10 @@ def _decode(field: bytes) -> str:
 def parse(lines: Iterable[bytes], fstypes: Collection[str] = ()) -> Iterator[MountEntry]:
     """The entries of a mountinfo file in its order, of these types only unless none is named."""
     wanted = {name.encode() for name in fstypes}
+    marks = [b" - %b " % name for name in wanted]
     for line in lines:
+        if marks and not any(mark in line for mark in marks):
+            continue  # nearly all lines of a node; the rest is looked at closely
         left, _, right = line.rstrip(b"\n").partition(b" - ")
         behind = right.split(b" ")
         if wanted and behind[0] not in wanted:
@@ -58,7 +66,33 @@ def read(path: str = "/proc/self/mountinfo", *, fstypes: Collection[str] = ()) -
         return tuple(parse(file, fstypes))
 
 
-def points(path: str = "/proc/self/mountinfo") -> set[str]:
-    """Where anything is mounted. Raises OSError."""
+def around(place: str, path: str = "/proc/self/mountinfo") -> tuple[MountEntry, ...]:
+    """The entries of mounts at `place`, below it, and above it on the way from the root. Raises OSError."""
+    above = {_encode(one) for one in _upwards(place)}
+    below = _encode(place.rstrip("/")) + b"/"
     with open(path, "rb") as file:
-        return {_decode(fields[4]) for line in file if len(fields := line.split(b" ", 5)) == 6}
+        return tuple(parse(line for line in file if (point := _point(line)) in above or point.startswith(below)))
+
+
+def points_in(directory: str, path: str = "/proc/self/mountinfo") -> set[str]:
+    """Where anything is mounted, at `directory` or below. Raises OSError."""
+    here = _encode(directory)
+    below = here.rstrip(b"/") + b"/"
+    with open(path, "rb") as file:
+        found = {
+            point for line in file if here in line and ((point := _point(line)) == here or point.startswith(below))
+        }
+    return {_decode(point) for point in found}
+
+
+def _point(line: bytes) -> bytes:
+    """The mount point as the kernel has written it, b"" where the line has none."""
+    fields = line.split(b" ", 5)
+    return fields[4] if len(fields) == 6 else b""
+
+
+def _upwards(place: str) -> Iterator[str]:
+    yield place
+    while place != "/":
+        place = os.path.dirname(place)
+        yield place

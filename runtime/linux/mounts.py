@@ -75,8 +75,7 @@ def remount_bind(path: str, flags: int) -> None:
 def mount_points(path: str) -> tuple[str, ...]:
     """Where something is mounted at or below `path`, each place once, the deepest first."""
     root = os.path.realpath(path)
-    below = (point for point in mountinfo.points() if point == root or point.startswith(f"{root}/"))
-    return tuple(sorted(below, key=lambda point: (-point.count("/"), point)))
+    return tuple(sorted(mountinfo.points_in(root), key=lambda point: (-point.count("/"), point)))
 
 
 def is_mounted(path: str) -> bool:

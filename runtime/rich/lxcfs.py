@@ -5,7 +5,7 @@ answers ENOTCONN for ever, and one whose daemon hangs blocks its reader beyond a
 request that the daemon has read). So nothing here touches the mount. Whether it is there is read from mountinfo;
 whether it answers is tried by a program of its own, which is abandoned where it does not end in time:
 
-    if is_mounted(mountinfo.read()):                        in the shim
+    if is_mounted(mountinfo.around(MOUNT)):                   in the shim
         files = parse_probe(output of probe_command(sys.executable), or b"" where it did not end in PROBE_TIMEOUT_S)
     steps, warnings = plan(config.rich.lxcfs, files, points)  in the plan; points as in Setting.mounts
 

@@ -36,6 +36,13 @@ def test_the_form_of_the_cgroups(mounts, found):
     assert host.of_mounts(entries(*mounts)) == found
 
 
+def test_the_mounts_of_all_the_nodes_pods_cost_nothing(tmp_path):
+    """50,000 of them: to look at each beside each other one would take minutes."""
+    pods = "".join(f"{n} 2 0:3 / /run/containerd/{n}/rootfs rw shared:{n} - overlay x rw\n" for n in range(50_000))
+    (tmp_path / "mountinfo").write_text(f"{pods}1 2 0:3 / /sys/fs/cgroup rw - cgroup2 x rw,nsdelegate\n{pods}")
+    assert host.read(str(tmp_path / "mountinfo")).cgroups == "unified"
+
+
 def test_this_host_is_read_with_our_own_limits():
     found = host.read()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

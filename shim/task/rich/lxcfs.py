@@ -11,7 +11,7 @@ from shim.task.reaper import Reaper
 
 async def alive_files(reaper: Reaper, path: str = lxcfs.MOUNT) -> tuple[bool, tuple[str, ...]]:
     """Whether lxcfs is mounted at `path`, and which of its files answer: the `mounted` and `files` of `lxcfs.plan`."""
-    if not lxcfs.is_mounted(mountinfo.read(), path):
+    if not lxcfs.is_mounted(mountinfo.around(path), path):
         return False, ()
     try:
         _, output = await ask(reaper, lxcfs.probe_command(sys.executable, path), timeout_s=lxcfs.PROBE_TIMEOUT_S)

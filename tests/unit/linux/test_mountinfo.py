@@ -35,5 +35,18 @@ def test_only_entries_of_the_types_that_are_asked_for_are_read():
 
 def test_mount_points_are_read_whatever_is_mounted_there(tmp_path):
     (tmp_path / "mountinfo").write_bytes(TEXT + b"half a line\n")
-    points = mountinfo.points(str(tmp_path / "mountinfo"))
-    assert points == {"/", "/proc", "/sys/fs/cgroup/cpu,cpuacct", "/run/a b\\c"}
+    path = str(tmp_path / "mountinfo")
+    assert mountinfo.points_in("/", path) == {"/", "/proc", "/sys/fs/cgroup/cpu,cpuacct", "/run/a b\\c"}
+    assert mountinfo.points_in("/run", path) == mountinfo.points_in("/run/a b\\c", path) == {"/run/a b\\c"}
+    assert mountinfo.points_in("/run/a", path) == mountinfo.points_in("/nowhere", path) == set()
+
+
+def test_the_mounts_around_a_place_are_those_above_at_and_below_it(tmp_path):
+    (tmp_path / "mountinfo").write_bytes(TEXT + b"half a line\n")
+    path = str(tmp_path / "mountinfo")
+    for place in ("/sys/fs/cgroup", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct/deeper"):
+        found = [entry.mount_point for entry in mountinfo.around(place, path)]
+        assert found == ["/", "/sys/fs/cgroup/cpu,cpuacct"], place
+    assert [entry.mount_point for entry in mountinfo.around("/sys/fs/cgroup/cpu", path)] == ["/"]
+    assert [entry.mount_point for entry in mountinfo.around("/run/a b\\c", path)] == ["/", "/run/a b\\c"]
+    assert len(mountinfo.around("/", path)) == 4
