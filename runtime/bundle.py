@@ -8,7 +8,7 @@ runtime has forgotten it, so a bundle without one needs no runtime.
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from runtime.errors import InvalidArgument
@@ -136,11 +136,25 @@ def _escaped(value: Any, key: str) -> str:
     return ""
 
 
+def to_json(value: Any) -> str:
+    """`value` as JSON; a dataclass in it is an object of its fields (`dataclasses.asdict` would copy all below it)."""
+    return json.dumps(value, default=fields_of)
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, by name. Raises TypeError for anything else."""
+    return {one.name: getattr(value, one.name) for one in fields(value)}
+
+
 def write_json(path: str, value: dict[str, Any]) -> None:
-    """Write `value` to a file that only root can read; what was there is replaced. Raises OSError."""
+    """Write `value`, as `to_json`, to a file that only root can read; what was there is replaced. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with open(fd, "w") as file:
-        file.write(json.dumps(value))
+    try:
+        data = to_json(value).encode()
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
 
 
 def read_pid(path: str) -> int:

@@ -5,7 +5,7 @@ The caller reads, this module decides and touches nothing, the caller acts:
     choice = plan.choose(spec, config, identity)          policy; raises before anything is mounted
     facts = image.read_facts(rootfs, spec, choice.services)      only where choice.rich
     made = plan.make(spec, choice, config=config, facts=facts, host=host.read(), run_dir=...)
-    spec = made.apply(spec)                               pure; written by the caller, with made.to_json()
+    spec = made.apply(spec)                               pure; written by the caller, with made.as_object()
     beside it
 
 A sandbox needs none of this, nor a configuration that can be read: `is_sandbox` tells.
@@ -14,9 +14,10 @@ A sandbox needs none of this, nor a configuration that can be read: `is_sandbox`
 import json
 import posixpath
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from runtime import bundle
 from runtime.config.model import Config
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
@@ -56,9 +57,13 @@ class Plan:
         """The spec with all steps made; the argument is left alone."""
         return edit.apply(spec, self.steps)
 
+    def as_object(self) -> dict[str, Any]:
+        """What `from_json` takes, for `runtime.bundle.to_json`; it may hold the pod's arguments, so it is kept 0600."""
+        return {"version": 1, **bundle.fields_of(self)}
+
     def to_json(self) -> str:
-        """The plan as one JSON object; it may hold the pod's arguments, so it is kept 0600."""
-        return json.dumps({"version": 1, **asdict(self)})
+        """The plan as one JSON object."""
+        return bundle.to_json(self.as_object())
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":

@@ -6,12 +6,11 @@ containerd that died) leaves no mount, no descriptor and no container.
 """
 
 import asyncio
-import json
 import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any as JSON
 
 from google.protobuf.any_pb2 import Any
@@ -190,8 +189,7 @@ class _Making:
         self._undo.callback(container.abandon)
         if made.steps:
             request.bundle.write_spec(written)
-        record = {"version": 1, "oci": asdict(self._oci.binary), "plan": json.loads(made.to_json())}
-        request.bundle.write_record(record)
+        request.bundle.write_record({"version": 1, "oci": self._oci.binary, "plan": made.as_object()})
         self._undo.callback(request.bundle.remove_record)
         return container
 

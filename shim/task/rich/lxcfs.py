@@ -1,9 +1,10 @@
 """Asking a node's lxcfs whether it is alive, without ever waiting for it in the pod server."""
 
+import os
 import sys
 
 from runtime.errors import DeadlineExceeded
-from runtime.linux import mountinfo
+from runtime.linux import mountinfo, statx
 from runtime.rich import lxcfs
 from shim.task.probe import ask
 from shim.task.reaper import Reaper
@@ -11,10 +12,20 @@ from shim.task.reaper import Reaper
 
 async def alive_files(reaper: Reaper, path: str = lxcfs.MOUNT) -> tuple[bool, tuple[str, ...]]:
     """Whether lxcfs is mounted at `path`, and which of its files answer: the `mounted` and `files` of `lxcfs.plan`."""
-    if not lxcfs.is_mounted(mountinfo.around(path), path):
+    if not _may_be_mounted(path) or not lxcfs.is_mounted(mountinfo.around(path), path):
         return False, ()
     try:
         _, output = await ask(reaper, lxcfs.probe_command(sys.executable, path), timeout_s=lxcfs.PROBE_TIMEOUT_S)
     except DeadlineExceeded:
         return True, ()
     return True, lxcfs.parse_probe(output)
+
+
+def _may_be_mounted(path: str) -> bool:
+    """Whether a file system of its own is at `path`: most nodes have none, and need not read mountinfo to know."""
+    try:
+        return statx.identity(path)[0] != statx.identity(os.path.dirname(path))[0]
+    except FileNotFoundError:
+        return False
+    except OSError:  # what is there does not answer
+        return True
