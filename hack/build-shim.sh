@@ -14,7 +14,7 @@ fail() { echo "build-shim: $*" >&2; exit 1; }
 case $1 in -*) fail "usage: hack/build-shim.sh DEST" ;; esac
 dest=$1
 source=$(cd "$(dirname "$0")/.." && pwd)/native
-sum=$(cat "$source"/*.c "$0" | sha256sum)
+sum=$(cat "$source"/*.[ch] "$0" | sha256sum)
 if [ -x "$dest" ] && [ "$(cat "$dest.source" 2>/dev/null)" = "$sum" ]; then exit 0; fi
 
 if command -v musl-gcc >/dev/null; then cc=musl-gcc

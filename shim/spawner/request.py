@@ -5,7 +5,7 @@ it answers TAKEN at once, and later DONE with the address or FAILED with the rea
 the reason. Before TAKEN the starter may give up, and a request that was given up is never carried out; after it there
 is somebody at work, and only their death makes the starter do the work itself.
 
-`native/containerd-shim-pouchrich-v2.c` does the same. Imports built-in modules only, for `start`.
+`native/spawner.c` does the same. Imports built-in modules only, for `start`.
 """
 
 import posix
