@@ -1,7 +1,8 @@
 /*
  * containerd-shim-pouchrich-v2: `start` and `delete` where there is next to nothing to do, without an interpreter.
  *
- *   ... start    hands the request to the node's spawner and prints its answer (spawner.c)
+ *   ... start    prints the address of the pod's server where there is one (member.c), else hands the request to the
+ *                node's spawner and prints its answer (spawner.c)
  *   ... delete   answers for a container of which nothing is left (clean.c)
  *
  * Whatever else is asked, and whatever is not as expected, is for the script beside this program, of the same name with
@@ -29,8 +30,10 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	*strrchr(here, '/') = 0;
-	if (!strcmp(action, "start"))
+	if (!strcmp(action, "start")) {
+		join_pod(argc, argv);
 		ask_spawner(argc, argv);
+	}
 	if (!strcmp(action, "delete"))
 		answer_delete(argc, argv);
 	execv(script, argv);

@@ -31,7 +31,7 @@ int peer_lives(int sock);
 /* flags.c */
 
 struct given {
-	const char *namespace, *id, *bundle;
+	const char *namespace, *id, *bundle, *socket;
 };
 
 int parse(int argc, char **argv, struct given *given);
@@ -39,6 +39,7 @@ int is_plain(const char *name);
 
 /* The actions: they come back where they are not for this program. */
 
+void join_pod(int argc, char **argv);
 void ask_spawner(int argc, char **argv);
 void answer_delete(int argc, char **argv);
 
