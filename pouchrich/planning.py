@@ -16,7 +16,7 @@ from runtime.rich.plan import Choice, Plan
 from runtime.spec import edit, nesting
 from runtime.spec.identity import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE, Identity
 from shim.task.reaper import Reaper
-from shim.task.rich.decide import Decided, decide
+from shim.task.rich.decide import Decided, decide, look
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ async def _decide(subject: Subject, choice: Choice, config: Config, root: str) -
         subject.spec,
         choice,
         config,
-        root=root,
+        looked=look(root, subject.spec, choice, config) if choice.rich else None,
         terminal=bool(isinstance(process, Mapping) and process.get("terminal")),
         run_dir=rundir.path_of(subject.namespace, subject.id),
         reaper=reaper,

@@ -23,14 +23,24 @@ class NotRegularError(OSError):
 
 
 @contextmanager
-def place(root: int, path: str, *, follow: bool = True) -> Iterator[int]:
+def place(root: int, path: str) -> Iterator[int]:
     """An O_PATH descriptor of what `path` leads to below directory descriptor `root`, good while the `with` lasts.
 
-    `follow` False: the last part may be a symbolic link, and is then what is found. Raises OSError.
+    Raises OSError.
     """
-    fd = openat2(root, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW), 0, RESOLVE_IN_ROOT)
+    fd = openat2(root, path, os.O_PATH, 0, RESOLVE_IN_ROOT)
     try:
         yield fd
+    finally:
+        os.close(fd)
+
+
+def mode_of(root: int, path: str) -> tuple[int, str]:
+    """Mode of what is at `path` itself, and where it points if it is a symbolic link, else "". Raises OSError."""
+    fd = openat2(root, path, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_IN_ROOT)
+    try:
+        mode = os.fstat(fd).st_mode
+        return mode, os.readlink("", dir_fd=fd) if stat.S_ISLNK(mode) else ""
     finally:
         os.close(fd)
 

@@ -113,9 +113,7 @@ class Rootfs:
         if path not in self._seen:
             self._spend(1)
             try:
-                with beneath.place(self.fd, path, follow=False) as fd:
-                    mode = os.fstat(fd).st_mode
-                    self._seen[path] = mode, os.readlink("", dir_fd=fd) if stat.S_ISLNK(mode) else ""
+                self._seen[path] = beneath.mode_of(self.fd, path)
             except OSError as err:
                 self._seen[path] = err
         found = self._seen[path]
@@ -145,13 +143,13 @@ class Rootfs:
             if part == "..":
                 at = posixpath.dirname(at)
                 continue
-            step = posixpath.join(at, part)
+            step = f"{at}/{part}" if at != "/" else f"/{part}"
             if step in mounts:
                 return _Found(step, hidden_by=step)
             try:
                 mode, target = self._look(step)
             except (FileNotFoundError, NotADirectoryError):
-                rest = posixpath.normpath("/".join([step, *reversed(todo)]))
+                rest = posixpath.normpath("/".join([step, *reversed(todo)])) if todo else step
                 return _Found(rest, error="no such file or directory")
             except OSError as err:
                 return _Found(step, error=os.strerror(err.errno or 0).lower())

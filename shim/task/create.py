@@ -28,10 +28,11 @@ from runtime.spec.identity import Identity
 from shim.task import checkpoint, settings
 from shim.task.container import Container
 from shim.task.lifecycle import Lifecycle, PlainLifecycle
+from shim.task.mounting import Mounting
 from shim.task.process import Process
 from shim.task.reaper import Reaper
 from shim.task.rich import rich
-from shim.task.rich.decide import Decided, decide, root_of
+from shim.task.rich.decide import Decided, Looked, decide, look, root_of
 from shim.task.settings import Settings
 from shim.task.stdio.passthrough import may_pass_through
 from shim.task.stdio.stdio import Stdio, StdioPaths
@@ -83,11 +84,10 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
         checkpoint.require_criu()
     async with AsyncExitStack() as undo:
         making = _Making(request, tools, chosen, choice, oci, spec, undo)
-        mounted = making.begin_mount()
-        if choice.rich:  # the image is looked at
-            await mounted
-        container = await making.assemble(await making.decide())
-        await mounted
+        mounting = making.begin_mount()
+        looked = await mounting.looked if choice.rich else None
+        container = await making.assemble(await making.decide(looked))
+        await mounting.looked
         if not request.checkpoint:
             await making.make(container)
         undo.pop_all()
@@ -116,36 +116,27 @@ class _Making:
         self._undo = undo
         self._life: Lifecycle = PlainLifecycle()
 
-    def begin_mount(self) -> "asyncio.Future[None]":
-        """Begin to mount the root file system, where the request brings one; it is mounted once that is awaited."""
-        loop = asyncio.get_running_loop()
-        if not self._request.mounts:
-            nothing: asyncio.Future[None] = loop.create_future()
-            nothing.set_result(None)
-            return nothing
-        target = self._request.bundle.rootfs
+    def begin_mount(self) -> Mounting[Looked | None]:
+        """Begin to mount the root file system, where the request brings one, and to look at the image if it matters."""
+        request, spec, choice, config = self._request, self._spec, self._choice, self._chosen.config
+        root = root_of(spec, request.bundle.path)
 
-        def run_helper(words: "list[str]") -> int:
-            return asyncio.run_coroutine_threadsafe(_awaited(self._tools.run(words, {})), loop).result()
+        def look_at_image() -> Looked | None:
+            return look(root, spec, choice, config) if choice.rich else None
 
-        async def undo() -> None:
-            with suppress(Exception):  # mount(2) cannot be called back; what it did is undone after it
-                await mounting
-            await in_thread(lambda: rootfs.unmount_all(target))
+        mounting = Mounting(request.mounts, request.bundle.rootfs, look_at_image, run=self._tools.run)
+        if request.mounts:
+            self._undo_later(mounting.undo)
+        return mounting
 
-        mounts = self._request.mounts
-        mounting = in_thread(lambda: rootfs.mount_all(mounts, target, run=run_helper))
-        self._undo_later(undo)
-        return asyncio.shield(mounting)
-
-    async def decide(self) -> Decided:
-        """Look at the image, and plan."""
+    async def decide(self, looked: Looked | None) -> Decided:
+        """Plan, from what was seen of the image; None where it does not matter."""
         request = self._request
         decided = await decide(
             self._spec,
             self._choice,
             self._chosen.config,
-            root=root_of(self._spec, request.bundle.path),
+            looked=looked,
             terminal=request.paths.terminal,
             run_dir=rundir.path_of(request.namespace, request.id),
             reaper=self._tools.reaper,
@@ -257,10 +248,6 @@ class _Making:
             create=self._create_options(stdio.console_socket),
             parent_path=self._request.parent_checkpoint,
         )
-
-
-async def _awaited(waiting: Awaitable[int]) -> int:
-    return await waiting
 
 
 def _has_private_pids(spec: dict[str, JSON]) -> bool:

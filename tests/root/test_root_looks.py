@@ -11,8 +11,9 @@ from runtime.errors import RuntimeFailed
 from runtime.rich import plan
 from runtime.spec.identity import Identity
 from shim.task.hooks.hook_run import user_below
+from shim.task.mounting import Mounting
 from shim.task.reaper import Reaper
-from shim.task.rich.decide import decide
+from shim.task.rich.decide import decide, look
 from tests.root.held_opens import held
 
 pytestmark = [
@@ -33,6 +34,10 @@ def passwd(tmp_path):
         rescue.start()
         yield file
         rescue.cancel()
+
+
+async def never(argv, fds):
+    raise AssertionError("no helper is needed")
 
 
 async def waits(file):
@@ -70,12 +75,12 @@ def test_an_image_that_does_not_answer_does_not_hold_up_its_pods_other_container
     async def play():
         reaper = Reaper(asyncio.get_running_loop())
         choice = plan.choose(spec, settings, Identity.of(spec, namespace="default", container_id="c"))
-        about = {"root": str(tmp_path), "terminal": False, "run_dir": "/run/x", "reaper": reaper}
-        deciding = asyncio.ensure_future(decide(spec, choice, settings, **about))
+        mounting = Mounting((), "", lambda: look(str(tmp_path), spec, choice, settings), run=never)
         await asyncio.wait_for(waits(passwd), 5)
-        assert not deciding.done()
+        assert not mounting.looked.done()
         passwd.let_go()
+        about = {"looked": await mounting.looked, "terminal": False, "run_dir": "/run/x", "reaper": reaper}
         with pytest.raises(Exception, match="/bin/true"):  # which the image does not have
-            await deciding
+            await decide(spec, choice, settings, **about)
 
     asyncio.run(play())

@@ -20,7 +20,9 @@ from runtime.rich.extras import Extras, Seen
 from runtime.rich.plan import Choice, Plan
 from shim.task.reaper import Reaper
 from shim.task.rich.lxcfs import alive_files
-from shim.task.thread import in_thread
+
+Looked = tuple[ImageFacts, Seen]
+"""What `look` has seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +38,22 @@ async def decide(
     choice: Choice,
     config: Config,
     *,
-    root: str,
+    looked: Looked | None,
     terminal: bool,
     run_dir: str,
     reaper: Reaper,
     systemd_cgroup: bool | None = None,
 ) -> Decided:
-    """Decide about the container of `spec`, whose root file system is at host path `root`.
+    """Decide about the container of `spec`; `looked` is what `look` has seen, None only where `choice` is not rich.
 
     `systemd_cgroup` says whether the OCI runtime will have systemd make its cgroups; None: as the host is.
 
     Raises InvalidArgument, Unsupported, FailedPrecondition where a helper binary or inotify instances are missing,
     OSError.
     """
-    if not choice.rich:
+    if not choice.rich or looked is None:
         return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Extras())
-    facts, seen = await in_thread(lambda: _look(root, spec, choice, config))
+    facts, seen = looked
     about = host.read()
     if systemd_cgroup is not None:
         about = replace(about, systemd=systemd_cgroup)
@@ -90,8 +92,11 @@ async def decide(
     return Decided(whole, more)
 
 
-def _look(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> tuple[ImageFacts, Seen]:
-    """All that is to be seen of an image, in one look. The image is hostile, and its file system need not answer."""
+def look(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> Looked:
+    """All that is to be seen of the image at host path `root`, in one look.
+
+    The image is hostile, and its file system need not answer: call it beside an event loop. Raises InvalidArgument.
+    """
     with Rootfs.open(root) as one:
         facts = image.facts_of(one, spec, choice.services)
         return facts, extras.look(one, spec, config, units=bool(facts.init.systemd))

@@ -68,6 +68,7 @@ def test_processes_that_do_not_die_are_counted_when_the_patience_is_used_up(monk
     monkeypatch.setattr(keeper, "time", SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append))
     monkeypatch.setattr(keeper, "_reap", lambda: None)
     monkeypatch.setattr(keeper, "_kill", lambda pid, began: None)
+    monkeypatch.setattr(keeper, "processes", dict)
     monkeypatch.setattr(keeper, "descendants", lambda top, table: {7: "1", 8: "1"})
     assert keeper.kill_descendants(1.0) == 2
     assert sum(waits) == pytest.approx(1.0, abs=0.02)

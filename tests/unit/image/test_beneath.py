@@ -125,3 +125,13 @@ def test_nobody_else_opens_anything_below_a_root():
                     found[f"{path.relative_to(ROOT)}:{node.lineno}"] = ast.unparse(node)
     assert len(found) >= 4
     assert [place for place, call in found.items() if "O_PATH" not in call and "linux/syscalls" not in place] == []
+
+
+def test_the_mode_is_that_of_the_path_below_the_root_itself(root, tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/file").touch(0o640)
+    os.symlink("/etc", tmp_path / "link")
+    assert beneath.mode_of(root, "/etc/file") == beneath.mode_of(root, "link/file") == (stat.S_IFREG | 0o640, "")
+    assert beneath.mode_of(root, "/link") == (stat.S_IFLNK | 0o777, "/etc")
+    with pytest.raises(FileNotFoundError):
+        beneath.mode_of(root, "/etc/passwd")
