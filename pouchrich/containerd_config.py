@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pouchrich.handler import GRACE_PERIOD, RUNTIME_TYPE
+from pouchrich.handler import RUNTIME_TYPE
 from runtime.config.annotations import PREFIX
 from runtime.errors import InvalidArgument, NotFound
+from runtime.spec.cri import GRACE_PERIOD
 
 DEFAULT = "/etc/containerd/config.toml"
 CRI_PLUGINS = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")

@@ -11,9 +11,8 @@ from runtime import index
 from runtime.bundle import Bundle
 from runtime.errors import InvalidArgument, NotFound
 from runtime.rich.plan import Plan
-from runtime.spec.identity import CONTAINER_NAME, IMAGE_NAME, SANDBOX_NAMESPACE
+from runtime.spec.cri import CONTAINER_NAME, IMAGE_NAME, SANDBOX_NAME, SANDBOX_NAMESPACE
 
-POD_NAME = "io.kubernetes.cri.sandbox-name"
 _LARGEST = 16 << 20
 
 
@@ -87,7 +86,7 @@ def load(namespace: str, container_id: str, bundle: str) -> Container:
         plan,
         oci,
         init,
-        (about.get(SANDBOX_NAMESPACE, ""), about[POD_NAME]) if POD_NAME in about else None,
+        (about.get(SANDBOX_NAMESPACE, ""), about[SANDBOX_NAME]) if SANDBOX_NAME in about else None,
         about.get(CONTAINER_NAME, container_id),
         about.get(IMAGE_NAME, ""),
         state,

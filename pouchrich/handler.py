@@ -3,6 +3,7 @@
 import json
 
 from runtime.config.annotations import PREFIX
+from runtime.spec.cri import GRACE_PERIOD
 
 RUNTIME_TYPE = "io.containerd.pouchrich.v2"
 
@@ -22,8 +23,6 @@ _OF_ITS_OWN = """\
 # containerd 2.x, configuration of version 3: into a file that {file} imports,
 # such as /etc/containerd/conf.d/pouchrich.toml, or without the first line at its end; then restart containerd.
 """
-
-GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
 
 
 def containerd(

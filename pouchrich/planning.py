@@ -14,7 +14,8 @@ from runtime.hooks.select import Selection, select
 from runtime.rich import plan
 from runtime.rich.plan import Choice, Plan
 from runtime.spec import edit, nesting
-from runtime.spec.identity import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE, Identity
+from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE
+from runtime.spec.identity import Identity
 from shim.task.reaper import Reaper
 from shim.task.rich.decide import Decided, decide, look
 

@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pouchrich import checks, containerd_config, containerd_dump
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.containerd_config import Handler
-from pouchrich.handler import GRACE_PERIOD
 from pouchrich.output import Block, Span, heading, line, show, show_json
 from runtime import config
 from runtime.config import Config
@@ -26,6 +25,7 @@ from runtime.config.annotations import PREFIX
 from runtime.config.render import toml
 from runtime.errors import NotFound, PouchrichError
 from runtime.hooks import journal
+from runtime.spec.cri import GRACE_PERIOD
 
 _STYLES = {OK: "good", WARN: "warn", FAIL: "bad"}
 _NAMED = 5

@@ -9,8 +9,8 @@ from runtime.init import launch
 from runtime.init.base import Setting, listed, variables
 from runtime.init.boot import Launch
 from runtime.spec import edit
+from runtime.spec.cri import CONTAINER_NAME, SANDBOX_UID
 from runtime.spec.edit import Edit, Spec, Step
-from runtime.spec.identity import CONTAINER_NAME, SANDBOX_UID
 
 _SYSTEMD_NEEDS = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 """Measured, each missing alone: dbus-daemon loops for ever without the first two, journald fails without the third."""

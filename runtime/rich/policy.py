@@ -14,8 +14,9 @@ from runtime.config.model import Agent, Config, Hook
 from runtime.config.values import STEERING_PREFIXES
 from runtime.errors import InvalidArgument
 from runtime.spec import edit
+from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE
 from runtime.spec.edit import Spec
-from runtime.spec.identity import CONTAINER_NAME, CONTAINER_TYPE, Identity
+from runtime.spec.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What a container is selected by: the names that node configuration's `when` is compared with.
 
-In a pod they are Kubernetes' own, which containerd's CRI plugin writes as annotations (its package
-`internal/cri/annotations`); outside a pod they are containerd's. Policy, hooks, agents and routes all ask this one
+In a pod they are Kubernetes' own, which containerd's CRI plugin writes as annotations; outside a pod they are
+containerd's. Policy, hooks, agents and routes all ask this one
 value, so that none selects a container which another passes over.
 """
 
@@ -11,12 +11,7 @@ from typing import Any
 
 from runtime.config.model import When
 from runtime.spec import edit
-
-CONTAINER_TYPE = "io.kubernetes.cri.container-type"
-CONTAINER_NAME = "io.kubernetes.cri.container-name"
-IMAGE_NAME = "io.kubernetes.cri.image-name"
-SANDBOX_NAMESPACE = "io.kubernetes.cri.sandbox-namespace"
-SANDBOX_UID = "io.kubernetes.cri.sandbox-uid"
+from runtime.spec.cri import CONTAINER_NAME, IMAGE_NAME, SANDBOX_NAMESPACE
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from _signal import (  # `signal` takes longer than all of this
 )
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
+from runtime.spec.cri import SANDBOX_ID
 from shim.contract import address, bootstrap, flags, identifiers
 from shim.installed import version
 from shim.spawner.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, Request
@@ -29,7 +30,7 @@ from shim.spawner.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, Request
 if False:  # typing.TYPE_CHECKING, without the import
     from typing import NoReturn
 
-GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
+GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", SANDBOX_ID)
 OOM_SCORE_ADJ_MAX = 1000
 CGROUP_ROOT = "/sys/fs/cgroup"
 POSTSTOP_SWEPT = "/run/pouchrich/poststop/.swept"

@@ -25,6 +25,7 @@ from protos.gen import events_service_pb2, runc_options_pb2, runtimeoptions_pb2,
 from runtime import index, rundir
 from runtime.bundle import Bundle
 from runtime.linux import syscalls
+from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE
 from shim.contract import peer
 from shim.pod.server import Pod
 from shim.ttrpc.client import TtrpcClient
@@ -213,7 +214,7 @@ def _spec(kind: str) -> dict[str, object]:
         "mounts": [
             {"destination": at, "type": what, "source": what, "options": ["nosuid"]} for at, what in MOUNTS.items()
         ],
-        "annotations": {"io.kubernetes.cri.container-type": kind, "io.kubernetes.cri.container-name": "warmup"},
+        "annotations": {CONTAINER_TYPE: kind, CONTAINER_NAME: "warmup"},
         "linux": {
             "namespaces": [{"type": name} for name in NAMESPACES],
             "resources": {"devices": [{"allow": False, "access": "rwm"}], "cpu": {"shares": 2}},

@@ -21,6 +21,7 @@ from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import env_file
 from runtime.rich.plan import Choice
 from runtime.spec import ids
+from runtime.spec.cri import GRACE_PERIOD
 from shim.task import notes
 from shim.task.application.application import Application, Limits
 from shim.task.application.boot_queue import BootQueue
@@ -33,8 +34,6 @@ from shim.task.rich.agents import Supervisor
 from shim.task.rich.decide import Decided
 from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole
-
-GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from runtime.config.schema import KEYS, TABLES
 from runtime.config.values import MODES, POD_KEYS
 from runtime.hooks import environment
 from runtime.rich import policy
-from runtime.spec.identity import CONTAINER_NAME, SANDBOX_NAMESPACE, Identity
+from runtime.spec.cri import CONTAINER_NAME, SANDBOX_NAMESPACE
+from runtime.spec.identity import Identity
 from tests.unit.docs import manifests, markdown
 from tests.unit.docs.markdown import Block
 
