@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.agents.select import Selected
+from runtime.default_path import DEFAULT_PATH
 from runtime.spec import edit
 from runtime.spec.edit import Spec
 
-_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INHERITED = ("rlimits", "noNewPrivileges", "apparmorProfile", "selinuxLabel", "oomScoreAdj")
 
 
@@ -37,7 +37,7 @@ def _env(one: Selected) -> list[str]:
     entries = [f"{name}={value}" for name, value in one.agent.env]
     names = {name for name, _ in one.agent.env}
     home = [] if "HOME" in names else [f"HOME={one.user.home or '/'}"]
-    return [*([] if "PATH" in names else [_PATH]), *home, *entries]
+    return [*([] if "PATH" in names else [f"PATH={DEFAULT_PATH}"]), *home, *entries]
 
 
 def supervised(one: Selected, spec: Spec) -> Supervised:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+from runtime.default_path import DEFAULT_PATH
+
 KILLED = 128 + signal.SIGKILL
 START_FAILED = 128
 """What containerd's CRI reports for a container that could not be started."""
@@ -81,7 +82,7 @@ def variables(subject: Subject, end: Ending | None = None) -> dict[str, str]:
 
 def host_environment(own: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of a hook on the host: `own` from its table, `told` by `variables`."""
-    return {"PATH": HOST_PATH, **own, **told}
+    return {"PATH": DEFAULT_PATH, **own, **told}
 
 
 def state(subject: Subject, *, status: str, pid: int) -> bytes:

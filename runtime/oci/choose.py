@@ -3,13 +3,12 @@
 import os
 import shutil
 
+from runtime.default_path import DEFAULT_PATH
 from runtime.errors import InvalidArgument
 
 # crun up to 1.21 refuses a hybrid host whose v2 tree has controllers of its own ("cgroups in hybrid mode not
 # supported, drop all controllers from cgroupv2").
 HYBRID_CONTROLLERS = "/sys/fs/cgroup/unified/cgroup.controllers"
-# containerd runs as a service with the PATH of one; an operator's own build is usually here.
-FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def choose(wanted: str, *, source: str, hybrid: str = HYBRID_CONTROLLERS, path: str | None = None) -> tuple[str, str]:
@@ -19,7 +18,7 @@ def choose(wanted: str, *, source: str, hybrid: str = HYBRID_CONTROLLERS, path: 
     tells what the v2 tree of a hybrid host holds. Raises InvalidArgument naming `source` where the one wanted is not
     there, or where there is none at all.
     """
-    search = os.environ.get("PATH", FALLBACK_PATH) if path is None else path
+    search = os.environ.get("PATH", DEFAULT_PATH) if path is None else path
     if wanted:
         found = shutil.which(wanted, path=search)
         if found is None:

@@ -23,10 +23,10 @@ from typing import NoReturn
 
 from runtime import config, libexec
 from runtime.config.location import NODE_FILE
+from runtime.default_path import DEFAULT_PATH
 from runtime.errors import PouchrichError
 from runtime.linux import heap, mountinfo, proctitle, stamp
 from runtime.oci import program
-from runtime.oci.choose import FALLBACK_PATH
 from shim.installed import version
 from shim.spawner import adaptive, child, launch, preload, warmup
 from shim.spawner.request import LOCK_SUFFIX, REFUSED, Request, containerd_of
@@ -184,7 +184,7 @@ def _hold_runtimes() -> None:
     named = None
     with suppress(PouchrichError):  # each Create will say so
         named = config.load_node().runtime.binary
-    search = os.environ.get("PATH", FALLBACK_PATH)
+    search = os.environ.get("PATH", DEFAULT_PATH)
     for name in dict.fromkeys([named or program.NAMES[0], *program.NAMES]):
         found = shutil.which(name, path=search)
         if found and os.path.basename(found) in program.NAMES:

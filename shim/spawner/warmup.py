@@ -24,6 +24,7 @@ from google.protobuf.message import Message
 from protos.gen import events_service_pb2, runc_options_pb2, runtimeoptions_pb2, task_pb2
 from runtime import index, rundir
 from runtime.bundle import Bundle
+from runtime.default_path import DEFAULT_PATH
 from runtime.linux import syscalls
 from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE
 from shim.contract import peer
@@ -44,7 +45,7 @@ TASK = "containerd.task.v2.Task"
 PROCESS = {
     "args": ["true"],
     "cwd": "/",
-    "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=warmup"],
+    "env": [f"PATH={DEFAULT_PATH}", "HOSTNAME=warmup"],
     "user": {"uid": 0, "gid": 0},
     "capabilities": {name: ["CAP_CHOWN", "CAP_KILL"] for name in ("bounding", "effective", "permitted")},
     "noNewPrivileges": True,

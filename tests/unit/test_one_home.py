@@ -30,6 +30,7 @@ def texts(path: Path) -> Iterator[str]:
     ("pattern", "homes"),
     [
         (r"io\.kubernetes\.", {"runtime/spec/cri.py"}),
+        (r"/usr/local/sbin:", {"runtime/default_path.py"}),
     ],
 )
 def test_a_name_is_written_in_one_place(pattern, homes):

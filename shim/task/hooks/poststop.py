@@ -236,7 +236,8 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> bool:
     import asyncio
     from collections.abc import Mapping
 
-    from runtime.hooks.environment import HOST_PATH, SHIM_KILLED
+    from runtime.default_path import DEFAULT_PATH
+    from runtime.hooks.environment import SHIM_KILLED
     from runtime.oci.argv import OCIBinary
     from runtime.oci.cli import OCIRuntime
     from shim.task.hooks.owed import run_owed
@@ -247,7 +248,7 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> bool:
         reaper.install()
 
         async def run(argv: Sequence[str], fds: Mapping[int, int]) -> int:
-            child = reaper.spawn(argv, fds, {"PATH": os.environ.get("PATH", HOST_PATH)})
+            child = reaper.spawn(argv, fds, {"PATH": os.environ.get("PATH", DEFAULT_PATH)})
             return (await asyncio.shield(child.ended)).status
 
         async def one(journal: Journal) -> bool:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from runtime.default_path import DEFAULT_PATH
 from runtime.hooks import environment
 from runtime.hooks.environment import Ending, Subject
 
@@ -54,7 +55,7 @@ def test_a_name_of_another_form_than_kubernetes_gives_is_not_passed_on(name):
 
 def test_a_host_hooks_environment_is_fixed_and_its_table_cannot_change_what_it_is_told():
     env = environment.host_environment({"A": "b", "POUCHRICH_NAME": "x"}, environment.variables(SUBJECT))
-    assert env.pop("PATH") == environment.HOST_PATH
+    assert env.pop("PATH") == DEFAULT_PATH
     assert env == {"A": "b", **environment.variables(SUBJECT)}
 
 
