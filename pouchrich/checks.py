@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pouchrich import owed
-from runtime import host, inotify, libexec
+from runtime import host, inotify, libexec, paths
 from runtime.agents.cgroup import has_v2_memory
 from runtime.config import Config
 from runtime.errors import PouchrichError
@@ -16,7 +16,6 @@ from runtime.linux import mountinfo, pidfd, syscalls
 from runtime.oci.choose import choose
 from runtime.rich import lxcfs
 from shim.spawner import launch
-from shim.spawner.request import DIRECTORY
 from shim.task.application.app_exit import ExitStatusSource, exit_status_source
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -176,7 +175,7 @@ def leases(config: Config, path: str = "/proc/sys/fs/lease-break-time") -> Itera
         yield Check(WARN, "leases", words, f"sysctl -w fs.lease-break-time={_LONGEST_LEASE_S}, and in /etc/sysctl.d")
 
 
-def spawner(config: Config, directory: str = DIRECTORY) -> Iterator[Check]:
+def spawner(config: Config, directory: str = paths.RUN) -> Iterator[Check]:
     """The spawners that live, and whether they may."""
     if not config.spawner.enabled:
         yield Check(OK, "spawner", f"turned off ({config.source_of('spawner.enabled')})")

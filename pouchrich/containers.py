@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtime import bundle as bundles
-from runtime import index
+from runtime import index, paths
 from runtime.bundle import Bundle
 from runtime.errors import InvalidArgument, NotFound
 from runtime.rich.plan import Plan
@@ -95,14 +95,14 @@ def load(namespace: str, container_id: str, bundle: str) -> Container:
     )
 
 
-def every(*, root: str = index.ROOT) -> Iterator[Container]:
+def every(*, root: str = paths.BUNDLES) -> Iterator[Container]:
     """All of the node's, in the order of their names. Raises OSError, PermissionError to who is not root."""
     for namespace, container_id, bundle in index.entries(root=root):
         with suppress(NotFound, FileNotFoundError):
             yield load(namespace, container_id, bundle)
 
 
-def one(wanted: str, *, root: str = index.ROOT) -> Container:
+def one(wanted: str, *, root: str = paths.BUNDLES) -> Container:
     """The container that `wanted` means: ID, a beginning of it that no other has, or NAMESPACE/ID.
 
     Raises NotFound, InvalidArgument where several are meant.

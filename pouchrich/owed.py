@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from runtime import paths
 from runtime.hooks import journal
 from runtime.hooks.journal import Account
 
@@ -34,7 +35,7 @@ class Record:
         return tuple((name, *states.get(number, ("", ""))) for number, name in enumerate(names))
 
 
-def read(directory: str = journal.RECORDS, *, locks: str = LOCKS, boot_id: str = journal.BOOT_ID) -> Iterator[Record]:
+def read(directory: str = paths.RECORDS, *, locks: str = LOCKS, boot_id: str = journal.BOOT_ID) -> Iterator[Record]:
     """All records, by their paths. Raises OSError."""
     holders = _holders(locks)
     now = journal.boot_id(boot_id)

@@ -8,7 +8,7 @@ from typing import Any
 from pouchrich import oci_state
 from pouchrich.containers import Container
 from pouchrich.processes import PROC, TICKS_PER_S, Process, listed, roots, unit_of, uptime_s
-from runtime import cgroup
+from runtime import cgroup, paths
 from runtime.agents.unit import unit_name
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound
@@ -64,7 +64,7 @@ class Survey:
         proc: str = PROC,
         state: State = oci_state.of,
         clock: Callable[[], float] = time.monotonic,
-        tickets: str = boot_tickets.ROOT,
+        tickets: str = paths.BOOTS,
     ) -> None:
         self._proc = proc
         self._state = state

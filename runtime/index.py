@@ -8,12 +8,10 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
-from runtime import passage
-
-ROOT = "/run/pouchrich/bundles"
+from runtime import passage, paths
 
 
-def register(namespace: str, container_id: str, bundle: str, *, root: str = ROOT) -> None:
+def register(namespace: str, container_id: str, bundle: str, *, root: str = paths.BUNDLES) -> None:
     """Enter a container; an earlier one of the name is replaced. Raises OSError."""
     directory = f"{root}/{namespace}"
     with suppress(FileExistsError):
@@ -22,13 +20,13 @@ def register(namespace: str, container_id: str, bundle: str, *, root: str = ROOT
     os.symlink(bundle, f"{directory}/{container_id}")
 
 
-def forget(namespace: str, container_id: str, *, root: str = ROOT) -> None:
+def forget(namespace: str, container_id: str, *, root: str = paths.BUNDLES) -> None:
     """Take a container out again. May be repeated. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(f"{root}/{namespace}/{container_id}")
 
 
-def entries(*, root: str = ROOT) -> Iterator[tuple[str, str, str]]:
+def entries(*, root: str = paths.BUNDLES) -> Iterator[tuple[str, str, str]]:
     """(containerd namespace, container id, bundle) of every container whose bundle is there. Raises OSError.
 
     What is below a name that begins with a dot is the spawner's own, and no container of containerd's.

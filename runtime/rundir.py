@@ -14,12 +14,11 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 
-from runtime import libexec, passage
+from runtime import libexec, passage, paths
 from runtime.init.boot import Boot
 from runtime.init.launch import encode
 from runtime.linux import selinux, syscalls
 
-ROOT = "/run/pouchrich/containers"
 LAUNCHER = "launch"
 SETTINGS = "app"
 APP_SOCKET = "app.sock"
@@ -28,7 +27,7 @@ HALT_SOCKET = "halt.sock"
 _OPTIONS = "size=64m,mode={mode:04o},gid={gid}"
 
 
-def path_of(namespace: str, container_id: str, *, root: str = ROOT) -> str:
+def path_of(namespace: str, container_id: str, *, root: str = paths.CONTAINERS) -> str:
     """Where the run directory of a container is; both names are checked identifiers."""
     return f"{root}/{namespace}/{container_id}"
 

@@ -19,12 +19,11 @@ from pouchrich import checks, containerd_config, containerd_dump
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.containerd_config import Handler
 from pouchrich.output import Block, Span, heading, line, show, show_json
-from runtime import config
+from runtime import config, paths
 from runtime.config import Config
 from runtime.config.annotations import PREFIX
 from runtime.config.render import toml
 from runtime.errors import NotFound, PouchrichError
-from runtime.hooks import journal
 from runtime.spec.cri import GRACE_PERIOD
 
 _STYLES = {OK: "good", WARN: "warn", FAIL: "bad"}
@@ -47,7 +46,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace, *, records: str = journal.RECORDS) -> int:
+def run(arguments: argparse.Namespace, *, records: str = paths.RECORDS) -> int:
     """Check, and print. Raises OSError."""
     found = list(_all(arguments.config, arguments.containerd_config, records))
     healthy = all(one.level != FAIL for _, one in found)

@@ -23,9 +23,8 @@ from pouchrich.commands.explain import plan_steps
 from pouchrich.commands.ps import SAMPLE_S, container_json, table
 from pouchrich.output import Block, Span, Table, heading, line, show, show_json
 from pouchrich.survey import Seen, Survey
-from runtime import index, rundir
+from runtime import paths, rundir
 from runtime.bundle import RECORD, Bundle
-from runtime.hooks import journal
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,8 +38,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(
     arguments: argparse.Namespace,
     *,
-    root: str = index.ROOT,
-    records: str = journal.RECORDS,
+    root: str = paths.BUNDLES,
+    records: str = paths.RECORDS,
     survey: Survey | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:

@@ -28,7 +28,7 @@ from typing import Any
 from pouchrich import containers
 from pouchrich.output import Block, Cell, Span, Table, age, line, percent, show, show_json, size
 from pouchrich.survey import Part, Seen, Survey
-from runtime import index
+from runtime import paths
 
 SAMPLE_S = 0.5
 _CLEAR = "\x1b[H\x1b[2J"
@@ -131,7 +131,7 @@ def table(seen: Sequence[Seen]) -> list[Block]:
 def run(
     arguments: argparse.Namespace,
     *,
-    root: str = index.ROOT,
+    root: str = paths.BUNDLES,
     survey: Survey | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:

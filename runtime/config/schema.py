@@ -7,6 +7,7 @@ it refers to. Every default is written as in a file and read through its kind, s
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from runtime import paths
 from runtime.config import kinds, model
 from runtime.config.kinds import BOOLEAN, PATH, SWITCH, Kind
 from runtime.config.tables import REQUIRED, Key, named
@@ -39,7 +40,7 @@ KEYS: tuple[Key, ...] = (
         "OCI runtime, by name or path",
         unset="crun where it works on this host, else runc",
     ),
-    Key("runtime.root", PATH, "/run/pouchrich/runtime", "directory of the OCI runtime's state"),
+    Key("runtime.root", PATH, paths.OCI_STATE, "directory of the OCI runtime's state"),
     Key(
         "runtime.systemd-cgroup",
         SWITCH,

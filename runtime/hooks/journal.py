@@ -30,7 +30,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-RECORDS = "/var/lib/pouchrich/poststop"
 SUFFIX = ".jsonl"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 VERSION = 1

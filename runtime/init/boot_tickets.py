@@ -10,9 +10,8 @@ import os
 import time
 from contextlib import suppress
 
-from runtime import passage
+from runtime import passage, paths
 
-ROOT = "/run/pouchrich/boot"
 WAITING, BOOTING = "waiting to boot", "booting"
 _LOCKING = ".new-"
 
@@ -23,7 +22,7 @@ class Ticket:
     Nothing here blocks.
     """
 
-    def __init__(self, subject: tuple[str, str], *, root: str = ROOT) -> None:
+    def __init__(self, subject: tuple[str, str], *, root: str = paths.BOOTS) -> None:
         self._subject = subject
         self._root = root
         with suppress(FileExistsError):
@@ -96,7 +95,7 @@ def _is_alive(path: str) -> bool:
         os.close(fd)
 
 
-def states(*, root: str = ROOT) -> dict[tuple[str, str], str]:
+def states(*, root: str = paths.BOOTS) -> dict[tuple[str, str], str]:
     """WAITING or BOOTING for each container in the queue, by containerd's namespace and the id. Raises OSError."""
     found = {}
     with suppress(FileNotFoundError):

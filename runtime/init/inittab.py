@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from runtime.init.base import HOME
 from runtime.init.detect import InitFacts
 
-APP = "/run/pouchrich/launch app"
-SERVICES = "/bin/sh /run/pouchrich/services"
-HALT = "/run/pouchrich/launch halt"
+APP = f"{HOME}/launch app"
+SERVICES = f"/bin/sh {HOME}/services"
+HALT = f"{HOME}/launch halt"
 
 MAX_LINES = 200
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from runtime.errors import InvalidArgument
 from runtime.init import cgroup, mounts, process, services, signals
-from runtime.init.base import Made, Setting, bound
+from runtime.init.base import HOME, Made, Setting, bound
 from runtime.init.boot import Boot, RunFile
 from runtime.spec import edit
 from runtime.spec.edit import Step
@@ -52,7 +52,7 @@ Before=shutdown.target
 
 [Service]
 Type=simple
-ExecStart=/run/pouchrich/launch app
+ExecStart={HOME}/launch app
 {restart}KillMode=mixed
 TimeoutStopSec={stop_s}
 IgnoreSIGPIPE=no

@@ -24,8 +24,6 @@ CREATE_PATIENCE_S = 1.0  # out of that
 DYING_S = 1.5  # for processes that the runtime has killed
 OTHERS_PATIENCE_S = 3.0  # for another `delete`
 HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
-POSTSTOP_RECORDS = "/var/lib/pouchrich/poststop"
-RUN = "/run/pouchrich"
 WARNINGS_LIMIT = 4096
 _DONE, _FAILED = b"d", b"f"
 
@@ -115,7 +113,9 @@ def _hand_over_hooks(flags: Flags, bundle: str) -> "Callable[[float], object] | 
 
     None where there are none, or a living pod server sees to them. That they cannot be run must not keep the rest.
     """
-    if not os.path.exists(f"{POSTSTOP_RECORDS}/{flags.namespace}/{flags.id}.jsonl"):
+    from runtime import paths
+
+    if not os.path.exists(f"{paths.RECORDS}/{flags.namespace}/{flags.id}.jsonl"):
         return None
     from shim.task.hooks import poststop
 
@@ -130,8 +130,10 @@ def _hand_over_hooks(flags: Flags, bundle: str) -> "Callable[[float], object] | 
 
 
 def _remove_traces(flags: Flags) -> None:
-    """Remove what a killed pod server left of this container below /run/pouchrich."""
-    if os.path.lexists(f"{RUN}/bundles/{flags.namespace}/{flags.id}"):
+    """Remove what a killed pod server left of this container in memory (paths.RUN)."""
+    from runtime import paths
+
+    if os.path.lexists(f"{paths.BUNDLES}/{flags.namespace}/{flags.id}"):
         from runtime import index, rundir
 
         rundir.remove(rundir.path_of(flags.namespace, flags.id))

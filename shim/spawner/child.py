@@ -22,6 +22,7 @@ from _signal import (  # `signal` takes longer than all of this
 )
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
+from runtime import paths
 from runtime.spec.cri import SANDBOX_ID
 from shim.contract import address, bootstrap, flags, identifiers
 from shim.installed import version
@@ -33,9 +34,6 @@ if False:  # typing.TYPE_CHECKING, without the import
 GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", SANDBOX_ID)
 OOM_SCORE_ADJ_MAX = 1000
 CGROUP_ROOT = "/sys/fs/cgroup"
-POSTSTOP_SWEPT = "/run/pouchrich/poststop/.swept"
-"""As old as the last look at the poststop hooks that nobody sees to (shim.task.hooks.poststop); gone after a boot."""
-
 POSTSTOP_SWEEP_S = 60.0
 
 CHANNEL = 3
@@ -148,7 +146,7 @@ def _serve(request: Request, starter: socket, note: str) -> int:
     return daemon.serve(given, stdin, bundle=bundle, path=path, listener=listener.detach(), note=note)
 
 
-def is_sweep_due(marker: str = POSTSTOP_SWEPT) -> bool:
+def is_sweep_due(marker: str = paths.POSTSTOP_SWEPT) -> bool:
     """Whether nobody has looked for a while at what poststop hooks are owed. One system call."""
     try:
         return not 0 <= time.time() - os.stat(marker).st_mtime < POSTSTOP_SWEEP_S

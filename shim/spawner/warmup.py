@@ -22,7 +22,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from protos.gen import events_service_pb2, runc_options_pb2, runtimeoptions_pb2, task_pb2
-from runtime import index, rundir
+from runtime import paths, rundir
 from runtime.bundle import Bundle
 from runtime.default_path import DEFAULT_PATH
 from runtime.linux import syscalls
@@ -68,7 +68,7 @@ def run(directory: str, *, rounds: int) -> None:
             asyncio.run(_one_life(path))
     finally:
         shutil.rmtree(directory)
-        for root in (rundir.ROOT, index.ROOT):
+        for root in (paths.CONTAINERS, paths.BUNDLES):
             with suppress(OSError):  # another spawner's may still be there
                 os.rmdir(f"{root}/{NAMESPACE}")
 
@@ -76,7 +76,7 @@ def run(directory: str, *, rounds: int) -> None:
 def _remove_left(directory: str) -> None:
     """Remove what a spawner has left that was killed in the middle."""
     shutil.rmtree(directory, ignore_errors=True)
-    for root in (rundir.ROOT, index.ROOT):
+    for root in (paths.CONTAINERS, paths.BUNDLES):
         with suppress(FileNotFoundError):
             for entry in os.scandir(f"{root}/{NAMESPACE}"):
                 if peer.lives(int(entry.name.rpartition("-")[2])):

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.hooks.journal import RECORDS
-from shim.spawner.child import POSTSTOP_SWEPT
+from runtime.paths import POSTSTOP_SWEPT, RECORDS
 from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import binaries, processes

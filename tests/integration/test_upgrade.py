@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime.paths import POSTSTOP_SWEPT
 from shim import __version__
 from shim.installed.replaced import CURRENT, LOCK
 from shim.installed.version import IN_USE
-from shim.spawner.child import POSTSTOP_SWEPT
 from tests.integration import binaries, configuration, isolation, processes
 from tests.integration.images import BUSYBOX
 from tests.integration.node import ROOT, Node

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import libexec, rundir
+from runtime import libexec, paths, rundir
 from runtime.init.boot import Boot, RunFile
 from runtime.linux import mountinfo, syscalls
 from tests.root.handles import handle_of, opens
@@ -68,7 +68,7 @@ def test_host_users_neither_enter_nor_list_it_whatever_their_group(in_run):
         rundir.fill(path, Boot("systemd", 1, files=(RunFile("env", "SECRET=1", 0o640),)))
         os.chown(f"{path}/env", 0, GROUP)
         assert mode(path) == (0o700, 0, 0)
-        for above in (rundir.ROOT, f"{rundir.ROOT}/k8s.io"):
+        for above in (paths.CONTAINERS, f"{paths.CONTAINERS}/k8s.io"):
             assert mode(above) == (0o711, 0, 0)
             assert not may(above, gid=GROUP)[0]
         assert may(path, gid=GROUP) == [False, False]

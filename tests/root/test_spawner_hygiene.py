@@ -14,9 +14,9 @@ import pytest
 from google.protobuf.any_pb2 import Any
 
 from protos.gen import runc_options_pb2, task_pb2
+from runtime.paths import POSTSTOP_SWEPT
 from shim.installed.replaced import CURRENT, LOCK
 from shim.installed.version import IN_USE
-from shim.spawner.child import POSTSTOP_SWEPT
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.errors import RemoteError
 from tests.root import starters

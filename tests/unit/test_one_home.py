@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from runtime import paths, rundir
+from runtime.init.base import HOME
+from shim.manager import delete_fast
+from shim.spawner import request
+
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path for name in ("shim", "runtime", "pouchrich") for path in (ROOT / name).rglob("*.py"))
+
+# What the fast paths of `start` and `delete` may not import they say again: see the test of what they say.
+FAST = {"shim/manager/delete_fast.py", "shim/spawner/request.py"}
 
 
 def name(path: Path) -> str:
@@ -30,8 +38,31 @@ def texts(path: Path) -> Iterator[str]:
     ("pattern", "homes"),
     [
         (r"io\.kubernetes\.", {"runtime/spec/cri.py"}),
+        # On the host; and in a container, where it is the one directory that is ours.
+        (r"/run/pouchrich(?![\w-])", {"runtime/paths.py", "runtime/init/base.py", *FAST}),
+        (r"/var/lib/pouchrich", {"runtime/paths.py", "shim/manager/delete_fast.py"}),
         (r"/usr/local/sbin:", {"runtime/default_path.py"}),
     ],
 )
 def test_a_name_is_written_in_one_place(pattern, homes):
     assert {name(path) for path in MODULES if any(re.search(pattern, text) for text in texts(path))} == homes
+
+
+def test_the_fast_paths_say_what_the_others_say():
+    assert (delete_fast.RUN, delete_fast.POSTSTOP_RECORDS, request.DIRECTORY) == (paths.RUN, paths.RECORDS, paths.RUN)
+    assert f"{delete_fast.RUN}/bundles" == paths.BUNDLES
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("native/shim.h", f'#define RUN "{paths.RUN}"'),
+        ("native/shim.h", f'#define RECORDS "{paths.RECORDS}"'),
+        ("hack/install.sh", f"records={paths.RECORDS}"),
+        ("launcher/launch.h", f'#define SETTINGS "{HOME}/{rundir.SETTINGS}"'),
+        ("launcher/launch.c", f'#define APP_SOCKET "{HOME}/{rundir.APP_SOCKET}"'),
+        ("launcher/launch.c", f'#define HALT_SOCKET "{HOME}/{rundir.HALT_SOCKET}"'),
+    ],
+)
+def test_other_languages_say_the_same(file, line):
+    assert line in (ROOT / file).read_text().splitlines()

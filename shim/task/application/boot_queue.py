@@ -9,7 +9,8 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 
-from runtime.init.boot_tickets import ROOT, Ticket
+from runtime import paths
+from runtime.init.boot_tickets import Ticket
 
 PER_CPU = 2
 LOOK_S = 0.02
@@ -29,7 +30,7 @@ class BootQueue:
     A queue that cannot be had (a full /run) holds nobody up.
     """
 
-    def __init__(self, subject: tuple[str, str], at_once: int | None, *, root: str = ROOT) -> None:
+    def __init__(self, subject: tuple[str, str], at_once: int | None, *, root: str = paths.BOOTS) -> None:
         self._subject = subject
         self._at_once = at_once or default_at_once()
         self._root = root

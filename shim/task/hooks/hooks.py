@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtime import bundle as bundles
+from runtime import paths
 from runtime.cgroup import Cgroup
 from runtime.config.model import Hook
 from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
 from runtime.hooks import environment, held, process
 from runtime.hooks.environment import Ending, Subject
-from runtime.hooks.journal import RECORDS, Journal, boot_id, mount_namespace, path_of
+from runtime.hooks.journal import Journal, boot_id, mount_namespace, path_of
 from runtime.hooks.select import Selection
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
@@ -24,7 +25,6 @@ from shim.task.hooks.owed import run_owed
 from shim.task.reaper import Reaper
 from shim.task.thread import in_thread, wholly_in_thread
 
-RUN = "/run/pouchrich/poststop"
 RESULTS = "hooks.json"
 AGAIN_S = 1.0
 AGAIN_MAX_S = 60.0
@@ -34,8 +34,8 @@ AGAIN_MAX_S = 60.0
 class Places:
     """Where records and held directories are."""
 
-    records: str = RECORDS
-    run: str = RUN
+    records: str = paths.RECORDS
+    run: str = paths.POSTSTOP
 
 
 class HookRunner:
@@ -225,7 +225,7 @@ class HookRunner:
 
 def _not_recorded(path: str, err: OSError) -> str:
     """That a Create failed for want of a record, and what to do about it."""
-    top = os.path.dirname(RECORDS)
+    top = paths.STATE
     full = err.errno in (errno.ENOSPC, errno.EDQUOT)
     way_out = "make room on its file system" if full else "it has to be a directory that root can write to"
     reason = (err.strerror or str(err)).lower()

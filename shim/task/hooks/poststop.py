@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from runtime import passage
+from runtime import passage, paths
 from runtime.bundle import Bundle, read_pid
 from runtime.errors import PouchrichError
 from runtime.hooks import held
 from runtime.hooks.journal import (
-    RECORDS,
     Account,
     Journal,
     boot_id,
@@ -36,12 +35,11 @@ from runtime.hooks.journal import (
 from runtime.linux import syscalls
 from shim.installed.detached import detach
 
-RUN = "/run/pouchrich/poststop"
 PATIENCE_S = 3.0
 READY_TIMEOUT_S = 1.0
 AT_ONCE = 32
 _READY, _GO = b"r", b"g"
-_SWEPT = ".swept"
+_SWEPT = os.path.basename(paths.POSTSTOP_SWEPT)
 BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0)
 
 _log = logging.getLogger(__name__)
@@ -65,7 +63,7 @@ class Handover:
 
 
 def hand_over(
-    namespace: str, container_id: str, bundle: str, *, directory: str = RECORDS, run: str = RUN
+    namespace: str, container_id: str, bundle: str, *, directory: str = paths.RECORDS, run: str = paths.POSTSTOP
 ) -> Handover | None:
     """Leave a runner for the hooks that are owed for a container whose pod server is gone.
 
@@ -94,7 +92,7 @@ def hand_over(
     return Handover(told, news)
 
 
-def check(*, directory: str = RECORDS, run: str = RUN) -> None:
+def check(*, directory: str = paths.RECORDS, run: str = paths.POSTSTOP) -> None:
     """Leave a process behind that settles what is owed and in nobody's care, where there is any record at all.
 
     Never raises, never waits. `start` calls it when `run`/.swept is old or missing; it makes that new.
@@ -203,7 +201,7 @@ def _sweep(directory: str) -> bool:
     return is_settled
 
 
-def find_abandoned(directory: str = RECORDS) -> Iterator[tuple[str, Account]]:
+def find_abandoned(directory: str = paths.RECORDS) -> Iterator[tuple[str, Account]]:
     """The records that nobody will see to any more, but for those that somebody has locked, which is not looked at.
 
     They are of an earlier boot; or the container has ended, and whoever was at work is gone or has given up; or its

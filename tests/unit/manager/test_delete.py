@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from protos.gen import task_pb2
-from runtime import index, rundir
+from runtime import index, paths, rundir
 from runtime.errors import InvalidArgument
 from runtime.oci import interrupted
 from shim.contract.bootstrap import delete_response
@@ -60,8 +60,8 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path, monkeypatch):
-    monkeypatch.setattr(delete_module, "POSTSTOP_RECORDS", str(tmp_path / "records"))
-    monkeypatch.setattr(delete_module, "RUN", str(tmp_path / "run"))
+    monkeypatch.setattr(paths, "RECORDS", str(tmp_path / "records"))
+    monkeypatch.setattr(paths, "BUNDLES", str(tmp_path / "run/bundles"))
     return Node(tmp_path)
 
 

@@ -1,0 +1,31 @@
+"""Where the shim keeps files on a node. Below RUN all is gone with the next boot, below STATE it has to outlive one.
+
+The fast paths of `start` and `delete`, which import none of this, the native program and the installer say some of it
+again (`tests/unit/test_one_home.py` compares them).
+"""
+
+RUN = "/run/pouchrich"
+"""Also where the spawner listens (`shim.spawner.request`)."""
+
+STATE = "/var/lib/pouchrich"
+
+BOOTS = f"{RUN}/boot"
+"""The queue of inits that boot (`runtime.init.boot_tickets`)."""
+
+BUNDLES = f"{RUN}/bundles"
+"""A symbolic link to the bundle of each rich container (`runtime.index`)."""
+
+CONTAINERS = f"{RUN}/containers"
+"""The run directory of each rich container (`runtime.rundir`)."""
+
+OCI_STATE = f"{RUN}/runtime"
+"""The OCI runtime's own state (its `--root`), where `runtime.root` does not say otherwise."""
+
+POSTSTOP = f"{RUN}/poststop"
+"""What poststop hooks need of a container that has ended (`runtime.hooks.held`)."""
+
+POSTSTOP_SWEPT = f"{POSTSTOP}/.swept"
+"""As old as the last look at the poststop hooks that nobody sees to (`shim.task.hooks.poststop`)."""
+
+RECORDS = f"{STATE}/poststop"
+"""The records of poststop hooks (`runtime.hooks.journal`)."""
