@@ -9,12 +9,13 @@ import ctypes
 import errno
 import fcntl
 import os
-import select
 import signal
 import socket
 import struct
 import sys
 from dataclasses import dataclass
+
+from runtime.linux import readable
 
 _SO_PEERPIDFD = 77  # Linux 6.5, <asm-generic/socket.h>
 _UCRED = struct.Struct("=iII")
@@ -97,9 +98,7 @@ def send_signal(pidfd: int, number: int) -> None:
 
 def is_alive(pidfd: int) -> bool:
     """Whether it has not ended. A zombie has: from there on nothing of it runs, though its number is still its."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return not poll.poll(0)
+    return not readable.within(pidfd, 0.0)
 
 
 def exit_status(pidfd: int) -> int | None:

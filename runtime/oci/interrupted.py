@@ -7,7 +7,6 @@ what is in the container's own cgroups goes with them.
 """
 
 import os
-import select
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 from runtime.bundle import Bundle
 from runtime.errors import InvalidArgument, PouchrichError
 from runtime.init.cgroup import NESTED, path_of
-from runtime.linux import mountinfo, pidfd
+from runtime.linux import mountinfo, pidfd, readable
 
 DYING_S = 3.0
 """For processes that end with their OCI runtime: on a busy machine a killed one may take a second."""
@@ -69,16 +68,10 @@ def _has_words(pid: str, *words: str) -> bool:
 
 
 def _await_end(fd: int, until: float) -> None:
-    if not _ends(fd, until - time.monotonic()):
+    if not readable.within(fd, until - time.monotonic()):
         with suppress(ProcessLookupError):
             pidfd.send_signal(fd, signal.SIGKILL)
-        _ends(fd, DYING_S)
-
-
-def _ends(fd: int, within_s: float) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(max(0.0, within_s) * 1000))
+        readable.within(fd, DYING_S)
 
 
 def remove_cgroups(

@@ -11,10 +11,9 @@ here is just that. What crun saves is half of a short call.
 
 import fcntl
 import os
-import select
 import signal
 
-from runtime.linux import stamp, syscalls
+from runtime.linux import readable, stamp, syscalls
 
 NAMES = ("crun", "runc")
 """The runtimes of which that is known; older and newer ones do what they always do."""
@@ -89,9 +88,7 @@ def _try(program: str, path: str) -> None:
     pid = os.posix_spawn(program, [path, "--version"], os.environ, file_actions=quiet)
     pidfd = os.pidfd_open(pid)
     try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        if not poll.poll(TRY_TIMEOUT_S * 1000):
+        if not readable.within(pidfd, TRY_TIMEOUT_S):
             os.kill(pid, signal.SIGKILL)
     finally:
         os.close(pidfd)

@@ -198,13 +198,11 @@ def _forget(left: _Left, bundle: str, container_id: str) -> None:
 
 def _wait(pid: int, until: float) -> int:
     """Wait for the runtime, but leave time for the rest of the work; return its wait status."""
-    import select
+    from runtime.linux import readable
 
     fd = os.pidfd_open(pid)
     try:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+        if not readable.within(fd, until - time.monotonic()):
             os.kill(pid, SIGKILL)
         return os.waitpid(pid, 0)[1]
     finally:

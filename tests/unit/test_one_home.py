@@ -66,3 +66,15 @@ def test_the_fast_paths_say_what_the_others_say():
 )
 def test_other_languages_say_the_same(file, line):
     assert line in (ROOT / file).read_text().splitlines()
+
+
+def test_a_descriptor_is_waited_for_in_one_place():
+    """But by the spawner's own loop, an OOM watch, and the keeper, a script that finds none of our modules."""
+    found = {
+        name(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import) and any(one.name in ("select", "selectors") for one in node.names)
+    }
+    others = {"shim/spawner/server.py", "runtime/cgroup/oom.py", "runtime/hooks/keeper.py"}
+    assert found == {"runtime/linux/readable.py", *others}

@@ -11,7 +11,6 @@ look at the file system. asyncio is for the runner alone to import.
 
 import logging
 import os
-import select
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +31,7 @@ from runtime.hooks.journal import (
     records,
     remove_unfinished,
 )
-from runtime.linux import syscalls
+from runtime.linux import readable, syscalls
 from shim.installed.detached import detach
 
 PATIENCE_S = 3.0
@@ -57,7 +56,7 @@ class Handover:
         with suppress(BrokenPipeError):
             os.write(self._go, _GO)
         os.close(self._go)
-        through = _hears(self._news, patience_s) and not os.read(self._news, 1)
+        through = readable.within(self._news, patience_s) and not os.read(self._news, 1)
         os.close(self._news)
         return through
 
@@ -87,7 +86,7 @@ def hand_over(
         journal.close()
     os.close(go)
     os.close(tell)
-    if _hears(news, READY_TIMEOUT_S) and os.read(news, 1) == _READY and journal.account.head.get("held"):
+    if readable.within(news, READY_TIMEOUT_S) and os.read(news, 1) == _READY and journal.account.head.get("held"):
         held.unhold(journal.account.head["held"])  # the runner has them mounted for itself
     return Handover(told, news)
 
@@ -269,12 +268,6 @@ def _was_created(bundle: str) -> bool:
         return read_pid(Bundle(bundle).init_pid_file) > 0
     except (OSError, ValueError):
         return False
-
-
-def _hears(fd: int, timeout_s: float) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
 
 def _touch(path: str) -> None:

@@ -20,6 +20,7 @@ from runtime.hooks.journal import (
     read_account,
     records,
 )
+from runtime.linux import readable
 from runtime.oci.argv import OCIBinary
 from shim.spawner import child
 from shim.task.hooks import poststop
@@ -295,7 +296,7 @@ def test_a_runner_whose_delete_was_killed_has_the_container_forgotten_first(hand
     handed.owe()
     handover = handed.hand_over()
     os.close(handover._go)
-    assert poststop._hears(handover._news, WITHIN_S)
+    assert readable.within(handover._news, WITHIN_S)
     os.close(handover._news)
     assert handed.node.swept() == ["a ShimKilled"]
     assert [" ".join(call.split()[-3:]) for call in handed.calls] == ["delete --force a"]

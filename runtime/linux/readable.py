@@ -1,0 +1,13 @@
+"""One descriptor waited for, with a deadline; not for the event loop, which it would hold up.
+
+A pidfd is readable once its process has ended (pidfd_open(2)), a pipe when it has data or no writer is left.
+"""
+
+import select
+
+
+def within(fd: int, seconds: float) -> bool:
+    """Whether `fd` is readable now or becomes so within `seconds`; less than none is none. Raises OSError."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
