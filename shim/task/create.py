@@ -39,6 +39,7 @@ from shim.task.stdio.stdio import Stdio, StdioPaths
 from shim.task.stdio.streams import open_stdio
 from shim.task.stdio.terminal import AppConsole
 from shim.task.thread import in_thread
+from shim.task.whole import run_whole
 
 DELETE_ATTEMPTS = 3
 
@@ -227,10 +228,10 @@ class _Making:
     def _undo_later(self, call: Callable[[], Awaitable[None]]) -> None:
         """Register `call` so that a cancellation which arrives while it runs does not cut it short."""
 
-        async def whole() -> None:
-            await asyncio.shield(call())
+        async def undo() -> None:
+            await run_whole(call())
 
-        self._undo.push_async_callback(whole)
+        self._undo.push_async_callback(undo)
 
     def _create_options(self, console_socket: str) -> argv.CreateOptions:
         return argv.CreateOptions(

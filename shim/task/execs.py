@@ -26,6 +26,7 @@ from shim.task.process import Process, exit_event
 from shim.task.reaper import Exit, Reaper
 from shim.task.stdio.stdio import Owner, StdioPaths
 from shim.task.stdio.streams import open_stdio
+from shim.task.whole import run_whole
 
 
 class ExecProcess(Process):
@@ -110,7 +111,7 @@ class Execs:
         except BaseException:
             process.back(Phase.CREATED)
             process.release()  # who waits already would wait for ever
-            await asyncio.shield(process.close_stdio())
+            await run_whole(process.close_stdio())
             self._changed()
             raise
         finally:

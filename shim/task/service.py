@@ -1,14 +1,13 @@
 """The Task service: each method takes its request apart, calls the container, and puts the answer together.
 
 Protobuf stops here, and nothing in here decides anything about containers. Requests run concurrently; what must not
-be given up half-way when a client goes away runs to its end regardless (`_whole`).
+be given up half-way when a client goes away runs to its end regardless (`run_on`).
 """
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any as JSON
-from typing import TypeVar
 
 from google.protobuf.any_pb2 import Any
 
@@ -25,8 +24,8 @@ from shim.task.phase import Phase
 from shim.task.process import Process
 from shim.task.reaper import Exit
 from shim.task.stdio.stdio import StdioPaths
+from shim.task.whole import run_on
 
-T = TypeVar("T")
 MAX_SIGNAL = 64
 
 _STATUS: "dict[Phase, task_types_pb2.Status]" = {
@@ -108,8 +107,8 @@ class TaskService:
         """Start a container's init, or an exec."""
         container = self._container(request.id)
         if request.exec_id:
-            return task_pb2.StartResponse(pid=await _whole(container.execs.start(request.exec_id)))
-        return task_pb2.StartResponse(pid=await _whole(container.start()))
+            return task_pb2.StartResponse(pid=await run_on(container.execs.start(request.exec_id)))
+        return task_pb2.StartResponse(pid=await run_on(container.start()))
 
     async def delete(self, request: task_pb2.DeleteRequest) -> task_pb2.DeleteResponse:
         """Forget an exec, or a container and with it everything it has."""
@@ -118,9 +117,9 @@ class TaskService:
             await self._creating[request.id].wait()
         container = self._container(request.id)
         if request.exec_id:
-            process = await _whole(container.execs.delete(request.exec_id))
+            process = await run_on(container.execs.delete(request.exec_id))
             return _delete_response(process.pid, process.exit)
-        return _delete_response(container.init.pid, await _whole(self._delete(container)))
+        return _delete_response(container.init.pid, await run_on(self._delete(container)))
 
     async def _delete(self, container: Container) -> Exit | None:
         exit = await container.delete()
@@ -195,7 +194,7 @@ class TaskService:
         if request.signal > MAX_SIGNAL:
             raise InvalidArgument(f"signal: found {request.signal}, allowed 0 to {MAX_SIGNAL}")
         container = self._container(request.id)
-        await _whole(container.kill(request.exec_id, request.signal, everyone=request.all))
+        await run_on(container.kill(request.exec_id, request.signal, everyone=request.all))
 
     async def exec(self, request: task_pb2.ExecProcessRequest) -> None:
         """Remember a further process; Start makes it."""
@@ -217,36 +216,29 @@ class TaskService:
 
     async def pause(self, request: task_pb2.PauseRequest) -> None:
         """Freeze a container."""
-        await _whole(self._container(request.id).pause())
+        await run_on(self._container(request.id).pause())
 
     async def resume(self, request: task_pb2.ResumeRequest) -> None:
         """Thaw a container."""
-        await _whole(self._container(request.id).resume())
+        await run_on(self._container(request.id).resume())
 
     async def update(self, request: task_pb2.UpdateTaskRequest) -> None:
         """Change a container's limits."""
         container = self._container(request.id)
-        await _whole(container.update(_json_object("resources", request.resources)))
+        await run_on(container.update(_json_object("resources", request.resources)))
 
     async def checkpoint(self, request: task_pb2.CheckpointTaskRequest) -> None:
         """Write a container's state to files."""
         container = self._container(request.id)
         checkpoint.require_criu()
         with checkpoint.checkpoint_options(request.options, request.path, container.bundle.path) as options:
-            await _whole(container.checkpoint(options))
+            await run_on(container.checkpoint(options))
 
     def _container(self, container_id: str) -> Container:
         try:
             return self._containers[container_id]
         except KeyError:
             raise NotFound("container not created") from None
-
-
-async def _whole(work: Coroutine[object, object, T]) -> T:
-    """Run `work` to its end even if the request is cancelled, which its client then does not hear about."""
-    task = asyncio.get_running_loop().create_task(work)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # not "never retrieved"
-    return await asyncio.shield(task)
 
 
 def _create_request(request: task_pb2.CreateTaskRequest, namespace: str) -> CreateRequest:

@@ -36,13 +36,3 @@ def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
 
     start_new_thread(work, ())
     return done
-
-
-async def wholly_in_thread(call: Callable[[], T]) -> T:
-    """The same, awaited: a cancellation comes after the call's end, when it is known what there is to undo."""
-    running = in_thread(call)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise

@@ -78,3 +78,25 @@ def test_a_descriptor_is_waited_for_in_one_place():
     }
     others = {"shim/spawner/server.py", "runtime/cgroup/oom.py", "runtime/hooks/keeper.py"}
     assert found == {"runtime/linux/readable.py", *others}
+
+
+def test_work_is_run_whole_though_cancelled_in_one_place():
+    """But for the OCI runtime's programs, which are killed when they then take too long."""
+    found = {
+        name(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.AsyncFunctionDef) and _shields(node) and _catches_cancellation(node)
+    }
+    assert found == {"shim/pod/server.py"}
+
+
+def _shields(function: ast.AsyncFunctionDef) -> bool:
+    return any(isinstance(node, ast.Attribute) and node.attr == "shield" for node in ast.walk(function))
+
+
+def _catches_cancellation(function: ast.AsyncFunctionDef) -> bool:
+    return any(
+        isinstance(node, ast.ExceptHandler) and node.type is not None and "CancelledError" in ast.unparse(node.type)
+        for node in ast.walk(function)
+    )

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -31,6 +31,7 @@ from runtime.oci.cli import MemoryFile, OCIRuntime
 from shim.task.hooks.hook_outcome import Outcome
 from shim.task.reaper import Exit, Reaper
 from shim.task.thread import in_thread
+from shim.task.whole import run_whole
 
 CLEAR_TIMEOUT_S = 5.0
 CLEAR_PAUSE_S = 0.01
@@ -192,7 +193,7 @@ class Created:
                 result = await _within(starting, None, timeout_s)
             finally:
                 bundles.remove(pid_file)
-                await _whole(self._clear(starting))
+                await run_whole(self._clear(starting))
         return Outcome(result == "exit status 0", result, capture.tail)
 
     async def _clear(self, starting: "asyncio.Task[asyncio.Future[Exit]]") -> None:
@@ -226,7 +227,7 @@ class Second:
             try:
                 result = await _within(create, lambda: self.oci.start(self.id), timeout_s)
             finally:
-                await _whole(self._forget(create))
+                await run_whole(self._forget(create))
         return Outcome(result == "exit status 0", result, capture.tail)
 
     async def _forget(self, create: "asyncio.Task[asyncio.Future[Exit]]") -> None:
@@ -289,14 +290,3 @@ async def _within(
         return timed_out(timeout_s)
     except (PouchrichError, OSError, ValueError) as err:
         return str(err)
-
-
-async def _whole(work: Awaitable[None]) -> None:
-    """Await `work` to its end even where the waiting is cancelled; the cancellation comes afterwards."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with suppress(Exception):
-            await task
-        raise

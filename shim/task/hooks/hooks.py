@@ -23,7 +23,8 @@ from shim.task.hooks.hook_outcome import Outcome, Result, failure, named, report
 from shim.task.hooks.hook_run import Created, on_host, user_below
 from shim.task.hooks.owed import run_owed
 from shim.task.reaper import Reaper
-from shim.task.thread import in_thread, wholly_in_thread
+from shim.task.thread import in_thread
+from shim.task.whole import run_whole
 
 RESULTS = "hooks.json"
 AGAIN_S = 1.0
@@ -100,7 +101,7 @@ class HookRunner:
             self._journal = Journal.create(path, head)
 
         try:
-            await wholly_in_thread(begin)
+            await run_whole(in_thread(begin))
         except OSError as err:
             raise PouchrichError(_not_recorded(path, err)) from err
 
@@ -111,7 +112,7 @@ class HookRunner:
             return
         if directory := journal.account.head["held"]:
             held.hold(directory, init, process.held_types(self._spec), self._spec)
-        await wholly_in_thread(journal.owe)
+        await run_whole(in_thread(journal.owe))
 
     async def discard(self) -> None:
         """The container was never made after all: nothing is owed. May be repeated, and after `owe`."""

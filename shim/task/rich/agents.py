@@ -18,6 +18,7 @@ from runtime.agents.process import Supervised
 from runtime.errors import PouchrichError, RuntimeFailed
 from shim.task.reaper import Exit
 from shim.task.rich.agent_log import AgentLog
+from shim.task.whole import run_whole
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
@@ -194,13 +195,9 @@ class Supervisor:
         """Start the agent once and wait for its end; return its exit status, or 255 where it could not be started."""
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         one.starts += 1
-        starting = asyncio.ensure_future(self._start(one.agent, one.output, partial(_settle, ended)))
         try:
-            pid = await asyncio.shield(starting)
-        except asyncio.CancelledError:
             # Half an exec cannot be called back; the runtime's own end is waited for.
-            await asyncio.gather(starting, return_exceptions=True)
-            raise
+            pid = await run_whole(self._start(one.agent, one.output, partial(_settle, ended)))
         except (PouchrichError, OSError) as err:
             _log.warning("container %s: agent %s: %s", self._id, one.agent.name, err)
             one.status = 255

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from runtime.errors import InvalidArgument, RuntimeFailed
 from shim.task.reaper import Child, Reaper
+from shim.task.whole import run_whole
 
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 12.0
@@ -78,7 +79,7 @@ async def start(url: str, *, container_id: str, namespace: str, reaper: Reaper) 
             if not word and parts.scheme == "binary-v2":
                 raise RuntimeFailed("logging binary did not call ready (it may have crashed or exited prematurely)")
         except BaseException:
-            await asyncio.shield(logger.close())
+            await run_whole(logger.close())
             raise
         return logger
     finally:

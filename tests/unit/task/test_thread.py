@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from shim.task.thread import in_thread, wholly_in_thread
+from shim.task.thread import in_thread
 from tests.fakes.loop import in_loop, until
 
 
@@ -45,18 +45,3 @@ async def test_a_wait_that_is_given_up_does_not_stop_the_call():
     await until(lambda: done == [True])
     with pytest.raises(asyncio.CancelledError):
         await waiting
-
-
-@in_loop
-async def test_a_wait_for_the_whole_of_it_is_given_up_after_the_call():
-    done = []
-    end = threading.Event()
-    waiting = asyncio.ensure_future(wholly_in_thread(lambda: (end.wait(), done.append(True))))
-    await asyncio.sleep(0.01)
-    waiting.cancel()
-    await asyncio.sleep(0.05)
-    assert not waiting.done()
-    end.set()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert done == [True]

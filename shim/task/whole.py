@@ -1,0 +1,44 @@
+"""Work that a cancellation must not cut short: half of it nobody could undo, nor know what there is to undo.
+
+A task that is cancelled while it awaits another cancels that (asyncio, Task.cancel); both functions here are between
+the two. They differ in when the caller hears of its own cancellation.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def run_whole(work: Awaitable[T]) -> T:
+    """Await `work` to its end, however often the wait is cancelled: the cancellation is raised after that.
+
+    What `work` raises is then lost.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as err:
+            cancelled = err
+    if cancelled is not None:
+        _hear(task)
+        raise cancelled
+    return task.result()
+
+
+async def run_on(work: Awaitable[T]) -> T:
+    """Await `work`. A cancelled wait ends at once; `work` goes on to its end, and nobody hears what it raises."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_hear)
+    await asyncio.wait([task])
+    return task.result()
+
+
+def _hear(done: "asyncio.Future[T]") -> None:
+    """Take what it raised, or asyncio would log that nobody did."""
+    with suppress(asyncio.CancelledError):
+        done.exception()
