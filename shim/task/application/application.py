@@ -2,7 +2,8 @@
 
 The container's init process is PID 1, and its pid is the task's; how the task ends is how the application ended. In
 between stand the launcher, which init starts and which becomes the application (`adopt`), and the order of a stop:
-first the application, then, when it has gone, init in its own language, then whatever is left.
+first the application, then, when it has gone, init in its own language, then whatever is left. `app_life` is the table
+of what follows upon what.
 """
 
 import asyncio
@@ -10,10 +11,8 @@ import logging
 import math
 import os
 import signal
-import stat
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from runtime import rundir
 from runtime.cgroup import Cgroup
@@ -22,37 +21,23 @@ from runtime.init.boot import Boot
 from runtime.linux import pidfd, selinux
 from shim.task.application.adopt import Adopted, AppSocket
 from shim.task.application.app_exit import ApplicationExit, ExitStatusSource, exit_status_source
+from shim.task.application.app_life import AppLife, AppPhase
+from shim.task.application.app_streams import AppStreams
 from shim.task.application.boot_console import BootConsole
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.booting import Booting
 from shim.task.application.halt import HaltSocket
+from shim.task.application.limits import Limits
 from shim.task.application.patience import Patience
+from shim.task.application.shutdown import power_off
 from shim.task.reaper import Exit
-from shim.task.stdio.endpoints import close_all
 from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole
 
-RESERVE_S = 2.0  # of a pod's grace period, for what comes after init's shutdown
 POWEROFF_AGAIN_S = 1.0
 RESTART_TIMEOUT_S = 10.0  # an init that restarts the application does so within this, or has given it up
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Times in seconds; `grace_s` is the pod's grace period, None where it is not known.
-
-    `start_s` is for a boot without progress, `start_max_s` for any.
-
-    `restarts`: init starts an application that failed again, and only the last end counts.
-    """
-
-    start_s: float
-    stop_s: float
-    start_max_s: float = 0.0
-    grace_s: float | None = None
-    restarts: bool = False
 
 
 class Application:
@@ -93,15 +78,17 @@ class Application:
         self._terminal = terminal
         self._status_source = exit_status_source()
         self._init_pid = 0
+        self._life = AppLife()
+        self._streams = AppStreams(stdio, uid=app_uid, again=limits.restarts)
         self._booting = Booting(
             boot.init,
             self.console,
             start_s=limits.start_s,
             start_max_s=limits.start_max_s,
+            life=self._life,
             before=before,
             queue=queue,
         )
-        self._is_attached = False
         self._stop_began: float | None = None
         self._app: Adopted | None = None
         self._exit: ApplicationExit | None = None
@@ -109,8 +96,6 @@ class Application:
         self._listener: AppSocket | None = None
         self._halt: HaltSocket | None = None
         self._following: asyncio.Task[None] | None = None
-        self._kept_fds: list[int] = []
-        self._kept_numbers: list[int] = []
 
     @property
     def manner(self) -> str:
@@ -170,96 +155,75 @@ class Application:
         Raises RuntimeFailed, with what init said last, where init ends first, the start time-out passes, or a signal
         calls the start off; init is killed then.
         """
-        if self._listener is None:
-            try:
-                await self._booting.mandatory()
-            except BaseException:
-                self._kill_init()
-                raise
-            await self._attach()
-            return
+        if not self._life.is_in(AppPhase.CALLED_OFF, AppPhase.ENDED):  # of which the boot tells
+            self._life.move(AppPhase.BOOTING)
         try:
-            listener, self._listener = self._listener, None
-            adopted = await self._booting.boot(listener, self._cgroup)
-            self._release(adopted)
-            await self._attach()
+            if self._boot.launch is None:
+                await self._booting.mandatory()
+                if not self._life.ended.is_set():
+                    self._life.move(AppPhase.RUNNING)
+            else:
+                await self._boot_application()
+            await self._stdio.attach()
         except BaseException:
+            if self._life.is_in(AppPhase.BOOTING):
+                self._life.move(AppPhase.FAILED)
             self._kill_init()
             raise
         if not self._limits.restarts:
             rundir.forget_settings(self._directory)
 
-    async def _attach(self) -> None:
-        self._is_attached = True
-        await self._stdio.attach()
+    async def _boot_application(self) -> None:
+        listener, self._listener = self._listener, None
+        assert listener is not None
+        self._release(await self._booting.boot(listener, self._cgroup))
+        self._following = asyncio.get_running_loop().create_task(self._follow())
 
     def _release(self, adopted: Adopted) -> None:
-        """Let the launcher become the application, and follow it. Raises RuntimeFailed."""
+        """Let the launcher become the application: it runs. Raises RuntimeFailed, OSError."""
         exit = ApplicationExit(adopted, self._status_source, asyncio.get_running_loop())
-        fds = self._stdio_fds()
-        self._give(fds.values())
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            adopted.release([fds.get(number, null) for number in (0, 1, 2)])
-        except NotFound as err:
+            with self._streams.given() as fds:
+                adopted.release(fds)
+            self._life.move(AppPhase.RUNNING)
+        except BaseException as err:
             exit.close()
             adopted.close()
-            raise RuntimeFailed(f"{self._boot.init} did not start the application: {err}") from err
-        finally:
-            os.close(null)
+            if isinstance(err, NotFound):
+                raise RuntimeFailed(f"{self._boot.init} did not start the application: {err}") from err
+            raise
         self._forget_application()
         self._app, self._exit = adopted, exit
-        if self._following is None:
-            self._following = asyncio.get_running_loop().create_task(self._follow())
-
-    def _give(self, fds: Iterable[int]) -> None:
-        """To the application's user, which may then open /dev/stdout again, as the OCI runtimes do with init's."""
-        for fd in fds:
-            about = os.fstat(fd)
-            if not stat.S_ISCHR(about.st_mode) and about.st_uid != self._app_uid:
-                with suppress(OSError):  # a file of the client's that cannot be given away stays as it is
-                    os.fchown(fd, self._app_uid, -1)
-
-    def _stdio_fds(self) -> dict[int, int]:
-        """The far ends of the client's streams. Where there may be a next time, they are kept open for it."""
-        if not self._limits.restarts:
-            return self._stdio.child_fds() or {}
-        if not self._kept_fds:
-            self._kept_numbers = sorted(self._stdio.child_fds() or {})
-            self._kept_fds = [os.dup((self._stdio.child_fds() or {})[number]) for number in self._kept_numbers]
-        return dict(zip(self._kept_numbers, self._kept_fds, strict=True))
 
     async def _follow(self) -> None:
         """Wait for the application's end, then see that init goes too."""
         assert self._exit is not None
         while (status := await self._exit.wait()) != 0 and await self._started_again():
             _log.warning("container %s: the application ended with %d and was restarted", self._container_id, status)
-        close_all(self._kept_fds)  # now its output can end
-        await self._power_off()
+        self._streams.close()  # now its output can end
+        if self._life.ended.is_set():
+            return
+        self._life.move(AppPhase.SHUTTING_DOWN)
+        stopping_for_s = None if self._stop_began is None else asyncio.get_running_loop().time() - self._stop_began
+        # systemd would begin anew with all that it failed to unmount; sysvinit loses a SIGPWR that comes while it
+        # starts a runlevel's processes.
+        again_s = math.inf if self._boot.init == "systemd" else POWEROFF_AGAIN_S
+        within_s = self._limits.shutdown_s(stopping_for_s)
+        await power_off(self._tell_poweroff, self._life.ended, within_s=within_s, again_s=again_s)
         self._kill_init()
 
-    async def _power_off(self) -> None:
-        """Tell init: systemd once, as it would begin anew with all that it failed to unmount; another every second.
-
-        sysvinit loses a SIGPWR that comes while it starts a runlevel's processes.
-        """
-        clock = asyncio.get_running_loop().time
-        end = clock() + self._time_to_stop()
-        again_s = math.inf if self._boot.init == "systemd" else POWEROFF_AGAIN_S
-        while not self._booting.ended.is_set() and (left := end - clock()) > 0:
-            self._signal_init(self._boot.poweroff)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(left, again_s)):
-                    await self._booting.ended.wait()
+    def _tell_poweroff(self) -> None:
+        self._signal_init(self._boot.poweroff)
 
     async def _started_again(self) -> bool:
         """Whether init has restarted the application: where it is to, was not asked to stop, and has not given up."""
-        if not self._limits.restarts or self._stop_began is not None or self._booting.ended.is_set():
+        if not self._limits.restarts or not self._life.is_in(AppPhase.RUNNING):
             return False
+        self._life.move(AppPhase.RESTARTING)
         adopted = await self._booting.adopt(self._listen(), Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S))
         if adopted is None:
             return False
-        if self._stop_began is not None:
+        if not self._life.is_in(AppPhase.RESTARTING):
             adopted.close()
             return False
         with suppress(RuntimeFailed):
@@ -274,40 +238,39 @@ class Application:
             self._app.close()
         self._exit = self._app = None
 
-    def _time_to_stop(self) -> float:
-        """What init gets for its shutdown: stop-timeout, cut to what is left of the pod's grace period."""
-        if self._limits.grace_s is None or self._stop_began is None:
-            return self._limits.stop_s
-        gone = asyncio.get_running_loop().time() - self._stop_began
-        return max(0.0, min(self._limits.stop_s, self._limits.grace_s - gone - RESERVE_S))
-
     def signal(self, number: int) -> None:
         """Pass a client's signal on, other than KILL. Before the application runs, any calls the start off."""
-        if self._stop_began is None:
-            self._stop_began = asyncio.get_running_loop().time()
         if self._boot.launch is None:
             self._signal_init(dict(self._boot.signals).get(number, number))
-        elif self._app is None:
-            self._booting.call_off()
+        elif not self._life.has_run:
+            if self._life.is_in(AppPhase.CREATED, AppPhase.BOOTING):
+                self._life.move(AppPhase.CALLED_OFF)
             self._kill_init()
         else:
-            if number == signal.SIGTERM and self._stop_signal is not None:
-                number = self._stop_signal
-            with suppress(ProcessLookupError):  # it has gone, and init is going
-                pidfd.send_signal(self._app.pidfd, number)
+            if self._life.is_in(AppPhase.RUNNING, AppPhase.RESTARTING):
+                self._life.move(AppPhase.STOPPING)
+                self._stop_began = asyncio.get_running_loop().time()
+            self._signal_application(number)
+
+    def _signal_application(self, number: int) -> None:
+        assert self._app is not None
+        if number == signal.SIGTERM and self._stop_signal is not None:
+            number = self._stop_signal
+        with suppress(ProcessLookupError):  # it has gone, and init is going
+            pidfd.send_signal(self._app.pidfd, number)
 
     def _kill_init(self) -> None:
         self._signal_init(signal.SIGKILL)
 
     def _signal_init(self, number: int) -> None:
-        if self._init_pid and not self._booting.ended.is_set():
+        if self._init_pid and not self._life.ended.is_set():
             with suppress(ProcessLookupError):
                 os.kill(self._init_pid, number)
 
     def ended(self, exit: Exit) -> Exit:
         """PID 1 has ended with `exit`, and with it everything: return how the task ended."""
-        self._booting.ended.set()
-        if not self._is_attached:
+        self._life.end()
+        if not self._life.has_run:
             self._stdio.discard()
         if self._exit is None or self._app is None:
             return exit
@@ -318,12 +281,12 @@ class Application:
 
     def close(self) -> None:
         """Let go of everything. May be repeated."""
-        self._booting.ended.set()
+        self._life.end()
         self._booting.leave()
         if self._following is not None:
             self._following.cancel()
         self._forget_application()
-        close_all(self._kept_fds)
+        self._streams.close()
         for part in (self._listener, self._halt, self.console, self._terminal):
             if part is not None:
                 part.close()

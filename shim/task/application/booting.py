@@ -11,6 +11,7 @@ from runtime.cgroup import Cgroup
 from runtime.cgroup.spent import cpu_s
 from runtime.errors import RuntimeFailed
 from shim.task.application.adopt import Adopted, AppSocket
+from shim.task.application.app_life import AppLife
 from shim.task.application.boot_console import BootConsole
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.patience import Patience
@@ -20,8 +21,8 @@ class Booting:
     """One container's boot, by an init called `init` whose console is `console`.
 
     `start_s` is how long it may be without progress, `start_max_s` how long it may take in all, in seconds. `before` is
-    awaited once the launcher is there: what has to run beside the application does by then, or it raises. `queue` is
-    the node's.
+    awaited once the launcher is there: what has to run beside the application does by then, or it raises. `life` is the
+    application's, `queue` the node's.
     """
 
     def __init__(
@@ -31,36 +32,32 @@ class Booting:
         *,
         start_s: float,
         start_max_s: float,
+        life: AppLife,
         before: Callable[[], Awaitable[None]] | None = None,
         queue: BootQueue | None = None,
     ) -> None:
-        self.ended = asyncio.Event()
+        self._life = life
         self._init = init
         self._console = console
         self._start_s = start_s
         self._start_max_s = start_max_s
         self._before = before
         self._queue = queue
-        self._is_called_off = False
-
-    def call_off(self) -> None:
-        """A signal came, and init is being killed."""
-        self._is_called_off = True
 
     async def turn(self) -> None:
         """Return when the node has room for one more boot. Raises RuntimeFailed where it is called off before."""
         if self._queue is not None and not await self._queue.turn(self._over_within):
-            why = "a signal ended the start" if self._is_called_off else "PID 1 ended"
+            why = "a signal ended the start" if self._life.is_called_off else "PID 1 ended"
             raise RuntimeFailed(f"{self._init} was not started: {why} while it waited for its turn to boot")
 
     async def _over_within(self, seconds: float) -> bool:
         """Wait so long for init's end; whether it came."""
-        waiting = asyncio.ensure_future(self.ended.wait())
+        waiting = asyncio.ensure_future(self._life.ended.wait())
         try:
             await asyncio.wait([waiting], timeout=seconds)
         finally:
             waiting.cancel()
-        return self.ended.is_set() or self._is_called_off
+        return self._life.ended.is_set() or self._life.is_called_off
 
     def leave(self) -> None:
         """It is not booting any more, or not yet."""
@@ -70,7 +67,7 @@ class Booting:
     async def adopt(self, listener: AppSocket, patience: Patience) -> Adopted | None:
         """The launcher; None where init ends, a signal calls it off or the time is up first. Closes `listener`."""
         adopting = asyncio.ensure_future(listener.accept())
-        ended = asyncio.ensure_future(self.ended.wait())
+        ended = asyncio.ensure_future(self._life.ended.wait())
         try:
             while (wait_s := patience.wait_s()) > 0 and not (adopting.done() or ended.done()):
                 await asyncio.wait([adopting, ended], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
@@ -80,7 +77,7 @@ class Booting:
             if not adopting.done():
                 return None
             adopted = adopting.result()
-            if ended.done() or self._is_called_off:
+            if ended.done() or self._life.is_called_off:
                 adopted.close()
                 return None
             return adopted
@@ -118,10 +115,10 @@ class Booting:
         if self._before is None:
             return
         beginning = asyncio.ensure_future(self._before())
-        ended = asyncio.ensure_future(self.ended.wait())
+        ended = asyncio.ensure_future(self._life.ended.wait())
         try:
             await asyncio.wait([beginning, ended], timeout=self._start_s, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done() or self._is_called_off or not beginning.done():
+            if ended.done() or self._life.is_called_off or not beginning.done():
                 why = self._why_not(f"not within start-timeout, {self._start_s:g} s")
                 raise RuntimeFailed(f"what is mandatory beside the application did not start: {why}")
             await beginning
@@ -131,9 +128,9 @@ class Booting:
 
     def _why_not(self, time_is_up: str) -> str:
         reason = time_is_up
-        if self._is_called_off:
+        if self._life.is_called_off:
             reason = "a signal ended the start"
-        elif self.ended.is_set():
+        elif self._life.ended.is_set():
             reason = "PID 1 ended"
         said = self._console.last_lines()
         return f"{reason}; its console: {said}" if said else f"{reason}; it said nothing on its console"

@@ -23,8 +23,9 @@ from runtime.rich.plan import Choice
 from runtime.spec import ids
 from runtime.spec.cri import GRACE_PERIOD
 from shim.task import notes
-from shim.task.application.application import Application, Limits
+from shim.task.application.application import Application
 from shim.task.application.boot_queue import BootQueue
+from shim.task.application.limits import Limits
 from shim.task.hooks.hooks import HookRunner
 from shim.task.own_cgroups import OwnCgroups
 from shim.task.reaper import Exit, Reaper

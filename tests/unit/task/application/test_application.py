@@ -13,7 +13,9 @@ from runtime.init.boot import Boot, Launch
 from shim.task.application import application
 from shim.task.application.adopt import Adopted
 from shim.task.application.app_exit import ExitStatusSource
-from shim.task.application.application import RESERVE_S, RESTART_TIMEOUT_S, Application, Limits
+from shim.task.application.app_life import AppPhase
+from shim.task.application.application import RESTART_TIMEOUT_S, Application
+from shim.task.application.limits import RESERVE_S, Limits
 from shim.task.reaper import Exit
 from tests.fakes.clock import in_time, now, settled
 
@@ -26,10 +28,9 @@ class Booting:
     """Stands for the boot: launchers come when the test says so."""
 
     def __init__(self, init, console, **given):
-        self.ended = asyncio.Event()
         self.launchers = asyncio.Queue()
         self.patience = []
-        self.called_off = self.left = False
+        self.left = False
 
     async def boot(self, listener, cgroup):
         return await self.launchers.get()
@@ -40,10 +41,6 @@ class Booting:
 
     async def mandatory(self):
         pass
-
-    def call_off(self):
-        self.called_off = True
-        self.launchers.put_nowait(None)
 
     def leave(self):
         self.left = True
@@ -378,7 +375,7 @@ async def test_the_pods_stop_signal_stands_in_for_term_alone(world):
 async def test_a_signal_before_the_application_runs_calls_the_start_off_and_kills_init(world):
     one = world.make()
     one.signal(signal.SIGTERM)
-    assert one._booting.called_off
+    assert one._life.phase is AppPhase.CALLED_OFF
     assert world.signals == [(0.0, signal.SIGKILL)]
     one.close()
 

@@ -8,6 +8,7 @@ import pytest
 
 from runtime.errors import RuntimeFailed
 from shim.task.application import booting as booting_module
+from shim.task.application.app_life import AppLife, AppPhase
 from shim.task.application.booting import Booting
 from shim.task.application.patience import IDLE_S, Patience
 from tests.fakes.clock import in_time, now, settled
@@ -56,8 +57,15 @@ class Boot:
         self.console = SimpleNamespace(lines=0, last_lines=lambda: "A start job is running")
         self.queue = Queue()
         self.listener = Listener()
+        self.life = AppLife()
         self.booting = Booting(
-            "systemd", self.console, start_s=START_S, start_max_s=START_MAX_S, before=before, queue=self.queue
+            "systemd",
+            self.console,
+            start_s=START_S,
+            start_max_s=START_MAX_S,
+            life=self.life,
+            before=before,
+            queue=self.queue,
         )
 
     def begin(self):
@@ -118,7 +126,7 @@ async def test_an_init_that_ends_ends_the_boot_at_once():
     boot = Boot()
     booting = boot.begin()
     await asyncio.sleep(2)
-    boot.booting.ended.set()
+    boot.life.end()
     assert "PID 1 ended" in await boot.refused(booting)
     assert now() == 2
 
@@ -129,7 +137,7 @@ async def test_a_launcher_that_comes_with_inits_end_is_let_go():
     booting = boot.begin()
     await settled()
     boot.listener.launcher.set_result(launcher := Launcher())
-    boot.booting.ended.set()
+    boot.life.end()
     assert "PID 1 ended" in await boot.refused(booting)
     assert launcher.is_closed
 
@@ -139,7 +147,7 @@ async def test_a_launcher_that_comes_after_a_signal_is_let_go():
     boot = Boot()
     booting = boot.begin()
     await settled()
-    boot.booting.call_off()
+    boot.life.move(AppPhase.CALLED_OFF)
     boot.listener.launcher.set_result(launcher := Launcher())
     assert "a signal ended the start" in await boot.refused(booting)
     assert launcher.is_closed
@@ -180,7 +188,7 @@ async def test_what_is_mandatory_counts_for_nothing_after_a_signal():
     boot = Boot()
 
     async def begin():
-        boot.booting.call_off()
+        boot.life.move(AppPhase.CALLED_OFF)
 
     boot.booting._before = begin
     with pytest.raises(RuntimeFailed, match="a signal ended the start"):
@@ -192,7 +200,7 @@ async def test_what_is_mandatory_is_not_waited_for_when_init_has_ended():
     boot = Boot(lambda: asyncio.sleep(50))
     waiting = asyncio.ensure_future(boot.booting.mandatory())
     await asyncio.sleep(3)
-    boot.booting.ended.set()
+    boot.life.end()
     with pytest.raises(RuntimeFailed, match="PID 1 ended"):
         await waiting
     assert now() == 3
@@ -202,7 +210,7 @@ async def test_what_is_mandatory_is_not_waited_for_when_init_has_ended():
 @in_time
 async def test_a_wait_for_a_turn_ends_with_init_or_a_signal(end, why):
     boot = Boot()
-    boot.booting.call_off() if end == "call_off" else boot.booting.ended.set()
+    boot.life.move(AppPhase.CALLED_OFF) if end == "call_off" else boot.life.end()
     with pytest.raises(RuntimeFailed, match=f"was not started: {why} while it waited"):
         await boot.booting.turn()
 

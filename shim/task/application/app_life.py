@@ -1,0 +1,96 @@
+"""The life of an application under an init, as one table.
+
+It begins with an init that the OCI runtime has created, and ends with that init. In between a boot comes to nothing or
+to an application that runs; what may follow upon what, the table says.
+"""
+
+import asyncio
+import enum
+from collections.abc import Mapping
+
+from runtime.errors import RuntimeFailed
+
+
+class AppPhase(enum.Enum):
+    """Where an application is. The value is the word used in messages."""
+
+    CREATED = "created"
+    """Init waits to be started, or for its turn to boot."""
+
+    BOOTING = "booting"
+    """Init runs, and the application does not yet."""
+
+    CALLED_OFF = "called off"
+    """A client's signal came before the application ran: init is being killed."""
+
+    FAILED = "failed"
+    """The boot came to nothing: init is being killed."""
+
+    RUNNING = "running"
+    """The application runs; where the image's command is the init itself, that does."""
+
+    STOPPING = "stopping"
+    """A client's signal was passed on, and the application is not restarted any more."""
+
+    RESTARTING = "restarting"
+    """The application failed, and init may start it again."""
+
+    SHUTTING_DOWN = "shutting down"
+    """The application has ended, and init is told to end."""
+
+    ENDED = "ended"
+    """Init has ended, and everything with it."""
+
+
+ALLOWED: Mapping[AppPhase, frozenset[AppPhase]] = {
+    AppPhase.CREATED: frozenset({AppPhase.BOOTING, AppPhase.CALLED_OFF, AppPhase.ENDED}),
+    AppPhase.BOOTING: frozenset({AppPhase.RUNNING, AppPhase.CALLED_OFF, AppPhase.FAILED, AppPhase.ENDED}),
+    AppPhase.CALLED_OFF: frozenset({AppPhase.ENDED}),
+    AppPhase.FAILED: frozenset({AppPhase.ENDED}),
+    AppPhase.RUNNING: frozenset(
+        {AppPhase.STOPPING, AppPhase.RESTARTING, AppPhase.SHUTTING_DOWN, AppPhase.ENDED},
+    ),
+    AppPhase.STOPPING: frozenset({AppPhase.SHUTTING_DOWN, AppPhase.ENDED}),
+    AppPhase.RESTARTING: frozenset(
+        {AppPhase.RUNNING, AppPhase.STOPPING, AppPhase.SHUTTING_DOWN, AppPhase.ENDED},
+    ),
+    AppPhase.SHUTTING_DOWN: frozenset({AppPhase.ENDED}),
+    AppPhase.ENDED: frozenset(),
+}
+
+_HAS_RUN = frozenset({AppPhase.RUNNING, AppPhase.STOPPING, AppPhase.RESTARTING, AppPhase.SHUTTING_DOWN})
+
+
+class AppLife:
+    """Where one application is. `ended` is set with the end of its init; `last` is the phase before that."""
+
+    def __init__(self) -> None:
+        self.phase = self.last = AppPhase.CREATED
+        self.ended = asyncio.Event()
+
+    def move(self, to: AppPhase) -> None:
+        """Raises RuntimeFailed where the table has no way."""
+        if to not in ALLOWED[self.phase]:
+            raise RuntimeFailed(f"the application is {self.phase.value}, and cannot be {to.value}")
+        self.last, self.phase = self.phase, to
+        if to is AppPhase.ENDED:
+            self.ended.set()
+
+    def is_in(self, *phases: AppPhase) -> bool:
+        """Whether it is in one of `phases`."""
+        return self.phase in phases
+
+    def end(self) -> None:
+        """Init has ended, in whatever phase. May be repeated."""
+        if self.phase is not AppPhase.ENDED:
+            self.move(AppPhase.ENDED)
+
+    @property
+    def is_called_off(self) -> bool:
+        """Whether a signal ended the start, also once init has ended of it."""
+        return AppPhase.CALLED_OFF in (self.phase, self.last)
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the application runs or has run, also once init has ended."""
+        return (self.last if self.phase is AppPhase.ENDED else self.phase) in _HAS_RUN
