@@ -11,6 +11,7 @@ from runtime.config import Config
 from runtime.config.model import Agent, Route
 from runtime.errors import InvalidArgument, PouchrichError
 from runtime.hooks.select import Selection, select
+from runtime.init import INIT_MODES
 from runtime.rich import plan
 from runtime.rich.plan import Choice, Plan
 from runtime.spec import edit, nesting
@@ -119,7 +120,7 @@ def _policy(subject: Subject, choice: Choice, config: Config) -> Explanation:
     identity = choice.identity
     agents, routes = _beside(identity, config, choice.mode)
     notes = ["the image was not looked at: it may not have the mode, or need none"]
-    if choice.mode == "auto":
+    if choice.mode not in INIT_MODES:
         notes.append("mode auto: hooks, agents and routes for certain modes are not listed")
     hooks = _hooks(identity, choice, config, choice.mode)
     return Explanation(config.source, made, choice.mode, True, None, hooks, agents, routes, notes=tuple(notes))

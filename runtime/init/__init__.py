@@ -1,15 +1,29 @@
-"""The inits a rich container may have, by mode. `runtime.rich.mode` tells which of them an image can serve."""
+"""The inits a rich container may have, by mode. `runtime.rich.mode` tells which of them a container gets.
+
+Whoever works with a mode or with PID 1 asks for a fact of it, a field of `InitMode` or of `InitKind`
+(`runtime.init.kinds`); no module outside this folder compares the names.
+"""
 
 from collections.abc import Mapping
 
-from runtime.init import dumb_init, sbin_init, systemd
+from runtime.init import dumb_init, kinds, possible, sbin_init, systemd
 from runtime.init.base import InitMode
 
-INIT_MODES: Mapping[str, InitMode] = {
-    one.name: one
-    for one in (
-        InitMode("systemd", systemd.make),
-        InitMode("sbin-init", sbin_init.make),
-        InitMode("dumb-init", dumb_init.make),
-    )
-}
+SYSTEMD = InitMode("systemd", systemd.make, possible.no_systemd, kind=kinds.SYSTEMD.name)
+SBIN_INIT = InitMode("sbin-init", sbin_init.make, possible.no_sbin_init)
+DUMB_INIT = InitMode("dumb-init", dumb_init.make, possible.no_dumb_init, kind=kinds.DUMB_INIT.name, is_real=False)
+
+INIT_MODES: Mapping[str, InitMode] = {one.name: one for one in (SYSTEMD, SBIN_INIT, DUMB_INIT)}
+
+AUTO = "auto"
+"""Asks for SYSTEMD where that can be had, and else for DUMB_INIT: no mode that a container has."""
+
+
+def mode_for(kind: str) -> InitMode:
+    """The mode of a container whose own command is an init of this kind."""
+    return SYSTEMD if kind == SYSTEMD.kind else SBIN_INIT
+
+
+def may_be_real(asked: str) -> bool:
+    """Whether a container that asks for a mode by this name, or for AUTO, may get an init of its image as PID 1."""
+    return asked == AUTO or INIT_MODES[asked].is_real

@@ -78,11 +78,36 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """What an image and its host offer a PID 1.
+
+    `resolved` is where paths of the image lead. `shared` says what the container has in the place of a pid namespace of
+    its own, "" where it has one. `cgroup_v1` is the node's rich.cgroup-v1, from `cgroup_v1_source`.
+    """
+
+    init: InitFacts
+    resolved: Mapping[str, str]
+    host: HostFacts
+    shared: str
+    cgroup_v1: str
+    cgroup_v1_source: str
+
+
+@dataclass(frozen=True, slots=True)
 class InitMode:
-    """`make(setting)` raises InvalidArgument where the spec leaves no room for the mode."""
+    """What is particular about a mode.
+
+    `make(setting)` raises InvalidArgument where the spec leaves no room for it. `problem(site)` says why it cannot be
+    had, or "". `kind` is PID 1's (`runtime.init.kinds`), "" where that is whatever the image's /sbin/init is.
+
+    `is_real`: PID 1 is an init of the image's that starts the application; else it is a program of ours.
+    """
 
     name: str
     make: Callable[[Setting], Made]
+    problem: Callable[[Site], str]
+    kind: str = ""
+    is_real: bool = True
 
 
 def covers(directory: str, path: str) -> bool:

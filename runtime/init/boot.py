@@ -5,6 +5,8 @@ Values only, kept with the plan in the bundle; `runtime.init` makes them and the
 
 from dataclasses import dataclass, field
 
+from runtime.init.kinds import InitKind, kind_of
+
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
@@ -57,3 +59,8 @@ class Boot:
     launch: Launch | None = None
     halts: bool = False
     signals: tuple[tuple[int, int], ...] = field(default=())
+
+    @property
+    def kind(self) -> InitKind:
+        """What is particular about this init."""
+        return kind_of(self.init)

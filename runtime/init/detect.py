@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 SYSTEMD_PATHS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
@@ -38,6 +39,10 @@ _BANNER = re.compile(rb"systemd (\d{3})\b")
 
 SUPPORTED = ("systemd", "sysvinit", "openrc", "busybox")
 
+_INIT_PATHS = frozenset(f"{directory}/init" for directory in ("/sbin", "/usr/sbin", "/bin", "/usr/bin"))
+_INIT_NAMES = frozenset({"systemd", "tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
+"""Programs that expect to be PID 1. As a child tini and dumb-init warn, systemd and s6's /init refuse."""
+
 
 @dataclass(frozen=True, slots=True)
 class InitFacts:
@@ -70,6 +75,21 @@ def kind_of(path: str, content: bytes) -> str:
     if known := _BY_NAME.get(name) or _FOREIGN.get(name):
         return known
     return next((kind for word, kind in _BY_CONTENT if word in content), "")
+
+
+def own_init(paths: Iterable[str | None], *, kind: str) -> tuple[str, str] | None:
+    """The init that a command is which leads along `paths`: its path, and its kind or "" where that is not supported.
+
+    `kind` is what the image's /sbin/init is. None where the command is no init.
+    """
+    for path in filter(None, paths):
+        if posixpath.basename(path) == "systemd":
+            return path, "systemd"
+        if path in _INIT_PATHS:
+            return path, kind if kind in SUPPORTED else ""
+        if posixpath.basename(path) in _INIT_NAMES:
+            return path, ""
+    return None
 
 
 def version_of(content: bytes) -> int | None:

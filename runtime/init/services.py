@@ -25,6 +25,7 @@ from typing import Protocol
 
 from runtime.config.kinds import NAME_PATTERN
 from runtime.errors import InvalidArgument
+from runtime.init.detect import InitFacts
 
 DROPIN = "/run/systemd/system/pouchrich-app.service.d/50-services.conf"
 """Ordering belongs to the application's unit: what it wants is started with it, and first."""
@@ -117,6 +118,11 @@ def look(root: Root, init: str, names: Iterable[str]) -> dict[str, str]:
         return {}
     scripts = {name: f"{_SCRIPTS}/{name.removesuffix('.service')}" for name in good}
     return {name: path if _leads_to_file(root, path) else "" for name, path in scripts.items()}
+
+
+def found_for(facts: InitFacts, init: str) -> dict[str, str]:
+    """What `look` has found in an image for `init`, of what was looked for there."""
+    return dict(facts.services if init == "systemd" else facts.scripts)
 
 
 def _problem(name: str) -> str | None:

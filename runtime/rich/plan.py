@@ -22,8 +22,8 @@ from runtime.config.model import Config
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.image.image import ImageFacts
-from runtime.init import INIT_MODES, services
-from runtime.init.base import MountPoint, Setting
+from runtime.init import INIT_MODES, kinds, services
+from runtime.init.base import InitMode, MountPoint, Setting
 from runtime.init.boot import Boot, Launch, RunFile
 from runtime.init.cgroup import Delegation
 from runtime.init.signals import number_of
@@ -128,11 +128,13 @@ def plain(source: str) -> Plan:
     return Plan(rich=False, mode=None, decisions=(Decision("rich", "false", source),))
 
 
-def _services(choice: Choice, resolved: ResolvedMode, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _services(
+    choice: Choice, mode: InitMode, resolved: ResolvedMode, config: Config
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The services that PID 1 is to start, and warnings about the others. Raises InvalidArgument for a pod's own."""
     asked = choice.overrides.get("services")
     # Where the node's own mode has no services they are left out; what the pod or its image chose is no way past them.
-    must = resolved.mode != "dumb-init" or choice.mode_by_pod
+    must = mode.is_real or choice.mode_by_pod
     requests = [services.Request(one, f"{config.source}: services.enable") for one in config.services.enable]
     requests += [
         services.Request(one, f"{config.source}: services.mandatory", must=must) for one in config.services.mandatory
@@ -140,9 +142,8 @@ def _services(choice: Choice, resolved: ResolvedMode, config: Config) -> tuple[t
     if asked is not None:
         requests += [services.Request(one, asked.source, is_pod=True) for one in asked.value]
     kind = "an init that is the image's own command" if resolved.supplied else resolved.init.kind
-    kind = "dumb-init" if resolved.mode == "dumb-init" else kind
-    found = resolved.init.services if kind == "systemd" else resolved.init.scripts
-    return services.check(requests, init=kind, found=dict(found), masked=config.rich.mask)
+    found = services.found_for(resolved.init, kind)
+    return services.check(requests, init=kind, found=found, masked=config.rich.mask)
 
 
 def _ignored(choice: Choice) -> tuple[str, ...]:
@@ -154,7 +155,7 @@ def _ignored(choice: Choice) -> tuple[str, ...]:
 
 
 def _unrestarted(config: Config, resolved: ResolvedMode) -> tuple[str, ...]:
-    if config.rich.restart == "no" or (resolved.init.kind == "systemd" and resolved.mode != "dumb-init"):
+    if config.rich.restart == "no" or kinds.kind_of(resolved.init.kind).restarts:
         return ()
     return (f"{config.source}: rich.restart: ignored, only systemd restarts an application that failed",)
 
@@ -196,15 +197,16 @@ def make(
     if facts.command.hidden_by is not None:
         unseen = f"it is below the mount at {facts.command.hidden_by}"
         decisions = (*decisions, Decision("command", "not looked up in the image", unseen))
-    to_start, skipped = _services(choice, resolved, config)
-    made = INIT_MODES[resolved.mode].make(
+    mode = INIT_MODES[resolved.mode]
+    to_start, skipped = _services(choice, mode, resolved, config)
+    made = mode.make(
         Setting(
             spec,
             edit.args(spec),
             terminal,
             mount_points(spec, facts),
             facts.resolved,
-            mode=resolved.mode,
+            mode=mode.name,
             run_dir=run_dir,
             init=resolved.init,
             host=host,
@@ -221,7 +223,7 @@ def make(
     )
     return Plan(
         True,
-        resolved.mode,
+        mode.name,
         decisions,
         (*warnings, *skipped, *_unrestarted(config, resolved)),
         made.steps,

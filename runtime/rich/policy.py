@@ -13,6 +13,7 @@ from runtime.config.kinds import shown
 from runtime.config.model import Agent, Config, Hook
 from runtime.config.values import STEERING_PREFIXES
 from runtime.errors import InvalidArgument
+from runtime.init import DUMB_INIT, may_be_real
 from runtime.spec import edit
 from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE
 from runtime.spec.edit import Spec
@@ -123,11 +124,11 @@ def choose(spec: Spec, config: Config, identity: Identity) -> Choice:
         _refuse_steering(spec, config)
         asked = config.rich.mode if mode is None else mode.value
         source = config.source_of("rich.mode") if mode is None else mode.source
-        if asked != "dumb-init" and not (mode is not None and mode.is_own) and (glob := _ephemeral(spec, config)):
+        if may_be_real(asked) and not (mode is not None and mode.is_own) and (glob := _ephemeral(spec, config)):
             source = (
                 f"{config.source_of('rich.ephemeral')}: {glob} is for ephemeral containers, {source} asks for {asked}"
             )
-            asked, mode = "dumb-init", None
+            asked, mode = DUMB_INIT.name, None
         return Choice(
             identity,
             True,

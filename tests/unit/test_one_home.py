@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from runtime import paths, rundir
+from runtime.config.values import MODES
+from runtime.init import AUTO, INIT_MODES
 from runtime.init.base import HOME
+from runtime.init.detect import SUPPORTED
 from shim.manager import delete_fast
 from shim.spawner import request
 
@@ -66,6 +69,34 @@ def test_the_fast_paths_say_what_the_others_say():
 )
 def test_other_languages_say_the_same(file, line):
     assert line in (ROOT / file).read_text().splitlines()
+
+
+INITS = {*INIT_MODES, *SUPPORTED}
+
+
+def test_facts_of_a_mode_or_an_init_are_asked_for_and_its_name_is_compared_nowhere():
+    """But by the modes themselves: whoever compares a name elsewhere knows something that `InitMode` does not say."""
+    found = {
+        f"{name(path)}:{node.lineno}: {ast.unparse(node)}"
+        for path in MODULES
+        if not name(path).startswith("runtime/init/")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Compare | ast.MatchValue) and _names_an_init(node)
+    }
+    assert found == set()
+
+
+def _names_an_init(comparison: ast.AST) -> bool:
+    names = INITS | ({AUTO} if "mode" in ast.unparse(comparison) else set())  # a word of other keys too
+    return any(
+        (isinstance(node, ast.Constant) and node.value in names)
+        or (isinstance(node, ast.Name) and node.id in ("AUTO", "SYSTEMD", "SBIN_INIT", "DUMB_INIT"))
+        for node in ast.walk(comparison)
+    )
+
+
+def test_the_configuration_knows_the_modes_that_there_are():
+    assert (*INIT_MODES, AUTO) == MODES
 
 
 def test_a_descriptor_is_waited_for_in_one_place():

@@ -207,7 +207,7 @@ class Application:
         stopping_for_s = None if self._stop_began is None else asyncio.get_running_loop().time() - self._stop_began
         # systemd would begin anew with all that it failed to unmount; sysvinit loses a SIGPWR that comes while it
         # starts a runlevel's processes.
-        again_s = math.inf if self._boot.init == "systemd" else POWEROFF_AGAIN_S
+        again_s = math.inf if self._boot.kind.begins_anew else POWEROFF_AGAIN_S
         within_s = self._limits.shutdown_s(stopping_for_s)
         await power_off(self._tell_poweroff, self._life.ended, within_s=within_s, again_s=again_s)
         self._kill_init()

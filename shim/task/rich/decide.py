@@ -64,13 +64,13 @@ async def decide(
         libexec.path(helper)
     mode, boot = made.mode, made.boot
     scarce: tuple[str, ...] = ()
-    if boot is not None and boot.init == "systemd" and os.geteuid() == 0:  # another user's would say nothing
+    if boot is not None and boot.kind.uses_inotify and os.geteuid() == 0:  # another user's would say nothing
         scarce = inotify.judge(inotify.left(), config.rich.inotify, source=config.source_of("rich.inotify"))
     selects = partial(choice.identity.selects, mode=mode)
     if config.rich.lxcfs is not False:
         is_mounted, files = await alive_files(reaper)
         seen = replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
-    units = boot is not None and boot.init == "systemd" and boot.launch is not None
+    units = boot is not None and boot.kind.has_units and boot.launch is not None
     more = extras.make(
         spec,
         config=config,

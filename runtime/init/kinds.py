@@ -1,0 +1,34 @@
+"""The kinds of init that PID 1 of a rich container can be, and what is particular about each for who works with one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class InitKind:
+    """What an init called `name` does that others do not.
+
+    `has_units`: what it starts are units (systemd.unit(5)), so an agent may be one. `restarts`: it can start an
+    application again that failed. `uses_inotify`: it does not boot without inotify instances of the node's.
+    `begins_anew`: told to power off while it does, it begins with that anew.
+    """
+
+    name: str
+    has_units: bool = False
+    restarts: bool = False
+    uses_inotify: bool = False
+    begins_anew: bool = False
+
+
+SYSTEMD = InitKind("systemd", has_units=True, restarts=True, uses_inotify=True, begins_anew=True)
+SYSVINIT = InitKind("sysvinit")
+OPENRC = InitKind("openrc")
+BUSYBOX = InitKind("busybox")
+DUMB_INIT = InitKind("dumb-init")
+
+_KINDS: Mapping[str, InitKind] = {one.name: one for one in (SYSTEMD, SYSVINIT, OPENRC, BUSYBOX, DUMB_INIT)}
+
+
+def kind_of(name: str) -> InitKind:
+    """The kind called `name`; for another's name one that does nothing particular."""
+    return _KINDS.get(name) or InitKind(name)

@@ -1,0 +1,64 @@
+"""Whether an image and its host can have a mode: what stands against it, in words, or "". Pure."""
+
+from runtime.config.kinds import shown
+from runtime.init import inittab
+from runtime.init.base import HOME, Site
+from runtime.init.cgroup import V2_BEGINS, uses_v1
+from runtime.init.detect import SBIN_INIT, SUPPORTED, SYSTEMD_PATHS
+
+
+def no_cgroups(site: Site, kind: str) -> str:
+    """Why PID 1 of this kind cannot have cgroups that it understands."""
+    version, host = site.init.version, site.host
+    if kind != "systemd" or version is None or version >= V2_BEGINS:
+        return ""
+    if host.cgroups == "unified":
+        return f"systemd {version} of the image needs cgroup v1, and this host has cgroup v2 only"
+    if not uses_v1(host, version):
+        return f"systemd {version} of the image needs the name=systemd hierarchy, and this host has none mounted"
+    if site.cgroup_v1 != "allow":
+        return (
+            f"systemd {version} of the image knows no cgroup v2 and would have to write below cgroup v1's name=systemd,"
+            f" where the kernel bounds neither the number of cgroups nor their memory"
+            f" (rich.cgroup-v1 = {shown(site.cgroup_v1)}; {site.cgroup_v1_source})"
+        )
+    return ""
+
+
+def no_room(site: Site) -> str:
+    """Why no init of the image's can be PID 1 at all."""
+    if site.shared:
+        return f"the container {site.shared}: there is no PID 1 to give"
+    for path in ("/run", HOME):
+        if (leads := site.resolved[path]) != path:
+            return f"{path}: the image has a symbolic link to {shown(leads)} there"
+    return ""
+
+
+def no_systemd(site: Site) -> str:
+    """Why mode systemd cannot be had."""
+    if problem := no_room(site):
+        return problem
+    if not site.init.systemd:
+        return f"{SYSTEMD_PATHS[0]}: not in the image"
+    return no_cgroups(site, "systemd")
+
+
+def no_sbin_init(site: Site) -> str:
+    """Why mode sbin-init cannot be had."""
+    init = site.init
+    if problem := no_room(site) or init.problem:
+        return problem
+    if init.kind not in SUPPORTED:
+        what = (
+            f"{init.kind}, under which the command cannot be PID 1's child" if init.kind else "an init of unknown kind"
+        )
+        return f"{SBIN_INIT}: it is {what}"
+    if init.kind in ("sysvinit", "openrc") and inittab.sysvinit(init) is None:
+        return f"{SBIN_INIT}: it is {init.kind}, but there are no start scripts of a known kind"
+    return no_cgroups(site, init.kind)
+
+
+def no_dumb_init(_: Site) -> str:
+    """Nothing: it is what is left where nothing else can be had."""
+    return ""
