@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runtime import paths
 from runtime.hooks import journal
-from runtime.hooks.journal import Account
+from runtime.hooks.account import Account, read_account
 
 LOCKS = "/proc/locks"
 _FLOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (-?\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
@@ -43,7 +43,7 @@ def read(directory: str = paths.RECORDS, *, locks: str = LOCKS, boot_id: str = j
         try:
             inode = os.stat(path).st_ino
             with open(path, "rb") as file:
-                account, _ = journal.read_account(file.read())
+                account, _ = read_account(file.read())
         except FileNotFoundError:
             continue
         subject = account.head.get("subject") or {}

@@ -8,6 +8,7 @@
     others       the processes of a container other than its init
     held         what a poststop hook needs of a container that is gone: its namespaces, its spec
     journal      the durable record
+    account      what its lines amount to, and what may happen to a hook; pure
 
 Nothing here starts a program: `shim.task.hooks.hooks` does.
 """

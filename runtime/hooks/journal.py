@@ -27,8 +27,9 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
+
+from runtime.hooks.account import DONE, SKIPPED, STARTED, UNSTARTED, Account, read_account
 
 SUFFIX = ".jsonl"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -41,9 +42,6 @@ RESULT_BYTES = 600
 _ROOM_BYTES = 512  # for owed, handed and ended
 _ROOM_OF_HOOK_BYTES = 1000 + RESULT_BYTES  # for started (and unstarted, some times), and for done or skipped
 _NOT_OFFERED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-
-OWED, STARTED, DONE, SKIPPED = "owed", "started", "done", "skipped"
-UNSTARTED = "unstarted"
 
 
 def boot_id(path: str = BOOT_ID) -> str:
@@ -60,58 +58,6 @@ def mount_namespace() -> str:
 def path_of(records: str, namespace: str, container_id: str) -> str:
     """Where a container's record is."""
     return f"{records}/{namespace}/{container_id}{SUFFIX}"
-
-
-@dataclass(slots=True)
-class Account:
-    """What a record's lines amount to. `hooks[n]` is (state, result) of hook n."""
-
-    head: dict[str, Any] = field(default_factory=dict)
-    owed: bool = False
-    handed: bool = False
-    ended: tuple[int, str] | None = None
-    hooks: dict[int, tuple[str, str]] = field(default_factory=dict)
-
-    def take(self, line: dict[str, Any]) -> None:
-        """Add one line. Raises KeyError, TypeError or ValueError for what is none of ours."""
-        event = line.get("event")
-        if event is None:
-            self.head = dict(line["head"])
-            self.hooks = {number: (OWED, "") for number in range(len(self.head["hooks"]))}
-        elif event == "owed":
-            self.owed = True
-        elif event == "handed":
-            self.handed = True
-        elif event == "ended":
-            self.ended = (int(line["exit_code"]), str(line["reason"]))
-        elif event == UNSTARTED:
-            self.hooks[int(line["hook"])] = (OWED, "")
-        elif event in (STARTED, DONE, SKIPPED):
-            self.hooks[int(line["hook"])] = (event, str(line.get("result", "")))
-
-    @property
-    def open_hooks(self) -> tuple[int, ...]:
-        """The hooks that have never been started, in order."""
-        return tuple(number for number, (state, _) in self.hooks.items() if state == OWED)
-
-    @property
-    def interrupted(self) -> tuple[int, ...]:
-        """The hooks that were started and of whose end nothing is known."""
-        return tuple(number for number, (state, _) in self.hooks.items() if state == STARTED)
-
-
-def read_account(data: bytes) -> tuple[Account, int]:
-    """The account of a record's bytes, and how many of them are whole lines of ours."""
-    account, good = Account(), 0
-    for line in data.splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            account.take(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            break
-        good += len(line)
-    return account, good
 
 
 class Journal:
@@ -190,23 +136,23 @@ class Journal:
 
     def start(self, hook: int) -> None:
         """Hook `hook` is about to be started. Raises ValueError where it was before: it must not be started again."""
-        if self.account.hooks[hook][0] != OWED:
-            raise ValueError(f"poststop hook {hook} is {self.account.hooks[hook][0]}, not owed")
-        self._append({"event": STARTED, "hook": hook})
+        self._happen(STARTED, hook)
 
     def unstart(self, hook: int) -> None:
         """Hook `hook` was not started after all, and may be again. Raises ValueError where it was not about to be."""
-        if self.account.hooks[hook][0] != STARTED:
-            raise ValueError(f"poststop hook {hook} is {self.account.hooks[hook][0]}, not started")
-        self._append({"event": UNSTARTED, "hook": hook})
+        self._happen(UNSTARTED, hook)
 
     def done(self, hook: int, result: str) -> None:
-        """Hook `hook` has ended."""
-        self._append({"event": DONE, "hook": hook, "result": _brief(result)})
+        """Hook `hook` has ended. Raises ValueError where it was not started."""
+        self._happen(DONE, hook, result=_brief(result))
 
     def skip(self, hook: int, reason: str) -> None:
-        """Hook `hook` will not run."""
-        self._append({"event": SKIPPED, "hook": hook, "result": _brief(reason)})
+        """Hook `hook` will not run. Raises ValueError where it was started."""
+        self._happen(SKIPPED, hook, result=_brief(reason))
+
+    def _happen(self, event: str, hook: int, **more: str) -> None:
+        self.account.check(event, hook)
+        self._append({"event": event, "hook": hook, **more})
 
     def finish(self) -> None:
         """Nothing is owed (any more): remove the record and let go of it."""

@@ -20,11 +20,12 @@ from runtime import bundle as bundles
 from runtime import cgroup as cgroups
 from runtime import remains
 from runtime.bundle import Bundle
-from runtime.errors import FailedPrecondition, NotFound, PouchrichError, RuntimeFailed
+from runtime.errors import FailedPrecondition, NotFound, PouchrichError
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime
 from shim.task import phase
 from shim.task.execs import Execs
+from shim.task.freezer import Freezer
 from shim.task.lifecycle import Lifecycle
 from shim.task.oom import OOMReports
 from shim.task.phase import Phase
@@ -71,6 +72,7 @@ class Container:
             owner=owner,
             changed=self._settle,
         )
+        self.freezer = Freezer(container_id, init, oci=oci, publish=publish, life=life)
         self._oci = oci
         self._reaper = reaper
         self._publish = publish
@@ -168,7 +170,7 @@ class Container:
         if not self._announced or self.init.exit is None or self.init.phase in (Phase.STARTING, Phase.DELETED):
             return
         if self.init.phase is not Phase.STOPPED:
-            frozen = self.init.phase in (Phase.PAUSING, Phase.PAUSED, Phase.RESUMING)
+            frozen = self.init.phase in phase.FREEZING
             self.init.move(Phase.STOPPED)
             self._ending = asyncio.get_running_loop().create_task(self._end(self.init.exit, frozen=frozen))
         if not self.execs.busy():
@@ -223,38 +225,6 @@ class Container:
             # A frozen process on cgroup v1 takes no signal; what is killed must be able to die.
             with suppress(PouchrichError):
                 await self._oci.resume(self.id)
-
-    async def pause(self) -> None:
-        """Freeze. Raises FailedPrecondition, RuntimeFailed."""
-        if self.init.phase is not Phase.RUNNING:
-            raise FailedPrecondition(f"cannot pause task in {self.init.phase.value} state")
-        self._life.paused(True)
-        try:
-            await self._change(Phase.PAUSING, Phase.PAUSED, self._oci.pause)
-        except BaseException:
-            self._life.paused(False)
-            raise
-        self._publish(events_pb2.TaskPaused(container_id=self.id))
-
-    async def resume(self) -> None:
-        """Thaw. Raises FailedPrecondition, RuntimeFailed."""
-        if self.init.phase is not Phase.PAUSED:
-            raise FailedPrecondition(f"cannot resume task in {self.init.phase.value} state")
-        await self._change(Phase.RESUMING, Phase.RUNNING, self._oci.resume)
-        self._life.paused(False)
-        self._publish(events_pb2.TaskResumed(container_id=self.id))
-
-    async def _change(self, through: Phase, to: Phase, call: Callable[[str], Any]) -> None:
-        before = self.init.phase
-        self.init.move(through)
-        try:
-            await call(self.id)
-        except BaseException:
-            self.init.back(before)
-            raise
-        if self.init.phase is Phase.STOPPED:
-            raise RuntimeFailed("the container ended meanwhile")
-        self.init.move(to)
 
     async def update(self, resources: dict[str, Any]) -> None:
         """Change limits to an OCI LinuxResources object. Raises FailedPrecondition, RuntimeFailed."""

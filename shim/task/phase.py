@@ -34,6 +34,9 @@ ALLOWED: Mapping[Phase, frozenset[Phase]] = {
     Phase.DELETED: frozenset(),
 }
 
+FREEZING = frozenset({Phase.PAUSING, Phase.PAUSED, Phase.RESUMING})
+"""Where processes may be frozen, which then cannot die."""
+
 _VERBS = {
     Phase.STARTING: "start",
     Phase.PAUSING: "pause",

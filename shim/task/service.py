@@ -20,7 +20,7 @@ from shim.contract import identifiers
 from shim.task import checkpoint, stats
 from shim.task.container import Container
 from shim.task.create import CreateRequest, Tools, create
-from shim.task.phase import Phase
+from shim.task.phase import FREEZING, Phase
 from shim.task.process import Process
 from shim.task.reaper import Exit
 from shim.task.stdio.stdio import StdioPaths
@@ -216,11 +216,11 @@ class TaskService:
 
     async def pause(self, request: task_pb2.PauseRequest) -> None:
         """Freeze a container."""
-        await run_on(self._container(request.id).pause())
+        await run_on(self._container(request.id).freezer.pause())
 
     async def resume(self, request: task_pb2.ResumeRequest) -> None:
         """Thaw a container."""
-        await run_on(self._container(request.id).resume())
+        await run_on(self._container(request.id).freezer.resume())
 
     async def update(self, request: task_pb2.UpdateTaskRequest) -> None:
         """Change a container's limits."""
@@ -275,7 +275,7 @@ def _status(container: Container, process: Process) -> "task_types_pb2.Status":
     """
     if process.exit is not None and not process.released:
         return task_types_pb2.RUNNING
-    frozen = container.init.phase in (Phase.PAUSING, Phase.PAUSED, Phase.RESUMING)
+    frozen = container.init.phase in FREEZING
     return _STATUS[container.init.phase if frozen and process.exit is None else process.phase]
 
 

@@ -18,6 +18,7 @@ MAY_USE_PROTOS = {
     "shim/task/checkpoint.py",
     "shim/task/container.py",
     "shim/task/execs.py",
+    "shim/task/freezer.py",
     "shim/task/process.py",
     "shim/task/publisher.py",
     "shim/task/service.py",

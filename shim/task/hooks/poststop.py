@@ -21,13 +21,12 @@ from runtime import passage, paths
 from runtime.bundle import Bundle, read_pid
 from runtime.errors import PouchrichError
 from runtime.hooks import held
+from runtime.hooks.account import Account, read_account
 from runtime.hooks.journal import (
-    Account,
     Journal,
     boot_id,
     mount_namespace,
     path_of,
-    read_account,
     records,
     remove_unfinished,
 )

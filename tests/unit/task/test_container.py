@@ -274,7 +274,7 @@ async def test_a_pause_that_fails_leaves_the_agents_running(world):
     container = await world.run()
     world.runtime.answers["pause"] = ["cannot"]
     with pytest.raises(RuntimeFailed, match="cannot"):
-        await container.pause()
+        await container.freezer.pause()
     assert container.init.phase is Phase.RUNNING
     assert world.said == ["life.paused True", "runtime.pause", "life.paused False"]
 
@@ -282,7 +282,7 @@ async def test_a_pause_that_fails_leaves_the_agents_running(world):
 @in_time
 async def test_a_paused_container_can_be_killed(world):
     container = await world.run()
-    await container.pause()
+    await container.freezer.pause()
     await container.kill("", signal.SIGKILL, everyone=False)
     assert world.killed == [(NOT_THERE, signal.SIGKILL)]
     assert world.runtime.containers == {"c": "running"}
@@ -293,7 +293,7 @@ async def test_a_paused_container_can_be_killed(world):
 @in_time
 async def test_the_rest_of_a_container_that_ends_frozen_is_thawed_to_die(world):
     container = await world.run(private_pids=False)
-    await container.pause()
+    await container.freezer.pause()
     world.said.clear()
     await world.end()
     assert world.said == ["runtime.kill", "runtime.resume", *END]

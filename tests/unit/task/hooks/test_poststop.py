@@ -9,6 +9,7 @@ from dataclasses import asdict
 import pytest
 
 from runtime.config.model import Hook, When
+from runtime.hooks.account import read_account
 from runtime.hooks.environment import Subject
 from runtime.hooks.journal import (
     UNFINISHED,
@@ -17,7 +18,6 @@ from runtime.hooks.journal import (
     boot_id,
     mount_namespace,
     path_of,
-    read_account,
     records,
 )
 from runtime.linux import readable

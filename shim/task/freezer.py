@@ -1,0 +1,63 @@
+"""Pause and Resume of one container: its processes are frozen and thawed by the OCI runtime, all at once."""
+
+from collections.abc import Awaitable, Callable
+
+from google.protobuf.message import Message
+
+from protos.gen import events_pb2
+from runtime.errors import FailedPrecondition, RuntimeFailed
+from runtime.oci.cli import OCIRuntime
+from shim.task.lifecycle import Lifecycle
+from shim.task.phase import Phase
+from shim.task.process import Process
+
+
+class Freezer:
+    """That of the container called `container_id`; its phase is its init's."""
+
+    def __init__(
+        self,
+        container_id: str,
+        init: Process,
+        *,
+        oci: OCIRuntime,
+        publish: Callable[[Message], None],
+        life: Lifecycle,
+    ) -> None:
+        self._id = container_id
+        self._init = init
+        self._oci = oci
+        self._publish = publish
+        self._life = life
+
+    async def pause(self) -> None:
+        """Freeze. Raises FailedPrecondition, RuntimeFailed."""
+        if self._init.phase is not Phase.RUNNING:
+            raise FailedPrecondition(f"cannot pause task in {self._init.phase.value} state")
+        self._life.paused(True)
+        try:
+            await self._change(Phase.PAUSING, Phase.PAUSED, self._oci.pause)
+        except BaseException:
+            self._life.paused(False)
+            raise
+        self._publish(events_pb2.TaskPaused(container_id=self._id))
+
+    async def resume(self) -> None:
+        """Thaw. Raises FailedPrecondition, RuntimeFailed."""
+        if self._init.phase is not Phase.PAUSED:
+            raise FailedPrecondition(f"cannot resume task in {self._init.phase.value} state")
+        await self._change(Phase.RESUMING, Phase.RUNNING, self._oci.resume)
+        self._life.paused(False)
+        self._publish(events_pb2.TaskResumed(container_id=self._id))
+
+    async def _change(self, through: Phase, to: Phase, call: Callable[[str], Awaitable[None]]) -> None:
+        before = self._init.phase
+        self._init.move(through)
+        try:
+            await call(self._id)
+        except BaseException:
+            self._init.back(before)
+            raise
+        if self._init.phase is Phase.STOPPED:
+            raise RuntimeFailed("the container ended meanwhile")
+        self._init.move(to)
