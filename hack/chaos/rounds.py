@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hack.chaos import clients, law
+from hack.chaos import clients, law, leavings
 from hack.chaos.clients import Calm, Client, Maker
 from hack.chaos.disk import Disk
-from hack.chaos.faults import Faults, mounted_namespaces, run_in
+from hack.chaos.faults import Faults
 from hack.chaos.life import YES, Life, Strikes
 from hack.chaos.plan import RoundPlan
 from tests.cri.client import CallFailed
@@ -35,13 +35,6 @@ GONE_S = 90.0
 """For a pod's server that containerd has forgotten or never asked for anything: a minute, and some more."""
 AGENT = '[[agents]]\nname = "agent"\ncommand = ["/bin/sh", "-c", "exec sleep 1000"]\n'
 _STATUS = re.compile(r"(?:exit_status|ExitStatus):(\d+)")
-ID_LENGTH = 64
-"""Of the CRI's ids, and of the names of sockets."""
-
-GIVEN_UP = "failed to clean up after shim disconnected"
-"""What containerd says when it has killed a `delete`, or could not start one."""
-
-SANDBOXES = "io.containerd.grpc.v1.cri/sandboxes"
 
 
 @dataclass
@@ -182,25 +175,13 @@ def _look(ground: Ground, number: int, maker: Maker, strikes: Strikes) -> tuple[
     _pay(ground)
     _wait(lambda: not ground.node.shims(), GONE_S)
     _judge_hooks(ground, lives, strikes, outcome, wrong)
-    killed = bool(strikes.counted()["containerd"])
-    left = _once(leaks.settled(ground.node, ground.baseline), ground.node.cgroup)
-    deletes = " ".join(strike.words for strike in strikes.all() if strike.kind == "command")
-    unable = [line for line in log.splitlines() if GIVEN_UP in line]
-    deletes += " ".join(line for line in unable if "fork/exec" in line)  # the bundle was gone, in which it is started
-    late = " ".join(unable)
-    own = [line for line in left if killed and is_containerds(line)]
-    outcome.apart.update(f"left by a killed containerd: {line.split()[0]}" for line in own)
-    undone = [line for line in left if line not in own and is_of(line, deletes)]
-    undone += [line for line in left if line.startswith("bundle ") and line not in own + undone and is_of(line, late)]
-    outcome.apart.update(f"left by a killed delete: {line.split()[0]}" for line in undone)
-    given_up = " ".join(strike.words for strike in strikes.all() if strike.given_up)
-    orphans = [line for line in left if line not in own + undone and is_of(line, given_up)]
-    outcome.apart.update(f"left by a killed server that containerd had given up: {line.split()[0]}" for line in orphans)
-    own += undone + orphans
+    left = leavings.once(leaks.settled(ground.node, ground.baseline), ground.node.cgroup)
+    excused = leavings.excused(left, strikes, log)
+    outcome.apart.update(f"left by {whom}: {line.split()[0]}" for line, whom in excused.items())
     for line in left:
-        if line not in own:
+        if line not in excused:
             wrong(f"left: {line.split()[0]}", _whose(line, lives), line)
-    forget_what_containerd_leaves(ground.node)
+    leavings.forget_what_containerd_leaves(ground.node)
     clean = not unremovable and not leaks.found(ground.node, ground.baseline)
     outcome.evidence = _evidence(strikes, lives)
     return outcome, clean
@@ -229,15 +210,6 @@ def _evidence(strikes: Strikes, lives: Sequence[Life]) -> list[str]:
     lines = [f"{clock(one.began)} {clock(one.ended)} {one.kind} {one.pid} {one.words}" for one in strikes.all()]
     lines += [f"{clock(life.began)} {clock(life.ended)} {_name(life)} {life.code} {life.state}" for life in lives]
     return sorted(lines)
-
-
-def _once(left: Sequence[str], cgroup: str) -> list[str]:
-    """Each thing once: a cgroup on v1 is a directory in each of a dozen hierarchies."""
-    found: dict[str, str] = {}
-    for line in left:
-        below = line.partition(f"{cgroup}/")[2] if line.startswith("cgroup ") else ""
-        found.setdefault(below or line, line)
-    return list(found.values())
 
 
 def _judge_hooks(
@@ -298,37 +270,3 @@ def _whose(line: str, lives: Sequence[Life]) -> str:
         if life.pod in line:
             return f"pod of {_name(life)}"
     return ""
-
-
-def is_containerds(line: str) -> bool:
-    """Whether a containerd that is killed at its work leaves such a thing, with which no shim has anything to do.
-
-    A network namespace that it has made and not noted; a sandbox's /dev/shm; a bundle that it has renamed to remove it
-    (bundle.go, atomicDelete), after the shim's `delete`.
-    """
-    if line.startswith("bundle "):
-        return line.rpartition("/")[2].startswith(".")
-    return line.startswith("mount ") and (" /run/netns/cni-" in line or SANDBOXES in line)
-
-
-def is_of(line: str, deletes: str) -> bool:
-    """Whether a trace is of a container whose `delete` was killed; `deletes` are their command lines and sockets.
-
-    containerd does not come back to it, and keeps the bundle's directory until it is started anew.
-    """
-    kind, _, name = line.partition(" ")
-    if kind == "process":
-        with suppress(OSError):
-            name = Path(f"/proc/{name.split()[0]}/cgroup").read_text()
-    return any(word in deletes for word in re.split(r"[/\s]", name) if len(word) == ID_LENGTH)
-
-
-def forget_what_containerd_leaves(node: Node) -> None:
-    """Remove what a containerd never looks at again that was killed at its work."""
-    for path in mounted_namespaces(node.pid):
-        run_in(node, "umount", path)
-    for line in Path(f"/proc/{node.pid}/mountinfo").read_text().splitlines():
-        if SANDBOXES in (path := line.split()[4]):
-            run_in(node, "umount", path)
-    for bundle in node.base.glob("state/io.containerd.runtime.v2.task/*/.*"):
-        shutil.rmtree(bundle)

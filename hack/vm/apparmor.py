@@ -1,7 +1,7 @@
 """What a node that enforces AppArmor must show, as Debian's and Ubuntu's do: run in the guest by `init` (`guest`).
 
 containerd loads its own default profile and gives it to the containers, in the name that its CRI plugin uses. Then
-come profiles of this module's own. Exit status 1 where a check failed.
+come profiles of the checks' own (`profiles`). Exit status 1 where a check failed.
 """
 
 import json
@@ -30,39 +30,14 @@ from guest import (
     text,
     until,
 )
+from profiles import DEFAULT, HIDDEN, OWN, enforced, label_of, labels, load
 
-DEFAULT = "cri-containerd.apparmor.d"
 CONFINED = ("--apparmor-default-profile", DEFAULT)
-OWN = "vm-own"
-HIDDEN = "/usr/lib/systemd/system/cron.service"
-PROFILES = {
-    # All is allowed but what the checks look for, and nothing is said of paths that lead out of the container's root.
-    OWN: "file, network, capability, signal, deny /{usr/,}lib/systemd/system/cron.service r, deny ptrace,",
-    # Kubernetes' documentation has such a one.
-    "vm-no-write": "file, network, capability, signal, ptrace, deny /** w,",
-    "vm-no-launcher": "file, network, capability, signal, ptrace, deny /run/pouchrich/launch x,",
-}
-
 LABEL = "read -r label </proc/self/attr/current; echo $label"
 LABELLED = f"{LABEL}\n{APPLICATION}"
 REACH = """mount -t tmpfs none /mnt && echo mounted
 umount -l /proc/sys && echo vm >/proc/sys/kernel/domainname && echo wrote
 echo done"""
-
-
-def enforced(profile: str) -> str:
-    """A label as the kernel gives it."""
-    return f"{profile} (enforce)"
-
-
-def label_of(pid: int) -> str:
-    return text(Path(f"/proc/{pid}/attr/current"))
-
-
-def labels(container: Container) -> set[str]:
-    """Of every process in the container's cgroups, those of its agents included."""
-    pids = [pid for path in container.left() for file in Path(path).rglob("cgroup.procs") for pid in text(file).split()]
-    return {label_of(int(pid)) for pid in pids}
 
 
 def lines(container: Container) -> list[str]:
@@ -258,14 +233,6 @@ def refuses(oci: str) -> None:
         with of(f"{oci} systemd {profile}"):
             said = refused(oci, "systemd", profile)
             check(f"its error says {word}", word in said, said)
-
-
-def load() -> None:
-    """Load the profiles into the kernel."""
-    for name, rules in PROFILES.items():
-        flags = "mediate_deleted" if name == OWN else "attach_disconnected,mediate_deleted"
-        profile = f"profile {name} flags=({flags}) {{\n" + rules.replace(", ", ",\n") + "\n}\n"
-        subprocess.run(["apparmor_parser", "--replace"], input=profile, text=True, check=True)
 
 
 def handler(oci: str, mode: str) -> tuple[str, Path]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MAX_LINES = 330
+MAX_LINES = 300
 MODULES = sorted(path for name in ("shim", "runtime") for path in (ROOT / name).rglob("*.py"))
+PROGRAMS = sorted(path for name in ("pouchrich", "hack") for path in (ROOT / name).rglob("*.py"))
 
 # Modules that take protobuf messages apart or make them.
 MAY_USE_PROTOS = {
@@ -141,6 +142,6 @@ def test_no_module_is_named_for_nothing():
     assert {path.stem for path in MODULES} & {"utils", "util", "helpers", "common", "misc"} == set()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_a_module_is_one_idea_long(path: Path):
-    assert len(path.read_text().splitlines()) <= MAX_LINES
+def test_a_module_is_one_idea_long():
+    lengths = {name(path): len(path.read_text().splitlines()) for path in (*MODULES, *PROGRAMS)}
+    assert {path: length for path, length in lengths.items() if length > MAX_LINES} == {}
