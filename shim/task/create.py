@@ -5,7 +5,6 @@ acts on nothing. An act registers its undo before it is done, so a request that 
 containerd that died) leaves no mount, no descriptor and no container.
 """
 
-import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
