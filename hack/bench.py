@@ -4,8 +4,8 @@
 Usage: hack/bench.py [--prefix DIR] [--row NAME]... [--long] [--rounds N] [--pods N,N,...] [--json FILE] [--png FILE]
 
 Rows: life (`start` to `delete` of one container), exec, burst (N at once), stdout, memory (of N idle pods), flat
-(private memory over execs), ctr (`ctr run` of N at once by a real containerd). A run takes some minutes, with --long,
-which goes to 200 pods and 1,000 execs, a quarter of an hour.
+(private memory over execs), stats (of one container, again and again), ctr (`ctr run` of N at once by a real
+containerd). A run takes some minutes, with --long, which goes to 200 pods and 1,000 execs, a quarter of an hour.
 
 All shims run in one interleaved run with the same OCI runtime and the same containers. Medians are printed, with the
 ratio to each of containerd's shims and to the OCI runtime alone. Needs root, `hack/install.sh --prefix DIR`, and for
@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 HACK = Path(__file__).resolve().parent
-ROWS = ("life", "exec", "burst", "stdout", "memory", "flat", "ctr")
+ROWS = ("life", "exec", "burst", "stdout", "memory", "flat", "stats", "ctr")
 SHORT = {"bursts": [10, 50], "pods": [1, 10, 50], "execs": 100, "ctr": [1, 10]}
 LONG = {"bursts": [10, 50, 100, 200], "pods": [1, 10, 50, 100, 200], "execs": 1000, "ctr": [1, 10, 50, 100]}
 
@@ -41,6 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--bursts", type=numbers, help="pods at once")
     parser.add_argument("--pods", type=numbers, help="idle pods whose memory is looked at")
     parser.add_argument("--execs", type=int, help="after which memory should be what it was")
+    parser.add_argument("--calls", type=int, default=1000, help="of Stats, for each shim in a third of the rounds")
     parser.add_argument("--ctr", type=numbers, help="clients of containerd at once")
     parser.add_argument("--settle", type=float, default=3.0, help="seconds before idle pods are looked at")
     parser.add_argument("--mib", type=int, default=1024, help="of standard output")

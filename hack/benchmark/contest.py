@@ -163,6 +163,11 @@ class Task:
         request.spec.value = process
         await self.call("Exec", request, _empty())
 
+    async def stats(self) -> bytes:
+        """The container's metrics, encoded."""
+        request = task_pb2.StatsRequest(id=self.bundle.id)
+        return bytes((await self.call("Stats", request, task_pb2.StatsResponse)).stats.value)
+
     async def shim_pid(self) -> int:
         request = task_pb2.ConnectRequest(id=self.bundle.id)
         return int((await self.call("Connect", request, task_pb2.ConnectResponse)).shim_pid)

@@ -1,4 +1,4 @@
-"""What idle pods cost: the memory of a shim's processes, how it grows, and what wakes them."""
+"""What a pod costs that is left alone, or only looked at: the memory of a shim's processes, how it grows, and why."""
 
 import asyncio
 import os
@@ -112,4 +112,24 @@ async def flat(place: Place, shims: Sequence[Shim], count: int, settle_s: float)
             found[shim.name][f"private after execs@{target}"].append(_private(pid))
         await task.end()
         reap()
+    return found
+
+
+async def stats(place: Place, shims: Sequence[Shim], calls: int, rounds: int) -> Samples:
+    """Stats of a running container: the shim's processor seconds a call, and the private memory it then has."""
+    found = samples()
+    tasks = [await running(place, shim) for shim in shims]
+    pids = [await task.shim_pid() for task in tasks]
+    for turn in range(-1, rounds):
+        for task, pid in zip(tasks, pids, strict=True):
+            before, began = cpu_seconds(pid), time.perf_counter()
+            for _ in range(calls):
+                await task.stats()
+            took, cpu_s = time.perf_counter() - began, cpu_seconds(pid) - before
+            if turn >= 0:
+                found[task.shim.name]["Stats"].append(took / calls)
+                found[task.shim.name]["CPU of a Stats"].append(cpu_s / calls)
+    for task, pid in zip(tasks, pids, strict=True):
+        found[task.shim.name]["private after Stats"].append(_private(pid))
+        await task.end()
     return found

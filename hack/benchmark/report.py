@@ -44,6 +44,8 @@ def _show(row: str, value: float) -> str:
         return f"{value / 1e6:.0f} MB/s"
     if row.startswith(("stdout", "idle", "wake")):
         return f"{value:.3f}"
+    if value < 0.001:
+        return f"{value * 1e6:.0f} us"
     return f"{value * 1000:.2f} ms"
 
 

@@ -60,6 +60,8 @@ async def _measure(row: str, place: Place, shims: list[Shim], given: argparse.Na
         return await rows.stdout(place, shims, given.mib, 3)
     if row == "flat":
         return await memory.flat(place, shims, given.execs, given.settle)
+    if row == "stats":
+        return await memory.stats(place, shims, given.calls, given.rounds // 3)
     if row == "ctr":
         alike = [shim for shim in shims if not shim.env]  # a shim's environment is the daemon's
         return rows.ctr_runs(containerd(place, given), alike, given.ctr, 3)
