@@ -1,14 +1,15 @@
 """The asyncio side of a server: sockets, tasks and deadlines around `connection.ServerConnection`.
 
-Each request runs as a task of its own; nothing orders them. A handler is cancelled when its request's time
-runs out and when its connection is lost, as Go's server cancels contexts: what must not be left half done
-shields itself. Nothing runs and no timer is set while no request is being served.
+Each request runs as a task of its own, but for those whose handlers never wait; nothing orders them. A handler is
+cancelled when its request's time runs out and when its connection is lost, as Go's server cancels contexts: what must
+not be left half done shields itself. Nothing runs and no timer is set while no request is being served.
 """
 
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import cast
 
 from google.protobuf.message import DecodeError, Message
 
@@ -187,12 +188,26 @@ class _Connection(asyncio.Protocol):
             text = f"payload of {len(request.payload)} bytes is no {wanted}"
             self._fail(request, Code.INTERNAL, text)
             return
+        if not method.waits:
+            self._serve_now(request, method, message)
+            return
         task = asyncio.get_running_loop().create_task(self._serve(request, method, message))
         self.tasks.add(task)
         task.add_done_callback(self._served)
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
+        if self._server.on_answer:
+            self._server.on_answer()
+
+    def _serve_now(self, request: RequestReceived, method: Method, message: Message) -> None:
+        """Call a handler that never waits, and answer."""
+        try:
+            payload = method.encode(cast("Message | None", method.call(message)))
+        except Exception as exc:
+            self._fail(request, *self._status_of(request, exc))
+        else:
+            self._succeed(request, payload)
         if self._server.on_answer:
             self._server.on_answer()
 
@@ -205,7 +220,7 @@ class _Connection(asyncio.Protocol):
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:
-                response = await method.call(message)
+                response = await cast("Awaitable[Message | None]", method.call(message))
             payload = method.encode(response)
         except asyncio.CancelledError:
             self._fail(request, Code.CANCELLED, "context canceled")

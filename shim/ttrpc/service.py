@@ -1,5 +1,6 @@
-"""Services: methods of a protobuf service descriptor bound to the coroutine methods of a handler object."""
+"""Services: methods of a protobuf service descriptor bound to the methods of a handler object."""
 
+import inspect
 import re
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -45,12 +46,13 @@ def enter_request(context: RequestContext) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC: the handler's coroutine method, and the messages it takes and gives."""
+    """One RPC: the handler's method, and the messages it takes and gives. `waits` says that it is a coroutine's."""
 
     name: str
-    call: Callable[[Message], Awaitable[Message | None]]
+    call: Callable[[Message], Awaitable[Message | None]] | Callable[[Message], Message | None]
     request_type: type[Message]
     response_type: type[Message]
+    waits: bool = True
 
     def decode(self, payload: bytes) -> Message:
         """The request message. Raises google.protobuf.message.DecodeError."""
@@ -75,10 +77,11 @@ class Service:
 
 
 def bind(descriptor: ServiceDescriptor, handler: object, *, full_name: str | None = None) -> Service:
-    """Bind every method of `descriptor` to the coroutine method of `handler` of the same name in snake_case.
+    """Bind every method of `descriptor` to the method of `handler` of the same name in snake_case.
 
     A handler method is `async def resize_pty(self, request) -> response | None`; None only where the
-    response is google.protobuf.Empty. `full_name` serves the same methods under another name. Raises
+    response is google.protobuf.Empty. One that never waits is a plain `def`: its request costs no task, has no
+    deadline and no `current_request`. `full_name` serves the same methods under another name. Raises
     TypeError naming all the methods that `handler` lacks, and ValueError for a streaming method.
     """
     missing = [m.name for m in descriptor.methods if not callable(getattr(handler, snake_case(m.name), None))]
@@ -100,9 +103,11 @@ def snake_case(name: str) -> str:
 def _bind_method(method: MethodDescriptor, handler: object) -> Method:
     if method.client_streaming or method.server_streaming:
         raise ValueError(f"{method.full_name} is streaming; only unary methods can be served")
+    call = getattr(handler, snake_case(method.name))
     return Method(
         method.name,
-        getattr(handler, snake_case(method.name)),
+        call,
         GetMessageClass(method.input_type),
         GetMessageClass(method.output_type),
+        inspect.iscoroutinefunction(call),
     )

@@ -33,6 +33,77 @@ def test_a_call_is_answered(tmp_path: Path) -> None:
     asyncio.run(scenario(), debug=True)
 
 
+def now(request: task_pb2.StateRequest) -> task_pb2.StateResponse:
+    """A handler that never waits."""
+    match request.id:
+        case "missing":
+            raise NotThere("it is not there")
+        case "bug":
+            raise KeyError(request.id)
+        case "wrong":
+            return task_pb2.WaitResponse()  # type: ignore[return-value]
+    return task_pb2.StateResponse(id=request.id)
+
+
+def test_a_handler_that_never_waits_is_answered_without_a_task(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        tasks = set[asyncio.Task[object]]()
+
+        def counted(request: task_pb2.StateRequest) -> task_pb2.StateResponse:
+            tasks.update(asyncio.all_tasks())
+            return now(request)
+
+        async with serving(tmp_path, state=counted) as (server, path), connected(path) as client:
+            answered = []
+            server.on_answer = lambda: answered.append(len(answered))
+            before = asyncio.all_tasks()
+            assert await state(client, "x") == task_pb2.StateResponse(id="x")
+            assert tasks <= before
+            assert answered == [0]
+            many = await asyncio.gather(*(state(client, str(number)) for number in range(500)))
+            assert [int(one.id) for one in many] == list(range(500))
+
+    asyncio.run(scenario(), debug=True)
+
+
+def test_a_handler_that_never_waits_fails_like_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path, state=now) as (server, path), connected(path) as client:
+            answered = []
+            server.on_answer = lambda: answered.append(1)
+            for name, code, text in (
+                ("missing", 5, "it is not there"),
+                ("bug", 2, "internal error"),
+                ("wrong", 2, "internal error"),
+            ):
+                with pytest.raises(RemoteError) as caught:
+                    await state(client, name)
+                assert (caught.value.code, caught.value.message) == (code, text)
+            assert len(answered) == 3
+            assert await state(client, "x") == task_pb2.StateResponse(id="x")
+
+    asyncio.run(scenario(), debug=True)
+    assert [record.getMessage() for record in caplog.records] == [f"bug in {TASK}/State"] * 2
+
+
+def test_a_handler_that_never_waits_is_not_called_for_a_request_that_is_late(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        called = []
+
+        def note(request: task_pb2.StateRequest) -> task_pb2.StateResponse:
+            called.append(request.id)
+            return now(request)
+
+        async with serving(tmp_path, state=note) as (_, path):
+            request = encode_request(TASK, "State", b"", -5, ())
+            assert await exchange(path, frame.encode(1, frame.REQUEST, request), 1) == [
+                (1, 4, "context deadline exceeded")
+            ]
+        assert called == []
+
+    asyncio.run(scenario(), debug=True)
+
+
 def test_requests_of_one_connection_run_at_the_same_time(tmp_path: Path) -> None:
     async def scenario() -> None:
         second_came = asyncio.Event()
