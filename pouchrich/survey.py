@@ -10,7 +10,7 @@ from pouchrich.containers import Container
 from pouchrich.processes import PROC, TICKS_PER_S, Process, listed, roots, unit_of, uptime_s
 from runtime import cgroup, paths
 from runtime.agents.unit import unit_name
-from runtime.cgroup import Cgroup
+from runtime.cgroup import Cgroup, spent
 from runtime.errors import NotFound
 from runtime.init import boot_tickets
 
@@ -117,21 +117,6 @@ class Survey:
         return self._state(container.oci, container.id)
 
 
-def _used(metrics: Mapping[str, Any]) -> tuple[float | None, int | None]:
-    """CPU seconds and working set, from the fields of either kind of containerd's metrics."""
-    cpu, memory = metrics.get("cpu", {}), metrics.get("memory", {})
-    if "usage_usec" in cpu:
-        seconds = cpu["usage_usec"] / 1e6
-    else:
-        total = cpu.get("usage", {}).get("total")
-        seconds = None if total is None else total / 1e9
-    usage = memory.get("usage")
-    if isinstance(usage, Mapping):
-        usage = usage.get("usage")
-    idle = memory.get("inactive_file", 0) if "usage_usec" in cpu else memory.get("total_inactive_file", 0)
-    return seconds, None if usage is None else max(0, usage - idle)
-
-
 @dataclass(slots=True)
 class _Look:
     survey: Survey
@@ -153,8 +138,7 @@ class _Look:
         processes = self.survey.processes({*pids, container.init_pid, *agents})
         if place is None or container.init_pid not in processes:
             return Seen(container, "stopped")
-        metrics = cgroup.metrics(place) if place.exists() else {}
-        cpu_s, memory = _used(metrics)
+        cpu_s, memory = spent.cpu_s(place), spent.working_set_bytes(place)
         key = (container.namespace, container.id)
         if cpu_s is not None:
             self.survey.keep(key, cpu_s)

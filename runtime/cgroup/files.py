@@ -49,31 +49,16 @@ def flat(text: bytes | None) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in lines(text) if len(words) == 2 and words[1].isdigit()}
 
 
-def nested(text: bytes | None) -> Iterator[tuple[str, dict[str, str]]]:
-    """A nested keyed file: `KEY NAME=VALUE...` lines."""
-    for key, *pairs in lines(text):
-        yield key, {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
-
-
-def rdma(text: bytes | None) -> list[dict[str, str | int]]:
-    """rdma.current or rdma.max, the same on both hierarchies; the word `max` is 2^32-1."""
-    names = {"hca_handles": "hca_handle", "hca_objects": "hca_object"}
-    entries = []
-    for device, values in nested(text):
-        entry: dict[str, str | int] = {"device": device}
-        for field, name in names.items():
-            value = number(values.get(name, "").encode(), (1 << 32) - 1)
-            if value is not None:
-                entry[field] = value
-        entries.append(entry)
-    return entries
-
-
 def hugetlb_sizes(directory: str, suffix: str) -> list[str]:
-    """The page sizes (`2MB`) for which `hugetlb.SIZE.SUFFIX` exists."""
+    """The page sizes (`2MB`) for which the file `hugetlb.SIZE.SUFFIX` exists.
+
+    A container that may make cgroups below its own can give them such names; those are directories.
+    """
     try:
-        names = os.listdir(directory)
+        with os.scandir(directory) as entries:
+            names = [
+                entry.name.split(".") for entry in entries if entry.name.startswith("hugetlb.") and entry.is_file()
+            ]
     except OSError:
         return []
-    parts = (name.split(".") for name in names)
-    return sorted(part[1] for part in parts if len(part) == 3 and part[0] == "hugetlb" and part[2] == suffix)
+    return sorted(part[1] for part in names if len(part) == 3 and part[0] == "hugetlb" and part[2] == suffix)

@@ -1,5 +1,6 @@
-"""The processor time of a cgroup, cheap enough to be asked each second."""
+"""What a cgroup has spent: processor time, cheap enough to be asked each second, and memory."""
 
+from runtime.cgroup.files import flat, number, read
 from runtime.cgroup.model import Cgroup
 
 
@@ -13,3 +14,11 @@ def cpu_s(cgroup: Cgroup) -> float | None:
             return int(file.read()) / 1e9
     except (OSError, ValueError, IndexError):
         return None
+
+
+def working_set_bytes(cgroup: Cgroup) -> int | None:
+    """Its memory without what is easily given back, as the kubelet counts; None where the kernel does not tell."""
+    directory = cgroup.directory("memory")
+    names = ("memory.current", "inactive_file") if cgroup.unified else ("memory.usage_in_bytes", "total_inactive_file")
+    usage = number(read(directory, names[0]), 0)
+    return None if usage is None else max(0, usage - flat(read(directory, "memory.stat")).get(names[1], 0))

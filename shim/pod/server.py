@@ -77,7 +77,7 @@ class Pod:
                 bind(task_v3_pb2.DESCRIPTOR.services_by_name["Task"], self._tasks),
             ],
             status_of=status.status_of,
-            on_answer=Trim(loop).answered,
+            on_answer=Trim(loop, self._tasks.rest).answered,
         )
         await self._server.start(socket.socket(fileno=listener))
         self._consider_going()

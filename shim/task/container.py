@@ -31,6 +31,7 @@ from shim.task.oom import OOMReports
 from shim.task.phase import Phase
 from shim.task.process import Process, exit_event
 from shim.task.reaper import Exit, Reaper
+from shim.task.stats.metrics import Metrics
 from shim.task.stdio.stdio import Owner
 from shim.task.thread import in_thread
 
@@ -61,6 +62,7 @@ class Container:
         self.bundle = bundle
         self.init = init
         self.cgroup: cgroups.Cgroup | None = None
+        self.metrics = Metrics(None)
         self.execs = Execs(
             container_id,
             namespace,
@@ -79,7 +81,7 @@ class Container:
         self._private_pids = private_pids
         self._life = life
         self._restore = restore
-        self._oom: OOMReports | None = None
+        self._oom = OOMReports(None, lambda: None)
         self._announced = False
         self._exited = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -109,6 +111,7 @@ class Container:
         self.init.pid = pid
         try:
             self.cgroup = cgroups.locate(pid)
+            self.metrics = Metrics(self.cgroup)
             oom = events_pb2.TaskOOM(container_id=self.id)
             self._oom = OOMReports(self.cgroup, lambda: self._publish(oom))
         except (OSError, PouchrichError) as err:
@@ -124,7 +127,7 @@ class Container:
     def abandon(self) -> None:
         """The container's Create failed: nobody shall hear of init's end, and nothing is watched any more."""
         self._reaper.forget(self.init.pid)
-        self._close_oom()
+        self._oom.close()
 
     async def start(self) -> int:
         """Start init, and return its pid once the application runs.
@@ -180,10 +183,9 @@ class Container:
         """See the container's remaining processes off, and tell of its end."""
         await self._end_rest(frozen=frozen)
         await self._quiet.wait()
-        if self._oom is not None:
-            self._oom.drain()
-        await self._life.after_end(exit, oom_killed=self._oom is not None and self._oom.seen)
-        self._close_oom()
+        self._oom.drain()
+        await self._life.after_end(exit, oom_killed=self._oom.seen)
+        self._oom.close()
         if not self.init.released:
             self._publish(exit_event(self.id, self.id, exit))
             self.init.release()
@@ -198,10 +200,6 @@ class Container:
                 await self._oci.resume(self.id)
         except (PouchrichError, OSError) as err:
             _log.warning("container %s: its remaining processes: %s", self.id, err)
-
-    def _close_oom(self) -> None:
-        if self._oom is not None:
-            self._oom.close()
 
     # Signals and limits
 
@@ -273,7 +271,8 @@ class Container:
         self.init.release()
         await in_thread(lambda: remains.remove(self.bundle, self.cgroup))
         self.bundle.remove_record()
-        self._close_oom()
+        self._oom.close()
+        self.metrics.close()
         self.init.move(Phase.DELETED)
         exit = self.init.exit
         event = events_pb2.TaskDelete(container_id=self.id, pid=self.init.pid)

@@ -7,11 +7,14 @@ from runtime.cgroup import Cgroup, oom
 
 
 class OOMReports:
-    """Calls `report` for each growth of the cgroup's count of OOM kills, from the event loop, until closed."""
+    """Calls `report` for each growth of the cgroup's count of OOM kills, from the event loop, until closed.
 
-    def __init__(self, cgroup: Cgroup, report: Callable[[], None]) -> None:
+    Where there is no cgroup nothing is reported.
+    """
+
+    def __init__(self, cgroup: Cgroup | None, report: Callable[[], None]) -> None:
         self._report = report
-        self._watch = oom.watch(cgroup)
+        self._watch = oom.watch(cgroup) if cgroup is not None else None
         self.seen = False
         if self._watch is not None:
             asyncio.get_running_loop().add_reader(self._watch.fileno(), self.drain)

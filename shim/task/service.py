@@ -17,7 +17,7 @@ from runtime.bundle import Bundle
 from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 from runtime.spec import nesting
 from shim.contract import identifiers
-from shim.task import checkpoint, stats
+from shim.task import checkpoint
 from shim.task.container import Container
 from shim.task.create import CreateRequest, Tools, create
 from shim.task.phase import FREEZING, Phase
@@ -136,7 +136,7 @@ class TaskService:
 
     # Looking
 
-    async def state(self, request: task_pb2.StateRequest) -> task_pb2.StateResponse:
+    def state(self, request: task_pb2.StateRequest) -> task_pb2.StateResponse:
         """Tell how a process is. Never waits."""
         container = self._container(request.id)
         process = container.process(request.exec_id)
@@ -164,12 +164,12 @@ class TaskService:
             response.exited_at.FromNanoseconds(exit.at)
         return response
 
-    async def connect(self, request: task_pb2.ConnectRequest) -> task_pb2.ConnectResponse:
+    def connect(self, request: task_pb2.ConnectRequest) -> task_pb2.ConnectResponse:
         """Answer containerd's question whether anybody is there; never fails."""
         container = self._containers.get(request.id)
         return task_pb2.ConnectResponse(shim_pid=os.getpid(), task_pid=container.init.pid if container else 0)
 
-    async def pids(self, request: task_pb2.PidsRequest) -> task_pb2.PidsResponse:
+    def pids(self, request: task_pb2.PidsRequest) -> task_pb2.PidsResponse:
         """List the host pids of a container's processes, an exec's with its id."""
         response = task_pb2.PidsResponse()
         for pid, exec_id in self._container(request.id).pids():
@@ -180,12 +180,14 @@ class TaskService:
                 entry.info.value = details.SerializeToString()
         return response
 
-    async def stats(self, request: task_pb2.StatsRequest) -> task_pb2.StatsResponse:
+    def stats(self, request: task_pb2.StatsRequest) -> task_pb2.StatsResponse:
         """Read the container's cgroup."""
-        container = self._container(request.id)
-        if container.cgroup is None:
-            raise NotFound("cgroup does not exist")
-        return task_pb2.StatsResponse(stats=stats.to_any(container.cgroup))
+        return task_pb2.StatsResponse(stats=self._container(request.id).metrics.to_any())
+
+    def rest(self) -> None:
+        """Nobody asks: close what is kept open for who asks often."""
+        for container in self._containers.values():
+            container.metrics.rest()
 
     # Acting on what runs
 

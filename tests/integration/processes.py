@@ -1,6 +1,7 @@
 """The process table as /proc tells it (proc(5)). A process that ends while being looked at is not there."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -68,3 +69,12 @@ def is_spawner(pid: int) -> bool:
     """Whether it is our shims' spawner, a child that it has ready, or has become its program and is on its way."""
     line = command(pid)
     return line in ("pouchrich-spawner", "pouchrich-spawner prefork") or "entry.main(sys.argv" in line
+
+
+def open_files(pid: int) -> list[str]:
+    """What each descriptor of a process is open for, as the kernel names it."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            found.append(os.readlink(link))
+    return found

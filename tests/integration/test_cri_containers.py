@@ -131,6 +131,20 @@ def test_stats_of_a_busy_container_are_not_zero(pods: Pods) -> None:
     assert container.stats().memory.working_set_bytes.value > 0
 
 
+def test_no_file_of_a_removed_container_s_cgroup_stays_open(pods: Pods) -> None:
+    """It is read each second, for as long as the container is there."""
+    pod = pods.run()
+    gone, stays = pod.run(*FOREVER, name="gone"), pod.run(*FOREVER, name="stays")
+    directory = cgroups.of_process(gone.pid(), "memory")
+    for container in (gone, stays, gone, stays):
+        assert container.stats().memory.working_set_bytes.value > 0
+    (shim,) = pods.node.shims()
+    gone.remove()
+    assert not directory.exists()
+    assert [target for target in processes.open_files(shim) if str(directory) in target] == []
+    assert stays.stats().memory.working_set_bytes.value > 0
+
+
 def test_the_container_runs_as_the_user_it_was_given(pods: Pods) -> None:
     """And may open /dev/stdout again: the pipe belongs to the user."""
     security = pb.LinuxContainerSecurityContext(run_as_user=pb.Int64Value(value=1000))

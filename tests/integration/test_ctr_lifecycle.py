@@ -1,11 +1,14 @@
 """A container's life through ctr: start, signals, exit status, pause, deletion, failures."""
 
+import functools
+import json
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.integration import binaries, processes
+from tests.integration import binaries, cgroups, processes
 from tests.integration.ctr import Ctr
 from tests.integration.waiting import until
 
@@ -147,3 +150,51 @@ def test_checkpoint_without_criu_gives_an_error_that_says_so(ctr: Ctr) -> None:
     assert result.code != 0
     assert "criu" in result.stderr.lower(), result.stderr
     assert ctr.status(container) == "RUNNING"
+
+
+def test_metrics_are_what_the_cgroup_s_files_say(ctr: Ctr) -> None:
+    """Of a container that has stopped working, so that they hold still once the kernel has counted all."""
+    container = ctr.start("sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exec sleep 300")
+    until(lambda: processes.command(ctr.command_pid(container)).startswith("sleep"), "the loop's end")
+    pid = ctr.command_pid(container)
+    v1 = (cgroups.of_process(pid, "memory") / "memory.stat").exists()
+    files, fields = (V1_FILES, V1_FIELDS) if v1 else (V2_FILES, V2_FIELDS)
+
+    def differ() -> list[tuple[str, int, int]]:
+        metrics = json.loads(ctr.check("tasks", "metrics", "--format", "json", container))
+        said = [_number(cgroups.of_process(pid, controller) / name, key) for controller, name, key in files]
+        told = [functools.reduce(lambda value, word: value.get(word, 0), path.split("."), metrics) for path in fields]
+        assert said[0] > 0, "a container that has used no time"
+        return [(path, *both) for path, *both in zip(fields, told, said, strict=True) if both[0] != both[1]]
+
+    until(lambda: not differ(), "metrics that are the files'")
+
+
+# Controller, file, key in it ("" for a number alone); and where that is in the metrics.
+V1_FILES = (
+    ("cpuacct", "cpuacct.usage", ""),
+    ("cpu", "cpu.stat", "nr_periods"),
+    ("memory", "memory.usage_in_bytes", ""),
+    ("memory", "memory.limit_in_bytes", ""),
+    ("memory", "memory.max_usage_in_bytes", ""),
+    ("memory", "memory.stat", "total_rss"),
+    ("memory", "memory.stat", "total_pgfault"),
+    ("pids", "pids.current", ""),
+)
+V1_FIELDS = (
+    *("cpu.usage.total", "cpu.throttling.periods", "memory.usage.usage", "memory.usage.limit", "memory.usage.max"),
+    *("memory.total_rss", "memory.total_pg_fault", "pids.current"),
+)
+V2_FILES = (
+    ("cpu", "cpu.stat", "usage_usec"),
+    ("memory", "memory.current", ""),
+    ("memory", "memory.stat", "anon"),
+    ("memory", "memory.stat", "pgfault"),
+    ("pids", "pids.current", ""),
+)
+V2_FIELDS = ("cpu.usage_usec", "memory.usage", "memory.anon", "memory.pgfault", "pids.current")
+
+
+def _number(path: Path, key: str) -> int:
+    text = path.read_text()
+    return int(dict(line.split() for line in text.splitlines())[key] if key else text)

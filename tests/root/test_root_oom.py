@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from protos.gen import cgroups_v1_pb2, cgroups_v2_pb2
 from runtime import cgroup
 from runtime.cgroup import Cgroup, oom
 from runtime.errors import NotFound
 from runtime.linux import mountinfo
+from shim.task.stats.metrics import Metrics
 
 pytestmark = [
     pytest.mark.integration,
@@ -120,7 +122,8 @@ def test_a_process_is_located_measured_and_listed_where_it_was_put(memory):
             assert time.monotonic() < deadline
         found = cgroup.locate(pid)
         assert cgroup.procs(found) == [pid]
-        assert cgroup.metrics(found)["memory"]["usage"]["limit"] == LIMIT
+        metrics = cgroups_v1_pb2.Metrics.FromString(Metrics(found).to_any().value)
+        assert metrics.memory.usage.limit == LIMIT
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -135,10 +138,56 @@ def test_the_unified_hierarchy_gives_cpu_time_and_pressure():
         pytest.skip("needs cgroup2")
     directory = Path(mounts[0].mount_point) / f"pouchrich-test-{os.getpid()}"
     directory.mkdir()
+    metrics = Metrics(Cgroup(unified=str(directory)))
     try:
-        metrics = cgroup.metrics(Cgroup(unified=str(directory)))
-        assert metrics["cpu"]["usage_usec"] == 0
+        assert metrics_of(metrics).HasField("cpu")
+        assert metrics_of(metrics).cpu.usage_usec == 0
     finally:
         remove(directory)
     with pytest.raises(NotFound):
-        cgroup.metrics(Cgroup(unified=str(directory)))
+        metrics.to_any()
+
+
+def metrics_of(metrics):
+    return cgroups_v2_pb2.Metrics.FromString(metrics.to_any().value)
+
+
+def test_a_cgroup_whose_files_are_kept_open_can_go_and_another_of_its_name_is_read(memory):
+    before = len(os.listdir("/proc/self/fd"))
+    metrics = Metrics(Cgroup(controllers=(("memory", str(memory)),)))
+    assert cgroups_v1_pb2.Metrics.FromString(metrics.to_any().value).memory.usage.limit == LIMIT
+    assert len(os.listdir("/proc/self/fd")) > before
+    remove(memory)
+    with pytest.raises(NotFound):
+        metrics.to_any()
+    assert len(os.listdir("/proc/self/fd")) == before
+    memory.mkdir()
+    metrics.to_any()
+    remove(memory)
+    memory.mkdir()
+    (memory / "memory.limit_in_bytes").write_text(str(2 * LIMIT))
+    assert cgroups_v1_pb2.Metrics.FromString(metrics.to_any().value).memory.usage.limit == 2 * LIMIT
+
+
+def test_metrics_are_what_the_files_say(memory):
+    pid = child_in(memory, signal.pause)
+    try:
+        found = Metrics(Cgroup(controllers=(("memory", str(memory)),)))
+        until_moved(memory, pid)
+        for _ in range(3):
+            read = cgroups_v1_pb2.Metrics.FromString(found.to_any().value).memory
+            lines = dict(line.split() for line in (memory / "memory.stat").read_text().splitlines())
+            expected = [int(lines[key]) for key in ("total_pgfault", "hierarchical_memory_limit", "total_rss")]
+            assert [read.total_pg_fault, read.hierarchical_memory_limit, read.total_rss] == expected
+            for end in ("max_usage_in_bytes", "usage_in_bytes", "failcnt"):
+                name = end.removesuffix("_in_bytes").removesuffix("_usage")
+                assert getattr(read.usage, name) == int((memory / f"memory.{end}").read_text())
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def until_moved(directory, pid):
+    deadline = time.monotonic() + 5
+    while str(pid) not in (directory / "cgroup.procs").read_text().split():
+        assert time.monotonic() < deadline

@@ -24,7 +24,8 @@ MAY_USE_PROTOS = {
     "shim/task/publisher.py",
     "shim/task/service.py",
     "shim/task/settings.py",
-    "shim/task/stats.py",
+    "shim/task/stats/v1.py",
+    "shim/task/stats/v2.py",
     "shim/ttrpc/envelope.py",
 }
 # Processes without a reaper of their own (the commands, the spawner, the poststop runner, the keeper of a hook's tree),
@@ -49,7 +50,7 @@ CORE = {f"shim/ttrpc/{name}.py" for name in ("frame", "envelope", "events", "con
 # The folders of each folder: one may import those after it, none before it.
 FOLDERS = {
     "shim": ("manager", "spawner", "pod", "task", "ttrpc", "installed", "contract"),
-    "shim/task": ("rich", "application", "hooks", "stdio"),
+    "shim/task": ("rich", "application", "hooks", "stdio", "stats"),
     "runtime": (
         *("rich", "agents", "hooks", "cgroup", "oci", "image", "init", "routes"),
         *("spec", "linux", "config"),

@@ -30,6 +30,10 @@ def times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trim, "AGAIN_S", 0.3)
 
 
+def nothing() -> None:
+    """Gives nothing back."""
+
+
 def timers() -> int:
     """How many timers of the loop are pending, but for the test's own."""
     loop = asyncio.get_running_loop()
@@ -39,7 +43,7 @@ def timers() -> int:
 @in_loop
 async def test_it_gives_back_once_after_the_last_answer_and_then_has_no_timer(monkeypatch: pytest.MonkeyPatch):
     memory = Memory(monkeypatch, 100)
-    pod = Trim(asyncio.get_running_loop())
+    pod = Trim(asyncio.get_running_loop(), nothing)
     for _ in range(10):
         pod.answered()
         assert timers() == 1
@@ -55,7 +59,7 @@ async def test_it_gives_back_once_after_the_last_answer_and_then_has_no_timer(mo
 async def test_a_pod_that_is_asked_all_the_time_gives_back_seldom(monkeypatch: pytest.MonkeyPatch):
     memory = Memory(monkeypatch, 100)
     loop = asyncio.get_running_loop()
-    pod = Trim(loop)
+    pod = Trim(loop, nothing)
     pod.answered()
     await until(lambda: memory.given == 1)
     began = loop.time()
@@ -68,13 +72,27 @@ async def test_a_pod_that_is_asked_all_the_time_gives_back_seldom(monkeypatch: p
 @in_loop
 async def test_a_thread_at_work_is_waited_for(monkeypatch: pytest.MonkeyPatch):
     memory = Memory(monkeypatch, None, None, 100)
-    Trim(asyncio.get_running_loop()).answered()
+    Trim(asyncio.get_running_loop(), nothing).answered()
     await until(lambda: memory.given == 3)
     await asyncio.sleep(0.1)
     assert (memory.given, timers()) == (3, 0)
 
 
 @in_loop
-async def test_without_shared_memory_there_is_no_timer():
-    Trim(asyncio.get_running_loop()).answered()
+async def test_without_shared_memory_only_the_rest_is_given_back():
+    rested = []
+    Trim(asyncio.get_running_loop(), lambda: rested.append(1)).answered()
+    await until(lambda: rested == [1])
     assert timers() == 0
+
+
+@in_loop
+async def test_what_is_kept_open_is_given_back_with_the_memory(monkeypatch: pytest.MonkeyPatch):
+    memory = Memory(monkeypatch, 100)
+    rested = []
+    pod = Trim(asyncio.get_running_loop(), lambda: rested.append(memory.given))
+    pod.answered()
+    await until(lambda: memory.given == 1)
+    assert rested == [0]
+    await asyncio.sleep(0.2)
+    assert rested == [0]

@@ -2,9 +2,10 @@ import os
 
 import pytest
 
-from runtime import cgroup
+from protos.gen import cgroups_v1_pb2
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound
+from shim.task.stats.metrics import Metrics
 
 # A container's cgroups on a 6.18 kernel with v1 mounted, memory.stat shortened.
 FILES = {
@@ -43,8 +44,19 @@ def group(root):
     return Cgroup(controllers=(*((name, f"{root}/{name}") for name in names), *both))
 
 
+def metrics(group):
+    """Decoded by the generated code."""
+    answer = Metrics(group).to_any()
+    assert answer.type_url == "io.containerd.cgroups.v1.Metrics"
+    return cgroups_v1_pb2.Metrics.FromString(answer.value)
+
+
+def fields(message):
+    return {field.name: value for field, value in message.ListFields()}
+
+
 def test_every_file_reaches_its_field(tree):
-    assert cgroup.metrics(group(tree(FILES))) == {
+    expected = {
         "memory": {
             "cache": 9310208,
             "rss": 8810496,
@@ -82,19 +94,21 @@ def test_every_file_reaches_its_field(tree):
         "hugetlb": [{"pagesize": "2MB", "usage": 2097152, "max": 4194304, "failcnt": 1}],
         "rdma": {"current": [{"device": "mlx5_0", "hca_handles": 1, "hca_objects": 20}], "limit": []},
     }
+    assert metrics(group(tree(FILES))) == cgroups_v1_pb2.Metrics(**expected)
 
 
 def test_a_pids_limit_is_itself(tree):
     root = tree({"pids/pids.max": "100\n"})
-    assert cgroup.metrics(Cgroup(controllers=(("pids", f"{root}/pids"),))) == {"pids": {"limit": 100}}
+    found = metrics(Cgroup(controllers=(("pids", f"{root}/pids"),)))
+    assert found == cgroups_v1_pb2.Metrics(pids={"limit": 100})
 
 
 @pytest.mark.parametrize("missing", sorted(FILES))
 def test_a_missing_file_takes_its_fields_away_and_nothing_else(tree, missing):
     root = tree(FILES)
-    everything = cgroup.metrics(group(root))
+    everything = fields(metrics(group(root)))
     os.unlink(f"{root}/{missing}")
-    rest = cgroup.metrics(group(root))
+    rest = fields(metrics(group(root)))
     controller = missing.partition("/")[0]
     assert rest.keys() <= everything.keys()
     assert all(rest[key] == everything[key] for key in rest if key.partition("_")[0] != controller)
@@ -103,9 +117,9 @@ def test_a_missing_file_takes_its_fields_away_and_nothing_else(tree, missing):
 def test_controllers_without_files_and_named_hierarchies_give_no_field(tree):
     root = tree({"memory/tasks": ""})
     controllers = (("memory", f"{root}/memory"), ("name=systemd", f"{root}/memory"), ("cpu", f"{root}/nowhere"))
-    assert cgroup.metrics(Cgroup(controllers=controllers)) == {}
+    assert fields(metrics(Cgroup(controllers=controllers))) == {}
 
 
 def test_a_cgroup_that_is_gone_is_not_found(tmp_path):
     with pytest.raises(NotFound, match=r"^cgroup does not exist$"):
-        cgroup.metrics(group(str(tmp_path / "gone")))
+        metrics(group(str(tmp_path / "gone")))

@@ -2,9 +2,10 @@ import os
 
 import pytest
 
-from runtime import cgroup
+from protos.gen import cgroups_v2_pb2
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound
+from shim.task.stats.metrics import Metrics
 
 MAX = 2**64 - 1
 
@@ -35,8 +36,19 @@ FILES = {
 }
 
 
+def metrics(root):
+    """Decoded by the generated code."""
+    answer = Metrics(Cgroup(unified=root)).to_any()
+    assert answer.type_url == "io.containerd.cgroups.v2.Metrics"
+    return cgroups_v2_pb2.Metrics.FromString(answer.value)
+
+
+def fields(message):
+    return {field.name: value for field, value in message.ListFields()}
+
+
 def test_every_file_reaches_its_field(tree):
-    assert cgroup.metrics(Cgroup(unified=tree(FILES))) == {
+    expected = {
         "pids": {"current": 3, "limit": MAX},
         "cpu": {
             "usage_usec": 8149,
@@ -84,27 +96,28 @@ def test_every_file_reaches_its_field(tree):
             {"pagesize": "2MB", "current": 0, "max": MAX, "failcnt": 5},
         ],
     }
+    assert metrics(tree(FILES)) == cgroups_v2_pb2.Metrics(**expected)
 
 
 @pytest.mark.parametrize("missing", sorted(FILES))
 def test_a_missing_file_takes_its_fields_away_and_nothing_else(tree, missing):
-    everything = cgroup.metrics(Cgroup(unified=tree(FILES)))
+    everything = fields(metrics(tree(FILES)))
     root = tree({})
     os.unlink(f"{root}/{missing}")
-    rest = cgroup.metrics(Cgroup(unified=root))
+    rest = fields(metrics(root))
     assert rest.keys() <= everything.keys()
     assert all(rest[key] == everything[key] for key in rest if not missing.startswith(key.split("_")[0]))
 
 
 def test_no_controller_is_no_field(tree):
-    assert cgroup.metrics(Cgroup(unified=tree({"cgroup.procs": ""}))) == {}
+    assert fields(metrics(tree({"cgroup.procs": ""}))) == {}
 
 
 def test_a_file_of_another_shape_is_as_good_as_missing(tree):
     odd = {"memory.current": "lots\n", "cpu.stat": "usage_usec x\nalone\n", "io.stat": "zram0 rbytes=1\n"}
-    assert cgroup.metrics(Cgroup(unified=tree(odd))) == {}
+    assert fields(metrics(tree(odd))) == {}
 
 
 def test_a_cgroup_that_is_gone_is_not_found(tmp_path):
     with pytest.raises(NotFound, match=r"^cgroup does not exist$"):
-        cgroup.metrics(Cgroup(unified=str(tmp_path / "gone")))
+        metrics(str(tmp_path / "gone"))

@@ -1,0 +1,100 @@
+"""What files of a cgroup give to its metrics message: read each time, encoded where they have changed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from runtime.cgroup.files import hugetlb_sizes
+from runtime.cgroup.kept import KeptFile
+from shim.task.stats import encode
+from shim.task.stats.encode import Encode, Message
+
+
+class Part(Protocol):
+    """Some bytes of the encoded message."""
+
+    def chunk(self) -> bytes:
+        """As the files are now. Raises OSError where there is none of them."""
+
+    def close(self) -> None:
+        """Give descriptors back, until `chunk` is asked again."""
+
+
+class FilePart:
+    """A part that comes from one file."""
+
+    __slots__ = ("_chunk", "_encode", "_file", "_text")
+
+    def __init__(self, path: str, encode: Encode) -> None:
+        self._file = KeptFile(path)
+        self._encode = encode
+        self._text = self._chunk = b""
+
+    def chunk(self) -> bytes:
+        text = self._file.read()
+        if text != self._text:
+            self._chunk = self._encode(text)
+            self._text = text
+        return self._chunk
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class FirstPart:
+    """The first of several files that gives anything."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, paths: Sequence[str], encode: Encode) -> None:
+        self._parts = [FilePart(path, encode) for path in paths]
+
+    def chunk(self) -> bytes:
+        error: OSError | None = None
+        for part in tuple(self._parts):
+            try:
+                if chunk := part.chunk():
+                    return chunk
+            except OSError as err:
+                error = err
+                part.close()
+                self._parts.remove(part)
+        if not self._parts and error is not None:
+            raise error
+        return b""
+
+    def close(self) -> None:
+        for part in self._parts:
+            part.close()
+
+
+class EntryPart:
+    """One entry of the repeated field `message`, which cannot come in parts: `head`, and what several files give.
+
+    It is there while the first of them is.
+    """
+
+    __slots__ = ("_first", "_head", "_message", "_others")
+
+    def __init__(self, message: Message, head: bytes, parts: Sequence[FilePart]) -> None:
+        self._message = message
+        self._head = head
+        self._first, *self._others = parts
+
+    def chunk(self) -> bytes:
+        found = [self._head, self._first.chunk()]
+        for part in self._others:
+            with suppress(OSError):
+                found.append(part.chunk())
+        return self._message.wrap(b"".join(found))
+
+    def close(self) -> None:
+        for part in (self._first, *self._others):
+            part.close()
+
+
+def hugetlb_parts(directory: str, files: Mapping[str, Encode], message: Message) -> Iterator[Part]:
+    """An entry of `message` for each page size; `files` are the ends of their names, `hugetlb.2MB.END`."""
+    for size in hugetlb_sizes(directory, next(iter(files))):
+        found = [FilePart(f"{directory}/hugetlb.{size}.{end}", how) for end, how in files.items()]
+        yield EntryPart(message, encode.text(message, "pagesize", size.encode()), found)

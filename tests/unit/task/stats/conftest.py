@@ -1,0 +1,3 @@
+from tests.unit.cgroup.conftest import tree
+
+__all__ = ["tree"]
