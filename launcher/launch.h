@@ -15,7 +15,7 @@
  *   env NAME=VALUE                may repeat, in order; the environment holds nothing else
  *   arg WORD                      may repeat, in order; at least one
  *
- * Any other record is an error. runtime/init/launch.py writes them, settings.c reads them.
+ * Any other record is an error. runtime/init/launcher_settings.py writes them, settings.c reads them.
  */
 #ifndef LAUNCH_H
 #define LAUNCH_H

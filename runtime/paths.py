@@ -22,7 +22,7 @@ OCI_STATE = f"{RUN}/runtime"
 """The OCI runtime's own state (its `--root`), where `runtime.root` does not say otherwise."""
 
 POSTSTOP = f"{RUN}/poststop"
-"""What poststop hooks need of a container that has ended (`runtime.hooks.held`)."""
+"""What poststop hooks need of a container that has ended (`runtime.hooks.pinned`)."""
 
 POSTSTOP_SWEPT = f"{POSTSTOP}/.swept"
 """As old as the last look at the poststop hooks that nobody sees to (`shim.task.hooks.poststop`)."""

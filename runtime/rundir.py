@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from runtime import libexec, passage, paths
 from runtime.init.boot import Boot
-from runtime.init.launch import encode
+from runtime.init.launcher_settings import encode
 from runtime.linux import selinux, syscalls
 
 LAUNCHER = "launch"
@@ -62,7 +62,7 @@ def add_programs(path: str, names: Iterable[str], *, directory: str = libexec.DI
 
 
 def fill(path: str, boot: Boot, *, stay: bool = False, owner: tuple[int, int] = (0, 0)) -> None:
-    """Write the files of `boot`; `stay` is for the launcher's settings (see `runtime.init.launch.encode`).
+    """Write the files of `boot`; `stay` is for the launcher's settings (see `runtime.init.launcher_settings.encode`).
 
     `owner` is the container's root as the host sees it. Raises OSError, InvalidArgument.
     """

@@ -4,9 +4,9 @@
     environment  what a hook is told: variables, OCI state; pure
     process      what a hook in the container runs as; pure
     tail         the end of what a hook wrote
-    keeper       the program that a hook on the host is a child of: its time-out and its whole process tree
+    host_supervisor  the program that a hook on the host is a child of: its time-out and its whole process tree
     others       the processes of a container other than its init
-    held         what a poststop hook needs of a container that is gone: its namespaces, its spec
+    pinned       what a poststop hook needs of a container that is gone: its namespaces, its spec
     journal      the durable record
     account      what its lines amount to, and what may happen to a hook; pure
 

@@ -33,16 +33,16 @@ def of_hook(spec: Spec, hook: Hook, told: Mapping[str, str], user: User | None =
 
 
 def poststop_spec(
-    spec: Spec, hook: Hook, told: Mapping[str, str], *, rootfs: str, held: str, suffix: str, user: User | None = None
+    spec: Spec, hook: Hook, told: Mapping[str, str], *, rootfs: str, pinned: str, suffix: str, user: User | None = None
 ) -> dict[str, Any]:
     """The spec of the container that a poststop `hook` runs in.
 
-    The pod's root file system (host path `rootfs`), mounts, limits and, from the directory `held`, its namespaces; a
+    The pod's root file system (host path `rootfs`), mounts, limits and, from the directory `pinned`, its namespaces; a
     fresh pid namespace; `suffix` makes its cgroup a sibling of the container's. Annotations are left out, for runtimes
     obey some, and so are OCI hooks, which have run. Raises InvalidArgument for a malformed spec.
     """
     linux = dict(edit.table(spec, "linux"))
-    linux["namespaces"] = _namespaces(linux, held)
+    linux["namespaces"] = _namespaces(linux, pinned)
     if path := linux.get("cgroupsPath"):
         linux["cgroupsPath"] = sibling(str(path), suffix)
     made = {key: value for key, value in spec.items() if key not in ("annotations", "hooks")}
@@ -50,8 +50,8 @@ def poststop_spec(
     return {**made, "root": root, "process": of_hook(spec, hook, told, user), "linux": linux}
 
 
-def held_types(spec: Spec) -> tuple[str, ...]:
-    """Which of the container's namespaces are to be held for its poststop hooks: those it does not share with the host.
+def types_to_pin(spec: Spec) -> tuple[str, ...]:
+    """The container's namespaces that are to be pinned for its poststop hooks: those it does not share with the host.
 
     Also those that it was given by path: the path may be a process's, such as the pod's sandbox.
     """
@@ -79,11 +79,11 @@ def _entries(linux: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return found
 
 
-def _namespaces(linux: Mapping[str, Any], held: str) -> list[dict[str, Any]]:
+def _namespaces(linux: Mapping[str, Any], pinned: str) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = [{"type": "pid"}]
     for one in _entries(linux):
         if one["type"] in HELD:
-            made.append({"type": one["type"], "path": posixpath.join(held, one["type"])})
+            made.append({"type": one["type"], "path": posixpath.join(pinned, one["type"])})
         elif one["type"] != "pid":
             made.append(dict(one))
     return made

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from runtime.errors import InvalidArgument
-from runtime.init import launch
+from runtime.init import launcher_settings
 from runtime.init.base import Setting, listed, variables
 from runtime.init.boot import Launch
 from runtime.spec import edit
@@ -51,7 +51,7 @@ def application(setting: Setting) -> Launch:
     changes its own, and systemd those of its units. Raises InvalidArgument naming the key of config.json.
     """
     spec = edit.with_env(setting.spec, variables(setting.mode))
-    made = launch.from_spec(spec, args=setting.args, home=setting.home or "/")
+    made = launcher_settings.from_spec(spec, args=setting.args, home=setting.home or "/")
     named = {number for number, *_ in made.rlimits}
     inherited = tuple(one for one in setting.host.rlimits if one[0] not in named)
     return replace(made, rlimits=(*made.rlimits, *inherited), terminal=setting.terminal)

@@ -4,7 +4,7 @@ hack/install.sh puts each version into a directory of its own below HOME (PREFIX
 the one that the link CURRENT names. From another one there still runs
 
 - who has its file IN_USE locked (`shim.installed.version`): spawners, pod servers, and what those leave behind;
-- who was executed from there, by program or command line: commands, keepers of hooks, runners;
+- who was executed from there, by program or command line: commands, supervisors of hooks, runners;
 - and, where there is no such file, whoever has something of it mapped. That is a version of before there were such
   directories, or one whose installation was interrupted. Only the installer removes those: it knows when it is through.
 

@@ -21,7 +21,7 @@ from runtime.errors import InvalidArgument, RuntimeFailed
 from runtime.oci import argv
 from runtime.oci.cli import MemoryFile
 from shim import __version__
-from shim.task import settings
+from shim.task import options
 
 NAME = "io.containerd.pouchrich.v2"
 FEATURES = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
@@ -36,18 +36,18 @@ def answer(stdin: bytes) -> bytes:
     Raises InvalidArgument for options or a configuration at fault, and where the OCI runtime is not installed.
     """
     try:
-        options = Any.FromString(stdin)
+        packed = Any.FromString(stdin)
     except DecodeError as err:
         raise InvalidArgument("standard input: not a google.protobuf.Any with runtime options") from err
-    binary = settings.read(options).oci_binary({}, "")
+    binary = options.read(packed).oci_binary({}, "")
     info = types_pb2.RuntimeInfo(name=NAME, version=types_pb2.RuntimeVersion(version=__version__))
     if stdin:
-        info.options.CopyFrom(options)
+        info.options.CopyFrom(packed)
     try:
         features = json.loads(_features(binary.path))
     except (RuntimeFailed, ValueError, RecursionError):
         return info.SerializeToString()
-    if settings.is_handlers_table(options):
+    if options.is_handlers_table(packed):
         _withdraw_idmap(features)
     info.features.type_url = FEATURES
     info.features.value = json.dumps(features).encode()

@@ -24,15 +24,15 @@ from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import plan
 from runtime.spec.identity import Identity
-from shim.task import checkpoint, settings
+from shim.task import checkpoint, options
 from shim.task.container import Container
 from shim.task.lifecycle import Lifecycle, PlainLifecycle
 from shim.task.mounting import Mounting
+from shim.task.options import TaskOptions
 from shim.task.process import Process
 from shim.task.reaper import Reaper
 from shim.task.rich import rich
 from shim.task.rich.decide import Decided, Looked, decide, look, root_of
-from shim.task.settings import Settings
 from shim.task.stdio.passthrough import may_pass_through
 from shim.task.stdio.stdio import Stdio, StdioPaths
 from shim.task.stdio.streams import open_stdio
@@ -74,7 +74,7 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
     Raises InvalidArgument for a spec, option or configuration at fault, RuntimeFailed, OSError; nothing is left then.
     """
     spec = request.bundle.load_spec()
-    chosen = settings.read(request.options, sandbox=plan.is_sandbox(spec))
+    chosen = options.read(request.options, sandbox=plan.is_sandbox(spec))
     identity = Identity.of(spec, namespace=request.namespace, container_id=request.id)
     choice = plan.choose(spec, chosen.config, identity)
     oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
@@ -101,7 +101,7 @@ class _Making:
         self,
         request: CreateRequest,
         tools: Tools,
-        chosen: Settings,
+        chosen: TaskOptions,
         choice: plan.Choice,
         oci: OCIRuntime,
         spec: dict[str, JSON],

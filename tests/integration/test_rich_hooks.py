@@ -468,8 +468,8 @@ def test_poststop_hooks_whose_runner_was_killed_are_run_by_the_next(hooked: Hook
     kill_shim(hooked.node, "pouchrich")
     until(lambda: hooked.lines("pid"), "the slow hook to run")
     parents = processes.parents()
-    keeper = parents[int(hooked.lines("pid")[0])]
-    runner = parents[keeper]
+    supervisor = parents[int(hooked.lines("pid")[0])]
+    runner = parents[supervisor]
     if killed == "runner and sweeper":
         os.kill(parents[runner], signal.SIGKILL)
     os.kill(runner, signal.SIGKILL)

@@ -145,10 +145,12 @@ def installation(rich_pods: RichPods) -> Iterator[Installation]:
 
 
 def with_hooks(hooked: Hooked) -> Container:
-    """A container that answers TERM with 3, and whose hook on the host tells the command line of its keeper."""
-    keeper = hook("poststop", "host", f"tr '\\0' ' ' </proc/$PPID/cmdline >>{hooked.directory}/keeper", name="keeper")
+    """A container that answers TERM with 3, and whose hook on the host tells the command line of its supervisor."""
+    supervisor = hook(
+        "poststop", "host", f"tr '\\0' ' ' </proc/$PPID/cmdline >>{hooked.directory}/supervisor", name="supervisor"
+    )
     script = f"trap 'exit 3' TERM; {FOREVER}"
-    more = hooked.poststop() + keeper
+    more = hooked.poststop() + supervisor
     return running(hooked.create("dumb-init", "sh", "-c", script, image=BUSYBOX, more=more).start())
 
 
@@ -205,8 +207,8 @@ def test_pods_keep_the_version_they_began_with_and_it_goes_after_the_last_of_the
     # The hook that was owed is the new version's to run,
     assert orphan.wait().state == EXITED
     orphaned.ran_once("137 ShimKilled", timeout_s=20)
-    until(lambda: orphaned.lines("keeper"), "the last hook")
-    assert f"/{new}/" in orphaned.lines("keeper")[0]
+    until(lambda: orphaned.lines("supervisor"), "the last hook")
+    assert f"/{new}/" in orphaned.lines("supervisor")[0]
     # new pods are the new version's,
     fresh = pods.run()
     assert fresh.run("sh", "-c", "exit 4").wait().exit_code == 4
@@ -219,7 +221,7 @@ def test_pods_keep_the_version_they_began_with_and_it_goes_after_the_last_of_the
     container.stop(grace_s=10)
     assert container.status().exit_code == 3
     stays.ran_once("3 Error dumb-init tests/app")
-    assert f"/{old}/" in stays.lines("keeper")[0]
+    assert f"/{old}/" in stays.lines("supervisor")[0]
     assert {version_of(pid) for pid in servers} == {old}
     assert pods.remove_all() == []
     assert not servers & installation.importers()

@@ -13,7 +13,7 @@ import termios
 import pytest
 
 from runtime.init.boot import Launch
-from runtime.init.launch import CAPABILITIES, encode
+from runtime.init.launcher_settings import CAPABILITIES, encode
 from runtime.linux import pidfd, syscalls
 
 pytestmark = [

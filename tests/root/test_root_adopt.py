@@ -12,7 +12,7 @@ import pytest
 
 from runtime.errors import RuntimeFailed
 from runtime.init.boot import Launch
-from runtime.init.launch import encode
+from runtime.init.launcher_settings import encode
 from runtime.linux import proc_events, syscalls
 from shim.task.application.adopt import AppSocket
 from shim.task.application.app_exit import ApplicationExit, ExitStatusSource

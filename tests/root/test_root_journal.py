@@ -23,7 +23,7 @@ def fill(directory):
 
 def head(count):
     hooks = [{"name": f"hook-{number}"} for number in range(count)]
-    return {"boot": "b", "hooks": hooks, "held": "", "subject": {"annotations": {"a": "x" * 10_000}}}
+    return {"boot": "b", "hooks": hooks, "pinned": "", "subject": {"annotations": {"a": "x" * 10_000}}}
 
 
 @pytest.fixture

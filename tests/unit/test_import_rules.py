@@ -23,15 +23,15 @@ MAY_USE_PROTOS = {
     "shim/task/process.py",
     "shim/task/publisher.py",
     "shim/task/service.py",
-    "shim/task/settings.py",
+    "shim/task/options.py",
     "shim/task/stats/v1.py",
     "shim/task/stats/v2.py",
     "shim/ttrpc/envelope.py",
 }
-# Processes without a reaper of their own (the commands, the spawner, the poststop runner, the keeper of a hook's tree),
-# a child that only holds a user namespace open, and a wait that names one pidfd.
+# Processes without a reaper of their own (the commands, the spawner, the poststop runner, the supervisor of a hook's
+# tree), a child that only holds a user namespace open, and a wait that names one pidfd.
 MAY_WAIT = {
-    "runtime/hooks/keeper.py",
+    "runtime/hooks/host_supervisor.py",
     "runtime/linux/idmap.py",
     "runtime/linux/pidfd.py",
     "runtime/oci/program.py",

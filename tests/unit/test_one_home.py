@@ -100,14 +100,14 @@ def test_the_configuration_knows_the_modes_that_there_are():
 
 
 def test_a_descriptor_is_waited_for_in_one_place():
-    """But by the spawner's own loop, an OOM watch, and the keeper, a script that finds none of our modules."""
+    """But by the spawner's own loop, an OOM watch, and the supervisor, a script that finds none of our modules."""
     found = {
         name(path)
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Import) and any(one.name in ("select", "selectors") for one in node.names)
     }
-    others = {"shim/spawner/server.py", "runtime/cgroup/oom.py", "runtime/hooks/keeper.py"}
+    others = {"shim/spawner/server.py", "runtime/cgroup/oom.py", "runtime/hooks/host_supervisor.py"}
     assert found == {"runtime/linux/readable.py", *others}
 
 

@@ -21,7 +21,7 @@ from runtime import bundle as bundles
 from runtime.cgroup import Cgroup
 from runtime.config.model import Hook
 from runtime.errors import PouchrichError, RuntimeFailed
-from runtime.hooks import keeper, others
+from runtime.hooks import host_supervisor, others
 from runtime.hooks.tail import Tail
 from runtime.image import passwd
 from runtime.image.passwd import User
@@ -36,7 +36,7 @@ from shim.task.whole import run_whole
 CLEAR_TIMEOUT_S = 5.0
 CLEAR_PAUSE_S = 0.01
 DELETE_TIMEOUT_S = 10.0
-KEEPER_GRACE_S = keeper.KILL_FOR_S + 5.0
+SUPERVISOR_GRACE_S = host_supervisor.KILL_FOR_S + 5.0
 _CHUNK = 1 << 16
 # What may still be in a pipe when its writer has ended: the most an unprivileged process may make it hold.
 _LEFT_IN_PIPE = 1 << 20
@@ -111,7 +111,7 @@ async def user_below(rootfs: str, wanted: str | None, *, timeout_s: float) -> Us
 async def on_host(
     reaper: Reaper, hook: Hook, *, env: Mapping[str, str], stdin: bytes, timeout_s: float, python: str = sys.executable
 ) -> Outcome:
-    """Run a hook of the node on the host, as a child of `runtime.hooks.keeper`.
+    """Run a hook of the node on the host, as a child of `runtime.hooks.host_supervisor`.
 
     Where that cannot be run (an interpreter that was uninstalled, no memory) the hook was not started. Cancelled, it
     kills the hook's process tree first.
@@ -123,47 +123,53 @@ async def on_host(
         _input("state", stdin) as state,
         Capture() as capture,
     ):
-        fds = {0: state.fd, 1: capture.writer, 2: capture.writer, keeper.ORDERS: order.fd, keeper.ANSWER: answer.fd}
+        fds = {
+            0: state.fd,
+            1: capture.writer,
+            2: capture.writer,
+            host_supervisor.ORDERS: order.fd,
+            host_supervisor.ANSWER: answer.fd,
+        }
         try:
-            child = reaper.spawn([python, "-I", "-S", keeper.__file__], fds, {}, session=True)
+            child = reaper.spawn([python, "-I", "-S", host_supervisor.__file__], fds, {}, session=True)
         except OSError as err:
             return Outcome(False, str(err), started=False)
         failed = await _kept(child.pid, child.ended, timeout_s)
         said = answer.read(4096).decode(errors="replace")
-    return _judge(said, timeout_s, capture.tail, keeper_failed=failed)
+    return _judge(said, timeout_s, capture.tail, supervisor_failed=failed)
 
 
 async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> bool:
-    """Wait for the keeper, which keeps the time; one that does not is killed. Whether it is gone and has failed."""
+    """Wait for the supervisor, which keeps the time; one that does not is killed. Whether it is gone and has failed."""
     try:
-        await asyncio.wait({ended}, timeout=timeout_s + KEEPER_GRACE_S)
+        await asyncio.wait({ended}, timeout=timeout_s + SUPERVISOR_GRACE_S)
     except asyncio.CancelledError:
         if not ended.done():
             os.kill(pid, signal.SIGTERM)
-            await asyncio.wait({ended}, timeout=KEEPER_GRACE_S)
+            await asyncio.wait({ended}, timeout=SUPERVISOR_GRACE_S)
         raise
     finally:
         if not ended.done():  # not reaped yet, so the pid is its own
             os.kill(pid, signal.SIGKILL)
-            await asyncio.wait({ended}, timeout=KEEPER_GRACE_S)
+            await asyncio.wait({ended}, timeout=SUPERVISOR_GRACE_S)
     return ended.done() and ended.result().status != 0
 
 
-def _judge(said: str, timeout_s: float, output: Tail, *, keeper_failed: bool) -> Outcome:
-    if not said.startswith(keeper.BEGUN):
+def _judge(said: str, timeout_s: float, output: Tail, *, supervisor_failed: bool) -> Outcome:
+    if not said.startswith(host_supervisor.BEGUN):
         # One that did not fail, or lives, may have run the hook whatever became of its word; none is run twice.
-        return Outcome(False, "its keeper ended before it began", output, started=not keeper_failed)
-    word, _, rest = said.removeprefix(keeper.BEGUN).partition(" ")
+        return Outcome(False, "its supervisor ended before it began", output, started=not supervisor_failed)
+    word, _, rest = said.removeprefix(host_supervisor.BEGUN).partition(" ")
     if word == "exit":
         return Outcome(rest == "0", f"exit status {rest}", output)
     if word in ("timeout", "stopped"):
         result = timed_out(timeout_s) if word == "timeout" else "stopped"
         return Outcome(False, result if rest == "0" else f"{result}, and {rest} of its processes do not die", output)
-    return Outcome(False, rest if word == "error" else "its keeper was killed", output)
+    return Outcome(False, rest if word == "error" else "its supervisor was killed", output)
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class PrestartExec:
     """A container whose init waits to be started, as a prestart hook needs it. `bundle` is a host directory.
 
     `label` is SELinux's for the container's files, which a hook's standard input has to be one of.
@@ -207,7 +213,7 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class Second:
+class PoststopContainer:
     """A container of a hook's own. `oci` works on a state directory of its own, so no id can be anybody else's."""
 
     reaper: Reaper

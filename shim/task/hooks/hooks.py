@@ -13,14 +13,14 @@ from runtime import paths
 from runtime.cgroup import Cgroup
 from runtime.config.model import Hook
 from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
-from runtime.hooks import environment, held, process
+from runtime.hooks import environment, pinned, process
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import Journal, boot_id, mount_namespace, path_of
 from runtime.hooks.select import Selection
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
 from shim.task.hooks.hook_outcome import Outcome, Result, failure, named, report, result_of
-from shim.task.hooks.hook_run import Created, on_host, user_below
+from shim.task.hooks.hook_run import PrestartExec, on_host, user_below
 from shim.task.hooks.owed import run_owed
 from shim.task.reaper import Reaper
 from shim.task.thread import in_thread
@@ -33,7 +33,7 @@ AGAIN_MAX_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where records and held directories are."""
+    """Where records and pinned namespaces are."""
 
     records: str = paths.RECORDS
     run: str = paths.POSTSTOP
@@ -93,7 +93,7 @@ class HookRunner:
             "budget_s": selected.poststop_budget_s,
             "pod_budget_s": selected.pod_poststop_budget_s,
             "oci": asdict(self._oci.binary),
-            "held": f"{self._places.run}/{subject.containerd_namespace}/{name}" if inside else "",
+            "pinned": f"{self._places.run}/{subject.containerd_namespace}/{name}" if inside else "",
         }
         path = path_of(self._places.records, subject.containerd_namespace, subject.id)
 
@@ -110,8 +110,8 @@ class HookRunner:
         journal = self._journal
         if journal is None:
             return
-        if directory := journal.account.head["held"]:
-            held.hold(directory, init, process.held_types(self._spec), self._spec)
+        if directory := journal.account.head["pinned"]:
+            pinned.pin(directory, init, process.types_to_pin(self._spec), self._spec)
         await run_whole(in_thread(journal.owe))
 
     async def discard(self) -> None:
@@ -119,8 +119,8 @@ class HookRunner:
         journal, self._journal = self._journal, None
         if journal is None:
             return
-        if directory := journal.account.head["held"]:
-            held.release(directory)
+        if directory := journal.account.head["pinned"]:
+            pinned.release(directory)
         await in_thread(journal.finish)
 
     # Start
@@ -150,7 +150,7 @@ class HookRunner:
 
     async def _run_prestart(self, *, init: int, cgroup: Cgroup | None, private_pids: bool) -> None:
         label = selinux.files_label(self._spec)
-        created = Created(
+        created = PrestartExec(
             self._reaper, self._oci, self._subject.id, self._subject.bundle, init, cgroup, private_pids, label
         )
         for hook in self._selection.prestart:
@@ -164,7 +164,7 @@ class HookRunner:
             if not outcome.ok and hook.on_failure == "abort":
                 raise HookFailed(failure("prestart", hook, outcome))
 
-    async def _prestart(self, hook: Hook, created: Created) -> Outcome:
+    async def _prestart(self, hook: Hook, created: PrestartExec) -> Outcome:
         told = environment.variables(self._subject)
         if hook.where == "host":
             env = environment.host_environment(dict(hook.env), told)

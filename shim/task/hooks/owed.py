@@ -2,7 +2,7 @@
 
 Who does it differs, the pod server, the runner that `delete` leaves behind, or the first one after a reboot; what is
 done does not. All it needs is in the record (`runtime.hooks.journal`) and in the directory that holds the container's
-namespaces (`runtime.hooks.held`).
+namespaces (`runtime.hooks.pinned`).
 
 The pod's hooks come first, as what was set up last, and the node's begin when those are through or the pod's budget is
 used up, whatever a hook of the pod's does that cannot be ended: its failure, time and place in the order are its own.
@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from runtime.config.model import NODE, POD, Hook
-from runtime.hooks import environment, held, process
+from runtime.hooks import environment, pinned, process
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import Journal
 from runtime.hooks.select import hook_from_dict
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime, Run
 from shim.task.hooks.hook_outcome import Outcome, Result, named, report, result_of
-from shim.task.hooks.hook_run import Second, on_host, user_below
+from shim.task.hooks.hook_run import PoststopContainer, on_host, user_below
 from shim.task.reaper import Reaper
 from shim.task.thread import in_thread
 
@@ -39,7 +39,7 @@ async def run_owed(
     end: Ending,
     note: Callable[[Result], None] = lambda _: None,
 ) -> bool:
-    """Run or skip every hook that the record owes, remove the record and what was held. Never raises.
+    """Run or skip every hook that the record owes, remove the record and what was pinned. Never raises.
 
     `end` counts where the record does not say how the container ended. Where the record cannot be written, or what runs
     a hook on the host cannot be started, no further hook of that owner is, the record stays for who tries again, and
@@ -51,8 +51,8 @@ async def run_owed(
             await _Owed(journal, run, reaper, note).settle(end)
         else:
             _log.info("%s: was not created, no poststop hook is owed", name)
-        if directory := journal.account.head["held"]:
-            held.release(directory)
+        if directory := journal.account.head["pinned"]:
+            pinned.release(directory)
         await in_thread(journal.finish)
     except Exception:
         _log.exception("%s: poststop hooks: the record %s stays", name, journal.path)
@@ -74,9 +74,9 @@ class _Owed:
         self._budget_s = float(head["budget_s"])
         self._pod_budget_s = float(head.get("pod_budget_s", self._budget_s))  # an older version wrote none
         self._writing = asyncio.Lock()
-        self._held: str = head["held"]
+        self._pinned: str = head["pinned"]
         binary = OCIBinary(**head["oci"])
-        self._oci = OCIRuntime(replace(binary, root=f"{self._held}/runtime"), run)
+        self._oci = OCIRuntime(replace(binary, root=f"{self._pinned}/runtime"), run)
 
     async def settle(self, end: Ending) -> None:
         """Run them all. Raises OSError where the record cannot be written."""
@@ -141,29 +141,29 @@ class _Owed:
             env = environment.host_environment(dict(hook.env), told)
             return await on_host(self._reaper, hook, env=env, stdin=state, timeout_s=timeout_s)
         rootfs = self._subject.rootfs
-        pod = held.load_spec(self._held)
+        pod = pinned.load_spec(self._pinned)
         second = self._second(number)
         spec = process.poststop_spec(
             pod,
             hook,
             told,
             rootfs=rootfs,
-            held=self._held,
+            pinned=self._pinned,
             suffix=f"-poststop-{number}",
             user=await user_below(rootfs, hook.user, timeout_s=timeout_s),
         )
         owner = process.owner(pod, spec["process"])
         return await second.run(spec, stdin=state, owner=owner, timeout_s=timeout_s)
 
-    def _second(self, number: int) -> Second:
+    def _second(self, number: int) -> PoststopContainer:
         container_id = f"{self._subject.id}-poststop-{number}"
-        return Second(self._reaper, self._oci, container_id, f"{self._held}/bundle-{number}")
+        return PoststopContainer(self._reaper, self._oci, container_id, f"{self._pinned}/bundle-{number}")
 
     def _impossible(self, hook: Hook) -> str:
         """Why a hook in the container cannot run any more, or ""."""
         if hook.where == "host":
             return ""
-        if not os.path.isfile(f"{self._held}/{held.SPEC}"):
+        if not os.path.isfile(f"{self._pinned}/{pinned.SPEC}"):
             return "nothing is left of the container: the node was restarted, or it was never made whole"
         return "" if _has_files(self._subject.rootfs) else "its root file system is gone"
 

@@ -20,7 +20,7 @@ from typing import NoReturn
 from runtime import passage, paths
 from runtime.bundle import Bundle, read_pid
 from runtime.errors import PouchrichError
-from runtime.hooks import held
+from runtime.hooks import pinned
 from runtime.hooks.account import Account, read_account
 from runtime.hooks.journal import (
     Journal,
@@ -85,8 +85,8 @@ def hand_over(
         journal.close()
     os.close(go)
     os.close(tell)
-    if readable.within(news, READY_TIMEOUT_S) and os.read(news, 1) == _READY and journal.account.head.get("held"):
-        held.unhold(journal.account.head["held"])  # the runner has them mounted for itself
+    if readable.within(news, READY_TIMEOUT_S) and os.read(news, 1) == _READY and journal.account.head.get("pinned"):
+        pinned.unpin(journal.account.head["pinned"])  # the runner has them mounted for itself
     return Handover(told, news)
 
 
@@ -178,7 +178,7 @@ def _sweep(directory: str) -> bool:
     """Whether all that is abandoned now is settled."""
     found = list(find_abandoned(directory))
     boot = boot_id()
-    if any(account.head.get("held") and account.head["boot"] == boot for _, account in found):
+    if any(account.head.get("pinned") and account.head["boot"] == boot for _, account in found):
         _leave_mounts()
     is_settled = True
     for begin in range(0, len(found), AT_ONCE):

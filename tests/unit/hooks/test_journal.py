@@ -11,7 +11,7 @@ from runtime.hooks import journal as journal_module
 from runtime.hooks.account import read_account
 from runtime.hooks.journal import Journal, path_of, records
 
-HEAD = {"boot": "b", "hooks": [{"name": "one"}, {"name": "two"}], "held": ""}
+HEAD = {"boot": "b", "hooks": [{"name": "one"}, {"name": "two"}], "pinned": ""}
 
 
 @pytest.fixture

@@ -78,12 +78,12 @@ def test_a_nodes_hook_may_run_as_somebody_else_with_the_pods_umask():
 
 
 def test_a_poststop_hooks_container_has_the_pods_root_mounts_limits_and_held_namespaces():
-    made = process.poststop_spec(SPEC, hook(), TOLD, rootfs="/b/rootfs", held="/run/held", suffix="-poststop-0")
+    made = process.poststop_spec(SPEC, hook(), TOLD, rootfs="/b/rootfs", pinned="/run/pinned", suffix="-poststop-0")
     assert made["root"] == {"path": "/b/rootfs", "readonly": True}
     assert made["linux"]["namespaces"] == [
         {"type": "pid"},
-        {"type": "network", "path": "/run/held/network"},
-        {"type": "ipc", "path": "/run/held/ipc"},
+        {"type": "network", "path": "/run/pinned/network"},
+        {"type": "ipc", "path": "/run/pinned/ipc"},
         {"type": "mount"},
         {"type": "cgroup"},
     ]
@@ -96,12 +96,12 @@ def test_a_poststop_hooks_container_has_the_pods_root_mounts_limits_and_held_nam
 
 def test_a_container_in_the_hosts_network_has_its_hooks_there_too():
     spec = {**SPEC, "linux": {"namespaces": [{"type": "mount"}]}}
-    made = process.poststop_spec(spec, hook(), TOLD, rootfs="/r", held="/h", suffix="-x")
+    made = process.poststop_spec(spec, hook(), TOLD, rootfs="/r", pinned="/h", suffix="-x")
     assert [one["type"] for one in made["linux"]["namespaces"]] == ["pid", "mount"]
 
 
 def test_what_is_held_is_what_the_container_does_not_share_with_the_host():
-    assert process.held_types(SPEC) == ("network", "ipc")
+    assert process.types_to_pin(SPEC) == ("network", "ipc")
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,4 @@ def test_the_owner_of_the_output_is_the_hosts_uid():
 @pytest.mark.parametrize("linux", [{"namespaces": [3]}, {"namespaces": [{}]}, {"namespaces": "x"}])
 def test_a_malformed_spec_is_an_invalid_argument(linux):
     with pytest.raises(InvalidArgument, match="namespaces"):
-        process.poststop_spec({"linux": linux}, hook(), {}, rootfs="/r", held="/h", suffix="")
+        process.poststop_spec({"linux": linux}, hook(), {}, rootfs="/r", pinned="/h", suffix="")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from runtime.errors import InvalidArgument
 from runtime.init.boot import Launch
-from runtime.init.launch import encode, from_spec
+from runtime.init.launcher_settings import encode, from_spec
 
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 

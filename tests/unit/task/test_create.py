@@ -18,9 +18,9 @@ from shim.task import create as create_module
 from shim.task import mounting
 from shim.task.create import DELETE_ATTEMPTS, CreateRequest, Tools, create
 from shim.task.lifecycle import PlainLifecycle
+from shim.task.options import TaskOptions
 from shim.task.phase import Phase
 from shim.task.rich.decide import Decided
-from shim.task.settings import Settings
 from shim.task.stdio.stdio import StdioPaths
 from tests.fakes.clock import settled
 from tests.fakes.loop import in_loop, until
@@ -75,7 +75,7 @@ class World:
         monkeypatch.setattr(create_module, "decide", self._decide)
         monkeypatch.setattr(create_module.rich, "make", lambda *parts, **more: Life(self))
         monkeypatch.setattr(create_module.passage, "make", lambda path: None)
-        monkeypatch.setattr(Settings, "oci_binary", lambda chosen, spec, namespace: BINARY)
+        monkeypatch.setattr(TaskOptions, "oci_binary", lambda chosen, spec, namespace: BINARY)
 
     def _options(self):
         value = runtimeoptions_pb2.Options(config_body=b"version = 1\n").SerializeToString()

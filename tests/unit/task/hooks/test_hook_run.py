@@ -8,7 +8,13 @@ import pytest
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime
 from shim.task.hooks import hook_run
-from shim.task.hooks.hook_run import CLEAR_TIMEOUT_S, DELETE_TIMEOUT_S, KEEPER_GRACE_S, Created, Second
+from shim.task.hooks.hook_run import (
+    CLEAR_TIMEOUT_S,
+    DELETE_TIMEOUT_S,
+    SUPERVISOR_GRACE_S,
+    PoststopContainer,
+    PrestartExec,
+)
 from shim.task.reaper import Exit
 from tests.fakes.clock import in_time, now, settled
 from tests.fakes.loop import open_fds
@@ -29,7 +35,7 @@ def test_a_label_that_cannot_be_given_leaves_no_file_open(monkeypatch):
 
 @pytest.fixture
 def signals(monkeypatch):
-    """(time, number) of each signal to a keeper; `signals.ended` is its end, which only KILL brings."""
+    """(time, number) of each signal to a supervisor; `signals.ended` is its end, which only KILL brings."""
 
     class Signals(list):
         ended = None
@@ -47,25 +53,25 @@ def signals(monkeypatch):
 
 
 @in_time
-async def test_a_keeper_that_does_not_keep_the_time_is_killed(signals):
+async def test_a_supervisor_that_does_not_keep_the_time_is_killed(signals):
     signals.ended = asyncio.get_running_loop().create_future()
     assert await hook_run._kept(NOT_THERE, signals.ended, 7.0)
-    assert signals == [(7 + KEEPER_GRACE_S, signal.SIGKILL)]
+    assert signals == [(7 + SUPERVISOR_GRACE_S, signal.SIGKILL)]
 
 
 @in_time
-async def test_a_keeper_is_asked_to_end_its_hook_and_killed_where_it_does_not(signals):
+async def test_a_supervisor_is_asked_to_end_its_hook_and_killed_where_it_does_not(signals):
     signals.ended = asyncio.get_running_loop().create_future()
     keeping = asyncio.ensure_future(hook_run._kept(NOT_THERE, signals.ended, 60.0))
     await asyncio.sleep(2)
     keeping.cancel()
     await asyncio.wait([keeping])
     assert keeping.cancelled()
-    assert signals == [(2.0, signal.SIGTERM), (2 + KEEPER_GRACE_S, signal.SIGKILL)]
+    assert signals == [(2.0, signal.SIGTERM), (2 + SUPERVISOR_GRACE_S, signal.SIGKILL)]
 
 
 @in_time
-async def test_a_keeper_that_has_ended_gets_no_signal(signals):
+async def test_a_supervisor_that_has_ended_gets_no_signal(signals):
     signals.ended = asyncio.get_running_loop().create_future()
     signals.ended.set_result(Exit(NOT_THERE, 0, 1))
     assert not await hook_run._kept(NOT_THERE, signals.ended, 7.0)
@@ -96,11 +102,11 @@ class World:
 
     def begin_in_created(self, timeout_s=60.0):
         self.runtime.containers["c"] = "created"
-        created = Created(self.reaper, self.oci(), "c", self.bundle, 1, None, True)
+        created = PrestartExec(self.reaper, self.oci(), "c", self.bundle, 1, None, True)
         return asyncio.ensure_future(created.run({"args": ["x"]}, stdin=b"{}", owner=0, timeout_s=timeout_s))
 
     def second(self):
-        return Second(self.reaper, self.oci(), "c-poststop-0", self.bundle)
+        return PoststopContainer(self.reaper, self.oci(), "c-poststop-0", self.bundle)
 
     def begin_in_second(self, timeout_s=60.0):
         running = self.second().run({"process": {"args": ["x"]}}, stdin=b"{}", owner=0, timeout_s=timeout_s)

@@ -12,7 +12,7 @@ import pytest
 
 from runtime.config.model import Hook, When
 from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
-from runtime.hooks import environment, keeper
+from runtime.hooks import environment, host_supervisor
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import Journal, boot_id, path_of, records
 from runtime.hooks.select import Selection, hook_from_dict
@@ -129,7 +129,7 @@ def test_hooks_run_in_order_and_find_the_state_and_a_fixed_environment(world, mo
     assert env["A"] == "b=c"
 
 
-def test_a_keeper_is_of_no_session_of_the_pod_servers(world):
+def test_a_supervisor_is_of_no_session_of_the_pod_servers(world):
     out = world.directory / "out"
     world.prestart(shell("one", f"cat /proc/$PPID/stat > {out}"))
     words = out.read_text().rpartition(")")[2].split()
@@ -315,7 +315,7 @@ def test_a_create_that_failed_late_lets_go_of_what_was_held(world):
     async def run():
         runner = world.runner(poststop=[container_hook()])
         await runner.prepare()
-        directory = runner._journal.account.head["held"]
+        directory = runner._journal.account.head["pinned"]
         os.makedirs(directory)
         await runner.discard()
         return directory
@@ -348,14 +348,14 @@ def test_a_hook_that_was_interrupted_in_the_container_is_forgotten_and_not_repea
     async def forget(second):
         forgotten.append(second.id)
 
-    monkeypatch.setattr(owed.Second, "forget_interrupted", forget)
+    monkeypatch.setattr(owed.PoststopContainer, "forget_interrupted", forget)
     head = {
         "boot": boot_id(),
         "subject": world.subject.to_dict(),
         "hooks": [asdict(container_hook()), asdict(tally(world))],
         "budget_s": 5.0,
         "oci": asdict(OCIBinary("/bin/false", "/r")),
-        "held": str(world.directory / "gone"),
+        "pinned": str(world.directory / "gone"),
     }
     path = path_of(world.places.records, "k8s.io", "c1")
     journal = Journal.create(path, head)
@@ -467,12 +467,12 @@ def test_hooks_in_the_container_use_up_none_of_the_time_of_those_on_the_host(wor
         await asyncio.sleep(timeout_s)
         return owed.Outcome(False, "hung")
 
-    monkeypatch.setattr(owed.Second, "run", hang)
+    monkeypatch.setattr(owed.PoststopContainer, "run", hang)
     monkeypatch.setattr(owed.process, "poststop_spec", lambda *given, **more: {"process": {}})
     monkeypatch.setattr(owed.process, "owner", lambda *given: 0)
     monkeypatch.setattr(owed._Owed, "_impossible", lambda *given: "")
-    monkeypatch.setattr(owed.held, "load_spec", lambda directory: {})
-    monkeypatch.setattr(owed.held, "hold", lambda *given: None)
+    monkeypatch.setattr(owed.pinned, "load_spec", lambda directory: {})
+    monkeypatch.setattr(owed.pinned, "pin", lambda *given: None)
     hooks = [container_hook("a"), container_hook("b"), tally(world, "node-cleanup")]
     results = asyncio.run(poststop(world, hooks, budget_s=0.5))
     assert results == [
@@ -517,7 +517,7 @@ def test_after_a_reboot_host_hooks_run_and_container_hooks_are_skipped(world):
         "hooks": [asdict(container_hook()), asdict(tally(world))],
         "budget_s": 5.0,
         "oci": asdict(OCIBinary("/bin/false", "/r")),
-        "held": str(world.directory / "gone"),
+        "pinned": str(world.directory / "gone"),
     }
     path = path_of(world.places.records, "k8s.io", "c1")
     journal = Journal.create(path, head)
@@ -686,19 +686,19 @@ def test_a_record_that_cannot_be_opened_is_tried_again(world, monkeypatch):
     assert (len(opens), counted(world), world.records()) == (3, ["hook 0 Completed"], [])
 
 
-@pytest.mark.parametrize("gone", ["interpreter", "keeper", "both hooks' keeper"])
+@pytest.mark.parametrize("gone", ["interpreter", "supervisor", "both hooks' supervisor"])
 def test_a_hook_on_the_host_that_cannot_be_started_is_owed_until_it_can(world, monkeypatch, gone):
     """As while the shim is uninstalled, or another is put in its place."""
     broken = [True]
     real = owed.on_host
 
     async def on_host(reaper, hook, **given):
-        if not broken or (hook.name != "b" and gone != "both hooks' keeper"):
+        if not broken or (hook.name != "b" and gone != "both hooks' supervisor"):
             return await real(reaper, hook, **given)
         if gone == "interpreter":
             return await real(reaper, hook, **given, python="/nonexistent/python3")
         with monkeypatch.context() as patch:
-            patch.setattr(keeper, "__file__", "/nonexistent/keeper.py")
+            patch.setattr(host_supervisor, "__file__", "/nonexistent/host_supervisor.py")
             return await real(reaper, hook, **given)
 
     monkeypatch.setattr(owed, "on_host", on_host)
@@ -710,7 +710,7 @@ def test_a_hook_on_the_host_that_cannot_be_started_is_owed_until_it_can(world, m
         await runner.prepare()
         await runner.owe(os.getpid())
         await runner.run_poststop(COMPLETED)
-        first = ["a 0 Completed"] if gone != "both hooks' keeper" else []
+        first = ["a 0 Completed"] if gone != "both hooks' supervisor" else []
         assert (counted(world), len(world.records())) == (first, 1)
         broken.clear()
         async with asyncio.timeout(20):
@@ -721,7 +721,7 @@ def test_a_hook_on_the_host_that_cannot_be_started_is_owed_until_it_can(world, m
     assert world.records() == []
 
 
-def test_a_hook_whose_keeper_came_to_its_end_and_says_nothing_is_not_run_again(world, monkeypatch):
+def test_a_hook_whose_supervisor_came_to_its_end_and_says_nothing_is_not_run_again(world, monkeypatch):
     real = owed.on_host
 
     async def on_host(reaper, hook, **given):
@@ -729,7 +729,7 @@ def test_a_hook_whose_keeper_came_to_its_end_and_says_nothing_is_not_run_again(w
 
     monkeypatch.setattr(owed, "on_host", on_host)
     results = asyncio.run(poststop(world, [tally(world)]))
-    assert [result for _, result in results] == ["its keeper ended before it began"]
+    assert [result for _, result in results] == ["its supervisor ended before it began"]
     assert world.records() == []
 
 

@@ -50,7 +50,7 @@ class Node:
             "hooks": [asdict(hook) for hook in chosen],
             "budget_s": 10.0,
             "oci": asdict(OCIBinary("/bin/false", "/gone")),
-            "held": "",
+            "pinned": "",
             "mount_namespace": mounts or mount_namespace(),
         }
         journal = Journal.create(path_of(self.records, "k8s.io", container_id), head)
@@ -243,11 +243,11 @@ class Handed:
         self.runtime = node.directory / "runtime"
         self.runtime.write_text(f'#!/bin/sh\necho "$*" >>{node.directory}/calls\n')
         self.runtime.chmod(0o755)
-        self.unheld = []
+        self.unpinned = []
         monkeypatch.setattr(poststop, "_leave_mounts", lambda: None)  # for root alone
-        monkeypatch.setattr(poststop.held, "unhold", self.unheld.append)
+        monkeypatch.setattr(poststop.pinned, "unpin", self.unpinned.append)
 
-    def owe(self, *, owed=True, held=""):
+    def owe(self, *, owed=True, pinned=""):
         hooks = [self.node.hook("a")]
         subject = Subject("a", "k8s.io", str(self.bundle), f"{self.bundle}/rootfs", "web", "shop", "systemd", {})
         head = {
@@ -256,7 +256,7 @@ class Handed:
             "hooks": [asdict(hook) for hook in hooks],
             "budget_s": 10.0,
             "oci": asdict(OCIBinary(str(self.runtime), "/gone")),
-            "held": held,
+            "pinned": pinned,
             "mount_namespace": mount_namespace(),
         }
         journal = Journal.create(path_of(self.node.records, "k8s.io", "a"), head)
@@ -283,11 +283,11 @@ def handed(node, monkeypatch):
 
 
 def test_a_runner_notes_that_it_has_the_record_and_runs_the_hooks_once_it_is_told(handed):
-    handed.owe(held=str(handed.node.directory / "held"))
+    handed.owe(pinned=str(handed.node.directory / "pinned"))
     handover = handed.hand_over()
     wait_for(lambda: handed.account().handed)
     assert handed.node.said == []
-    assert handed.unheld == [str(handed.node.directory / "held")]
+    assert handed.unpinned == [str(handed.node.directory / "pinned")]
     assert handover.finish(WITHIN_S)
     assert (handed.node.swept(), handed.calls) == (["a ShimKilled"], [])
 

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TaskOptions:
     """How a container is to be made: the node's or handler's configuration, and what only runc's options can say."""
 
     config: Config
@@ -76,7 +76,7 @@ def is_handlers_table(options: Any) -> bool:
     return options.type_url.rpartition("/")[2] == RUNTIME_OPTIONS
 
 
-def read(options: Any, *, sandbox: bool = False) -> Settings:
+def read(options: Any, *, sandbox: bool = False) -> TaskOptions:
     """Read the options of a Create request. Raises InvalidArgument naming the type, or the file and key, at fault.
 
     For a `sandbox` a broken configuration is logged and the built-in one used: policy is about the containers in it,
@@ -84,10 +84,10 @@ def read(options: Any, *, sandbox: bool = False) -> Settings:
     """
     kind = options.type_url.rpartition("/")[2]
     if not kind:
-        return Settings(_load(config.load_node, sandbox=sandbox))
+        return TaskOptions(_load(config.load_node, sandbox=sandbox))
     if kind == RUNC_OPTIONS:
         runc = _unpack(options, runc_options_pb2.Options())
-        return Settings(
+        return TaskOptions(
             _load(config.load_node, sandbox=sandbox),
             binary_name=runc.binary_name,
             root=runc.root,
@@ -100,7 +100,7 @@ def read(options: Any, *, sandbox: bool = False) -> Settings:
     if kind == RUNTIME_OPTIONS:
         handler = _unpack(options, runtimeoptions_pb2.Options())
         load = partial(config.for_handler, config_path=handler.config_path, config_body=handler.config_body)
-        return Settings(_load(load, sandbox=sandbox))
+        return TaskOptions(_load(load, sandbox=sandbox))
     raise InvalidArgument(f"options: found type {kind}, allowed: {RUNC_OPTIONS}, {RUNTIME_OPTIONS}")
 
 

@@ -22,10 +22,10 @@ SPEC = "spec.json"
 _KERNEL = {"network": "net", "ipc": "ipc", "uts": "uts", "user": "user"}
 
 
-def hold(directory: str, init: int, types: Iterable[str], spec: dict[str, Any]) -> None:
-    """Make `directory`, hold the namespaces `types` (OCI's names) of process `init` there, and keep `spec`.
+def pin(directory: str, init: int, types: Iterable[str], spec: dict[str, Any]) -> None:
+    """Make `directory`, pin the namespaces `types` (OCI's names) of process `init` there, and keep `spec`.
 
-    Raises OSError, after which nothing is held.
+    Raises OSError, after which nothing is pinned.
     """
     group = ids.host_gid(spec, 0)
     passage.make(directory, mode=passage.mode_for(group))
@@ -49,7 +49,7 @@ def load_spec(directory: str) -> dict[str, Any]:
     return spec
 
 
-def unhold(directory: str) -> None:
+def unpin(directory: str) -> None:
     """Unmount the namespaces; copies of the mounts in other mount namespaces stay. May be repeated."""
     for point in mounts.mount_points(directory):
         with suppress(OSError):
@@ -58,5 +58,5 @@ def unhold(directory: str) -> None:
 
 def release(directory: str) -> None:
     """Let go of everything in `directory` and remove it. May be repeated."""
-    unhold(directory)
+    unpin(directory)
     shutil.rmtree(directory, ignore_errors=True)

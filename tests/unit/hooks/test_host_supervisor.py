@@ -1,4 +1,4 @@
-"""runtime.hooks.keeper: who is below whom, and how a hook is started and ended."""
+"""runtime.hooks.host_supervisor: who is below whom, and how a hook is started and ended."""
 
 import json
 import os
@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from runtime.hooks import keeper
-from runtime.hooks.keeper import descendants
+from runtime.hooks import host_supervisor
+from runtime.hooks.host_supervisor import descendants
 
 TABLE = {
     1: (0, "S", "1"),
@@ -35,8 +35,8 @@ def test_a_table_that_was_read_while_pids_changed_hands_does_not_loop():
 
 
 def hook(*command):
-    """A hook that a keeper has started: its pid."""
-    pid = keeper._start(list(command), {})
+    """A hook that a supervisor has started: its pid."""
+    pid = host_supervisor._start(list(command), {})
     assert isinstance(pid, int), pid
     return pid
 
@@ -48,40 +48,40 @@ def test_a_hook_leads_a_session_of_its_own(tmp_path):
 
 
 def test_a_hook_is_no_more_precious_than_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(keeper, "_be_no_more_precious", (tmp_path / "said").touch)
+    monkeypatch.setattr(host_supervisor, "_be_no_more_precious", (tmp_path / "said").touch)
     os.waitpid(hook("/bin/sh", "-c", ":"), 0)
     assert (tmp_path / "said").exists()
 
 
 def test_what_has_the_pid_of_an_earlier_process_is_not_killed(monkeypatch):
     sent = []
-    monkeypatch.setattr(keeper.signal, "pidfd_send_signal", lambda fd, number: sent.append(number))
-    began = keeper._stat(os.getpid())[19]
-    keeper._kill(os.getpid(), str(int(began) + 1))
+    monkeypatch.setattr(host_supervisor.signal, "pidfd_send_signal", lambda fd, number: sent.append(number))
+    began = host_supervisor._stat(os.getpid())[19]
+    host_supervisor._kill(os.getpid(), str(int(began) + 1))
     assert sent == []
-    keeper._kill(os.getpid(), began)
+    host_supervisor._kill(os.getpid(), began)
     assert sent == [signal.SIGKILL]
 
 
 def test_processes_that_do_not_die_are_counted_when_the_patience_is_used_up(monkeypatch):
     waits = []
-    monkeypatch.setattr(keeper, "time", SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append))
-    monkeypatch.setattr(keeper, "_reap", lambda: None)
-    monkeypatch.setattr(keeper, "_kill", lambda pid, began: None)
-    monkeypatch.setattr(keeper, "processes", dict)
-    monkeypatch.setattr(keeper, "descendants", lambda top, table: {7: "1", 8: "1"})
-    assert keeper.kill_descendants(1.0) == 2
+    monkeypatch.setattr(host_supervisor, "time", SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append))
+    monkeypatch.setattr(host_supervisor, "_reap", lambda: None)
+    monkeypatch.setattr(host_supervisor, "_kill", lambda pid, began: None)
+    monkeypatch.setattr(host_supervisor, "processes", dict)
+    monkeypatch.setattr(host_supervisor, "descendants", lambda top, table: {7: "1", 8: "1"})
+    assert host_supervisor.kill_descendants(1.0) == 2
     assert sum(waits) == pytest.approx(1.0, abs=0.02)
 
 
-def test_a_keeper_says_that_it_begins_before_the_hook_does(tmp_path):
+def test_a_supervisor_says_that_it_begins_before_the_hook_does(tmp_path):
     answer, seen = tmp_path / "answer", tmp_path / "seen"
     orders = {"command": ["/bin/sh", "-c", f"cat {answer} >{seen}; exit 3"], "env": {"PATH": "/bin"}, "timeout_s": 9}
     (tmp_path / "orders").write_text(json.dumps(orders))
     files = [
-        (os.POSIX_SPAWN_OPEN, keeper.ORDERS, str(tmp_path / "orders"), os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, keeper.ANSWER, str(answer), os.O_WRONLY | os.O_CREAT, 0o600),
+        (os.POSIX_SPAWN_OPEN, host_supervisor.ORDERS, str(tmp_path / "orders"), os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, host_supervisor.ANSWER, str(answer), os.O_WRONLY | os.O_CREAT, 0o600),
     ]
-    pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", keeper.__file__], {}, file_actions=files)
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", host_supervisor.__file__], {}, file_actions=files)
     assert os.waitpid(pid, 0)[1] == 0
-    assert (seen.read_text(), answer.read_text()) == (keeper.BEGUN, keeper.BEGUN + "exit 3")
+    assert (seen.read_text(), answer.read_text()) == (host_supervisor.BEGUN, host_supervisor.BEGUN + "exit 3")

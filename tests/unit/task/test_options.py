@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from protos.gen import runc_options_pb2, runtimeoptions_pb2
 from runtime import config, host
 from runtime.errors import InvalidArgument
-from shim.task import settings
+from shim.task import options
 from shim.task.stdio.stdio import Owner
 
 BODY = b'version = 1\n[runtime]\nbinary = "/bin/sh"\nroot = "/state"\n'
@@ -35,24 +35,24 @@ def test_runc_options_are_all_honoured(prefix: str):
         systemd_cgroup=True,
         criu_work_path="/w",
     )
-    found = settings.read(packed(given, prefix))
+    found = options.read(packed(given, prefix))
     assert (found.no_pivot, found.no_new_keyring, found.owner, found.criu_work_path) == (True, True, Owner(1, 2), "/w")
     binary = found.oci_binary({}, "ns")
     assert (binary.path, binary.root, binary.systemd_cgroup) == ("/bin/sh", "/r/ns", True)
 
 
 def test_a_handlers_table_is_the_configuration():
-    found = settings.read(handler(config_body=BODY))
+    found = options.read(handler(config_body=BODY))
     binary = found.oci_binary({}, "ns")
     assert (binary.path, binary.root) == ("/bin/sh", "/state/ns")
 
 
 def test_without_options_the_nodes_configuration_counts():
-    assert settings.read(Any()).config == config.load_node()
+    assert options.read(Any()).config == config.load_node()
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    ("given", "text"),
     [
         (handler(), "found neither ConfigPath nor keys"),  # containerd 1.6 lost the table
         (handler(config_body=b"version = 1\nnope = 1\n"), "nope"),
@@ -62,18 +62,18 @@ def test_without_options_the_nodes_configuration_counts():
     ],
 )
 def test_a_broken_configuration_refuses_a_container_but_not_a_sandbox(
-    options: Any, text: str, caplog: pytest.LogCaptureFixture
+    given: Any, text: str, caplog: pytest.LogCaptureFixture
 ):
     with pytest.raises(InvalidArgument, match=text):
-        settings.read(options)
+        options.read(given)
     with caplog.at_level(logging.WARNING):
-        assert settings.read(options, sandbox=True).config == config.DEFAULT
+        assert options.read(given, sandbox=True).config == config.DEFAULT
     assert text in caplog.text
 
 
 @pytest.mark.parametrize("sandbox", [False, True])
 @pytest.mark.parametrize(
-    ("options", "text"),
+    ("given", "text"),
     [
         (
             Any(type_url="containerd.linux.runc.CreateOptions"),
@@ -83,9 +83,9 @@ def test_a_broken_configuration_refuses_a_container_but_not_a_sandbox(
         (Any(type_url="runtimeoptions.v1.Options", value=b"\xff"), "the value is no runtimeoptions.v1.Options"),
     ],
 )
-def test_options_that_cannot_be_read_are_refused(options: Any, text: str, sandbox: bool):
+def test_options_that_cannot_be_read_are_refused(given: Any, text: str, sandbox: bool):
     with pytest.raises(InvalidArgument, match=text):
-        settings.read(options, sandbox=sandbox)
+        options.read(given, sandbox=sandbox)
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def test_systemds_form_of_a_cgroups_path_asks_for_systemd(
     monkeypatch: pytest.MonkeyPatch, key: str, path: str | None, expected: bool
 ):
     monkeypatch.setattr(host, "has_systemd", lambda: True)
-    found = settings.read(handler(config_body=BODY + b"systemd-cgroup = " + key.encode() + b"\n"))
+    found = options.read(handler(config_body=BODY + b"systemd-cgroup = " + key.encode() + b"\n"))
     spec = {"linux": {"cgroupsPath": path}} if path is not None else {"linux": None}
     assert found.oci_binary(spec, "ns").systemd_cgroup is expected
 
 
 @pytest.mark.parametrize(
-    ("options", "runs", "expected"),
+    ("given", "runs", "expected"),
     [
         (Any(), False, False),
         (handler(config_body=BODY + b"systemd-cgroup = true\n"), False, True),
@@ -122,14 +122,14 @@ def test_systemds_form_of_a_cgroups_path_asks_for_systemd(
     ids=["no systemd", "node says so", "containerd says so", "containerd says no", "systemd"],
 )
 def test_auto_asks_whether_there_is_a_systemd_and_containerds_word_wins(
-    monkeypatch: pytest.MonkeyPatch, options: Any, runs: bool, expected: bool
+    monkeypatch: pytest.MonkeyPatch, given: Any, runs: bool, expected: bool
 ):
     monkeypatch.setattr(host, "has_systemd", lambda: runs)
     spec = {"linux": {"cgroupsPath": "kubepods.slice:cri-containerd:abc"}}
-    assert settings.read(options).oci_binary(spec, "ns").systemd_cgroup is expected
+    assert options.read(given).oci_binary(spec, "ns").systemd_cgroup is expected
 
 
 def test_a_runtime_that_is_not_installed_is_named_with_where_it_was_asked_for():
-    asked = settings.read(packed(runc_options_pb2.Options(binary_name="no-such-runtime")))
+    asked = options.read(packed(runc_options_pb2.Options(binary_name="no-such-runtime")))
     with pytest.raises(InvalidArgument, match=r"^options\.binary_name: found 'no-such-runtime'"):
         asked.oci_binary({}, "ns")
