@@ -79,7 +79,8 @@ class Application:
         self._status_source = exit_status_source()
         self._init_pid = 0
         self._life = AppLife()
-        self._streams = AppStreams(stdio, uid=app_uid, again=limits.restarts)
+        self._restarts = limits.restarts and boot.kind.restarts
+        self._streams = AppStreams(stdio, uid=app_uid, again=self._restarts)
         self._booting = Booting(
             boot.init,
             self.console,
@@ -170,7 +171,7 @@ class Application:
                 self._life.move(AppPhase.FAILED)
             self._kill_init()
             raise
-        if not self._limits.restarts:
+        if not self._restarts:
             rundir.forget_settings(self._directory)
 
     async def _boot_application(self) -> None:
@@ -217,7 +218,7 @@ class Application:
 
     async def _started_again(self) -> bool:
         """Whether init has restarted the application: where it is to, was not asked to stop, and has not given up."""
-        if not self._limits.restarts or not self._life.is_in(AppPhase.RUNNING):
+        if not self._restarts or not self._life.is_in(AppPhase.RUNNING):
             return False
         self._life.move(AppPhase.RESTARTING)
         adopted = await self._booting.adopt(self._listen(), Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S))

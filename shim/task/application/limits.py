@@ -12,7 +12,7 @@ class Limits:
 
     `start_s` is for a boot without progress, `start_max_s` for any.
 
-    `restarts`: init starts an application that failed again, and only the last end counts.
+    `restarts`: an init that can is to start an application again that failed, and only the last end counts.
     """
 
     start_s: float

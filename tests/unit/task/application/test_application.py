@@ -277,6 +277,15 @@ async def test_an_init_that_does_not_restart_it_is_shut_down(world):
 
 
 @in_time
+async def test_an_init_that_restarts_nothing_is_not_waited_for(world):
+    one = await world.run("sysvinit", limits={"restarts": True})
+    await world.end(3)
+    assert (world.signals, one._booting.patience) == ([(0.0, POWEROFF)], [])
+    assert world.forgotten == [str(world.directory)]
+    one.close()
+
+
+@in_time
 async def test_an_application_that_was_told_to_stop_is_not_waited_for_again(world):
     one = await world.run("systemd", limits={"restarts": True})
     one.signal(signal.SIGTERM)
