@@ -17,9 +17,10 @@ from runtime.paths import POSTSTOP_SWEPT
 from shim import __version__
 from shim.installed.replaced import CURRENT, LOCK
 from shim.installed.version import IN_USE
+from tests import checkout
 from tests.integration import binaries, configuration, isolation, processes
 from tests.integration.images import BUSYBOX
-from tests.integration.node import ROOT, Node
+from tests.integration.node import Node
 from tests.integration.pods import EXITED, Container
 from tests.integration.rich_pods import RichPods
 from tests.integration.test_crashes import kill_shim
@@ -27,19 +28,6 @@ from tests.integration.test_rich_application import FOREVER, in_one_place, runni
 from tests.integration.test_rich_hooks import Hooked, hook
 from tests.integration.waiting import until
 
-PARTS = (
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-    "shim",
-    "runtime",
-    "protos",
-    "pouchrich",
-    "hack",
-    "launcher",
-    "native",
-    "heap",
-)
 OURS = ("shim", "runtime", "protos")
 VERSION = "99.1"
 TELL = """
@@ -72,10 +60,7 @@ class Installation:
             mount = ["mount", "-t", "overlay", "-o", ",".join(layers), "installation", str(target)]
             subprocess.run([*self._in_node, *mount], check=True)
         self._told.touch()
-        self._checkout.mkdir()
-        for part in PARTS:
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-            copy(ROOT / part, self._checkout / part)
+        checkout.copy(self._checkout)
         for package in OURS:
             for module in (self._checkout / package).rglob("*.py"):
                 module.write_text(module.read_text() + TELL.format(told=str(self._told)))

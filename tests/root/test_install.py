@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtime.linux import syscalls
+from tests import checkout
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "hack" / "install.sh"
@@ -140,30 +141,12 @@ def test_force_is_for_uninstalling(installed):
     installed(check)
 
 
-PARTS = (
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-    "shim",
-    "runtime",
-    "protos",
-    "pouchrich",
-    "hack",
-    "launcher",
-    "native",
-    "heap",
-)
-
-
 class Checkout:
     """A copy of the checkout, of whatever version is wanted, whose defaults have another text in each."""
 
     def __init__(self, directory):
         self.directory = directory
-        directory.mkdir()
-        for part in PARTS:
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-            copy(ROOT / part, directory / part)
+        checkout.copy(directory)
 
     def install(self, prefix, version, *, killed_at=("", "")):
         """Install it below `prefix`; with `killed_at` the shell dies when it is about to run such a program and words.
