@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from runtime import bundle as bundles
+from runtime.cgroup import files
 from runtime.errors import FailedPrecondition
 
 MOUNT = "/sys/fs/cgroup"
@@ -39,8 +40,8 @@ def make(path: str, memory_bytes: int) -> None:
     with suppress(FileExistsError):
         os.mkdir(path, 0o755)
     try:
-        _write(path, "memory.max", str(memory_bytes))
-        _write(path, "memory.oom.group", "1")
+        files.write(f"{path}/memory.max", str(memory_bytes))
+        files.write(f"{path}/memory.oom.group", "1")
     except OSError as err:
         remove(path)
         raise FailedPrecondition(f"{path}: no memory limit can be set: {os.strerror(err.errno or 0).lower()}") from err
@@ -52,13 +53,13 @@ def enter(path: str, pid: int) -> None:
     Pages it touched before stay with the container; what it forked before is moved by calling this for each.
     """
     with suppress(ProcessLookupError):
-        _write(path, "cgroup.procs", str(pid))
+        files.write(f"{path}/cgroup.procs", str(pid))
 
 
 def remove(path: str) -> None:
     """Kill what is left in it (Linux 5.14) and remove it; what is not there is no error, nor one that is busy still."""
     with suppress(OSError):
-        _write(path, "cgroup.kill", "1")
+        files.write(f"{path}/cgroup.kill", "1")
     with suppress(OSError):
         os.rmdir(path)
 
@@ -82,11 +83,3 @@ def remove_noted(bundle: str, *, patience_s: float = 0.0) -> None:
             time.sleep(0.01)
             remove(path)
     bundles.remove(f"{bundle}/{NOTE}")
-
-
-def _write(path: str, name: str, value: str) -> None:
-    fd = os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)

@@ -71,8 +71,8 @@ def apply(plan: Delegation, own: str, *, owner: tuple[int, int] = (0, 0)) -> Non
         for name in _names(own):
             with suppress(*_NO_FILE):
                 _copy(f"{own}/{name}", f"{top}/{name}")
-    _write(f"{top}/cgroup.max.descendants", str(plan.descendants))
-    _write(f"{top}/cgroup.max.depth", str(plan.depth))
+    files.write(f"{top}/cgroup.max.descendants", str(plan.descendants))
+    files.write(f"{top}/cgroup.max.depth", str(plan.depth))
 
 
 def freeze(plan: Delegation, own: str) -> bool:
@@ -83,7 +83,7 @@ def freeze(plan: Delegation, own: str) -> bool:
     """
     if not own or not plan.parent or not any(os.path.isfile(f"{own}/{name}") for name in _names(own)):
         return False
-    _write(f"{os.path.dirname(own)}/cgroup.freeze", "1")
+    files.write(f"{os.path.dirname(own)}/cgroup.freeze", "1")
     return True
 
 
@@ -103,7 +103,7 @@ def restore(own: str) -> None:
 def thaw(own: str) -> None:
     """Let the container go on."""
     with suppress(OSError):  # gone
-        _write(f"{os.path.dirname(own)}/cgroup.freeze", "0")
+        files.write(f"{os.path.dirname(own)}/cgroup.freeze", "0")
 
 
 def clear(plan: Delegation, *, patience_s: float) -> None:
@@ -174,12 +174,4 @@ def _copy(source: str, target: str) -> None:
     if value == "0" and source.endswith("/cpu.weight"):
         return  # what it reads as where cpu.idle is 1; it cannot be written
     for line in value.splitlines():  # io.max and rdma.max take one device at a time
-        _write(target, line)
-
-
-def _write(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)
+        files.write(target, line)

@@ -1,4 +1,4 @@
-"""The few shapes of cgroup files, read into Python.
+"""The few shapes of cgroup files, read into Python, and how they are written.
 
 A file that cannot be read or understood is None or empty.
 """
@@ -24,6 +24,15 @@ def read(directory: str, name: str) -> bytes | None:
         return b"".join(iter(lambda: os.read(fd, _CHUNK), b""))
     except OSError:
         return None
+    finally:
+        os.close(fd)
+
+
+def write(path: str, text: str) -> None:
+    """Write `text` in one write(2), which is how the kernel takes a value. The file must be there. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
     finally:
         os.close(fd)
 

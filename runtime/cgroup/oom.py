@@ -12,7 +12,7 @@ import os
 import select
 from typing import TYPE_CHECKING, Protocol
 
-from runtime.cgroup.files import flat
+from runtime.cgroup import files
 from runtime.linux import syscalls, timerfd
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _Counter:
 
     def _read(self) -> int | None:
         try:
-            return flat(os.pread(self.fd, 4096, 0)).get("oom_kill")
+            return files.flat(os.pread(self.fd, 4096, 0)).get("oom_kill")
         except OSError:
             self.gone = True
             return None
@@ -77,7 +77,7 @@ class _V1Watch:
             undo.callback(self._epoll.close)
             self._epoll.register(self._event, select.EPOLLIN)
             self._epoll.register(self._timer, select.EPOLLIN)
-            _write(f"{directory}/cgroup.event_control", f"{self._event} {self._counter.fd}")
+            files.write(f"{directory}/cgroup.event_control", f"{self._event} {self._counter.fd}")
             self._descriptors = undo.pop_all()
         self._looks = 0
 
@@ -144,14 +144,6 @@ class _V2Watch:
     def close(self) -> None:
         self._closed = True
         self._descriptors.close()
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
 
 
 def watch(cgroup: Cgroup) -> OomWatch | None:

@@ -31,8 +31,8 @@ def make(path: str, *, descendants: int, depth: int) -> None:
             _clear(upper, until=time.monotonic() + CLEAR_S)
         with suppress(FileExistsError):
             os.mkdir(upper, 0o755)
-        _write(f"{upper}/cgroup.max.descendants", str(descendants))
-        _write(f"{upper}/cgroup.max.depth", str(depth))
+        files.write(f"{upper}/cgroup.max.descendants", str(descendants))
+        files.write(f"{upper}/cgroup.max.depth", str(depth))
         with suppress(FileExistsError):
             os.mkdir(f"{upper}/{INNER}", 0o755)
 
@@ -81,7 +81,7 @@ def remove(path: str, *, patience_s: float) -> bool:
 def _clear(upper: str, *, until: float) -> bool:
     os.stat(upper)
     with suppress(OSError):
-        _write(f"{upper}/cgroup.kill", "1")  # Linux 5.14; before, they die with their pid namespace
+        files.write(f"{upper}/cgroup.kill", "1")  # Linux 5.14; before, they die with their pid namespace
     return tree.remove(upper, until=until)
 
 
@@ -126,11 +126,3 @@ def home(proc: str = "/proc") -> str:
 def _path_of(directory: str) -> str:
     lines = (files.read(directory, "cgroup") or b"").decode(errors="surrogateescape").splitlines()
     return next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "")
-
-
-def _write(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)

@@ -63,8 +63,4 @@ def _read(directory: str, name: str) -> str:
 
 def _write(path: str, value: str) -> None:
     with suppress(OSError):
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
+        files.write(path, value)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from runtime.linux import pidfd
+
 # Python ignores these in itself; a program must find them as the kernel makes them.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -68,8 +70,7 @@ class Reaper:
                 return
             if pid == 0:
                 return
-            code = os.waitstatus_to_exitcode(status)
-            exit = Exit(pid, code if code >= 0 else 128 - code, time.time_ns())
+            exit = Exit(pid, pidfd.status_of(status), time.time_ns())
             watcher = self._watchers.pop(pid, None)
             if watcher is not None:
                 watcher(exit)
