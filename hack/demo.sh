@@ -13,6 +13,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
 prefix=$cache/prefix
 fail() { echo "demo: $*" >&2; exit 1; }
+. "$root/hack/packages.sh"
 [ "$(id -u)" = 0 ] || fail "needs root"
 case $mode in
     systemd) packages=procps,systemd,dbus,cron,rsyslog services='"cron", "rsyslog"' ;;
@@ -20,17 +21,6 @@ case $mode in
     dumb-init) packages=procps services= ;;
     *) fail "unknown mode $mode, allowed: systemd, sbin-init, dumb-init" ;;
 esac
-
-install_packages() {
-    missing=
-    for package in containerd crun runc mmdebstrap umoci python3-venv gcc libc6-dev musl-tools binutils; do
-        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
-    done
-    [ -n "$missing" ] || return 0
-    echo "installing$missing"
-    apt-get update -q >/dev/null
-    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $missing >/dev/null
-}
 
 # An OCI image whose command is a legacy-style daemon; with systemd, cron and rsyslog beside it.
 make_image() {
@@ -64,7 +54,7 @@ LEGACY
 }
 
 if [ -z "${POUCHRICH_DEMO_INSIDE:-}" ]; then
-    install_packages
+    install_packages containerd crun runc mmdebstrap umoci python3-venv gcc libc6-dev musl-tools binutils
     mkdir -p "$cache"
     make_image
     if [ "${2:-}" = image ]; then exit 0; fi

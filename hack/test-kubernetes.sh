@@ -16,20 +16,13 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
 export POUCHRICH_CACHE="$cache" POUCHRICH_PREFIX="${POUCHRICH_PREFIX:-$cache/kubernetes/prefix}"
 fail() { echo "test-kubernetes: $*" >&2; exit 1; }
+. "$root/hack/packages.sh"
 [ "$(id -u)" = 0 ] || fail "needs root"
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "needs amd64"
 
 needed="iproute2 openssl"
 [ -x "$cache/kubernetes/bin/kube-apiserver" ] || needed="$needed golang-go dpkg-dev"
-missing=
-for package in $needed; do
-    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
-done
-if [ -n "$missing" ]; then
-    echo "installing$missing"
-    apt-get update -q >/dev/null
-    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $missing >/dev/null
-fi
+install_packages $needed
 "$root/hack/test.sh" prepare >&2
 "$root/hack/build-kubernetes.sh" "$cache/kubernetes/bin"
 cd "$root"

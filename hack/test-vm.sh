@@ -14,6 +14,7 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
 fail() { echo "test-vm: $*" >&2; exit 1; }
+. "$root/hack/packages.sh"
 [ "$(id -u)" = 0 ] || fail "needs root"
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "needs amd64"
 [ $# -gt 0 ] || set -- nsdelegate plain systemd apparmor selinux
@@ -24,15 +25,7 @@ for layout in "$@"; do
     esac
 done
 
-missing=
-for package in qemu-system-x86 mmdebstrap e2fsprogs containerd python3-venv gcc libc6-dev musl-tools binutils; do
-    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
-done
-if [ -n "$missing" ]; then
-    echo "installing$missing"
-    apt-get update -q >/dev/null
-    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $missing >/dev/null
-fi
+install_packages qemu-system-x86 mmdebstrap e2fsprogs containerd python3-venv gcc libc6-dev musl-tools binutils
 mkdir -p "$cache"
 for mode in systemd sbin-init; do "$root/hack/demo.sh" "$mode" image; done
 

@@ -24,18 +24,7 @@ packages="containerd runc crun containernetworking-plugins busybox-static musl-t
     python3-venv debian-archive-keyring mmdebstrap"
 
 fail() { echo "test: $*" >&2; exit 1; }
-
-apt_packages() {
-    missing=
-    for package in $packages; do
-        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
-    done
-    [ -n "$missing" ] || return 0
-    echo "installing$missing"
-    apt-get update -q >/dev/null
-    # No service of theirs is to start: the tests run their own containerd.
-    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $missing >/dev/null
-}
+. "$root/hack/packages.sh"
 
 # The dev requirements of pyproject.toml, in an environment that is brought up to date when that file changes.
 python_environment() {
@@ -102,7 +91,7 @@ case ${1:-} in all|unit|integration|full|prepare) tier=$1; shift ;; esac
 cd "$root"
 if [ "$tier" != unit ] && [ "$(id -u)" = 0 ]; then
     command -v apt-get >/dev/null || fail "no apt-get: install$(echo " $packages" | tr -s '\n ' ' ') by hand"
-    apt_packages
+    install_packages $packages
 fi
 python_environment
 helpers
