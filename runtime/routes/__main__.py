@@ -1,10 +1,12 @@
 """Sets routes in the network namespace at descriptor 3, unless that is the host's. See the package for the protocol."""
 
+import importlib
 import ipaddress
 import json
 import os
 import socket
 import sys
+import types
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -57,7 +59,21 @@ def _reason(err: Exception) -> str:
     return f"{os.strerror(code).lower()}{hints.get(code, '')}" if isinstance(code, int) else str(err)
 
 
+def _import_without(*names: str) -> None:
+    """Have modules that pyroute2 imports and that nothing here uses be there, empty, where the interpreter lacks them.
+
+    A release's has neither OpenSSL nor SQLite (hack/build-python.sh).
+    """
+    importlib.import_module("asyncio")  # pyroute2's, which takes an `ssl` that is there for one that works
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            sys.modules[name] = types.ModuleType(name)
+
+
 def _apply(routes: list[Mapping[str, str]]) -> int:
+    _import_without("ssl", "sqlite3")
     from pyroute2.iproute.linux import IPRoute  # type: ignore[import-untyped]
     from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
 
