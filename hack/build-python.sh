@@ -1,0 +1,139 @@
+#!/bin/sh
+# Build the Python that a release brings along, from Debian's source package, with its own loader and C library.
+#
+#   hack/build-python.sh DEST
+#
+# DEST gets
+#   bin/python3        all modules that are used are part of it; with room for any loader's path, as yet /lib64's
+#   lib/               the loader, the C library and what else of it a module may ask for, of this machine's Debian
+#   lib/python3.13/    the standard library's source, less what nobody here uses
+#   licences/          of all of these
+#   components         a line each: name, version, licence (SPDX), purl; blanks in none
+#
+# It runs on any Linux of this processor from what the C library needs on, with no library of the node's. Pod servers
+# are forked and share memory for as long as they write nothing to it: the interpreter's code is not to adapt itself
+# (ENABLE_SPECIALIZATION 0), and it has no documentation strings.
+#
+# Does nothing where DEST was made by this very program, with this compiler and C library. Else it needs gcc, make,
+# dpkg-dev, patchelf, libc6-dev and libffi-dev, Debian's archive by apt (a configuration of its own: the machine's is
+# only read), and some three minutes (JOBS, default 2: how many compilers at once), at the lowest priority. Two builds
+# are the same, byte for byte, wherever they are made. VERSION_DATE (seconds) is what the interpreter says it was built.
+set -eu
+umask 022
+export LC_ALL=C
+
+SUITE=trixie
+SOURCE=python3.13
+SERIES=3.13
+KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+LOADER_ROOM=240 # ROOM of pouchrich/node/interpreter.py
+
+# Nobody uses these: the first would ask for libraries, the second are for developers of Python.
+WITHOUT="_ssl _hashlib _sqlite3 _tkinter _curses _curses_panel _dbm _gdbm readline _bz2 _lzma zlib _uuid _decimal pyexpat
+    _elementtree _codecs_cn _codecs_hk _codecs_iso2022 _codecs_jp _codecs_kr _codecs_tw _multibytecodec _statistics
+    _interpreters _interpchannels _interpqueues _lsprof _csv cmath _scproxy
+    xxsubtype _xxtestfuzz _ctypes_test xxlimited xxlimited_35"
+UNUSED="test idlelib tkinter turtledemo turtle.py ensurepip venv pydoc_data pydoc.py doctest.py _pyrepl curses dbm
+    sqlite3 ssl.py xmlrpc xml wsgiref lib2to3 antigravity.py this.py __phello__ profile.py cProfile.py pstats.py
+    _aix_support.py _ios_support.py _android_support.py _apple_support.py site-packages"
+LIBRARIES="libc.so.6 libm.so.6 libpthread.so.0 libdl.so.2 librt.so.1 libutil.so.1"
+
+fail() { echo "build-python: $*" >&2; exit 1; }
+[ $# = 1 ] || fail "usage: hack/build-python.sh DEST"
+case $1 in -*) fail "usage: hack/build-python.sh DEST" ;; esac
+mkdir -p "$(dirname "$1")"
+dest=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+machine=$(uname -m)
+[ "$machine" = x86_64 ] || fail "found $machine, allowed x86_64"
+triplet=x86_64-linux-gnu loader=ld-linux-x86-64.so.2
+
+for tool in gcc make dpkg-source patchelf apt-get; do
+    command -v $tool >/dev/null || fail "$tool not found, run: apt-get install gcc make dpkg-dev patchelf"
+done
+version_of() { dpkg-query -W -f '${Version}' "$1:amd64" 2>/dev/null || dpkg-query -W -f '${Version}' "$1" 2>/dev/null ||
+    fail "no package $1, run: apt-get install $1"; }
+libc=$(version_of libc6) libffi=$(version_of libffi-dev)
+made_by="$(sha256sum <"$0") $(gcc -dumpfullversion) $libc $libffi"
+if [ -x "$dest/bin/python3" ] && [ "$(cat "$dest/.made-by" 2>/dev/null)" = "$made_by" ]; then exit 0; fi
+
+work=$(mktemp -d "$dest.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+quietly() { "$@" >"$work/log" 2>&1 || { tail -n 40 "$work/log" >&2; fail "$*: failed"; }; }
+
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/*$') ||
+    fail "no source whose path ends in /debian in apt's sources"
+mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/packages"
+: >"$work/apt/status"
+echo "deb-src [signed-by=$KEYRING] $mirror $SUITE main" >"$work/apt/sources.list"
+cat >"$work/apt/apt.conf" <<CONF
+Dir::Etc::SourceList "$work/apt/sources.list";
+Dir::Etc::SourceParts "-";
+Dir::Etc::PreferencesParts "-";
+Dir::State::Lists "$work/apt/lists";
+Dir::State::status "$work/apt/status";
+Dir::Cache "$work/apt/cache";
+Acquire::Languages "none";
+APT::Sandbox::User "root";
+CONF
+fetch() { (cd "$work/packages" && quietly env APT_CONFIG="$work/apt/apt.conf" apt-get "$@"); }
+echo "fetching $SOURCE of $SUITE" >&2
+fetch update -q
+fetch source -q --download-only "$SOURCE"
+version=$(sed -n 's/^Version: //p' "$work/packages"/*.dsc)
+quietly dpkg-source --no-check -x "$work/packages"/*.dsc "$work/source"  # apt has checked it
+
+# What the shim wants changed in the interpreter, each a line that must be there.
+change() { # file, line, its replacement
+    grep -qxF "$2" "$work/source/$1" || fail "$1: no line $2"
+    sed -i "s|^$2\$|$3|" "$work/source/$1"
+}
+change Include/internal/pycore_code.h '#define ENABLE_SPECIALIZATION 1' '#define ENABLE_SPECIALIZATION 0'
+
+echo "building Python ${version%%-*} (once)" >&2
+for module in $WITHOUT; do export "py_cv_module_$module=n/a"; done
+export SOURCE_DATE_EPOCH="${VERSION_DATE:-1767225600}" TZ=UTC MODULE_BUILDTYPE=static ac_cv_header_zlib_h=no
+export LIBFFI_CFLAGS=" " LIBFFI_LIBS="-l:libffi.a" OPT="-DNDEBUG -O3 -Wall"
+# Not position independent, like Debian's own: then the interpreter's tables need no relocation in each process.
+export CFLAGS="-g0 -fno-pie -ffile-prefix-map=$work=." LINKFORSHARED="-Xlinker -export-dynamic"
+# An rpath is for what modules ask for too, and goes before LD_LIBRARY_PATH; a runpath would not.
+export LDFLAGS='-no-pie -Wl,--disable-new-dtags -Wl,-rpath,\$$ORIGIN/../lib -Wl,--build-id=sha1 -Wl,-z,relro -Wl,-z,now'
+mkdir "$work/build"
+cd "$work/build"
+quietly nice -n 19 ../source/configure --prefix=/opt/pouchrich/python --without-ensurepip --disable-shared \
+    --disable-test-modules --without-doc-strings --without-static-libpython --with-pkg-config=no
+quietly nice -n 19 make -j "${JOBS:-2}" python
+
+made=$work/made
+mkdir -p "$made/bin" "$made/lib/python$SERIES/lib-dynload" "$made/licences"
+strip -o "$made/bin/python3" python
+for library in $LIBRARIES; do cp -L "/lib/$triplet/$library" "$made/lib/$library"; done
+cp -L "/lib/$triplet/$loader" "$made/lib/$loader"
+chmod 644 "$made"/lib/lib*
+(cd "$work/source/Lib" && rm -rf $UNUSED && find . -name '*.py' -print0 | xargs -0 cp --parents -t "$made/lib/python$SERIES")
+find "$made/lib" \( -name test -o -name tests -o -name idle_test \) -prune -exec rm -rf {} +
+cp "$work/source/LICENSE" "$made/licences/python"
+cp /usr/share/doc/libc6/copyright "$made/licences/libc6"
+cp /usr/share/doc/libffi-dev/copyright "$made/licences/libffi"
+cat >"$made/components" <<COMPONENTS
+python $version PSF-2.0 pkg:deb/debian/$SOURCE@$version?arch=source&distro=$SUITE
+glibc $libc LGPL-2.1-or-later pkg:deb/debian/libc6@$libc?arch=amd64
+libffi $libffi MIT pkg:deb/debian/libffi-dev@$libffi?arch=amd64
+COMPONENTS
+
+# Room first, with a path as long, and then the usual loader in it.
+patchelf --set-interpreter "$(printf "/%0$((LOADER_ROOM - 2))d" 0)" "$made/bin/python3"
+room=$(printf "/%0$((LOADER_ROOM - 2))d" 0)
+at=$(grep -abo "$room" "$made/bin/python3" | head -n 1 | cut -d : -f 1)
+{ printf %s "/lib64/$loader"; head -c $((LOADER_ROOM - 7 - ${#loader})) /dev/zero; } |
+    dd of="$made/bin/python3" bs=1 seek="$at" conv=notrunc status=none
+
+for path in bin/python3 lib; do
+    ! grep -rqF "$work" "$made/$path" || fail "$path: names the directory it was built in"
+done
+"$made/bin/python3" -IBS -c 'import _ctypes, _opcode, asyncio, json, tomllib, sys
+assert not _opcode.ENABLE_SPECIALIZATION
+assert sys.prefix.endswith("/made"), sys.prefix' || fail "the interpreter does not work"
+echo "$made_by" >"$made/.made-by"
+rm -rf "$dest"
+mv "$made" "$dest"
