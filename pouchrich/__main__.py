@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import shim
 from pouchrich import containerd_config, handler
-from pouchrich.commands import doctor, explain, inspecting, ps
+from pouchrich.commands import doctor, explain, inspecting, node, ps
 from pouchrich.output import clean
 from runtime import inotify
 from runtime.config import load, load_node
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     kubernetes.add_argument("--config-path", default="", metavar="FILE", help="in place of the node's file")
     kubernetes.set_defaults(run=_runtimeclass)
 
-    for verb in (explain, ps, inspecting, doctor):
+    for verb in (explain, ps, inspecting, doctor, node):
         verb.add(verbs)
     return parser
 

@@ -141,6 +141,20 @@ def test_force_is_for_uninstalling(installed):
     installed(check)
 
 
+PYTHON = "/usr/bin/python3"
+DEADLY = """
+import os, runpy, signal, sys
+
+def look(event, arguments):
+    if event == "{event}" and "{words}" in repr(arguments):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(look)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 class Checkout:
     """A copy of the checkout, of whatever version is wanted, whose defaults have another text in each."""
 
@@ -149,8 +163,9 @@ class Checkout:
         checkout.copy(directory)
 
     def install(self, prefix, version, *, killed_at=("", "")):
-        """Install it below `prefix`; with `killed_at` the shell dies when it is about to run such a program and words.
+        """Install it below `prefix`; with `killed_at` the installer dies as it is about to do that.
 
+        That is to run a program with such words, or an event of Python's with such an argument (sys.addaudithook).
         What was said, and the exit status.
         """
         for file, pattern, text in (
@@ -167,11 +182,17 @@ class Checkout:
         programs = self.directory / "programs"
         shutil.rmtree(programs, ignore_errors=True)
         programs.mkdir()
-        if name:
-            deadly = f'case "$*" in *"{words}"*) kill -KILL $PPID; exit 1 ;; esac'
-            (programs / name).write_text(f'#!/bin/sh\n{deadly}\nexec {shutil.which(name)} "$@"\n')
-            (programs / name).chmod(0o755)
         env = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+        if "." in name:
+            deadly = programs / "deadly.py"
+            deadly.write_text(DEADLY.format(event=name, words=words))
+            run = f'case "$*" in *hack/install.py*) shift; set -- -IB {deadly} "$@" ;; esac\nexec {PYTHON} "$@"'
+            env["PYTHON"] = str(programs / "python")
+            self._program(env["PYTHON"], run)
+        elif name:
+            parent = "kill -KILL $(cut -d ' ' -f 4 /proc/$PPID/stat)"
+            run = f'case "$*" in *"{words}"*) {parent}; exit 1 ;; esac\nexec {shutil.which(name)} "$@"'
+            self._program(programs / name, run)
         done = subprocess.run(
             [self.directory / "hack/install.sh", "--prefix", prefix],
             env=env,
@@ -181,6 +202,10 @@ class Checkout:
             check=False,
         )
         return done.stdout + done.stderr, done.returncode
+
+    def _program(self, path, text):
+        Path(path).write_text(f"#!/bin/sh\n{text}\n")
+        Path(path).chmod(0o755)
 
 
 def says(prefix):
@@ -207,11 +232,11 @@ def test_an_installer_that_is_killed_leaves_an_installation_that_works_and_the_n
     assert versions(prefix) == {"1.1"}
     for version, program, words, is_done in (
         ("1.2", "cp", "pyproject.toml", False),
-        ("1.3", "sync", "", False),
-        ("1.4", "mv", "current.new", False),
-        ("1.5", "mv", "config.toml.known", True),
-        ("1.6", "mv", "config.toml.new", True),
-        ("1.7", "mv", "default.new ", True),
+        ("1.3", "ctypes.dlsym", "syncfs", False),
+        ("1.4", "os.rename", "current.new", False),
+        ("1.5", "os.rename", "config.toml.known", True),
+        ("1.6", "os.rename", "config.toml.new", True),
+        ("1.7", "os.rename", "default.new'", True),
     ):
         assert checkout.install(prefix, version, killed_at=(program, words))[1] == -9
         works = version if is_done else "1.1"

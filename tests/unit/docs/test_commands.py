@@ -16,16 +16,20 @@ from pathlib import Path
 import pytest
 
 from pouchrich.__main__ import _parser, main
-from pouchrich.commands import doctor, explain, inspecting, ps
+from pouchrich.commands import doctor, explain, inspecting, node, ps
+from shim import __version__
 from tests.integration import binaries
 from tests.unit.docs import manifests, markdown
 from tests.unit.docs.markdown import ROOT
 
-OTHERS = {"containerd", "crictl", "ctr", "git", "kubectl", "nerdctl", "sysctl"}
+OTHERS = {"containerd", "crictl", "ctr", "git", "kubectl", "nerdctl", "sha256sum", "ssh-keygen", "sysctl", "tar"}
 TIERS = ("all", "unit", "integration", "full", "prepare")
 OPTIONS_OF_TESTS = {"--containerd": binaries.CONTAINERDS, "--oci": binaries.OCIS, "--runtime": binaries.RUNTIMES}
+INSTALLER = f"pouchrich-{__version__}/install"
+"""Of an unpacked release."""
+
 PLACEHOLDER = re.compile(r"[A-Z]+")
-VERBS = ("unit", "test", "full", "tables", "install", "demo")
+VERBS = ("unit", "test", "full", "tables", "install", "release", "demo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +82,14 @@ def test_there_are_commands_of_each_kind():
     programs = {one.words[0] for one in (*BLOCKS, *SPANS)}
     assert {"pouchrich", "make", "hack/test.sh", "hack/install.sh", "hack/bench.py"} <= programs
     assert {one.words[0] for one in BLOCKS if one.output} == {"pouchrich"}
-    assert programs <= {"pouchrich", "make", *OTHERS} | {one for one in programs if one.startswith(("hack/", ".ci/"))}
+    known = {"pouchrich", "make", INSTALLER, *OTHERS}
+    assert programs <= known | {one for one in programs if one.startswith(("hack/", ".ci/"))}
 
 
 @pytest.mark.parametrize("one", [*BLOCKS, *SPANS], ids=str)
 def test_a_command_exists_as_it_is_written(one: Line, monkeypatch: pytest.MonkeyPatch):
     program, *arguments = one.words
+    program = program.replace(INSTALLER, "hack/release/install")
     check(program, arguments, monkeypatch, bare=one in SPANS)
     if "/" in program or program == "pouchrich":
         known = options(program)
@@ -164,7 +170,7 @@ def check_script(path: Path, arguments: list[str]) -> None:
 def options(program: str) -> set[str]:
     """Every option that the source of `program` knows of."""
     if program == "pouchrich":
-        sources = [Path(module.__file__ or "") for module in (doctor, explain, inspecting, ps)]
+        sources = [Path(module.__file__ or "") for module in (doctor, explain, inspecting, node, ps)]
         sources.append(ROOT / "pouchrich" / "__main__.py")
     else:
         sources = [ROOT / program]

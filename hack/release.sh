@@ -1,0 +1,135 @@
+#!/bin/sh
+# Make a release: everything that a node needs, its own Python too, in one file.
+#
+#   hack/release.sh [--key FILE] [DIR]
+#
+# DIR (default dist) gets pouchrich-VERSION-linux-amd64.tar.zst, the same as .tar.gz for nodes without zstd, their bill
+# of materials (.cdx.json, CycloneDX) and SHA256SUMS of these; with --key also SHA256SUMS.sig, by `ssh-keygen -Y sign`
+# in the namespace pouchrich-release. docs/operations.md says how to verify it, and how to install.
+#
+# Two releases of one commit on one Debian are the same, byte for byte: times are the commit's (or SOURCE_DATE_EPOCH),
+# owners are 0, the build directories are named nowhere. The interpreter (hack/build-python.sh) is built once and kept
+# in the cache directory (POUCHRICH_CACHE, default ~/.cache/pouchrich). Needs gcc, musl-tools, binutils, zstd and what
+# that program needs; downloads what hack/release/requirements.txt pins from PyPI, and for the bill a tool's.
+set -eu
+umask 022
+export LC_ALL=C TZ=UTC
+
+NAMESPACE=pouchrich-release
+PLATFORM="--platform manylinux2014_x86_64 --python-version 3.13 --implementation cp --abi abi3 --abi none"
+SBOM_TOOL="cyclonedx-python-lib==11.12.0"
+LIMIT=25000000
+
+usage="usage: hack/release.sh [--key FILE] [DIR]"
+fail() { echo "release: $*" >&2; exit 1; }
+key= dist=dist
+while [ $# -gt 0 ]; do
+    case $1 in
+        --key) [ $# -ge 2 ] || fail "$usage"; key=$2; shift 2 ;;
+        -h|--help) echo "$usage"; exit 0 ;;
+        -*) fail "$usage" ;;
+        *) dist=$1; shift ;;
+    esac
+done
+source=$(cd "$(dirname "$0")/.." && pwd)
+cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
+python=${PYTHON:-/usr/bin/python3}
+for tool in gcc musl-gcc readelf zstd gzip tar; do
+    command -v $tool >/dev/null || fail "$tool not found, run: apt-get install gcc musl-tools binutils zstd"
+done
+[ -z "$key" ] || [ -r "$key" ] || fail "$key: cannot be read"
+version=$(sed -n 's/^__version__ = "\([A-Za-z0-9.+]*\)".*/\1/p' "$source/shim/__init__.py")
+[ -n "$version" ] || fail "$source is not a whole checkout"
+epoch=${SOURCE_DATE_EPOCH:-$(git -C "$source" log -1 --format=%ct 2>/dev/null)} || fail "no commit, set SOURCE_DATE_EPOCH"
+export SOURCE_DATE_EPOCH="$epoch"
+name=pouchrich-$version-linux-amd64
+
+mkdir -p "$dist" "$cache"
+dist=$(cd "$dist" && pwd)
+work=$(mktemp -d "$dist/.release.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+"$source/hack/build-python.sh" "$cache/release-python"
+tree=$work/pouchrich-$version
+mkdir -p "$tree/licences" "$tree/site"
+cp -R "$cache/release-python" "$tree/python"
+rm "$tree/python/.made-by" "$tree/python/components"
+mv "$tree"/python/licences/* "$tree/licences/"
+rmdir "$tree/python/licences"
+cp "$cache/release-python/components" "$work/components"
+
+echo "release: packages" >&2
+(cd "$source" && find shim runtime protos pouchrich -name '*.py' | sort | xargs cp --parents -t "$tree/site")
+venv=$cache/release-tool
+if ! [ -x "$venv/bin/pip" ] || [ "$(cat "$venv/.wanted" 2>/dev/null)" != "$SBOM_TOOL" ]; then
+    rm -rf "$venv"
+    "$python" -m venv "$venv" >/dev/null || fail "$python -m venv: not possible, run: apt-get install python3-venv"
+    "$venv/bin/pip" install -q --disable-pip-version-check "$SBOM_TOOL" || fail "cannot install $SBOM_TOOL"
+    echo "$SBOM_TOOL" >"$venv/.wanted"
+fi
+"$venv/bin/pip" install -q --disable-pip-version-check --no-compile --no-deps --require-hashes --only-binary :all: \
+    $PLATFORM --target "$tree/site" -r "$source/hack/release/requirements.txt" 2>"$work/log" ||
+    { cat "$work/log" >&2; fail "pip cannot install what hack/release/requirements.txt pins"; }
+rm -rf "$tree/site/bin"
+for about in "$tree"/site/*.dist-info; do
+    field() { sed -n "s/^$1: //p" "$about/METADATA" | head -n 1; }
+    package=$(field Name | tr A-Z a-z)
+    case $package in
+        protobuf) licence=BSD-3-Clause ;;
+        pyroute2) licence=Apache-2.0 ;;
+        rich) licence=MIT ;;
+        *) fail "$package: its licence is not known to hack/release.sh" ;;
+    esac
+    echo "$package $(field Version) $licence pkg:pypi/$package@$(field Version)" >>"$work/components"
+    find "$about" -iname '*licen[sc]e*' -type f -exec cp {} "$tree/licences/$package" \;
+    rm -rf "$about"
+done
+
+echo "release: programs" >&2
+libexec=$tree/site/runtime/libexec
+mkdir -p "$libexec"
+PYTHON=$python "$source/hack/build-dumb-init.sh" "$libexec/dumb-init"
+"$source/hack/build-launcher.sh" "$libexec/launch"
+"$source/hack/build-shim.sh" "$libexec/containerd-shim-pouchrich-v2"
+"$source/hack/build-heap.sh" "$libexec/heap.so"
+mv "$libexec/dumb-init.LICENSE" "$tree/licences/dumb-init"
+rm -f "$libexec"/*.source
+dumb_init=$("$libexec/dumb-init" --version 2>&1 | sed 's/.* v//')
+echo "dumb-init $dumb_init MIT pkg:pypi/dumb-init@$dumb_init" >>"$work/components"
+musl=$(dpkg-query -W -f '${Version}' musl-dev)
+echo "musl $musl MIT pkg:deb/debian/musl-dev@$musl?arch=amd64" >>"$work/components"
+cp /usr/share/doc/musl-dev/copyright "$tree/licences/musl"
+
+# In one process, in the order of names, and with the same hashes: a compiled file depends on what else was compiled.
+find "$tree" -name __pycache__ -prune -exec rm -rf {} +
+env -i PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 "$tree/python/bin/python3" -sS -m compileall -q \
+    --invalidation-mode unchecked-hash -s "$tree" -p "/opt/pouchrich/$version" "$tree/python/lib" "$tree/site" ||
+    fail "cannot compile the packages"
+cp "$source/LICENSE" "$tree/LICENSE"
+cp "$source/hack/release/install" "$tree/install"
+# Modes are the files' kinds', whatever the checkout's are.
+find "$tree" -type d -exec chmod 755 {} + -o -exec chmod 644 {} +
+chmod 755 "$tree/install" "$tree/python/bin/python3" "$tree"/python/lib/ld-* "$libexec"/*
+(cd "$tree" && find . -type f ! -name SHA256SUMS -printf '%P\0' | sort -z | xargs -0 sha256sum >"$work/sums" &&
+    mv "$work/sums" SHA256SUMS)
+! grep -rlF -e "$work" -e "$source/" "$tree" || fail "these name the directory that they were made in"
+"$tree/python/bin/python3" -IBS -c 'import sys; sys.path.insert(0, sys.argv[1])
+from google.protobuf.internal import api_implementation
+assert api_implementation.Type() == "upb", api_implementation.Type()
+import pouchrich.__main__, shim.__main__, shim.pod.server' "$tree/site" || fail "the packages do not work"
+
+echo "release: compressing" >&2
+tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$epoch" --format=ustar -cf "$work/tar" \
+    "pouchrich-$version"
+zstd -q -19 -T1 --no-progress "$work/tar" -o "$work/$name.tar.zst"
+gzip -9n <"$work/tar" >"$work/$name.tar.gz"
+size=$(stat -c %s "$work/$name.tar.zst")
+[ "$size" -le $LIMIT ] || fail "$name.tar.zst: found $size bytes, allowed $LIMIT"
+"$venv/bin/python" "$source/hack/release/sbom.py" "$version" "$epoch" "$work/components" "$work/$name.tar.zst" \
+    >"$work/$name.cdx.json" || fail "no bill of materials"
+(cd "$work" && sha256sum "$name".* >SHA256SUMS)
+[ -z "$key" ] || ssh-keygen -q -Y sign -f "$key" -n "$NAMESPACE" "$work/SHA256SUMS" || fail "$key: cannot sign"
+rm -f "$dist/SHA256SUMS.sig"
+for file in "$work/$name".* "$work"/SHA256SUMS*; do mv "$file" "$dist/"; done
+echo "$dist/$name.tar.zst: $size bytes"

@@ -1,0 +1,115 @@
+"""The switch to a version: the default configuration, the link that names the version, and the links on PATH.
+
+One rename does it, of home's link CURRENT; who is killed before that has changed nothing that anybody uses, and who is
+killed after it leaves an installation that works and that the next run knows.
+"""
+
+import ctypes
+import filecmp
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from pouchrich.node import InstallError
+from pouchrich.node.layout import PROGRAMS, Layout, remove_empty
+from shim.installed import replaced
+from shim.installed.replaced import CURRENT
+from shim.installed.version import IN_USE
+
+
+def prepare(layout: Layout) -> None:
+    """See that nothing is in the way, and remove versions that nothing runs from. The caller has the lock.
+
+    `forget_unused` undoes it. Raises InstallError where a program is somebody else's; OSError.
+    """
+    for path in layout.occupied():
+        raise InstallError(f"{path}: not of this program, remove it first")
+    for path in (layout.config, f"{layout.bin}/{PROGRAMS[0]}"):
+        layout.make_directory_of(path)
+    for path in replaced.remove_unused(layout.home, unfinished=True):
+        print(f"removed {path}: nothing runs from it")
+
+
+@contextmanager
+def making(layout: Layout, name: str) -> Iterator[str]:
+    """Make the directory of a version for the length of the `with`: its path. It goes again unless it is current then.
+
+    The caller has the lock. Raises InstallError, OSError.
+    """
+    place = f"{layout.home}/{name}"
+    try:
+        os.mkdir(place)
+    except FileExistsError:
+        raise InstallError(f"{place}: already there, try again") from None
+    try:
+        yield place
+    finally:
+        if layout.current() != name:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def forget_unused(layout: Layout) -> None:
+    """Take back what `Layout.make` made, where no version was installed after all. The caller has the lock."""
+    if layout.is_empty():
+        made = [*layout.made(), *layout.own()]
+        shutil.rmtree(layout.home, ignore_errors=True)
+        remove_empty(made)
+
+
+def is_pristine(layout: Layout) -> bool:
+    """Whether nobody has changed the node's configuration. Raises OSError."""
+    return any(_same(layout.config, path) for path in (layout.pristine, f"{layout.pristine}.new"))
+
+
+def switch(layout: Layout, name: str) -> None:
+    """Have the version in home's directory `name` be run from now on. The caller has the lock. Raises OSError."""
+    place, config = f"{layout.home}/{name}", layout.config
+    layout.keep_bin()
+    os.close(os.open(f"{place}/{IN_USE}", os.O_CREAT | os.O_WRONLY, 0o600))
+    default, known = f"{place}/config.toml.default", f"{place}/config.toml.known"
+    replace = not os.path.exists(config) or is_pristine(layout)
+    if replace:
+        shutil.copyfile(default, f"{config}.new")
+    shutil.copyfile(default, known)
+    _sync(place)  # a power cut must not leave names without what they name
+
+    former = layout.current()
+    _link(name, f"{layout.home}/{CURRENT}")
+    for program in PROGRAMS:
+        if not layout.is_linked(program):
+            _link(layout.target(program), f"{layout.bin}/{program}")
+    # Killed in between, the next run still knows the file for one that nobody has changed.
+    os.rename(known, f"{layout.pristine}.new")
+    if replace:
+        os.rename(f"{config}.new", config)
+    else:
+        print(f"kept {config}: it was changed; the defaults of this version are in {layout.pristine}")
+    os.rename(f"{layout.pristine}.new", layout.pristine)
+    if former and former != name:
+        print(f"{layout.home}/{former} stays until nothing runs from it")
+
+
+def _same(one: str, other: str) -> bool:
+    with suppress(FileNotFoundError):
+        return filecmp.cmp(one, other, shallow=False)
+    return False
+
+
+def _link(what: str, where: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(f"{where}.new")
+    os.symlink(what, f"{where}.new")
+    os.rename(f"{where}.new", where)
+
+
+def _sync(directory: str) -> None:
+    """Have all of the directory's file system on disk (syncfs(2)). Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(fd):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), directory)
+    finally:
+        os.close(fd)

@@ -1,0 +1,85 @@
+"""Installing an artefact, and what is said of an installation afterwards."""
+
+import os
+
+from pouchrich.node import InstallError, current, place, unpacked
+from pouchrich.node.layout import BIN, PROGRAMS, Layout
+from pouchrich.node.lock import locked
+
+_INSTANCES = "/proc/sys/fs/inotify/max_user_instances"
+_ENOUGH = 8192
+
+
+def root() -> str:
+    """The directory of the artefact, unpacked or installed, that this code is of. Raises InstallError for another."""
+    site = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    found = os.path.dirname(site)
+    if os.path.basename(site) != unpacked.SITE or not os.path.exists(f"{found}/{unpacked.SUMS}"):
+        raise InstallError(f"{site}: not of a released artefact; hack/install.sh installs a checkout")
+    return found
+
+
+def install(layout: Layout, directory: str, version: str) -> None:
+    """Have the artefact in `directory` be the version that is run; print what is to be done then.
+
+    Raises InstallError, OSError; what was there before is run then, or nothing.
+    """
+    with locked(layout):
+        try:
+            _install(layout, directory, version)
+        finally:
+            current.forget_unused(layout)
+    print(f"installed pouchrich {version} in {layout.home}; configuration: {layout.config}")
+    print(advice(layout))
+
+
+def _install(layout: Layout, directory: str, version: str) -> None:
+    current.prepare(layout)
+    name, is_there = unpacked.name_for(layout, directory, version)
+    if os.path.dirname(directory) == layout.home:  # it is installed
+        current.switch(layout, os.path.basename(directory))
+    elif is_there:
+        current.switch(layout, name)
+    else:
+        unpacked.verify(directory)
+        with current.making(layout, name) as made:
+            unpacked.copy(directory, made, layout.config)
+            current.switch(layout, name)
+
+
+def advice(layout: Layout) -> str:
+    """What containerd, Kubernetes and the kernel should be told, as text. Raises InstallError."""
+    here = f"{layout.home}/{layout.current()}"
+    words = ["--config-path", layout.config]
+    if layout.bin != BIN:
+        words += ["--runtime-path", f"{layout.bin}/{PROGRAMS[0]}"]
+    lines = []
+    for version in _containerds():
+        lines += ["", place.ask(here, "runtimeclass", "--containerd", version, *words).rstrip("\n")]
+    lines += ["", "# Kubernetes: kubectl apply -f -", place.ask(here, "runtimeclass").rstrip("\n")]
+    return "\n".join(lines + _inotify(here))
+
+
+def _containerds() -> list[str]:
+    try:
+        place.run(["containerd", "--version"])
+    except InstallError:
+        return ["1", "2"]
+    return ["here"]
+
+
+def _inotify(here: str) -> list[str]:
+    try:
+        with open(_INSTANCES) as file:
+            found = int(file.read())
+    except OSError:
+        return []
+    if found >= _ENOUGH:
+        return []
+    return [
+        "",
+        f"# Each systemd pod takes 4 to 7 of root's inotify instances, of which there are {found}, and without any",
+        "# left neither kubelet nor containerd starts again. As root, into /etc/sysctl.d/90-pouchrich.conf, then",
+        "# sysctl --system:",
+        place.ask(here, "config", "--sysctl").rstrip("\n"),
+    ]

@@ -1,0 +1,71 @@
+"""One run below a home at a time: installers, uninstallers, and a `start` that removes replaced versions."""
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pouchrich.node import InstallError
+from pouchrich.node.layout import Layout
+from shim.installed.replaced import LOCK
+
+PATIENCE_S = 300
+_POLL_S = 0.1
+
+
+@contextmanager
+def locked(layout: Layout) -> Iterator[None]:
+    """Have the lock, in a home that is made if need be, for the length of the `with`.
+
+    What this process starts has the lock too, where it is given descriptors: a pip whose installer was killed still
+    writes. Raises InstallError where that does not end, or the directory cannot be written.
+    """
+    fd = _acquire(layout)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _acquire(layout: Layout) -> int:
+    path = f"{layout.home}/{LOCK}"
+    end = time.monotonic() + PATIENCE_S
+    told = False
+    while True:
+        try:
+            layout.make()
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:
+            continue  # it was removed with the installation
+        except OSError as err:
+            hint = "run as root or give --prefix DIR"
+            raise InstallError(f"{err.filename or path}: {str(err.strerror).lower()}, {hint}") from err
+        os.set_inheritable(fd, True)
+        while not _try(fd):
+            if not told:
+                told = True
+                sys.stderr.write(f"install: waiting for another run below {layout.where} to end\n")
+                sys.stderr.flush()
+            if time.monotonic() > end:
+                raise InstallError(f"another run below {layout.where} does not end, see: fuser -v {path}")
+            time.sleep(_POLL_S)
+        if _is_at(fd, path):
+            return fd
+        os.close(fd)
+
+
+def _try(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,87 @@
+"""Taking an installation away, and what still needs it."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+
+from pouchrich.node import InstallError, current
+from pouchrich.node.layout import PROGRAMS, Layout, remove_empty
+from shim.installed.version import IN_USE
+
+STATE = "/var/lib/pouchrich"
+RECORDS = f"{STATE}/poststop"
+_SERVER = PROGRAMS[0]
+_CONSEQUENCE = f"""without it containerd can neither clean up after these pods nor start more, and poststop hooks that
+are owed stay in {RECORDS}, not run, until it is installed again and starts a container (those in a container: never)"""
+
+
+def check(layout: Layout, *, force: bool) -> str:
+    """A warning of what is lost, "" where nothing needs the installation. Raises InstallError without `force`; OSError.
+
+    A pod server has its version's lock open and libraries of it mapped, whichever version that is; records are the
+    node's, whichever installation wrote them.
+    """
+    needing = [*_servers(layout), *_owed()]
+    if not needing:
+        return ""
+    listed = "these need the shim:\n" + "\n".join(needing)
+    if not force:
+        raise InstallError(
+            f"{listed}\ninstall: not uninstalled: remove the pods first, and wait for their hooks, or give --force:\n"
+            f"{_CONSEQUENCE}"
+        )
+    return f"{listed}\ninstall: uninstalling all the same: {_CONSEQUENCE}"
+
+
+def remove(layout: Layout) -> None:
+    """Take it away, but for a configuration that was changed. The caller has the lock, if home is there.
+
+    The programs go first: nothing more is started from what goes. Raises OSError.
+    """
+    made = [*layout.made(), *layout.own()]
+    for program in PROGRAMS:
+        if layout.is_linked(program):
+            os.unlink(f"{layout.bin}/{program}")
+    if os.path.exists(layout.config):
+        if current.is_pristine(layout):
+            os.unlink(layout.config)
+        else:
+            print(f"kept {layout.config}: it was changed")
+    with suppress(FileNotFoundError):
+        os.unlink(f"{layout.config}.new")
+    shutil.rmtree(layout.home, ignore_errors=not os.path.exists(layout.home))
+    remove_empty(made)
+    if not layout.prefix:
+        remove_empty([path for path, _, _ in os.walk(STATE)])
+
+
+def _servers(layout: Layout) -> Iterator[str]:
+    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
+        with suppress(OSError):  # it has ended, or is another user's
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().replace(b"\0", b" ").decode(errors="replace")
+            if words.startswith(f"{_SERVER} ") and (_maps(pid, layout.home) or _holds(pid, layout.home)):
+                yield f"pod: {words.partition(' -address')[0].rstrip()} (pid {pid})"
+
+
+def _maps(pid: int, home: str) -> bool:
+    with open(f"/proc/{pid}/maps", "rb") as file:
+        return os.fsencode(f" {home}/") in file.read()
+
+
+def _holds(pid: int, home: str) -> bool:
+    pattern = re.compile(re.escape(home) + f"/[^/]+/{IN_USE}")
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(OSError):
+            if pattern.fullmatch(os.readlink(f"/proc/{pid}/fd/{fd}")):
+                return True
+    return False
+
+
+def _owed() -> Iterator[str]:
+    for directory, _, names in os.walk(RECORDS):
+        for name in sorted(names):
+            if name.endswith(".jsonl"):
+                yield f"poststop hooks: {directory}/{name}"

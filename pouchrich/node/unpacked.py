@@ -1,0 +1,86 @@
+"""An unpacked artefact (hack/release.sh makes them), and its copy in the directory of a version.
+
+install          what this is run by
+SHA256SUMS       of all its other files
+python/          an interpreter of its own, with its loader and C library in python/lib
+site/            the packages, and in site/runtime/libexec the programs
+"""
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+
+from pouchrich.node import InstallError, interpreter, place
+from pouchrich.node.layout import Layout
+from shim.installed.version import IN_USE
+
+SUMS = "SHA256SUMS"
+PYTHON, SITE = "python/bin/python3", "site"
+LOADER = "python/lib/ld-linux-x86-64.so.2"
+
+
+def verify(directory: str) -> None:
+    """Raises InstallError where a file of the artefact in `directory` is missing or another, or there is one more."""
+    wanted = dict(_sums(directory))
+    found = {path for path in _files(directory) if path != SUMS}
+    for path in sorted(wanted.keys() | found):
+        if path not in wanted:
+            raise InstallError(f"{directory}/{path}: not of the artefact, unpack it again")
+        if path not in found or _digest(f"{directory}/{path}") != wanted[path]:
+            raise InstallError(f"{directory}/{path}: missing, or not as it was released: unpack the artefact again")
+
+
+def name_for(layout: Layout, directory: str, version: str) -> tuple[str, bool]:
+    """The name of the version's directory below home, and whether this very artefact is there already. Raises OSError.
+
+    Another build of the same version gets a name of its own.
+    """
+    there = f"{layout.home}/{version}"
+    if not os.path.lexists(there):
+        return version, False
+    complete = all(os.path.exists(f"{there}/{name}") for name in (IN_USE, SUMS))
+    if complete and _read(f"{there}/{SUMS}") == _read(f"{directory}/{SUMS}"):
+        return version, True
+    return f"{version}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}", False
+
+
+def copy(directory: str, to: str, config: str) -> None:
+    """Copy the artefact in `directory` to the directory `to`, which is there, and make it work there.
+
+    `config` is the node's configuration file. Raises InstallError, OSError.
+    """
+    shutil.copytree(directory, to, symlinks=True, dirs_exist_ok=True)
+    for path, names, files in os.walk(to):
+        for name in (".", *names, *files):
+            if not os.path.islink(f"{path}/{name}"):
+                os.chown(f"{path}/{name}", os.geteuid(), os.getegid())
+    interpreter.write(f"{to}/{PYTHON}", f"{to}/{LOADER}")
+    place.finish(to, python=f"{to}/{PYTHON}", site=f"{to}/{SITE}", config=config)
+
+
+def _sums(directory: str) -> Iterator[tuple[str, str]]:
+    try:
+        text = _read(f"{directory}/{SUMS}")
+    except OSError as err:
+        raise InstallError(f"{directory}: not an unpacked artefact: no {SUMS}") from err
+    for line in text.decode().splitlines():
+        digest, _, path = line.partition("  ")
+        yield path, digest
+
+
+def _files(directory: str) -> Iterator[str]:
+    for path, _, names in os.walk(directory):
+        for name in names:
+            yield os.path.relpath(f"{path}/{name}", directory)
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
