@@ -1,0 +1,192 @@
+"""A released artefact on a node that has nothing: installed, used by a containerd, upgraded, taken away.
+
+hack/release.sh makes what is tested here; only the test marked `full` runs it.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime.linux import syscalls
+from tests.root import bare_root
+from tests.root.bare_root import ROOT, BareRoot
+
+RUN = ("--rootfs", "--env", "PATH=/bin", "--runtime", "io.containerd.pouchrich.v2", "/host/image")
+LIMIT = 25_000_000
+
+pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")]
+
+
+@pytest.fixture
+def release():
+    found = bare_root.artefact()
+    if found is None:
+        pytest.skip("no release in dist/: hack/release.sh makes one")
+    return found
+
+
+@pytest.fixture
+def on_bare_root(isolated, release, tmp_path):
+    """Run a function with a bare root, and where in it the release is unpacked, in an isolated child."""
+
+    def run(action):
+        def inside():
+            syscalls.set_child_subreaper()
+            bare = BareRoot(tmp_path / "bare")
+            try:
+                action(bare, bare.unpack(release))
+            finally:
+                bare.close()
+
+        isolated(inside)
+
+    return run
+
+
+def install(bare, unpacked, *words):
+    status, said = bare.run(f"{unpacked}/install", *words)
+    assert status == 0, said
+    return said
+
+
+def pouchrich(bare, *words):
+    return bare.run("/usr/local/bin/pouchrich", *words)
+
+
+def test_it_works_where_there_is_nothing_and_leaves_nothing(on_bare_root):
+    def check(bare, unpacked):
+        before = bare.files()
+        version = unpacked.rpartition("-")[2]
+        assert "pod_annotations" in install(bare, unpacked)
+        status, said = bare.run("/usr/local/bin/containerd-shim-pouchrich-v2", "-v")
+        assert (status, re.search(r"Version: +(\S+)\n +Python: +3\.13\.", said)[1]) == (0, version)
+        assert pouchrich(bare, "version") == (0, f"{version}\n")
+        status, said = pouchrich(bare, "doctor")
+        assert f"ok   launch: /opt/pouchrich/{version}/site/runtime/libexec/launch" in said
+        assert "ok   node configuration: /etc/pouchrich/config.toml" in said
+        assert os.readlink(bare.path / "opt/pouchrich/current") == version
+
+        installed = bare.files()
+        install(bare, unpacked)
+        assert bare.files() == installed
+        config = bare.path / "etc/pouchrich/config.toml"
+        config.write_text(config.read_text() + "# mine\n")
+        assert "kept /etc/pouchrich/config.toml: it was changed" in install(bare, unpacked)
+        config.write_text(config.read_text().removesuffix("# mine\n"))
+        assert pouchrich(bare, "node", "uninstall") == (0, "uninstalled from /opt/pouchrich\n")
+        assert bare.files() == before
+
+    on_bare_root(check)
+
+
+def test_below_a_prefix_it_touches_nothing_else(on_bare_root):
+    def check(bare, unpacked):
+        before = bare.files()
+        install(bare, unpacked, "--prefix", "/srv/x")
+        assert {Path(name).parts[0] for name in bare.files().keys() - before.keys()} == {"srv"}
+        assert bare.run("/srv/x/bin/pouchrich", "version")[0] == 0
+        status, said = bare.run(f"{unpacked}/install", "--uninstall", "--prefix", "/srv/x")
+        assert (status, bare.files()) == (0, before), said
+
+    on_bare_root(check)
+
+
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_text("x"), lambda path: (path.parent / "another.py").touch()]
+)
+def test_a_damaged_one_is_not_installed(on_bare_root, damage):
+    def check(bare, unpacked):
+        before = bare.files()
+        damage(bare.path / unpacked[1:] / "site/shim/pod/server.py")
+        status, said = bare.run(f"{unpacked}/install")
+        assert (status, "unpack" in said, bare.files()) == (1, True, before), said
+
+    on_bare_root(check)
+
+
+def test_nobody_elses_program_is_replaced(on_bare_root):
+    def check(bare, unpacked):
+        (bare.path / "usr/local/bin").mkdir(parents=True)
+        (bare.path / "usr/local/bin/pouchrich").write_text("another's")
+        before = bare.files()
+        status, said = bare.run(f"{unpacked}/install")
+        assert (status, bare.files()) == (1, before)
+        assert "/usr/local/bin/pouchrich: not of this program, remove it first" in said
+
+    on_bare_root(check)
+
+
+def until(condition):
+    end = time.monotonic() + bare_root.PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def test_a_containerd_runs_rich_containers_with_it_through_an_upgrade(on_bare_root):
+    def check(bare, unpacked):
+        before = bare.files()
+        install(bare, unpacked)
+        old = os.readlink(bare.path / "opt/pouchrich/current")
+        bare.start_containerd()
+        assert (
+            b"io.containerd.pouchrich.v2"
+            in bare.run("/usr/local/bin/containerd-shim-pouchrich-v2", "-info")[1].encode()
+        )
+        script = "tr '\\0' ' ' </proc/1/cmdline; exit 7"
+        status, said = bare.ctr("run", "--rm", *RUN, "one", "sh", "-c", script)
+        assert (status, "dumb-init" in said) == (7, True), said
+
+        # One that goes on, with its version, while another is installed, and is not uninstalled from under it.
+        assert bare.ctr("run", "-d", *RUN, "two", "sh", "-c", "read x; exit 5")[0] == 0
+        status, said = pouchrich(bare, "node", "uninstall")
+        assert (status, "-id two" in said) == (1, True), said
+        install(bare, bare.another_version(unpacked, "99.1"))
+        assert pouchrich(bare, "version") == (0, "99.1\n")
+        assert "two" in pouchrich(bare, "ps")[1]
+        assert bare.ctr("task", "exec", "--exec-id", "e", "two", "echo", "still here") == (0, "still here\n")
+        status, said = bare.ctr("run", "--rm", *RUN, "three", "sh", "-c", script)
+        assert (status, (bare.path / "opt/pouchrich" / old).is_dir()) == (7, True), said
+        bare.ctr("task", "kill", "-s", "KILL", "two")
+        until(lambda: bare.ctr("task", "rm", "two")[0] in (0, 137))
+        bare.ctr("container", "rm", "two")
+        bare.close()
+
+        # Back to the older one, and all away, when the spawners have ended with containerd.
+        until(lambda: pouchrich(bare, "node", "uninstall")[0] == 0)
+        assert bare.files() == before
+
+    on_bare_root(check)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+def test_two_builds_are_the_same(tmp_path):
+    env = {**os.environ, "SOURCE_DATE_EPOCH": "1767225600"}
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    copy = tmp_path / "another" / "checkout"
+    for name in ("shim", "runtime", "protos", "pouchrich", "hack", "launcher", "native", "heap"):
+        shutil.copytree(ROOT / name, copy / name)
+    shutil.copy(ROOT / "LICENSE", copy)
+    shutil.rmtree(copy / "runtime/libexec", ignore_errors=True)
+    first = [ROOT / "hack/release.sh", "--key", tmp_path / "key", tmp_path / "one"]
+    subprocess.run(first, env=env, check=True)
+    # With all that is kept made anew.
+    subprocess.run(
+        [copy / "hack/release.sh", tmp_path / "two"], env={**env, "POUCHRICH_CACHE": f"{tmp_path}/cache"}, check=True
+    )
+    assert (tmp_path / "one/SHA256SUMS").read_text() == (tmp_path / "two/SHA256SUMS").read_text()
+    assert all(path.stat().st_size <= LIMIT for path in (tmp_path / "one").glob("*.zst"))
+
+    public = (tmp_path / "key.pub").read_text()
+    (tmp_path / "signers").write_text(f'release namespaces="pouchrich-release" {public}')
+    verify = ["ssh-keygen", "-Y", "verify", "-f", tmp_path / "signers", "-I", "release", "-n", "pouchrich-release"]
+    with (tmp_path / "one/SHA256SUMS").open() as sums:
+        subprocess.run([*verify, "-s", tmp_path / "one/SHA256SUMS.sig"], stdin=sums, check=True)
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "one", check=True)
