@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from pouchrich.node import InstallError, current
-from pouchrich.node.layout import PROGRAMS, Layout, remove_empty
+from pouchrich.node.layout import LINKS, MADE, PROGRAMS, Layout, link_of, remove_empty
+from shim.installed.replaced import LOCK
 from shim.installed.version import IN_USE
 
 STATE = "/var/lib/pouchrich"
@@ -42,8 +43,9 @@ def remove(layout: Layout) -> None:
     """
     made = [*layout.made(), *layout.own()]
     for program in PROGRAMS:
-        if layout.is_linked(program):
-            os.unlink(f"{layout.bin}/{program}")
+        for path in (f"{layout.bin}/{program}", f"{layout.bin}/{program}.new"):
+            if link_of(path) == layout.target(program):
+                os.unlink(path)
     if os.path.exists(layout.config):
         if current.is_pristine(layout):
             os.unlink(layout.config)
@@ -51,10 +53,23 @@ def remove(layout: Layout) -> None:
             print(f"kept {layout.config}: it was changed")
     with suppress(FileNotFoundError):
         os.unlink(f"{layout.config}.new")
-    shutil.rmtree(layout.home, ignore_errors=not os.path.exists(layout.home))
-    remove_empty(made)
+    if os.path.isdir(layout.home):
+        _remove_home(layout, made)
     if not layout.prefix:
         remove_empty([path for path, _, _ in os.walk(STATE)])
+
+
+def _remove_home(layout: Layout, made: list[str]) -> None:
+    """What says where else there is something goes last: who is killed here can be run again."""
+    for name in set(os.listdir(layout.home)) - {LINKS, MADE, LOCK}:
+        path = f"{layout.home}/{name}"
+        if os.path.islink(path) or not os.path.isdir(path):
+            os.unlink(path)
+        else:
+            shutil.rmtree(path)
+    remove_empty(made)
+    shutil.rmtree(layout.home)
+    remove_empty(made)
 
 
 def _servers(layout: Layout) -> Iterator[str]:

@@ -1,0 +1,194 @@
+"""pouchrich.node: installing and uninstalling, killed at each of their steps, and what is refused."""
+
+import itertools
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pouchrich.node import InstallError, current, interpreter, uninstall, unpacked
+from pouchrich.node.layout import ARTEFACTS, BIN, PROGRAMS, Layout
+from pouchrich.node.lock import locked
+from shim.installed import replaced
+from shim.installed.version import IN_USE
+
+STEPS = ("os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "shutil.copyfile", "ctypes.dlsym")
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    monkeypatch.setattr(current, "_sync", lambda directory: None)  # slow where much else is written
+    monkeypatch.setattr(replaced, "_is_run", lambda path, *, mapped: False)  # each looks at every process
+    monkeypatch.setattr(uninstall, "RECORDS", str(tmp_path / "records"))
+    return Layout.below(str(tmp_path / "prefix"))
+
+
+def install(layout: Layout, name: str) -> None:
+    with locked(layout):
+        try:
+            current.prepare(layout)
+            with current.making(layout, name) as place:
+                os.mkdir(f"{place}/bin")
+                for program in PROGRAMS:
+                    Path(place, "bin", program).write_text(name)
+                Path(place, "config.toml.default").write_text(f"the default of {name}")
+                current.switch(layout, name)
+        finally:
+            current.forget_unused(layout)
+
+
+def remove(layout: Layout) -> None:
+    if os.path.isdir(layout.home):
+        with locked(layout):
+            uninstall.remove(layout)
+
+
+def killed_at(step: int, action: Callable[[], None]) -> bool:
+    """Run `action` in a child that is killed before its step of that number; whether there was one so late."""
+    pid = os.fork()
+    if pid == 0:
+        steps = itertools.count()
+
+        def look(event: str, arguments: object) -> None:
+            writes = event == "open" and isinstance(arguments, tuple) and arguments[2] & os.O_ACCMODE != os.O_RDONLY
+            if (event in STEPS or writes) and next(steps) == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(look)
+        try:
+            action()
+            os._exit(0)
+        except BaseException as err:
+            sys.stderr.write(repr(err))
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
+
+
+def works(layout: Layout, *names: str) -> None:
+    """Whether one of these versions is the one that is run, and its configuration or another's is there."""
+    name = layout.current()
+    assert name in names
+    assert os.path.exists(f"{layout.home}/{name}/{IN_USE}")
+    for program in PROGRAMS:
+        assert Path(layout.bin, program).read_text() == name
+    assert Path(layout.config).read_text() in {f"the default of {name}" for name in names}
+
+
+def test_an_upgrade_that_is_killed_at_any_step_leaves_what_works_and_the_next_one_is_whole(
+    layout: Layout, capsys: pytest.CaptureFixture[str]
+):
+    install(layout, "0")
+    for step in itertools.count():
+        was, is_killed = layout.current(), killed_at(step, lambda: install(layout, f"n{step}"))  # noqa: B023
+        works(layout, was, f"n{step}")
+        install(layout, f"x{step}")
+        works(layout, f"x{step}")
+        assert Path(layout.config).read_text() == f"the default of x{step}"
+        assert "kept" not in capsys.readouterr().out
+        if not is_killed:
+            break
+    assert step > 20
+    remove(layout)
+    assert not os.path.exists(layout.prefix)
+
+
+def test_a_first_installation_that_is_killed_at_any_step_is_replaced_or_taken_away(layout: Layout, tmp_path: Path):
+    for step in itertools.count():
+        is_killed = killed_at(step, lambda: install(layout, "1"))
+        if step % 2:
+            install(layout, "2")
+            works(layout, "2")
+        remove(layout)
+        assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
+        shutil.rmtree(layout.prefix, ignore_errors=True)
+        if not is_killed:
+            break
+    assert step > 20
+
+
+def test_an_uninstallation_that_is_killed_at_any_step_is_ended_by_the_next(layout: Layout, tmp_path: Path):
+    for step in itertools.count():
+        install(layout, "1")
+        is_killed = killed_at(step, lambda: remove(layout))
+        remove(layout)
+        assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
+        shutil.rmtree(layout.prefix, ignore_errors=True)
+        if not is_killed:
+            break
+    assert step > 5
+
+
+def test_directories_that_were_there_stay(layout: Layout):
+    for path in (layout.bin, os.path.dirname(layout.config)):
+        os.makedirs(path)
+        Path(path, "another's").touch()
+    before = sorted(Path(layout.prefix).rglob("*"))
+    install(layout, "1")
+    remove(layout)
+    assert sorted(Path(layout.prefix).rglob("*")) == before
+
+
+def test_a_configuration_that_was_changed_is_kept(layout: Layout, capsys: pytest.CaptureFixture[str]):
+    install(layout, "1")
+    Path(layout.config).write_text("mine")
+    install(layout, "2")
+    assert f"kept {layout.config}" in capsys.readouterr().out
+    remove(layout)
+    assert f"kept {layout.config}" in capsys.readouterr().out
+    assert Path(layout.config).read_text() == "mine"
+    assert [path for path in Path(layout.prefix).rglob("*") if path.is_file()] == [Path(layout.config)]
+
+
+def test_another_directory_for_the_links_is_known_again(layout: Layout, tmp_path: Path):
+    install(Layout(layout.home, str(tmp_path / "elsewhere"), layout.config, layout.prefix), "1")
+    found = Layout.at(layout.home)
+    assert found.bin == str(tmp_path / "elsewhere")
+    remove(found)
+    assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
+
+
+def test_the_usual_places():
+    assert Layout.at(ARTEFACTS) == Layout("/opt/pouchrich", BIN, "/etc/pouchrich/config.toml")
+    assert Layout.at("/srv/lib/pouchrich").config == "/srv/etc/pouchrich/config.toml"
+    with pytest.raises(InstallError, match="not a place of an installation"):
+        Layout.at("/srv/x")
+    with pytest.raises(InstallError, match="found a character that a #! line cannot hold"):
+        Layout.below("/srv/a b")
+    with pytest.raises(InstallError, match="allowed 170"):
+        Layout.below("/srv/" + "x" * 170)
+
+
+def test_a_record_of_owed_hooks_keeps_it(layout: Layout, tmp_path: Path):
+    install(layout, "1")
+    record = tmp_path / "records/k8s.io/c.jsonl"
+    record.parent.mkdir(parents=True)
+    record.touch()
+    with pytest.raises(InstallError, match=f"poststop hooks: {record}"):
+        uninstall.check(layout, force=False)
+    assert "uninstalling all the same" in uninstall.check(layout, force=True)
+
+
+def test_a_loader_is_written_into_the_room_that_there_is(tmp_path: Path):
+    program = tmp_path / "program"
+    shutil.copy("/bin/true", program)
+    usual = interpreter.read(str(program))
+    assert usual.startswith("/lib")
+    interpreter.write(str(program), "/lib/x")
+    assert interpreter.read(str(program)) == "/lib/x"
+    with pytest.raises(ValueError, match=f"allowed {len(usual)}"):
+        interpreter.write(str(program), usual + "x")
+    assert interpreter.read(str(program)) == "/lib/x"
+    (tmp_path / "text").write_text("no program")
+    with pytest.raises(ValueError, match="not a 64-bit"):
+        interpreter.read(str(tmp_path / "text"))
+
+
+def test_what_is_no_artefact_is_not_installed(tmp_path: Path):
+    with pytest.raises(InstallError, match="not an unpacked artefact"):
+        unpacked.verify(str(tmp_path))
