@@ -8,8 +8,9 @@ Rows: life (`start` to `delete` of one container), exec, burst (N at once), stdo
 containerd). A run takes some minutes, with --long, which goes to 200 pods and 1,000 execs, a quarter of an hour.
 
 All shims run in one interleaved run with the same OCI runtime and the same containers. Medians are printed, with the
-ratio to each of containerd's shims and to the OCI runtime alone. Needs root, `hack/install.sh --prefix DIR`, and for
-containerd 2.1's shim `hack/fetch-runtimes.py`. It runs in the Python environment of the installation it measures.
+ratio to each of containerd's shims and to the OCI runtime alone. Needs root, `hack/install.sh --prefix DIR`, or a
+release's install, and for containerd 2.1's shim `hack/fetch-runtimes.py`. It runs in the Python environment of the
+installation it measures.
 """
 
 import argparse
@@ -64,13 +65,14 @@ def numbers(text: str) -> list[int]:
 
 def use_installed_python(prefix: Path) -> None:
     """Go on in the environment of the installation, which has protobuf; imports are this checkout's."""
-    wanted = (prefix / "lib" / "pouchrich" / "current").resolve() / "venv"
+    version = (prefix / "lib" / "pouchrich" / "current").resolve()
+    wanted = version / "python" if (version / "python").exists() else version / "venv"
     if Path(sys.prefix) != wanted:
         python = wanted / "bin" / "python3"
         if not python.exists():
             sys.exit(f"bench: {python}: not there, run: hack/install.sh --prefix {prefix}")
         os.execv(python, [str(python), __file__, *sys.argv[1:]])
-    sys.path[:0] = [str(HACK), str(HACK.parent)]
+    sys.path[:0] = [str(HACK), str(HACK.parent), str(version / "site")]  # the last in a release
 
 
 def main() -> None:

@@ -72,6 +72,7 @@ fi
     $PLATFORM --target "$tree/site" -r "$source/hack/release/requirements.txt" 2>"$work/log" ||
     { cat "$work/log" >&2; fail "pip cannot install what hack/release/requirements.txt pins"; }
 rm -rf "$tree/site/bin"
+find "$tree/site" -name '*.so' -exec strip --strip-unneeded {} +
 for about in "$tree"/site/*.dist-info; do
     field() { sed -n "s/^$1: //p" "$about/METADATA" | head -n 1; }
     package=$(field Name | tr A-Z a-z)
