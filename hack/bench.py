@@ -10,7 +10,7 @@ containerd). A run takes some minutes, with --long, which goes to 200 pods and 1
 All shims run in one interleaved run with the same OCI runtime and the same containers. Medians are printed, with the
 ratio to each of containerd's shims and to the OCI runtime alone. Needs root, `hack/install.sh --prefix DIR`, or a
 release's install, and for containerd 2.1's shim `hack/fetch-runtimes.py`. It runs in the Python environment of the
-installation it measures.
+installation it measures, for a release in that of hack/test.sh.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 
 HACK = Path(__file__).resolve().parent
+CACHE = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich")
 ROWS = ("life", "exec", "burst", "stdout", "memory", "flat", "stats", "ctr")
 SHORT = {"bursts": [10, 50], "pods": [1, 10, 50], "execs": 100, "ctr": [1, 10]}
 LONG = {"bursts": [10, 50, 100, 200], "pods": [1, 10, 50, 100, 200], "execs": 1000, "ctr": [1, 10, 50, 100]}
@@ -30,10 +31,9 @@ LONG = {"bursts": [10, 50, 100, 200], "pods": [1, 10, 50, 100, 200], "execs": 10
 
 def parse() -> argparse.Namespace:
     assert __doc__ is not None
-    cache = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prefix", type=Path, default=cache / "prefix", help="where the shim is installed")
-    parser.add_argument("--runtimes", type=Path, default=cache / "runtimes", help="what hack/fetch-runtimes.py fetched")
+    parser.add_argument("--prefix", type=Path, default=CACHE / "prefix", help="where the shim is installed")
+    parser.add_argument("--runtimes", type=Path, default=CACHE / "runtimes", help="what hack/fetch-runtimes.py fetched")
     parser.add_argument("--row", action="append", choices=ROWS, help="only this part; may be repeated")
     parser.add_argument("--shim", action="append", help="only shims whose name contains this; may be repeated")
     parser.add_argument("--oci", default=shutil.which("crun") or "/usr/bin/crun", help="the OCI runtime, absolute")
@@ -65,14 +65,15 @@ def numbers(text: str) -> list[int]:
 
 def use_installed_python(prefix: Path) -> None:
     """Go on in the environment of the installation, which has protobuf; imports are this checkout's."""
-    version = (prefix / "lib" / "pouchrich" / "current").resolve()
-    wanted = version / "python" if (version / "python").exists() else version / "venv"
+    wanted = (prefix / "lib" / "pouchrich" / "current").resolve() / "venv"
+    if (wanted.parent / "python").exists():  # a release, whose interpreter lacks what only the measuring needs
+        wanted = CACHE / "venv"
     if Path(sys.prefix) != wanted:
         python = wanted / "bin" / "python3"
         if not python.exists():
             sys.exit(f"bench: {python}: not there, run: hack/install.sh --prefix {prefix}")
         os.execv(python, [str(python), __file__, *sys.argv[1:]])
-    sys.path[:0] = [str(HACK), str(HACK.parent), str(version / "site")]  # the last in a release
+    sys.path[:0] = [str(HACK), str(HACK.parent)]
 
 
 def main() -> None:

@@ -190,3 +190,49 @@ def test_two_builds_are_the_same(tmp_path):
     with (tmp_path / "one/SHA256SUMS").open() as sums:
         subprocess.run([*verify, "-s", tmp_path / "one/SHA256SUMS.sig"], stdin=sums, check=True)
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "one", check=True)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_the_package_of_a_release_installs_it_keeps_what_is_needed_and_purges_all(on_bare_root, release, tmp_path):
+    subprocess.run([ROOT / "hack/build-deb.sh", release, tmp_path / "debs"], check=True)
+    (package,) = (tmp_path / "debs").glob("*.deb")
+
+    def check(bare, unpacked):
+        for name in ("info", "updates"):
+            (bare.path / "var/lib/dpkg" / name).mkdir(parents=True)
+        (bare.path / "var/lib/dpkg/status").touch()
+        (bare.path / "etc").mkdir()
+
+        def files():
+            return {name: what for name, what in bare.files().items() if not name.startswith("var/lib/dpkg/")}
+
+        def dpkg(*words):
+            command = ["dpkg", f"--root={bare.path}", "--log=/dev/null", *words]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            return done.returncode, done.stdout + done.stderr
+
+        before = files()
+        status, said = dpkg("-i", package)
+        assert status == 0, said
+        assert bare.run("/usr/bin/pouchrich", "version")[0] == 0
+        installed = files()
+        status, said = dpkg("-i", package)
+        assert (status, files()) == (0, installed), said
+
+        record = bare.path / "var/lib/pouchrich/poststop/k8s.io/c1.jsonl"
+        record.parent.mkdir(parents=True)
+        record.write_text("{}")
+        status, said = dpkg("-r", "pouchrich")
+        assert (status, "c1.jsonl" in said) == (1, True), said
+        assert bare.run("/usr/bin/pouchrich", "version")[0] == 0
+        record.unlink()
+
+        config = bare.path / "etc/pouchrich/config.toml"
+        config.write_text(config.read_text() + "# mine\n")
+        status, said = dpkg("-r", "pouchrich")
+        assert (status, config.exists(), (bare.path / "opt/pouchrich").exists()) == (0, True, False), said
+        status, said = dpkg("-P", "pouchrich")
+        assert (status, files()) == (0, before), said
+
+    on_bare_root(check)
