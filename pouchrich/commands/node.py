@@ -30,6 +30,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def _telling(arguments: argparse.Namespace) -> int:
     """Run it; errors are the installer's. Raises OSError."""
+    os.umask(0o022)
     try:
         arguments.act(arguments)
     except InstallError as err:

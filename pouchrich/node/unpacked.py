@@ -51,13 +51,24 @@ def copy(directory: str, to: str, config: str) -> None:
 
     `config` is the node's configuration file. Raises InstallError, OSError.
     """
-    shutil.copytree(directory, to, symlinks=True, dirs_exist_ok=True)
-    for path, names, files in os.walk(to):
-        for name in (".", *names, *files):
-            if not os.path.islink(f"{path}/{name}"):
-                os.chown(f"{path}/{name}", os.geteuid(), os.getegid())
+    try:
+        shutil.copytree(directory, to, dirs_exist_ok=True)
+    except shutil.Error as err:
+        path, _, reason = err.args[0][0]
+        raise InstallError(f"{path}: {reason}") from err
+    _own(to)
     interpreter.write(f"{to}/{PYTHON}", f"{to}/{LOADER}")
     place.finish(to, python=f"{to}/{PYTHON}", site=f"{to}/{SITE}", config=config)
+
+
+def _own(directory: str) -> None:
+    """Have all of it be this user's, for everybody to read, however it was unpacked."""
+    for path, names, files in os.walk(directory):
+        for name in (".", *names, *files):
+            one = f"{path}/{name}"
+            os.chown(one, os.geteuid(), os.getegid())
+            is_program = os.path.isdir(one) or os.stat(one).st_mode & 0o100
+            os.chmod(one, 0o755 if is_program else 0o644)
 
 
 def _sums(directory: str) -> Iterator[tuple[str, str]]:

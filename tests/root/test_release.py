@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 
 from runtime.linux import syscalls
+from shim import __version__
 from tests.root import bare_root
 from tests.root.bare_root import ROOT, BareRoot
 
 RUN = ("--rootfs", "--env", "PATH=/bin", "--runtime", "io.containerd.pouchrich.v2", "/host/image")
+OF_ROOT = {"opt/pouchrich/.lock", f"opt/pouchrich/{__version__}/in-use"}
+"""Readable by nobody else."""
+
 LIMIT = 25_000_000
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")]
@@ -62,7 +66,9 @@ def test_it_works_where_there_is_nothing_and_leaves_nothing(on_bare_root):
     def check(bare, unpacked):
         before = bare.files()
         version = unpacked.rpartition("-")[2]
-        assert "pod_annotations" in install(bare, unpacked)
+        subprocess.run(["chmod", "-R", "go=", bare.path / unpacked[1:]], check=True)
+        status, said = bare.run("/bin/sh", "-c", f"umask 077; {unpacked}/install")
+        assert (status, "pod_annotations" in said) == (0, True), said
         status, said = bare.run("/usr/local/bin/containerd-shim-pouchrich-v2", "-v")
         assert (status, re.search(r"Version: +(\S+)\n +Python: +3\.13\.", said)[1]) == (0, version)
         assert pouchrich(bare, "version") == (0, f"{version}\n")
@@ -70,6 +76,7 @@ def test_it_works_where_there_is_nothing_and_leaves_nothing(on_bare_root):
         assert f"ok   launch: /opt/pouchrich/{version}/site/runtime/libexec/launch" in said
         assert "ok   node configuration: /etc/pouchrich/config.toml" in said
         assert os.readlink(bare.path / "opt/pouchrich/current") == version
+        assert not [name for name, about in bare.files().items() if about[0] & 0o004 == 0 and name not in OF_ROOT]
 
         installed = bare.files()
         install(bare, unpacked)
@@ -117,6 +124,18 @@ def test_nobody_elses_program_is_replaced(on_bare_root):
         status, said = bare.run(f"{unpacked}/install")
         assert (status, bare.files()) == (1, before)
         assert "/usr/local/bin/pouchrich: not of this program, remove it first" in said
+
+    on_bare_root(check)
+
+
+def test_where_there_is_no_room_nothing_is_left_and_it_says_so(on_bare_root):
+    def check(bare, unpacked):
+        (bare.path / "opt").mkdir()
+        syscalls.mount("tmpfs", str(bare.path / "opt"), "tmpfs", 0, "mode=0755,size=5m")
+        before = bare.files()
+        status, said = bare.run(f"{unpacked}/install")
+        assert (status, "No space left on device" in said, bare.files()) == (1, True, before), said
+        assert len(said) < 300
 
     on_bare_root(check)
 
