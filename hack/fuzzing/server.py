@@ -105,7 +105,11 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the server holds: descriptors, bytes of memory that are its own, and children."""
+    """What the server holds: descriptors, bytes of memory that are its own, and children.
+
+    The files of cgroups that it keeps open for a next Stats (`runtime.cgroup.kept`) are no descriptors here: there is a
+    limit for those, and they go once a minute at the most, when the server has been quiet.
+    """
 
     descriptors: int
     memory: int
@@ -117,4 +121,13 @@ def load(pid: int) -> Load:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     own = sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty", "Private_Clean"))) << 10
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return Load(len(os.listdir(f"/proc/{pid}/fd")), own, len(children))
+    files = [_target(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+    kept = [file for file in files if file.startswith("/sys/fs/cgroup/")]
+    return Load(len(files) - len(kept), own, len(children))
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:  # closed meanwhile
+        return ""
