@@ -1,7 +1,7 @@
 """Where the shim keeps files on a node. Below RUN all is gone with the next boot, below STATE it has to outlive one.
 
-The fast paths of `start` and `delete`, which import none of this, the native program and the installer say some of it
-again (`tests/unit/test_one_home.py` compares them).
+The fast paths of `start` and `delete`, which import none of this, and the native program say some of it again
+(`tests/unit/test_one_home.py` compares them).
 """
 
 RUN = "/run/pouchrich"

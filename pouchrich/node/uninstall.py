@@ -8,11 +8,10 @@ from contextlib import suppress
 
 from pouchrich.node import InstallError, current
 from pouchrich.node.layout import LINKS, MADE, PROGRAMS, Layout, link_of, remove_empty
+from runtime.paths import RECORDS, STATE
 from shim.installed.replaced import LOCK
 from shim.installed.version import IN_USE
 
-STATE = "/var/lib/pouchrich"
-RECORDS = f"{STATE}/poststop"
 _SERVER = PROGRAMS[0]
 _CONSEQUENCE = f"""without it containerd can neither clean up after these pods nor start more, and poststop hooks that
 are owed stay in {RECORDS}, not run, until it is installed again and starts a container (those in a container: never)"""

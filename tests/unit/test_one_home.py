@@ -61,7 +61,6 @@ def test_the_fast_paths_say_what_the_others_say():
     [
         ("native/shim.h", f'#define RUN "{paths.RUN}"'),
         ("native/shim.h", f'#define RECORDS "{paths.RECORDS}"'),
-        ("hack/install.sh", f"records={paths.RECORDS}"),
         ("launcher/launch.h", f'#define SETTINGS "{HOME}/{rundir.SETTINGS}"'),
         ("launcher/launch.c", f'#define APP_SOCKET "{HOME}/{rundir.APP_SOCKET}"'),
         ("launcher/launch.c", f'#define HALT_SOCKET "{HOME}/{rundir.HALT_SOCKET}"'),
