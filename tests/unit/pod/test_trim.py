@@ -7,7 +7,8 @@ import pytest
 from runtime.linux import heap
 from shim.pod import trim
 from shim.pod.trim import Trim
-from tests.fakes.loop import in_loop, until
+from tests.fakes.clock import in_time
+from tests.fakes.loop import until
 
 
 class Memory:
@@ -40,7 +41,7 @@ def timers() -> int:
     return sum("Trim" in repr(handle) for handle in loop._scheduled)  # type: ignore[attr-defined]
 
 
-@in_loop
+@in_time
 async def test_it_gives_back_once_after_the_last_answer_and_then_has_no_timer(monkeypatch: pytest.MonkeyPatch):
     memory = Memory(monkeypatch, 100)
     pod = Trim(asyncio.get_running_loop(), nothing)
@@ -55,7 +56,7 @@ async def test_it_gives_back_once_after_the_last_answer_and_then_has_no_timer(mo
     assert timers() == 0
 
 
-@in_loop
+@in_time
 async def test_a_pod_that_is_asked_all_the_time_gives_back_seldom(monkeypatch: pytest.MonkeyPatch):
     memory = Memory(monkeypatch, 100)
     loop = asyncio.get_running_loop()
@@ -69,7 +70,7 @@ async def test_a_pod_that_is_asked_all_the_time_gives_back_seldom(monkeypatch: p
     assert timers() == 0
 
 
-@in_loop
+@in_time
 async def test_a_thread_at_work_is_waited_for(monkeypatch: pytest.MonkeyPatch):
     memory = Memory(monkeypatch, None, None, 100)
     Trim(asyncio.get_running_loop(), nothing).answered()
@@ -78,7 +79,7 @@ async def test_a_thread_at_work_is_waited_for(monkeypatch: pytest.MonkeyPatch):
     assert (memory.given, timers()) == (3, 0)
 
 
-@in_loop
+@in_time
 async def test_without_shared_memory_only_the_rest_is_given_back():
     rested = []
     Trim(asyncio.get_running_loop(), lambda: rested.append(1)).answered()
@@ -86,7 +87,7 @@ async def test_without_shared_memory_only_the_rest_is_given_back():
     assert timers() == 0
 
 
-@in_loop
+@in_time
 async def test_what_is_kept_open_is_given_back_with_the_memory(monkeypatch: pytest.MonkeyPatch):
     memory = Memory(monkeypatch, 100)
     rested = []
