@@ -5,9 +5,10 @@ good. What a pod server runs, it runs too seldom to gain by it.
 
 CPython 3.11 counts the calls of a code up to 0, then has it adapt, and does neither again where it reads 0
 (Include/internal/pycore_code.h, _PyCode_Warmup): code that reads 0 from the beginning stays as it was compiled. Later
-versions adapt without being asked, and leave nothing to turn off.
+versions adapt without being asked, and leave nothing to turn off but when they are built (hack/build-python.sh).
 """
 
+import _opcode  # type: ignore[import-not-found]
 import ctypes
 import gc
 import sys
@@ -33,7 +34,9 @@ class _Code(ctypes.Structure):
 
 
 def turn_off() -> bool:
-    """Have no function that there is now adapt any more; return whether this Python lets one."""
+    """Have no function that there is now adapt any more; return whether none does."""
+    if not getattr(_opcode, "ENABLE_SPECIALIZATION", True):  # built so, as our own is
+        return True
     if not _is_known():
         return False
     settled: dict[int, tuple[CodeType, CodeType]] = {}  # by id: equal codes are not one

@@ -28,7 +28,7 @@ from runtime.errors import PouchrichError
 from runtime.linux import heap, mountinfo, proctitle, stamp
 from runtime.oci import program
 from shim.installed import version
-from shim.spawner import adaptive, child, launch, preload, warmup
+from shim.spawner import adaptive, child, immortal, launch, preload, warmup
 from shim.spawner.request import LOCK_SUFFIX, REFUSED, Request, containerd_of
 
 REQUEST_LIMIT = 1 << 18
@@ -63,11 +63,7 @@ def main(args: list[str]) -> NoReturn:
     spawner = Spawner(path, key, int(lock), int(pidfd), int(listener), configured)
     try:
         gc.collect()
-        found = heap.ranges()
-        _fill()
-        gc.freeze()  # the collector must not write into pages that are shared
-        with suppress(OSError, PouchrichError):  # pod servers then only take more memory
-            heap.share(libexec.path("heap.so"), found)
+        _share()
         launch.accept(path)
         launch.mark_ready(int(lock))
         spawner.serve(float(idle_s))
@@ -133,9 +129,15 @@ def _warm_up(directory: str) -> None:
     warmup.run(directory, rounds=rounds)
 
 
-def _fill() -> None:
+def _share() -> None:
+    """Have what is in memory now stay shared with the processes that are forked from now on."""
+    ranges = None if immortal.turn_on() else heap.ranges()
     with suppress(OSError, PouchrichError):  # pod servers then only take more memory
         heap.fill(libexec.path("heap.so"))
+    gc.freeze()  # the collector must not write into pages that are shared
+    if ranges is not None:
+        with suppress(OSError, PouchrichError):
+            heap.share(libexec.path("heap.so"), ranges)
 
 
 class _Prefork:
