@@ -12,7 +12,7 @@
 #
 # It runs on any Linux of this processor from what the C library needs on, with no library of the node's. Pod servers
 # are forked and share memory for as long as they write nothing to it: the interpreter's code is not to adapt itself
-# (ENABLE_SPECIALIZATION 0), and it has no documentation strings.
+# (ENABLE_SPECIALIZATION 0), it has no documentation strings, and it can make objects immortal (heap/immortal.c).
 #
 # Does nothing where DEST was made by this very program, with this compiler and C library. Else it needs gcc, make,
 # dpkg-dev, patchelf, libc6-dev and libffi-dev, Debian's archive by apt (a configuration of its own: the machine's is
@@ -53,7 +53,8 @@ done
 version_of() { dpkg-query -W -f '${Version}' "$1:amd64" 2>/dev/null || dpkg-query -W -f '${Version}' "$1" 2>/dev/null ||
     fail "no package $1, run: apt-get install $1"; }
 libc=$(version_of libc6) libffi=$(version_of libffi-dev)
-made_by="$(sha256sum <"$0") $(gcc -dumpfullversion) $libc $libffi"
+immortal=$(cd "$(dirname "$0")/.." && pwd)/heap/immortal.c
+made_by="$(cat "$0" "$immortal" | sha256sum) $(gcc -dumpfullversion) $libc $libffi"
 if [ -x "$dest/bin/python3" ] && [ "$(cat "$dest/.made-by" 2>/dev/null)" = "$made_by" ]; then exit 0; fi
 
 work=$(mktemp -d "$dest.XXXXXX")
@@ -98,7 +99,9 @@ export LIBFFI_CFLAGS=" " LIBFFI_LIBS="-l:libffi.a" OPT="-DNDEBUG -O3 -Wall"
 export CFLAGS="-g0 -fno-pie -ffile-prefix-map=$work=." LINKFORSHARED="-Xlinker -export-dynamic"
 # An rpath is for what modules ask for too, and goes before LD_LIBRARY_PATH; a runpath would not.
 export LDFLAGS='-no-pie -Wl,--disable-new-dtags -Wl,-rpath,\$$ORIGIN/../lib -Wl,--build-id=sha1 -Wl,-z,relro -Wl,-z,now'
-mkdir "$work/build"
+mkdir -p "$work/build/Modules"
+cp "$immortal" "$work/source/Modules/immortal.c"
+printf '*static*\n_immortal immortal.c\n' >"$work/build/Modules/Setup.local"
 cd "$work/build"
 quietly nice -n 19 ../source/configure --prefix=/opt/pouchrich/python --without-ensurepip --disable-shared \
     --disable-test-modules --without-doc-strings --without-static-libpython --with-pkg-config=no
@@ -131,7 +134,7 @@ at=$(grep -abo "$room" "$made/bin/python3" | head -n 1 | cut -d : -f 1)
 for path in bin/python3 lib; do
     ! grep -rqF "$work" "$made/$path" || fail "$path: names the directory it was built in"
 done
-"$made/bin/python3" -IBS -c 'import _ctypes, _opcode, asyncio, json, tomllib, sys
+"$made/bin/python3" -IBS -c 'import _ctypes, _immortal, _opcode, asyncio, json, tomllib, sys
 assert not _opcode.ENABLE_SPECIALIZATION
 assert sys.prefix.endswith("/made"), sys.prefix' || fail "the interpreter does not work"
 echo "$made_by" >"$made/.made-by"
