@@ -146,9 +146,19 @@ DEFAULT = (
     Environment("1.6", "runc", "pouchrich-rich"),
     Environment("1.6", "crun", "pouchrich"),
     Environment("1.7", "runc", "pouchrich"),
+    Environment("2.1", "runc", "pouchrich"),
     Environment("2.1", "crun", "pouchrich"),
     Environment("2.1", "crun", "dropin"),
 )
+"""What the default run is in: containerd 2.1 with crun first, 1.6 with runc for what is old."""
+
+SHORT = (
+    Environment("1.6", "runc", "runc.v2"),
+    Environment("1.6", "crun", "pouchrich"),
+    Environment("1.7", "runc", "pouchrich"),
+    Environment("2.1", "runc", "pouchrich"),
+)
+"""Those of DEFAULT in which it runs the tests marked `smoke` alone: one part of each is new."""
 
 
 def every(containerds: tuple[str, ...] = CONTAINERDS) -> tuple[Environment, ...]:

@@ -79,12 +79,11 @@ def _defects(metafunc: pytest.Metafunc, environment: Environment) -> list[pytest
 
 
 def _in_default_run(metafunc: pytest.Metafunc, environment: Environment) -> bool:
-    """containerd 1.7 gets the short list: its shim protocol is 1.6's, its CRI mostly too."""
     if environment not in binaries.DEFAULT:
         return False
     if usually := metafunc.definition.get_closest_marker("usually"):
         return str(environment) in usually.args
-    return environment.containerd != "1.7" or metafunc.definition.get_closest_marker("smoke") is not None
+    return environment not in binaries.SHORT or metafunc.definition.get_closest_marker("smoke") is not None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

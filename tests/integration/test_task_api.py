@@ -128,7 +128,7 @@ def test_killing_an_exec_that_never_started_is_a_failed_precondition(tasks: Task
         tasks.kill(container, exec_id="idle")
 
 
-@pytest.mark.smoke
+@pytest.mark.usually("1.6-runc-pouchrich", "2.1-crun-pouchrich")  # ten seconds each
 def test_a_grandchild_that_keeps_stdout_open_does_not_delay_the_exit(tasks: Tasks) -> None:
     container = tasks.create("/bin/sleep", "300")
     tasks.start(container)
