@@ -18,7 +18,7 @@ CONFIG = "/etc/pouchrich/config.toml"
 ARTEFACTS, CHECKOUTS, BIN = "/opt/pouchrich", "/usr/local/lib/pouchrich", "/usr/local/bin"
 """The home of artefacts, that of what hack/install.sh installs, and where the links of both are."""
 
-_LONGEST_HOME = 170
+LONGEST_HOME = 170
 """A #! line holds 255 bytes and splits at the first blank (execve(2)); the rest are quoted nowhere else either."""
 
 
@@ -58,8 +58,8 @@ class Layout:
                 f"{self.prefix or self.home}: found a character that a #! line cannot hold, "
                 "allowed A-Z a-z 0-9 / . _ + @ : -"
             )
-        if len(self.home) > _LONGEST_HOME:
-            raise InstallError(f"{self.home}: found {len(self.home)} characters, allowed {_LONGEST_HOME}")
+        if len(self.home) > LONGEST_HOME:
+            raise InstallError(f"{self.home}: found {len(self.home)} characters, allowed {LONGEST_HOME}")
         return self
 
     @property

@@ -60,7 +60,7 @@ def remove(layout: Layout) -> None:
 
 def _remove_home(layout: Layout, made: list[str]) -> None:
     """What says where else there is something goes last: who is killed here can be run again."""
-    for name in set(os.listdir(layout.home)) - {LINKS, MADE, LOCK}:
+    for name in sorted(set(os.listdir(layout.home)) - {LINKS, MADE, LOCK}):
         path = f"{layout.home}/{name}"
         if os.path.islink(path) or not os.path.isdir(path):
             os.unlink(path)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import sys
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from pouchrich.node import InstallError, current, interpreter, uninstall, unpacked
-from pouchrich.node.layout import ARTEFACTS, BIN, PROGRAMS, Layout
+from pouchrich.node.layout import ARTEFACTS, BIN, LONGEST_HOME, PROGRAMS, Layout
 from pouchrich.node.lock import locked
 from shim.installed import replaced
 from shim.installed.version import IN_USE
 
+ROOT = Path(__file__).parents[3]
+LONGEST_NAME = len("1.22.333-20260102T030405")
 STEPS = ("os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "shutil.copyfile", "ctypes.dlsym")
 
 
@@ -113,15 +116,29 @@ def test_a_first_installation_that_is_killed_at_any_step_is_replaced_or_taken_aw
 
 
 def test_an_uninstallation_that_is_killed_at_any_step_is_ended_by_the_next(layout: Layout, tmp_path: Path):
+    left = []
     for step in itertools.count():
         install(layout, "1")
         is_killed = killed_at(step, lambda: remove(layout))
         remove(layout)
         assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
+        left.append(os.path.exists(layout.prefix))
         shutil.rmtree(layout.prefix, ignore_errors=True)
         if not is_killed:
             break
     assert step > 5
+    assert sum(left) <= 8  # a directory that it had made, empty: only once it had forgotten which those are
+    assert not any(left[:-10])
+
+
+def test_a_version_that_cannot_be_made_leaves_nothing(layout: Layout, monkeypatch: pytest.MonkeyPatch):
+    install(layout, "1")
+    before = sorted(Path(layout.prefix).rglob("*"))
+    monkeypatch.setattr(current, "switch", lambda layout, name: os.stat("/nonexistent"))
+    with pytest.raises(FileNotFoundError):
+        install(layout, "2")
+    assert sorted(Path(layout.prefix).rglob("*")) == before
+    works(layout, "1")
 
 
 def test_directories_that_were_there_stay(layout: Layout):
@@ -181,12 +198,20 @@ def test_a_loader_is_written_into_the_room_that_there_is(tmp_path: Path):
     assert usual.startswith("/lib")
     interpreter.write(str(program), "/lib/x")
     assert interpreter.read(str(program)) == "/lib/x"
-    with pytest.raises(ValueError, match=f"allowed {len(usual)}"):
-        interpreter.write(str(program), usual + "x")
+    for text in (usual + "x", usual + "xx"):
+        with pytest.raises(ValueError, match=f"allowed {len(usual)}"):
+            interpreter.write(str(program), text)
     assert interpreter.read(str(program)) == "/lib/x"
     (tmp_path / "text").write_text("no program")
     with pytest.raises(ValueError, match="not a 64-bit"):
         interpreter.read(str(tmp_path / "text"))
+
+
+def test_a_released_interpreter_has_the_room_that_the_longest_home_needs():
+    (room,) = re.findall(r"^LOADER_ROOM=(\d+)", (ROOT / "hack/build-python.sh").read_text(), re.MULTILINE)
+    assert int(room) == interpreter.ROOM
+    longest = "/" + "h" * (LONGEST_HOME - 1) + "/" + "v" * LONGEST_NAME + "/" + unpacked.LOADER
+    assert len(longest) < interpreter.ROOM
 
 
 def test_what_is_no_artefact_is_not_installed(tmp_path: Path):
