@@ -114,7 +114,7 @@ find "$tree" -type d -exec chmod 755 {} + -o -exec chmod 644 {} +
 chmod 755 "$tree/install" "$tree/python/bin/python3" "$tree"/python/lib/ld-* "$libexec"/*
 (cd "$tree" && find . -type f ! -name SHA256SUMS -printf '%P\0' | sort -z | xargs -0 sha256sum >"$work/sums" &&
     mv "$work/sums" SHA256SUMS)
-! grep -rlF -e "$work" -e "$source/" "$tree" || fail "these name the directory that they were made in"
+! grep -rlF -e "$work" -e "$source/" -e "${TMPDIR:-/tmp}/tmp." "$tree" || fail "these name the directory that they were made in"
 "$tree/python/bin/python3" -IBS -c 'import sys; sys.path.insert(0, sys.argv[1])
 from google.protobuf.internal import api_implementation
 assert api_implementation.Type() == "upb", api_implementation.Type()
