@@ -54,3 +54,11 @@ class RuntimeFailed(PouchrichError):
 
 class HookFailed(PouchrichError):
     """A hook exited non-zero or ran out of time; the message names it and gives its last output."""
+
+
+def text_of(error: BaseException) -> str:
+    """An error in words: of an OSError what it was about and the kernel's reason, without Python's `[Errno 21]`."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return "".join(f"{name}: " for name in [" to ".join(names)] if name) + error.strerror

@@ -21,6 +21,9 @@ CONTAINERS = f"{RUN}/containers"
 OCI_STATE = f"{RUN}/runtime"
 """The OCI runtime's own state (its `--root`), where `runtime.root` does not say otherwise."""
 
+METRICS = f"{RUN}/metrics"
+"""Counts and times that outlive a pod (`runtime.measured`)."""
+
 POSTSTOP = f"{RUN}/poststop"
 """What poststop hooks need of a container that has ended (`runtime.hooks.pinned`)."""
 

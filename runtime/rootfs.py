@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from runtime.errors import InvalidArgument, PouchrichError
+from runtime.errors import InvalidArgument, PouchrichError, text_of
 from runtime.linux import idmap, loop, mount_options, mounts, overlay, syscalls
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def mount_all(entries: Sequence[Mount], rootfs: str, *, run: Run) -> None:
             except PouchrichError as err:
                 raise type(err)(f"rootfs mount {number}: {err}") from err
             except OSError as err:
-                raise PouchrichError(f"rootfs mount {number}: {mount.type} at {where}: {err}") from err
+                raise PouchrichError(f"rootfs mount {number}: {mount.type} at {where}: {text_of(err)}") from err
         undo.pop_all()
 
 
@@ -78,7 +78,7 @@ def unmount_all(rootfs: str) -> None:
         mounts.unmount_tree(rootfs)
         mounts.unmount_tree(_layers(rootfs))
     except OSError as err:
-        raise PouchrichError(f"unmount rootfs: {err}") from err
+        raise PouchrichError(f"unmount rootfs: {text_of(err)}") from err
 
 
 def is_mounted(path: str) -> bool:

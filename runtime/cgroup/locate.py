@@ -73,7 +73,15 @@ def locate(pid: int, proc: str = "/proc") -> Cgroup:
     # afterwards.
     if not text or _exiting(pid, proc):
         raise NotFound("cgroup does not exist")
-    found = _directories(_memberships(text), mountinfo.read(f"{proc}/self/mountinfo", fstypes=mountinfo.CGROUPS))
+    return of_memberships(_memberships(text), mountinfo.read(f"{proc}/self/mountinfo", fstypes=mountinfo.CGROUPS))
+
+
+def of_memberships(memberships: Mapping[str, str], mounts: Iterable[MountEntry]) -> Cgroup:
+    """The cgroup of a process that is in `memberships`, controller to path with "" for the unified hierarchy's.
+
+    `mounts` are those of this process. Raises NotFound where none of them shows it.
+    """
+    found = _directories(memberships, mounts)
     unified = found.pop("", "")
     if unified and not _ACCOUNTING & found.keys():
         return Cgroup(unified=unified)

@@ -22,3 +22,10 @@ def working_set_bytes(cgroup: Cgroup) -> int | None:
     names = ("memory.current", "inactive_file") if cgroup.unified else ("memory.usage_in_bytes", "total_inactive_file")
     usage = number(read(directory, names[0]), 0)
     return None if usage is None else max(0, usage - flat(read(directory, "memory.stat")).get(names[1], 0))
+
+
+def is_frozen(cgroup: Cgroup) -> bool:
+    """Whether its processes are frozen, or about to be (cgroup-v2.rst, cgroup-v1/freezer-subsystem.rst)."""
+    if cgroup.unified:
+        return flat(read(cgroup.unified, "cgroup.events")).get("frozen") == 1
+    return (read(cgroup.directory("freezer"), "freezer.state") or b"").strip() in (b"FROZEN", b"FREEZING")

@@ -27,7 +27,7 @@ def _refuse_if_untrusted(path: str, found: os.stat_result) -> None:
     is_sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
     if not stat.S_ISLNK(found.st_mode) and not is_sticky and found.st_mode & 0o022:
         mode = stat.S_IMODE(found.st_mode)
-        raise InvalidArgument(f"{path}: mode: found {mode:04o}, allowed writable by root only")
+        raise InvalidArgument(f"{path}: permissions: found {mode:04o}, allowed writable by root only")
 
 
 def trusted_path(path: str, *, lstat: Lstat = os.lstat, readlink: Callable[[str], str] = os.readlink) -> str:
@@ -152,7 +152,10 @@ def for_handler(*, config_path: str, config_body: bytes) -> Config:
     policy that was lost must not turn into the default. Raises NotFound where `config_path` is missing.
     """
     if config_path:
-        return load(config_path)
+        try:
+            return load(config_path)
+        except NotFound as err:
+            raise NotFound(f"handler options: ConfigPath: {err}") from err
     if not config_body.strip():
         raise InvalidArgument(
             "handler options: found neither ConfigPath nor keys, allowed ConfigPath = FILE"

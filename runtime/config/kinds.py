@@ -88,7 +88,7 @@ def choice(*names: str) -> Kind:
 
     def read(value: object, key: str) -> str:
         if not isinstance(value, str) or value not in names:
-            refuse(key, value, allowed)
+            refuse(key, value, allowed + (suggestion(value, names) if isinstance(value, str) else ""))
         return value
 
     return Kind("string", allowed, read)
@@ -242,5 +242,5 @@ def suggestion(name: str, known: Sequence[str]) -> str:
     """` (did you mean X)` where one of `known` is close to `name`, else the empty string."""
     from difflib import get_close_matches  # costs an import only where something is wrong already
 
-    close = get_close_matches(name.lower().replace("_", "-"), known, n=1)
+    close = get_close_matches(name[:256].lower().replace("_", "-"), known, n=1)
     return f" (did you mean {close[0]})" if close else ""

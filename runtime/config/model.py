@@ -155,6 +155,10 @@ class Config:
     source: str = field(default="built in", compare=False)
     explicit: frozenset[str] = field(default=frozenset(), compare=False)
 
+    def named(self, key: str) -> str:
+        """`key` and where it got its value, as errors name both: `FILE: KEY`, or `KEY; built in`."""
+        return f"{self.source}: {key}" if key in self.explicit else f"{key}; built in"
+
     def source_of(self, key: str) -> str:
         """Where `key` (dotted) got its value: `FILE: KEY`, or `built in`."""
         return f"{self.source}: {key}" if key in self.explicit else "built in"

@@ -9,7 +9,7 @@ from runtime.config.tables import REQUIRED, Key
 
 _HEADER = """\
 # containerd-shim-pouchrich: node configuration. Every key with its default; a line without # is in force.
-# A handler's ConfigPath or inline keys replace this file entirely. Check with: pouchrich config FILE
+# A handler's ConfigPath or inline keys replace this file entirely. Check with: pouchrich config check FILE
 """
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 KEPT_BYTES = 64 * 1024
 SHOWN_BYTES = 512
+LINE_END = "; "
+"""What stands for it in the text."""
 
 
 @dataclass(slots=True)
@@ -32,6 +34,6 @@ class Tail:
                 if end and end[0] & 0xC0 == 0x80:
                     end = end[1:]
         lines = end.decode(errors="replace").strip().splitlines()
-        shown = "; ".join("".join(c if c.isprintable() else "?" for c in line.rstrip()) for line in lines)
+        shown = LINE_END.join("".join(c if c.isprintable() else "?" for c in line.rstrip()) for line in lines)
         encoded = shown.encode()[-at_most:]
         return encoded.decode(errors="ignore")

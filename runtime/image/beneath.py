@@ -7,6 +7,7 @@ that descriptor: a path could lead elsewhere by then. No symbolic link and no `.
 """
 
 import errno
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -31,6 +32,17 @@ def place(root: int, path: str) -> Iterator[int]:
     fd = openat2(root, path, os.O_PATH, 0, RESOLVE_IN_ROOT)
     try:
         yield fd
+    finally:
+        os.close(fd)
+
+
+def names(root: int, path: str, at_most: int) -> list[str]:
+    """At most `at_most` names in the directory at `path` below directory descriptor `root`. Raises OSError."""
+    with place(root, path) as found:
+        fd = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with os.scandir(fd) as entries:
+            return [entry.name for entry in itertools.islice(entries, at_most)]
     finally:
         os.close(fd)
 

@@ -165,6 +165,13 @@ class Rootfs:
             at, mode = "/" if target.startswith("/") else at, stat.S_IFDIR
         return _Found(at, mode)
 
+    def names(self, path: str, at_most: int) -> list[str]:
+        """At most `at_most` names in the directory at `path`, none where it is no directory."""
+        try:
+            return beneath.names(self.fd, path, at_most)
+        except OSError:
+            return []
+
     def head(self, path: str, size: int = 4096) -> bytes:
         """The first bytes of a regular file; empty where it is none or cannot be read."""
         try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from runtime.init.detect import INITTAB, RC_PATHS, SBIN_INIT, SYSTEMD_PATHS, InitFacts, kind_of, refined, version_of
-from runtime.init.services import look
+from runtime.init.services import look, near
 
 _PROGRAM_BYTES = 4 << 20
 _INITTAB_BYTES = 64 << 10
@@ -33,6 +33,7 @@ class Root(Protocol):
 
     def walk(self, path: str, mounts: Sequence[str] = ()) -> Found: ...
     def head(self, path: str, size: int = 4096) -> bytes: ...
+    def names(self, path: str, at_most: int) -> list[str]: ...
 
 
 def _program(root: Root, path: str, mounts: Sequence[str]) -> tuple[str, str]:
@@ -77,6 +78,7 @@ def read(root: Root, mounts: Sequence[str], *, uid: int, services: Sequence[str]
     text = root.walk(INITTAB, mounts)
     inittab = root.head(INITTAB, _INITTAB_BYTES).decode("utf-8", "replace") if text.mode is not None else None
     kind = kind_of(target, root.head(target, _PROGRAM_BYTES)) if target else ""
+    units, scripts = look(root, "systemd", services), look(root, "sysvinit", services)
     return InitFacts(
         systemd=systemd,
         version=version,
@@ -84,7 +86,8 @@ def read(root: Root, mounts: Sequence[str], *, uid: int, services: Sequence[str]
         problem=problem,
         inittab=inittab,
         present=present,
-        services=tuple(look(root, "systemd", services).items()),
-        scripts=tuple(look(root, "sysvinit", services).items()),
+        services=tuple(units.items()),
+        scripts=tuple(scripts.items()),
+        near=tuple(near(root, [name for name in units if not units[name] and not scripts.get(name)]).items()),
         home=home_of(root.head("/etc/passwd", _PASSWD_BYTES), uid),
     )

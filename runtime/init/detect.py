@@ -52,7 +52,7 @@ class InitFacts:
     is: one of SUPPORTED, another init's name, or empty; `problem` is why it cannot be used, where it cannot be looked
     at. `inittab` is the text of /etc/inittab, `present` which of RC_PATHS exist, `services` where systemd finds
     those asked for, `scripts` where sysvinit and OpenRC do (`runtime.init.services.look`), `home` the home directory of
-    the spec's user.
+    the spec's user, `near` hints for those asked for that are in neither.
     """
 
     systemd: str = ""
@@ -63,6 +63,7 @@ class InitFacts:
     present: tuple[str, ...] = ()
     services: tuple[tuple[str, str], ...] = ()
     scripts: tuple[tuple[str, str], ...] = ()
+    near: tuple[tuple[str, str], ...] = ()
     home: str | None = None
 
 

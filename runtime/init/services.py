@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime.config.kinds import NAME_PATTERN
+from runtime.config.kinds import NAME_PATTERN, suggestion
 from runtime.errors import InvalidArgument
 from runtime.init.detect import InitFacts
 
@@ -44,6 +44,9 @@ _SUFFIXES = (".service", ".socket", ".timer", ".path")
 _OTHER_SUFFIXES = (".target", ".mount", ".automount", ".swap", ".slice", ".scope", ".device", ".snapshot")
 _SAFE = re.compile(NAME_PATTERN, re.ASCII)
 _MAX_NAME = 200
+_MOST_NAMES, _HINTED_NAME, _MOST_HINTS = 512, 48, 3
+"""What is looked at for a hint: names of an image's directories, their length, names that are missing. An image may
+hold any number of any length, and comparing two takes as long as both are."""
 _MANAGING = ("systemd", "sysvinit", "openrc")
 
 
@@ -73,6 +76,8 @@ class Root(Protocol):
     """What `look` needs of a `runtime.image.image.Rootfs`."""
 
     def walk(self, path: str, mounts: Sequence[str] = ()) -> Found: ...
+
+    def names(self, path: str, at_most: int) -> list[str]: ...
 
 
 def unit(name: str) -> str:
@@ -120,6 +125,24 @@ def look(root: Root, init: str, names: Iterable[str]) -> dict[str, str]:
     return {name: path if _leads_to_file(root, path) else "" for name, path in scripts.items()}
 
 
+def near(root: Root, missing: Sequence[str]) -> dict[str, str]:
+    """For each of the names that the image has not, one that it has and that may be meant, where there is one.
+
+    It looks into directories of the image's, but only where a start is about to fail or to go without a service.
+    """
+    if not missing:
+        return {}
+    known = {
+        name.removesuffix(".service")
+        for directory in (*_UNIT_DIRECTORIES, _SCRIPTS)
+        for name in root.names(directory, _MOST_NAMES)
+        if len(name) <= _HINTED_NAME and _problem(name) is None
+    }
+    few = [name for name in missing if len(name) <= _HINTED_NAME][:_MOST_HINTS]
+    hints = {name: suggestion(name.removesuffix(".service"), sorted(known)[:_MOST_NAMES]) for name in few}
+    return {name: hint for name, hint in hints.items() if hint}
+
+
 def found_for(facts: InitFacts, init: str) -> dict[str, str]:
     """What `look` has found in an image for `init`, of what was looked for there."""
     return dict(facts.services if init == "systemd" else facts.scripts)
@@ -134,7 +157,9 @@ def _problem(name: str) -> str | None:
     return None
 
 
-def _refusal(request: Request, init: str, found: Mapping[str, str], masked: Iterable[str]) -> str | None:
+def _refusal(
+    request: Request, init: str, found: Mapping[str, str], masked: Iterable[str], close: Mapping[str, str]
+) -> str | None:
     """What is wrong with a request, as `found ..., allowed ...`."""
     name = request.name
     if problem := _problem(name):
@@ -145,7 +170,7 @@ def _refusal(request: Request, init: str, found: Mapping[str, str], masked: Iter
         return f"found {name}, allowed none: {init} manages no services"
     if not found.get(name):
         where = "a unit of the image" if init == "systemd" else f"a script in the image's {_SCRIPTS}"
-        return f"found {name}, allowed {where}"
+        return f"found {name}, allowed {where}{close.get(name, '')}"
     if found[name] == "masked":
         return f"found {name}, allowed a unit that the image does not mask"
     if init == "systemd" and {unit(name), _template(unit(name))} & set(masked):
@@ -154,18 +179,24 @@ def _refusal(request: Request, init: str, found: Mapping[str, str], masked: Iter
 
 
 def check(
-    requests: Iterable[Request], *, init: str, found: Mapping[str, str], masked: Iterable[str] = ()
+    requests: Iterable[Request],
+    *,
+    init: str,
+    found: Mapping[str, str],
+    masked: Iterable[str] = (),
+    close: Mapping[str, str] | None = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The services to start, each once and in order, and warnings for those that cannot be.
 
     `init` is `systemd`, `sysvinit`, `openrc`, `busybox` or `dumb-init`; names are units for systemd, else of scripts.
+    `close` is what `near` said.
     Raises InvalidArgument where a pod asked for one that cannot be, or one that must be cannot.
     """
     masked = tuple(masked)
     names: dict[str, None] = {}
     warnings: list[str] = []
     for request in requests:
-        refusal = _refusal(request, init, found, masked)
+        refusal = _refusal(request, init, found, masked, close or {})
         if refusal is None:
             names[unit(request.name) if init == "systemd" else posixpath.basename(found[request.name])] = None
         elif request.is_pod or request.must:

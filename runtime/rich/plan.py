@@ -70,6 +70,14 @@ class Plan:
         """The plan `to_json` wrote. Raises InvalidArgument."""
         try:
             found = json.loads(text)
+        except (ValueError, RecursionError) as err:
+            raise InvalidArgument(f"plan: found {type(err).__name__} {err}, allowed a plan") from err
+        return cls.from_dict(found)
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Plan":
+        """The plan of the JSON object that `to_json` wrote. Raises InvalidArgument."""
+        try:
             if found["version"] != 1:
                 raise ValueError(f"version {found['version']}")
             return cls(
@@ -142,8 +150,8 @@ def _services(
     if asked is not None:
         requests += [services.Request(one, asked.source, is_pod=True) for one in asked.value]
     kind = "an init that is the image's own command" if resolved.supplied else resolved.init.kind
-    found = services.found_for(resolved.init, kind)
-    return services.check(requests, init=kind, found=found, masked=config.rich.mask)
+    found, near = services.found_for(resolved.init, kind), dict(resolved.init.near)
+    return services.check(requests, init=kind, found=found, masked=config.rich.mask, close=near)
 
 
 def _ignored(choice: Choice) -> tuple[str, ...]:

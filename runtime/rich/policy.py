@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from runtime.config.annotations import Override, read_overrides
-from runtime.config.kinds import shown
+from runtime.config.annotations import PREFIX, Override, read_overrides
+from runtime.config.kinds import shown, suggestion
 from runtime.config.model import Agent, Config, Hook
 from runtime.config.values import STEERING_PREFIXES
 from runtime.errors import InvalidArgument
 from runtime.init import DUMB_INIT, may_be_real
 from runtime.spec import edit
-from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE
+from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE, GRACE_PERIOD
 from runtime.spec.edit import Spec
 from runtime.spec.identity import Identity
+
+_NO_DIGITS = str.maketrans("", "", "0123456789")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,39 @@ def _ephemeral(spec: Spec, config: Config) -> str:
     return next((glob for glob in config.rich.ephemeral if name and fnmatchcase(name, glob)), "")
 
 
+def _near_names(spec: Spec) -> tuple[str, ...]:
+    """Warnings of annotations for a container whose name is nearly this one's: most likely this one is meant.
+
+    Names that differ in digits alone are often those of two containers of the pod.
+    """
+    about = edit.annotations(spec)
+    name = about.get(CONTAINER_NAME, "")
+    found = []
+    for annotation in about:
+        whose = annotation.removeprefix(PREFIX).partition(".")[2] if annotation.startswith(PREFIX) else ""
+        same = whose.translate(_NO_DIGITS) == name.translate(_NO_DIGITS)
+        if name and whose and not same and (hint := suggestion(whose, (name,))):
+            found.append(f"annotation {annotation[:256]}: is for a container {shown(whose)}, this one is {name}{hint}")
+    return tuple(found)
+
+
+def _unheard(spec: Spec) -> tuple[str, ...]:
+    """A warning where containerd seems to pass on nothing that pod and kubelet annotate.
+
+    kubelet annotates each container with its grace period; one without was made by another client, or the handler
+    lists no annotations, and then all that the pod says is lost.
+    """
+    about = edit.annotations(spec)
+    if about.get(CONTAINER_TYPE) != "container" or GRACE_PERIOD in about:
+        return ()
+    if any(name.startswith(PREFIX) for name in about):
+        return ()
+    return (
+        f"no annotation came: neither {PREFIX}KEY nor {GRACE_PERIOD}; if the pod has any, containerd's handler lists no"
+        " pod_annotations and container_annotations (pouchrich doctor)",
+    )
+
+
 def choose(spec: Spec, config: Config, identity: Identity) -> Choice:
     """Resolve `rich` and `mode`, first match wins: annotations, variables, configuration, built in.
 
@@ -135,6 +170,7 @@ def choose(spec: Spec, config: Config, identity: Identity) -> Choice:
             asked,
             (decision, Decision("mode", asked, source)),
             mode_source=source,
+            warnings=(*_near_names(spec), *_unheard(spec)),
             mode_by_pod=mode is not None,
             mode_is_own=mode is not None and mode.is_own,
             overrides=overrides,

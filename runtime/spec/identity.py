@@ -1,8 +1,8 @@
 """What a container is selected by: the names that node configuration's `when` is compared with.
 
-In a pod they are Kubernetes' own, which containerd's CRI plugin writes as annotations; outside a pod they are
-containerd's. Policy, hooks, agents and routes all ask this one
-value, so that none selects a container which another passes over.
+In a pod they are Kubernetes' own, which containerd's CRI plugin writes as annotations (`cri`); outside a pod they are
+containerd's. Policy, hooks, agents and routes all ask this one value, so that none selects a container which another
+passes over.
 """
 
 from collections.abc import Mapping

@@ -10,6 +10,7 @@ import sys
 import time
 from _signal import SIGKILL, SIGPIPE  # `signal` imports enum, which takes longer than all of this
 
+from runtime.errors import text_of
 from shim.contract import address, bootstrap, identifiers
 from shim.contract.flags import Flags
 
@@ -60,7 +61,7 @@ def _work_detached(flags: Flags, write: int, warnings: int) -> "NoReturn":
             os.dup2(fd, target)
         answer = _DONE + _delete(flags)
     except BaseException as err:  # nothing may unwind into the parent's code below fork()
-        answer = _FAILED + (str(err) or type(err).__name__).encode(errors="replace")
+        answer = _FAILED + text_of(err).encode(errors="replace")
     try:
         sys.stderr.flush()
         os.write(write, answer)

@@ -11,6 +11,9 @@ import os
 import signal
 import time
 
+from runtime.errors import text_of
+from shim.task import log_fields
+
 _LEVELS = {"WARNING": "warning", "CRITICAL": "fatal"}
 
 
@@ -35,13 +38,24 @@ class FifoHandler(logging.Handler):
 
 
 def format_record(record: logging.LogRecord) -> str:
-    """One logfmt line. A traceback is part of the message, its line ends escaped."""
-    message = record.getMessage()
+    """One logfmt line, with the container and its pod as fields of their own.
+
+    A traceback is part of the message, its line ends escaped.
+    """
+    message = _message(record)
     if record.exc_info:
         message += "\n" + logging.Formatter().formatException(record.exc_info)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
     level = _LEVELS.get(record.levelname, record.levelname.lower())
-    return f'time="{stamp}" level={level} msg={_quote(message)} runtime=io.containerd.pouchrich.v2\n'
+    fields = "".join(f" {key}={_quote(value)}" for key, value in log_fields.of(record.msg, record.args).items())
+    return f'time="{stamp}" level={level} msg={_quote(message)} runtime=io.containerd.pouchrich.v2{fields}\n'
+
+
+def _message(record: logging.LogRecord) -> str:
+    """The message, in which an OSError is told in words."""
+    if isinstance(record.args, tuple) and any(isinstance(one, OSError) for one in record.args):
+        return str(record.msg) % tuple(text_of(one) if isinstance(one, OSError) else one for one in record.args)
+    return record.getMessage()
 
 
 def _quote(text: str) -> str:

@@ -17,6 +17,7 @@ from protos.gen import task_pb2, task_v3_pb2
 from runtime.oci import program
 from shim.pod import status
 from shim.pod.trim import Trim
+from shim.task import measures
 from shim.task.create import Tools
 from shim.task.publisher import Publisher
 from shim.task.reaper import Reaper
@@ -87,6 +88,7 @@ class Pod:
     async def _close(self) -> int:
         await self._server.drain(ANSWER_TIMEOUT_S)
         await self._publisher.close(EVENTS_TIMEOUT_S)
+        measures.flush()
         return 0
 
     def end(self) -> None:

@@ -69,7 +69,7 @@ def status_of(error: BaseException) -> tuple[int, str] | None:
     reads NotFound as "the task is gone" and tears down. What a container wrote may be in a message: it is printable.
     """
     if isinstance(error, OSError):
-        return Code.UNKNOWN, _plain(str(error))
+        return Code.UNKNOWN, _plain(errors.text_of(error))
     code = code_of(error)
     if code is None:
         return None

@@ -23,6 +23,7 @@ from _signal import (  # `signal` takes longer than all of this
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
 from runtime import paths
+from runtime.errors import text_of
 from runtime.spec.cri import SANDBOX_ID
 from shim.contract import address, bootstrap, flags, identifiers
 from shim.installed import version
@@ -48,7 +49,7 @@ def within_own_process(message: bytes, *, note: str) -> bytes:
     try:
         kept = version.hold()
     except OSError as err:
-        return FAILED + str(err).encode(errors="replace")
+        return FAILED + text_of(err).encode(errors="replace")
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
@@ -124,7 +125,7 @@ def _serve(request: Request, starter: socket, note: str) -> int:
                     join_cgroup(stdin.shim_cgroup)
             address.write_address_file(bundle, address.SCHEME + path)
         except Exception as err:  # the border: the starter prints it, containerd shows it to the pod's owner
-            starter.send(FAILED + (str(err) or type(err).__name__).encode(errors="replace")[: ANSWER_LIMIT - 1])
+            starter.send(FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1])
             raise
         starter.send(DONE + (address.SCHEME + path).encode())
         # From here on the bundle may be gone: containerd removes that of a starter that was killed.

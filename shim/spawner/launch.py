@@ -13,6 +13,7 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 
+from runtime.errors import text_of
 from shim.spawner import child, request
 from shim.spawner.request import HUNG, LOCK_SUFFIX, READY
 
@@ -68,7 +69,7 @@ def _begin_in_child(key: str, path: str, hung: int, tell: int) -> "NoReturn":
         os.chdir("/")
         _become_spawner(key, path, hung, tell)
     except BaseException as err:
-        reason = str(err) or type(err).__name__
+        reason = text_of(err)
         refuse(path, reason)
         _say(log, reason)
     finally:

@@ -24,7 +24,7 @@ from typing import NoReturn
 from runtime import config, libexec
 from runtime.config.location import NODE_FILE
 from runtime.default_path import DEFAULT_PATH
-from runtime.errors import PouchrichError
+from runtime.errors import PouchrichError, text_of
 from runtime.linux import heap, mountinfo, proctitle, stamp
 from runtime.oci import program
 from shim.installed import version
@@ -68,7 +68,7 @@ def main(args: list[str]) -> NoReturn:
         launch.mark_ready(int(lock))
         spawner.serve(float(idle_s))
     except BaseException as err:
-        launch.refuse(path, f"it ended: {type(err).__name__}: {err}")
+        launch.refuse(path, f"it ended: {type(err).__name__}: {text_of(err)}")
     finally:
         spawner.close()
         os._exit(0)
@@ -202,7 +202,7 @@ def _carry_out(fd: int, key: str) -> NoReturn:
         _follow(pid)
     except BaseException as err:
         with suppress(OSError):  # it has gone
-            starter.send(REFUSED + (str(err) or type(err).__name__).encode(errors="replace")[:REFUSAL_LIMIT])
+            starter.send(REFUSED + text_of(err).encode(errors="replace")[:REFUSAL_LIMIT])
         os._exit(1)
     if os.environb != request.environment:
         os.environb.clear()

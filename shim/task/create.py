@@ -24,14 +24,14 @@ from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import plan
 from runtime.spec.identity import Identity
-from shim.task import checkpoint, options
+from shim.task import checkpoint, log_fields, measures, options
 from shim.task.container import Container
 from shim.task.lifecycle import Lifecycle, PlainLifecycle
 from shim.task.mounting import Mounting
 from shim.task.options import TaskOptions
 from shim.task.process import Process
 from shim.task.reaper import Reaper
-from shim.task.rich import rich
+from shim.task.rich import rich, subject
 from shim.task.rich.decide import Decided, Looked, decide, look, root_of
 from shim.task.stdio.passthrough import may_pass_through
 from shim.task.stdio.stdio import Stdio, StdioPaths
@@ -74,6 +74,7 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
     Raises InvalidArgument for a spec, option or configuration at fault, RuntimeFailed, OSError; nothing is left then.
     """
     spec = request.bundle.load_spec()
+    log_fields.enter(request.id, spec.get("annotations") or {})
     chosen = options.read(request.options, sandbox=plan.is_sandbox(spec))
     identity = Identity.of(spec, namespace=request.namespace, container_id=request.id)
     choice = plan.choose(spec, chosen.config, identity)
@@ -144,6 +145,8 @@ class _Making:
         )
         for warning in decided.made.warnings:
             _log.warning("container %s: %s", request.id, warning)
+        if self._choice.rich:
+            measures.fell_back(self._choice.mode or "", decided.made)
         return decided
 
     async def assemble(self, decided: Decided) -> Container:
@@ -185,14 +188,14 @@ class _Making:
         return container
 
     async def _enrich(self, decided: Decided, stdio: Stdio, console: AppConsole | None) -> None:
-        about = rich.Subject(
+        about = subject.Subject(
             self._request.id,
             self._request.namespace,
             self._request.bundle.path,
             root=root_of(self._spec, self._request.bundle.path),
             spec=self._spec,
         )
-        tools = rich.Tools(self._oci, self._tools.run, self._tools.reaper)
+        tools = subject.Tools(self._oci, self._tools.run, self._tools.reaper)
         life = rich.make(about, decided, self._choice, self._chosen.config, tools, stdio=stdio, console=console)
         self._life = life
         self._undo_later(life.abandon)

@@ -1,7 +1,6 @@
 """What a pod server leaves in the bundle for `pouchrich ps` and `inspect`, which cannot see it from outside."""
 
 import logging
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -17,10 +16,10 @@ _log = logging.getLogger(__name__)
 
 
 def write_state(container_id: str, bundle: str, state: Mapping[str, Any]) -> None:
-    """Write `state` with the time: the container runs. A full disk is no reason to call it a failed one."""
+    """Write `state`: the container runs. A full disk is no reason to call it a failed one."""
     path = f"{bundle}/{STATE}"
     try:
-        bundles.write_json(path, {"version": 1, "started_at": time.time(), **state})
+        bundles.write_json(path, {"version": 1, **state})
     except OSError as err:
         _log.warning("container %s: %s not written: %s", container_id, path, err)
 

@@ -17,7 +17,7 @@ from runtime.bundle import Bundle
 from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 from runtime.spec import nesting
 from shim.contract import identifiers
-from shim.task import checkpoint
+from shim.task import checkpoint, log_fields, measures
 from shim.task.container import Container
 from shim.task.create import CreateRequest, Tools, create
 from shim.task.phase import FREEZING, Phase
@@ -80,6 +80,10 @@ class TaskService:
         try:
             container = await create(_create_request(request, self._namespace), self._tools)
             self._containers[request.id] = container
+        except BaseException as err:
+            log_fields.leave(request.id)
+            measures.refused("create", err)
+            raise
         finally:
             del self._creating[request.id]
             created.set()
@@ -108,7 +112,11 @@ class TaskService:
         container = self._container(request.id)
         if request.exec_id:
             return task_pb2.StartResponse(pid=await run_on(container.execs.start(request.exec_id)))
-        return task_pb2.StartResponse(pid=await run_on(container.start()))
+        try:
+            return task_pb2.StartResponse(pid=await run_on(container.start()))
+        except Exception as err:
+            measures.refused("start", err)
+            raise
 
     async def delete(self, request: task_pb2.DeleteRequest) -> task_pb2.DeleteResponse:
         """Forget an exec, or a container and with it everything it has."""
@@ -125,6 +133,7 @@ class TaskService:
         exit = await container.delete()
         if self._containers.get(container.id) is container:  # else another caller came here first
             del self._containers[container.id]
+            log_fields.leave(container.id)
             self._on_change()
         return exit
 

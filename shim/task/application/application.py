@@ -7,7 +7,6 @@ of what follows upon what.
 """
 
 import asyncio
-import logging
 import math
 import os
 import signal
@@ -15,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from runtime import rundir
+from runtime.bundle_log import BundleLog
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound, RuntimeFailed
 from runtime.init.boot import Boot
@@ -29,15 +29,14 @@ from shim.task.application.booting import Booting
 from shim.task.application.halt import HaltSocket
 from shim.task.application.limits import Limits
 from shim.task.application.patience import Patience
+from shim.task.application.restarts import TIMEOUT_S as RESTART_TIMEOUT_S
+from shim.task.application.restarts import Restarts
 from shim.task.application.shutdown import power_off
 from shim.task.reaper import Exit
 from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole
 
 POWEROFF_AGAIN_S = 1.0
-RESTART_TIMEOUT_S = 10.0  # an init that restarts the application does so within this, or has given it up
-
-_log = logging.getLogger(__name__)
 
 
 class Application:
@@ -46,7 +45,8 @@ class Application:
     `directory` is the run directory; `stop_signal` stands in for SIGTERM where it is not None;
     `root` (user and group) and `app_uid` are host ids, `label` is SELinux's for the container's processes. `terminal`
     is the application's, if it has one. `before` is awaited before the application is let run: what has to run beside
-    it does by then, or it raises. `queue` is where it waits for its turn to boot.
+    it does by then, or it raises. `queue` is where it waits for its turn to boot. `log` gets what init says, `restarts`
+    counts.
     """
 
     def __init__(
@@ -64,9 +64,11 @@ class Application:
         terminal: AppConsole | None = None,
         before: Callable[[], Awaitable[None]] | None = None,
         queue: BootQueue | None = None,
+        log: BundleLog | None = None,
+        restarts: Restarts | None = None,
     ) -> None:
-        self.console = BootConsole(container_id)
-        self._container_id = container_id
+        self.console = BootConsole(container_id, log)
+        self.restarts = restarts or Restarts(container_id, boot.init)
         self._boot = boot
         self._directory = directory
         self._stdio = stdio
@@ -86,6 +88,7 @@ class Application:
             self.console,
             start_s=limits.start_s,
             start_max_s=limits.start_max_s,
+            sources=limits.sources,
             life=self._life,
             before=before,
             queue=queue,
@@ -195,15 +198,18 @@ class Application:
             raise
         self._forget_application()
         self._app, self._exit = adopted, exit
+        self.restarts.started(asyncio.get_running_loop().time())
 
     async def _follow(self) -> None:
         """Wait for the application's end, then see that init goes too."""
         assert self._exit is not None
         while (status := await self._exit.wait()) != 0 and await self._started_again():
-            _log.warning("container %s: the application ended with %d and was restarted", self._container_id, status)
+            self.restarts.restarted(status)
         self._streams.close()  # now its output can end
         if self._life.ended.is_set():
             return
+        if status and self._restarts and self._stop_began is None:
+            self.restarts.given_up(status)
         self._life.move(AppPhase.SHUTTING_DOWN)
         stopping_for_s = None if self._stop_began is None else asyncio.get_running_loop().time() - self._stop_began
         # systemd would begin anew with all that it failed to unmount; sysvinit loses a SIGPWR that comes while it

@@ -1,7 +1,8 @@
 """The console of a PID 1 that is a real init: private to the shim, and kept for the one case in which it matters.
 
 An init drops the descriptors it was started with and says what stops it only on /dev/console, which a pod would never
-see. The last lines go into the error of a Start that failed, and all of it into the log at debug level.
+see. The last lines go into the error of a Start that failed, all of it into the log at debug level, and its lines into
+what `pouchrich logs` shows.
 """
 
 import asyncio
@@ -10,13 +11,17 @@ import logging
 import os
 import re
 
+from runtime.bundle_log import BundleLog
 from runtime.init import screen
+from shim.task.lines import LINE_BYTES, LineFilter
 from shim.task.stdio.terminal import RuntimeConsole
 
 KEPT_BYTES = 4096
 MOST_BYTES = 4 * KEPT_BYTES
 """What is kept before it is read as a person would, which costs time: a boot that goes well never gets there."""
 SHOWN_LINES = 8
+BURST, LINES_PER_S = 400, 20.0
+"""Of the lines that are kept: a boot has some hundred, and who writes more than these has no more to say."""
 _WAITS = re.compile(rb"\[[ *]{3,8}\]|\x1b\[[0-9;]*m\*")
 """systemd's animation of a job, with colours or without."""
 TIOCGPTPEER = 0x5441  # opens the far end of this very terminal, whatever its name is here (ioctl_tty(2))
@@ -27,11 +32,14 @@ _log = logging.getLogger(__name__)
 class BootConsole:
     """A terminal that the OCI runtime makes for init, and that nobody but the shim reads.
 
-    `lines` counts what it said, without the job that it waits for, which it says again and again.
+    `lines` counts what it said, without the job that it waits for, which it says again and again. `log` gets the
+    lines themselves, with all that steers a terminal still in them.
     """
 
-    def __init__(self, container_id: str) -> None:
+    def __init__(self, container_id: str, log: BundleLog | None = None) -> None:
         self._container_id = container_id
+        self._log = log
+        self._filter = LineFilter(burst=BURST, per_s=LINES_PER_S, shown=_text)
         self._source = RuntimeConsole()
         self._fds: list[int] = []
         self._kept = b""
@@ -75,7 +83,13 @@ class BootConsole:
         self._kept = kept(self._kept, data)
         if not _WAITS.search(data):
             self.lines += data.count(b"\n")
+            if self._log is not None and (lines := self._filter.feed(data)):
+                self._log.write("console", "", lines)
         _log.debug("container %s: console: %r", self._container_id, data)
+
+
+def _text(line: bytes) -> str:
+    return line[:LINE_BYTES].decode(errors="replace").rstrip("\r")
 
 
 def kept(before: bytes, data: bytes) -> bytes:

@@ -20,9 +20,9 @@ from shim.task.application.patience import Patience
 class Booting:
     """One container's boot, by an init called `init` whose console is `console`.
 
-    `start_s` is how long it may be without progress, `start_max_s` how long it may take in all, in seconds. `before` is
-    awaited once the launcher is there: what has to run beside the application does by then, or it raises. `life` is the
-    application's, `queue` the node's.
+    `start_s` is how long it may be without progress, `start_max_s` how long it may take in all, in seconds; `sources`
+    are the two keys and where they were set. `before` is awaited once the launcher is there: what has to run beside the
+    application does by then, or it raises. `life` is the application's, `queue` the node's.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class Booting:
         start_s: float,
         start_max_s: float,
         life: AppLife,
+        sources: tuple[str, str] = ("rich.start-timeout", "rich.start-timeout-max"),
         before: Callable[[], Awaitable[None]] | None = None,
         queue: BootQueue | None = None,
     ) -> None:
@@ -41,6 +42,7 @@ class Booting:
         self._console = console
         self._start_s = start_s
         self._start_max_s = start_max_s
+        self._sources = sources
         self._before = before
         self._queue = queue
 
@@ -94,6 +96,7 @@ class Booting:
         patience = Patience(
             self._start_s,
             self._start_max_s,
+            sources=self._sources,
             spent=lambda: None if cgroup is None else cpu_s(cgroup),
             said=lambda: self._console.lines,
         )
@@ -119,7 +122,7 @@ class Booting:
         try:
             await asyncio.wait([beginning, ended], timeout=self._start_s, return_when=asyncio.FIRST_COMPLETED)
             if ended.done() or self._life.is_called_off or not beginning.done():
-                why = self._why_not(f"not within start-timeout, {self._start_s:g} s")
+                why = self._why_not(f"not within start-timeout, {self._start_s:g} s ({self._sources[0]})")
                 raise RuntimeFailed(f"what is mandatory beside the application did not start: {why}")
             await beginning
         finally:

@@ -12,6 +12,8 @@ class Limits:
 
     `start_s` is for a boot without progress, `start_max_s` for any.
 
+    `sources` say which keys these two are, and where they were set.
+
     `restarts`: an init that can is to start an application again that failed, and only the last end counts.
     """
 
@@ -20,6 +22,7 @@ class Limits:
     start_max_s: float = 0.0
     grace_s: float | None = None
     restarts: bool = False
+    sources: tuple[str, str] = ("rich.start-timeout", "rich.start-timeout-max")
 
     def shutdown_s(self, stopping_for_s: float | None) -> float:
         """What init gets for its shutdown: `stop_s`, cut to what is left of the grace period.

@@ -16,7 +16,7 @@ IDLE_S = 3.0
 
 
 class Patience:
-    """Judges one boot, from now on.
+    """Judges one boot, from now on. `sources` are the keys that the two times are from, and where those were set.
 
     `idle_s` is how long it may be without progress, `most_s` how long it may take in all. `spent` tells the seconds of
     processor time by now, or None where that is not known; `said` how many lines the console had by now.
@@ -27,11 +27,13 @@ class Patience:
         idle_s: float,
         most_s: float,
         *,
+        sources: tuple[str, str] = ("rich.start-timeout", "rich.start-timeout-max"),
         spent: Callable[[], float | None] = lambda: None,
         said: Callable[[], int] = lambda: 0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._idle_s = idle_s
+        self._idle_source, self._most_source = sources
         self._most_s = max(idle_s, most_s)
         self._spent = spent
         self._said = said
@@ -66,7 +68,7 @@ class Patience:
         """Why the time is up, or "" where it is not."""
         at = self._now()
         if at - self._began >= self._most_s and not math.isclose(self._most_s, self._idle_s):
-            return f"not within start-timeout-max, {self._most_s:g} s"
+            return f"not within start-timeout-max, {self._most_s:g} s ({self._most_source})"
         if at - self._moved >= self._idle_s or at - self._began >= self._most_s:
-            return f"no progress within start-timeout, {self._idle_s:g} s"
+            return f"no progress within start-timeout, {self._idle_s:g} s ({self._idle_source})"
         return ""

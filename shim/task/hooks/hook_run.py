@@ -20,7 +20,7 @@ from typing import Any
 from runtime import bundle as bundles
 from runtime.cgroup import Cgroup
 from runtime.config.model import Hook
-from runtime.errors import PouchrichError, RuntimeFailed
+from runtime.errors import PouchrichError, RuntimeFailed, text_of
 from runtime.hooks import host_supervisor, others
 from runtime.hooks.tail import Tail
 from runtime.image import passwd
@@ -133,7 +133,7 @@ async def on_host(
         try:
             child = reaper.spawn([python, "-I", "-S", host_supervisor.__file__], fds, {}, session=True)
         except OSError as err:
-            return Outcome(False, str(err), started=False)
+            return Outcome(False, text_of(err), started=False)
         failed = await _kept(child.pid, child.ended, timeout_s)
         said = answer.read(4096).decode(errors="replace")
     return _judge(said, timeout_s, capture.tail, supervisor_failed=failed)
@@ -295,4 +295,4 @@ async def _within(
     except TimeoutError:
         return timed_out(timeout_s)
     except (PouchrichError, OSError, ValueError) as err:
-        return str(err)
+        return text_of(err)

@@ -10,16 +10,19 @@ from typing import Any
 
 from runtime import bundle as bundles
 from runtime import paths
+from runtime.bundle_log import BundleLog
 from runtime.cgroup import Cgroup
 from runtime.config.model import Hook
-from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
+from runtime.errors import HookFailed, PouchrichError, RuntimeFailed, text_of
 from runtime.hooks import environment, pinned, process
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import Journal, boot_id, mount_namespace, path_of
 from runtime.hooks.select import Selection
+from runtime.hooks.tail import LINE_END
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
-from shim.task.hooks.hook_outcome import Outcome, Result, failure, named, report, result_of
+from shim.task import measures
+from shim.task.hooks.hook_outcome import Outcome, Result, failure, labels, named, report, result_of
 from shim.task.hooks.hook_run import PrestartExec, on_host, user_below
 from shim.task.hooks.owed import run_owed
 from shim.task.reaper import Reaper
@@ -158,8 +161,9 @@ class HookRunner:
             try:
                 outcome = await self._prestart(hook, created)
             except (PouchrichError, OSError) as err:
-                outcome = Outcome(False, str(err))
+                outcome = Outcome(False, text_of(err))
             self._note(result_of("prestart", hook, outcome, began))
+            measures.took("hook_seconds", time.monotonic() - began, **labels("prestart", hook, outcome))
             report(f"container {self._subject.id}: prestart {named(hook)}", outcome)
             if not outcome.ok and hook.on_failure == "abort":
                 raise HookFailed(failure("prestart", hook, outcome))
@@ -219,6 +223,8 @@ class HookRunner:
 
     def _note(self, result: Result) -> None:
         self._results.append(result)
+        texts = [f"{result.stage}: {result.result}", *filter(None, result.output.split(LINE_END))]
+        BundleLog(self._subject.bundle).write("hook", result.name, texts)
         with suppress(OSError):
             found = {"version": 1, "hooks": [asdict(one) for one in self._results]}
             bundles.write_json(f"{self._subject.bundle}/{RESULTS}", found)

@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from runtime.config.model import NODE, POD, Hook
+from runtime.errors import text_of
 from runtime.hooks import environment, pinned, process
 from runtime.hooks.environment import Ending, Subject
 from runtime.hooks.journal import Journal
 from runtime.hooks.select import hook_from_dict
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime, Run
-from shim.task.hooks.hook_outcome import Outcome, Result, named, report, result_of
+from shim.task import measures
+from shim.task.hooks.hook_outcome import Outcome, Result, labels, named, report, result_of
 from shim.task.hooks.hook_run import PoststopContainer, on_host, user_below
 from shim.task.reaper import Reaper
 from shim.task.thread import in_thread
@@ -120,12 +122,13 @@ class _Owed:
         try:
             outcome = await self._poststop(number, hook, end, timeout_s)
         except Exception as err:  # what is wrong with one hook is no reason not to run the next
-            outcome = Outcome(False, str(err) or type(err).__name__)
+            outcome = Outcome(False, text_of(err))
         if not outcome.started:
             await self._write(lambda: self._journal.unstart(number))
             raise OSError(f"hook {hook.name}: {outcome.result}")
         await self._write(lambda: self._journal.done(number, outcome.result))
         self._note(result_of("poststop", hook, outcome, began))
+        measures.took("hook_seconds", time.monotonic() - began, **labels("poststop", hook, outcome))
         report(f"container {self._subject.id}: poststop {named(hook)}", outcome)
         return outcome.ok
 
@@ -170,6 +173,7 @@ class _Owed:
     async def _skip(self, number: int, reason: str) -> None:
         hook = self._hooks[number]
         await self._write(lambda: self._journal.skip(number, reason))
+        measures.count("hooks_skipped", where=hook.where, owner=hook.owner)
         self._note(Result("poststop", hook.name, hook.where, hook.owner, f"skipped: {reason}", 0.0))
         _log.warning("container %s: poststop %s: skipped: %s", self._subject.id, named(hook), reason)
 

@@ -2,6 +2,8 @@
 
 decide      what the image and the node are like, then the plan, then what is beside it
 rich        the container's life: hooks, routes, init, application, agents
+subject     which container it is
+times       how long that took, told and counted
 agents      the node's agents in it, kept running
 agent_exec  how one is started
 agent_log   what it prints

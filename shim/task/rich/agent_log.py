@@ -3,69 +3,24 @@
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
-LINE_BYTES = 512
-BURST = 50
-LINES_PER_S = 5.0
+from shim.task.lines import LineFilter
 
 _CHUNK = 1 << 16
 _log = logging.getLogger(__name__)
 
 
-def printable(line: bytes) -> str:
-    """The first LINE_BYTES of a line for the log: what is no text, or would steer a terminal, is shown as an escape."""
-    cut = line[:LINE_BYTES].decode("utf-8", "backslashreplace").rstrip("\r")
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in cut)
-
-
-class LineFilter:
-    """Lines out of chunks of bytes, of which at most BURST at once and LINES_PER_S on average pass. No I/O."""
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._rest = b""
-        self._skipping = False
-        self._credit = float(BURST)
-        self._at = now()
-        self._dropped = 0
-
-    def feed(self, data: bytes) -> list[str]:
-        """The lines to log now that `data` has come; a line longer than LINE_BYTES is cut."""
-        passed: list[str] = []
-        *lines, rest = data.split(b"\n")
-        for line in lines:
-            if not self._skipping:
-                self._offer(self._rest + line, passed)
-            self._rest, self._skipping = b"", False
-        if not self._skipping:
-            self._rest += rest
-            if len(self._rest) > LINE_BYTES:
-                self._offer(self._rest, passed)
-                self._rest, self._skipping = b"", True
-        return passed
-
-    def _offer(self, line: bytes, passed: list[str]) -> None:
-        now = self._now()
-        self._credit = min(float(BURST), self._credit + (now - self._at) * LINES_PER_S)
-        self._at = now
-        if self._credit < 1:
-            self._dropped += 1
-            return
-        if self._dropped:
-            passed.append(f"({self._dropped} lines left out)")
-            self._dropped = 0
-        self._credit -= 1
-        passed.append(printable(line))
-
-
 class AgentLog:
-    """A pipe whose other end is an agent's standard output and error, for all of its lives."""
+    """A pipe whose other end is an agent's standard output and error, for all of its lives.
 
-    def __init__(self, prefix: str) -> None:
+    `keep` is given the lines that pass.
+    """
+
+    def __init__(self, prefix: str, keep: Callable[[list[str]], None] = lambda _: None) -> None:
         self._prefix = prefix
+        self._keep = keep
         self._filter = LineFilter()
         self._fds: tuple[int, int] | None = None
         self._closed = False
@@ -83,8 +38,11 @@ class AgentLog:
 
     def _read(self, fd: int) -> None:
         with suppress(BlockingIOError):
-            for line in self._filter.feed(os.read(fd, _CHUNK)):
+            lines = self._filter.feed(os.read(fd, _CHUNK))
+            for line in lines:
                 _log.info("%s: %s", self._prefix, line)
+            if lines:
+                self._keep(lines)
 
     def close(self) -> None:
         """Log what is there, and take no more. May be repeated."""

@@ -15,7 +15,9 @@ from functools import partial
 from typing import Any
 
 from runtime.agents.process import Supervised
-from runtime.errors import PouchrichError, RuntimeFailed
+from runtime.bundle_log import BundleLog
+from runtime.errors import PouchrichError, RuntimeFailed, text_of
+from shim.task import measures
 from shim.task.reaper import Exit
 from shim.task.rich.agent_log import AgentLog
 from shim.task.whole import run_whole
@@ -75,7 +77,9 @@ class _Watched:
 
 
 class Supervisor:
-    """The agents of one container. All methods are called from the event loop; `changed` is, with `states()`."""
+    """The agents of one container. All methods are called from the event loop; `changed` is, with `states()`.
+
+    `log` gets what they print and how they end."""
 
     def __init__(
         self,
@@ -85,12 +89,17 @@ class Supervisor:
         *,
         clock: Clock | None = None,
         changed: Callable[[list[AgentState]], None] | None = None,
+        log: BundleLog | None = None,
     ) -> None:
         self._changed = changed
+        self._log = log
         self._id = container_id
         self._start = start
         self._clock = clock or Clock()
-        self._watched = [_Watched(one, AgentLog(f"container {container_id}: agent {one.name}")) for one in agents]
+        self._watched = [
+            _Watched(one, AgentLog(f"container {container_id}: agent {one.name}", partial(self._say, one.name)))
+            for one in agents
+        ]
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._may_start = asyncio.Event()
         self._stopped = False
@@ -167,6 +176,10 @@ class Supervisor:
             for one in self._watched
         ]
 
+    def _say(self, name: str, texts: Sequence[str]) -> None:
+        if self._log is not None:
+            self._log.write("agent", name, texts)
+
     def _enter(self, one: _Watched, state: str, *, pid: int = 0) -> None:
         one.enter(state, pid=pid)
         if self._changed is not None:
@@ -195,14 +208,17 @@ class Supervisor:
         """Start the agent once and wait for its end; return its exit status, or 255 where it could not be started."""
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         one.starts += 1
+        if one.starts > 1:
+            measures.count("agent_restarts")
         try:
             # Half an exec cannot be called back; the runtime's own end is waited for.
             pid = await run_whole(self._start(one.agent, one.output, partial(_settle, ended)))
         except (PouchrichError, OSError) as err:
             _log.warning("container %s: agent %s: %s", self._id, one.agent.name, err)
+            self._say(one.agent.name, [f"could not be started: {text_of(err)}"])
             one.status = 255
             if one.begun is not None and not one.begun.done():
-                one.begun.set_exception(RuntimeFailed(f"mandatory agent {one.agent.name}: {err}"))
+                one.begun.set_exception(RuntimeFailed(f"mandatory agent {one.agent.name}: {text_of(err)}"))
             return 255
         if one.begun is not None and not one.begun.done():
             one.begun.set_result(ended)
@@ -211,6 +227,7 @@ class Supervisor:
         one.status = exit.status
         level = logging.INFO if exit.status == 0 else logging.WARNING
         _log.log(level, "container %s: agent %s ended with status %d", self._id, one.agent.name, exit.status)
+        self._say(one.agent.name, [f"ended with status {exit.status}"])
         return exit.status
 
 

@@ -6,18 +6,17 @@ What there is of these was decided before (`decide`); a part that a container do
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from runtime import index, rundir
+from runtime.bundle_log import BundleLog
 from runtime.cgroup import Cgroup
 from runtime.config import Config
 from runtime.errors import Unsupported
 from runtime.hooks import environment
 from runtime.hooks.select import select
 from runtime.linux import selinux
-from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import env_file
 from runtime.rich.plan import Choice
 from runtime.spec import ids
@@ -26,42 +25,20 @@ from shim.task import notes
 from shim.task.application.application import Application
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.limits import Limits
+from shim.task.application.restarts import Restarts
 from shim.task.hooks.hooks import HookRunner
 from shim.task.own_cgroups import OwnCgroups
-from shim.task.reaper import Exit, Reaper
+from shim.task.reaper import Exit
 from shim.task.rich import routes
 from shim.task.rich.agent_exec import AgentExec
 from shim.task.rich.agents import Supervisor
 from shim.task.rich.decide import Decided
+from shim.task.rich.subject import Subject, Tools
+from shim.task.rich.times import Times
 from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """The container: containerd's id and namespace, host paths of bundle and root, and containerd's own spec."""
-
-    id: str
-    namespace: str
-    bundle: str
-    root: str
-    spec: dict[str, Any]
-
-    @property
-    def annotations(self) -> Mapping[str, str]:
-        """The spec's."""
-        return self.spec.get("annotations") or {}
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What programs are run with."""
-
-    oci: OCIRuntime
-    run: Run
-    reaper: Reaper
 
 
 class RichLifecycle:
@@ -92,6 +69,7 @@ class RichLifecycle:
         self._init = 0
         self._cgroup: Cgroup | None = None
         self._start_failed = True
+        self._times = Times(BundleLog(about.bundle), decided.made.mode or "")
 
     # Create
 
@@ -137,11 +115,14 @@ class RichLifecycle:
 
         Raises RuntimeFailed, HookFailed for a hook that is to abort.
         """
+        self._times.starts()
         if warning := await routes.apply(self._reaper, self._init, self._more.routes):
             _log.warning("container %s: %s", self._about.id, warning)
         await self._hooks.run_prestart(init=self._init, cgroup=self._cgroup, private_pids=True)
         if self._application is not None:
+            self._times.say("waits for its turn to boot")
             await self._application.turn()
+            self._times.boots()
         elif self._agents is not None:
             await self._agents.start_mandatory()
 
@@ -153,13 +134,20 @@ class RichLifecycle:
     def started(self) -> None:
         """The application runs, and the agents may."""
         self._start_failed = False
-        notes.write_state(self._about.id, self._about.bundle, self._state())
+        self._times.runs()
+        self.note_state()
         if self._agents is not None:
             self._agents.start()
+
+    def note_state(self) -> None:
+        """Write down what the operator's command is told of the application, which init may have restarted."""
+        notes.write_state(self._about.id, self._about.bundle, self._state())
 
     def _state(self) -> dict[str, Any]:
         application = self._application
         return {
+            "started_at": self._times.started_at,
+            "restarts": application.restarts.count if application is not None else 0,
             "init": self._init,
             "application": application.pid if application is not None else 0,
             "manner": application.manner if application is not None else "",
@@ -170,6 +158,7 @@ class RichLifecycle:
     def start_failed(self) -> None:
         """The next end is that of a container that never ran."""
         self._start_failed = True
+        self._times.failed()
         if self._application is not None:
             self._application.start_failed()
 
@@ -186,6 +175,7 @@ class RichLifecycle:
 
     def signal(self, number: int) -> bool:
         """To the application, or to init in its own language; dumb-init forwards what it gets."""
+        self._times.stops()
         if self._application is None:
             return False
         self._application.signal(number)
@@ -201,6 +191,7 @@ class RichLifecycle:
     def ended(self, exit: Exit) -> Exit:
         """The task ends as the application ended."""
         self._hooks.init_ended()
+        self._times.ended()
         return exit if self._application is None else self._application.ended(exit)
 
     async def after_end(self, exit: Exit, *, oom_killed: bool) -> None:
@@ -208,6 +199,7 @@ class RichLifecycle:
         if self._agents is not None:
             await self._agents.stop()
         end = environment.ending(exit.status, oom_killed=oom_killed)
+        self._times.exits("StartFailed" if self._start_failed else end.reason)
         await self._hooks.run_poststop(environment.start_failed() if self._start_failed else end)
         await self._cgroups.ended()
 
@@ -257,10 +249,17 @@ def make(
         container=identity.container,
     )
     root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
+    log = BundleLog(about.bundle)
     agents = start = None
     if decided.more.agents:
         start = AgentExec(about.id, about.bundle, tools.oci, tools.reaper, owner=root)
-        agents = Supervisor(about.id, decided.more.agents, start, changed=partial(notes.write_agents, about.bundle))
+        agents = Supervisor(
+            about.id,
+            decided.more.agents,
+            start,
+            changed=partial(notes.write_agents, about.bundle),
+            log=log,
+        )
     application = None
     if made.boot is not None:
         application = Application(
@@ -274,6 +273,7 @@ def make(
                 config.rich.start_timeout_max_s,
                 _grace(about.annotations),
                 restarts=config.rich.restart == "on-failure",
+                sources=(config.named("rich.start-timeout"), config.named("rich.start-timeout-max")),
             ),
             stop_signal=made.stop_signal,
             root=root,
@@ -282,9 +282,12 @@ def make(
             terminal=console,
             before=agents.start_mandatory if agents is not None else None,
             queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel),
+            log=log,
+            restarts=Restarts(about.id, made.boot.init, log=log, changed=lambda: life.note_state()),
         )
     hooks = HookRunner(told, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
-    return RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents, agent_exec=start)
+    life = RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents, agent_exec=start)
+    return life
 
 
 def _grace(annotations: Mapping[str, str]) -> float | None:

@@ -10,7 +10,7 @@ import stat
 import struct
 from dataclasses import dataclass
 
-from runtime.errors import RuntimeFailed
+from runtime.errors import RuntimeFailed, text_of
 from runtime.linux import syscalls
 
 _PTMX = "dev/pts/ptmx"  # /dev/ptmx is a link to it
@@ -41,7 +41,7 @@ def open_terminal(init_pid: int, *, uid: int = 0) -> AppTerminal:
         finally:
             os.close(root)
     except OSError as err:
-        raise RuntimeFailed(f"terminal of the application: /{_PTMX} in the container: {err}") from err
+        raise RuntimeFailed(f"terminal of the application: /{_PTMX} in the container: {text_of(err)}") from err
 
 
 def _open_in(root: int, uid: int) -> AppTerminal:

@@ -71,7 +71,7 @@ def test_agents_may_share_a_mount_but_not_a_target():
     ("found", "said"),
     [
         ((None, 0), "found nothing at /srv/probe"),
-        ((stat.S_IFDIR | 0o777, 0), "mode: found 0777"),
+        ((stat.S_IFDIR | 0o777, 0), "permissions: found 0777"),
         ((stat.S_IFDIR | 0o755, 1000), "owner: found uid 1000"),
         ((stat.S_IFSOCK | 0o666, 1000), "owner: found uid 1000"),
     ],
@@ -82,7 +82,7 @@ def test_a_source_that_others_than_root_could_change_is_refused(found, said):
 
 
 def test_a_source_below_a_directory_that_others_can_write_is_refused():
-    with pytest.raises(InvalidArgument, match="/srv: mode: found 0777"):
+    with pytest.raises(InvalidArgument, match="/srv: permissions: found 0777"):
         check_sources([selected(mounts=(bind(),))], source="node.toml", lstat=files(srv=(stat.S_IFDIR | 0o777, 0)))
 
 

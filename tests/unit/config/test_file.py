@@ -96,12 +96,12 @@ def test_a_path_that_is_roots_all_the_way_is_trusted():
     ("entry", "mode", "uid", "message"),
     [
         ("/etc", DIRECTORY, 1000, "/etc: owner: found uid 1000, allowed uid 0 (root)"),
-        ("/etc", DIRECTORY | 0o002, 0, "/etc: mode: found 0757, allowed writable by root only"),
-        ("/etc", DIRECTORY | 0o020, 0, "/etc: mode: found 0775, allowed writable by root only"),
+        ("/etc", DIRECTORY | 0o002, 0, "/etc: permissions: found 0757, allowed writable by root only"),
+        ("/etc", DIRECTORY | 0o020, 0, "/etc: permissions: found 0775, allowed writable by root only"),
         ("/etc/c", REGULAR, 1000, "/etc/c: owner: found uid 1000, allowed uid 0 (root)"),
-        ("/etc/c", REGULAR | 0o020, 0, "/etc/c: mode: found 0664, allowed writable by root only"),
-        ("/etc/c", REGULAR | 0o1002, 0, "/etc/c: mode: found 1646, allowed writable by root only"),
-        ("/", DIRECTORY | 0o002, 0, "/: mode: found 0757, allowed writable by root only"),
+        ("/etc/c", REGULAR | 0o020, 0, "/etc/c: permissions: found 0664, allowed writable by root only"),
+        ("/etc/c", REGULAR | 0o1002, 0, "/etc/c: permissions: found 1646, allowed writable by root only"),
+        ("/", DIRECTORY | 0o002, 0, "/: permissions: found 0757, allowed writable by root only"),
     ],
 )
 def test_what_another_could_have_written_is_refused(entry, mode, uid, message):

@@ -1,5 +1,6 @@
 import os
 import stat
+import time
 
 import pytest
 from hypothesis import given
@@ -23,10 +24,16 @@ class Image:
         path = self.links.get(path, path)
         return type("Found", (), {"path": path, "mode": stat.S_IFREG | 0o644 if path in self.files else None})()
 
+    def names(self, path, at_most):
+        found = [file.rpartition("/") for file in self.files]
+        return [name for directory, _, name in found if directory == path][:at_most]
+
 
 def check(image, init, *names, pod=False, masked=()):
     requests = [Request(name, POD if pod else NODE, is_pod=pod) for name in names]
-    return services.check(requests, init=init, found=services.look(image, init, names), masked=masked)
+    found = services.look(image, init, names)
+    close = services.near(image, [name for name, path in found.items() if not path])
+    return services.check(requests, init=init, found=found, masked=masked, close=close)
 
 
 @pytest.mark.parametrize(
@@ -142,3 +149,27 @@ def test_a_mandatory_service_that_cannot_be_is_an_error_that_names_the_nodes_key
     requests = [Request("gone", "node.toml: services.mandatory", must=True)]
     with pytest.raises(InvalidArgument, match=f"^node.toml: services.mandatory: found gone, allowed {why}"):
         services.check(requests, init=init, found={})
+
+
+@pytest.mark.parametrize(
+    ("files", "init", "name", "meant"),
+    [
+        (["/lib/systemd/system/rsyslog.service", "/lib/systemd/system/cron.service"], "systemd", "rsyslogd", "rsyslog"),
+        (["/lib/systemd/system/cron.service"], "systemd", "crond.service", "cron"),
+        (["/etc/init.d/cron"], "sysvinit", "crn", "cron"),
+        (["/etc/init.d/cron"], "sysvinit", "sshd", None),
+    ],
+)
+def test_a_service_that_is_nearly_one_of_the_images_is_suggested(files, init, name, meant):
+    with pytest.raises(InvalidArgument) as caught:
+        check(Image(*files), init, name, pod=True)
+    assert str(caught.value).partition(" (did")[2] == ("" if meant is None else f" you mean {meant})")
+
+
+def test_an_image_cannot_make_the_hint_expensive():
+    long = [f"/lib/systemd/system/{'ab' * 24}{number:03}.service" for number in range(2000)]
+    names = [f"{'ba' * 20}{number}" for number in range(64)]
+    began = time.process_time()
+    found = services.near(Image(*long, *(f"/etc/init.d/{'ba' * 20}x{number}" for number in range(2000))), names)
+    assert len(found) <= 3
+    assert time.process_time() - began < 5

@@ -257,6 +257,7 @@ async def test_an_application_that_failed_is_restarted_in_place(world):
     one._booting.launchers.put_nowait(world.launcher())
     await settled()
     assert (len(world.exits), world.signals) == (2, [])
+    assert one.restarts.count == 1
     one.signal(signal.SIGHUP)
     assert world.signals == [(0.0, "application", signal.SIGHUP)]
     await world.end(0)
@@ -266,12 +267,13 @@ async def test_an_application_that_failed_is_restarted_in_place(world):
 
 
 @in_time
-async def test_an_init_that_does_not_restart_it_is_shut_down(world):
+async def test_an_init_that_does_not_restart_it_is_shut_down(world, caplog):
     one = await world.run("systemd", limits={"restarts": True})
     await world.end(3)
     one._booting.launchers.put_nowait(None)
     await settled()
     assert world.signals == [(0.0, POWEROFF)]
+    assert "the application ended with 3 and was not restarted: systemd did not start it again" in caplog.text
     assert one.ended(Exit(INIT, 0, 5)).status == 3
     one.close()
 
@@ -286,12 +288,13 @@ async def test_an_init_that_restarts_nothing_is_not_waited_for(world):
 
 
 @in_time
-async def test_an_application_that_was_told_to_stop_is_not_waited_for_again(world):
+async def test_an_application_that_was_told_to_stop_is_not_waited_for_again(world, caplog):
     one = await world.run("systemd", limits={"restarts": True})
     one.signal(signal.SIGTERM)
     await world.end(3)
     assert world.signals == [(0.0, "application", signal.SIGTERM), (0.0, POWEROFF)]
     assert one._booting.patience == []
+    assert caplog.text == ""
     one.close()
 
 

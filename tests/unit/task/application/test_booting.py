@@ -100,7 +100,8 @@ async def test_a_boot_that_hangs_makes_room_long_before_it_is_given_up():
     assert now() == START_S
     assert boot.queue.left[0] <= IDLE_S + 1
     assert said == (
-        "systemd did not start the application: no progress within start-timeout, 60 s; its console: "
+        "systemd did not start the application: no progress within start-timeout, 60 s (rich.start-timeout);"
+        " its console: "
         "A start job is running"
     )
 

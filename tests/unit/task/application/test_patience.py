@@ -27,7 +27,7 @@ class Boot:
 def test_what_makes_progress_is_waited_for_up_to_the_bound(more):
     boot = Boot()
     assert boot.run(1000, **more) == pytest.approx(300)
-    assert boot.patience.verdict() == "not within start-timeout-max, 300 s"
+    assert boot.patience.verdict() == "not within start-timeout-max, 300 s (rich.start-timeout-max)"
 
 
 @pytest.mark.parametrize("more", [{}, {"share": 0.002}])
@@ -36,7 +36,7 @@ def test_what_hangs_is_cut_off_and_takes_no_place_before(more):
     boot.run(5, **more)
     assert boot.patience.is_idle
     assert boot.run(1000, **more) == pytest.approx(60)
-    assert boot.patience.verdict() == "no progress within start-timeout, 60 s"
+    assert boot.patience.verdict() == "no progress within start-timeout, 60 s (rich.start-timeout)"
 
 
 def test_progress_begins_the_time_anew():

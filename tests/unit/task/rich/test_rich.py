@@ -1,21 +1,25 @@
 """shim.task.rich.rich: what must not fail a container."""
 
 import asyncio
+import json
 from types import SimpleNamespace
 
 import pytest
 
+from runtime import bundle_log
 from runtime.cgroup import Cgroup, delegation
 from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
 from runtime.rich.extras import Extras
 from shim.task import own_cgroups
+from shim.task.application.restarts import Restarts
 from shim.task.rich.agent_exec import AgentExec
-from shim.task.rich.rich import RichLifecycle, Subject
+from shim.task.rich.rich import RichLifecycle
+from shim.task.rich.subject import Subject
 
 
 def life(bundle, plan=None, **parts):
-    decided = SimpleNamespace(more=Extras(), made=SimpleNamespace(cgroup=plan, helpers=()))
+    decided = SimpleNamespace(more=Extras(), made=SimpleNamespace(cgroup=plan, helpers=(), mode="systemd"))
     about = Subject("c", "ns", str(bundle), "/", {})
     tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
     parts = {"application": None, "hooks": None, "agents": None, "agent_exec": None, **parts}
@@ -30,6 +34,19 @@ def test_a_started_container_is_started_although_its_state_cannot_be_kept(tmp_pa
 def test_the_state_is_kept_for_the_operators_command(tmp_path):
     life(tmp_path).started()
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_restart_in_place_is_noted_with_the_new_pid_and_the_first_start(tmp_path):
+    application = SimpleNamespace(pid=41, manner="pidfd", restarts=Restarts("c", "systemd"))
+    one = life(tmp_path, application=application)
+    one.started()
+    first = json.loads((tmp_path / "state.json").read_text())
+    application.pid, application.restarts.count = 77, 1
+    one.note_state()
+    again = json.loads((tmp_path / "state.json").read_text())
+    assert (first["application"], first["restarts"]) == (41, 0)
+    assert again == {**first, "application": 77, "restarts": 1}
+    assert [line["text"].partition(" (")[0] for line in bundle_log.read(str(tmp_path))] == ["the application runs"]
 
 
 async def owe(init):

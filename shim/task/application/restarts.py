@@ -1,0 +1,53 @@
+"""What an init that restarts the application in place has done so far, told in the log and to `pouchrich`."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from runtime.bundle_log import BundleLog
+from shim.task import measures
+
+TIMEOUT_S = 10.0  # an init that restarts the application does so within this, or has given it up
+START_LIMIT, START_LIMIT_S = 5, 10.0  # systemd's own: DefaultStartLimitBurst= and DefaultStartLimitIntervalSec=
+
+_log = logging.getLogger(__name__)
+
+
+class Restarts:
+    """Those of one container. `changed` is called after each, when `count` is one more and the application runs."""
+
+    def __init__(
+        self, container_id: str, init: str, *, log: BundleLog | None = None, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        self._container_id = container_id
+        self._init = init
+        self._log = log
+        self._changed = changed
+        self._starts: deque[float] = deque(maxlen=START_LIMIT)
+        self.count = 0
+
+    def started(self, at_s: float) -> None:
+        """Init started the application at this time of the event loop."""
+        self._starts.append(at_s)
+
+    def restarted(self, status: int) -> None:
+        """Init started it again after it had ended with `status`."""
+        self.count += 1
+        measures.count("restarts_in_place")
+        self._tell(f"the application ended with {status} and was restarted")
+        self._changed()
+
+    def given_up(self, status: int) -> None:
+        """It ended with `status`, and init did not start it again although it was to."""
+        why = f"{self._init} did not start it again within {TIMEOUT_S:g} s"
+        if len(self._starts) == START_LIMIT and self._starts[-1] - self._starts[0] < START_LIMIT_S:
+            why = (
+                f"systemd's start limit ended rich.restart, {START_LIMIT} starts in {START_LIMIT_S:g} s unless the"
+                " image's system.conf says otherwise (DefaultStartLimitBurst=, DefaultStartLimitIntervalSec=)"
+            )
+        self._tell(f"the application ended with {status} and was not restarted: {why}")
+
+    def _tell(self, text: str) -> None:
+        _log.warning("container %s: %s", self._container_id, text)
+        if self._log is not None:
+            self._log.write("boot", "", [text])

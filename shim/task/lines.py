@@ -1,0 +1,67 @@
+"""Lines out of what a container writes: bounded in length and in rate, so that they can go into a log."""
+
+import time
+from collections.abc import Callable
+
+LINE_BYTES = 512
+BURST = 50
+LINES_PER_S = 5.0
+
+
+def printable(line: bytes) -> str:
+    """The first LINE_BYTES of a line for the log: what is no text, or would steer a terminal, is shown as an escape."""
+    cut = line[:LINE_BYTES].decode("utf-8", "backslashreplace").rstrip("\r")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in cut)
+
+
+class LineFilter:
+    """Lines out of chunks of bytes, of which at most `burst` at once and `per_s` on average pass. No I/O.
+
+    `shown` makes text of what is left of a line.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float] = time.monotonic,
+        *,
+        burst: float = BURST,
+        per_s: float = LINES_PER_S,
+        shown: Callable[[bytes], str] = printable,
+    ) -> None:
+        self._now = now
+        self._burst = burst
+        self._per_s = per_s
+        self._shown = shown
+        self._rest = b""
+        self._skipping = False
+        self._credit = burst
+        self._at = now()
+        self._dropped = 0
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines to log now that `data` has come; a line longer than LINE_BYTES is cut."""
+        passed: list[str] = []
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            if not self._skipping:
+                self._offer(self._rest + line, passed)
+            self._rest, self._skipping = b"", False
+        if not self._skipping:
+            self._rest += rest
+            if len(self._rest) > LINE_BYTES:
+                self._offer(self._rest, passed)
+                self._rest, self._skipping = b"", True
+        return passed
+
+    def _offer(self, line: bytes, passed: list[str]) -> None:
+        now = self._now()
+        self._credit = min(self._burst, self._credit + (now - self._at) * self._per_s)
+        self._at = now
+        if self._credit < 1:
+            self._dropped += 1
+            return
+        if self._dropped:
+            passed.append(f"({self._dropped} lines left out)")
+            self._dropped = 0
+        self._credit -= 1
+        passed.append(self._shown(line))

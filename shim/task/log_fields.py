@@ -1,0 +1,33 @@
+"""Which pod a container is of, for the fields of the log: the pod server's containers by their ids.
+
+A line is about a container where its text begins with `container %s`, as all of them do that are.
+"""
+
+from collections.abc import Mapping
+
+from runtime.spec.cri import CONTAINER_NAME, SANDBOX_NAME, SANDBOX_NAMESPACE
+
+_fields: dict[str, dict[str, str]] = {}
+
+
+def enter(container_id: str, annotations: Mapping[str, str]) -> None:
+    """A container begins to be made."""
+    names = {"pod": SANDBOX_NAME, "namespace": SANDBOX_NAMESPACE, "name": CONTAINER_NAME}
+    _fields[container_id] = {key: annotations[name] for key, name in names.items() if annotations.get(name)}
+
+
+def leave(container_id: str) -> None:
+    """It is gone."""
+    _fields.pop(container_id, None)
+
+
+def of(message: object, args: object) -> dict[str, str]:
+    """The fields of a log record with this format and these arguments."""
+    if not isinstance(args, tuple) or not args or not isinstance(message, str):
+        return {}
+    container_id = ""
+    if message.startswith("container %s"):
+        container_id = str(args[0])
+    elif message.startswith("%s: ") and str(args[0]).startswith("container "):  # of a hook, or an agent
+        container_id = str(args[0]).removeprefix("container ").partition(":")[0]
+    return {"container": container_id, **_fields.get(container_id, {})} if container_id else {}

@@ -1,0 +1,96 @@
+"""Counting and timing what a pod server does, beside its work: nothing waits for it, and nothing of it fails a request.
+
+Each call puts a number aside, and the loop writes what is there when it is at leisure (`runtime.measured`). Labels are
+words of the lists below; what a pod says is in none.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from runtime import measured, paths
+from runtime.errors import HookFailed, InvalidArgument, RuntimeFailed, Unsupported
+from runtime.measured import SECONDS
+from runtime.rich.plan import Plan
+
+ROOT = paths.METRICS
+AGAIN_S = 0.2
+MOST = 256
+"""Numbers that wait for somebody's lock; that nobody holds it for so long is more likely than more of them."""
+
+_FALLBACKS = {
+    "there is no PID 1 to give": "pid-namespace",
+    "already is an init": "image-init",
+    "not in the image": "image",
+    "symbolic link": "image",
+    "cgroup": "cgroups",
+    "name=systemd": "cgroups",
+}
+"""What `runtime.rich.mode` says of a mode that cannot be had, and the word for it."""
+
+_log = logging.getLogger(__name__)
+_waiting: list[tuple[str, Mapping[str, str], float, tuple[float, ...]]] = []
+
+
+def count(name: str, **labels: str) -> None:
+    """One more of these."""
+    _put(name, labels, 1.0, ())
+
+
+def took(name: str, seconds: float, **labels: str) -> None:
+    """One more that took so long."""
+    _put(name, labels, max(0.0, seconds), SECONDS)
+
+
+def fell_back(asked: str, made: Plan) -> None:
+    """Count a rich container that did not get the mode `asked` for, or stays plain, by why."""
+    if made.mode == asked or (asked == "auto" and made.boot is not None):
+        return
+    source = next((one.source for one in reversed(made.decisions) if one.key in ("mode", "rich")), "")
+    reason = next((word for text, word in _FALLBACKS.items() if text in source), "init")
+    count("fallbacks", asked=asked, got=made.mode or "plain", reason=reason)
+
+
+def refused(stage: str, error: BaseException) -> None:
+    """A request of that stage, `create` or `start`, has failed."""
+    count("refusals", stage=stage, reason=_reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, InvalidArgument):
+        text = str(error)
+        if text.startswith(("config.json: annotation", "config.json: variable")):
+            return "annotation"
+        return "spec" if text.startswith("config.json") or text.startswith("start process") else "configuration"
+    kinds = {HookFailed: "hook", RuntimeFailed: "runtime", Unsupported: "unsupported", OSError: "kernel"}
+    return next((word for kind, word in kinds.items() if isinstance(error, kind)), "other")
+
+
+def _put(name: str, labels: Mapping[str, str], value: float, bounds: tuple[float, ...]) -> None:
+    if len(_waiting) < MOST:
+        _waiting.append((name, labels, value, bounds))
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        flush()
+    else:
+        if len(_waiting) == 1:
+            loop.call_soon(_write, loop)
+
+
+def _write(loop: asyncio.AbstractEventLoop) -> None:
+    flush()
+    if _waiting:
+        loop.call_later(AGAIN_S, _write, loop)
+
+
+def flush() -> None:
+    """Write what can be written now. Raises nothing."""
+    waiting, _waiting[:] = _waiting[:], []
+    for one in waiting:
+        name, labels, value, bounds = one
+        try:
+            if not measured.add(name, labels, value, bounds=bounds, root=ROOT):
+                _waiting.append(one)
+        except (OSError, ValueError) as err:
+            _log.debug("series %s: %s", name, err)

@@ -1,0 +1,60 @@
+"""The times of one rich container's life: told in its log, and counted for `pouchrich metrics`."""
+
+import time
+
+from runtime.bundle_log import BundleLog
+from shim.task import measures
+
+
+class Times:
+    """Those of the container in `mode` whose log is `log`. Each method is called when what it says happens."""
+
+    def __init__(self, log: BundleLog, mode: str) -> None:
+        self._log = log
+        self._mode = mode
+        self._began = time.monotonic()
+        self._starts = self._boots = self._stops = 0.0
+        self.started_at = 0.0
+
+    def say(self, text: str) -> None:
+        """Tell what happens now."""
+        self._log.write("boot", "", [f"{text} ({time.monotonic() - self._began:.1f} s after Create)"])
+
+    def starts(self) -> None:
+        """A Start has come."""
+        self._starts = time.monotonic()
+
+    def boots(self) -> None:
+        """Init is about to be started."""
+        self._boots = time.monotonic()
+        self.say("boots")
+
+    def runs(self) -> None:
+        """The application runs."""
+        self.started_at = time.time()
+        self._started("ok")
+        self.say("the application runs")
+
+    def failed(self) -> None:
+        """The Start has failed."""
+        self._started("failed")
+        self.say("the start failed")
+
+    def stops(self) -> None:
+        """A signal came that may end it; only the first counts."""
+        self._stops = self._stops or time.monotonic()
+
+    def ended(self) -> None:
+        """PID 1 has ended."""
+        if self._stops:
+            measures.took("stop_seconds", time.monotonic() - self._stops, mode=self._mode)
+
+    def exits(self, reason: str) -> None:
+        """How it ended is known."""
+        measures.count("exits", mode=self._mode, reason=reason)
+
+    def _started(self, outcome: str) -> None:
+        now = time.monotonic()
+        measures.took("start_seconds", now - self._starts, mode=self._mode, outcome=outcome)
+        if self._boots:
+            measures.took("boot_seconds", now - self._boots, mode=self._mode, outcome=outcome)
