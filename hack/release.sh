@@ -79,7 +79,7 @@ for about in "$tree"/site/*.dist-info; do
     case $package in
         protobuf) licence=BSD-3-Clause ;;
         pyroute2) licence=Apache-2.0 ;;
-        rich) licence=MIT ;;
+        rich | tomlkit) licence=MIT ;;
         *) fail "$package: its licence is not known to hack/release.sh" ;;
     esac
     echo "$package $(field Version) $licence pkg:pypi/$package@$(field Version)" >>"$work/components"

@@ -4,17 +4,21 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pouchrich import owed
+from pouchrich.containers import SHORT, Container, annotations, every
+from pouchrich.survey import Survey
 from runtime import host, inotify, libexec, paths
 from runtime.agents.cgroup import has_v2_memory
 from runtime.config import Config
+from runtime.config.annotations import PREFIX
 from runtime.errors import PouchrichError
 from runtime.linux import mountinfo, pidfd, syscalls
 from runtime.oci.choose import choose
 from runtime.rich import lxcfs
+from runtime.spec.cri import CONTAINER_NAME, SANDBOX_ID
 from shim.spawner import launch
 from shim.task.application.app_exit import ExitStatusSource, exit_status_source
 
@@ -206,6 +210,46 @@ def spawner(config: Config, directory: str = paths.RUN) -> Iterator[Check]:
     if alive or not dead:
         words = f"alive, pid {', '.join(alive)}" if alive else "none now; the next container leaves one behind"
         yield Check(OK, "spawner", words)
+
+
+def containers(root: str) -> Iterator[Check]:
+    """What the plans of the rich containers that are there warn of, and what is not as it should be in them."""
+    found = every(root=root)
+    yield from _unclaimed(found)
+    for one in found:
+        for warning in one.plan.warnings:
+            yield Check(WARN, one.label, warning, f"pouchrich explain {one.id[:SHORT]} has the whole plan")
+    for seen in Survey().look(found):
+        for problem in seen.problems:
+            advice = f"pouchrich logs {seen.container.id[:SHORT]} has what was said"
+            yield Check(WARN, seen.container.label, problem, advice)
+    yield Check(OK, "rich containers", str(len(found)))
+
+
+def _unclaimed(found: Sequence[Container]) -> Iterator[Check]:
+    """Annotations for containers that their pods have not."""
+    named: dict[str, set[str]] = {}
+    for state in {os.path.dirname(one.bundle) for one in found}:
+        for container_id in os.listdir(state):
+            about = annotations(f"{state}/{container_id}")
+            named.setdefault(about.get(SANDBOX_ID, ""), set()).add(about.get(CONTAINER_NAME, ""))
+    told = set()
+    for one in found:
+        about = annotations(one.bundle)
+        sandbox = about.get(SANDBOX_ID, "")
+        for name in sorted(about):
+            whose = name.removeprefix(PREFIX).partition(".")[2] if name.startswith(PREFIX) else ""
+            if sandbox and whose and whose not in named[sandbox] and (sandbox, name) not in told:
+                told.add((sandbox, name))
+                pod = one.label.rpartition("/")[0]
+                words = (
+                    f"annotation {name} is for none of the containers that the pod has now: {_listed(named[sandbox])}"
+                )
+                yield Check(WARN, pod, words, "correct the name; an init container that has ended is none any more")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(filter(None, names)))
 
 
 def _lock_holder(path: str) -> int:

@@ -60,8 +60,13 @@ class _Merged:
 
 def containerd_version() -> tuple[int, int] | None:
     """Major and minor of the containerd on PATH, None where there is none that says so."""
+    return parse_version(["containerd", "--version"])
+
+
+def parse_version(words: list[str]) -> tuple[int, int] | None:
+    """Major and minor that the command `words` prints, None where it does not."""
     try:
-        answer = subprocess.run(["containerd", "--version"], capture_output=True, timeout=_TIMEOUT_S, check=True)
+        answer = subprocess.run(words, capture_output=True, timeout=_TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     found = _VERSION.search(answer.stdout.decode(errors="replace"))

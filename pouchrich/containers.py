@@ -1,18 +1,22 @@
 """The node's rich containers as their bundles tell of them: who they are, their plan, what the shim noted."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime import bundle as bundles
 from runtime import index, paths
 from runtime.bundle import Bundle
 from runtime.errors import InvalidArgument, NotFound
-from runtime.rich.plan import Plan
 from runtime.spec.cri import CONTAINER_NAME, IMAGE_NAME, SANDBOX_NAME, SANDBOX_NAMESPACE
 
+if TYPE_CHECKING:
+    from runtime.rich.plan import Plan
+
+SHORT = 12
+"""Characters of an id that people are shown, as docker and crictl do."""
 _LARGEST = 16 << 20
 
 
@@ -27,7 +31,8 @@ class Container:
     namespace: str
     id: str
     bundle: str
-    plan: Plan
+    made: Mapping[str, Any]
+    """The plan as the record has it; `plan` reads it whole, which costs more than to list a container."""
     oci: Mapping[str, Any]
     init_pid: int = 0
     pod: tuple[str, str] | None = None
@@ -36,11 +41,36 @@ class Container:
     state: Mapping[str, Any] = field(default_factory=dict)
     agents: tuple[Mapping[str, Any], ...] = ()
     hooks: tuple[Mapping[str, Any], ...] = ()
+    cgroup_name: str = ""
+    """The last part of the spec's cgroupsPath, which whatever cgroup driver is used is in the cgroup's path."""
+
+    @property
+    def restarts(self) -> int:
+        """How often init has restarted the application in place."""
+        found = self.state.get("restarts")
+        return found if isinstance(found, int) else 0
+
+    @property
+    def plan(self) -> "Plan":
+        """What was decided about it. Raises InvalidArgument for a record of another version."""
+        from runtime.rich.plan import Plan
+
+        return Plan.from_dict(self.made)
+
+    @property
+    def mode(self) -> str:
+        """The mode that it got."""
+        return str(self.made["mode"] or "")
+
+    @property
+    def has_own_init(self) -> bool:
+        """Whether PID 1 is a real init, of the image's."""
+        return self.made["boot"] is not None
 
     @property
     def init(self) -> str:
         """What PID 1 is: the kind of init."""
-        return self.plan.boot.init if self.plan.boot is not None else self.plan.mode or ""
+        return str(self.made["boot"]["init"]) if self.has_own_init else self.mode
 
     @property
     def label(self) -> str:
@@ -50,7 +80,7 @@ class Container:
 
 def _json(path: str) -> Any:
     """What is in a file that another process may be about to write, or None."""
-    with suppress(FileNotFoundError, ValueError, RecursionError), open(path, "rb") as file:
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError, RecursionError), open(path, "rb") as file:
         return json.loads(file.read(_LARGEST))
     return None
 
@@ -63,16 +93,26 @@ def _noted(bundle: str, name: str) -> list[Any]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
+def annotations(bundle: str) -> dict[str, str]:
+    """Those of the spec in a bundle, none where there is no spec (any more)."""
+    spec = _json(Bundle(bundle).spec_file)
+    found = spec.get("annotations") if isinstance(spec, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def load(namespace: str, container_id: str, bundle: str) -> Container:
     """Read one. Raises InvalidArgument for a record that is none of ours, NotFound without one, OSError."""
     record = Bundle(bundle).load_record()
     if record is None:
         raise NotFound(f"{bundle}: no container: {bundles.RECORD} is not there")
     try:
-        plan, oci = Plan.from_json(json.dumps(record["plan"])), dict(record["oci"])
+        plan, oci = dict(record["plan"]), dict(record["oci"])
+        _ = plan["mode"], plan["boot"] and plan["boot"]["init"]
     except (KeyError, TypeError, ValueError) as err:
         raise InvalidArgument(f"{bundle}/{bundles.RECORD}: found no {err}, allowed a record of this version") from err
-    about = (_json(Bundle(bundle).spec_file) or {}).get("annotations") or {}
+    spec = _json(Bundle(bundle).spec_file) or {}
+    about = spec.get("annotations") or {}
+    cgroups_path = str((spec.get("linux") or {}).get("cgroupsPath") or "")
     state = _json(f"{bundle}/state.json")
     state = state if isinstance(state, dict) else {}
     init = state.get("init") or 0
@@ -92,28 +132,70 @@ def load(namespace: str, container_id: str, bundle: str) -> Container:
         state,
         tuple(_noted(bundle, "agents")),
         tuple(_noted(bundle, "hooks")),
+        cgroups_path.rpartition("/")[2].rpartition(":")[2],
     )
 
 
-def every(*, root: str = paths.BUNDLES) -> Iterator[Container]:
-    """All of the node's, in the order of their names. Raises OSError, PermissionError to who is not root."""
+def _shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next(
+        (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), min(len(one), len(other))
+    )
+
+
+def every(*, root: str = paths.BUNDLES) -> list[Container]:
+    """All of the node's, by pod. Raises OSError, PermissionError to who is not root."""
+    found = []
     for namespace, container_id, bundle in index.entries(root=root):
         with suppress(NotFound, FileNotFoundError):
-            yield load(namespace, container_id, bundle)
+            found.append(load(namespace, container_id, bundle))
+    return sorted(found, key=lambda one: (one.label, one.namespace, one.id))
+
+
+def short_ids(ids: Iterable[str]) -> dict[str, str]:
+    """For each id its beginning: SHORT characters, or as many more as tell it from all the others."""
+    ordered = sorted(set(ids))
+    found = {}
+    for before, one, after in zip(["", *ordered], ordered, [*ordered[1:], ""], strict=False):
+        shared = max(_shared(one, before), _shared(one, after))
+        found[one] = one[: max(SHORT, shared + 1)]
+    return found
 
 
 def one(wanted: str, *, root: str = paths.BUNDLES) -> Container:
-    """The container that `wanted` means: ID, a beginning of it that no other has, or NAMESPACE/ID.
+    """The container that `wanted` means: ID or NAMESPACE/POD/CONTAINER as `pouchrich ps` shows it, or NAMESPACE/ID;
+    or a beginning of one of these that no other container has.
 
     Raises NotFound, InvalidArgument where several are meant.
     """
-    namespace, _, named = wanted.rpartition("/")
-    there = [entry for entry in index.entries(root=root) if namespace in ("", entry[0])]
-    exact = [entry for entry in there if entry[1] == named]
-    found = exact or [entry for entry in there if named and entry[1].startswith(named)]
+    there = list(index.entries(root=root))
+    # Most often an id, for which no bundle need be opened.
+    ids = {entry: (entry[1], f"{entry[0]}/{entry[1]}") for entry in there}
+    found = _meant(wanted, ids)
+    if not found and wanted:
+        loaded = {(one.namespace, one.id, one.bundle): one for one in every(root=root)}
+        names = {entry: (one.label, one.label.partition("/")[2]) for entry, one in loaded.items()}
+        found = _meant(wanted, names)
+        if not found:
+            from runtime.config.kinds import suggestion
+
+            known = [name for several in (*names.values(), *ids.values()) for name in several]
+            hint = suggestion(wanted, known)
+            raise NotFound(f"ID: found {wanted!r}, allowed a rich container of this node (pouchrich ps){hint}")
     if not found:
         raise NotFound(f"ID: found {wanted!r}, allowed a rich container of this node (pouchrich ps)")
     if len(found) > 1:
-        names = ", ".join(f"{entry[0]}/{entry[1]}" for entry in found[:5])
-        raise InvalidArgument(f"ID: found {wanted!r}, which means {len(found)} containers, allowed one of {names}")
+        several = ", ".join(f"{entry[0]}/{entry[1]}" for entry in found[:5])
+        raise InvalidArgument(f"ID: found {wanted!r}, which means {len(found)} containers, allowed one of {several}")
     return load(*found[0])
+
+
+_Entry = tuple[str, str, str]
+
+
+def _meant(wanted: str, names: Mapping[_Entry, tuple[str, ...]]) -> list[_Entry]:
+    """The entries that have a name `wanted`, or else one that begins so."""
+    exact = [entry for entry, several in names.items() if wanted in several]
+    return exact or [
+        entry for entry, several in names.items() if wanted and any(name.startswith(wanted) for name in several)
+    ]

@@ -5,6 +5,8 @@ import json
 from runtime.config.annotations import PREFIX
 from runtime.spec.cri import GRACE_PERIOD
 
+__all__ = ["GRACE_PERIOD", "RUNTIME_TYPE", "containerd", "runtime_class"]
+
 RUNTIME_TYPE = "io.containerd.pouchrich.v2"
 
 _PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}

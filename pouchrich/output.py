@@ -6,9 +6,12 @@ Much of what is shown was written in a container: names of processes, annotation
 
 import io
 import json
+import os
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 STYLES = {"good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim", "strong": "bold", "": ""}
@@ -38,12 +41,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells under `heads`; the columns of which `right` has the index are aligned to the right."""
+    """Rows of cells under `heads`; the columns of which `right` has the index are aligned to the right.
+
+    `below` are lines that follow the row of their index.
+    """
 
     heads: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     right: frozenset[int] = frozenset()
     indent: int = 0
+    below: Mapping[int, tuple[Line, ...]] = field(default_factory=dict)
 
 
 Block = Line | Table
@@ -61,59 +68,80 @@ def heading(text: str) -> Line:
 
 def clean(text: str) -> str:
     r"""`text` with everything that does not print written as an escape: `\x1b`, `\n`, `\u202e`."""
+    if text.isprintable():
+        return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def cells(text: str) -> int:
+    """How many cells of a terminal printable text takes, of which an ideogram has two (Unicode's annex 11)."""
+    return len(text) if text.isascii() else sum(map(_cells_of, text))
+
+
+def _cells_of(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def width_of(stream: TextIO) -> int | None:
+    """The columns to print for: a terminal's, or where $COLUMNS says so; None where nobody counts."""
+    if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal():
+        return shutil.get_terminal_size().columns
+    return None
 
 
 def _span(cell: Cell) -> Span:
     return Span(clean(cell), "") if isinstance(cell, str) else Span(clean(cell.text), cell.style)
 
 
-def _plain_table(table: Table) -> Iterable[str]:
-    rows = [table.heads, *([_span(cell).text for cell in row] for row in table.rows)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(table.heads))]
-    for row in rows:
-        cells = (
-            text.rjust(width) if column in table.right else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield " " * table.indent + _GAP.join(cells).rstrip()
+def _lines(document: Iterable[Block]) -> Iterable[tuple[Span, ...]]:
+    """The document as lines of spans, which are clean; those of tables are padded to their columns."""
+    for block in document:
+        if isinstance(block, Line):
+            yield (Span(" " * block.indent), *map(_span, block.spans))
+        else:
+            yield from _table_lines(block)
+
+
+def _table_lines(table: Table) -> Iterable[tuple[Span, ...]]:
+    rows = [tuple(map(_span, row)) for row in table.rows]
+    heads = tuple(Span(head, "strong") for head in table.heads)
+    widths = [max(cells(row[column].text) for row in (heads, *rows)) for column in range(len(heads))]
+    for number, row in enumerate((heads, *rows)):
+        spans = [Span(" " * table.indent)]
+        for column, (span, width) in enumerate(zip(row, widths, strict=True)):
+            blank = Span(" " * (width - cells(span.text)))
+            spans += [blank, span] if column in table.right else [span, blank]
+            spans.append(Span(_GAP))
+        yield tuple(spans)
+        for one in table.below.get(number - 1, ()):
+            yield (Span(" " * (table.indent + one.indent)), *map(_span, one.spans))
 
 
 def plain(document: Iterable[Block]) -> str:
     """The document as text, each line with its newline."""
-    lines: list[str] = []
-    for block in document:
-        if isinstance(block, Table):
-            lines += _plain_table(block)
-        else:
-            lines.append((" " * block.indent + "".join(_span(one).text for one in block.spans)).rstrip())
-    return "".join(f"{one}\n" for one in lines)
+    return "".join("".join(span.text for span in spans).rstrip() + "\n" for spans in _lines(document))
 
 
 def coloured(document: Iterable[Block], *, width: int) -> str:
-    """The document for a terminal of `width` columns, which wraps long lines under their beginnings."""
+    """The document for a terminal of `width` columns, which wraps long lines between words, under their beginnings."""
     # Only a terminal pays for the library's import.
     from rich.console import Console
-    from rich.padding import Padding
-    from rich.table import Table as RichTable
     from rich.text import Text
-
-    def text(cell: Cell) -> Text:
-        span = _span(cell)
-        return Text(span.text, style=STYLES[span.style])
 
     buffer = io.StringIO()
     console = Console(file=buffer, force_terminal=True, width=width, highlight=False, markup=False, emoji=False)
-    for block in document:
-        if isinstance(block, Line):
-            console.print(Padding(Text().join(map(text, block.spans)), (0, 0, 0, block.indent), expand=False))
-            continue
-        table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for column, head in enumerate(block.heads):
-            table.add_column(head, justify="right" if column in block.right else "left", overflow="fold")
-        for row in block.rows:
-            table.add_row(*map(text, row))
-        console.print(Padding(table, (0, 0, 0, block.indent), expand=False))
+    for spans in _lines(document):
+        text = Text().join(Text(span.text, style=STYLES[span.style]) for span in spans)
+        text.rstrip()
+        parts = [text]
+        if cells(text.plain) > width:
+            indent = len(text.plain) - len(text.plain.lstrip(" ")) + 2
+            first, *rest = text[indent - 2 :].wrap(console, max(20, width - indent))
+            parts = [Text(" " * (indent - 2)) + first, *(Text(" " * indent) + one for one in rest)]
+        for one in parts:
+            console.print(one, soft_wrap=True)
     return buffer.getvalue()
 
 
@@ -121,8 +149,6 @@ def show(document: Iterable[Block], stream: TextIO | None = None) -> None:
     """Print the document: in colour where `stream` (default standard output) is a terminal."""
     stream = stream or sys.stdout
     if stream.isatty():
-        import shutil
-
         stream.write(coloured(document, width=shutil.get_terminal_size().columns))
     else:
         stream.write(plain(document))

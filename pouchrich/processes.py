@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from runtime.cgroup.files import read
-
 PROC = "/proc"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _COMMAND_BYTES = 4096
+_FILE_BYTES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +40,56 @@ def _text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
+def _read(path: str) -> bytes:
+    """A small file of /proc, which the kernel gives at one read; empty where there is none (any more)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, _FILE_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def command_of(pid: int, proc: str = PROC) -> str:
+    """The command line of a process, or "" where there is none."""
+    words = _read(f"{proc}/{pid}/cmdline")[:_COMMAND_BYTES].rstrip(b"\0").split(b"\0")
+    return " ".join(map(_text, words)).strip()
+
+
+def first_child(pid: int, proc: str = PROC) -> int:
+    """The oldest child of a process that is still there (proc_pid_tid_children(5)), 0 where none is known."""
+    children = _read(f"{proc}/{pid}/task/{pid}/children").split()
+    return int(children[0]) if children else 0
+
+
 def look(pid: int, proc: str = PROC) -> Process | None:
     """The process, or None where it is gone or already a zombie."""
     directory = f"{proc}/{pid}"
-    stat = read(directory, "stat")
+    stat = _read(f"{directory}/stat")
     if not stat:
         return None
     name, _, rest = stat.partition(b"(")[2].rpartition(b")")
     fields = rest.split()
     if fields[0] in b"ZX":
         return None
-    words = (read(directory, "cmdline") or b"")[:_COMMAND_BYTES].rstrip(b"\0").split(b"\0")
     cgroups = {}
-    for entry in _text(read(directory, "cgroup") or b"").splitlines():
+    for entry in _text(_read(f"{directory}/cgroup")).splitlines():
         _, names, path = [*entry.split(":", 2), "", ""][:3]
         cgroups.update(dict.fromkeys(names.split(","), path))
     return Process(
         pid,
         int(fields[1]),
         _text(name),
-        " ".join(map(_text, words)).strip() or f"[{_text(name)}]",
+        command_of(pid, proc) or f"[{_text(name)}]",
         int(fields[11]) + int(fields[12]),
         int(fields[13]) + int(fields[14]),
         int(fields[19]),
         # From Linux 6.16 on this is exact, and the same field of `stat` is not.
-        int((read(directory, "statm") or b"0 0").split()[1]) * _PAGE_BYTES,
+        int((_read(f"{directory}/statm") or b"0 0").split()[1]) * _PAGE_BYTES,
         cgroups,
     )
 

@@ -1,58 +1,28 @@
-"""What runs in the rich containers, and what it uses: two looks at /proc and the cgroups, and the difference."""
+"""What runs in the rich containers, and what it uses: two looks at /proc and the cgroups, and the difference.
+
+No program is run for it: a state is told by what the kernel shows and what the shim has noted. So a look at a hundred
+containers costs no more than reading some files of each.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pouchrich import oci_state
 from pouchrich.containers import Container
-from pouchrich.processes import PROC, TICKS_PER_S, Process, listed, roots, unit_of, uptime_s
+from pouchrich.processes import PROC, TICKS_PER_S, Process, command_of, first_child, listed, roots, unit_of, uptime_s
+from pouchrich.seen import ROLES, Part, Seen
 from runtime import cgroup, paths
-from runtime.agents.unit import unit_name
 from runtime.cgroup import Cgroup, spent
+from runtime.cgroup.locate import of_memberships
 from runtime.errors import NotFound
-from runtime.init import boot_tickets
+from runtime.linux import mountinfo
+from runtime.linux.mountinfo import MountEntry
 
 APPLICATION_UNIT = "pouchrich-app.service"
-_ORDER = ("init", "application", "service", "agent", "exec")
 
-State = Callable[[Mapping[str, Any], str], str]
 _Group = tuple[str, str, str, str, int]
 """A container's namespace and id, then role and name of a part and what tells it from others of the name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some processes of a container that belong together. `role` is one of _ORDER.
-
-    `pid` is the first of the `processes` (a count), 0 where none runs; `memory_bytes` the sum of their resident sets;
-    `cpu_percent` of one CPU since the look before, None at the first. `state` and `restarts` are a supervised agent's.
-    """
-
-    role: str
-    name: str
-    pid: int = 0
-    processes: int = 0
-    cpu_percent: float | None = None
-    memory_bytes: int = 0
-    uptime_s: float | None = None
-    command: str = ""
-    state: str = "running"
-    restarts: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A container and what runs in it. `memory_bytes` is its working set: usage without what is easily given back."""
-
-    container: Container
-    state: str
-    cgroup: Cgroup | None = None
-    cpu_percent: float | None = None
-    memory_bytes: int | None = None
-    uptime_s: float | None = None
-    parts: tuple[Part, ...] = ()
 
 
 class Survey:
@@ -62,45 +32,53 @@ class Survey:
         self,
         *,
         proc: str = PROC,
-        state: State = oci_state.of,
         clock: Callable[[], float] = time.monotonic,
         tickets: str = paths.BOOTS,
     ) -> None:
         self._proc = proc
-        self._state = state
         self._clock = clock
         self._tickets = tickets
         self._at: float | None = None
         self._ticks: dict[_Group, int] = {}
         self._cpu_s: dict[tuple[str, str], float] = {}
 
-    def look(self, containers: Iterable[Container]) -> list[Seen]:
-        """Look at each of them now. Raises OSError where /proc cannot be read."""
+    def look(self, containers: Iterable[Container], *, whole: bool = True) -> list[Seen]:
+        """Look at each of them now. Raises OSError where /proc cannot be read.
+
+        Unless `whole`, not at every process: the parts are then init, the application, of both only pids and commands,
+        and the agents.
+        """
         now, before = self._clock(), self._at
         self._at = now
         spent, ticks, cpu_s = (None if before is None else now - before), dict(self._ticks), dict(self._cpu_s)
         self._ticks, self._cpu_s = {}, {}
+        self._mounts = mountinfo.read(f"{self._proc}/self/mountinfo", fstypes=mountinfo.CGROUPS)
+        self._queue: dict[tuple[str, str], str] | None = None
         booted = uptime_s(self._proc)
-        return [_Look(self, spent, ticks, cpu_s, booted).at(one) for one in containers]
+        return [_Look(self, spent, ticks, cpu_s, booted).at(one, whole=whole) for one in containers]
 
     # For _Look: what is asked, and what is kept for the next time.
+
+    @property
+    def mounts(self) -> tuple[MountEntry, ...]:
+        """The cgroup file systems."""
+        return self._mounts
 
     def processes(self, pids: Iterable[int]) -> dict[int, Process]:
         """Look at processes."""
         return listed(pids, self._proc)
 
+    def command(self, pid: int) -> str:
+        """The command line of a process."""
+        return command_of(pid, self._proc)
+
+    def first_child(self, pid: int) -> int:
+        """The oldest child of a process, 0 where none is known."""
+        return first_child(pid, self._proc)
+
     def keep_ticks(self, group: "_Group", ticks: int) -> None:
         """Keep what a part has used."""
         self._ticks[group] = ticks
-
-    def cgroup(self, init: int) -> Cgroup | None:
-        """The container's cgroup: that of its PID 1, or what is above where systemd has put itself."""
-        try:
-            found = cgroup.locate(init, self._proc)
-        except NotFound:
-            return None
-        above = tuple((name, path.removesuffix("/init.scope")) for name, path in found.controllers)
-        return Cgroup(found.unified.removesuffix("/init.scope"), above)
 
     def keep(self, key: tuple[str, str], cpu_s: float) -> None:
         """Keep what a container has used."""
@@ -108,13 +86,26 @@ class Survey:
 
     def boot_state(self, container: Container) -> str:
         """Where it is in the queue for boots, "" where it is not."""
-        return boot_tickets.states(root=self._tickets).get((container.namespace, container.id), "")
+        if self._queue is None:
+            from runtime.init import boot_tickets
 
-    def state(self, container: Container) -> str:
-        """The container's state, `stopped` where its PID 1 has gone."""
-        if not container.init_pid or not listed([container.init_pid], self._proc):
-            return "stopped"
-        return self._state(container.oci, container.id)
+            self._queue = boot_tickets.states(root=self._tickets)
+        return self._queue.get((container.namespace, container.id), "")
+
+
+def _place(init: Process, mounts: Iterable[MountEntry]) -> Cgroup | None:
+    """The container's cgroup: that of its PID 1, or what is above where systemd has put itself."""
+    try:
+        found = of_memberships(init.cgroups, mounts)
+    except NotFound:
+        return None
+    above = tuple((name, path.removesuffix("/init.scope")) for name, path in found.controllers)
+    return Cgroup(found.unified.removesuffix("/init.scope"), above)
+
+
+def _is_init_of(process: Process, container: Container) -> bool:
+    """Whether it is the container's, and not a later process of the number where the pod server was killed."""
+    return not container.cgroup_name or any(container.cgroup_name in path for path in process.cgroups.values())
 
 
 @dataclass(slots=True)
@@ -125,33 +116,47 @@ class _Look:
     cpu_s: dict[tuple[str, str], float]
     booted_s: float
 
-    def at(self, container: Container) -> Seen:
-        state = self.survey.state(container)
-        if state == "stopped":
-            return Seen(container, state)
-        if state in ("created", "running") and not container.state:
-            state = self.survey.boot_state(container) or state
-        place = self.survey.cgroup(container.init_pid)
+    def at(self, container: Container, *, whole: bool) -> Seen:
+        init = self.survey.processes([container.init_pid]).get(container.init_pid) if container.init_pid else None
+        if init is None or not _is_init_of(init, container):
+            return Seen(container, "stopped")
+        place = _place(init, self.survey.mounts)
+        if not whole and not container.state.get("unit_agents"):
+            return self._briefly(container, init, place)
         pids = cgroup.procs(place) if place is not None else []
         # An agent with a memory limit of its own is in a cgroup beside the container's.
         agents = (int(one["pid"]) for one in container.agents if one.get("pid"))
-        processes = self.survey.processes({*pids, container.init_pid, *agents})
-        if place is None or container.init_pid not in processes:
-            return Seen(container, "stopped")
-        cpu_s, memory = spent.cpu_s(place), spent.working_set_bytes(place)
+        processes = {**self.survey.processes({*pids, *agents} - {init.pid}), init.pid: init}
+        cpu_s = None if place is None else spent.cpu_s(place)
         key = (container.namespace, container.id)
         if cpu_s is not None:
             self.survey.keep(key, cpu_s)
-        init = processes[container.init_pid]
         return Seen(
             container,
-            state,
+            self._state(container, place),
             place,
             self._share(None if cpu_s is None or key not in self.cpu_s else cpu_s - self.cpu_s[key]),
-            memory,
+            None if place is None else spent.working_set_bytes(place),
             self._age(init),
             tuple(self._parts(container, processes)),
         )
+
+    def _briefly(self, container: Container, init: Process, place: Cgroup | None) -> Seen:
+        application = int(container.state.get("application") or 0)
+        if not application and not container.has_own_init:
+            application = self.survey.first_child(init.pid)
+        parts = [Part("init", container.init, init.pid, 1, command=init.command)]
+        if application and (command := self.survey.command(application)):
+            parts.append(Part("application", "", application, 1, command=command))
+        parts += map(_agent, container.agents)
+        memory = None if place is None else spent.working_set_bytes(place)
+        state = self._state(container, place)
+        return Seen(container, state, place, None, memory, self._age(init), tuple(parts))
+
+    def _state(self, container: Container, place: Cgroup | None) -> str:
+        if place is not None and spent.is_frozen(place):
+            return "paused"
+        return "running" if container.state else self.survey.boot_state(container) or "created"
 
     def _share(self, seconds: float | None) -> float | None:
         return None if seconds is None or not self.spent_s else round(max(0.0, 100 * seconds / self.spent_s), 1)
@@ -188,7 +193,7 @@ class _Look:
             group = _group(processes[root], application, agents, units, processes, unit_of(processes[pid], init))
             groups.setdefault((*key, *group), []).append(processes[pid])
         parts = [self._part(group, members) for group, members in groups.items()]
-        return sorted(_with_states(parts, container), key=lambda one: (_ORDER.index(one.role), one.name, one.pid))
+        return sorted(_with_states(parts, container), key=lambda one: (ROLES.index(one.role), one.name, one.pid))
 
 
 def _group(
@@ -218,7 +223,7 @@ def _application(container: Container, processes: Mapping[int, Process]) -> int:
     """The application's pid, 0 where there is none: an image's own init is its application."""
     if (noted := container.state.get("application")) and noted in processes:
         return int(noted)
-    if container.plan.boot is not None:
+    if container.has_own_init:
         return 0
     agents = {one.get("pid") for one in container.agents}
     children = [one for one in processes.values() if one.parent == container.init_pid and one.pid not in agents]
@@ -228,6 +233,8 @@ def _application(container: Container, processes: Mapping[int, Process]) -> int:
 
 def _agent_units(container: Container) -> Callable[[str], str]:
     """The name of the agent that a unit is, or "". An image may call a unit of its own as it likes."""
+    from runtime.agents.unit import unit_name
+
     if "unit_agents" not in container.state:  # of an older shim
         head, tail = unit_name("*").split("*")
         return lambda unit: (
@@ -253,8 +260,14 @@ def _with_states(parts: Iterable[Part], container: Container) -> list[Part]:
             found.append(Part("agent", name, state=state))
     return [
         *found,
-        *(Part("agent", name, state=_state(one), restarts=one.get("restarts")) for name, one in said.items()),
+        *(replace(_agent(one), pid=0) for one in said.values()),
     ]
+
+
+def _agent(one: Mapping[str, Any]) -> Part:
+    """An agent as the shim has noted it, without a look at its processes."""
+    pid = int(one.get("pid") or 0)
+    return Part("agent", str(one.get("name")), pid, state=_state(one), restarts=one.get("restarts"))
 
 
 def _state(agent: Mapping[str, Any]) -> str:

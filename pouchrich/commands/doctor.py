@@ -1,11 +1,15 @@
 """`pouchrich doctor`: whether this node can run rich containers, and what to do where it cannot.
 
-Each line says `ok`, `warn` (it works, less well) or `fail`, what was looked at and found, and what to do. Exit status 1
-where anything fails. `--json` prints
+Each line says `ok`, `warn` (it works, less well) or `fail`, what was looked at and found, and what to do; the last how
+many of each there are. Exit status 1 where anything fails. With --quiet only what is not well is printed.
 
-    {"version": 1, "healthy": whether nothing fails,
+The containerds that run are found by their sockets, those of k3s, rke2, k0s and microk8s too, and it is their own
+programs that are asked for version and configuration. With --containerd-config that file is judged instead, for the
+containerd on the PATH. `--json` prints
+
+    {"version": 1, "healthy": whether nothing fails, "summary": {"ok", "warn", "fail": how many},
      "checks": [{"area": kernel | cgroups | inotify | runtime | installation | configuration | containerd | spawner |
-                 hooks,
+                 containers | hooks,
                  "level": ok | warn | fail, "what", "found", "advice": what to do, or ""}]}
 """
 
@@ -13,12 +17,14 @@ import argparse
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
-from pouchrich import checks, containerd_config, containerd_dump
+from pouchrich import checks, containerd_config, containerd_dump, running
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.containerd_config import Handler
-from pouchrich.output import Block, Span, heading, line, show, show_json
+from pouchrich.output import Block, Line, Span, heading, line, show, show_json
+from pouchrich.running import Running
 from runtime import config, paths
 from runtime.config import Config
 from runtime.config.annotations import PREFIX
@@ -37,25 +43,51 @@ _ASKS_EVERY_TYPE = (2, 2)
 Found = Iterable[tuple[str, Check]]
 
 
-def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser = verbs.add_parser("doctor", help="check this node; exit status 1 where something is wrong")
-    parser.add_argument("--containerd-config", metavar="FILE", default=containerd_config.DEFAULT)
+    parser.add_argument("--containerd-config", metavar="FILE", help="judge this, in place of what runs")
+    parser.add_argument("--address", metavar="SOCKET", help="of containerd, where it is none of the usual")
     parser.add_argument("--config", metavar="FILE", help="node configuration, in place of the node's own")
+    parser.add_argument("--quiet", "-q", action="store_true", help="only what is not well")
     parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, *, records: str = paths.RECORDS) -> int:
     """Check, and print. Raises OSError."""
-    found = list(_all(arguments.config, arguments.containerd_config, records))
-    healthy = all(one.level != FAIL for _, one in found)
+    found = list(collect(arguments.config, arguments.containerd_config, arguments.address, records))
     if arguments.json:
-        listed = [{"area": area, **asdict(one)} for area, one in found]
-        show_json({"version": 1, "healthy": healthy, "checks": listed})
+        show_json(to_json(found))
     else:
-        show(document(found))
-    return 0 if healthy else 1
+        shown = [(area, one) for area, one in found if one.level != OK] if arguments.quiet else found
+        show([*document(shown), *([] if arguments.quiet and not shown else [summary(found)])])
+    return 0 if is_healthy(found) else 1
+
+
+def is_healthy(found: Found) -> bool:
+    """Whether nothing fails."""
+    return all(one.level != FAIL for _, one in found)
+
+
+def to_json(found: Found) -> dict[str, Any]:
+    """The documented object."""
+    listed = [{"area": area, **asdict(one)} for area, one in found]
+    return {"version": 1, "healthy": is_healthy(found), "summary": _counts(found), "checks": listed}
+
+
+def _counts(found: Found) -> dict[str, int]:
+    return {level: sum(one.level == level for _, one in found) for level in (OK, WARN, FAIL)}
+
+
+def summary(found: Found) -> Line:
+    """How many of each there are, and what follows."""
+    counts = _counts(found)
+    words = f"{counts[OK]} ok, {counts[WARN]} warnings, {counts[FAIL]} failed: "
+    if counts[FAIL]:
+        return line(Span(f"{words}see what is to be done above", "bad"))
+    if counts[WARN]:
+        return line(Span(f"{words}rich containers work on this node, some things less well", "warn"))
+    return line(Span(f"{words}rich containers work on this node", "good"))
 
 
 def document(found: Found) -> list[Block]:
@@ -72,7 +104,10 @@ def document(found: Found) -> list[Block]:
     return blocks
 
 
-def _all(config_file: str | None, containerd_file: str, records: str) -> Iterator[tuple[str, Check]]:
+def collect(
+    config_file: str | None, containerd_file: str | None, address: str | None, records: str, root: str = paths.BUNDLES
+) -> Iterator[tuple[str, Check]]:
+    """All checks, each with its area."""
     if os.geteuid() != 0:
         yield "kernel", Check(WARN, "user", f"uid {os.geteuid()}", "run as root: what only root can see is not judged")
     node, check = _node(config_file)
@@ -83,8 +118,9 @@ def _all(config_file: str | None, containerd_file: str, records: str) -> Iterato
         "runtime": checks.oci(node),
         "installation": checks.helpers(),
         "configuration": itertools.chain([check], checks.leases(node)),
-        "containerd": _containerd(containerd_file),
+        "containerd": _containerd(containerd_file, address),
         "spawner": checks.spawner(node),
+        "containers": checks.containers(root),
         "hooks": checks.hooks(records),
     }
     for area, found in areas.items():
@@ -92,7 +128,8 @@ def _all(config_file: str | None, containerd_file: str, records: str) -> Iterato
             for one in found:
                 yield area, one
         except OSError as err:
-            yield area, Check(FAIL, area, f"{err.filename}: {err.strerror}", "run as root")
+            where = "" if err.filename is None else f"{err.filename}: "
+            yield area, Check(FAIL, area, f"{where}{(err.strerror or str(err)).lower()}", "run as root")
 
 
 def _node(file: str | None) -> tuple[Config, Check]:
@@ -104,11 +141,45 @@ def _node(file: str | None) -> tuple[Config, Check]:
     return found, Check(OK, what, "built in, there is no file" if found is config.DEFAULT else found.source)
 
 
-def _containerd(file: str) -> Iterator[Check]:
+def _containerd(file: str | None, address: str | None) -> Iterator[Check]:
+    if file is None:
+        sockets = running.SOCKETS if address is None else (("containerd", address),)
+        if there := running.find(sockets):
+            for one in there:
+                yield from of_running(one)
+            return
+        where = ", ".join(path for _, path in sockets)
+        yield Check(WARN, "containerd", f"none listens at {where}", "start it, or name its socket with --address")
+    file = file or containerd_config.DEFAULT
     version = containerd_config.containerd_version()
     yield from containerd(file, version)
     if version is not None:
         yield others(file)
+
+
+def of_running(one: Running) -> Iterator[Check]:
+    """A containerd that runs: whether it answers, has loaded its CRI plugin and what its configuration says now."""
+    what = "containerd" if one.kind == "containerd" else f"containerd of {one.kind}"
+    if one.problem:
+        yield Check(FAIL, what, f"{one.socket}: {one.problem}", "start it, or remove the socket that is left of it")
+        return
+    yield Check(OK, what, f"listens at {one.socket}, pid {one.pid}, configuration {one.config}")
+    try:
+        failed = list(running.failed_plugins(one))
+        stale = running.changed_since(one)
+    except PouchrichError as err:
+        yield Check(FAIL, what, f"does not answer as it should: {err}", "see its log")
+    else:
+        for plugin in failed:
+            yield Check(FAIL, what, f"has not loaded {plugin}", "see its log; often its configuration is wrong")
+        if stale:
+            yield Check(WARN, what, f"{stale} was changed after it was started", "restart it: it has not read that yet")
+    version = running.version(one)
+    for check in containerd(one.config, version):
+        advice = running.WHERE.get(one.kind, "") if check.what == "handlers" else ""
+        yield replace(check, advice=f"{check.advice}; {advice}") if advice else check
+    if version is not None:
+        yield others(one.config, one.program)
 
 
 def containerd(file: str, version: tuple[int, int] | None) -> Iterator[Check]:
@@ -199,5 +270,10 @@ def _options(one: Handler, what: str, version: tuple[int, int] | None) -> Check:
         body = "" if one.config_path else "\n".join(f"{name} = {toml(value)}" for name, value in one.options.items())
         found = config.for_handler(config_path=one.config_path, config_body=body.encode()).source
     except (PouchrichError, TypeError) as err:
-        return Check(FAIL, what, f"options: {err}", "correct it; until then its containers are refused")
+        return Check(
+            FAIL,
+            what,
+            f"options: {err}",
+            "correct it; until then its containers are refused",
+        )
     return Check(OK, what, f"configured by {found}")

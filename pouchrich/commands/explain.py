@@ -1,6 +1,7 @@
 """`pouchrich explain`: what would be decided about a container, from what source, and what it changes.
 
-Of a bundle whose container exists it shows the plan that was made at Create and has been kept since. Else it decides
+Give BUNDLE, or what `pouchrich ps` shows of a container; or --rootfs with --spec; or annotations alone, for what policy
+says. Of a container that exists it shows the plan that was made at Create and has been kept since. Else it decides
 anew, by the shim's own code, which needs no root where the files can be read. With annotations alone it asks policy
 and does not look at an image. Exit status 1 where Create would be refused.
 
@@ -26,8 +27,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pouchrich import containers
 from pouchrich.output import Block, Span, clean, heading, line, show, show_json
 from pouchrich.planning import Explanation, Subject, explain, overlaid, spec_of, stored
+from runtime import paths
 from runtime.bundle import Bundle
 from runtime.config import Config, load, load_node
 from runtime.config.annotations import PREFIX
@@ -56,14 +59,11 @@ def _annotation(text: str) -> tuple[str, str]:
     return name, value
 
 
-def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser = verbs.add_parser(
-        "explain",
-        help="show what is decided about a container, why, and what it changes",
-        description="Give BUNDLE; or --rootfs with --spec; or annotations alone, for what policy says.",
+    parser.add_argument(
+        "bundle", nargs="?", metavar="BUNDLE", help="directory of a container, or what `pouchrich ps` shows of it"
     )
-    parser.add_argument("bundle", nargs="?", metavar="BUNDLE", help="directory of a container")
     parser.add_argument("--rootfs", metavar="DIR", help="root file system of an image")
     parser.add_argument("--spec", metavar="FILE", help="config.json, or what `ctr containers info ID` prints")
     parser.add_argument("--annotation", type=_annotation, action="append", default=[], metavar="KEY=VALUE")
@@ -85,9 +85,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser.set_defaults(run=checked)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, *, root: str = paths.BUNDLES) -> int:
     """Explain, and print. Raises Usage, PouchrichError, OSError."""
-    found, is_stored = _explanation(arguments)
+    found, is_stored = _explanation(arguments, root)
     if arguments.json:
         show_json(to_json(found, is_stored=is_stored))
     else:
@@ -95,10 +95,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if found.refused is not None else 0
 
 
-def _explanation(arguments: argparse.Namespace) -> tuple[Explanation, bool]:
+def _explanation(arguments: argparse.Namespace, root: str) -> tuple[Explanation, bool]:
     cri = {key: value for key in ("container", "image", "namespace") if (value := getattr(arguments, key)) is not None}
     overlays = bool(arguments.annotation or arguments.env or cri)
     if arguments.bundle is not None:
+        if not os.path.isdir(arguments.bundle):
+            if arguments.bundle.startswith(("/", ".")):
+                raise InvalidArgument(f"BUNDLE: found {arguments.bundle}, allowed a directory")
+            arguments.bundle = containers.one(arguments.bundle, root=root).bundle
         made = _stored(arguments.bundle)
         if made is not None and not arguments.replan:
             if overlays or arguments.spec or arguments.rootfs or arguments.config:
@@ -121,8 +125,6 @@ def _explanation(arguments: argparse.Namespace) -> tuple[Explanation, bool]:
 
 
 def _stored(bundle: str) -> Plan | None:
-    if not os.path.isdir(bundle):
-        raise InvalidArgument(f"BUNDLE: found {bundle}, allowed a directory")
     record = Bundle(bundle).load_record()
     return None if record is None else Plan.from_json(json.dumps(record.get("plan")))
 

@@ -1,36 +1,38 @@
 """`pouchrich inspect ID`: everything known of one rich container: plan with sources, what runs, hooks, paths, cgroup.
 
-ID is a container's id, a beginning of it that no other has, or NAMESPACE/ID. `--json` prints the object that
+ID is what `pouchrich ps` shows of a container, its id or NAMESPACE/POD/CONTAINER, or a beginning of either that no
+other has; or NAMESPACE/ID. `--json` prints the object that
 `pouchrich ps --json` has for the container (see there), and beside it
 
     "version": 1, "decisions", "warnings", "steps": as in `pouchrich explain --json`,
     "runtime": {"path", "root"} of the OCI runtime, "exit_status_by": how the application's exit status is learnt,
     "paths": {"bundle", "spec", "record", "run"},
     "cgroup": {"unified": directory or "", "controllers": {name: directory}} or null,
-    "hooks": [{"stage", "name", "where", "owner": node | pod, "result", "seconds"}] that ran,
+    "hooks": [{"stage", "name", "where", "owner": node | pod, "result", "seconds", "output": its last}] that ran,
     "owed": [{"name", "state": owed | started | done | skipped, "result"}] of the poststop hooks,
     "agents": the supervisor's own list
 """
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from pouchrich import containers, owed
 from pouchrich.commands.explain import plan_steps
-from pouchrich.commands.ps import SAMPLE_S, container_json, table
-from pouchrich.output import Block, Span, Table, heading, line, show, show_json
-from pouchrich.survey import Seen, Survey
+from pouchrich.commands.ps import SAMPLE_S, container_json, tree
+from pouchrich.output import Block, Span, Table, heading, line, show, show_json, width_of
+from pouchrich.seen import Seen
+from pouchrich.survey import Survey
 from runtime import paths, rundir
 from runtime.bundle import RECORD, Bundle
 
 
-def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser = verbs.add_parser("inspect", help="show all that is known of one rich container")
-    parser.add_argument("id", metavar="ID", help="a container's id, a beginning of it, or NAMESPACE/ID")
+    parser.add_argument("id", metavar="ID", help="a container as `pouchrich ps` shows it, or a beginning of its name")
     parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
     parser.set_defaults(run=run)
 
@@ -93,13 +95,16 @@ def to_json(seen: Seen, hooks_owed: list[dict[str, str]]) -> dict[str, Any]:
 
 def _document(seen: Seen, found: dict[str, Any]) -> list[Block]:
     about = seen.container
-    blocks: list[Block] = [*table([seen]), heading("Identity")]
+    blocks: list[Block] = [*tree([seen], width=width_of(sys.stdout))]
+    blocks += [line(Span(f"! {one}", "warn")) for one in seen.problems]
+    blocks.append(heading("Identity"))
     facts = {
         "id": about.id,
         "namespace": about.namespace,
         "image": about.image,
         "init": about.init,
         "OCI runtime": f"{found['runtime']['path']} --root {found['runtime']['root']}",
+        "restarts in place": str(about.restarts or ""),
         "exit status by": found["exit_status_by"],
         **found["paths"],
     }

@@ -12,9 +12,8 @@ from pouchrich.node.lock import locked
 from shim.installed.location import VERSION_DIRECTORY
 
 
-def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(node: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    node = verbs.add_parser("node", help="install a released artefact on this node, or take it away")
     what = node.add_subparsers(required=True, metavar="WHAT")
     for name, run, about in (
         ("install", _install, "have this version be the one that is run from now on"),

@@ -1,15 +1,21 @@
-"""`pouchrich ps`: the node's rich containers, and in each the tree of init, application, services and agents.
+"""`pouchrich ps`: the node's rich containers, a line each, by pod; with --tree what runs in each of them.
 
-CPU is that of the last half second, or with --watch since the last look, in percent of one CPU; a part's includes its
-children that have ended. A container's memory is its working set (cgroup usage less inactive file pages, as the kubelet
-counts), a part's the sum of resident sets.
+A width is that of the terminal, or $COLUMNS; columns that do not fit are left out and what is too long is cut, which
+--no-trunc does not do. An ID as it is shown, and NAMESPACE/POD/CONTAINER, is what every other command takes, as is a
+beginning of either. Below a container stands what is not as it should be: an agent that does not run, restarts.
+
+No OCI runtime is run. CPU is that of half a second, or with --watch since the last look, in percent of one CPU; a
+part's includes its children that have ended. It needs a second look, so only --tree, --json and --watch have it. A
+container's memory is its working set (cgroup usage less inactive file pages, as the kubelet counts), a part's the sum
+of resident sets.
 
 `--json` prints, with --watch once a line:
 
     {"version": 1, "containers": [{
         "namespace", "id", "bundle": containerd's, "pod": {"namespace", "name"} or null, "name", "image",
         "mode", "init": systemd | sysvinit | openrc | busybox | dumb-init, "state": created | waiting to boot |
-        booting | running | paused | stopped | unknown, "cpu_percent", "memory_bytes", "uptime_s": numbers or null,
+        booting | running | paused | stopped, "restarts": how often init restarted the application in place,
+        "problems": [...] in words, "cpu_percent", "memory_bytes", "uptime_s": numbers or null,
         "parts": [{"role": init | application | service | agent | exec, "name", "pid": 0 where none runs,
                    "processes": how many, "cpu_percent", "memory_bytes", "uptime_s", "command", "state",
                    "restarts": of an agent that the shim supervises, else null}]}]}
@@ -21,13 +27,15 @@ started from outside (`kubectl exec`).
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pouchrich import containers
-from pouchrich.output import Block, Cell, Span, Table, age, line, percent, show, show_json, size
-from pouchrich.survey import Part, Seen, Survey
+from pouchrich import containers, filters
+from pouchrich.columns import Column, fitted
+from pouchrich.output import Block, Cell, Line, Span, Table, age, line, percent, show, show_json, size, width_of
+from pouchrich.seen import Part, Seen
+from pouchrich.survey import Survey
 from runtime import paths
 
 SAMPLE_S = 0.5
@@ -39,12 +47,24 @@ _STATES = {
     "waiting to boot": "warn",
     "booting": "warn",
     "paused": "warn",
-    "unknown": "warn",
     "stopped": "dim",
 }
+COLUMNS = (
+    Column("ID"),
+    Column("NAMESPACE/POD/CONTAINER", least=32, middle=True),
+    Column("MODE"),
+    Column("STATE"),
+    Column("RESTARTS", rank=3, right=True),
+    Column("PID", rank=4, right=True),
+    Column("MEMORY", rank=1, right=True),
+    Column("UPTIME", right=True),
+    Column("IMAGE", rank=5, least=24, middle=True),
+    Column("COMMAND", rank=6, least=24),
+)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A pause between two looks, from the command line. Raises ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:
@@ -54,12 +74,15 @@ def _seconds(text: str) -> float:
     return value
 
 
-def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    ps = verbs.add_parser("ps", help="list the rich containers of this node and what runs in them")
-    ps.add_argument("--json", action="store_true", help="for programs; the format is stable")
-    ps.add_argument("--watch", type=_seconds, metavar="SECONDS", help="again and again, until interrupted")
-    ps.set_defaults(run=run)
+    filters.add(parser)
+    parser.add_argument("--tree", "-t", action="store_true", help="init, application, services, agents and execs too")
+    parser.add_argument("--no-trunc", action="store_true", help="cut nothing, and leave no column out")
+    parser.add_argument("--quiet", "-q", action="store_true", help="whole ids only")
+    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.add_argument("--watch", type=seconds, metavar="SECONDS", help="again and again, until interrupted")
+    parser.set_defaults(run=run)
 
 
 def to_json(seen: Iterable[Seen]) -> dict[str, Any]:
@@ -77,9 +100,11 @@ def container_json(one: Seen) -> dict[str, Any]:
         "pod": None if about.pod is None else {"namespace": about.pod[0], "name": about.pod[1]},
         "name": about.name,
         "image": about.image,
-        "mode": about.plan.mode,
+        "mode": about.mode,
         "init": about.init,
         "state": one.state,
+        "restarts": about.restarts,
+        "problems": list(one.problems),
         "cpu_percent": one.cpu_percent,
         "memory_bytes": one.memory_bytes,
         "uptime_s": one.uptime_s,
@@ -87,7 +112,37 @@ def container_json(one: Seen) -> dict[str, Any]:
     }
 
 
-def _row(part: Part, branch: str) -> tuple[Cell, ...]:
+def _row(one: Seen, ids: Mapping[str, str]) -> tuple[Cell, ...]:
+    about = one.container
+    application = next((part for part in one.parts if part.role == "application"), None)
+    return (
+        ids.get(about.id, about.id),
+        about.label,
+        about.mode,
+        Span(one.state, _STATES.get(one.state, "")),
+        str(about.restarts),
+        str(about.init_pid) if one.parts else "-",
+        size(one.memory_bytes),
+        age(one.uptime_s),
+        about.image or "-",
+        application.command if application is not None else "-",
+    )
+
+
+def table(seen: Sequence[Seen], *, width: int | None, ids: Mapping[str, str]) -> list[Block]:
+    """The containers for people, a line each; `ids` are what is shown of an id, by the id."""
+    if not seen:
+        return [line("no rich containers")]
+    made = fitted(COLUMNS, [_row(one, ids) for one in seen], width=width)
+    below = {at: tuple(_problem(text) for text in one.problems) for at, one in enumerate(seen)}
+    return [Table(made.heads, made.rows, made.right, made.indent, below)]
+
+
+def _problem(text: str) -> Line:
+    return line(Span(f"! {text}", "warn"), indent=2)
+
+
+def _part_row(part: Part, branch: str) -> tuple[Cell, ...]:
     more = f" (+{part.processes - 1})" if part.processes > 1 else ""
     command = part.command if len(part.command) <= _COMMAND_WIDTH else f"{part.command[: _COMMAND_WIDTH - 3]}..."
     restarts = f", {part.restarts} restarts" if part.restarts else ""
@@ -104,11 +159,10 @@ def _row(part: Part, branch: str) -> tuple[Cell, ...]:
     )
 
 
-def rows(one: Seen) -> Iterable[tuple[Cell, ...]]:
-    """The rows of a container and of its parts."""
+def _tree_rows(one: Seen) -> Iterable[tuple[Cell, ...]]:
     yield (
         Span(one.container.label, "strong"),
-        one.container.plan.mode or "",
+        one.container.mode,
         Span(one.state, _STATES.get(one.state, "")),
         "",
         percent(one.cpu_percent),
@@ -117,15 +171,24 @@ def rows(one: Seen) -> Iterable[tuple[Cell, ...]]:
         "",
     )
     for number, part in enumerate(one.parts, 1):
-        yield _row(part, "└─" if number == len(one.parts) else "├─")
+        yield _part_row(part, "└─" if number == len(one.parts) else "├─")
 
 
-def table(seen: Sequence[Seen]) -> list[Block]:
-    """The containers for people."""
+def tree(seen: Sequence[Seen], *, width: int | None) -> list[Block]:
+    """The containers for people, and what runs in each."""
     if not seen:
         return [line("no rich containers")]
-    heads = ("CONTAINER", "MODE", "STATE", "PID", "CPU%", "MEMORY", "UPTIME", "COMMAND")
-    return [Table(heads, tuple(row for one in seen for row in rows(one)), frozenset((3, 4, 5, 6)))]
+    columns = (
+        Column("CONTAINER", least=30, middle=True),
+        Column("MODE", rank=2),
+        Column("STATE", least=7),
+        Column("PID", right=True),
+        Column("CPU%", right=True),
+        Column("MEMORY", right=True),
+        Column("UPTIME", right=True),
+        Column("COMMAND", rank=1, least=20),
+    )
+    return [fitted(columns, [row for one in seen for row in _tree_rows(one)], width=width)]
 
 
 def run(
@@ -137,16 +200,21 @@ def run(
 ) -> int:
     """Print once, or until interrupted. Raises PouchrichError, OSError."""
     survey = survey or Survey()
-    survey.look(containers.every(root=root))
-    sleep(SAMPLE_S)
+
+    whole = (arguments.tree or arguments.json) and not arguments.quiet
+
+    def look() -> tuple[list[Seen], dict[str, str]]:
+        there = containers.every(root=root)
+        ids = {} if arguments.no_trunc else containers.short_ids(one.id for one in there)
+        seen = survey.look(filters.chosen(arguments.filter, there), whole=whole)
+        return filters.in_state(arguments.filter, seen), ids
+
+    # What has been used since a look before is known from the second on.
+    if whole:
+        look()
+        sleep(SAMPLE_S)
     while True:
-        seen = survey.look(containers.every(root=root))
-        if arguments.json:
-            show_json(to_json(seen), compact=arguments.watch is not None)
-        else:
-            if arguments.watch is not None and sys.stdout.isatty():
-                sys.stdout.write(_CLEAR)
-            show(table(seen))
+        _print(arguments, *look())
         if arguments.watch is None:
             return 0
         sys.stdout.flush()
@@ -154,3 +222,15 @@ def run(
             sleep(arguments.watch)
         except KeyboardInterrupt:
             return 0
+
+
+def _print(arguments: argparse.Namespace, seen: list[Seen], ids: Mapping[str, str]) -> None:
+    width = None if arguments.no_trunc else width_of(sys.stdout)
+    if arguments.quiet:
+        sys.stdout.write("".join(f"{one.container.id}\n" for one in seen))
+    elif arguments.json:
+        show_json(to_json(seen), compact=arguments.watch is not None)
+    else:
+        if arguments.watch is not None and sys.stdout.isatty():
+            sys.stdout.write(_CLEAR)
+        show(tree(seen, width=width) if arguments.tree else table(seen, width=width, ids=ids))

@@ -81,5 +81,5 @@ def _inotify(here: str) -> list[str]:
         f"# Each systemd pod takes 4 to 7 of root's inotify instances, of which there are {found}, and without any",
         "# left neither kubelet nor containerd starts again. As root, into /etc/sysctl.d/90-pouchrich.conf, then",
         "# sysctl --system:",
-        place.ask(here, "config", "--sysctl").rstrip("\n"),
+        place.ask(here, "config", "sysctl").rstrip("\n"),
     ]

@@ -43,7 +43,7 @@ def finish(place: str, *, python: str, site: str, config: str) -> None:
     os.symlink(python, f"{libexec}/python3")
     os.symlink(f"{libexec}/containerd-shim-pouchrich-v2", f"{place}/bin/containerd-shim-pouchrich-v2")
     with open(f"{place}/config.toml.default", "w") as file:
-        file.write(ask(place, "config", "--default"))
+        file.write(ask(place, "config", "default"))
 
 
 def ask(place: str, *words: str) -> str:

@@ -170,14 +170,30 @@ def test_a_systemd_container_is_shown_as_it_is(on_node):
         assert application["command"] == "/bin/sh -c while :; do :; done"
         assert application["cpu_percent"] > 10
         assert 0 < container["memory_bytes"] < 1 << 30
-        assert "└─ agent watcher" in node.pouchrich("ps")
+        assert "└─ agent watcher" in node.pouchrich("ps", "--tree")
+        head, row = node.pouchrich("ps").splitlines()
+        assert head.split()[:4] == ["ID", "NAMESPACE/POD/CONTAINER", "MODE", "STATE"]
+        assert row.split()[:4] == ["web", "default/web", "systemd", "running"]
+        assert node.pouchrich("ps", "-q", "--filter", "mode=systemd") == "web\n"
+        assert "1 rich containers, " in node.pouchrich("top", "--count", "1", "--interval", "0.2")
 
-        whole = node.json("inspect", "web")
+        assert "console: " in (said := node.pouchrich("logs", "default/we"))
+        assert "hook hello: prestart: exit status 0" in said
+        assert "hook hello: hello" in said
+        assert "boot: the application runs (" in said
+        whole = node.json("inspect", "default/web")
         assert {"key": "mode", "value": "systemd", "source": "/run/c.toml: rich.mode"} in whole["decisions"]
         assert [(one["name"], one["result"]) for one in whole["hooks"]] == [("hello", "exit status 0")]
         assert [(one["name"], one["state"]) for one in whole["owed"]] == [("bye", "owed")]
         assert whole["paths"]["bundle"] == bundle
         assert node.json("explain", bundle)["stored"] is True
+        assert node.json("explain", "web")["stored"] is True
+        found = node.json("doctor", "--address", f"{node.home}/c.sock", status=1)  # which has no handler of ours
+        checks = {(one["area"], one["what"]): one for one in found["checks"]}
+        told = [one["found"] for one in found["checks"] if one["what"] == "containerd"]
+        assert told[0].startswith(f"listens at {node.home}/c.sock, pid ")
+        assert checks["containers", "rich containers"]["found"] == "1"
+        assert found["summary"]["fail"] == 1
 
         spec = Path("/run/info.json")
         spec.write_text(node.ctr("container", "info", "web"))
@@ -194,7 +210,16 @@ def test_a_dumb_init_container_and_its_execs_are_shown(on_node, tmp_path):
     lower = rootfs_images.busybox(tmp_path / "busybox")
 
     def check(node):
-        node.run("worker", lower, ["/bin/sh", "-c", "sleep 900 & exec sleep 901"], "pouchrich.io/mode=dumb-init")
+        about = (
+            "pouchrich.io/mode=dumb-init",
+            "io.kubernetes.cri.container-name=worker",
+            "pouchrich.io/mode.wroker=auto",
+        )
+        node.run("worker", lower, ["/bin/sh", "-c", "sleep 900 & exec sleep 901"], *about)
+        warning = "annotation pouchrich.io/mode.wroker: is for a container"
+        assert warning in "".join(node.json("explain", "worker")["warnings"])
+        assert warning in (node.home / "log").read_text()
+        assert warning in node.pouchrich("doctor", "--quiet", "--address", f"{node.home}/c.sock", status=1)
         node.ctr("task", "exec", "--detach", "--exec-id", "e", "worker", "/bin/sleep", "902")
         (container,) = node.json("ps")["containers"]
         found = {part["role"]: part for part in container["parts"] if part["role"] != "exec"}
@@ -205,6 +230,73 @@ def test_a_dumb_init_container_and_its_execs_are_shown(on_node, tmp_path):
         assert node.json("inspect", "work")["state"] == "paused"
         node.ctr("task", "resume", "worker")
         node.remove("worker")
+
+    on_node(check)
+
+
+def test_restarts_in_place_and_agents_that_do_not_run_are_shown(on_node):
+    lower = rootfs_images.debian("systemd")
+
+    def check(node):
+        Path("/run/c.toml").write_text(
+            CONFIG.replace('mode = "systemd"', 'mode = "systemd"\nrestart = "on-failure"').replace(
+                "/bin/sleep", "/none"
+            )
+        )
+        node.run("web", lower, ["/bin/sh", "-c", "[ -e /again ] && exec sleep 900; touch /again; exit 3"])
+
+        def restarted():
+            (one,) = node.json("ps")["containers"]
+            return one if one["restarts"] == 1 and len(one["problems"]) == 2 else None
+
+        container = until(restarted, "the restart and the agent's failure to be noted")
+        assert parts(container)["application", ""]["command"] == "sleep 900"
+        assert container["problems"][0] == "init restarted the application once"
+        assert container["problems"][1].startswith("agent watcher does not run")
+        assert "  ! init restarted the application once\n" in node.pouchrich("ps")
+        assert "the application ended with 3 and was restarted" in node.pouchrich("logs", "web", "--boot")
+        node.remove("web")
+
+    on_node(check)
+
+
+def test_a_support_bundle_has_no_names(on_node, tmp_path):
+    lower = rootfs_images.busybox(tmp_path / "busybox")
+
+    def check(node):
+        node.run("topsecretname", lower, ["/bin/sh", "-c", "exec sleep 901"], "pouchrich.io/mode=dumb-init")
+        node.pouchrich("support", "-o", "/run/b.tar.gz", "--address", f"{node.home}/c.sock")
+        listed = node.call("tar", "-tzf", "/run/b.tar.gz").stdout.splitlines()
+        assert {one.rpartition("/")[2] for one in listed} >= {"containers.json", "doctor.json", "containerd.txt"}
+        everything = node.call("tar", "-xOzf", "/run/b.tar.gz").stdout
+        assert "topsecretname" not in everything
+        assert '"state": "running"' in everything
+        assert "io.containerd" in everything  # its own config dump
+        node.remove("topsecretname")
+
+    on_node(check)
+
+
+@pytest.mark.full
+def test_ps_of_a_hundred_containers_costs_two_milliseconds_each(on_node, tmp_path):
+    """Of processor time, with the command's own start."""
+    lower = rootfs_images.busybox(tmp_path / "busybox")
+
+    def check(node):
+        for number in range(100):
+            node.run(
+                f"c{number:02}", lower, ["/bin/sh", "-c", "sleep 900 & exec sleep 901"], "pouchrich.io/mode=dumb-init"
+            )
+        costs = {}
+        for words in (("ps",), ("ps", "--tree"), ("ps", "--json")):
+            before = os.times()
+            assert node.pouchrich(*words).count("running") >= 100
+            after = os.times()
+            costs[words] = after.children_user + after.children_system - before.children_user - before.children_system
+        print({" ".join(words): f"{10 * cost:.2f} ms a container" for words, cost in costs.items()})
+        assert costs["ps",] <= 0.2
+        for number in range(100):
+            node.call("ctr", "task", "rm", "--force", f"c{number:02}")
 
     on_node(check)
 
@@ -221,5 +313,10 @@ def test_doctor_judges_this_node(on_node):
         Path("/run/containerd.toml").write_text("version = 2\n")
         text = node.pouchrich("doctor", "--containerd-config", "/run/containerd.toml", status=1)
         assert "  fail handlers: /run/containerd.toml: none is ours\n" in text
+        *rest, last = node.pouchrich(
+            "doctor", "--quiet", "--containerd-config", "/run/containerd.toml", status=1
+        ).splitlines()
+        assert not [line for line in rest if line.startswith("  ok")]
+        assert ", 1 failed: see what is to be done above" in last
 
     on_node(check)

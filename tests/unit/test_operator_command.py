@@ -1,13 +1,19 @@
 """pouchrich: the operator's command line."""
 
+import json
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 import shim
 from pouchrich import containerd_config
-from pouchrich.__main__ import main
+from pouchrich.__main__ import VERBS, main
 from runtime import config
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(capsys, *arguments):
@@ -110,3 +116,50 @@ def test_a_wrong_command_line_ends_with_2(capsys, arguments):
         main(arguments)
     assert caught.value.code == 2
     assert "usage: pouchrich" in capsys.readouterr().err
+
+
+def test_the_version_is_an_option_too_and_json_tells_what_it_works_with(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(("--version",))
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"{shim.__version__}\n")
+    found = json.loads(run(capsys, "version", "--json")[1])
+    assert set(found) == {"version", "pouchrich", "python", "kernel", "containerd"}
+    assert found["pouchrich"] == shim.__version__
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_each_verb_has_its_options_and_the_format_of_its_json(capsys, verb):
+    status, out, _ = run(capsys, "help", verb)
+    assert status == 0
+    assert f"usage: pouchrich {verb}" in out
+    if verb != "node":  # which acts
+        assert "--json" in out
+        assert '"version": 1' in out or verb == "top"  # which prints what ps does
+
+
+def test_help_of_what_is_no_verb_says_what_was_meant(capsys):
+    assert run(capsys, "help")[1].startswith("usage: pouchrich [-h]")
+    with pytest.raises(SystemExit) as caught:
+        main(("help", "inspct"))
+    assert caught.value.code == 2
+    assert "(did you mean inspect)" in capsys.readouterr().err
+
+
+def test_one_verb_loads_no_other():
+    """The command's start-up is quick: `ps` does not load what decides, nor the library for terminals."""
+    script = "import sys; from pouchrich.__main__ import main; main(['ps', '-q']); print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
+    loaded = set(ran.stdout.split())
+    assert "pouchrich.commands.ps" in loaded
+    assert not loaded & {
+        "rich",
+        "asyncio",
+        "tomlkit",
+        "prometheus_client",
+        "google.protobuf",
+        "subprocess",
+        "runtime.config",
+    }
+    assert {one for one in loaded if one.startswith("pouchrich.commands.")} == {"pouchrich.commands.ps"}

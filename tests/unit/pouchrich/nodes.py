@@ -61,6 +61,10 @@ class Node:
         fields = ["S", str(parent), *["0"] * 9, *times, *["0"] * 4, str(started), "0", "7", *["0"] * 20]
         (directory / "statm").write_text(f"9999 {pages} 0 0 0 0 0\n")
         (directory / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")
+        (self.top / f"proc/{parent}/task/{parent}").mkdir(parents=True, exist_ok=True)
+        children = self.top / f"proc/{parent}/task/{parent}/children"
+        known = children.read_text().split() if children.exists() else []
+        children.write_text(" ".join(dict.fromkeys([*known, str(pid)])) + " ")
         (directory / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
         (directory / "cgroup").write_text(f"0::{cgroup}\n")
         group = self.top / "cgroup" / cgroup.lstrip("/")

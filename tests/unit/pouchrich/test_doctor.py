@@ -6,12 +6,14 @@ import os
 
 import pytest
 
-from pouchrich import checks, owed
+from pouchrich import checks, containers, owed
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.commands import doctor
 from pouchrich.output import plain
 from runtime import config
 from runtime.hooks.journal import Journal, path_of
+from runtime.spec.cri import CONTAINER_NAME
+from tests.unit.pouchrich.nodes import DUMB
 
 TABLE = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rich]\n'
 GOOD = (
@@ -96,7 +98,7 @@ def test_a_config_path_is_read_and_a_shim_that_is_missing_named(tmp_path):
     bad, _ = judged(tmp_path, text)
     assert bad == [
         (FAIL, f"runtime_path {tmp_path}/shim is no executable file"),
-        (FAIL, f"options: {tmp_path}/none.toml: no such file or directory"),
+        (FAIL, f"options: handler options: ConfigPath: {tmp_path}/none.toml: no such file or directory"),
     ]
 
 
@@ -110,7 +112,10 @@ def test_lines_say_level_finding_and_remedy():
 
 def test_a_failure_is_exit_status_1_and_json_tells_which(capsys, tmp_path):
     (tmp_path / "node.toml").write_text("version = 2\n")
-    given = argparse.Namespace(json=True, config=str(tmp_path / "node.toml"), containerd_config=str(tmp_path / "none"))
+    parser = argparse.ArgumentParser()
+    doctor.add(parser)
+    words = ["--json", "--config", str(tmp_path / "node.toml"), "--containerd-config", str(tmp_path / "none")]
+    given = parser.parse_args(words)
     assert doctor.run(given, records=str(tmp_path / "records")) == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["version"], found["healthy"]) == (1, False)
@@ -192,3 +197,28 @@ def test_what_becomes_of_a_pod_with_a_user_namespace(tmp_path, kind, options, ve
 
 def test_a_containerd_without_user_namespaces_is_not_asked_about_them(tmp_path):
     assert not [one for one in judged(tmp_path, GOOD, (1, 7))[1] if "hostUsers" in one.found]
+
+
+def test_doctor_names_annotations_for_containers_that_a_pod_has_not(node):
+    sandbox = {"io.kubernetes.cri.sandbox-id": "s1", "io.kubernetes.cri.sandbox-name": "web-0"}
+    about = {**sandbox, "io.kubernetes.cri.sandbox-namespace": "shop", "pouchrich.io/mode.db": "auto"}
+    about |= {"pouchrich.io/mode.side": "auto", "pouchrich.io/rich": "true"}
+    for name in ("app", "web"):
+        node.bundle(name, DUMB, annotations={**about, "io.kubernetes.cri.container-name": name})
+    plain = node.top / "state/k8s.io/other"  # which has no plan of ours
+    plain.mkdir()
+    (plain / "config.json").write_text(json.dumps({"annotations": {**sandbox, CONTAINER_NAME: "side"}}))
+    found = list(checks._unclaimed(containers.every(root=node.index)))
+    assert [(one.level, one.what) for one in found] == [(WARN, "shop/web-0")]
+    assert found[0].found == (
+        "annotation pouchrich.io/mode.db is for none of the containers that the pod has now: app, side, web"
+    )
+
+
+def test_doctor_repeats_what_plans_warn_of(node):
+    node.bundle("abc", DUMB)
+    found = list(checks.containers(node.index))
+    assert [(one.level, one.what, one.found) for one in found] == [
+        (WARN, "k8s.io/abc", "one warning"),
+        (OK, "rich containers", "1"),
+    ]

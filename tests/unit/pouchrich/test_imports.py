@@ -1,9 +1,11 @@
-"""The library for terminals is loaded for a terminal alone, and never by what runs containers."""
+"""Libraries of the operator's command are loaded by what needs them alone, and never by what runs containers."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[3]
 
@@ -16,14 +18,21 @@ def imported(path):
             yield (node.module or "").partition(".")[0]
 
 
-def test_only_the_output_of_the_operators_command_names_it():
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [
+        ("rich", "pouchrich/output.py"),
+        ("tomlkit", "pouchrich/commands/configuring.py"),
+    ],
+)
+def test_only_one_module_of_the_operators_command_names_it(library, module):
     naming = {
         str(path.relative_to(ROOT))
         for package in ("shim", "runtime", "pouchrich")
         for path in (ROOT / package).rglob("*.py")
-        if "rich" in imported(path)
+        if library in imported(path)
     }
-    assert naming == {"pouchrich/output.py"}
+    assert naming == {module}
 
 
 def test_nobody_imports_the_operators_command():

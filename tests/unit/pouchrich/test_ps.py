@@ -54,17 +54,18 @@ def systemd(node):
     return node, Clock(half_a_second_later)
 
 
-def survey(node, clock, states=None):
-    def state(oci, container_id):
-        assert oci["path"] == "/usr/bin/crun"
-        return (states or {}).get(container_id, "running")
-
-    return Survey(proc=node.proc, state=state, clock=clock)
+def survey(node, clock):
+    return Survey(proc=node.proc, clock=clock, tickets=str(node.top / "tickets"))
 
 
-def run(capsys, node, clock, *, states=None, **arguments):
-    given = argparse.Namespace(**{"json": False, "watch": None, **arguments})
-    assert ps.run(given, root=node.index, survey=survey(node, clock, states), sleep=clock.sleep) == 0
+def parsed(verb, *words):
+    parser = argparse.ArgumentParser()
+    verb.add(parser)
+    return parser.parse_args(words)
+
+
+def run(capsys, node, clock, *words):
+    assert ps.run(parsed(ps, *words), root=node.index, survey=survey(node, clock), sleep=clock.sleep) == 0
     return capsys.readouterr().out
 
 
@@ -74,11 +75,11 @@ def golden(name):
 
 
 def test_a_container_is_a_tree_of_init_application_services_and_agents(capsys, systemd):
-    assert run(capsys, *systemd) == golden("systemd")
+    assert run(capsys, *systemd, "--tree") == golden("systemd")
 
 
 def test_json_holds_the_same(capsys, systemd):
-    found = json.loads(run(capsys, *systemd, json=True))
+    found = json.loads(run(capsys, *systemd, "--json"))
     (container,) = found["containers"]
     assert found["version"] == 1
     assert container["pod"] == {"namespace": "shop", "name": "web-0"}
@@ -111,7 +112,7 @@ def test_time_of_children_counts_but_for_inits(capsys, node):
         node.process(31, 30, "app", "app", cgroup="/one", ticks=10, children=60)
         shutil.rmtree(f"{node.proc}/32")
 
-    (container,) = json.loads(run(capsys, node, Clock(half_a_second_later), json=True))["containers"]
+    (container,) = json.loads(run(capsys, node, Clock(half_a_second_later), "--json"))["containers"]
     assert [part["cpu_percent"] for part in container["parts"]] == [0.0, 30.0]
 
 
@@ -122,20 +123,26 @@ def test_dumb_inits_first_child_is_the_application_and_supervised_agents_are_kno
     node.process(32, 30, "orphan", "orphan", cgroup="/one", started=5000)
     node.process(31, 30, "app", "app", cgroup="/one", started=2000)
     node.process(33, 4, "beat", "beat", cgroup="/one-agent-beat")
-    assert run(capsys, node, Clock(lambda: None), states={"one": "paused"}) == golden("dumb-init")
+    (node.top / "cgroup/one/cgroup.events").write_text("populated 1\nfrozen 1\n")
+    assert run(capsys, node, Clock(lambda: None), "--tree") == golden("dumb-init")
 
 
-def test_a_container_without_processes_is_stopped_and_the_runtime_not_asked(capsys, node):
+def test_a_container_without_processes_is_stopped(capsys, node):
     node.bundle("one", DUMB, init=30)
-
-    def never(oci, container_id):
-        raise AssertionError("asked")
-
-    seen = Survey(proc=node.proc, state=never)
-    given = argparse.Namespace(json=True, watch=None)
-    assert ps.run(given, root=node.index, survey=seen, sleep=lambda _: None) == 0
-    (container,) = json.loads(capsys.readouterr().out)["containers"]
+    (container,) = json.loads(run(capsys, node, Clock(lambda: None), "--json"))["containers"]
     assert (container["state"], container["parts"], container["memory_bytes"]) == ("stopped", [], None)
+
+
+def test_a_later_process_of_the_number_is_not_the_containers(capsys, node):
+    """The pod server was killed, and the kernel gave the pid to another."""
+    path = node.bundle("one", DUMB, init=30)
+    (path / "config.json").write_text('{"linux": {"cgroupsPath": "kubepods.slice:cri-containerd:one"}}')
+    node.process(30, 5, "sshd", "sshd", cgroup="/system.slice/sshd.service")
+    (container,) = json.loads(run(capsys, node, Clock(lambda: None), "--json"))["containers"]
+    assert container["state"] == "stopped"
+    node.process(30, 5, "dumb-init", "dumb-init", cgroup="/kubepods.slice/cri-containerd-one.scope")
+    (container,) = json.loads(run(capsys, node, Clock(lambda: None), "--json"))["containers"]
+    assert container["state"] == "created"
 
 
 def test_a_node_without_containers_says_so(capsys, node):
@@ -152,7 +159,7 @@ def test_watching_goes_on_until_interrupted_one_object_a_line(capsys, systemd):
             raise KeyboardInterrupt
         clock.now += seconds
 
-    given = argparse.Namespace(json=True, watch=2.0)
+    given = parsed(ps, "--json", "--watch", "2")
     assert ps.run(given, root=node.index, survey=survey(node, clock), sleep=sleep) == 0
     assert slept == [ps.SAMPLE_S, 2.0, 2.0, 2.0]
     lines = capsys.readouterr().out.splitlines()
@@ -172,14 +179,14 @@ def test_inspect_shows_plan_paths_and_hooks(capsys, systemd, tmp_path):
         "survey": survey(node, clock),
         "sleep": clock.sleep,
     }
-    assert inspecting.run(argparse.Namespace(id="ab", json=False), **places) == 0
+    assert inspecting.run(parsed(inspecting, "ab"), **places) == 0
     text = capsys.readouterr().out
     assert text.startswith(golden("systemd"))
     assert "  mode = systemd  (/etc/c.toml: rich.mode)\n" in text
     assert "  STAGE     NAME  WHERE  OWNER  RESULT         TIME\n" in text
     assert "  prestart  h     host   node   exit status 3  0.2s\n" in text
     assert f"  cgroup: {node.top}/cgroup{POD}\n" in text
-    inspecting.run(argparse.Namespace(id="abc", json=True), **places)
+    inspecting.run(parsed(inspecting, "abc", "--json"), **places)
     found = json.loads(capsys.readouterr().out)
     assert found["decisions"][1] == {"key": "mode", "value": "systemd", "source": "/etc/c.toml: rich.mode"}
     assert found["hooks"] == hooks["hooks"]

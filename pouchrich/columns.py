@@ -1,0 +1,73 @@
+"""Rows that fit a width: columns that matter less are left out, and what is too long is cut, never folded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pouchrich.output import Cell, Span, Table, cells, clean
+
+CUT = "\N{HORIZONTAL ELLIPSIS}"
+_GAP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`rank` says which are left out first: the highest, and those of rank 0 never. `least`: cells that it may be cut
+    to; 0: it is never cut. `middle`: what is cut is the middle, as both ends tell one name from another."""
+
+    head: str
+    rank: int = 0
+    least: int = 0
+    right: bool = False
+    middle: bool = False
+
+
+def cut(text: str, width: int, *, middle: bool = False) -> str:
+    """`text` in at most `width` cells, with CUT for what is left out at its end or in its middle."""
+    if cells(text) <= width:
+        return text
+    end = (width - 1) // 2 if middle else 0
+    tail = _begin(text[::-1], end)[::-1]
+    return f"{_begin(text, max(0, width - 1 - end))}{CUT}{tail}"
+
+
+def _begin(text: str, width: int) -> str:
+    if text.isascii():
+        return text[:width]
+    taken = 0
+    for at, one in enumerate(text):
+        taken += cells(one)
+        if taken > width:
+            return text[:at]
+    return text
+
+
+def fitted(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, width: int | None) -> Table:
+    """The rows as a table of at most `width` cells, if that can be; None: of any width, with nothing left out."""
+    texts = [[clean(cell if isinstance(cell, str) else cell.text) for cell in row] for row in rows]
+    widths = [max([cells(column.head), *(cells(row[at]) for row in texts)]) for at, column in enumerate(columns)]
+    shown = list(range(len(columns)))
+    while width is not None and sum(widths[at] for at in shown) + _GAP * (len(shown) - 1) > width:
+        over = sum(widths[at] for at in shown) + _GAP * (len(shown) - 1) - width
+        # First what may be cut gives what it can spare, the longest before others.
+        room = {
+            at: widths[at] - columns[at].least for at in shown if columns[at].least and widths[at] > columns[at].least
+        }
+        droppable = [at for at in shown if columns[at].rank]
+        if sum(room.values()) >= over or not droppable:
+            for at in sorted(room, key=lambda one: -room[one]):
+                given = min(over, room[at])
+                widths[at] -= given
+                over -= given
+            break
+        shown.remove(max(droppable, key=lambda one: columns[one].rank))
+    cut_rows = tuple(
+        tuple(_cut(row[at], text[at], widths[at], columns[at]) for at in shown)
+        for row, text in zip(rows, texts, strict=True)
+    )
+    right = frozenset(position for position, at in enumerate(shown) if columns[at].right)
+    return Table(tuple(columns[at].head for at in shown), cut_rows, right)
+
+
+def _cut(cell: Cell, text: str, width: int, column: Column) -> Cell:
+    short = cut(text, width, middle=column.middle)
+    return short if isinstance(cell, str) else Span(short, cell.style)

@@ -1,0 +1,189 @@
+"""`pouchrich config`: the configuration of the node, or of a handler whose file is named.
+
+    config [show] [FILE]          in full, each value with its source
+    config check [FILE]           nothing where it is right, else the error, and exit status 1
+    config set-default KEY VALUE  change a key of the node's file (--file: of another), or without VALUE take it out
+    config default                the commented default file
+    config sysctl                 the kernel settings that a node should have
+
+FILE is the node's where none is given. What is set holds for containers that are made from then on; the file is
+replaced at once and whole, and only by one that is right. VALUE is TOML, or else a string.
+
+`--json` prints for show `{"version": 1, "source", "keys": [{"key", "value", "source"}]}`, a value null where it is
+unset; for check `{"version": 1, "file", "valid", "error": string or null}`; for set-default `{"version": 1, "file",
+"key", "value": null where it was taken out}`; for the others `{"version": 1, "text": what is printed else}`.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from pouchrich.output import show_json
+from runtime import inotify
+from runtime.config import DEFAULT, Config, load, load_node, parse
+from runtime.config.file import trusted_path
+from runtime.config.kinds import suggestion
+from runtime.config.location import NODE_FILE
+from runtime.config.render import default_file, effective, toml
+from runtime.config.schema import KEYS, SECTIONS
+from runtime.errors import InvalidArgument, NotFound, PouchrichError
+
+_ACTIONS = {
+    "show": "in full, each value with its source",
+    "check": "whether it is right; exit status 1 where it is not",
+    "set-default": "change a key",
+    "default": "the commented default file",
+    "sysctl": "the kernel settings that a node should have",
+}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    for action, text in _ACTIONS.items():
+        one = actions.add_parser(action, help=text)
+        if action in ("show", "check"):
+            one.add_argument("file", nargs="?", metavar="FILE", help=f"default {NODE_FILE}, or the built-in values")
+        elif action == "set-default":
+            one.add_argument("key", metavar="KEY")
+            one.add_argument("value", nargs="?", metavar="VALUE", help="TOML, or else a string; none: take the key out")
+            one.add_argument("--file", metavar="FILE", default=NODE_FILE, help=f"in place of {NODE_FILE}")
+        if action in ("show", "check", "set-default"):
+            one.add_argument("--any-owner", action="store_true", help="do not insist that root owns FILE")
+        one.add_argument("--json", action="store_true", help="for programs; the format is stable")
+        one.set_defaults(run=_RUN[action])
+
+
+def completed(words: list[str]) -> list[str]:
+    """The words after `config`, with the action that is meant where there is none: `show`."""
+    if "--default" in words or "--sysctl" in words:  # as they were called once
+        return [word.removeprefix("--") if word in ("--default", "--sysctl") else word for word in words]
+    asks = {"-h", "--help"} & set(words)
+    return words if asks or any(word in _ACTIONS for word in words[:1]) else ["show", *words]
+
+
+def _text(arguments: argparse.Namespace, text: str) -> int:
+    if arguments.json:
+        show_json({"version": 1, "text": text})
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _load(arguments: argparse.Namespace) -> Config:
+    if arguments.file is None:
+        return load_node()
+    return load(arguments.file, require_root_owned=not arguments.any_owner)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    config = _load(arguments)
+    if arguments.json:
+        show_json({"version": 1, "source": config.source, "keys": [_key(config, key) for key in KEYS]})
+        return 0
+    return _text(arguments, effective(config))
+
+
+def _key(config: Config, key: Any) -> dict[str, Any]:
+    section = key.name.rpartition(".")[0]
+    value = getattr(getattr(config, section) if section else config, key.attribute)
+    shown = None if value is None and key.default is None else key.kind.plain(value)
+    return {"key": key.name, "value": shown, "source": config.source_of(key.name)}
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    file = arguments.file or NODE_FILE
+    try:
+        config = _load(arguments)
+    except PouchrichError as err:
+        if not arguments.json:
+            raise
+        show_json({"version": 1, "file": file, "valid": False, "error": str(err)})
+        return 1
+    if arguments.json:
+        show_json({"version": 1, "file": file, "valid": True, "error": None})
+    else:
+        built_in = f"{file}: there is none, and the built-in values are right"
+        sys.stdout.write(f"{built_in if config is DEFAULT else f'{file}: right'}\n")
+    return 0
+
+
+def _set_default(arguments: argparse.Namespace) -> int:
+    key, value = arguments.key, None if arguments.value is None else _value(arguments.value)
+    known = [one.name for one in KEYS if one.name != "version"]
+    if key not in known:
+        raise InvalidArgument(f"KEY: found {key!r}, allowed {', '.join(known)}{suggestion(key, known)}")
+    file = _replace(arguments.file, key, value, require_root_owned=not arguments.any_owner)
+    if arguments.json:
+        show_json({"version": 1, "file": file, "key": key, "value": value})
+    else:
+        what = "is no longer set" if value is None else f"= {toml(value)}"
+        sys.stdout.write(f"{file}: {key} {what}; it holds for containers that are made from now on\n")
+    return 0
+
+
+def _value(text: str) -> Any:
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    return found["value"] if found.keys() == {"value"} else text
+
+
+def _replace(file: str, key: str, value: Any, *, require_root_owned: bool) -> str:
+    """Set `key`, or take it out, in the TOML of `file`, all else left as it is written; return the file's real path.
+
+    Raises PouchrichError where the file as it is, or as it would be, is not right, and OSError.
+    """
+    import tomlkit  # keeps comments and order; only this needs it
+
+    mode, text = 0o644, "version = 1\n"
+    try:
+        path = trusted_path(file) if require_root_owned else os.path.realpath(file)
+        load(path, require_root_owned=require_root_owned)
+        mode = os.stat(path).st_mode & 0o7777
+        with open(path, encoding="utf-8") as opened:
+            text = opened.read()
+    except NotFound:
+        directory = os.path.dirname(os.path.abspath(file))
+        path = f"{trusted_path(directory) if require_root_owned else directory}/{os.path.basename(file)}"
+    document = tomlkit.parse(text)
+    section, _, name = key.rpartition(".")
+    table: Any = document
+    if section in SECTIONS:
+        if section not in document:
+            document[section] = tomlkit.table()
+        table = document[section]
+    if value is not None:
+        table[name] = value
+    elif name in table:
+        del table[name]
+    new = tomlkit.dumps(document)
+    parse(new, source=path)
+    with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), prefix=".config-", delete=False) as scratch:
+        try:
+            scratch.write(new)
+            scratch.flush()
+            os.fchmod(scratch.fileno(), mode)
+            load(scratch.name, require_root_owned=require_root_owned)  # programs of hooks too
+            os.fsync(scratch.fileno())
+            os.rename(scratch.name, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(scratch.name)
+            raise
+    return path
+
+
+_RUN: dict[str, Callable[[argparse.Namespace], int]] = {
+    "show": _show,
+    "check": _check,
+    "set-default": _set_default,
+    "default": lambda arguments: _text(arguments, default_file()),
+    "sysctl": lambda arguments: _text(arguments, inotify.drop_in()),
+}

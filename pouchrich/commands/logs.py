@@ -1,0 +1,81 @@
+"""`pouchrich logs ID`: what happened in one rich container beside its application, whose output is kubectl's.
+
+ID is what `pouchrich ps` shows, or a beginning of it. There are the boot's times, what init said on its console, each
+hook's result with what it said last, and what agents said and how they ended. The shim keeps the last 64 KiB of it as
+long as the container is there. --boot, --console, --hooks and --agents choose; without one of them all is shown.
+
+`--json` prints an object a line:
+
+    {"version": 1, "at": seconds since 1970, "source": boot | console | hook | agent, "name": of hook or agent, "text"}
+"""
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pouchrich import containers
+from pouchrich.output import clean, show_json
+from runtime import bundle_log, index, paths
+
+_SEQUENCE = re.compile(r"\x1b\[[0-9:;<=>?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b[ -/]*[0-~]")
+"""What steers a terminal: CSI, OSC, and all other escapes (ECMA-48)."""
+_PAUSE_S = 0.5
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("id", metavar="ID", help="a container as `pouchrich ps` shows it, or a beginning of its name")
+    for source in bundle_log.SOURCES:
+        words = f"--{source}s" if source in ("hook", "agent") else f"--{source}"
+        parser.add_argument(words, dest="sources", action="append_const", const=source, help="only these")
+    parser.add_argument("--tail", "-n", type=_count, metavar="N", help="only the last N lines")
+    parser.add_argument("--follow", "-f", action="store_true", help="go on, until the container goes or interrupted")
+    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.set_defaults(run=run)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed a number of lines")
+    return int(text)
+
+
+def run(
+    arguments: argparse.Namespace, *, root: str = paths.BUNDLES, sleep: Callable[[float], None] = time.sleep
+) -> int:
+    """Print it. Raises PouchrichError, OSError."""
+    container = containers.one(arguments.id, root=root)
+    wanted = frozenset(arguments.sources or bundle_log.SOURCES)
+    lines = [one for one in bundle_log.read(container.bundle) if one["source"] in wanted]
+    _print(lines if arguments.tail is None else lines[len(lines) - min(len(lines), arguments.tail) :], arguments.json)
+    last = lines[-1:]
+    while arguments.follow and (container.namespace, container.id, container.bundle) in index.entries(root=root):
+        sys.stdout.flush()
+        sleep(_PAUSE_S)
+        lines = [one for one in bundle_log.read(container.bundle) if one["source"] in wanted]
+        # Those after the last that was shown; where it is gone, so many have come that all are new.
+        fresh = lines[lines.index(last[0]) + 1 :] if last and last[0] in lines else lines
+        _print(fresh, arguments.json)
+        last = lines[-1:] or last
+    return 0
+
+
+def _print(lines: Iterable[dict[str, Any]], as_json: bool) -> None:
+    for one in lines:
+        if as_json:
+            show_json({"version": 1, **one}, compact=True)
+            continue
+        stamp = (
+            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(float(one["at"]))) + f".{int(one['at'] * 1000) % 1000:03d}Z"
+        )
+        who = f"{one['source']} {one['name']}".rstrip()
+        sys.stdout.write(f"{stamp} {clean(who)}: {shown(str(one['text']))}\n")
+
+
+def shown(text: str) -> str:
+    """A line as a terminal would leave it: without sequences, and of what was drawn over itself the last."""
+    drawn = [part for part in _SEQUENCE.sub("", text).split("\r") if part.strip()]
+    return clean(drawn[-1].rstrip() if drawn else "")

@@ -1,0 +1,141 @@
+"""`pouchrich support`: what is worth knowing of this node, in one file to attach to an issue.
+
+It holds the doctor's checks, versions, the configuration in full, containerd's as it dumps it, each rich container's
+plan and state, its log, and the records of owed hooks. Names, variables, annotations, what commands are given, and what
+looks like a secret is taken out (`--names` keeps names, for people whom you trust); look into it before you attach it.
+
+`--json` prints `{"version": 1, "file", "entries": [...], "redacted": whether names were taken out}`.
+"""
+
+import argparse
+import io
+import json
+import os
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import shim
+from pouchrich import containers, owed, running
+from pouchrich.commands import doctor, ps
+from pouchrich.output import show_json
+from pouchrich.redaction import Redaction
+from pouchrich.survey import Survey
+from runtime import bundle_log, paths
+from runtime.config import load_node
+from runtime.config.render import effective
+from runtime.errors import PouchrichError
+
+_MODE: Literal["w", "w:gz"] = "w:gz" if find_spec("zlib") else "w"
+"""A release's own interpreter has none."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("--output", "-o", metavar="FILE", help="default pouchrich-support-TIME.tar.gz, or .tar, here")
+    parser.add_argument("--names", action="store_true", help="keep the names of pods, containers and images")
+    parser.add_argument("--address", metavar="SOCKET", help="of containerd, where it is none of the usual")
+    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.set_defaults(run=run)
+
+
+def run(
+    arguments: argparse.Namespace,
+    *,
+    root: str = paths.BUNDLES,
+    records: str = paths.RECORDS,
+    survey: Survey | None = None,
+) -> int:
+    """Write it. Raises OSError where the file cannot be written."""
+    file = arguments.output or time.strftime(
+        f"pouchrich-support-%Y%m%dT%H%M%SZ.tar{_MODE[1:].replace(':', '.')}", time.gmtime()
+    )
+    redaction = Redaction()
+    entries = []
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with open(fd, "wb") as target, tarfile.open(fileobj=target, mode=_MODE) as archive:
+        for name, found in _parts(arguments.address, root, records, survey or Survey()):
+            told = found if arguments.names and isinstance(found, str) else _told(redaction, found, arguments.names)
+            data = told.encode(errors="replace")
+            about = tarfile.TarInfo(f"pouchrich-support/{name}")
+            about.size, about.mode, about.mtime = len(data), 0o644, int(time.time())
+            archive.addfile(about, io.BytesIO(data))
+            entries.append(name)
+    if arguments.json:
+        show_json({"version": 1, "file": os.path.abspath(file), "entries": entries, "redacted": not arguments.names})
+    else:
+        kept = "with the names of pods" if arguments.names else "names and secrets taken out"
+        sys.stdout.write(f"{file}: {', '.join(entries)} ({kept}; look into it before you attach it)\n")
+    return 0
+
+
+def _told(redaction: Redaction, found: Any, names: bool) -> str:
+    if isinstance(found, str):
+        return redaction.text(found)
+    redacted = found if names else redaction.value(found)
+    return json.dumps(redacted, indent=2, default=str) + "\n"
+
+
+def _parts(address: str | None, root: str, records: str, survey: Survey) -> Iterator[tuple[str, Any]]:
+    """Name and content, text or JSON. The containers come first, so that their names are known in all else."""
+    parts: dict[str, Callable[[], Any]] = {
+        "containers.json": lambda: _containers(root, survey),
+        "hooks.json": lambda: _owed(records),
+        "versions.json": _versions,
+        "doctor.json": lambda: doctor.to_json(list(doctor.collect(None, None, address, records, root))),
+        "config.toml": lambda: effective(load_node()),
+        "containerd.txt": lambda: _containerd(address),
+    }
+    for name, part in parts.items():
+        try:
+            yield name, part()
+        except (PouchrichError, OSError) as err:  # what cannot be had is a fact of the node too
+            yield f"{name}.error", f"{err}\n"
+
+
+def _containers(root: str, survey: Survey) -> list[dict[str, Any]]:
+    return [
+        {
+            **ps.container_json(one),
+            "decisions": [f"{each.key} = {each.value} ({each.source})" for each in one.container.plan.decisions],
+            "warnings": list(one.container.plan.warnings),
+            "steps": [each.name for each in one.container.plan.steps],
+            "hooks": [dict(each) for each in one.container.hooks],
+            "agents": [dict(each) for each in one.container.agents],
+            "log": [f"{each['at']} {each['source']}: {each['text']}" for each in bundle_log.read(one.container.bundle)],
+        }
+        for one in survey.look(containers.every(root=root))
+    ]
+
+
+def _owed(records: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "namespace": one.namespace,
+            "id": one.id,
+            "hooks": [{"name": name, "state": state, "result": result} for name, state, result in one.hooks],
+            "is_held": bool(one.holder),
+            "before_boot": one.before_boot,
+        }
+        for one in owed.read(records)
+    ]
+
+
+def _versions() -> dict[str, Any]:
+    with open("/etc/os-release", encoding="utf-8") as file:
+        system = [line.strip() for line in file if line.startswith(("ID=", "VERSION_ID=", "VARIANT_ID="))]
+    about = os.uname()
+    return {
+        "pouchrich": shim.__version__,
+        "python": sys.version,
+        "kernel": f"{about.release} {about.version} {about.machine}",
+        "system": system,
+    }
+
+
+def _containerd(address: str | None) -> str:
+    sockets = running.SOCKETS if address is None else (("containerd", address),)
+    return "\n".join(running.dump(one) for one in running.find(sockets)) or "none runs\n"

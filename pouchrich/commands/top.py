@@ -1,0 +1,113 @@
+"""`pouchrich top`: what the rich containers use, the most of it first, again and again until interrupted.
+
+CPU is that since the look before, in percent of one CPU; memory the working set. On a terminal it has the screen to
+itself; else a table each time.
+
+`--json` prints a line each time, as `pouchrich ps --json` has it, in the order of --sort.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+from pouchrich import containers, filters
+from pouchrich.columns import Column, fitted
+from pouchrich.commands.ps import seconds, to_json
+from pouchrich.output import Block, Span, age, line, percent, show, show_json, size, width_of
+from pouchrich.seen import Seen
+from pouchrich.survey import Survey
+from runtime import paths
+
+_SCREEN, _BACK, _HOME = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l", "\x1b[H\x1b[J"
+_SORT: Mapping[str, Callable[[Seen], tuple[float, str]]] = {
+    "cpu": lambda one: (-(one.cpu_percent or 0.0), one.container.label),
+    "memory": lambda one: (-float(one.memory_bytes or 0), one.container.label),
+    "name": lambda one: (0.0, one.container.label),
+}
+_COLUMNS = (
+    Column("ID"),
+    Column("NAMESPACE/POD/CONTAINER", least=32, middle=True),
+    Column("CPU%", right=True),
+    Column("MEMORY", right=True),
+    Column("PROCESSES", rank=2, right=True),
+    Column("MODE", rank=3),
+    Column("STATE", rank=4),
+    Column("UPTIME", rank=1, right=True),
+    Column("MOST CPU", rank=5, least=20),
+)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    filters.add(parser)
+    parser.add_argument("--interval", "-d", type=seconds, default=2.0, metavar="SECONDS", help="default 2")
+    parser.add_argument("--count", "-n", type=int, default=0, metavar="N", help="end after N looks")
+    parser.add_argument("--sort", choices=_SORT, default="cpu")
+    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.set_defaults(run=run)
+
+
+def run(
+    arguments: argparse.Namespace,
+    *,
+    root: str = paths.BUNDLES,
+    survey: Survey | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Print until interrupted, or as often as asked for. Raises PouchrichError, OSError."""
+    survey = survey or Survey()
+    on_screen = sys.stdout.isatty() and not arguments.json
+    survey.look(filters.chosen(arguments.filter, containers.every(root=root)))
+    sys.stdout.write(_SCREEN if on_screen else "")
+    shown = 0
+    try:
+        sleep(min(0.5, arguments.interval))
+        while True:
+            seen = survey.look(filters.chosen(arguments.filter, containers.every(root=root)))
+            _print(arguments, sorted(filters.in_state(arguments.filter, seen), key=_SORT[arguments.sort]), on_screen)
+            shown += 1
+            if shown == arguments.count:
+                return 0
+            sleep(arguments.interval)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        sys.stdout.write(_BACK if on_screen else "")
+
+
+def _print(arguments: argparse.Namespace, seen: list[Seen], on_screen: bool) -> None:
+    if arguments.json:
+        show_json(to_json(seen), compact=True)
+        return
+    sys.stdout.write(_HOME if on_screen else "")
+    show(document(seen, width=width_of(sys.stdout)))
+    sys.stdout.flush()
+
+
+def document(seen: list[Seen], *, width: int | None) -> list[Block]:
+    """A line about all of them, and the table."""
+    cpu = sum(one.cpu_percent or 0.0 for one in seen)
+    memory = sum(one.memory_bytes or 0 for one in seen)
+    about = line(Span(f"{len(seen)} rich containers, {cpu:.1f}% of a CPU, {size(memory)} of memory", "strong"))
+    ids = containers.short_ids(one.container.id for one in seen)
+    rows = [
+        (
+            ids[one.container.id],
+            one.container.label,
+            percent(one.cpu_percent),
+            size(one.memory_bytes),
+            str(sum(part.processes for part in one.parts)),
+            one.container.mode,
+            one.state,
+            age(one.uptime_s),
+            _most(one),
+        )
+        for one in seen
+    ]
+    return [about, fitted(_COLUMNS, rows, width=width)] if rows else [about]
+
+
+def _most(one: Seen) -> str:
+    busy = max(one.parts, key=lambda part: part.cpu_percent or 0.0, default=None)
+    return "-" if busy is None or not busy.cpu_percent else f"{busy.role} {busy.name}".strip()

@@ -1,0 +1,78 @@
+"""Facts of a node without what identifies its users or lets anybody in: for what is attached to a public issue.
+
+Names of pods, containers, images, namespaces, agents' and hooks' commands, variables and annotations are the site's
+own. A name becomes a word that is the same wherever it stands in one bundle, and says nothing: `pod-1`. Values of
+variables, and whatever a key's name says is a secret, go without a trace.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+GONE = "(removed)"
+_SECRET = re.compile(r"pass|secret|token|auth|credential|private|(^|[_.-])key($|[_.-])|cert|cookie", re.IGNORECASE)
+_NAMES = {
+    "id": "id",
+    "pod": "pod",
+    "name": "name",
+    "namespace": "namespace",
+    "image": "image",
+    "container": "name",
+    "bundle": "bundle",
+    "hostname": "host",
+}
+"""Keys whose values are names, and the word that stands for them."""
+_COMMANDS = frozenset({"command", "args", "cmdline"})
+_VARIABLES = frozenset({"env", "environment", "annotations", "labels"})
+_LEAST = 3
+"""Shorter names are not looked for in texts: they would be everywhere."""
+
+
+class Redaction:
+    """That of one bundle. `keep` are names that mean nothing to anybody, such as our own modes."""
+
+    def __init__(self, keep: frozenset[str] = frozenset({"default", "k8s.io", ""})) -> None:
+        self._keep = keep
+        self._words: dict[str, str] = {}
+        self._counts: dict[str, int] = {}
+
+    def name(self, value: str, kind: str) -> str:
+        """The word that stands for a name."""
+        if value in self._keep:
+            return value
+        if value not in self._words:
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            self._words[value] = f"{kind}-{self._counts[kind]}"
+        return self._words[value]
+
+    def value(self, found: Any, key: str = "") -> Any:
+        """A JSON value that stands at `key`."""
+        if key in _VARIABLES or (key and _SECRET.search(key)):
+            return [GONE] * len(found) if isinstance(found, list) else GONE if found else found
+        if key in _COMMANDS:
+            return self._command(found)
+        if isinstance(found, Mapping):
+            return {name: self.value(one, str(name)) for name, one in found.items()}
+        if isinstance(found, list | tuple):
+            return [self.value(one, key) for one in found]
+        if isinstance(found, str):
+            return self.name(found, _NAMES[key]) if key in _NAMES else self.text(found)
+        return found
+
+    def _command(self, found: Any) -> Any:
+        """The program alone, without where it is and what it is given."""
+        words = found.split() if isinstance(found, str) else [str(one) for one in found or ()]
+        program = words[0].rpartition("/")[2] if words else ""
+        shown = f"{program} {GONE}" if len(words) > 1 else program
+        return shown if isinstance(found, str) else [shown] if words else []
+
+    def text(self, found: str) -> str:
+        """A text in which names may stand that have been met, and addresses, and `KEY=VALUE` of secrets."""
+        for name in sorted(self._words, key=len, reverse=True):
+            if len(name) >= _LEAST:
+                found = found.replace(name, self._words[name])
+        found = re.sub(
+            r"(?i)\b([\w.-]*(?:pass|secret|token|auth|credential)[\w.-]*)(\s*[=:]\s*)\S+", rf"\1\2{GONE}", found
+        )
+        found = re.sub(r"\b(?:\d{1,3}\.){3}\d{1,3}\b", "ADDRESS", found)
+        return re.sub(r"\b[a-z][a-z0-9+.-]*://[^\s\"'@/]+@", f"{GONE}@", found)

@@ -1,0 +1,132 @@
+"""The containerds that run on this node, found by the sockets they listen on, and asked by their own programs.
+
+What a file says need not be what runs: the kernel names the process behind a socket (SO_PEERCRED, unix(7)), and /proc
+its program and command line, so it is that program which is asked for its version and its configuration.
+"""
+
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pouchrich.containerd_config import DEFAULT, documents, parse_version
+from pouchrich.processes import PROC, TICKS_PER_S, look, uptime_s
+from runtime.errors import PouchrichError
+
+SOCKETS = (
+    ("containerd", "/run/containerd/containerd.sock"),
+    ("k3s", "/run/k3s/containerd/containerd.sock"),  # rke2's too
+    ("k0s", "/run/k0s/containerd.sock"),
+    ("microk8s", "/var/snap/microk8s/common/run/containerd.sock"),
+)
+"""Distribution, and where its containerd listens by default."""
+
+WHERE = {
+    "k3s": "k3s writes its containerd's config.toml anew at each start: the handler belongs into config.toml.tmpl or"
+    " config-v3.toml.tmpl beside it",
+    "rke2": "rke2 writes its containerd's config.toml anew at each start: the handler belongs into config.toml.tmpl or"
+    " config-v3.toml.tmpl beside it",
+    "k0s": "k0s writes its containerd's configuration: the handler belongs into a file in /etc/k0s/containerd.d/",
+}
+"""Where a handler belongs that containerd's own file would lose."""
+
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A containerd. `kind` is the distribution, `program` a path by which it can be run, `pid` 0 where not known.
+
+    `problem` says why it cannot be spoken to, "" where it can.
+    """
+
+    kind: str
+    socket: str
+    pid: int = 0
+    program: str = ""
+    config: str = DEFAULT
+    problem: str = ""
+
+
+def find(sockets: Sequence[tuple[str, str]] = SOCKETS, *, proc: str = PROC) -> list[Running]:
+    """Those whose socket is there."""
+    return [_at(kind, path, proc) for kind, path in sockets if os.path.exists(path)]
+
+
+def _at(kind: str, path: str, proc: str) -> Running:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_TIMEOUT_S)
+        try:
+            probe.connect(path)
+            pid = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        except OSError as err:
+            return Running(kind, path, problem=(err.strerror or str(err)).lower())
+    process = look(pid, proc) if pid else None
+    if process is None:
+        return Running(kind, path, problem="the kernel does not tell which process listens there")
+    with open(f"{proc}/{pid}/cmdline", "rb") as file:
+        config = config_of(file.read().rstrip(b"\0").decode(errors="replace").split("\0"))
+    if not os.path.isabs(config):
+        with suppress(OSError):
+            config = os.path.normpath(os.path.join(os.readlink(f"{proc}/{pid}/cwd"), config))
+    return Running("rke2" if "/rke2/" in config else kind, path, pid, f"{proc}/{pid}/exe", config)
+
+
+def config_of(words: Sequence[str]) -> str:
+    """The configuration that a containerd with this command line reads."""
+    for at, word in enumerate(words[1:], 1):
+        name, equals, value = word.partition("=")
+        if name in ("-c", "-config", "--config"):
+            return value if equals else next(iter(words[at + 1 :]), DEFAULT)
+    return DEFAULT
+
+
+def version(one: Running) -> tuple[int, int] | None:
+    """Major and minor of what runs, None where it does not say so."""
+    return parse_version([one.program, "--version"])
+
+
+def changed_since(one: Running, *, proc: str = PROC) -> str:
+    """The configuration file that was changed after it was started, or "". Raises PouchrichError, OSError."""
+    process = look(one.pid, proc)
+    if process is None:
+        return ""
+    age_s = uptime_s(proc) - process.started_ticks / TICKS_PER_S
+    began = time.time() - age_s
+    return next((path for path, _ in documents(one.config) if os.stat(path).st_mtime > began + 1), "")
+
+
+def failed_plugins(one: Running) -> Iterator[str]:
+    """The CRI plugins that it could not load, by its own `ctr plugins ls`. Raises PouchrichError where none answers."""
+    real = os.path.realpath(one.program)
+    ctr = next(filter(None, (shutil.which("ctr", path=os.path.dirname(real)), shutil.which("ctr"))), None)
+    if ctr is None:
+        return
+    try:
+        words = [ctr, "--address", one.socket, "--timeout", f"{_TIMEOUT_S:g}s", "plugins", "ls"]
+        answer = subprocess.run(words, capture_output=True, timeout=2 * _TIMEOUT_S, check=True)
+    except subprocess.CalledProcessError as err:
+        said = err.stderr.decode(errors="replace").strip().splitlines()
+        raise PouchrichError(said[-1] if said else f"ctr: exit status {err.returncode}") from err
+    except (OSError, subprocess.SubprocessError) as err:
+        raise PouchrichError(str(err)) from err
+    for line in answer.stdout.decode(errors="replace").splitlines():
+        words = line.split()
+        if len(words) >= 4 and words[-1] == "error" and ("cri" in words[0] or words[1] == "cri"):
+            yield f"{words[0]}.{words[1]}"
+
+
+def dump(one: Running) -> str:
+    """Its configuration as it dumps it, below a line that says what it is; or why it does not."""
+    about = f"# {one.kind} at {one.socket}, configuration {one.config}\n"
+    try:
+        words = [one.program, "--config", one.config, "config", "dump"]
+        answer = subprocess.run(words, capture_output=True, timeout=2 * _TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError) as err:
+        return f"{about}# {one.problem or err}\n"
+    return about + answer.stdout.decode(errors="replace")

@@ -1,0 +1,52 @@
+"""What one look at a container has found: its state, what it uses, and the parts that run in it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pouchrich.containers import Container
+from runtime.cgroup import Cgroup
+
+ROLES = ("init", "application", "service", "agent", "exec")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some processes of a container that belong together. `role` is one of ROLES.
+
+    `pid` is the first of the `processes` (a count), 0 where none runs; `memory_bytes` the sum of their resident sets;
+    `cpu_percent` of one CPU since the look before, None at the first. `state` and `restarts` are a supervised agent's.
+    """
+
+    role: str
+    name: str
+    pid: int = 0
+    processes: int = 0
+    cpu_percent: float | None = None
+    memory_bytes: int = 0
+    uptime_s: float | None = None
+    command: str = ""
+    state: str = "running"
+    restarts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A container and what runs in it. `memory_bytes` is its working set: usage without what is easily given back."""
+
+    container: Container
+    state: str
+    cgroup: Cgroup | None = None
+    cpu_percent: float | None = None
+    memory_bytes: int | None = None
+    uptime_s: float | None = None
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What is not as it should be, in words."""
+        if count := self.container.restarts:
+            yield f"init restarted the application {'once' if count == 1 else f'{count} times'}"
+        for part in self.parts:
+            if part.role == "agent" and not part.pid and part.state != "ended, exit status 0":
+                restarts = f", {part.restarts} restarts" if part.restarts else ""
+                yield f"agent {part.name} does not run: {part.state}{restarts}"

@@ -1,0 +1,89 @@
+"""pouchrich.running: a containerd found by its socket, and what its process says of it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pouchrich import running
+from pouchrich.checks import FAIL, WARN
+from pouchrich.commands import doctor
+
+LISTENS = """
+import socket, sys, time
+one = socket.socket(socket.AF_UNIX)
+one.bind(sys.argv[1])
+one.listen()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["containerd"], "/etc/containerd/config.toml"),
+        (["/x/containerd", "-c", "/a.toml", "-a", "/s"], "/a.toml"),
+        (["containerd", "--address", "/s", "--config=/b.toml"], "/b.toml"),
+        (["containerd", "--config"], "/etc/containerd/config.toml"),
+    ],
+)
+def test_the_configuration_is_the_command_lines(words, file):
+    assert running.config_of(words) == file
+
+
+@pytest.fixture
+def listener(tmp_path):
+    """A process that listens, with a command line like containerd's of rke2."""
+    path = str(tmp_path / "s")
+    config = tmp_path / "rke2/config.toml"
+    config.parent.mkdir()
+    config.write_text("version = 2\n")
+    script = tmp_path / "containerd.py"
+    script.write_text(LISTENS)
+    words = [sys.executable, str(script), path, "--config", "rke2/config.toml"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield path, config, process
+        process.kill()
+
+
+def test_the_kernel_tells_whose_socket_it_is(listener):
+    path, config, process = listener
+    (found,) = running.find((("k3s", path), ("k0s", f"{path}-none")))
+    assert (found.kind, found.pid, found.config, found.problem) == ("rke2", process.pid, str(config), "")
+    assert os.path.realpath(found.program) == os.path.realpath(sys.executable)
+    assert running.changed_since(found) == ""
+    later = time.time() + 60
+    os.utime(config, (later, later))
+    assert running.changed_since(found) == str(config)
+
+
+def test_doctor_says_where_rke2_wants_the_handler_and_that_a_file_was_not_read_yet(listener, monkeypatch):
+    path, config, _ = listener
+    monkeypatch.setattr(running.shutil, "which", lambda *_, **__: None)  # no ctr
+    later = time.time() + 60
+    os.utime(config, (later, later))
+    (one,) = running.find((("k3s", path),))
+    found = list(doctor.of_running(one))
+    levels = {check.what: check for check in found if check.level != "ok"}
+    assert (levels["containerd of rke2"].level, levels["handlers"].level) == (WARN, FAIL)
+    assert "was changed after it was started" in levels["containerd of rke2"].found
+    assert "config.toml.tmpl" in levels["handlers"].advice
+
+
+def test_a_socket_that_nobody_listens_at_is_a_failure(tmp_path):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(tmp_path / "s"))
+    (found,) = running.find((("containerd", str(tmp_path / "s")),))
+    (check,) = doctor.of_running(found)
+    assert (check.level, check.found) == (FAIL, f"{tmp_path}/s: connection refused")
+
+
+def test_none_that_runs_is_told_with_the_way_out(tmp_path):
+    found = list(doctor._containerd(None, str(tmp_path / "none")))
+    assert (found[0].level, found[0].advice) == (WARN, "start it, or name its socket with --address")

@@ -1,0 +1,106 @@
+"""pouchrich support: a bundle that tells of a node, and not of who uses it."""
+
+import argparse
+import json
+import tarfile
+
+import pytest
+
+from pouchrich import running
+from pouchrich.commands import support
+from pouchrich.redaction import GONE, Redaction
+from pouchrich.survey import Survey
+from runtime.bundle_log import BundleLog
+from tests.unit.pouchrich.nodes import SYSTEMD
+
+CRI = {
+    "io.kubernetes.cri.sandbox-name": "acme-ledger-0",
+    "io.kubernetes.cri.sandbox-namespace": "acme-payments",
+    "io.kubernetes.cri.container-name": "reconciler",
+    "io.kubernetes.cri.image-name": "registry.acme.example/ledger:7",
+}
+
+
+@pytest.fixture
+def written(node, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(running, "SOCKETS", ())
+    path = node.bundle("0123abcd" * 8, SYSTEMD, annotations=CRI, init=10, state={"init": 10, "application": 11})
+    node.process(10, 5, "systemd", "/sbin/init", cgroup="/p")
+    node.process(11, 10, "app", "/srv/acme/bin/app", "--token=hunter2", cgroup="/p")
+    BundleLog(str(path)).write("agent", "audit", ["acme-ledger-0 has password=hunter2 from 10.1.2.3"])
+
+    def write(*words):
+        parser = argparse.ArgumentParser()
+        support.add(parser)
+        file = str(tmp_path / f"b{len(words)}.tar.gz")
+        given = parser.parse_args(["--output", file, "--json", *words])
+        survey = Survey(proc=node.proc, tickets=str(tmp_path / "none"))
+        assert support.run(given, root=node.index, records=str(tmp_path / "records"), survey=survey) == 0
+        about = json.loads(capsys.readouterr().out)
+        assert (tmp_path / file).stat().st_mode & 0o777 == 0o600
+        with tarfile.open(file) as archive:
+            found = {one.name: archive.extractfile(one).read().decode() for one in archive}
+        assert [f"pouchrich-support/{name}" for name in about["entries"]] == list(found)
+        return found
+
+    return write
+
+
+def test_names_commands_and_secrets_are_taken_out(written):
+    found = written()
+    everything = "\n".join(found.values())
+    for secret in ("acme", "reconciler", "0123abcd0123", "hunter2", "10.1.2.3", "--token"):
+        assert secret not in everything, secret
+    (container,) = json.loads(found["pouchrich-support/containers.json"])
+    assert (container["state"], container["mode"], container["pod"]["name"]) == ("running", "systemd", "name-1")
+    assert container["parts"][1]["command"] == f"app {GONE}"
+    assert container["log"][0].endswith(f"agent: name-1 has password={GONE} from ADDRESS")
+    assert {"pouchrich-support/doctor.json", "pouchrich-support/config.toml", "pouchrich-support/versions.json"} <= set(
+        found
+    )
+
+
+def test_names_stay_where_they_are_asked_for(written):
+    found = written("--names")["pouchrich-support/containers.json"]
+    assert "acme-ledger-0" in found
+
+
+def test_a_file_that_is_there_is_not_overwritten(written):
+    written()
+    with pytest.raises(FileExistsError):
+        written()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('password = "x y"', f'password = {GONE} y"'),
+        ("auth: abc", f"auth: {GONE}"),
+        ("https://user:pw@host/x", f"{GONE}@host/x"),
+        ("at 192.168.7.250:80", "at ADDRESS:80"),
+        ("Author wrote", "Author wrote"),
+    ],
+)
+def test_texts_lose_what_looks_like_a_secret(text, expected):
+    assert Redaction().text(text) == expected
+
+
+def test_values_of_variables_and_secrets_are_gone_and_structure_is_kept():
+    found = Redaction().value(
+        {
+            "env": ["A=1", "B=2"],
+            "annotations": {"x": "y"},
+            "apiKey": "k",
+            "api_key": "k",
+            "n": [1, {"token": 5}],
+            "t": True,
+        }
+    )
+    assert found == {
+        "env": [GONE, GONE],
+        "annotations": GONE,
+        "apiKey": "k",
+        "api_key": GONE,
+        "n": [1, {"token": GONE}],
+        "t": True,
+    }
