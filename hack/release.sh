@@ -80,6 +80,7 @@ for about in "$tree"/site/*.dist-info; do
         protobuf) licence=BSD-3-Clause ;;
         pyroute2) licence=Apache-2.0 ;;
         rich | tomlkit) licence=MIT ;;
+        prometheus[-_]client) licence="Apache-2.0 AND BSD-2-Clause" ;;
         *) fail "$package: its licence is not known to hack/release.sh" ;;
     esac
     echo "$package $(field Version) $licence pkg:pypi/$package@$(field Version)" >>"$work/components"

@@ -19,6 +19,7 @@ VERBS = {
     "logs": ("logs", "what its boot, init's console, hooks and agents said"),
     "explain": ("explain", "what is decided about a container, why, and what it changes"),
     "doctor": ("doctor", "check this node; exit status 1 where something is wrong"),
+    "metrics": ("metrics", "counts and times of all of them, for Prometheus"),
     "node": ("node", "install a released artefact on this node, or take it away"),
     "support": ("support", "what to attach to an issue, without names and secrets"),
     "config": ("configuring", "show, check or change the configuration"),

@@ -256,6 +256,16 @@ def test_restarts_in_place_and_agents_that_do_not_run_are_shown(on_node):
         assert "  ! init restarted the application once\n" in node.pouchrich("ps")
         assert "the application ended with 3 and was restarted" in node.pouchrich("logs", "web", "--boot")
         node.remove("web")
+        counted = {(one["name"], *one["labels"].values()): one["value"] for one in node.json("metrics")["samples"]}
+        assert counted["pouchrich_restarts_in_place_total",] == 1
+        assert counted["pouchrich_boot_seconds_count", "systemd", "ok"] == 1
+        assert counted["pouchrich_exits_total", "systemd", "Signal"] == 1
+        hook = ("pouchrich_hook_seconds_count", "ok", "node")
+        assert (counted[*hook, "prestart", "container"], counted[*hook, "poststop", "container"]) == (1, 1)
+        assert counted["pouchrich_owed_records",] == 0
+        assert (
+            'container="web"' in (node.home / "log").read_text() or "container=web" in (node.home / "log").read_text()
+        )
 
     on_node(check)
 

@@ -23,6 +23,7 @@ def imported(path):
     [
         ("rich", "pouchrich/output.py"),
         ("tomlkit", "pouchrich/commands/configuring.py"),
+        ("prometheus_client", "pouchrich/prometheus.py"),
     ],
 )
 def test_only_one_module_of_the_operators_command_names_it(library, module):

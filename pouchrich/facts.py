@@ -1,0 +1,92 @@
+"""What is measured of the node now, for `pouchrich metrics`: pod servers, spawners, owed hooks, containers."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pouchrich import containers, owed
+from pouchrich.processes import PROC
+from pouchrich.survey import Survey
+from runtime import paths
+from shim.spawner.request import DIRECTORY, LOCK_SUFFIX
+
+_POD_SERVER = b"containerd-shim-pouchrich-v2\0-namespace\0"
+_SPAWNER = b"pouchrich-spawner"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`containers` by (mode, state), `owed` hooks by state; `pod_server_bytes` is the proportional set of them all."""
+
+    containers: Counter[tuple[str, str]]
+    problems: int
+    owed_records: int
+    owed: Counter[str]
+    pod_servers: int
+    pod_server_bytes: int
+    spawners: int
+    spawners_killed: int
+
+
+def collect(
+    *,
+    root: str = paths.BUNDLES,
+    records: str = paths.RECORDS,
+    spawners: str = DIRECTORY,
+    proc: str = PROC,
+    survey: Survey | None = None,
+) -> Facts:
+    """Look at them. Raises OSError."""
+    seen = (survey or Survey(proc=proc)).look(containers.every(root=root), whole=False)
+    found = list(owed.read(records))
+    servers = list(_processes(_POD_SERVER, proc))
+    alive = sum(1 for _ in _processes(_SPAWNER, proc))
+    return Facts(
+        Counter((one.container.mode, one.state) for one in seen),
+        sum(1 for one in seen for _ in one.problems),
+        len(found),
+        Counter(state for one in found for _, state, _ in one.hooks),
+        len(servers),
+        sum(_proportional_bytes(f"{proc}/{pid}") for pid in servers),
+        alive,
+        _killed(spawners, proc),
+    )
+
+
+def _processes(begins: bytes, proc: str) -> Iterator[int]:
+    for name in os.listdir(proc):
+        if name.isdecimal():
+            try:
+                with open(f"{proc}/{name}/cmdline", "rb") as file:
+                    if file.read(len(begins)) == begins:
+                        yield int(name)
+            except OSError:
+                continue
+
+
+def _proportional_bytes(directory: str) -> int:
+    """The process's memory, of what it shares its part (proc_pid_smaps_rollup), 0 where it has gone."""
+    try:
+        with open(f"{directory}/smaps_rollup", encoding="ascii") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:")), 0)
+    except OSError:
+        return 0
+
+
+def _killed(directory: str, proc: str) -> int:
+    """Locks of spawners whose process has gone without taking it away."""
+    count = 0
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return 0
+    for name in names:
+        if name.startswith("spawner-") and name.endswith(LOCK_SUFFIX):
+            try:
+                with open(f"{directory}/{name}") as file:
+                    pid = int(file.read(32).partition(" ")[0] or 0)
+            except (OSError, ValueError):
+                continue
+            count += bool(pid) and not os.path.exists(f"{proc}/{pid}")
+    return count
