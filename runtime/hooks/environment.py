@@ -80,9 +80,9 @@ def variables(subject: Subject, end: Ending | None = None) -> dict[str, str]:
     return found
 
 
-def host_environment(own: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of a hook on the host: `own` from its table, `told` by `variables`."""
-    return {"PATH": DEFAULT_PATH, **own, **told}
+def host_environment(own: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a hook on the host: `own` from its table, `env` by `variables`."""
+    return {"PATH": DEFAULT_PATH, **own, **env}
 
 
 def state(subject: Subject, *, status: str, pid: int) -> bytes:

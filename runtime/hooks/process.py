@@ -18,12 +18,12 @@ HELD = ("user", "network", "ipc", "uts")
 """Namespaces (OCI's names) that a poststop hook shares with the container that has ended."""
 
 
-def of_hook(spec: Spec, hook: Hook, told: Mapping[str, str], user: User | None = None) -> dict[str, Any]:
+def of_hook(spec: Spec, hook: Hook, env: Mapping[str, str], user: User | None = None) -> dict[str, Any]:
     """The OCI process object of `hook`: the pod's own, with the hook's command and its variables added.
 
-    Without a terminal. `told` are the POUCHRICH_ variables; `user` replaces the pod's, with the pod's umask.
+    Without a terminal. `env` are the POUCHRICH_ variables; `user` replaces the pod's, with the pod's umask.
     """
-    process = dict(edit.table(edit.with_env(spec, {**dict(hook.env), **told}), "process"))
+    process = dict(edit.table(edit.with_env(spec, {**dict(hook.env), **env}), "process"))
     process.pop("consoleSize", None)
     process |= {"args": list(hook.command), "terminal": False}
     if user is not None:
@@ -33,7 +33,7 @@ def of_hook(spec: Spec, hook: Hook, told: Mapping[str, str], user: User | None =
 
 
 def poststop_spec(
-    spec: Spec, hook: Hook, told: Mapping[str, str], *, rootfs: str, pinned: str, suffix: str, user: User | None = None
+    spec: Spec, hook: Hook, env: Mapping[str, str], *, rootfs: str, pinned: str, suffix: str, user: User | None = None
 ) -> dict[str, Any]:
     """The spec of the container that a poststop `hook` runs in.
 
@@ -47,7 +47,7 @@ def poststop_spec(
         linux["cgroupsPath"] = sibling(str(path), suffix)
     made = {key: value for key, value in spec.items() if key not in ("annotations", "hooks")}
     root = {**edit.table(spec, "root"), "path": rootfs}
-    return {**made, "root": root, "process": of_hook(spec, hook, told, user), "linux": linux}
+    return {**made, "root": root, "process": of_hook(spec, hook, env, user), "linux": linux}
 
 
 def types_to_pin(spec: Spec) -> tuple[str, ...]:

@@ -105,9 +105,9 @@ def answer(asked: bytes, netns: int = NETNS_FD) -> dict[str, object]:
 
 def main() -> int:
     """Read the question from standard input, print the answer. Status 1 where that is an error."""
-    told = answer(sys.stdin.buffer.read())
-    sys.stdout.write(json.dumps(told))
-    return 1 if "error" in told else 0
+    said = answer(sys.stdin.buffer.read())
+    sys.stdout.write(json.dumps(said))
+    return 1 if "error" in said else 0
 
 
 if __name__ == "__main__":

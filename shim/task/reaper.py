@@ -88,13 +88,13 @@ class Reaper:
             if not self._expecting:
                 self._unclaimed.clear()
 
-    def watch(self, pid: int, told: Callable[[Exit], None]) -> None:
-        """Call `told` once, from the loop and never from within this call, when `pid` has ended (or if it has)."""
+    def watch(self, pid: int, on_exit: Callable[[Exit], None]) -> None:
+        """Call `on_exit` once, from the loop and never from within this call, when `pid` has ended (or if it has)."""
         exit = self._unclaimed.pop(pid, None)
         if exit is not None and not _is_child(pid):
-            self._loop.call_soon(told, exit)
+            self._loop.call_soon(on_exit, exit)
         else:
-            self._watchers[pid] = told
+            self._watchers[pid] = on_exit
 
     def forget(self, pid: int) -> None:
         """Do not tell anybody about `pid` any more."""

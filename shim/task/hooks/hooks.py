@@ -169,13 +169,13 @@ class HookRunner:
                 raise HookFailed(failure("prestart", hook, outcome))
 
     async def _prestart(self, hook: Hook, created: PrestartExec) -> Outcome:
-        told = environment.variables(self._subject)
+        env = environment.variables(self._subject)
         if hook.where == "host":
-            env = environment.host_environment(dict(hook.env), told)
+            env = environment.host_environment(dict(hook.env), env)
             state = environment.state(self._subject, status="created", pid=created.init)
             return await on_host(self._reaper, hook, env=env, stdin=state, timeout_s=hook.timeout_s)
         user = await user_below(f"/proc/{created.init}/root", hook.user, timeout_s=hook.timeout_s)
-        made = process.of_hook(self._spec, hook, told, user)
+        made = process.of_hook(self._spec, hook, env, user)
         state = environment.state(self._subject, status="created", pid=1)  # its pid as the hook sees it
         owner = process.owner(self._spec, made)
         return await created.run(made, stdin=state, owner=owner, timeout_s=hook.timeout_s)

@@ -138,10 +138,10 @@ class _Owed:
             await in_thread(line)
 
     async def _poststop(self, number: int, hook: Hook, end: Ending, timeout_s: float) -> Outcome:
-        told = environment.variables(self._subject, end)
+        env = environment.variables(self._subject, end)
         state = environment.state(self._subject, status="stopped", pid=0)
         if hook.where == "host":
-            env = environment.host_environment(dict(hook.env), told)
+            env = environment.host_environment(dict(hook.env), env)
             return await on_host(self._reaper, hook, env=env, stdin=state, timeout_s=timeout_s)
         rootfs = self._subject.rootfs
         pod = pinned.load_spec(self._pinned)
@@ -149,7 +149,7 @@ class _Owed:
         spec = process.poststop_spec(
             pod,
             hook,
-            told,
+            env,
             rootfs=rootfs,
             pinned=self._pinned,
             suffix=f"-poststop-{number}",

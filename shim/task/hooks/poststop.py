@@ -46,17 +46,17 @@ _log = logging.getLogger(__name__)
 class Handover:
     """A runner that waits for the container to be gone."""
 
-    def __init__(self, go: int, news: int) -> None:
+    def __init__(self, go: int, ready: int) -> None:
         self._go = go
-        self._news = news
+        self._ready = ready
 
     def finish(self, patience_s: float = PATIENCE_S) -> bool:
         """The OCI runtime has forgotten the container: let the hooks run, and wait a while. Whether all are through."""
         with suppress(BrokenPipeError):
             os.write(self._go, _GO)
         os.close(self._go)
-        through = readable.within(self._news, patience_s) and not os.read(self._news, 1)
-        os.close(self._news)
+        through = readable.within(self._ready, patience_s) and not os.read(self._ready, 1)
+        os.close(self._ready)
         return through
 
 
@@ -77,17 +77,19 @@ def hand_over(
                 journal.finish()
                 return None
             journal.owe()
-        go, told = os.pipe2(os.O_CLOEXEC)
-        news, tell = os.pipe2(os.O_CLOEXEC)
-        # `told` is read and `tell` written by the runner; each side closes what is the other's.
-        detach(lambda: _run(journal, go, tell, directory, run), keep=(journal.fd, go, tell))
+        go_reader, go_writer = os.pipe2(os.O_CLOEXEC)
+        ready_reader, ready_writer = os.pipe2(os.O_CLOEXEC)
+        # The runner reads `go` and writes `ready`; each side closes what is the other's.
+        runners = go_reader, ready_writer
+        detach(lambda: _run(journal, *runners, directory, run), keep=(journal.fd, *runners))
     finally:
         journal.close()
-    os.close(go)
-    os.close(tell)
-    if readable.within(news, READY_TIMEOUT_S) and os.read(news, 1) == _READY and journal.account.head.get("pinned"):
+    for fd in runners:
+        os.close(fd)
+    is_ready = readable.within(ready_reader, READY_TIMEOUT_S) and os.read(ready_reader, 1) == _READY
+    if is_ready and journal.account.head.get("pinned"):
         pinned.unpin(journal.account.head["pinned"])  # the runner has them mounted for itself
-    return Handover(told, news)
+    return Handover(go_writer, ready_reader)
 
 
 def check(*, directory: str = paths.RECORDS, run: str = paths.POSTSTOP) -> None:
@@ -106,25 +108,25 @@ def check(*, directory: str = paths.RECORDS, run: str = paths.POSTSTOP) -> None:
         sys.stderr.write(f"poststop hooks that are owed: {err}\n")
 
 
-def _run(journal: Journal, go: int, tell: int, directory: str, run: str) -> None:
+def _run(journal: Journal, go: int, ready: int, directory: str, run: str) -> None:
     """The runner: one process sees to the container, another waits for its end and then looks for more."""
     _log_to_syslog()
     pid = os.fork()
     if pid == 0:
-        _run_one(journal, go, tell)
-    for fd in (journal.fd, go, tell):
+        _run_one(journal, go, ready)
+    for fd in (journal.fd, go, ready):
         os.close(fd)
     os.waitpid(pid, 0)
     _sweep_until_settled(directory, run)
 
 
-def _run_one(journal: Journal, go: int, tell: int) -> NoReturn:
+def _run_one(journal: Journal, go: int, ready: int) -> NoReturn:
     try:
         _leave_mounts()
-        os.write(tell, _READY)
+        os.write(ready, _READY)
         journal.hand()
-        told = os.read(go, 1) == _GO
-        _settle([journal], forget_first=not told)
+        is_to_go = os.read(go, 1) == _GO
+        _settle([journal], forget_first=not is_to_go)
     except BaseException:  # nothing may unwind into the parent's code below fork()
         _log.exception("poststop hooks")
     finally:

@@ -229,7 +229,7 @@ def make(
     """The life that was decided on. `stdio` are the client's streams, `console` the application's terminal if any."""
     made, identity = decided.made, choice.identity
     mode = made.mode or ""
-    told = environment.Subject(
+    subject = environment.Subject(
         id=about.id,
         containerd_namespace=about.namespace,
         bundle=about.bundle,
@@ -285,7 +285,7 @@ def make(
             log=log,
             restarts=Restarts(about.id, made.boot.init, log=log, changed=lambda: life.note_state()),
         )
-    hooks = HookRunner(told, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
+    hooks = HookRunner(subject, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
     life = RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents, agent_exec=start)
     return life
 

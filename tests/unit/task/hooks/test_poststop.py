@@ -296,8 +296,8 @@ def test_a_runner_whose_delete_was_killed_has_the_container_forgotten_first(hand
     handed.owe()
     handover = handed.hand_over()
     os.close(handover._go)
-    assert readable.within(handover._news, WITHIN_S)
-    os.close(handover._news)
+    assert readable.within(handover._ready, WITHIN_S)
+    os.close(handover._ready)
     assert handed.node.swept() == ["a ShimKilled"]
     assert [" ".join(call.split()[-3:]) for call in handed.calls] == ["delete --force a"]
 
