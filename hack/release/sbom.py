@@ -2,8 +2,9 @@
 
     sbom.py VERSION EPOCH COMPONENTS ARTEFACT >FILE
 
-COMPONENTS has a line for each component: name, version, licence (SPDX) and package URL. ARTEFACT is the file that it
-is the bill of, whose SHA-256 it names. EPOCH is the time of the release, in seconds. Needs cyclonedx-python-lib.
+COMPONENTS has a line for each component: name, version, licence (SPDX; it may be of several words) and package URL.
+ARTEFACT is the file that it is the bill of, whose SHA-256 it names. EPOCH is the time of the release, in seconds. Needs
+cyclonedx-python-lib.
 """
 
 import hashlib
@@ -36,13 +37,13 @@ def main(version: str, epoch: str, components: str, artefact: str) -> None:
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest)],
     )
     for line in sorted(Path(components).read_text().splitlines()):
-        name, found, licence, purl = line.split(" ")
+        name, found, *licence, purl = line.split(" ")
         component = Component(
             name=name,
             version=found,
             type=ComponentType.LIBRARY,
             bom_ref=purl,
-            licenses=[licences.make_from_string(licence)],
+            licenses=[licences.make_from_string(" ".join(licence))],
             purl=PackageURL.from_string(purl),
         )
         bom.components.add(component)
