@@ -103,7 +103,7 @@ def _misshapen(spec: dict[str, Any]) -> str:
             return f"{'.'.join(keys)}: found {type(found).__name__}, allowed an object"
     for name, value in (spec.get("annotations") or {}).items():
         if not isinstance(value, str):
-            return f"annotations.{name[:100]}: found {type(value).__name__}, allowed a string"
+            return f"annotations.{_printable(name)}: found {type(value).__name__}, allowed a string"
     namespaces = (spec.get("linux") or {}).get("namespaces") or []
     if not isinstance(namespaces, list):
         return f"linux.namespaces: found {type(namespaces).__name__}, allowed an array"
@@ -111,6 +111,11 @@ def _misshapen(spec: dict[str, Any]) -> str:
         if not isinstance(one, dict):
             return f"linux.namespaces[{index}]: found {type(one).__name__}, allowed an object"
     return ""
+
+
+def _printable(key: str) -> str:
+    """A key for a message, which goes over the wire as UTF-8: JSON's `\\ud800` is none (RFC 8259, section 8.2)."""
+    return ascii(key[:100])[1:-1]
 
 
 def _undecodable(data: bytes, at: int) -> str:

@@ -21,6 +21,7 @@ from runtime.errors import InvalidArgument
         (b'{"linux": "x"}', "linux: found str, allowed an object"),
         (b'{"annotations": []}', "annotations: found list, allowed an object"),
         (b'{"annotations": {"a": 1}}', "annotations.a: found int, allowed a string"),
+        (b'{"annotations": {"\\ud800\\n": 1}}', r"annotations.\\ud800\\n: found int, allowed a string"),
         (b'{"process": {"user": 0}}', "process.user: found int, allowed an object"),
         (b'{"root": true}', "root: found bool, allowed an object"),
         (b'{"linux": {"namespaces": {"a": 1}}}', "linux.namespaces: found dict, allowed an array"),
