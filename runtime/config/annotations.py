@@ -158,6 +158,11 @@ def _read(key: str, text: str, source: str, config: Config, *, is_own: bool) -> 
         raise InvalidArgument(f"config.json: {err}") from None
 
 
+def _plain(name: str) -> str:
+    """A name for a message, which goes over the wire as UTF-8: one from JSON may hold what is none (RFC 8259, 8.2)."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _addressed(annotations: Mapping[str, str], container: str) -> dict[str, tuple[str, bool]]:
     """For each key the annotation that holds for `container`, and whether it is its own."""
     chosen: dict[str, tuple[str, bool]] = {}
@@ -177,14 +182,14 @@ def _addressed(annotations: Mapping[str, str], container: str) -> dict[str, tupl
     return chosen
 
 
-def _check_total(overrides: Mapping[str, Override], annotations: Mapping[str, str]) -> None:
+def _check_total(overrides: Mapping[str, Override], written: Mapping[str, str]) -> None:
+    """`written` are the overrides' texts."""
     stages = [key for key in ("prestart", "poststop") if key in overrides]
     count = sum(len(overrides[key].value) for key in stages)
     sources = " and ".join(overrides[key].source for key in stages)
     if count > MAX_HOOKS:
         _fail(sources, f"{count} hooks together", f"at most {MAX_HOOKS} hooks")
-    texts = (annotations[overrides[key].source.removeprefix("annotation ")] for key in stages)
-    total = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    total = sum(len(written[key].encode("utf-8", "surrogatepass")) for key in stages)
     if total > MAX_JSON_BYTES:
         _fail(sources, f"{total} bytes together", f"{MAX_JSON_BYTES} bytes")
 
@@ -199,11 +204,12 @@ def read_overrides(
     variables in `env`. Raises InvalidArgument for an unknown key, a key that policy keeps from pods, and a
     value that is not allowed.
     """
+    addressed = _addressed(annotations, container)
     found = {
-        key: _read(key, annotations[name], f"annotation {name}", config, is_own=is_own)
-        for key, (name, is_own) in _addressed(annotations, container).items()
+        key: _read(key, annotations[name], f"annotation {_plain(name)}", config, is_own=is_own)
+        for key, (name, is_own) in addressed.items()
     }
-    _check_total(found, annotations)
+    _check_total(found, {key: annotations[name] for key, (name, _) in addressed.items()})
     for key, variable in VARIABLES.items():
         if key not in found and variable in env:
             found[key] = _read(key, env[variable], f"variable {variable}", config, is_own=True)

@@ -74,7 +74,7 @@ class Container:
             owner=owner,
             changed=self._settle,
         )
-        self.freezer = Freezer(container_id, init, oci=oci, publish=publish, life=life)
+        self.freezer = Freezer(container_id, init, self.execs, oci=oci, publish=publish, life=life)
         self._oci = oci
         self._reaper = reaper
         self._publish = publish

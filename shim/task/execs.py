@@ -98,6 +98,8 @@ class Execs:
         process = self.get(exec_id)
         if self._init.exit is not None:
             raise FailedPrecondition(f"container {self._container_id} init process is not running")
+        if self._init.phase in (Phase.PAUSING, Phase.PAUSED, Phase.RESUMING):
+            raise FailedPrecondition(f"cannot start an exec in a {self._init.phase.value} state")
         process.move(Phase.STARTING)
         process.rearm()
         process.settled.clear()
@@ -126,6 +128,11 @@ class Execs:
         process = self.get(exec_id)
         await process.settled.wait()
         return process
+
+    async def none_starting(self) -> None:
+        """Return once no Start is under way. The caller keeps others from beginning meanwhile."""
+        for process in list(self._processes.values()):
+            await process.settled.wait()
 
     async def _make(self, process: ExecProcess) -> int:
         spec_file = f"{self._bundle.path}/{process.exec_id}-process.json"

@@ -7,18 +7,24 @@ from google.protobuf.message import Message
 from protos.gen import events_pb2
 from runtime.errors import FailedPrecondition, RuntimeFailed
 from runtime.oci.cli import OCIRuntime
+from shim.task.execs import Execs
 from shim.task.lifecycle import Lifecycle
 from shim.task.phase import Phase
 from shim.task.process import Process
 
 
 class Freezer:
-    """That of the container called `container_id`; its phase is its init's."""
+    """That of the container called `container_id`; its phase is its init's.
+
+    An OCI runtime that is about to make an exec's process stands in the container's cgroup and would freeze with it:
+    so a Pause waits for the Starts under way, and none begins until the Resume.
+    """
 
     def __init__(
         self,
         container_id: str,
         init: Process,
+        execs: Execs,
         *,
         oci: OCIRuntime,
         publish: Callable[[Message], None],
@@ -26,6 +32,7 @@ class Freezer:
     ) -> None:
         self._id = container_id
         self._init = init
+        self._execs = execs
         self._oci = oci
         self._publish = publish
         self._life = life
@@ -36,11 +43,15 @@ class Freezer:
             raise FailedPrecondition(f"cannot pause task in {self._init.phase.value} state")
         self._life.paused(True)
         try:
-            await self._change(Phase.PAUSING, Phase.PAUSED, self._oci.pause)
+            await self._change(Phase.PAUSING, Phase.PAUSED, self._freeze)
         except BaseException:
             self._life.paused(False)
             raise
         self._publish(events_pb2.TaskPaused(container_id=self._id))
+
+    async def _freeze(self, container_id: str) -> None:
+        await self._execs.none_starting()
+        await self._oci.pause(container_id)
 
     async def resume(self) -> None:
         """Thaw. Raises FailedPrecondition, RuntimeFailed."""

@@ -109,6 +109,12 @@ def test_an_error_names_the_annotation_found_and_allowed(annotations, message):
     assert len(found) < 600
 
 
+def test_an_error_about_a_container_whose_name_is_no_utf_8_can_be_sent():
+    """As JSON's escapes can write it (RFC 8259, section 8.2)."""
+    found = error_of({"init-script.\ud800": ""}, container="\ud800")
+    assert found.startswith(r"config.json: annotation pouchrich.io/init-script.\ud800: found")
+
+
 def test_a_variables_error_names_the_variable():
     found = error_of({}, env={"rich_mode_launch_manner": "sysv"})
     assert found.startswith('config.json: variable rich_mode_launch_manner: found "sysv", allowed systemd')

@@ -280,6 +280,30 @@ async def test_a_pause_that_fails_leaves_the_agents_running(world):
 
 
 @in_time
+async def test_a_pause_waits_for_an_exec_that_is_being_started_which_would_freeze_with_the_rest(world):
+    container = await world.run()
+    world.runtime.pid += 1  # init has the first
+    world.runtime.gates["exec"] = asyncio.Event()
+    container.execs.add("e", StdioPaths(), {"args": ["x"]})
+    container.execs.add("late", StdioPaths(), {"args": ["x"]})
+    starting = asyncio.ensure_future(container.execs.start("e"))
+    await settled()
+    pausing = asyncio.ensure_future(container.freezer.pause())
+    await settled()
+    assert "pause" not in world.runtime.calls
+    with pytest.raises(FailedPrecondition, match="cannot start an exec in a pausing state"):
+        await container.execs.start("late")
+    world.runtime.gates["exec"].set()
+    await asyncio.gather(starting, pausing)
+    assert container.init.phase is Phase.PAUSED
+    with pytest.raises(FailedPrecondition, match="cannot start an exec in a paused state"):
+        await container.execs.start("late")
+    await container.freezer.resume()
+    world.runtime.pid += 1
+    assert await container.execs.start("late") == world.runtime.pid
+
+
+@in_time
 async def test_a_paused_container_can_be_killed(world):
     container = await world.run()
     await container.freezer.pause()
