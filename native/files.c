@@ -4,18 +4,19 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-void write_all(int fd, const char *data, size_t size)
+int write_all(int fd, const char *data, size_t size)
 {
 	ssize_t written;
 	while (size > 0) {
 		written = write(fd, data, size);
 		if (written < 0 && errno != EINTR)
-			return; /* containerd has gone */
+			return -1;
 		if (written > 0) {
 			data += written;
 			size -= written;
 		}
 	}
+	return 0;
 }
 
 /* The file's beginning as text, "" where it is missing; -1 where it cannot be read. */

@@ -120,12 +120,16 @@ static int is_served(const char *path)
 /* Leave the address in this bundle, where containerd 1.x looks for it when it starts again. */
 static int write_address(const char *address)
 {
-	int fd = open(".address", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int status, fd = open(".address", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -1;
-	write_all(fd, address, strlen(address));
+	status = write_all(fd, address, strlen(address));
 	close(fd);
-	return rename(".address", "address");
+	if (status == 0)
+		status = rename(".address", "address");
+	if (status < 0)
+		unlink(".address");
+	return status;
 }
 
 void join_pod(int argc, char **argv)

@@ -19,7 +19,7 @@ extern char here[PATH_MAX];
 
 /* files.c */
 
-void write_all(int fd, const char *data, size_t size);
+int write_all(int fd, const char *data, size_t size);
 int read_text(const char *path, char *text, size_t size);
 int is_missing(const char *path);
 

@@ -29,7 +29,10 @@ static int keep_input(size_t *size)
 	if (fd < 0)
 		return -1;
 	while ((got = read(0, data, sizeof data)) > 0) {
-		write_all(fd, data, got);
+		if (write_all(fd, data, got) < 0) {
+			got = -1;
+			break;
+		}
 		*size += got;
 	}
 	lseek(fd, 0, SEEK_SET);

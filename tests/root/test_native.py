@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.linux import syscalls
 from shim.contract import bootstrap
 from shim.spawner import request
 from tests.root.starters import STARTER, ended, parent, serves, until, waiting
@@ -138,6 +139,21 @@ def test_a_pod_that_is_not_named_plainly_is_for_others_to_find(native_node, text
         starter = join(node, "member", text=text.replace("KEY", SANDBOX_ID))
         assert (starter.communicate(timeout=60)[1], starter.returncode) == ("python was needed\n", 1)
         assert not (node.bundle("member") / "address").exists()
+
+    native_node(action)
+
+
+def test_an_address_that_finds_no_room_is_for_others_to_report(native_node):
+    """containerd 1.x would look for a pod server at an empty address when it starts again."""
+
+    def action(node):
+        node.start("pod")
+        bundle = node.bundle("member")
+        syscalls.mount("tmpfs", str(bundle), "tmpfs", 0, "size=4k")  # a page, which config.json takes
+        without_spawner(node)
+        starter = join(node, "member", {SANDBOX_ID: "pod"})
+        assert (starter.communicate(timeout=60)[1], starter.returncode) == ("python was needed\n", 1)
+        assert os.listdir(bundle) == ["config.json"]
 
     native_node(action)
 
