@@ -98,7 +98,7 @@ class Execs:
         process = self.get(exec_id)
         if self._init.exit is not None:
             raise FailedPrecondition(f"container {self._container_id} init process is not running")
-        if self._init.phase in (Phase.PAUSING, Phase.PAUSED, Phase.RESUMING):
+        if self._init.phase in phase.FREEZING:
             raise FailedPrecondition(f"cannot start an exec in a {self._init.phase.value} state")
         process.move(Phase.STARTING)
         process.rearm()
