@@ -2,11 +2,15 @@
 
 import asyncio
 import functools
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 LIMIT_S = 20
+_TASKS = "/proc/self/task"
+_OF_PYTEST = len(os.listdir(_TASKS))
+"""The main thread, and what pytest and its plugins have beside it when tests are collected: pytest-xdist has one."""
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -35,6 +39,11 @@ async def until_async(true: Callable[[], Awaitable[Any]], *, timeout_s: float = 
     async with asyncio.timeout(timeout_s):
         while not await true():  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.005)
+
+
+def threads() -> int:
+    """How many threads there are that a test, or what it tests, has begun."""
+    return len(os.listdir(_TASKS)) - _OF_PYTEST
 
 
 def open_fds(pid: int | str = "self") -> set[str]:

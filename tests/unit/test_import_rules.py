@@ -1,15 +1,15 @@
 """Who may import whom, who may wait for children, how long a module may be."""
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.sources import ROOT, imports_any, modules, name, nodes
+
 MAX_LINES = 300
-MODULES = sorted(path for name in ("shim", "runtime") for path in (ROOT / name).rglob("*.py"))
-PROGRAMS = sorted(path for name in ("pouchrich", "hack") for path in (ROOT / name).rglob("*.py"))
+MODULES = modules("shim", "runtime")
+PROGRAMS = modules("pouchrich", "hack")
 
 # Modules that take protobuf messages apart or make them.
 MAY_USE_PROTOS = {
@@ -56,25 +56,6 @@ FOLDERS = {
         *("spec", "linux", "config"),
     ),
 }
-
-
-def name(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name(path)}: relative import"
-            assert node.module is not None
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def imports_any(path: Path, *packages: str) -> set[str]:
-    return {found for found in imports(path) if any(found == one or found.startswith(f"{one}.") for one in packages)}
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if name(path).startswith("runtime/")], ids=name)
@@ -130,7 +111,7 @@ def test_only_the_reaper_waits_for_children():
     found = {
         name(path)
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.Attribute)
         and node.attr in waits
         and isinstance(node.value, ast.Name)

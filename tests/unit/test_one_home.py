@@ -2,8 +2,6 @@
 
 import ast
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,27 +12,12 @@ from runtime.init.base import HOME
 from runtime.init.detect import SUPPORTED
 from shim.manager import delete_fast
 from shim.spawner import request
+from tests.sources import ROOT, modules, name, nodes, texts
 
-ROOT = Path(__file__).resolve().parents[2]
-MODULES = sorted(path for name in ("shim", "runtime", "pouchrich") for path in (ROOT / name).rglob("*.py"))
+MODULES = modules("shim", "runtime", "pouchrich")
 
 # What the fast paths of `start` and `delete` may not import they say again: see the test of what they say.
 FAST = {"shim/manager/delete_fast.py", "shim/spawner/request.py"}
-
-
-def name(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def texts(path: Path) -> Iterator[str]:
-    """The literals of a module, without its documentation."""
-    tree = ast.parse(path.read_text())
-    documentation = {
-        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
-            yield node.value
 
 
 @pytest.mark.parametrize(
@@ -79,7 +62,7 @@ def test_facts_of_a_mode_or_an_init_are_asked_for_and_its_name_is_compared_nowhe
         f"{name(path)}:{node.lineno}: {ast.unparse(node)}"
         for path in MODULES
         if not name(path).startswith("runtime/init/")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.Compare | ast.MatchValue) and _names_an_init(node)
     }
     assert found == set()
@@ -103,7 +86,7 @@ def test_a_descriptor_is_waited_for_in_one_place():
     found = {
         name(path)
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.Import) and any(one.name in ("select", "selectors") for one in node.names)
     }
     others = {"shim/spawner/server.py", "runtime/cgroup/oom.py", "runtime/hooks/host_supervisor.py"}
@@ -115,7 +98,7 @@ def test_work_is_run_whole_though_cancelled_in_one_place():
     found = {
         name(path)
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.AsyncFunctionDef) and _shields(node) and _catches_cancellation(node)
     }
     assert found == {"shim/pod/server.py"}

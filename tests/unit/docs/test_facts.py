@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.config.schema import KEYS, SECTIONS, TABLES
+from tests.sources import modules, nodes
 from tests.unit.docs import markdown
 from tests.unit.docs.markdown import ROOT
 
@@ -26,9 +27,9 @@ pages = pytest.mark.parametrize("page", markdown.PAGES, ids=markdown.name)
 @cache
 def known_tests() -> frozenset[str]:
     found = set()
-    for directory in ("unit", "component", "root", "integration", "fuzz"):
-        for path in (ROOT / "tests" / directory).rglob("test_*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path in modules(*(f"tests/{tier}" for tier in ("unit", "component", "root", "integration", "fuzz"))):
+        if path.name.startswith("test_"):
+            for node in nodes(path):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
                     found.add(node.name)
     return frozenset(found)

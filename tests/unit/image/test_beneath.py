@@ -6,16 +6,15 @@ import os
 import signal
 import stat
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from runtime.errors import InvalidArgument
 from runtime.image import beneath, image, passwd
 from runtime.linux import syscalls
+from tests import sources
 
 IN_OPEN = 0x20
-ROOT = Path(__file__).parents[3]
 PLACES = (
     *("etc/inittab", "etc/passwd", "etc/group", "etc/profile.d/pouchenv.sh", "init", "sbin/init", "sbin/openrc"),
     *("usr/lib/systemd/systemd", "lib/systemd/systemd", "etc/systemd/system/cron.service", "etc/init.d/cron"),
@@ -118,11 +117,10 @@ def test_a_lease_on_a_file_holds_nobody_up(tmp_path, root):
 def test_nobody_else_opens_anything_below_a_root():
     """Every openat2(2) elsewhere is with O_PATH, which opens nothing."""
     found = {}
-    for directory in ("runtime", "shim", "pouchrich"):
-        for path in (ROOT / directory).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("openat2"):
-                    found[f"{path.relative_to(ROOT)}:{node.lineno}"] = ast.unparse(node)
+    for path in sources.modules("runtime", "shim", "pouchrich"):
+        for node in sources.nodes(path):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("openat2"):
+                found[f"{sources.name(path)}:{node.lineno}"] = ast.unparse(node)
     assert len(found) >= 4
     assert [place for place, call in found.items() if "O_PATH" not in call and "linux/syscalls" not in place] == []
 

@@ -13,3 +13,9 @@ def node(tmp_path):
     mount = f"30 20 0:26 / {tmp_path}/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
     (tmp_path / "proc/self/mountinfo").write_text(mount)
     return Node(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch):
+    """Lines are as long as they are: how wide the screen is that the tests are watched on is nobody's business."""
+    monkeypatch.delenv("COLUMNS", raising=False)

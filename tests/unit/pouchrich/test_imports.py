@@ -1,21 +1,11 @@
 """Libraries of the operator's command are loaded by what needs them alone, and never by what runs containers."""
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
-
-
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield (node.module or "").partition(".")[0]
+from tests.sources import ROOT, imports_any, modules, name
 
 
 @pytest.mark.parametrize(
@@ -27,18 +17,12 @@ def imported(path):
     ],
 )
 def test_only_one_module_of_the_operators_command_names_it(library, module):
-    naming = {
-        str(path.relative_to(ROOT))
-        for package in ("shim", "runtime", "pouchrich")
-        for path in (ROOT / package).rglob("*.py")
-        if library in imported(path)
-    }
+    naming = {name(path) for path in modules("shim", "runtime", "pouchrich") if imports_any(path, library)}
     assert naming == {module}
 
 
 def test_nobody_imports_the_operators_command():
-    for package in ("shim", "runtime"):
-        assert not [path for path in (ROOT / package).rglob("*.py") if "pouchrich" in imported(path)]
+    assert not [path for path in modules("shim", "runtime") if imports_any(path, "pouchrich")]
 
 
 def test_plain_output_does_not_load_it():

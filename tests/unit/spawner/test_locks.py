@@ -36,7 +36,7 @@ def test_a_lock_is_ours_alone_and_has_our_pid(path):
     os.close(fd)
 
 
-@pytest.mark.parametrize("hung", [os.getpid(), HUNG])
+@pytest.mark.parametrize("hung", [os.getpid(), HUNG], ids=["by its pid", "whoever it is"])
 def test_one_that_hangs_loses_its_lock_and_its_socket(path, hung):
     first = take_lock(path)
     other = path.removesuffix(".lock")
