@@ -1,13 +1,29 @@
 """What holds for all tests."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shim.task import measures
 
 # How long one example takes is the machine's business: other work on it fails no test.
 settings.register_profile("pouchrich", deadline=None)
 settings.load_profile("pouchrich")
+
+
+def pytest_collection_finish(session):
+    """Draw a text before the first test does, within its time: in a new checkout, the table of all characters is made.
+
+    And so is a list of what the modules under test have for constants; both are kept in .hypothesis.
+    """
+    if session.items and not session.config.option.collectonly:
+
+        @settings(max_examples=1, database=None)
+        @given(st.text())
+        def draw(_text):
+            pass
+
+        draw()
 
 
 @pytest.fixture(scope="session", autouse=True)

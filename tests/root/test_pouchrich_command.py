@@ -113,6 +113,9 @@ def until(condition, what):
 @contextlib.contextmanager
 def containerd():
     syscalls.mount("tmpfs", "/run", "tmpfs", 0, "mode=0755")
+    own = Path("/run/lib")
+    own.mkdir()
+    syscalls.mount(str(own), "/var/lib", None, syscalls.MS_BIND)  # records of poststop hooks are this node's
     home = Path("/run/node")
     home.mkdir()
     Path("/run/c.toml").write_text(CONFIG)
@@ -168,7 +171,8 @@ def test_a_systemd_container_is_shown_as_it_is(on_node):
         assert Path(f"/proc/{found['init', 'systemd']['pid']}/comm").read_text() == "systemd\n"
         application = found["application", ""]
         assert application["command"] == "/bin/sh -c while :; do :; done"
-        assert application["cpu_percent"] > 10
+        asleep = found["agent", "watcher"]
+        assert asleep["cpu_percent"] < application["cpu_percent"] <= 100
         assert 0 < container["memory_bytes"] < 1 << 30
         assert "└─ agent watcher" in node.pouchrich("ps", "--tree")
         head, row = node.pouchrich("ps").splitlines()
