@@ -27,13 +27,13 @@ from runtime.rich import plan, policy
 from runtime.spec.identity import Identity
 from shim.contract import bootstrap
 
-PART = 20_000
+PART = 4_000
 
 
 def examples(*, parts: int) -> pytest.MarkDecorator:
     """A few hundred examples by default, and in `full` so many parts of PART, each with a seed of its own.
 
-    In parts, as hypothesis keeps what it has drawn: 20,000 specs are more than a GiB.
+    In parts, as hypothesis keeps what it has drawn: 20,000 specs are more than a GiB, and take twice the time.
     """
     full = [pytest.mark.full, pytest.mark.timeout(3600)]
     more = [pytest.param(PART, marks=full, id=f"part {number} of {parts}") for number in range(1, parts + 1)]
@@ -104,7 +104,7 @@ def refused_in_few_words(error: PouchrichError) -> None:
     message.encode(errors="strict")
 
 
-@examples(parts=4)
+@examples(parts=15)
 def test_annotations_are_taken_or_refused(examples: int) -> None:
     def test(found: dict[str, str]) -> None:
         spec = {
@@ -151,7 +151,7 @@ specs = st.fixed_dictionaries(
 )
 
 
-@examples(parts=4)
+@examples(parts=15)
 def test_specs_are_taken_or_refused(examples: int, tmp_path: Path) -> None:
     bundle = Bundle(str(tmp_path))
 
@@ -201,7 +201,7 @@ lines = st.one_of(
 documents = st.lists(lines, max_size=12).map(lambda found: "\n".join(["version = 1", *found]))
 
 
-@examples(parts=12)
+@examples(parts=60)
 def test_configurations_are_taken_or_refused(examples: int) -> None:
     def test(document: str) -> None:
         try:
@@ -222,7 +222,7 @@ databases = st.lists(entries, max_size=12).map(b"\n".join)
 wanted = st.one_of(st.sampled_from(["root", "0", "app:app", "1000:", ":", "4294967295", "-1", "0:0:0"]), text)
 
 
-@examples(parts=8)
+@examples(parts=40)
 def test_passwd_and_group_are_read_or_refused(examples: int, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
 
@@ -255,7 +255,7 @@ facts = st.builds(
 )
 
 
-@examples(parts=12)
+@examples(parts=60)
 def test_inittabs_are_rewritten_within_their_grammar(examples: int) -> None:
     def test(found: InitFacts) -> None:
         for made in (inittab.sysvinit(found, services=True, can_halt=True), inittab.busybox(found)):
@@ -275,7 +275,7 @@ def test_inittabs_are_rewritten_within_their_grammar(examples: int) -> None:
 heads = st.one_of(st.binary(max_size=200), st.sampled_from([b"", b"{}", b"\n", b"{", b"\x0a\xff\xff\xff\xff\x0f"]))
 
 
-@examples(parts=12)
+@examples(parts=60)
 def test_what_start_reads_is_taken_or_refused(examples: int) -> None:
     def test(data: bytes) -> None:
         with suppress(ValueError):
