@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from benchmark import started
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import binaries, cgroups, images, isolation, processes
 from tests.integration.node import Node, running
@@ -42,6 +43,8 @@ def run(given: argparse.Namespace) -> Samples:
             bench.lives(given.rounds)
         if "exec" in given.row:
             bench.execs(given.rounds)
+        if "start" in given.row:
+            bench.starts(given.rounds)
         if "burst" in given.row:
             bench.bursts(given.bursts, max(2, given.rounds // 10))
         if "cold" in given.row:
@@ -129,6 +132,27 @@ class _Bench:
                 if turn >= 0:
                     self._found[name]["ExecSync"] += took.values()
                     self._found[name]["CPU of an ExecSync"].append(self._cpu_s() - before)
+        self._remove_all()
+
+    def starts(self, rounds: int) -> None:
+        """The parts of the StartContainer of a pod's further container."""
+        pods = {name: pods.run() for name, pods in self._pods.items()}
+        for pod in pods.values():
+            pod.run(*SLEEP, name="first")
+        known = [self._node.containerd_pid, *self._node.spawners(), *self._node.shims()]
+        with started.watching(known, self._node.base / "trace") as seen:
+            for turn in range(-2, rounds):
+                for name, pod in pods.items():
+                    container = pod.create(*SLEEP, name=f"c{turn}")
+                    seen()
+                    began = time.monotonic()
+                    container.start()
+                    ended = time.monotonic()
+                    if turn >= 0:
+                        found = started.parts(seen(), began, ended, start=binaries.SHIM)
+                        for row, seconds in {**found, "StartContainer": ended - began}.items():
+                            self._found[name][row].append(seconds)
+                    container.stop(0)
         self._remove_all()
 
     # Many at once

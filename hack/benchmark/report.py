@@ -20,14 +20,15 @@ def table(results: Results) -> str:
     ours = [name for name in names if name.startswith("ours")]
     rows = list(dict.fromkeys(row for name in names for row in results[name]))
     head = [*names, *(f"{mine}/{theirs}" for mine in ours for theirs in others), *(f"{mine}/oci" for mine in ours)]
-    lines = [f"{'median':24}" + "".join(f"{text:>20}" for text in head)]
+    width = max(map(len, [*rows, "StartContainer (1)"])) + 2
+    lines = [f"{'median':{width}}" + "".join(f"{text:>20}" for text in head)]
     for row in rows:
         medians = {name: statistics.median(results[name][row]) for name in names if results[name].get(row)}
         cells = [_show(row, medians[name]) if name in medians else "-" for name in names]
         cells += [_ratio(medians.get(mine), medians.get(theirs)) for mine in ours for theirs in others]
         bare = statistics.median(alone[row]) if alone.get(row) else None
         cells += [_ratio(medians.get(mine), bare) for mine in ours]
-        lines.append(f"{row:24}" + "".join(f"{text:>20}" for text in cells))
+        lines.append(f"{row:{width}}" + "".join(f"{text:>20}" for text in cells))
     if alone:
         lines.append(f"OCI runtime alone, create + start + delete: {_show('run', statistics.median(alone['run']))}")
     return "\n".join(lines)
