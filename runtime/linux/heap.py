@@ -12,6 +12,9 @@ M_ARENA_MAX = -8
 MAX_RANGES = 64
 """RANGES of heap/heap.c."""
 
+ARENA = 1 << 20
+"""What Python's allocator takes at a time (Include/internal/pycore_obmalloc.h, ARENA_BITS), since CPython 3.10."""
+
 THREADS_TIMEOUT_S = 5.0
 """For threads that have done their work, but are not gone yet."""
 
@@ -31,27 +34,30 @@ def use_one_arena() -> None:
 def ranges() -> list[tuple[int, int]]:
     """(begin, end) of the mappings in which Python's objects live, the largest first.
 
-    Those made by the interpreter are in anonymous mappings, `object` and 0 in the executable's or libpython's own.
+    Those made by the interpreter are in anonymous mappings as large as what it takes at a time, or larger; `object`, 0
+    and the types that C code declares are in the executable's, libpython's and the extensions' own. To find these it is
+    enough to look at containers, at what modules name, and at the types of both, a tenth of all objects.
     """
-    known = gc.get_objects()  # containers; texts and numbers are found by them
-    objects = sorted(map(id, [*known, *gc.get_referents(*known), object, 0]))
+    named = gc.get_referents(*[module.__dict__ for module in sys.modules.values() if module is not None])
+    known = [*gc.get_objects(), *named, object, 0]
+    objects = sorted({*map(id, known), *map(id, map(type, known))})
     found = []
-    for begin, end in _writable():
+    for begin, end, is_anonymous in _writable():
         at = bisect_left(objects, begin)
-        if at < len(objects) and objects[at] < end:
+        if (is_anonymous and end - begin >= ARENA) or (at < len(objects) and objects[at] < end):
             found.append((begin, end))
     return sorted(found, key=lambda pair: pair[0] - pair[1])
 
 
-def _writable() -> list[tuple[int, int]]:
-    """The private mappings that can be written to, but for the stack."""
+def _writable() -> list[tuple[int, int, bool]]:
+    """(begin, end, whether it is no file's) of the private mappings that can be written to, but for the stack."""
     found = []
     with open("/proc/self/maps") as file:
         for line in file:
-            addresses, permissions, *_ = line.split()
+            addresses, permissions, *_, inode = line.split()[:5]
             if permissions == "rw-p" and not line.endswith("[stack]\n"):
                 begin, end = addresses.split("-")
-                found.append((int(begin, 16), int(end, 16)))
+                found.append((int(begin, 16), int(end, 16), inode == "0"))
     return found
 
 
@@ -77,7 +83,7 @@ def share(library: str, found: list[tuple[int, int]]) -> None:
         time.sleep(0.001)
     loaded = _load(library)
     there = _writable()  # looking for objects has made and freed some itself
-    left = [(max(a, c), min(b, d)) for a, b in found for c, d in there if max(a, c) < min(b, d)][:MAX_RANGES]
+    left = [(max(a, c), min(b, d)) for a, b in found for c, d, _ in there if max(a, c) < min(b, d)][:MAX_RANGES]
     words = (ctypes.c_size_t * (2 * len(left)))(*[address for pair in left for address in pair])
     _clear_caches()
     failed = loaded.heap_share(words, len(left))
