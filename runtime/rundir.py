@@ -72,6 +72,21 @@ def fill(path: str, boot: Boot, *, stay: bool = False, owner: tuple[int, int] = 
         _write(path, SETTINGS, encode(boot.launch, stay=stay), 0o600, owner)
 
 
+def rewrite(path: str, name: str, text: str) -> None:
+    """Give the file `name` of the run directory another text; the binds of it show that. Raises OSError.
+
+    BlockingIOError: a process of the container has a lease on it (fcntl(2), F_SETLEASE), and has now been told to give
+    it up.
+    """
+    data = text.encode(errors="surrogateescape")
+    fd = os.open(f"{path}/{name}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.pwrite(fd, data, 0)
+        os.ftruncate(fd, len(data))
+    finally:
+        os.close(fd)
+
+
 def forget_settings(path: str) -> None:
     """Unlink the launcher's settings, the application's environment among them, once the launcher has read them."""
     with suppress(FileNotFoundError):

@@ -1,6 +1,6 @@
 """Agents as processes that the shim starts in the running container and supervises."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,24 @@ def _env(one: Selected) -> list[str]:
     names = {name for name, _ in one.agent.env}
     home = [] if "HOME" in names else [f"HOME={one.user.home or '/'}"]
     return [*([] if "PATH" in names else [f"PATH={DEFAULT_PATH}"]), *home, *entries]
+
+
+def inside(spec: Spec, words: Sequence[str]) -> dict[str, Any]:
+    """The OCI process object of a program of the image's, run as root of the container with what the pod may do.
+
+    `spec` as in `supervised`; `words` is its command line, which is looked up in the usual PATH.
+    """
+    pod = edit.table(spec, "process")
+    process: dict[str, Any] = {
+        "terminal": False,
+        "user": {"uid": 0, "gid": 0, "additionalGids": []},
+        "args": list(words),
+        "env": [f"PATH={DEFAULT_PATH}", "LC_ALL=C"],
+        "cwd": "/",
+        "capabilities": _capabilities(spec, 0),
+    }
+    process.update({key: pod[key] for key in _INHERITED if key in pod})
+    return process
 
 
 def supervised(one: Selected, spec: Spec) -> Supervised:

@@ -111,7 +111,7 @@ def kill_descendants(patience_s: float) -> int:
         if not living or time.monotonic() > deadline:
             return len(living)
         for pid, began in living.items():
-            _kill(pid, began)
+            kill(pid, began)
         time.sleep(0.005)
 
 
@@ -157,7 +157,8 @@ def descendants(top: int, table: "dict[int, tuple[int, str, str]]") -> "dict[int
     return found
 
 
-def _kill(pid: int, began: str) -> None:
+def kill(pid: int, began: str) -> None:
+    """SIGKILL process `pid` if it is still the one that began at `began`, as `descendants` has it. Raises nothing."""
     try:
         fd = os.pidfd_open(pid)
     except OSError:

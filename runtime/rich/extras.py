@@ -50,6 +50,7 @@ class Extras:
     """`env_text` None: no environment file. `agents` are for the shim to supervise; units are `files` and `steps`.
 
     `unit_agents` are those that are units, each with the path in the image that stands in its unit's place, or "".
+    `chosen` are all of them, as the configuration has them.
     """
 
     steps: tuple[Step, ...] = ()
@@ -59,6 +60,7 @@ class Extras:
     unit_agents: Mapping[str, str] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
+    chosen: tuple[select.Selected, ...] = ()
 
 
 def look(root: Rootfs, spec: Spec, config: Config, *, units: bool = False) -> Seen:
@@ -155,6 +157,7 @@ def make(
         unit_agents,
         tuple(route for route in config.routes if selects(route.when)),
         (*reached, *warnings),
+        chosen,
     )
 
 

@@ -13,11 +13,12 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from protos.gen import task_pb2, task_v3_pb2
+from protos.gen import agents_pb2, task_pb2, task_v3_pb2
 from runtime.oci import program
 from shim.pod import status
 from shim.pod.trim import Trim
 from shim.task import measures
+from shim.task.agent_service import AgentService
 from shim.task.create import Tools
 from shim.task.publisher import Publisher
 from shim.task.reaper import Reaper
@@ -76,6 +77,7 @@ class Pod:
             [
                 bind(task_pb2.DESCRIPTOR.services_by_name["Task"], self._tasks),
                 bind(task_v3_pb2.DESCRIPTOR.services_by_name["Task"], self._tasks),
+                bind(agents_pb2.DESCRIPTOR.services_by_name["Agents"], AgentService(self._tasks.container)),
             ],
             status_of=status.status_of,
             on_answer=Trim(loop, self._tasks.rest).answered,

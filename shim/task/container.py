@@ -79,7 +79,7 @@ class Container:
         self._reaper = reaper
         self._publish = publish
         self._private_pids = private_pids
-        self._life = life
+        self.life = life
         self._restore = restore
         self._oom = OOMReports(None, lambda: None)
         self._announced = False
@@ -136,20 +136,20 @@ class Container:
         """
         self.init.move(Phase.STARTING)
         try:
-            await self._life.before_start()
+            await self.life.before_start()
             if self._restore is None:
                 await self._oci.start(self.id)
             else:
                 await self._start_from_checkpoint(self._restore)
-            await self._life.ready()
+            await self.life.ready()
         except BaseException:
-            self._life.start_failed()
+            self.life.start_failed()
             self.init.back(Phase.CREATED)
             self._settle()
             raise
         self.init.move(Phase.RUNNING)
         self._publish(events_pb2.TaskStart(container_id=self.id, pid=self.init.pid))
-        self._life.started()
+        self.life.started()
         self._settle()
         return self.init.pid
 
@@ -164,7 +164,7 @@ class Container:
 
     def _init_ended(self, exit: Exit) -> None:
         """From the reaper. A Start under way settles it when it is through."""
-        self.init.exit = self._life.ended(exit)
+        self.init.exit = self.life.ended(exit)
         self._settle()
         self._exited.set()
 
@@ -184,7 +184,7 @@ class Container:
         await self._end_rest(frozen=frozen)
         await self._quiet.wait()
         self._oom.drain()
-        await self._life.after_end(exit, oom_killed=self._oom.seen)
+        await self.life.after_end(exit, oom_killed=self._oom.seen)
         self._oom.close()
         if not self.init.released:
             self._publish(exit_event(self.id, self.id, exit))
@@ -212,7 +212,7 @@ class Container:
         process.require_alive()
         if not process.pid:
             raise FailedPrecondition("process not created")
-        if not exec_id and number != signal.SIGKILL and self._life.signal(number):
+        if not exec_id and number != signal.SIGKILL and self.life.signal(number):
             return
         if everyone and not exec_id and not (self._private_pids and number == signal.SIGKILL):
             await self._oci.kill(self.id, number, everyone=True)
@@ -228,14 +228,14 @@ class Container:
         """Change limits to an OCI LinuxResources object. Raises FailedPrecondition, RuntimeFailed."""
         if self.init.phase is Phase.STOPPED:
             raise FailedPrecondition("cannot update a stopped container")
-        async with self._life.updating():
+        async with self.life.updating():
             await self._oci.update(self.id, resources)
 
     async def checkpoint(self, options: argv.CheckpointOptions) -> None:
         """Write the container's state to files. Raises FailedPrecondition, RuntimeFailed."""
         if self.init.phase not in (Phase.RUNNING, Phase.PAUSED):
             raise phase.refused("checkpoint", self.init.phase)
-        self._life.check_checkpoint()
+        self.life.check_checkpoint()
         await self._oci.checkpoint(self.id, options)
 
     # The end
@@ -267,7 +267,7 @@ class Container:
             await self._killed()
         await self.execs.close()
         await self.init.close_stdio()
-        await self._life.close()
+        await self.life.close()
         self.init.release()
         await in_thread(lambda: remains.remove(self.bundle, self.cgroup))
         self.bundle.remove_record()

@@ -51,6 +51,7 @@ class Freezer:
 
     async def _freeze(self, container_id: str) -> None:
         await self._execs.none_starting()
+        await self._life.none_starting()
         await self._oci.pause(container_id)
 
     async def resume(self) -> None:

@@ -4,7 +4,9 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from runtime.cgroup import Cgroup
+from runtime.errors import NotFound
 from shim.task.reaper import Exit
+from shim.task.rich.agent_changes import Changed
 
 
 class Lifecycle(Protocol):
@@ -33,6 +35,12 @@ class Lifecycle(Protocol):
 
     def paused(self, now: bool) -> None:
         """The container is about to be frozen, or has been thawed."""
+
+    async def none_starting(self) -> None:
+        """Return once nothing is being started beside the application; `paused` has kept more from beginning."""
+
+    async def change_agent(self, name: str, verb: str, *, settled_s: float) -> Changed:
+        """See `shim.task.rich.agent_changes.AgentChanges.change`."""
 
     def signal(self, number: int) -> bool:
         """A client's signal for the task, other than KILL. Return whether it was dealt with; else PID 1 gets it."""
@@ -81,6 +89,13 @@ class PlainLifecycle:
 
     def paused(self, now: bool) -> None:
         """Nothing runs beside it that could wait."""
+
+    async def none_starting(self) -> None:
+        """Nothing is."""
+
+    async def change_agent(self, name: str, verb: str, *, settled_s: float) -> Changed:
+        """It has none."""
+        raise NotFound(f"agent {name}: the container is a plain one")
 
     def signal(self, number: int) -> bool:
         """PID 1 gets it."""

@@ -109,7 +109,7 @@ class TaskService:
 
     async def start(self, request: task_pb2.StartRequest) -> task_pb2.StartResponse:
         """Start a container's init, or an exec."""
-        container = self._container(request.id)
+        container = self.container(request.id)
         if request.exec_id:
             return task_pb2.StartResponse(pid=await run_on(container.execs.start(request.exec_id)))
         try:
@@ -123,7 +123,7 @@ class TaskService:
         if request.id in self._creating:
             # Its Create was given up by the client and is being undone; there will be nothing to delete.
             await self._creating[request.id].wait()
-        container = self._container(request.id)
+        container = self.container(request.id)
         if request.exec_id:
             process = await run_on(container.execs.delete(request.exec_id))
             return _delete_response(process.pid, process.exit)
@@ -147,7 +147,7 @@ class TaskService:
 
     def state(self, request: task_pb2.StateRequest) -> task_pb2.StateResponse:
         """Tell how a process is. Never waits."""
-        container = self._container(request.id)
+        container = self.container(request.id)
         process = container.process(request.exec_id)
         response = task_pb2.StateResponse(
             id=process.exec_id or container.id,
@@ -166,7 +166,7 @@ class TaskService:
 
     async def wait(self, request: task_pb2.WaitRequest) -> task_pb2.WaitResponse:
         """Return once a process has ended."""
-        exit = await self._container(request.id).process(request.exec_id).wait()
+        exit = await self.container(request.id).process(request.exec_id).wait()
         response = task_pb2.WaitResponse()
         if exit is not None:
             response.exit_status = exit.status
@@ -181,7 +181,7 @@ class TaskService:
     def pids(self, request: task_pb2.PidsRequest) -> task_pb2.PidsResponse:
         """List the host pids of a container's processes, an exec's with its id."""
         response = task_pb2.PidsResponse()
-        for pid, exec_id in self._container(request.id).pids():
+        for pid, exec_id in self.container(request.id).pids():
             entry = response.processes.add(pid=pid)
             if exec_id:
                 details = runc_options_pb2.ProcessDetails(exec_id=exec_id)
@@ -191,7 +191,7 @@ class TaskService:
 
     def stats(self, request: task_pb2.StatsRequest) -> task_pb2.StatsResponse:
         """Read the container's cgroup."""
-        return task_pb2.StatsResponse(stats=self._container(request.id).metrics.to_any())
+        return task_pb2.StatsResponse(stats=self.container(request.id).metrics.to_any())
 
     def rest(self) -> None:
         """Nobody asks: close what is kept open for who asks often."""
@@ -204,48 +204,49 @@ class TaskService:
         """Send a signal."""
         if request.signal > MAX_SIGNAL:
             raise InvalidArgument(f"signal: found {request.signal}, allowed 0 to {MAX_SIGNAL}")
-        container = self._container(request.id)
+        container = self.container(request.id)
         await run_on(container.kill(request.exec_id, request.signal, everyone=request.all))
 
     async def exec(self, request: task_pb2.ExecProcessRequest) -> None:
         """Remember a further process; Start makes it."""
         identifiers.check("exec_id", request.exec_id)
         paths = StdioPaths(request.stdin, request.stdout, request.stderr, request.terminal)
-        container = self._container(request.id)
+        container = self.container(request.id)
         container.execs.add(request.exec_id, paths, _json_object("spec", request.spec))
 
     async def resize_pty(self, request: task_pb2.ResizePtyRequest) -> None:
         """Set the size of a process's terminal."""
-        process = self._container(request.id).process(request.exec_id)
+        process = self.container(request.id).process(request.exec_id)
         process.resize(width=request.width, height=request.height)
 
     async def close_io(self, request: task_pb2.CloseIORequest) -> None:
         """End a process's standard input, once the client's own writers are gone."""
-        process = self._container(request.id).process(request.exec_id)
+        process = self.container(request.id).process(request.exec_id)
         if request.stdin:
             process.close_stdin()
 
     async def pause(self, request: task_pb2.PauseRequest) -> None:
         """Freeze a container."""
-        await run_on(self._container(request.id).freezer.pause())
+        await run_on(self.container(request.id).freezer.pause())
 
     async def resume(self, request: task_pb2.ResumeRequest) -> None:
         """Thaw a container."""
-        await run_on(self._container(request.id).freezer.resume())
+        await run_on(self.container(request.id).freezer.resume())
 
     async def update(self, request: task_pb2.UpdateTaskRequest) -> None:
         """Change a container's limits."""
-        container = self._container(request.id)
+        container = self.container(request.id)
         await run_on(container.update(_json_object("resources", request.resources)))
 
     async def checkpoint(self, request: task_pb2.CheckpointTaskRequest) -> None:
         """Write a container's state to files."""
-        container = self._container(request.id)
+        container = self.container(request.id)
         checkpoint.require_criu()
         with checkpoint.checkpoint_options(request.options, request.path, container.bundle.path) as options:
             await run_on(container.checkpoint(options))
 
-    def _container(self, container_id: str) -> Container:
+    def container(self, container_id: str) -> Container:
+        """Raises NotFound."""
         try:
             return self._containers[container_id]
         except KeyError:

@@ -16,6 +16,7 @@ MAY_USE_PROTOS = {
     "shim/manager/info.py",
     "shim/pod/server.py",
     "shim/spawner/warmup.py",
+    "shim/task/agent_service.py",
     "shim/task/checkpoint.py",
     "shim/task/container.py",
     "shim/task/execs.py",

@@ -1,6 +1,8 @@
 """runtime.rundir without its mount: what is asked of the kernel, and who may read what is written."""
 
+import fcntl
 import os
+import signal
 import stat
 
 import pytest
@@ -70,3 +72,32 @@ def test_a_program_is_copied_whole_and_nobody_writes_to_it(tmp_path):
     rundir.add_programs(str(tmp_path / "own"), ["launch"], directory=str(tmp_path / "programs"))
     assert modes(tmp_path / "own") == {"launch": 0o555}
     assert (tmp_path / "own" / "launch").stat().st_size == 100_000
+
+
+def test_a_file_gets_another_text_in_place_so_that_its_binds_show_it(tmp_path):
+    file = tmp_path / "unit"
+    file.write_text("the one before, which is longer")
+    before = file.stat()
+    rundir.rewrite(str(tmp_path), "unit", "new \udcff")
+    assert file.read_bytes() == b"new \xff"
+    assert (file.stat().st_ino, file.stat().st_mode) == (before.st_ino, before.st_mode)
+
+
+def test_no_link_is_followed_and_no_file_made(tmp_path):
+    (tmp_path / "elsewhere").write_text("as it was")
+    (tmp_path / "unit").symlink_to(tmp_path / "elsewhere")
+    for name in ("unit", "missing"):
+        with pytest.raises(OSError, match=r"unit|missing"):
+            rundir.rewrite(str(tmp_path), name, "new")
+    assert (tmp_path / "elsewhere").read_text() == "as it was"
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_lease_is_told_of_at_once(tmp_path):
+    (tmp_path / "unit").write_text("before")
+    with (tmp_path / "unit").open() as file:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGWINCH)  # whose default is to do nothing
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        with pytest.raises(BlockingIOError):
+            rundir.rewrite(str(tmp_path), "unit", "new")
+    rundir.rewrite(str(tmp_path), "unit", "new")

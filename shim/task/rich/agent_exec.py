@@ -1,19 +1,27 @@
-"""How a supervised agent is started: the OCI runtime's `exec`, and with a memory limit its own cgroup."""
+"""How something of the node's is started beside the application: the OCI runtime's `exec`.
 
+A supervised agent with a memory limit gets its own cgroup; a program that is run to its end gets a time.
+"""
+
+import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 from runtime import bundle as bundles
 from runtime.agents import cgroup
 from runtime.agents.process import Supervised
+from runtime.errors import FailedPrecondition, RuntimeFailed
 from runtime.oci import argv
 from runtime.oci.cli import MemoryFile, OCIRuntime
+from shim.task.hooks.hook_run import Capture
 from shim.task.reaper import Exit, Reaper
 from shim.task.rich.agent_log import AgentLog
+from shim.task.whole import run_whole
 
 
 @dataclass(slots=True)
@@ -30,6 +38,29 @@ class AgentExec:
     reaper: Reaper
     cgroup_path: str = ""
     owner: tuple[int, int] = (0, 0)
+    frozen: bool = False
+    _starting: int = 0
+    _none: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def none_starting(self) -> None:
+        """Return once no start is under way: the OCI runtime stands in the container's cgroup meanwhile, and would be
+        frozen with it. The caller keeps others from beginning, by `frozen`."""
+        while self._starting:
+            self._none.clear()
+            await self._none.wait()
+
+    @contextmanager
+    def _start(self) -> Iterator[None]:
+        if self.frozen:
+            raise FailedPrecondition("the container is frozen")
+        self._starting += 1
+        try:
+            with self.reaper.expecting():
+                yield
+        finally:
+            self._starting -= 1
+            if not self._starting:
+                self._none.set()
 
     async def __call__(self, agent: Supervised, output: AgentLog, ended: Callable[[Exit], None]) -> int:
         """Start it. Raises RuntimeFailed, FailedPrecondition for its memory limit, OSError."""
@@ -38,7 +69,7 @@ class AgentExec:
         writer = output.writer(self.owner[0] + user["uid"], self.owner[1] + user["gid"])
         # containerd's ids begin with a letter or digit: no exec of a client can have this file's name.
         pid_file = f"{self.bundle_path}/.agent-{agent.name}.pid"
-        with MemoryFile("agent") as process, self.reaper.expecting():
+        with MemoryFile("agent") as process, self._start():
             process.write(json.dumps(agent.process).encode())
             options = argv.ExecOptions(process=process.path, pid_file=pid_file)
             try:
@@ -50,6 +81,34 @@ class AgentExec:
         if directory:
             self._enter(directory, pid)
         return pid
+
+    async def program(self, process: Mapping[str, Any], *, timeout_s: float) -> tuple[int, str]:
+        """Run the OCI process object `process` to its end; its exit status and the end of what it printed.
+
+        Raises RuntimeFailed, also where it takes longer than `timeout_s`: it is killed then; FailedPrecondition in a
+        frozen container; OSError.
+        """
+        loop = asyncio.get_running_loop()
+        pid_file = f"{self.bundle_path}/.agent.pid"
+        ended: asyncio.Future[Exit] = loop.create_future()
+        with MemoryFile("agent") as file, Capture(self.owner[0]) as output:
+            file.write(json.dumps(process).encode())
+            options = argv.ExecOptions(process=file.path, pid_file=pid_file)
+            try:
+                with self._start():
+                    await run_whole(self.oci.exec(self.container_id, options, {1: output.writer, 2: output.writer}))
+                    pid = bundles.read_pid(pid_file)
+                    self.reaper.watch(pid, ended.set_result)
+            finally:
+                bundles.remove(pid_file)
+            try:
+                await asyncio.wait([ended], timeout=timeout_s)
+            finally:
+                if not ended.done():  # not reaped yet, so the pid is its own
+                    os.kill(pid, signal.SIGKILL)
+        if not ended.done():
+            raise RuntimeFailed(f"{process['args'][0]}: took longer than {timeout_s:g}s")
+        return ended.result().status, output.tail.text()
 
     def _limited(self, agent: Supervised) -> str:
         if agent.memory_bytes is None or not self.cgroup_path:

@@ -10,15 +10,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from runtime.agents.process import Supervised
 from runtime.bundle_log import BundleLog
-from runtime.errors import PouchrichError, RuntimeFailed, text_of
+from runtime.errors import FailedPrecondition, NotFound, PouchrichError, RuntimeFailed, text_of
 from shim.task import measures
 from shim.task.reaper import Exit
+from shim.task.rich.agent_end import end_process
 from shim.task.rich.agent_log import AgentLog
 from shim.task.whole import run_whole
 
@@ -71,6 +72,8 @@ class _Watched:
     since: float = field(default_factory=time.time)
     status: int | None = None
     begun: "asyncio.Future[asyncio.Future[Exit]] | None" = None
+    ended: "asyncio.Future[Exit] | None" = None
+    renewed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def enter(self, state: str, *, pid: int = 0) -> None:
         self.state, self.pid, self.since = state, pid, time.time()
@@ -130,22 +133,53 @@ class Supervisor:
             one.begun = asyncio.get_running_loop().create_future()
             self._begin(one)
         try:
-            await asyncio.gather(*(self._runs(one) for one in wanted))
+            await asyncio.gather(*(self._runs(one, SETTLED_S) for one in wanted))
         except BaseException:
             await self.stop()
             raise
 
-    async def _runs(self, one: _Watched) -> None:
+    async def replace(self, agent: Supervised, *, settled_s: float) -> int:
+        """End the agent of that name and start it anew as `agent`; its pid once it has run for `settled_s`, 0 if it is
+        through by then.
+
+        Raises NotFound; FailedPrecondition where the container is frozen or ends; RuntimeFailed where the old one does
+        not end or the new one does not run. What was started last is kept running as its `restart` says, whatever is
+        raised. Not to be called twice at a time for one agent.
+        """
+        one = next((one for one in self._watched if one.agent.name == agent.name), None)
+        if one is None:
+            raise NotFound(f"agent {agent.name}: not one that the pod server supervises in this container")
+        if self._stopped or not self._may_start.is_set():
+            raise FailedPrecondition(f"agent {agent.name}: the container {'ends' if self._stopped else 'is frozen'}")
+        # Another object also where it is equal: that tells what runs from what is to run.
+        one.agent, one.starts, one.begun = replace(agent), 0, asyncio.get_running_loop().create_future()
+        one.renewed.set()
+        if one.pid and one.ended is not None:
+            await end_process(one.pid, one.ended)
+            if not one.ended.done():
+                raise RuntimeFailed(f"agent {agent.name}: process {one.pid} does not end")
+        if (keeper := self._tasks.get(id(one))) is not None and keeper.done():
+            del self._tasks[id(one)]
+        self._begin(one)
+        try:
+            await self._runs(one, settled_s)
+        except asyncio.CancelledError:
+            if self._stopped:
+                raise FailedPrecondition(f"agent {agent.name}: the container ends") from None
+            raise
+        return one.pid
+
+    async def _runs(self, one: _Watched, settled_s: float) -> None:
         assert one.begun is not None
         ended = await one.begun
-        settled: asyncio.Future[None] = asyncio.ensure_future(self._clock.sleep(SETTLED_S))
+        settled: asyncio.Future[None] = asyncio.ensure_future(self._clock.sleep(settled_s))
         try:
             both: list[asyncio.Future[Any]] = [ended, settled]
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             settled.cancel()
         if ended.done() and not _is_through(one.agent, ended.result().status):
-            raise RuntimeFailed(f"mandatory agent {one.agent.name} ended with status {ended.result().status}")
+            raise RuntimeFailed(f"{_called(one.agent)} ended with status {ended.result().status}")
 
     def pause(self) -> None:
         """Start none while the container is frozen: the OCI runtime's exec would wait for it."""
@@ -191,20 +225,32 @@ class Supervisor:
             while True:
                 await self._may_start.wait()
                 began = self._clock.now()
-                status = await self._run(one)
-                if _is_through(one.agent, status):
+                one.renewed.clear()
+                agent = one.agent
+                status = await self._run(one, agent)
+                if one.agent is agent and _is_through(agent, status):
                     return
                 if self._clock.now() - began >= GOOD_LIFE_S:
                     delay = FIRST_DELAY_S
                 self._enter(one, "waiting")
-                await self._clock.sleep(delay)
-                delay = min(2 * delay, LONGEST_DELAY_S)
+                if one.agent is agent:
+                    await self._rest(one, delay)
+                delay = min(2 * delay, LONGEST_DELAY_S) if one.agent is agent else FIRST_DELAY_S
         finally:
             if one.begun is not None:
                 one.begun.cancel()
             self._enter(one, "ended")
 
-    async def _run(self, one: _Watched) -> int:
+    async def _rest(self, one: _Watched, delay_s: float) -> None:
+        """Wait before another start; not where the agent has been replaced."""
+        both = asyncio.ensure_future(self._clock.sleep(delay_s)), asyncio.ensure_future(one.renewed.wait())
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in both:
+                waiting.cancel()
+
+    async def _run(self, one: _Watched, agent: Supervised) -> int:
         """Start the agent once and wait for its end; return its exit status, or 255 where it could not be started."""
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         one.starts += 1
@@ -212,20 +258,23 @@ class Supervisor:
             measures.count("agent_restarts")
         try:
             # Half an exec cannot be called back; the runtime's own end is waited for.
-            pid = await run_whole(self._start(one.agent, one.output, partial(_settle, ended)))
+            pid = await run_whole(self._start(agent, one.output, partial(_settle, ended)))
         except (PouchrichError, OSError) as err:
-            _log.warning("container %s: agent %s: %s", self._id, one.agent.name, err)
-            self._say(one.agent.name, [f"could not be started: {text_of(err)}"])
+            _log.warning("container %s: agent %s: %s", self._id, agent.name, err)
+            self._say(agent.name, [f"could not be started: {text_of(err)}"])
             one.status = 255
-            if one.begun is not None and not one.begun.done():
-                one.begun.set_exception(RuntimeFailed(f"mandatory agent {one.agent.name}: {text_of(err)}"))
+            if one.agent is agent and one.begun is not None and not one.begun.done():
+                one.begun.set_exception(RuntimeFailed(f"{_called(agent)}: {text_of(err)}"))
             return 255
-        if one.begun is not None and not one.begun.done():
-            one.begun.set_result(ended)
+        one.ended = ended
         self._enter(one, "running", pid=pid)
+        if one.agent is not agent:  # replaced while it was being started
+            await end_process(pid, ended)
+        elif one.begun is not None and not one.begun.done():
+            one.begun.set_result(ended)
         exit = await ended
         one.status = exit.status
-        level = logging.INFO if exit.status == 0 else logging.WARNING
+        level = logging.INFO if exit.status == 0 or one.agent is not agent else logging.WARNING
         _log.log(level, "container %s: agent %s ended with status %d", self._id, one.agent.name, exit.status)
         self._say(one.agent.name, [f"ended with status {exit.status}"])
         return exit.status
@@ -234,6 +283,10 @@ class Supervisor:
 def _is_through(agent: Supervised, status: int) -> bool:
     """Whether an agent that ended so is not to be started again."""
     return agent.restart == "no" or (agent.restart == "on-failure" and status == 0)
+
+
+def _called(agent: Supervised) -> str:
+    return f"{'mandatory agent' if agent.mandatory else 'agent'} {agent.name}"
 
 
 def _settle(ended: "asyncio.Future[Exit]", exit: Exit) -> None:

@@ -30,8 +30,8 @@ from shim.task.hooks.hooks import HookRunner
 from shim.task.own_cgroups import OwnCgroups
 from shim.task.reaper import Exit
 from shim.task.rich import routes
-from shim.task.rich.agent_exec import AgentExec
-from shim.task.rich.agents import Supervisor
+from shim.task.rich.agent_changes import Changed
+from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.decide import Decided
 from shim.task.rich.subject import Subject, Tools
 from shim.task.rich.times import Times
@@ -52,8 +52,7 @@ class RichLifecycle:
         *,
         application: Application | None,
         hooks: HookRunner,
-        agents: Supervisor | None,
-        agent_exec: AgentExec | None,
+        agents: ContainerAgents,
     ) -> None:
         self._about = about
         self._more = decided.more
@@ -65,7 +64,6 @@ class RichLifecycle:
         self._application = application
         self._hooks = hooks
         self._agents = agents
-        self._agent_exec = agent_exec
         self._init = 0
         self._cgroup: Cgroup | None = None
         self._start_failed = True
@@ -100,9 +98,8 @@ class RichLifecycle:
     async def created(self, init: int, cgroup: Cgroup | None) -> None:
         """From here on poststop hooks are owed."""
         self._init, self._cgroup = init, cgroup
-        if self._agent_exec is not None and cgroup is not None:
-            self._agent_exec.cgroup_path = cgroup.unified
-            self._agent_exec.note_cgroups(self._more.agents)
+        if cgroup is not None:
+            self._agents.created(cgroup)
         self._cgroups.created(init, cgroup)
         if self._application is not None:
             await self._application.created(init, cgroup)
@@ -123,7 +120,7 @@ class RichLifecycle:
             self._times.say("waits for its turn to boot")
             await self._application.turn()
             self._times.boots()
-        elif self._agents is not None:
+        else:
             await self._agents.start_mandatory()
 
     async def ready(self) -> None:
@@ -136,8 +133,7 @@ class RichLifecycle:
         self._start_failed = False
         self._times.runs()
         self.note_state()
-        if self._agents is not None:
-            self._agents.start()
+        self._agents.start(self._init)
 
     def note_state(self) -> None:
         """Write down what the operator's command is told of the application, which init may have restarted."""
@@ -151,8 +147,8 @@ class RichLifecycle:
             "init": self._init,
             "application": application.pid if application is not None else 0,
             "manner": application.manner if application is not None else "",
-            "agents": [one.name for one in self._more.agents],
-            "unit_agents": dict(self._more.unit_agents),
+            "agents": self._agents.supervised,
+            "unit_agents": self._agents.in_units,
         }
 
     def start_failed(self) -> None:
@@ -170,8 +166,15 @@ class RichLifecycle:
 
     def paused(self, now: bool) -> None:
         """No agent can be started in a frozen container."""
-        if self._agents is not None:
-            (self._agents.pause if now else self._agents.resume)()
+        self._agents.paused(now)
+
+    async def none_starting(self) -> None:
+        """See ContainerAgents.none_starting."""
+        await self._agents.none_starting()
+
+    async def change_agent(self, name: str, verb: str, *, settled_s: float) -> Changed:
+        """See AgentChanges.change."""
+        return await self._agents.change(name, verb, settled_s=settled_s)
 
     def signal(self, number: int) -> bool:
         """To the application, or to init in its own language; dumb-init forwards what it gets."""
@@ -196,8 +199,7 @@ class RichLifecycle:
 
     async def after_end(self, exit: Exit, *, oom_killed: bool) -> None:
         """Stop supervising, and run the poststop hooks."""
-        if self._agents is not None:
-            await self._agents.stop()
+        await self._agents.stop()
         end = environment.ending(exit.status, oom_killed=oom_killed)
         self._times.exits("StartFailed" if self._start_failed else end.reason)
         await self._hooks.run_poststop(environment.start_failed() if self._start_failed else end)
@@ -205,10 +207,8 @@ class RichLifecycle:
 
     async def close(self) -> None:
         """Let go of everything."""
-        if self._agents is not None:
-            await self._agents.stop()
-        if self._agent_exec is not None:
-            self._agent_exec.remove_cgroups()
+        await self._agents.stop()
+        self._agents.remove_cgroups()
         if self._application is not None:
             self._application.close()
         await self._cgroups.close()
@@ -250,16 +250,14 @@ def make(
     )
     root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
     log = BundleLog(about.bundle)
-    agents = start = None
-    if decided.more.agents:
-        start = AgentExec(about.id, about.bundle, tools.oci, tools.reaper, owner=root)
-        agents = Supervisor(
-            about.id,
-            decided.more.agents,
-            start,
-            changed=partial(notes.write_agents, about.bundle),
-            log=log,
-        )
+    agents = ContainerAgents(
+        about,
+        decided.more,
+        tools,
+        selects=partial(identity.selects, mode=mode),
+        source=config.source,
+        root=root,
+    )
     application = None
     if made.boot is not None:
         application = Application(
@@ -280,13 +278,13 @@ def make(
             label=(about.spec.get("process") or {}).get("selinuxLabel") or "",
             app_uid=ids.host_uid(about.spec, made.boot.launch.uid if made.boot.launch is not None else 0),
             terminal=console,
-            before=agents.start_mandatory if agents is not None else None,
+            before=agents.start_mandatory if decided.more.agents else None,
             queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel),
             log=log,
             restarts=Restarts(about.id, made.boot.init, log=log, changed=lambda: life.note_state()),
         )
     hooks = HookRunner(subject, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
-    life = RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents, agent_exec=start)
+    life = RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents)
     return life
 
 

@@ -57,9 +57,9 @@ def test_what_has_the_pid_of_an_earlier_process_is_not_killed(monkeypatch):
     sent = []
     monkeypatch.setattr(host_supervisor.signal, "pidfd_send_signal", lambda fd, number: sent.append(number))
     began = host_supervisor._stat(os.getpid())[19]
-    host_supervisor._kill(os.getpid(), str(int(began) + 1))
+    host_supervisor.kill(os.getpid(), str(int(began) + 1))
     assert sent == []
-    host_supervisor._kill(os.getpid(), began)
+    host_supervisor.kill(os.getpid(), began)
     assert sent == [signal.SIGKILL]
 
 
@@ -67,7 +67,7 @@ def test_processes_that_do_not_die_are_counted_when_the_patience_is_used_up(monk
     waits = []
     monkeypatch.setattr(host_supervisor, "time", SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append))
     monkeypatch.setattr(host_supervisor, "_reap", lambda: None)
-    monkeypatch.setattr(host_supervisor, "_kill", lambda pid, began: None)
+    monkeypatch.setattr(host_supervisor, "kill", lambda pid, began: None)
     monkeypatch.setattr(host_supervisor, "processes", dict)
     monkeypatch.setattr(host_supervisor, "descendants", lambda top, table: {7: "1", 8: "1"})
     assert host_supervisor.kill_descendants(1.0) == 2

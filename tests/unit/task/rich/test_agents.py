@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from runtime.agents.process import Supervised
-from runtime.errors import RuntimeFailed
+from runtime.errors import FailedPrecondition, NotFound, RuntimeFailed
 from shim.task.reaper import Exit
 from shim.task.rich.agents import Clock, Supervisor
 from tests.fakes.loop import in_loop, until
@@ -13,7 +13,7 @@ class Runtime:
     """Starts agents by writing down that it did; a test ends them."""
 
     def __init__(self):
-        self.ends, self.pid, self.broken = [], 100, False
+        self.ends, self.started, self.pid, self.broken = [], [], 100, False
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -23,6 +23,7 @@ class Runtime:
             raise RuntimeFailed("OCI runtime exec failed: no such file")
         self.pid += 1
         self.ends.append(ended)
+        self.started.append(agent)
         return self.pid
 
     def end(self, status=0):
@@ -228,3 +229,130 @@ def test_a_mandatory_agent_that_ends_at_once_runs_only_if_that_is_its_end(restar
         await supervisor.stop()
 
     run()
+
+
+def another(name="probe", *, args=("/new",), restart="always"):
+    return Supervised(name, {"user": {"uid": 0, "gid": 0}, "args": list(args)}, restart)
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """Ends a process when it is asked to: what a test has is no process."""
+
+    async def end(pid, ended):
+        ended.set_result(Exit(pid, 143, 0))
+
+    monkeypatch.setattr("shim.task.rich.agents.end_process", end)
+
+
+@in_loop
+async def test_an_agent_that_runs_is_ended_and_started_as_another(ends):
+    supervisor, runtime, time = supervise()
+    supervisor.start()
+    await until(lambda: runtime.ends)
+    assert await supervisor.replace(another(), settled_s=2) == 102
+    assert runtime.started[-1].process["args"] == ["/new"]
+    assert time.slept == [2]  # not the second before a restart
+    assert (only(supervisor).state, only(supervisor).restarts) == ("running", 0)
+    runtime.end(1)
+    await until(lambda: len(runtime.ends) == 3)
+    assert runtime.started[-1].process["args"] == ["/new"]
+    await supervisor.stop()
+
+
+@in_loop
+async def test_an_agent_that_waits_for_a_restart_is_replaced_at_once(ends):
+    supervisor, runtime, time = supervise()
+    waits = asyncio.Event()
+
+    async def sleep(seconds):
+        time.slept.append(seconds)
+        await (asyncio.sleep(0) if seconds == 2 else waits.wait())
+
+    supervisor._clock = Clock(now=lambda: 0.0, sleep=sleep)
+    supervisor.start()
+    await until(lambda: runtime.ends)
+    runtime.end(1)
+    await until(lambda: time.slept)
+    assert await supervisor.replace(another(), settled_s=2) == 102
+    await supervisor.stop()
+
+
+@in_loop
+async def test_an_agent_that_has_ended_for_good_is_replaced(ends):
+    supervisor, runtime, _ = supervise(restart="no")
+    supervisor.start()
+    await until(lambda: runtime.ends)
+    runtime.end(0)
+    await until(lambda: only(supervisor).state == "ended")
+    assert await supervisor.replace(another(), settled_s=2) == 102
+    assert only(supervisor).state == "running"
+    await supervisor.stop()
+
+
+@in_loop
+async def test_an_agent_that_is_being_started_is_replaced_once_it_was(ends):
+    supervisor, runtime, _ = supervise()
+    runtime.gate.clear()
+    supervisor.start()
+    replacing = asyncio.ensure_future(supervisor.replace(another(), settled_s=2))
+    await asyncio.sleep(0)
+    assert not runtime.ends
+    runtime.gate.set()
+    assert await replacing == 102
+    assert [one.process.get("args") for one in runtime.started] == [None, ["/new"]]
+    await supervisor.stop()
+
+
+@in_loop
+async def test_an_agent_that_does_not_live_long_enough_is_told_and_kept_as_its_policy_says(ends):
+    supervisor, runtime, _ = supervise()
+    supervisor.start()
+    await until(lambda: runtime.ends)
+    settling = asyncio.Event()
+    supervisor._clock = Clock(now=lambda: 0.0, sleep=lambda seconds: settling.wait())
+    replacing = asyncio.ensure_future(supervisor.replace(another(), settled_s=2))
+    await until(lambda: len(runtime.ends) == 2)
+    runtime.end(7)
+    with pytest.raises(RuntimeFailed, match=r"^agent probe ended with status 7$"):
+        await replacing
+    settling.set()
+    await until(lambda: len(runtime.ends) == 3)
+    await supervisor.stop()
+
+
+@in_loop
+async def test_an_agent_that_cannot_be_started_is_told(ends):
+    supervisor, runtime, _ = supervise()
+    supervisor.start()
+    await until(lambda: runtime.ends)
+    runtime.broken = True
+    with pytest.raises(RuntimeFailed, match=r"^agent probe: OCI runtime exec failed"):
+        await supervisor.replace(another(), settled_s=2)
+    await supervisor.stop()
+
+
+@in_loop
+async def test_none_is_replaced_that_is_not_there_or_while_the_container_is_frozen_or_ends(ends):
+    supervisor, runtime, _ = supervise()
+    with pytest.raises(FailedPrecondition, match="is frozen"):  # or has not started
+        await supervisor.replace(another(), settled_s=2)
+    supervisor.start()
+    await until(lambda: runtime.ends)
+    with pytest.raises(NotFound, match="agent other"):
+        await supervisor.replace(another("other"), settled_s=2)
+    supervisor.pause()
+    with pytest.raises(FailedPrecondition, match="is frozen"):
+        await supervisor.replace(another(), settled_s=2)
+    supervisor.resume()
+    forever = asyncio.Event()
+    supervisor._clock = Clock(now=lambda: 0.0, sleep=lambda seconds: forever.wait())
+    runtime.gate.clear()
+    replacing = asyncio.ensure_future(supervisor.replace(another(), settled_s=2))
+    await asyncio.sleep(0)
+    stopping = asyncio.ensure_future(supervisor.stop())
+    await asyncio.sleep(0)
+    runtime.gate.set()
+    await stopping
+    with pytest.raises(FailedPrecondition, match="the container ends"):
+        await replacing

@@ -13,17 +13,25 @@ from runtime.init.cgroup import Delegation
 from runtime.rich.extras import Extras
 from shim.task import own_cgroups
 from shim.task.application.restarts import Restarts
-from shim.task.rich.agent_exec import AgentExec
+from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.rich import RichLifecycle
 from shim.task.rich.subject import Subject
+from tests.unit.agents.making import selected
 
 
 def life(bundle, plan=None, **parts):
     decided = SimpleNamespace(more=Extras(), made=SimpleNamespace(cgroup=plan, helpers=(), mode="systemd"))
     about = Subject("c", "ns", str(bundle), "/", {})
     tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
-    parts = {"application": None, "hooks": None, "agents": None, "agent_exec": None, **parts}
+    parts = {"application": None, "hooks": None, "agents": agents(about), **parts}
     return RichLifecycle(about, decided, tools, **parts)
+
+
+def agents(about, *chosen):
+    tools = SimpleNamespace(reaper=None, oci=None)
+    return ContainerAgents(
+        about, Extras(chosen=chosen), tools, selects=lambda when: True, source="/c.toml", root=(0, 0)
+    )
 
 
 def test_a_started_container_is_started_although_its_state_cannot_be_kept(tmp_path, caplog):
@@ -62,9 +70,9 @@ async def owe(init):
     ],
 )
 def test_supervised_agents_learn_of_the_cgroup_that_theirs_go_beside(tmp_path, cgroup, path):
-    start = AgentExec("c", str(tmp_path), oci=None, reaper=None)
-    asyncio.run(life(tmp_path, agent_exec=start, hooks=SimpleNamespace(owe=owe)).created(7, cgroup))
-    assert start.cgroup_path == path
+    one = agents(Subject("c", "ns", str(tmp_path), "/", {}), selected())
+    asyncio.run(life(tmp_path, agents=one, hooks=SimpleNamespace(owe=owe)).created(7, cgroup))
+    assert one._exec.cgroup_path == path
 
 
 @pytest.fixture

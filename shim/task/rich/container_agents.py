@@ -1,0 +1,119 @@
+"""The agents of one rich container: those that the pod server supervises, those that are units, and their changes."""
+
+from collections.abc import Callable
+from functools import partial
+
+from runtime import rundir
+from runtime.bundle_log import BundleLog
+from runtime.cgroup import Cgroup
+from runtime.config.model import When
+from runtime.errors import NotFound
+from runtime.rich.extras import Extras
+from shim.task import notes
+from shim.task.rich.agent_changes import AgentChanges, Changed
+from shim.task.rich.agent_exec import AgentExec
+from shim.task.rich.agent_units import AgentUnits
+from shim.task.rich.agents import Supervisor
+from shim.task.rich.subject import Subject, Tools
+
+
+class ContainerAgents:
+    """Called at the points of the container's life; where it has no agents nothing happens.
+
+    `selects` says whether a `when` is about this container; `source` is where its configuration came from; `root` is
+    the host's uid and gid of its root.
+    """
+
+    def __init__(
+        self,
+        about: Subject,
+        more: Extras,
+        tools: Tools,
+        *,
+        selects: Callable[[When], bool],
+        source: str,
+        root: tuple[int, int],
+    ) -> None:
+        self._more = more
+        self._supervisor: Supervisor | None = None
+        self._exec: AgentExec | None = None
+        self._changes: AgentChanges | None = None
+        if not more.chosen:
+            return
+        self._exec = AgentExec(about.id, about.bundle, tools.oci, tools.reaper, owner=root)
+        if more.agents:
+            self._supervisor = Supervisor(
+                about.id,
+                more.agents,
+                self._exec,
+                changed=partial(notes.write_agents, about.bundle),
+                log=BundleLog(about.bundle),
+            )
+        self._changes = AgentChanges(
+            about,
+            more.chosen,
+            tuple(more.unit_agents),
+            selects=selects,
+            source=source,
+            supervisor=self._supervisor,
+            units=AgentUnits(rundir.path_of(about.namespace, about.id), about.spec, self._exec),
+            run=self._exec,
+        )
+
+    @property
+    def supervised(self) -> list[str]:
+        """The names of those that the pod server supervises."""
+        return [one.name for one in self._more.agents]
+
+    @property
+    def in_units(self) -> dict[str, str]:
+        """As `Extras.unit_agents`."""
+        return dict(self._more.unit_agents)
+
+    def created(self, cgroup: Cgroup) -> None:
+        """The container's cgroup is there. Raises OSError."""
+        if self._exec is not None:
+            self._exec.cgroup_path = cgroup.unified
+            self._exec.note_cgroups(self._more.agents)
+
+    async def start_mandatory(self) -> None:
+        """See Supervisor.start_mandatory."""
+        if self._supervisor is not None:
+            await self._supervisor.start_mandatory()
+
+    def start(self, init: int) -> None:
+        """The application runs, in the container of host process `init`: the agents may."""
+        if self._supervisor is not None:
+            self._supervisor.start()
+        if self._changes is not None:
+            self._changes.started(init)
+
+    def paused(self, now: bool) -> None:
+        """None can be started in a frozen container."""
+        if self._exec is not None:
+            self._exec.frozen = now
+        if self._supervisor is not None:
+            (self._supervisor.pause if now else self._supervisor.resume)()
+
+    async def none_starting(self) -> None:
+        """See AgentExec.none_starting."""
+        if self._exec is not None:
+            await self._exec.none_starting()
+
+    async def change(self, name: str, verb: str, *, settled_s: float) -> Changed:
+        """See AgentChanges.change."""
+        if self._changes is None:
+            raise NotFound(f"agent {name}: the container was made without it")
+        return await self._changes.change(name, verb, settled_s=settled_s)
+
+    async def stop(self) -> None:
+        """See Supervisor.stop: the container's init has ended. No change goes on."""
+        if self._changes is not None:
+            await self._changes.stop()
+        if self._supervisor is not None:
+            await self._supervisor.stop()
+
+    def remove_cgroups(self) -> None:
+        """See AgentExec.remove_cgroups."""
+        if self._exec is not None:
+            self._exec.remove_cgroups()
