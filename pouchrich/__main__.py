@@ -18,6 +18,7 @@ VERBS = {
     "inspect": ("inspecting", "show all that is known of one of them"),
     "logs": ("logs", "what its boot, init's console, hooks and agents said"),
     "explain": ("explain", "what is decided about a container, why, and what it changes"),
+    "agent": ("agent", "restart, upgrade or back out an agent in containers that run"),
     "doctor": ("doctor", "check this node; exit status 1 where something is wrong"),
     "metrics": ("metrics", "counts and times of all of them, for Prometheus"),
     "node": ("node", "install a released artefact on this node, or take it away"),

@@ -1,0 +1,85 @@
+"""Asking the pod servers of running containers about their agents, by the service that they have beside containerd's.
+
+A pod server decides and acts by itself; it is told which agent and what to do, never what to run.
+"""
+
+import os
+from dataclasses import dataclass
+
+from pouchrich.containers import Container
+from protos.gen import agents_pb2
+from runtime.errors import PouchrichError
+from shim.ttrpc.client import TtrpcClient
+from shim.ttrpc.errors import Code, ConnectionClosed, RemoteError, TtrpcError
+
+SERVICE = agents_pb2.DESCRIPTOR.services_by_name["Agents"].full_name
+_NOT_FOUND, _INVALID, _PRECONDITION = 5, 3, 9
+"""Of gRPC's numbers those that `shim.pod.status` gives to what cannot be had and has changed nothing."""
+LOOK_TIMEOUT_S = 30.0
+CHANGE_TIMEOUT_S = 240.0
+"""More than a change that fails and is taken back needs, by the times of its parts; the settling is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one request about one container.
+
+    `outcome` is a pod server's (`shim.task.rich.agent_changes.Changed`), or `refused` where nothing was changed, `gone`
+    where the container ended, `failed`. `reason` is in words.
+    """
+
+    outcome: str
+    differs: tuple[str, ...] = ()
+    reason: str = ""
+    can_back_out: bool = False
+
+
+def of(container: Container) -> dict[str, bool]:
+    """The agents of a container that has started, and whether each is a unit of its systemd."""
+    state = container.state
+    supervised, units = state.get("agents"), state.get("unit_agents")
+    found = {str(one): False for one in supervised} if isinstance(supervised, list) else {}
+    return found | ({str(one): True for one in units} if isinstance(units, dict) else {})
+
+
+async def ask(container: Container, agent: str, verb: str, *, settle_s: float = 0.0) -> Answer:
+    """Have the container's pod server do `verb` (of `shim.task.rich.agent_changes.VERBS`). Raises nothing but bugs."""
+    timeout_s = LOOK_TIMEOUT_S if verb == "look" else CHANGE_TIMEOUT_S + settle_s
+    request = agents_pb2.ChangeRequest(id=container.id, agent=agent, verb=verb, settled_ms=int(settle_s * 1000))
+    try:
+        client = await TtrpcClient.connect(_address(container))
+    except OSError:
+        return Answer("gone", reason="no pod server answers for it")
+    try:
+        found = await client.call(SERVICE, "Change", request, agents_pb2.ChangeResponse, timeout_s)
+    except RemoteError as err:
+        return _of_error(container, err)
+    except ConnectionClosed:
+        return Answer("failed" if _is_there(container) else "gone", reason="its pod server ended meanwhile")
+    except (TtrpcError, PouchrichError) as err:
+        return Answer("failed", reason=str(err))
+    except TimeoutError:
+        return Answer("failed", reason=f"its pod server has not answered for {timeout_s:g}s; it may still do it")
+    finally:
+        client.close()
+    return Answer(found.outcome, tuple(found.differs), found.reason, found.can_back_out)
+
+
+def _address(container: Container) -> str:
+    with open(f"{container.bundle}/address", encoding="utf-8") as file:
+        return file.read()
+
+
+def _is_there(container: Container) -> bool:
+    return os.path.exists(f"{container.bundle}/address")
+
+
+def _of_error(container: Container, err: RemoteError) -> Answer:
+    if err.code == Code.UNIMPLEMENTED:
+        return Answer("refused", reason="its pod server began with a version that cannot change agents; a new pod can")
+    if err.code == _NOT_FOUND and not _is_there(container):
+        return Answer("gone", reason="it ended meanwhile")
+    message = err.message
+    for tail in (": not found", ": invalid argument", ": failed precondition"):
+        message = message.removesuffix(tail)
+    return Answer("refused" if err.code in (_NOT_FOUND, _INVALID, _PRECONDITION) else "failed", reason=message)
