@@ -174,6 +174,7 @@ class Pods:
         annotations: Mapping[str, str] | None = None,
         namespaces: pb.NamespaceOption = OWN_PID_NAMESPACES,
         cgroup_parent: str = "",
+        hostname: str = "",
     ) -> Pod:
         """Run a sandbox with a network of its own; `namespaces` goes for its containers too. Raises CallFailed."""
         name = f"pod-{next(_numbers)}"
@@ -181,7 +182,7 @@ class Pods:
         logs.mkdir(parents=True)
         wanted = pb.PodSandboxConfig(
             metadata=pb.PodSandboxMetadata(name=name, uid=f"uid-{name}", namespace="tests"),
-            hostname="" if namespaces.network == pb.NamespaceMode.NODE else name,
+            hostname="" if namespaces.network == pb.NamespaceMode.NODE else hostname or name,
             log_directory=str(logs),
             dns_config=pb.DNSConfig(servers=["192.0.2.1"]),
             annotations=dict(annotations or {}),

@@ -31,8 +31,9 @@ each_mode = pytest.mark.parametrize("mode", ["systemd", pytest.param("dumb-init"
 class Mapped:
     """Makes pods with a user namespace, whose containers are as the node's file says."""
 
-    def __init__(self, pods: Pods) -> None:
+    def __init__(self, pods: Pods, handler: str | None = None) -> None:
         self.pods = pods
+        self._handler = handler
 
     def run(
         self,
@@ -41,6 +42,8 @@ class Mapped:
         *command: str,
         config: pb.ContainerConfig | None = None,
         more: str = "",
+        namespaces: pb.NamespaceOption | None = None,
+        hostname: str = "",
     ) -> Container:
         node = self.pods.node
         text = f'version = 1\n[runtime]\nbinary = "{node.oci}"\n[rich]\nmode = "{mode}"\n{more}'
@@ -48,14 +51,21 @@ class Mapped:
         wanted = pb.ContainerConfig(image=pb.ImageSpec(image=rich_images.import_system(node, system)))
         if config is not None:
             wanted.MergeFrom(config)
-        return self.pods.run(namespaces=user_namespace()).create(*command, config=wanted).start()
+        pod = self.pods.run(handler=self._handler, namespaces=namespaces or user_namespace(), hostname=hostname)
+        return pod.create(*command, config=wanted).start()
 
 
 @pytest.fixture
-def mapped(node: Node, pods: Pods) -> Iterator[Mapped]:
+def fresh(node: Node) -> Iterator[None]:
     """The node's file is as it was afterwards."""
-    yield Mapped(pods)
+    yield
     node.write_files(configuration.node_files(node.settings))
+
+
+@pytest.fixture
+def mapped(pods: Pods, fresh: None) -> Mapped:
+    """By the environment's own handler."""
+    return Mapped(pods)
 
 
 @pytest.mark.parametrize(
