@@ -19,6 +19,7 @@ HOMES = ("shim", "runtime", "pouchrich", "launcher", "native", "heap", "protos",
 PROMISES = (
     ("security.md", ("Threat", "What happens"), 20),
     ("failures.md", ("Killed", "What happens"), 20),
+    ("containerd.md", ("containerd", "Ours"), 20),
     ("failures.md", ("Message", "What it means, and the way out"), 10),
 )
 pages = pytest.mark.parametrize("page", markdown.PAGES, ids=markdown.name)
