@@ -120,6 +120,7 @@ class AgentChanges:
         found = await self._look(self._running[name])
         done = {"restart": "restarted", "back-out": "backed-out", "upgrade": "upgraded"}[verb]
         outcome = "current" if verb == "upgrade" and self._running[name] is running else done
+        _log.info("container %s: agent %s: %s, as was asked for", self._about.id, name, outcome)
         return Changed(outcome, found.differs, found.reason, found.can_back_out, found.is_unit)
 
     async def _look(self, running: Selected) -> Changed:
