@@ -174,15 +174,23 @@ class Pods:
         annotations: Mapping[str, str] | None = None,
         namespaces: pb.NamespaceOption = OWN_PID_NAMESPACES,
         cgroup_parent: str = "",
+        name: str = "",
         hostname: str = "",
+        namespace: str = "tests",
+        labels: Mapping[str, str] | None = None,
     ) -> Pod:
-        """Run a sandbox with a network of its own; `namespaces` goes for its containers too. Raises CallFailed."""
-        name = f"pod-{next(_numbers)}"
-        logs = self.node.base / "logs" / name
+        """Run a sandbox with a network of its own; `namespaces` goes for its containers too. Raises CallFailed.
+
+        `name` and `namespace` are Kubernetes'; only the uid need be another for each.
+        """
+        unique = f"pod-{next(_numbers)}"
+        name = name or unique
+        logs = self.node.base / "logs" / unique
         logs.mkdir(parents=True)
         wanted = pb.PodSandboxConfig(
-            metadata=pb.PodSandboxMetadata(name=name, uid=f"uid-{name}", namespace="tests"),
+            metadata=pb.PodSandboxMetadata(name=name, uid=f"uid-{unique}", namespace=namespace),
             hostname="" if namespaces.network == pb.NamespaceMode.NODE else hostname or name,
+            labels=dict(labels or {}),
             log_directory=str(logs),
             dns_config=pb.DNSConfig(servers=["192.0.2.1"]),
             annotations=dict(annotations or {}),

@@ -17,6 +17,7 @@ from tests.integration import isolation
 CACHE = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich") / "images"
 
 PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "base": (),
     "systemd": ("systemd", "systemd-sysv", "dbus", "cron", "rsyslog", "procps"),
     "sshd": ("systemd", "systemd-sysv", "dbus", "openssh-server", "procps"),
     "sysvinit": ("sysvinit-core", "cron", "procps"),
@@ -80,7 +81,8 @@ def debian(kind: str, suite: str = "bookworm") -> Path:
             # A mirror that stands still (a snapshot, a cache) has an expired list of sid, signed all the same.
             options = ["--variant=apt", "--format=directory", '--aptopt=Acquire::Check-Valid-Until "false"']
             # A run of the integration tests has no way to the archive from its own network.
-            command = [*isolation.outside(), "mmdebstrap", "--quiet", *options, f"--include={packages}"]
+            command = [*isolation.outside(), "mmdebstrap", "--quiet", *options]
+            command += [f"--include={packages}"] if packages else []
             done = subprocess.run([*command, suite, making, source(suite)], capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[-4000:]
             making.rename(path)

@@ -1,12 +1,13 @@
 """As much of YAML as a manifest in the documents may use, so that no YAML library is needed to check them.
 
 Mappings and lists by indentation, lists in brackets as JSON has them or of plain words, comments, documents parted by
----; a scalar is plain, or quoted with ' or ". Anything else raises ValueError. So does what people get wrong: a tab, a
-key that is there twice, a plain value that means something else than it says.
+---; a scalar is plain, quoted with ' or ", or a literal block (|). Anything else raises ValueError. So does what people
+get wrong: a tab, a key that is there twice, a plain value that means something else than it says.
 """
 
 import json
 import re
+import textwrap
 from typing import Any
 
 _KEY = re.compile(r"([A-Za-z0-9_./-]+):(?: +(.*))?$")
@@ -23,16 +24,28 @@ def load(text: str) -> list[Any]:
 
 def _document(text: str) -> Any:
     lines: Lines = []
-    for line in text.splitlines():
+    given = text.splitlines()
+    while given:
+        line = given.pop(0)
         if "\t" in line:
             raise ValueError(f"a tab: {line!r}")
-        bare = line.strip()
+        bare, indent = line.strip(), len(line) - len(line.lstrip())
+        if bare.endswith(": |"):
+            bare = f"{bare[:-1]}{json.dumps(_literal(given, indent))}"
         if bare and not bare.startswith("#"):
-            lines.append((len(line) - len(line.lstrip()), bare))
+            lines.append((indent, bare))
     value = _node(lines)
     if lines:
         raise ValueError(f"what is this: {lines[0][1]!r}")
     return value
+
+
+def _literal(given: list[str], indent: int) -> str:
+    """The lines of a literal block, taken from those that follow its key, which stands at `indent`."""
+    block = []
+    while given and (not given[0].strip() or given[0].startswith(" " * (indent + 1))):
+        block.append(given.pop(0))
+    return textwrap.dedent("\n".join(block)).strip("\n") + "\n"
 
 
 def _node(lines: Lines) -> Any:

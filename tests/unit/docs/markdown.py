@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+EXAMPLES = ROOT / "examples"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *EXAMPLES.rglob("*.md")])
 
 _FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`]+)`")
@@ -44,6 +45,11 @@ def blocks_of(page: Path) -> list[Block]:
 def blocks(*languages: str) -> list[Block]:
     """The fenced blocks of all pages in these languages."""
     return [one for page in PAGES for one in blocks_of(page) if one.language in languages]
+
+
+def files(suffix: str) -> list[Block]:
+    """The files of the examples that end so, each as one block; `suffix` names the language too."""
+    return [Block(path, 1, suffix, path.read_text()) for path in sorted(EXAMPLES.rglob(f"*.{suffix}"))]
 
 
 @cache

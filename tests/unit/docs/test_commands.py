@@ -21,7 +21,21 @@ from tests.integration import binaries
 from tests.unit.docs import manifests, markdown
 from tests.unit.docs.markdown import ROOT
 
-OTHERS = {"containerd", "crictl", "ctr", "git", "kubectl", "nerdctl", "sha256sum", "ssh-keygen", "sysctl", "tar"}
+OTHERS = {
+    ".",
+    "buildah",
+    "containerd",
+    "crictl",
+    "ctr",
+    "git",
+    "kubectl",
+    "man",
+    "nerdctl",
+    "sha256sum",
+    "ssh-keygen",
+    "sysctl",
+    "tar",
+}
 TIERS = ("all", "unit", "integration", "full", "prepare")
 OPTIONS_OF_TESTS = {"--containerd": binaries.CONTAINERDS, "--oci": binaries.OCIS, "--runtime": binaries.RUNTIMES}
 INSTALLER = f"pouchrich-{__version__}/install"

@@ -15,7 +15,20 @@ from tests.unit.docs.markdown import ROOT
 README_LINES = 150
 COLUMNS = 120
 CHANGELOG_GROUPS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
-HOMES = ("shim", "runtime", "pouchrich", "launcher", "native", "heap", "protos", "hack", "tests", "docs", ".ci")
+HOMES = (
+    "shim",
+    "runtime",
+    "pouchrich",
+    "launcher",
+    "native",
+    "heap",
+    "protos",
+    "hack",
+    "tests",
+    "docs",
+    "examples",
+    ".ci",
+)
 PROMISES = (
     ("security.md", ("Threat", "What happens"), 20),
     ("failures.md", ("Killed", "What happens"), 20),
@@ -81,9 +94,11 @@ def test_paths_exist(page: Path):
             assert path.startswith("/") or re.search(r"\.(py|c|sh)$", path) is None, span
 
 
-def test_every_document_is_linked_from_the_readme():
-    linked = {(ROOT / link.partition("#")[0]).resolve() for link in markdown.links(ROOT / "README.md")}
-    assert set(markdown.PAGES) - {ROOT / "README.md"} <= linked
+def test_every_document_is_linked_from_the_readme_and_every_example_from_theirs():
+    linked = {ROOT / "README.md"}
+    for page in (ROOT / "README.md", markdown.EXAMPLES / "README.md"):
+        linked |= {(page.parent / link.partition("#")[0]).resolve() for link in markdown.links(page)}
+    assert set(markdown.PAGES) <= linked
 
 
 @pytest.mark.parametrize(("page", "head", "least"), PROMISES)

@@ -13,6 +13,11 @@ metadata:
   annotations:
     a.b/c: "false"
     d: 'it''s [{"x": 1}]'
+    e: |
+      [{"x": 1,
+
+        # 2: it's}]
+    f: g
 spec:
   grace: 60
   on: true
@@ -30,7 +35,14 @@ kind: Other
     assert manifests.load(text) == [
         {
             "kind": "Pod",
-            "metadata": {"annotations": {"a.b/c": "false", "d": 'it\'s [{"x": 1}]'}},
+            "metadata": {
+                "annotations": {
+                    "a.b/c": "false",
+                    "d": 'it\'s [{"x": 1}]',
+                    "e": '[{"x": 1,\n\n  # 2: it\'s}]\n',
+                    "f": "g",
+                }
+            },
             "spec": {
                 "grace": 60,
                 "on": True,
@@ -52,7 +64,9 @@ kind: Other
         "a: 'b",
         "a: 'b'c'",
         "a: &x b",
-        "a: |\n  b",
+        "a: |\nb",
+        "a: |-\n  b",
+        "a: >\n  b",
         "a: yes",
         "a: b # c",
         "a: {b: c}",
