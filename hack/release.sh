@@ -109,10 +109,10 @@ env -i PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 "$tree/python/bin/python3" -sS
     --invalidation-mode unchecked-hash -s "$tree" -p "/opt/pouchrich/$version" "$tree/python/lib" "$tree/site" ||
     fail "cannot compile the packages"
 cp "$source/LICENSE" "$tree/LICENSE"
-cp "$source/hack/release/install" "$tree/install"
+cp "$source/hack/release/install" "$source/hack/release/pouchrich" "$tree/"
 # Modes are the files' kinds', whatever the checkout's are.
 find "$tree" -type d -exec chmod 755 {} + -o -exec chmod 644 {} +
-chmod 755 "$tree/install" "$tree/python/bin/python3" "$tree"/python/lib/ld-* "$libexec"/*
+chmod 755 "$tree/install" "$tree/pouchrich" "$tree/python/bin/python3" "$tree"/python/lib/ld-* "$libexec"/*
 (cd "$tree" && find . -type f ! -name SHA256SUMS -printf '%P\0' | sort -z | xargs -0 sha256sum >"$work/sums" &&
     mv "$work/sums" SHA256SUMS)
 ! grep -rlF -e "$work" -e "$source/" -e "${TMPDIR:-/tmp}/tmp." "$tree" || fail "these name the directory that they were made in"

@@ -5,6 +5,7 @@ file in format version 2 where one in version 3 is imported (measured: 1.6.20, 1
 its own may take the site's sandbox image and `runtimes.runc` away from every pod, and containerd says nothing.
 """
 
+import copy
 import re
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from runtime.errors import InvalidArgument, RuntimeFailed
 
 _TIMEOUT_S = 20.0
 _HEADER = re.compile(r"^\s*\[\[?([^\[\]]*)\]\]?\s*(#.*)?$")
-_IMPORTS = re.compile(r"^[ \t]*imports[ \t]*=[ \t]*\[[^\]]*\][^\n]*$", re.MULTILINE)
+IMPORTS = re.compile(r"^[ \t]*imports[ \t]*=[ \t]*\[[^\]]*\][^\n]*$", re.MULTILINE)
 
 
 def changed(path: str, *, containerd: str = "containerd") -> tuple[str, ...]:
@@ -46,7 +47,13 @@ def changed(path: str, *, containerd: str = "containerd") -> tuple[str, ...]:
             first = file.read()
         with open(top, "w", encoding="utf-8") as file:
             file.write(f"imports = {toml(copies[1:])}\n{first}")
-        here, without = _flat(_dump(containerd, path)), _flat(_dump(containerd, top))
+        here, without = dump(containerd, path), dump(containerd, top)
+    return difference(here, without)
+
+
+def difference(ours: Mapping[str, Any], others: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys outside of our handlers in which a dump with us, `ours`, is another than one without, as `changed`."""
+    here, without = _flat(ours), _flat(others)
     values = sorted(key for key in here.keys() & without.keys() if here[key] != without[key])
     gone = {_whole(key, here) for key in without.keys() - here.keys()}
     come = {_whole(key, without) for key in here.keys() - without.keys()}
@@ -71,7 +78,11 @@ def _shown(value: Any) -> str:
     return toml(value)[:100]
 
 
-def _dump(containerd: str, path: str) -> dict[str, Any]:
+def dump(containerd: str, path: str) -> dict[str, Any]:
+    """What the program `containerd` makes of the configuration at `path`, merged and with its defaults.
+
+    Raises RuntimeFailed where it cannot be asked, or refuses the file.
+    """
     try:
         answer = subprocess.run(
             [containerd, "--config", path, "config", "dump"], capture_output=True, timeout=_TIMEOUT_S, check=True
@@ -86,8 +97,14 @@ def _dump(containerd: str, path: str) -> dict[str, Any]:
         raise RuntimeFailed(f"{containerd} config dump: {err}") from err
 
 
+def handlers(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """All handlers of a dump, by name."""
+    return {name: table for _, runtimes in _runtimes(document) for name, table in runtimes.items()}
+
+
 def _flat(document: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     """Keys, each with its tables', to values, but for our handlers and the list of imports."""
+    document = copy.deepcopy(dict(document))
     for _, runtimes in _runtimes(document):
         for name in [name for name, table in runtimes.items() if is_ours(table)]:
             del runtimes[name]
@@ -120,7 +137,7 @@ def _without_ours(text: str, document: Mapping[str, Any], source: str) -> tuple[
     """
     ours = [(plugin, name) for plugin, table in _runtimes(document) for name in table if is_ours(table[name])]
     kept, skipping = [], False
-    for line in _IMPORTS.sub("", text).splitlines(keepends=True):
+    for line in IMPORTS.sub("", text).splitlines(keepends=True):
         if (header := _HEADER.match(line)) is not None:
             path = _path(header[1])
             skipping = any(path[:5] == ["plugins", plugin, "containerd", "runtimes", name] for plugin, name in ours)

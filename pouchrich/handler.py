@@ -5,11 +5,11 @@ import json
 from runtime.config.annotations import PREFIX
 from runtime.spec.cri import GRACE_PERIOD
 
-__all__ = ["GRACE_PERIOD", "RUNTIME_TYPE", "containerd", "runtime_class"]
+__all__ = ["GRACE_PERIOD", "RUNTIME_TYPE", "containerd", "runtime_class", "table"]
 
 RUNTIME_TYPE = "io.containerd.pouchrich.v2"
 
-_PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
+PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 """By the version of containerd's configuration format: the CRI plugin's name."""
 
 _INTO_THE_FILE = """\
@@ -36,14 +36,20 @@ def containerd(
     containerd passes no annotation that a handler does not list.
     """
     new = major >= 2 and version in (None, 3)
-    table = f'plugins."{_PLUGINS[3 if new else 2]}".containerd.runtimes.{handler}'
     which = (
         ", which has version = 2" if version in (None, 2) else f", which has to be brought to version 2 from {version}"
     )
     where = _OF_ITS_OWN if new else _INTO_THE_FILE
+    head = "version = 3\n\n" if new else ""
+    lines = table(3 if new else 2, handler=handler, runtime_path=runtime_path, config_path=config_path)
+    return where.format(major=major, file=file, which=which, why=_WHY[major]) + head + lines
+
+
+def table(version: int, *, handler: str, runtime_path: str = "", config_path: str = "") -> str:
+    """The handler's table alone, in format `version`, 2 or 3, of containerd's configuration."""
+    name = f'plugins."{PLUGINS[version]}".containerd.runtimes.{handler}'
     lines = [
-        *(["version = 3", ""] if new else []),
-        f"[{table}]",
+        f"[{name}]",
         f'  runtime_type = "{RUNTIME_TYPE}"',
         f'  pod_annotations = ["{PREFIX}*"]',
         f'  container_annotations = ["{GRACE_PERIOD}"]',
@@ -51,8 +57,8 @@ def containerd(
     if runtime_path:
         lines.append(f"  runtime_path = {json.dumps(runtime_path)}")
     if config_path:
-        lines += [f"  [{table}.options]", f"    ConfigPath = {json.dumps(config_path)}"]
-    return where.format(major=major, file=file, which=which, why=_WHY[major]) + "\n".join(lines) + "\n"
+        lines += [f"  [{name}.options]", f"    ConfigPath = {json.dumps(config_path)}"]
+    return "\n".join(lines) + "\n"
 
 
 def runtime_class(handler: str) -> str:

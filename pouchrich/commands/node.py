@@ -1,15 +1,38 @@
-"""`pouchrich node`: an artefact's installation on this node. Made by the artefact's own program `install` at first."""
+"""`pouchrich node`: an artefact's installation on this node. Made by the artefact's own program `install` at first.
+
+With --containerd it also puts a handler into containerd's configuration, where that belongs: preflight first, a trial
+by containerd's own `config dump`, and a restart only where that changed something. With --root the node's root is at a
+directory, as in a DaemonSet's pod; with --node, its name in the cluster, it runs probe pods and labels the node.
+
+`status --json` prints
+
+    {"version": 1, "home", "installed": whether, "current": version or "", "previous": to roll back to, or "",
+     "rejected": rolled back from, or "", "others": [version that something still runs from], "hold": why, or "",
+     "containerd": null, or {"kind", "socket", "file": that has the handler, "how", "running", "configured", "loaded":
+     whether, "problem"}, "needed_by": [pod or record]}
+
+and has exit status 1 where no version is installed, or containerd has not read the handler. Exit status 3 of `install`:
+all is in place, but nobody was to start containerd anew.
+"""
 
 import argparse
 import os
 import sys
-from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import shim
-from pouchrich.node import InstallError, install, uninstall
+from pouchrich.cluster import hold, membership, rollout, status
+from pouchrich.cluster.restart import AS_FOUND
+from pouchrich.node import InstallError, install
 from pouchrich.node.layout import ARTEFACTS, BIN, LINKS, Layout
-from pouchrich.node.lock import locked
+from pouchrich.output import show_json
 from shim.installed.location import VERSION_DIRECTORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DISTRIBUTIONS = ("auto", "kubeadm", "k3s", "rke2", "k0s")
+_LONGEST_WAIT_S = 7 * 24 * 3600.0
 
 
 def add(node: argparse.ArgumentParser) -> None:
@@ -18,24 +41,61 @@ def add(node: argparse.ArgumentParser) -> None:
     for name, run, about in (
         ("install", _install, "have this version be the one that is run from now on"),
         ("uninstall", _uninstall, "take all versions away; refused while pods or poststop hooks need one"),
+        ("rollback", _rollback, "have the version of before be run again"),
+        ("status", _status, "what of it is on this node"),
     ):
         parser = what.add_parser(name, help=about)
         parser.add_argument("--prefix", metavar="DIR", help=f"everything below DIR; default {ARTEFACTS} and {BIN}")
         parser.add_argument("--bin", metavar="DIR", help="where the links to the programs go, a directory on PATH")
-        parser.set_defaults(run=_telling, act=run)
-        if name == "uninstall":
+        parser.add_argument("--root", metavar="DIR", help="the node's root directory, with its /proc")
+        parser.set_defaults(run=_telling, act=run, what=name)
+        if name in ("install", "uninstall"):
+            _add_containerd(parser)
+            rollout.add(parser)
+        if name == "install":
+            parser.add_argument("--containerd", choices=DISTRIBUTIONS, help="put the handler into its configuration")
+            parser.add_argument("--address", metavar="SOCKET", help="of that containerd, where it is none of the usual")
+            parser.add_argument("--unattended", action="store_true", help="not a version that was rolled back here")
+        elif name == "uninstall":
             parser.add_argument("--force", action="store_true", help="all the same; it says what is lost")
+            parser.add_argument(
+                "--wait", metavar="SECONDS", type=_seconds, default=0.0, help="for pods and hooks to end"
+            )
+        elif name == "status":
+            parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+
+
+def _add_containerd(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--restart",
+        metavar="HOW",
+        default=AS_FOUND,
+        help="who starts containerd anew if its configuration changed: auto (systemd or k0s), never, or a command",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= _LONGEST_WAIT_S:
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed 0 to {_LONGEST_WAIT_S:g} seconds")
+    return found
 
 
 def _telling(arguments: argparse.Namespace) -> int:
     """Run it; errors are the installer's. Raises OSError."""
     os.umask(0o022)
+    act: Callable[[argparse.Namespace], int] = arguments.act
     try:
-        arguments.act(arguments)
+        if arguments.root or getattr(arguments, "node", None):
+            return rollout.run(arguments)
+        return act(arguments)
     except InstallError as err:
+        sys.stdout.flush()
         sys.stderr.write(f"install: {err}\n")
         return 1
-    return 0
 
 
 def _layout(arguments: argparse.Namespace) -> Layout:
@@ -50,14 +110,40 @@ def _layout(arguments: argparse.Namespace) -> Layout:
     return found.checked()
 
 
-def _install(arguments: argparse.Namespace) -> None:
-    install.install(_layout(arguments), install.root(), shim.__version__)
+def _install(arguments: argparse.Namespace) -> int:
+    layout, directory = _layout(arguments), install.root()
+    if arguments.containerd:
+        return membership.take_up(
+            layout,
+            directory,
+            shim.__version__,
+            containerd=arguments.containerd,
+            address=arguments.address,
+            how=arguments.restart,
+            unattended=arguments.unattended,
+        )
+    hold.refuse()
+    install.install(layout, directory, shim.__version__, unattended=arguments.unattended)
+    print(install.advice(layout))
+    return 0
 
 
-def _uninstall(arguments: argparse.Namespace) -> None:
+def _uninstall(arguments: argparse.Namespace) -> int:
     layout = _layout(arguments)
-    with locked(layout) if os.path.isdir(layout.home) else nullcontext():
-        if warning := uninstall.check(layout, force=arguments.force):
-            sys.stderr.write(f"install: {warning}\n")
-        uninstall.remove(layout)
+    membership.give_back(layout, force=arguments.force, wait_s=arguments.wait, how=arguments.restart)
     print(f"uninstalled from {layout.where}")
+    return 0
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    membership.roll_back(_layout(arguments))
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    found = status.of(_layout(arguments))
+    if arguments.json:
+        show_json(found)
+    else:
+        sys.stdout.write(status.text(found))
+    return 0 if status.is_ready(found) else 1

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from pouchrich.node import InstallError
-from pouchrich.node.layout import PROGRAMS, Layout, remove_empty
+from pouchrich.node.layout import PROGRAMS, REJECTED, ROLLING_BACK, Layout, link_of, remove_empty
 from shim.installed import replaced
-from shim.installed.replaced import CURRENT
+from shim.installed.replaced import CURRENT, PREVIOUS
 from shim.installed.version import IN_USE
 
 
@@ -62,8 +62,11 @@ def is_pristine(layout: Layout) -> bool:
     return any(_same(layout.config, path) for path in (layout.pristine, f"{layout.pristine}.new"))
 
 
-def switch(layout: Layout, name: str) -> None:
-    """Have the version in home's directory `name` be run from now on. The caller has the lock. Raises OSError."""
+def switch(layout: Layout, name: str, *, keep_former: bool = False) -> None:
+    """Have the version in home's directory `name` be run from now on. The caller has the lock. Raises OSError.
+
+    With `keep_former` the one that was run stays for `roll_back`.
+    """
     place, config = f"{layout.home}/{name}", layout.config
     layout.keep_bin()
     os.close(os.open(f"{place}/{IN_USE}", os.O_CREAT | os.O_WRONLY, 0o600))
@@ -75,7 +78,12 @@ def switch(layout: Layout, name: str) -> None:
     _sync(place)  # a power cut must not leave names without what they name
 
     former = layout.current()
+    keep = keep_former and former not in ("", name)
+    if keep:
+        _symlink(former, f"{layout.home}/{PREVIOUS}.new")
     _link(name, f"{layout.home}/{CURRENT}")
+    if keep:
+        os.rename(f"{layout.home}/{PREVIOUS}.new", f"{layout.home}/{PREVIOUS}")
     for program in PROGRAMS:
         if not layout.is_linked(program):
             _link(layout.target(program), f"{layout.bin}/{program}")
@@ -86,8 +94,36 @@ def switch(layout: Layout, name: str) -> None:
     else:
         print(f"kept {config}: it was changed; the defaults of this version are in {layout.pristine}")
     os.rename(f"{layout.pristine}.new", layout.pristine)
-    if former and former != name:
+    if former and former != name and not keep_former:
         print(f"{layout.home}/{former} stays until nothing runs from it")
+
+
+def roll_back(layout: Layout) -> tuple[str, str]:
+    """Have the version that was run before be run again, and note which is not to come back: the names of both.
+
+    One that was killed is ended. The caller has the lock. Raises InstallError where no whole one is there; OSError.
+    """
+    former, wanted = layout.current(), layout.previous()
+    pending = f"{layout.home}/{ROLLING_BACK}"
+    if under_way := link_of(pending):
+        former, wanted = layout.rejected(), under_way
+    if not wanted or not os.path.exists(f"{layout.home}/{wanted}/{IN_USE}"):
+        raise InstallError(
+            f"{layout.home}: no version before {former or 'any'} is there, install the one that is wanted"
+        )
+    _link(former, f"{layout.home}/{REJECTED}")
+    _link(wanted, pending)
+    switch(layout, wanted, keep_former=True)
+    os.unlink(pending)
+    return former, wanted
+
+
+def accept(layout: Layout, name: str) -> None:
+    """Forget that a rollback went away from the version `name`, or is under way. The caller has the lock; OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(f"{layout.home}/{ROLLING_BACK}")
+    if layout.rejected() == name:
+        os.unlink(f"{layout.home}/{REJECTED}")
 
 
 def _same(one: str, other: str) -> bool:
@@ -97,10 +133,14 @@ def _same(one: str, other: str) -> bool:
 
 
 def _link(what: str, where: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(f"{where}.new")
-    os.symlink(what, f"{where}.new")
+    _symlink(what, f"{where}.new")
     os.rename(f"{where}.new", where)
+
+
+def _symlink(what: str, where: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(where)
+    os.symlink(what, where)
 
 
 def _sync(directory: str) -> None:

@@ -19,32 +19,35 @@ def root() -> str:
     return found
 
 
-def install(layout: Layout, directory: str, version: str) -> None:
-    """Have the artefact in `directory` be the version that is run; print what is to be done then.
+def install(layout: Layout, directory: str, version: str, *, unattended: bool = False) -> None:
+    """Have the artefact in `directory` be the version that is run.
 
-    Raises InstallError, OSError; what was there before is run then, or nothing.
+    Raises InstallError, OSError; what was there before is run then, or nothing. `unattended` refuses a version that a
+    rollback went away from.
     """
     with locked(layout):
         try:
-            _install(layout, directory, version)
+            _install(layout, directory, version, unattended=unattended)
         finally:
             current.forget_unused(layout)
     print(f"installed pouchrich {version} in {layout.home}; configuration: {layout.config}")
-    print(advice(layout))
 
 
-def _install(layout: Layout, directory: str, version: str) -> None:
+def _install(layout: Layout, directory: str, version: str, *, unattended: bool) -> None:
     current.prepare(layout)
     name, is_there = unpacked.name_for(layout, directory, version)
     if os.path.dirname(directory) == layout.home:  # it is installed
-        current.switch(layout, os.path.basename(directory))
-    elif is_there:
-        current.switch(layout, name)
+        name, is_there = os.path.basename(directory), True
+    if unattended and is_there and name == layout.rejected():
+        raise InstallError(f"{name} was rolled back on this node: install it by hand, or another version")
+    current.accept(layout, name)
+    if is_there:
+        current.switch(layout, name, keep_former=True)
     else:
         unpacked.verify(directory)
         with current.making(layout, name) as made:
             unpacked.copy(directory, made, layout.config)
-            current.switch(layout, name)
+            current.switch(layout, name, keep_former=True)
 
 
 def advice(layout: Layout) -> str:

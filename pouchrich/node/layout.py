@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from pouchrich.node import InstallError
-from shim.installed.replaced import CURRENT, LOCK
+from shim.installed.replaced import CURRENT, LOCK, PREVIOUS
 
 PROGRAMS = ("containerd-shim-pouchrich-v2", "pouchrich")
 MADE, LINKS = "made", "links"
 """The files in home that say which directories had to be made outside of it, one a line; and where `bin` is."""
+
+REJECTED, ROLLING_BACK = "rejected", "rolling-back"
+"""Links in home: to the version a rollback went away from, and while one is under way to the one it goes to."""
 
 CONFIG = "/etc/pouchrich/config.toml"
 ARTEFACTS, CHECKOUTS, BIN = "/opt/pouchrich", "/usr/local/lib/pouchrich", "/usr/local/bin"
@@ -83,6 +86,20 @@ class Layout:
     def current(self) -> str:
         """The name of the version that is run, "" for none."""
         return link_of(f"{self.home}/{CURRENT}")
+
+    def previous(self) -> str:
+        """The name of the version that was run before it, and is kept for a rollback; "" for none.
+
+        A switch that was killed leaves the link's new name: it holds if CURRENT has been switched, for then it names
+        another version.
+        """
+        current = self.current()
+        found = (link_of(f"{self.home}/{name}") for name in (f"{PREVIOUS}.new", PREVIOUS))
+        return next((name for name in found if name not in ("", current) and os.path.isdir(f"{self.home}/{name}")), "")
+
+    def rejected(self) -> str:
+        """The name of the version that a rollback went away from, "" for none."""
+        return link_of(f"{self.home}/{REJECTED}")
 
     def occupied(self) -> Iterator[str]:
         """The paths of programs that are somebody else's."""

@@ -23,16 +23,22 @@ def check(layout: Layout, *, force: bool) -> str:
     A pod server has its version's lock open and libraries of it mapped, whichever version that is; records are the
     node's, whichever installation wrote them.
     """
-    needing = [*_servers(layout), *_owed()]
-    if not needing:
+    needs = list(needing(layout))
+    if not needs:
         return ""
-    listed = "these need the shim:\n" + "\n".join(needing)
+    listed = "these need the shim:\n" + "\n".join(needs)
     if not force:
         raise InstallError(
             f"{listed}\ninstall: not uninstalled: remove the pods first, and wait for their hooks, or give --force:\n"
             f"{_CONSEQUENCE}"
         )
     return f"{listed}\ninstall: uninstalling all the same: {_CONSEQUENCE}"
+
+
+def needing(layout: Layout) -> Iterator[str]:
+    """What needs an installation: pods that it serves, and records of poststop hooks. Raises OSError."""
+    yield from _servers(layout)
+    yield from _owed()
 
 
 def remove(layout: Layout) -> None:

@@ -1,6 +1,6 @@
 """An unpacked artefact (hack/release.sh makes them), and its copy in the directory of a version.
 
-install          what this is run by
+install          what this is run by, and pouchrich, the whole command
 SHA256SUMS       of all its other files
 python/          an interpreter of its own, with its loader and C library in python/lib
 site/            the packages, and in site/runtime/libexec the programs

@@ -10,6 +10,8 @@ the one that the link CURRENT names. From another one there still runs
 
 `start` looks for them once a minute. Who removes anything has HOME/LOCK locked, as the installer has, whose use of this
 is from its checkout and with any Python: it needs nothing but the standard library.
+
+The version that the link PREVIOUS names stays too: a release's `pouchrich node rollback` goes back to it.
 """
 
 import fcntl
@@ -24,7 +26,7 @@ from shim.installed.detached import detach
 from shim.installed.location import VERSION_DIRECTORY
 from shim.installed.version import IN_USE
 
-CURRENT, LOCK = "current", ".lock"
+CURRENT, PREVIOUS, LOCK = "current", "previous", ".lock"
 FORMER_LAYOUT = "venv"
 SETTLED_S = 10.0
 """Who is just being executed is seen by nothing above: for so long after a change of CURRENT the former one stays."""
@@ -49,6 +51,7 @@ def replaced(home: str, *, unfinished: bool = False) -> Iterator[str]:
     `unfinished` is for those without the file IN_USE too, and where no version is the current one.
     """
     current, settled = "", True
+    kept = [_link(f"{home}/{name}") for name in (PREVIOUS, f"{PREVIOUS}.new")]
     try:
         current = os.readlink(f"{home}/{CURRENT}")
         settled = not 0 <= time.time() - os.lstat(f"{home}/{CURRENT}").st_mtime < SETTLED_S
@@ -57,13 +60,20 @@ def replaced(home: str, *, unfinished: bool = False) -> Iterator[str]:
             return
     for name in sorted(os.listdir(home)):
         path = f"{home}/{name}"
-        if name == current or os.path.islink(path) or not os.path.isdir(path):
+        if name in (current, *kept) or os.path.islink(path) or not os.path.isdir(path):
             continue
         if os.path.exists(f"{path}/{IN_USE}"):
             if settled:
                 yield path
         elif unfinished and (name != FORMER_LAYOUT or (settled and current)):
             yield path
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def remove_unused(home: str, *, unfinished: bool = False) -> list[str]:

@@ -30,7 +30,7 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     return Layout.below(str(tmp_path / "prefix"))
 
 
-def install(layout: Layout, name: str) -> None:
+def install(layout: Layout, name: str, *, keep_former: bool = False) -> None:
     with locked(layout):
         try:
             current.prepare(layout)
@@ -39,7 +39,7 @@ def install(layout: Layout, name: str) -> None:
                 for program in PROGRAMS:
                     Path(place, "bin", program).write_text(name)
                 Path(place, "config.toml.default").write_text(f"the default of {name}")
-                current.switch(layout, name)
+                current.switch(layout, name, keep_former=keep_former)
         finally:
             current.forget_unused(layout)
 
@@ -131,10 +131,52 @@ def test_an_uninstallation_that_is_killed_at_any_step_is_ended_by_the_next(layou
     assert not any(left[:-10])
 
 
+def roll_back(layout: Layout) -> tuple[str, str]:
+    with locked(layout):
+        return current.roll_back(layout)
+
+
+def test_a_rollback_goes_to_the_version_of_before_and_the_next_one_back(layout: Layout):
+    install(layout, "1", keep_former=True)
+    with pytest.raises(InstallError, match="no version before 1 is there"):
+        roll_back(layout)
+    install(layout, "2", keep_former=True)
+    install(layout, "3", keep_former=True)
+    os.utime(f"{layout.home}/current", (0, 0), follow_symlinks=False)
+    assert replaced.remove_unused(layout.home) == [f"{layout.home}/1"]
+    assert roll_back(layout) == ("3", "2")
+    works(layout, "2")
+    assert (layout.previous(), layout.rejected()) == ("3", "3")
+    assert Path(layout.config).read_text() == "the default of 2"
+    assert roll_back(layout) == ("2", "3")
+    assert (layout.previous(), layout.rejected()) == ("2", "2")
+    remove(layout)
+    assert not os.path.exists(layout.prefix)
+
+
+def test_a_rollback_that_is_killed_at_any_step_is_ended_by_the_next(layout: Layout):
+    install(layout, "1", keep_former=True)
+    install(layout, "2", keep_former=True)
+    for step in itertools.count():
+        is_killed = killed_at(step, lambda: roll_back(layout))
+        works(layout, "1", "2")
+        if is_killed:
+            roll_back(layout)
+        works(layout, "1")
+        assert Path(layout.config).read_text() == "the default of 1"
+        assert (layout.previous(), layout.rejected()) == ("2", "2")
+        with locked(layout):
+            current.switch(layout, "2", keep_former=True)
+        assert layout.previous() == "1"
+        if not is_killed:
+            break
+    assert step > 8
+
+
 def test_a_version_that_cannot_be_made_leaves_nothing(layout: Layout, monkeypatch: pytest.MonkeyPatch):
     install(layout, "1")
     before = sorted(Path(layout.prefix).rglob("*"))
-    monkeypatch.setattr(current, "switch", lambda layout, name: os.stat("/nonexistent"))
+    monkeypatch.setattr(current, "switch", lambda layout, name, **_: os.stat("/nonexistent"))
     with pytest.raises(FileNotFoundError):
         install(layout, "2")
     assert sorted(Path(layout.prefix).rglob("*")) == before

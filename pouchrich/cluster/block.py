@@ -1,0 +1,80 @@
+"""Lines of ours in a file that is another's, between two marks, which can be taken out to the last byte."""
+
+import os
+import re
+from contextlib import suppress
+
+from pouchrich.node import InstallError
+
+_BEGIN = "# pouchrich: begin; `pouchrich node uninstall` takes these lines out"
+_END = "# pouchrich: end"
+_NO_END_OF_LINE = ", and the end of the line above"
+_NEW = ".pouchrich-new"
+_BLOCK = re.compile(
+    rf"(?P<before>\n?)^{re.escape(_BEGIN)}(?P<more>{re.escape(_NO_END_OF_LINE)})?\n(?P<lines>.*?)^{_END}\n",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def without(text: str, path: str) -> str:
+    """`text` as it was before `within` was used on it. Raises InstallError, naming `path`, where a mark is missing."""
+    found = _BLOCK.search(text)
+    if found is None:
+        if _BEGIN in text or re.search(rf"^{_END}$", text, re.MULTILINE):
+            raise InstallError(f"{path}: found one of our two marks, allowed both or none: take our lines out by hand")
+        return text
+    kept = found["before"] if found["before"] and not found["more"] else ""
+    return text[: found.start()] + kept + text[found.end() :]
+
+
+def within(text: str, lines: str, path: str) -> str:
+    """`text` with `lines` at its end, in place of those that were there. Raises InstallError as `without`."""
+    rest = without(text, path)
+    more = _NO_END_OF_LINE if rest and not rest.endswith("\n") else ""
+    end = "\n" if more else ""
+    return f"{rest}{end}{_BEGIN}{more}\n{lines}{_END}\n"
+
+
+def lines(text: str) -> str | None:
+    """The lines that are there, None for none."""
+    found = _BLOCK.search(text)
+    return None if found is None else found["lines"]
+
+
+def read(path: str) -> str | None:
+    """A text file, None where there is none. Raises InstallError where it is none; OSError."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as err:
+        raise InstallError(f"{path}: found {err.reason} at byte {err.start}, allowed UTF-8") from err
+
+
+def replace(path: str, text: str | None) -> None:
+    """Have the file be of this text, with the mode and owner that it has, or be gone for None. One rename; OSError.
+
+    A link stays one: what it leads to is replaced.
+    """
+    path = os.path.realpath(path)
+    if text is None:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        return
+    new = f"{path}{_NEW}"
+    with open(new, "w", encoding="utf-8", newline="") as file:
+        with suppress(FileNotFoundError):
+            about = os.stat(path)
+            os.fchown(file.fileno(), about.st_uid, about.st_gid)
+            os.fchmod(file.fileno(), about.st_mode & 0o7777)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(new, path)
+
+
+def forget(path: str) -> None:
+    """Remove what a killed `replace` left. Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(f"{os.path.realpath(path)}{_NEW}")

@@ -1,0 +1,82 @@
+"""The node's root, given as a directory, as this process's own.
+
+A pod that has the node's / mounted somewhere, and the node's pid namespace, sees there what an administrator sees: all
+paths are the node's, /proc and /run too. Only what is to outlive the pod must not have its mounts.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from pouchrich.node import InstallError, unpacked
+from runtime.default_path import DEFAULT_PATH
+from runtime.linux import syscalls
+
+_MOUNT_POINTS = ("mnt", "media", "srv", "home", "boot")
+"""Directories of the node's, one of which the artefact hides for this process alone: nothing is made there."""
+
+ENTERED = "POUCHRICH_ENTERED"
+"""In the environment of what `run` runs."""
+
+_MAIN = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from pouchrich.__main__ import main
+sys.exit(main())"""
+
+
+def run(root: str, artefact: str, words: Sequence[str]) -> int:
+    """Run `pouchrich WORDS` of the unpacked `artefact` with `root` as the root directory: its exit status.
+
+    Raises InstallError where the node cannot be seen there.
+    """
+    check(root)
+    point = next((name for name in _MOUNT_POINTS if os.path.isdir(f"{root}/{name}")), None)
+    if point is None:
+        raise InstallError(f"{root}: found none of {', '.join(_MOUNT_POINTS)}, allowed a whole root file system")
+
+    def enter() -> None:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+        syscalls.mount(artefact, f"{root}/{point}", None, syscalls.MS_BIND | syscalls.MS_REC)
+        os.chroot(root)
+        os.chdir("/")
+
+    here = f"/{point}"
+    python = f"{here}/{unpacked.PYTHON}"
+    loader = [f"{here}/{unpacked.LOADER}", "--library-path", f"{here}/python/lib", "--argv0", python, python]
+    argv = [*loader, "-IBS", "-c", _MAIN, f"{here}/{unpacked.SITE}", *words]
+    sys.stdout.flush()
+    env = {**os.environ, ENTERED: "yes", "PATH": DEFAULT_PATH}
+    return subprocess.run(argv, preexec_fn=enter, env=env, check=False).returncode
+
+
+def check(root: str) -> None:
+    """Raises InstallError unless the node's root is at `root`, with a /proc in which pids are what they are to us."""
+    if os.geteuid():
+        raise InstallError("--root: needs root")
+    try:
+        if os.readlink(f"{root}/proc/self") != os.readlink("/proc/self"):
+            raise InstallError(f"--root {root}: its /proc has other pids than ours: the pod needs hostPID: true")
+    except OSError as err:
+        raise InstallError(
+            f"--root {root}: {err.filename}: {str(err.strerror).lower()}: mount the node's whole /"
+        ) from err
+
+
+def leave() -> None:
+    """Have the mounts and the root of process 1 again, if `run` gave this process others. Raises OSError.
+
+    Where process 1 may more than this process, the kernel does not let it (ptrace(2)): it stays where it is.
+    """
+    if ENTERED not in os.environ:
+        return
+    try:
+        fd = os.open("/proc/1/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return
+    try:
+        syscalls.setns(fd, syscalls.CLONE_NEWNS)
+    finally:
+        os.close(fd)

@@ -1,0 +1,130 @@
+"""This node's part in a cluster taken up and given back: versions, handler and containerd, each step safe to repeat."""
+
+import os
+import sys
+import time
+from contextlib import nullcontext, suppress
+
+from pouchrich import running
+from pouchrich.checks import Check
+from pouchrich.cluster import handling, hold, place, preflight, restart, trial
+from pouchrich.node import InstallError, current, install, uninstall
+from pouchrich.node.layout import PROGRAMS, Layout
+from pouchrich.node.lock import locked
+from pouchrich.running import Running
+
+RESTART_OWED = 3
+"""Exit status: all is in place, but containerd has not read it, and nobody was to start it anew."""
+
+_POLL_S = 2.0
+
+
+def look(layout: Layout, containerd: str, address: str | None) -> tuple[Running, list[Check]]:
+    """The containerd that is meant, and what of the node was looked at. Raises InstallError where there is none."""
+    one = preflight.the_one(containerd, address)
+    return one, [*preflight.node(layout), *preflight.containerd(one, layout, layout.config)]
+
+
+def take_up(
+    layout: Layout,
+    directory: str,
+    version: str,
+    *,
+    containerd: str,
+    address: str | None = None,
+    how: str = restart.AS_FOUND,
+    unattended: bool = False,
+) -> int:
+    """Install the artefact in `directory` and have containerd use it: the exit status, 0 or RESTART_OWED.
+
+    `containerd` is a distribution or "auto", `how` who starts it anew (`restart.command`). Raises InstallError, before
+    which nothing was changed, or after which the handler is where it was; OSError.
+    """
+    hold.refuse()
+    one, found = look(layout, containerd, address)
+    preflight.refuse(found)
+    release = running.version(one)
+    assert release is not None  # preflight has seen it
+    path = "" if preflight.finds_shim(one, layout) else layout.target(PROGRAMS[0])
+    there = place.find(one, release[0], runtime_path=path)
+    words = restart.command(one, how)
+    if handling.recorded(layout) is None:
+        before = trial.dump(one, there.version)
+        if not trial.has_handler(before):
+            trial.fit(one, there, before)
+    install.install(layout, directory, version, unattended=unattended)
+    with locked(layout):
+        handling.put(layout, one, there)
+        try:
+            is_read = restart.do(layout, one, words)
+        except InstallError:
+            with suppress(InstallError):
+                handling.take_out(layout, restart.at(one))
+                restart.do(layout, one, words)
+            sys.stderr.write("install: the handler was taken out again\n")
+            raise
+    if not is_read:
+        print(f"containerd at {one.socket} has not read its configuration yet: start it anew")
+        return RESTART_OWED
+    return 0
+
+
+def give_back(layout: Layout, *, force: bool = False, wait_s: float = 0.0, how: str = restart.AS_FOUND) -> None:
+    """Take the handler out of containerd's configuration, and all versions away.
+
+    Raises InstallError where pods or poststop hooks still need them after `wait_s`, unless `force`; OSError.
+    """
+    hold.refuse()
+    warn(needed(layout, force=force, wait_s=wait_s))
+    changed = handling.recorded(layout)
+    if changed is not None or handling.is_owed(layout):
+        one = _reader(changed)
+        words = None if one is None else restart.command(one, how)
+        with locked(layout):
+            handling.take_out(layout, one)
+            if one is not None and not restart.do(layout, one, words):
+                raise InstallError(
+                    f"{one.socket}: containerd still has the handler: start it anew, then run this again"
+                )
+        warn(needed(layout, force=force, wait_s=wait_s))
+    with locked(layout) if os.path.isdir(layout.home) else nullcontext():
+        uninstall.remove(layout)
+
+
+def needed(layout: Layout, *, force: bool, wait_s: float) -> str:
+    """A warning of what is lost (`uninstall.check`), after as long a wait for nothing to be. Raises InstallError."""
+    end = time.monotonic() + wait_s
+    told = False
+    while True:
+        try:
+            return uninstall.check(layout, force=force)
+        except InstallError as err:
+            if time.monotonic() >= end:
+                raise
+            if not told:
+                told = True
+                print(
+                    f"waiting: {str(err).partition(' not uninstalled')[0].removesuffix('install:').strip()}", flush=True
+                )
+            time.sleep(_POLL_S)
+
+
+def warn(words: str) -> None:
+    """Say what is lost."""
+    if words:
+        sys.stderr.write(f"install: {words}\n")
+
+
+def roll_back(layout: Layout) -> None:
+    """Have the version of before be run again. Raises InstallError, OSError."""
+    hold.refuse()
+    with locked(layout):
+        former, wanted = current.roll_back(layout)
+    print(f"{wanted} is run again; {former} stays, for pods that run with it")
+
+
+def _reader(changed: handling.Changed | None) -> Running | None:
+    """The containerd that reads a file of ours, None where none runs. Raises InstallError where it cannot be told."""
+    sockets = running.SOCKETS if changed is None else ((changed.kind, changed.socket),)
+    there = [one for one in running.find(sockets) if one.pid]
+    return there[0] if there else None

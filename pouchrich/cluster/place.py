@@ -1,0 +1,117 @@
+"""Where a containerd's configuration takes a handler, by who made that configuration.
+
+kubeadm and all that start a containerd of the system's: its own file, or for 2.x in format 3 a file of ours in a
+directory that it imports. 1.x replaces a plugin's section by an imported one, so there it is lines in the file itself.
+k3s and rke2 write that file at each start, from a template beside it whose base is theirs (`{{ template "base" . }}`,
+from v1.24.17 on), and newer ones import config-v3.toml.d. k0s, from 1.27.1 on, merges what is in containerd.d, and
+starts its containerd anew when that changes, as long as its file begins with `# k0s_managed=true`.
+"""
+
+import glob
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pouchrich import handler
+from pouchrich.cluster import block
+from pouchrich.containerd_config import documents, format_version
+from pouchrich.node import InstallError
+from pouchrich.running import Running
+from runtime.errors import NotFound
+
+FILE_OF_OURS, LINES, TEMPLATE, MERGED = "file of its own", "lines in the file", "lines in the template", "merged by k0s"
+OURS = "pouchrich.toml"
+HANDLER = "pouchrich"
+_BASE = '{{ template "base" . }}\n'
+_K0S = "# k0s_managed=true"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`path` is the file to change, `how` it takes the handler, `lines` the handler, in format `version`.
+
+    `head` begins the file where there is none yet; `kept` are handlers that would be lost if they were not said too.
+    """
+
+    path: str
+    how: str
+    version: int
+    lines: str
+    head: str = ""
+    kept: str = ""
+
+    def text(self) -> str:
+        """What the file is to hold. Raises InstallError, OSError."""
+        if self.how in (FILE_OF_OURS, MERGED):
+            return f"{self.head}{self.kept}{self.lines}"
+        found = block.read(self.path)
+        return block.within(self.head if found is None else found, self.kept + self.lines, self.path)
+
+    def is_done(self) -> bool:
+        """Whether the file has the handler as it is to be. Raises InstallError, OSError."""
+        found = block.read(self.path)
+        if self.how in (FILE_OF_OURS, MERGED):
+            return found == self.text()
+        return found is not None and (block.lines(found) or "").endswith(self.lines)
+
+
+def find(one: Running, major: int, *, runtime_path: str = "") -> Place:
+    """The place for the containerd `one`, of release `major`.x. Raises InstallError where there is none; OSError."""
+    version = _format(one.config, major)
+    lines = handler.table(version, handler=HANDLER, runtime_path=runtime_path)
+    directory = os.path.dirname(one.config)
+    if one.kind in ("k3s", "rke2"):
+        return _of_template(directory, version, lines, _imported(one.config, version))
+    if one.kind == "k0s":
+        first = (block.read(one.config) or _K0S).partition("\n")[0]
+        if first != _K0S:
+            raise InstallError(
+                f"{one.config}: found a first line that is not {_K0S!r}, so k0s reads nothing in containerd.d: "
+                "put that line back, or the handler into the file by hand (pouchrich runtimeclass --containerd 2)"
+            )
+        return Place(f"{directory}/containerd.d/{OURS}", MERGED, version, lines, f"version = {version}\n\n")
+    if one.kind != "containerd":
+        raise InstallError(
+            f"{one.kind}: not known how it is told of a handler: pouchrich runtimeclass prints the lines"
+        )
+    imported = _imported(one.config, version)
+    if version >= 3 and imported:
+        return Place(f"{imported[0]}/{OURS}", FILE_OF_OURS, version, lines, f"version = {version}\n\n")
+    return Place(one.config, LINES, version, lines, f"version = {version}\n")
+
+
+def _of_template(directory: str, version: int, lines: str, imported: list[str]) -> Place:
+    name = "config-v3.toml" if version >= 3 else "config.toml"
+    if version >= 3 and f"{directory}/{name}.d" in imported:
+        return Place(f"{directory}/{name}.d/{OURS}", FILE_OF_OURS, version, lines, f"version = {version}\n\n")
+    return Place(f"{directory}/{name}.tmpl", TEMPLATE, version, lines, _BASE)
+
+
+def _format(path: str, major: int) -> int:
+    found = format_version(path)
+    if found is None:
+        return 3 if major >= 2 else 2
+    if found == 2 or (found == 3 and major >= 2):
+        return found
+    raise InstallError(
+        f"{path}: version: found {found}, allowed {'2 or 3' if major >= 2 else '2'}: bring it to version 2, then again"
+    )
+
+
+def _imported(path: str, version: int) -> list[str]:
+    """Directories in which the configuration at `path` imports any file whose name ends in .toml."""
+    try:
+        imports = _top(path).get("imports", []) if version >= 3 else []
+    except NotFound:
+        return []
+    names = [os.path.normpath(os.path.join(os.path.dirname(path), one)) for one in imports if isinstance(one, str)]
+    return [os.path.dirname(one) for one in names if os.path.basename(one) in ("*.toml", "*") and not _magic(one)]
+
+
+def _magic(path: str) -> bool:
+    return glob.has_magic(os.path.dirname(path))
+
+
+def _top(path: str) -> Mapping[str, Any]:
+    return next(documents(path))[1]

@@ -1,0 +1,156 @@
+"""Whether a node can have the shim, looked at before anything is changed: what is wrong, why, and the way out."""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+
+from pouchrich import checks, running
+from pouchrich.checks import FAIL, OK, WARN, Check
+from pouchrich.node import InstallError
+from pouchrich.node.layout import Layout
+from pouchrich.running import Running
+from runtime.default_path import DEFAULT_PATH
+from runtime.errors import PouchrichError
+from runtime.oci.choose import choose
+
+KERNEL = (5, 10)
+CONTAINERD = (1, 6)
+NEEDS_PATH = (1, 7)
+"""From here on a handler may name the shim by its path; before, only containerd's PATH finds it."""
+
+ROOM_BYTES = 200 << 20
+"""An artefact unpacked has 40 MiB; with the version before it, and to spare."""
+
+STACKS_PROFILES = (6, 17)
+APPARMOR = "/sys/kernel/security/apparmor"
+APPARMOR_ON = "/sys/module/apparmor/parameters/enabled"
+APPARMOR_USERNS = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
+
+
+def refuse(found: Sequence[Check]) -> None:
+    """Raises InstallError, a line each, where a check fails."""
+    if failed := [one for one in found if one.level == FAIL]:
+        lines = "".join(f"\n  {one.what}: {one.found}\n    -> {one.advice}" for one in failed)
+        raise InstallError(f"this node cannot have it; nothing was changed:{lines}")
+
+
+def node(layout: Layout) -> Iterator[Check]:
+    """What is the node's alone."""
+    machine = platform.machine()
+    if machine != "x86_64":
+        yield Check(FAIL, "processor", f"found {machine}, allowed x86_64", "there is no release for it")
+    yield kernel(os.uname().release)
+    yield from checks.kernel()
+    yield from checks.cgroups()
+    yield from apparmor(os.uname().release)
+    yield room(layout)
+
+
+def kernel(release: str) -> Check:
+    """Whether the kernel is new enough."""
+    found = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
+    if found < KERNEL:
+        allowed = ".".join(map(str, KERNEL))
+        return Check(FAIL, "kernel", f"found {release}, allowed {allowed} and later", "boot the node with a later one")
+    return Check(OK, "kernel", release)
+
+
+def room(layout: Layout) -> Check:
+    """Whether the versions have room where they go, and programs can be run from there."""
+    at = layout.home
+    while not os.path.isdir(at):
+        at = os.path.dirname(at)
+    about = os.statvfs(at)
+    free = about.f_bavail * about.f_frsize
+    elsewhere = "or install elsewhere: --prefix DIR"
+    if about.f_flag & os.ST_RDONLY:
+        return Check(FAIL, at, "it is mounted read-only", f"remount it, {elsewhere}")
+    if about.f_flag & os.ST_NOEXEC:
+        return Check(FAIL, at, "it is mounted noexec, so no program runs from there", f"remount it, {elsewhere}")
+    if free < ROOM_BYTES:
+        found = f"found {free >> 20} MiB free, allowed {ROOM_BYTES >> 20} and more"
+        return Check(FAIL, at, found, f"make room, {elsewhere}")
+    return Check(OK, at, f"{free >> 20} MiB free")
+
+
+def apparmor(release: str, *, root: str = "") -> Iterator[Check]:
+    """What AppArmor does to rich containers here."""
+    if _read(f"{root}{APPARMOR_ON}") != "Y":
+        yield Check(OK, "AppArmor", "off")
+        return
+    found = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
+    if found >= STACKS_PROFILES and _read(f"{root}{APPARMOR}/features/domain/stack") == "yes":
+        words = "it stacks profiles: agents and hooks in a container, and kubectl exec, may not signal each other"
+        yield Check(WARN, "AppArmor", words, "a profile whose signal and ptrace rules have peers PROFILE//&*")
+    else:
+        yield Check(OK, "AppArmor", "on")
+    if _read(f"{root}{APPARMOR_USERNS}") == "1":
+        words = "programs without privilege make no user namespaces: some units of systemd 259 and later hang"
+        yield Check(WARN, "AppArmor", words, "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0")
+
+
+def containerd(one: Running, layout: Layout, config: str) -> Iterator[Check]:
+    """The containerd: that it answers, its release, and an OCI runtime on its PATH. `config` is the node's file."""
+    what = f"containerd at {one.socket}"
+    if one.problem:
+        yield Check(FAIL, what, one.problem, "start it, or remove the socket that is left of it")
+        return
+    version = running.version(one)
+    if version is None or version < CONTAINERD:
+        found = "its program does not say" if version is None else ".".join(map(str, version))
+        yield Check(FAIL, what, f"version: found {found}, allowed 1.6 and later", "install a later one")
+        return
+    path = path_of(one.pid)
+    if version < NEEDS_PATH and layout.bin not in path.split(":"):
+        found = f"its PATH has no {layout.bin}, and 1.6 finds a shim by nothing else"
+        yield Check(FAIL, what, found, f"--bin DIR with one of {path}, or add it to the service's PATH")
+    try:
+        runtime, reason = choose("", source=config, path=path)
+    except PouchrichError as err:
+        yield Check(
+            FAIL, "OCI runtime", str(err), "install crun or runc there, or set runtime.binary in the node's file"
+        )
+    else:
+        yield Check(OK, "OCI runtime", f"{runtime}: {reason}")
+    yield Check(OK, what, f"{'.'.join(map(str, version))}, configuration {one.config}")
+
+
+def path_of(pid: int) -> str:
+    """The PATH of a process, by which containerd finds shims and those find an OCI runtime."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            found = [one for one in file.read().split(b"\0") if one.startswith(b"PATH=")]
+    except OSError:
+        found = []
+    return os.fsdecode(found[0].removeprefix(b"PATH=")) if found else DEFAULT_PATH
+
+
+def finds_shim(one: Running, layout: Layout) -> bool:
+    """Whether containerd's PATH leads to this installation's shim, or will when it is there."""
+    directories = path_of(one.pid).split(":")
+    other = shutil.which(checks.SHIM, path=":".join(directories))
+    ours = f"{layout.bin}/{checks.SHIM}"
+    return layout.bin in directories and (other is None or os.path.realpath(other) == os.path.realpath(ours))
+
+
+def the_one(wanted: str, address: str | None = None) -> Running:
+    """The containerd of a distribution, or with "auto" the only one that runs, or at `address`. Raises InstallError."""
+    kind = "containerd" if wanted in ("auto", "kubeadm") else wanted
+    sockets = running.SOCKETS if address is None else ((kind, address),)
+    there = [one for one in running.find(sockets) if wanted == "auto" or one.kind == kind]
+    if not there:
+        places = ", ".join(path for _, path in sockets)
+        raise InstallError(f"containerd: none of {wanted} listens at {places}: start it; nothing was changed")
+    if len(there) > 1:
+        kinds = ", ".join(one.kind for one in there)
+        raise InstallError(f"containerd: found {kinds}, allowed one: name it by --containerd; nothing was changed")
+    return there[0]
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""

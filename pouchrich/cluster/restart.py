@@ -1,0 +1,111 @@
+"""A containerd started anew, so that it reads its configuration: who is asked for that, and whether it has been.
+
+Pods run on meanwhile. systemd is asked where the process is in a service's cgroup, which for k3s and rke2 is theirs;
+k0s does it by itself when a file in containerd.d changes. A command is run with the mounts of the node's process 1.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import time
+
+from pouchrich import running
+from pouchrich.cluster import host
+from pouchrich.cluster.handling import owes_restart
+from pouchrich.node import InstallError
+from pouchrich.node.layout import Layout
+from pouchrich.processes import look
+from pouchrich.running import Running
+from runtime.errors import PouchrichError
+
+AS_FOUND, NEVER = "auto", "never"
+PATIENCE_S = 120.0
+_POLL_S = 0.2
+_SERVICE = re.compile(r"/([^/]+\.service)(/|$)")
+_SYSTEMD = "/run/systemd/system"
+"""Is there where systemd is PID 1 (sd_booted(3))."""
+
+
+def command(one: Running, how: str) -> list[str] | None:
+    """The command that starts the containerd anew; [] where k0s does it, None where nobody is to.
+
+    `how` is AS_FOUND, NEVER or a command line. Raises InstallError where AS_FOUND finds nothing.
+    """
+    if how == NEVER:
+        return None
+    if how != AS_FOUND:
+        return shlex.split(how)
+    if one.kind == "k0s":
+        return []
+    if (unit := unit_of(one.pid)) and os.path.isdir(_SYSTEMD):
+        return ["systemctl", "restart", unit]
+    raise InstallError(
+        f"{one.socket}: process {one.pid} is in no service of systemd's, so it is not known how to start it anew: "
+        "give --restart COMMAND, or --restart never and do it by hand"
+    )
+
+
+def unit_of(pid: int) -> str:
+    """The service of systemd's that a process is in, "" for none."""
+    process = look(pid)
+    found = [_SERVICE.search(path) for path in (process.cgroups.values() if process else ())]
+    return next((match[1] for match in found if match), "")
+
+
+def do(layout: Layout, one: Running, words: list[str] | None) -> bool:
+    """Start it anew if that is owed, and wait until it serves; whether it has read its configuration then.
+
+    Raises InstallError where it does not come back in time.
+    """
+    if not owes_restart(layout, one):
+        return True
+    if words is None:
+        return False
+    if words:
+        print(f"starting containerd anew: {shlex.join(words)}")
+        _run(words)
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        now = at(one)
+        if now is not None and now.pid and not owes_restart(layout, now) and not _failed(now):
+            return True
+        if time.monotonic() > end:
+            state = now.problem if now is not None else "does not listen"
+            raise InstallError(
+                f"{one.socket}: containerd has not started anew in {PATIENCE_S:g} s: {state or 'see its log'}"
+            )
+        time.sleep(_POLL_S)
+
+
+def at(one: Running) -> Running | None:
+    """The containerd that listens where this one did, None for none."""
+    found = running.find(((one.kind, one.socket),))
+    return found[0] if found else None
+
+
+def _failed(one: Running) -> bool:
+    try:
+        return any(running.failed_plugins(one))
+    except PouchrichError:
+        return True
+
+
+def _run(words: list[str]) -> None:
+    try:
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE_S,
+            check=False,
+            env={**os.environ, "SYSTEMD_IGNORE_CHROOT": "1"},  # in a pod's mount namespace it looks like one
+            preexec_fn=None if words[0] == "systemctl" else host.leave,
+        )
+    except (OSError, subprocess.SubprocessError) as err:
+        raise InstallError(f"{shlex.join(words)}: {err}") from err
+    if done.returncode:
+        raise InstallError(f"{shlex.join(words)}: exit status {done.returncode}: {done.stdout.strip()[-500:]}")

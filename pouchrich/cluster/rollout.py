@@ -1,0 +1,135 @@
+"""A node's part in a rollout, as a DaemonSet's pod does it: held or not, installed, probed, labelled, and stayed with.
+
+What changes the node is run with the node's root (`host`); the cluster is asked from the image, which has kubectl.
+"""
+
+import argparse
+import os
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+import shim
+from pouchrich.cluster import hold, host, probe
+from pouchrich.cluster.kubectl import Kubectl
+from pouchrich.cluster.membership import RESTART_OWED
+from pouchrich.node import InstallError, install
+from runtime.config.annotations import PREFIX
+
+READY = "/run/pouchrich-node-ready"
+"""In the image, for the pod's readiness probe: there once all is done."""
+
+VERSION_LABEL = f"{PREFIX}version"
+_POLL_S = 10.0
+_PASSED_ON = ("prefix", "bin", "containerd", "address", "restart", "wait")
+_FLAGS = ("unattended", "force", "json")
+
+
+def mode_label(mode: str) -> str:
+    """The node's label that says pods of a mode run there."""
+    return f"{PREFIX}mode.{mode}"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of install and uninstall that concern the cluster."""
+    parser.add_argument("--node", metavar="NAME", help="this node's in the cluster: it gets or loses its labels")
+    parser.add_argument("--stay", action="store_true", help="with --node: when done, wait to be terminated")
+    parser.add_argument(
+        "--probe",
+        metavar="MODE[=IMAGE]",
+        type=_probe,
+        action="append",
+        default=[],
+        help="run a pod of this mode before the label, of this pod's image or another",
+    )
+
+
+def _probe(text: str) -> tuple[str, str]:
+    mode, _, image = text.partition("=")
+    if mode not in probe.INITS:
+        raise argparse.ArgumentTypeError(f"found {mode!r}, allowed {', '.join(probe.INITS)}")
+    return mode, image
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what a command line with --root or --node says: the exit status. Raises InstallError, OSError."""
+    signal.signal(signal.SIGTERM, _end)
+    if not getattr(arguments, "node", None):
+        return _act(arguments)
+    api = Kubectl(arguments.node, os.environ.get("POD_NAMESPACE", "default"))
+    if arguments.what == "uninstall":
+        api.label(dict.fromkeys([VERSION_LABEL, *map(mode_label, probe.INITS)]))
+        status = _act(arguments)
+    else:
+        status = _install(arguments, api)
+    if status == 0 and arguments.stay:
+        with open(READY, "w"):
+            pass
+        while True:
+            signal.pause()
+    return status
+
+
+def _install(arguments: argparse.Namespace, api: Kubectl) -> int:
+    _until(lambda: hold.reason(api.annotations(), f"{arguments.root or ''}{hold.FILE}"), "held by ")
+    status = _act(arguments)
+    if status == RESTART_OWED:
+        _until(lambda: "" if _is_ready(arguments) else "containerd to be started anew", "waiting for ")
+        status = 0
+    if status:
+        return status
+    images: dict[str, str] = {mode: image or _own_image(api) for mode, image in arguments.probe}
+    failures, labels = [], dict[str, str | None](dict.fromkeys(map(mode_label, probe.INITS)))
+    for mode, image in images.items():
+        try:
+            probe.run(api, mode, image)
+            labels[mode_label(mode)] = "true"
+            print(f"mode {mode} runs", flush=True)
+        except InstallError as err:
+            failures.append(str(err))
+    api.label({VERSION_LABEL: shim.__version__.replace("+", "_"), **labels})
+    if failures:
+        raise InstallError("\n".join(failures))
+    return 0
+
+
+def _is_ready(arguments: argparse.Namespace) -> bool:
+    words = [] if arguments.prefix is None else ["--prefix", arguments.prefix]
+    return host.run(arguments.root or "/", install.root(), ["node", "status", *words]) == 0
+
+
+def _until(condition: Callable[[], str], words: str) -> None:
+    """Wait for `condition` to say nothing, and print what it says when that changes."""
+    told = ""
+    while why := condition():
+        if why != told:
+            print(f"{words}{why}", flush=True)
+            told = why
+        time.sleep(_POLL_S)
+
+
+def _own_image(api: Kubectl) -> str:
+    name = os.environ.get("POD_NAME", "")
+    if not name:
+        raise InstallError("--probe MODE: no POD_NAME in the environment: name the image too, MODE=IMAGE")
+    image: str = api.pod(name)["spec"]["containers"][0]["image"]
+    return image
+
+
+def _act(arguments: argparse.Namespace) -> int:
+    """Do on the node what the command line says of the node."""
+    if not arguments.root:
+        act: Callable[[argparse.Namespace], int] = arguments.act
+        return act(arguments)
+    words = ["node", arguments.what]
+    for name in _PASSED_ON:
+        if (value := getattr(arguments, name, None)) is not None:
+            words += [f"--{name}", str(value)]
+    words += [f"--{name}" for name in _FLAGS if getattr(arguments, name, False)]
+    return host.run(arguments.root, install.root(), words)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0 if number == signal.SIGTERM else 1)

@@ -1,0 +1,131 @@
+"""What a containerd would make of its configuration with our handler, by its own `config dump`, before it is so.
+
+Files for the trial are beside the real ones, as imports may be relative, with names that no import's *.toml takes.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from pouchrich import containerd_dump, handler
+from pouchrich.cluster import block
+from pouchrich.cluster.place import FILE_OF_OURS, HANDLER, MERGED, TEMPLATE, Place
+from pouchrich.containerd_config import documents, is_ours
+from pouchrich.node import InstallError
+from pouchrich.running import Running
+from runtime.config.render import toml
+from runtime.errors import NotFound, PouchrichError
+
+TRIAL = ".pouchrich-trial"
+_SHOWN = 3
+Dump = Mapping[str, Any]
+
+
+def dump(one: Running, version: int = 2) -> Dump:
+    """What the containerd's configuration is at present: for no file the defaults, said in format `version`.
+
+    Raises InstallError where its program does not say so; OSError.
+    """
+    path, is_there = one.config, os.path.exists(one.config)
+    try:
+        if not is_there:  # of which containerd's program does not take its usual place alone
+            path = files(one)[0]
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _write(path, f"version = {version}\n")
+        return containerd_dump.dump(one.program, path)
+    except PouchrichError as err:
+        raise InstallError(f"{one.config}: containerd does not take it as it is, correct that first: {err}") from err
+    finally:
+        if not is_there:
+            forget(path)
+
+
+def has_handler(found: Dump) -> bool:
+    """Whether a dump has our handler. Raises InstallError where one of the name is another's."""
+    handlers = containerd_dump.handlers(found)
+    if HANDLER in handlers and not is_ours(handlers[HANDLER]):
+        kind = handlers[HANDLER].get("runtime_type", "")
+        raise InstallError(f"handler {HANDLER}: found another's, of type {kind!r}, allowed none: rename that one")
+    return HANDLER in handlers
+
+
+def judge(found: Dump, before: Dump, path: str) -> None:
+    """Raises InstallError where a dump lacks our handler, or differs in more than that from the one `before`."""
+    if not has_handler(found):
+        raise InstallError(f"{path}: containerd would not see the handler there: pouchrich doctor says more")
+    if changed := containerd_dump.difference(found, before):
+        more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        raise InstallError(
+            f"{path}: the handler there would change more than itself: {'; '.join(changed[:_SHOWN])}{more}"
+        )
+
+
+def fit(one: Running, place: Place, before: Dump) -> Place:
+    """The place as containerd takes it, judged before anything is in it. Raises InstallError; OSError.
+
+    A file that names any handler has no longer those that 1.x has by default, so they are said too.
+    """
+    if place.how == MERGED:
+        return place  # what k0s merges is judged when it has; by then containerd has it too
+    found = _run(one, place)
+    names = containerd_dump.handlers(found)
+    if lost := {name: table for name, table in containerd_dump.handlers(before).items() if name not in names}:
+        plugin = handler.PLUGINS[place.version]
+        tables = "".join(_tables(f'plugins."{plugin}".containerd.runtimes.{name}', lost[name]) for name in sorted(lost))
+        place = dataclasses.replace(place, kept=tables)
+        found = _run(one, place)
+    judge(found, before, place.path)
+    return place
+
+
+def _tables(name: str, table: Mapping[str, Any]) -> str:
+    values = "".join(f"  {key} = {toml(value)}\n" for key, value in table.items() if not isinstance(value, dict))
+    inner = [_tables(f"{name}.{key}", value) for key, value in table.items() if isinstance(value, dict)]
+    return "".join([f"[{name}]\n{values}", *inner])
+
+
+def _run(one: Running, place: Place) -> Dump:
+    trial, ours = files(one)
+    try:
+        if place.how == FILE_OF_OURS:
+            _write(ours, place.text())
+            _write(trial, _importing(one.config, ours))
+        elif place.how == TEMPLATE:
+            _write(trial, block.within(block.read(one.config) or "", place.kept + place.lines, one.config))
+        else:
+            _write(trial, place.text())
+        return containerd_dump.dump(one.program, trial)
+    except PouchrichError as err:
+        raise InstallError(f"{place.path}: containerd would not take the handler there: {err}") from err
+    finally:
+        forget(trial, ours)
+
+
+def files(one: Running) -> tuple[str, str]:
+    """What `fit` makes for the length of a trial: a configuration, and a file that it imports."""
+    return f"{one.config}{TRIAL}", f"{one.config}{TRIAL}-ours"
+
+
+def forget(*paths: str) -> None:
+    """Remove what a trial made. Raises OSError."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _importing(path: str, ours: str) -> str:
+    """The configuration at `path`, which imports `ours` too. Raises InstallError."""
+    try:
+        document = next(documents(path))[1]
+    except NotFound:
+        document = {}
+    imports = [one for one in document.get("imports", []) if isinstance(one, str)]
+    rest = containerd_dump.IMPORTS.sub("", block.read(path) or "")
+    return f"imports = {toml([*imports, ours])}\n{rest}"
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.write(text)

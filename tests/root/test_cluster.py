@@ -1,0 +1,342 @@
+"""The handler put into the configuration of real containerds and taken out, with a real restart, killed at any step."""
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pouchrich import containerd_dump, running
+from pouchrich.cluster import block, handling, membership, place, preflight, restart, trial
+from pouchrich.node import InstallError
+from pouchrich.node.layout import Layout
+from pouchrich.node.lock import locked
+from pouchrich.running import Running
+from tests.integration import binaries
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+
+OLD, NEW = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"
+SITE = {
+    2: f'[plugins."{OLD}"]\n  sandbox_image = "site/pause:1"\n[plugins."{OLD}".containerd.runtimes.runc]\n'
+    '  runtime_type = "io.containerd.runc.v2"\n',
+    3: '[plugins."io.containerd.cri.v1.images".pinned_images]\n  sandbox = "site/pause:1"\n'
+    f'[plugins."{NEW}".containerd.runtimes.runc]\n  runtime_type = "io.containerd.runc.v2"\n',
+}
+CASES = [
+    ("1.6", 2, "imports"),
+    ("1.7", 2, "imports"),
+    ("2.1", 2, "imports"),
+    ("2.1", 3, "imports"),
+    ("2.1", 3, "alone"),
+    ("1.7", 2, "no end of line"),
+    ("1.7", None, "no file"),
+    ("2.1", None, "no file"),
+    ("1.7", 2, "k3s"),
+    ("2.1", 3, "k3s"),
+    ("2.1", 3, "old k3s"),
+    ("2.1", 3, "templates"),
+    ("1.7", 2, "no handlers"),
+    ("1.6", 2, "no handlers"),
+]
+STEPS = ("os.mkdir", "os.remove", "os.rename", "os.rmdir")
+
+
+def program(release):
+    try:
+        found = binaries.containerd(release)
+    except FileNotFoundError as err:
+        pytest.skip(str(err))
+    if not shutil.which(found):
+        pytest.skip(f"{found}: not there")
+    return str(found)
+
+
+class Site:
+    """A directory with a containerd's configuration, and an installation beside it."""
+
+    def __init__(self, base, release, version, kind):
+        self.base, self.release, self.kind = base, release, kind
+        self.etc = base / "etc"
+        self.etc.mkdir()
+        self.config = self.etc / "config.toml"
+        is_k3s = kind in ("k3s", "old k3s", "templates")
+        name = {2: "config.toml.d", 3: "config-v3.toml.d"}.get(version)
+        imported = name if is_k3s else "conf.d"
+        text = f'version = {version}\nimports = ["{self.etc}/{imported}/*.toml"]\n{SITE.get(version)}'
+        if kind in ("alone", "old k3s", "templates"):
+            text = f"version = {version}\n{SITE[version]}"
+        if kind == "no handlers":  # as Debian has it
+            text = f'version = 2\n[plugins."{OLD}"]\n  sandbox_image = "site/pause:1"\n'
+        if kind == "no end of line":
+            text = text.rstrip("\n")
+        if kind != "no file":
+            self.config.write_text(text)
+            self.config.chmod(0o640)
+        if kind == "templates":
+            (self.etc / "config-v3.toml.tmpl").write_text('{{ template "base" . }}\n# the site\'s\n')
+        self.layout = Layout.below(str(base / "prefix"))
+        self.one = Running("k3s" if is_k3s else "containerd", "/none", os.getpid(), program(release), str(self.config))
+
+    def place(self):
+        return place.find(self.one, int(self.release[0]))
+
+    def put(self):
+        with locked(self.layout):
+            return handling.put(self.layout, self.one, self.place())
+
+    def take_out(self):
+        with locked(self.layout):
+            return handling.take_out(self.layout, self.one)
+
+    def files(self):
+        return {
+            str(path.relative_to(self.etc)): (path.stat().st_mode, path.read_bytes() if path.is_file() else b"")
+            for path in sorted(self.etc.rglob("*"))
+        }
+
+    def names(self):
+        """All but directories that are made, which go with the installation."""
+        return {name for name in self.files() if not name.endswith(".d")}
+
+    def handlers(self):
+        """What containerd sees, as it will be where a template has been rendered."""
+        where = self.place()
+        if where.how != place.TEMPLATE:
+            return containerd_dump.handlers(containerd_dump.dump(self.one.program, self.one.config))
+        rendered = self.etc / "rendered"
+        base = block.read(self.one.config)
+        template = block.read(where.path) or ""
+        rendered.write_text(template.replace(place._BASE, base))
+        try:
+            return containerd_dump.handlers(containerd_dump.dump(self.one.program, str(rendered)))
+        finally:
+            rendered.unlink()
+
+
+@pytest.fixture(params=CASES, ids=lambda case: "-".join(map(str, case)))
+def site(request, tmp_path):
+    return Site(tmp_path, *request.param)
+
+
+def test_a_handler_is_put_where_it_belongs_and_taken_out_to_the_last_byte(site):
+    before = site.files()
+    where = site.place()
+    assert site.put()
+    handlers = site.handlers()
+    assert {"runc", "pouchrich"} <= handlers.keys()
+    assert handlers["pouchrich"]["pod_annotations"] == ["pouchrich.io/*"]
+    assert where.how == {
+        ("2.1", "imports"): {2: place.LINES, 3: place.FILE_OF_OURS}.get(where.version),
+        ("2.1", "k3s"): place.FILE_OF_OURS,
+        ("1.7", "k3s"): place.TEMPLATE,
+        ("2.1", "old k3s"): place.TEMPLATE,
+        ("2.1", "templates"): place.TEMPLATE,
+    }.get((site.release, site.kind), place.LINES)
+    if "config.toml" in before:
+        assert site.files()["config.toml"][0] == before["config.toml"][0]
+    there = site.files()
+    assert not site.put()
+    assert site.files() == there
+
+    assert handling.owes_restart(site.layout, site.one)
+    assert site.take_out()
+    assert not site.take_out()
+    after = site.files()
+    made = {"conf.d", "config-v3.toml.d"}  # directories, which go with the installation
+    assert {name: one for name, one in after.items() if name not in made} == before
+
+
+def test_what_somebody_else_writes_meanwhile_stays(site):
+    if site.place().how in (place.FILE_OF_OURS, place.MERGED) or site.kind == "no file":
+        pytest.skip("nobody else writes there")
+    site.put()
+    path = Path(site.place().path)
+    path.write_text("# above\n" + path.read_text() + "# below\n")
+    site.take_out()
+    assert path.read_text().startswith("# above\n")
+    assert path.read_text().endswith("# below\n")
+    assert "pouchrich" not in path.read_text()
+
+
+def test_another_handler_of_the_name_and_a_wrong_configuration_are_refused(tmp_path):
+    site = Site(tmp_path, "2.1", 3, "imports")
+    kept = site.config.read_text()
+    site.config.write_text(f'{kept}[plugins."{NEW}".containerd.runtimes.pouchrich]\n  runtime_type = "io.x.v1"\n')
+    before = site.files()
+    with pytest.raises(InstallError, match=r"handler pouchrich: found another's, of type 'io\.x\.v1'"):
+        site.put()
+    assert site.files() == before
+    site.config.write_text(f"{kept}[plugins\n")
+    with locked(site.layout), pytest.raises(InstallError, match="containerd does not take it as it is"):
+        handling.put(site.layout, site.one, place.Place(str(site.config), place.LINES, 3, ""))
+    site.config.write_text("version = 1\n")
+    with pytest.raises(InstallError, match="version: found 1, allowed 2 or 3"):
+        site.place()
+
+
+def test_a_handler_that_would_take_the_sites_away_is_refused_and_nothing_stays(tmp_path):
+    site = Site(tmp_path, "1.7", 2, "imports")
+    there = site.place()
+    wrong = place.Place(f"{site.etc}/conf.d/pouchrich.toml", place.FILE_OF_OURS, 2, there.lines, "version = 2\n")
+    before = site.files()
+    with (
+        locked(site.layout),
+        pytest.raises(InstallError, match=r"the handler there would change more than itself: .*site/pause:1"),
+    ):
+        handling.put(site.layout, site.one, wrong)
+    assert (site.files(), handling.recorded(site.layout)) == (before, None)
+
+
+def test_a_handler_by_hand_is_kept(tmp_path, capsys):
+    site = Site(tmp_path, "2.1", 3, "imports")
+    site.config.write_text(site.config.read_text() + place.find(site.one, 2).lines)
+    before = site.files()
+    assert not site.put()
+    assert f"kept the handler that {site.config} has already" in capsys.readouterr().out
+    assert site.files() == before
+
+
+def test_a_place_that_moves_takes_the_handler_along(tmp_path):
+    site = Site(tmp_path, "2.1", 3, "alone")
+    before = site.config.read_bytes()
+    site.put()
+    rest = site.config.read_text()
+    site.config.write_text(rest.replace("version = 3\n", f'version = 3\nimports = ["{site.etc}/conf.d/*.toml"]\n', 1))
+    assert site.put()
+    assert (site.etc / "conf.d/pouchrich.toml").exists()
+    assert "pouchrich.v2" not in site.config.read_text()
+    site.take_out()
+    assert site.config.read_bytes().replace(f'imports = ["{site.etc}/conf.d/*.toml"]\n'.encode(), b"") == before
+
+
+def killed_at(step, action):
+    """Run `action` in a child that is killed before its step of that number; whether there was one so late."""
+    pid = os.fork()
+    if pid == 0:
+        steps = itertools.count()
+
+        def look(event, arguments):
+            writes = event == "open" and isinstance(arguments, tuple) and arguments[2] & os.O_ACCMODE != os.O_RDONLY
+            if (event in STEPS or writes or event == "subprocess.Popen") and next(steps) == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(look)
+        try:
+            action()
+            os._exit(0)
+        except BaseException as err:
+            sys.stderr.write(repr(err))
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
+
+
+@pytest.mark.parametrize(
+    ("case", "every"),
+    [(("2.1", 3, "imports"), 4), *(pytest.param(case, 1, marks=pytest.mark.full) for case in CASES)],
+    ids=lambda one: "-".join(map(str, one)) if isinstance(one, tuple) else "",
+)
+def test_killed_at_any_step_the_next_run_comes_to_the_same_end(case, every, tmp_path):
+    site = Site(tmp_path, *case)
+    before = site.names()
+    site.put()
+    wanted = site.files()
+    site.take_out()
+    for step in itertools.count(0, every):
+        was_killed = killed_at(step, site.put)
+        site.put()
+        assert site.files() == wanted, step
+        assert handling.owes_restart(site.layout, site.one)
+        also_killed = killed_at(step, site.take_out)
+        site.take_out()
+        assert site.names() == before, step
+        assert handling.recorded(site.layout) is None
+        if not was_killed and not also_killed:
+            break
+    assert step > 8
+
+
+class Daemon:
+    """A containerd that is started again whenever it ends, for the length of a `with`."""
+
+    def __init__(self, site):
+        self.site = site
+        self.socket = f"{site.base}/c.sock"
+        head = f'root = "{site.base}/root"\nstate = "{site.base}/state"\n'
+        text = site.config.read_text()
+        site.config.write_text(text.replace("\n", f"\n{head}", 1) + f'\n[grpc]\n  address = "{self.socket}"\n')
+
+    def __enter__(self):
+        loop = 'while [ -e "$1" ]; do "$2" --config "$3" >>"$4" 2>&1; done'
+        words = [str(self.site.etc), self.site.one.program, str(self.site.config), f"{self.site.base}/log"]
+        self._loop = subprocess.Popen(["sh", "-c", loop, "sh", *words], cwd=self.site.base)
+        end = time.monotonic() + 60
+        while not (found := running.find((("containerd", self.socket),))) or not found[0].pid:
+            assert time.monotonic() < end, Path(f"{self.site.base}/log").read_text()[-2000:]
+            time.sleep(0.05)
+        return self
+
+    @property
+    def now(self):
+        (found,) = running.find((("containerd", self.socket),))
+        return found
+
+    def __exit__(self, *_):
+        self._loop.kill()
+        self._loop.wait()
+        pid = self.now.pid
+        os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + 60
+        while os.path.exists(f"/proc/{pid}"):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize("case", [("2.1", 3, "imports"), ("1.7", 2, "imports"), ("1.6", 2, "imports")], ids=str)
+def test_a_containerd_is_started_anew_once_and_only_if_something_changed(case, tmp_path):
+    site = Site(tmp_path, *case)
+    with Daemon(site) as daemon:
+        one = daemon.now
+        assert running.version(one) == tuple(map(int, case[0].split(".")))
+        with locked(site.layout):
+            assert handling.put(site.layout, one, place.find(one, int(case[0][0])))
+            assert restart.do(site.layout, one, None) is False  # nobody is to
+            assert daemon.now.pid == one.pid
+            assert restart.do(site.layout, one, ["kill", str(one.pid)])
+            again = daemon.now
+            assert again.pid != one.pid
+            assert not handling.put(site.layout, again, place.find(again, int(case[0][0])))
+            assert restart.do(site.layout, again, ["false"])
+            handling.take_out(site.layout, again)
+            with pytest.raises(InstallError, match="false: exit status 1"):
+                restart.do(site.layout, again, ["false"])
+        checks = list(preflight.containerd(again, site.layout, "c.toml"))
+        if case[0] == "1.6":
+            assert "1.6 finds a shim by nothing else" in checks[0].found
+
+
+def test_whoever_starts_it_anew_by_hand_is_enough(tmp_path):
+    site = Site(tmp_path, "2.1", 3, "imports")
+    with Daemon(site) as daemon:
+        one = daemon.now
+        with pytest.raises(InstallError, match="give --restart COMMAND, or --restart never"):
+            restart.command(one, restart.AS_FOUND)
+        with locked(site.layout):
+            handling.put(site.layout, one, place.find(one, 2))
+            os.kill(one.pid, signal.SIGTERM)
+            assert restart.do(site.layout, one, [])
+        assert trial.has_handler(trial.dump(daemon.now))
+        with pytest.raises(InstallError, match="none of k3s listens"):
+            preflight.the_one("k3s")
+        assert preflight.the_one("kubeadm", daemon.socket).pid == daemon.now.pid
+        assert membership.look(site.layout, "auto", daemon.socket)[0].pid == daemon.now.pid

@@ -1,0 +1,216 @@
+"""pouchrich.cluster: lines in another's file, where a handler belongs, what a node lacks, and what a probe came to."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pouchrich.checks import FAIL, OK, WARN, Check
+from pouchrich.cluster import block, handling, hold, place, preflight, probe, restart, rollout
+from pouchrich.commands import node as command
+from pouchrich.node import InstallError
+from pouchrich.node.layout import Layout
+from pouchrich.running import Running
+
+TEXTS = st.text(st.sampled_from("ab#=[]\n\r\t é"), max_size=40)
+BEGIN = "# pouchrich: begin"
+K0S = "# k0s_managed=true\n"
+
+
+@given(TEXTS, TEXTS)
+def test_lines_come_out_again_to_the_last_byte(text: str, more: str):
+    once = block.within(text, "[a]\n  b = 1\n", "f")
+    assert block.lines(once) == "[a]\n  b = 1\n"
+    assert block.within(once, "[c]\n", "f") == block.within(text, "[c]\n", "f")
+    assert block.without(once, "f") == text
+    assert block.without(f"{once}{more}", "f") == f"{text}{more}" or not text.endswith("\n")
+
+
+@pytest.mark.parametrize("cut", ["begin", "end"])
+def test_a_mark_alone_is_refused_and_not_guessed_at(cut: str):
+    text = "".join(line for line in block.within("a\n", "b\n", "f").splitlines(True) if f"pouchrich: {cut}" not in line)
+    for change in (block.without, lambda text, path: block.within(text, "c\n", path)):
+        with pytest.raises(InstallError, match="f: found one of our two marks"):
+            change(text, "f")
+
+
+def test_a_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path):
+    real = tmp_path / "real"
+    real.write_text("a\r\n")
+    real.chmod(0o640)
+    link = tmp_path / "link"
+    link.symlink_to("real")
+    block.replace(str(link), f"{block.read(str(link))}b\n")
+    assert (link.is_symlink(), real.read_bytes(), real.stat().st_mode & 0o777) == (True, b"a\r\nb\n", 0o640)
+    block.replace(str(link), None)
+    assert sorted(tmp_path.iterdir()) == [link]
+    real.write_bytes(b"\xff")
+    with pytest.raises(InstallError, match="allowed UTF-8"):
+        block.read(str(real))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "major", "how", "path"),
+    [
+        (
+            "containerd",
+            'version = 3\nimports = ["{d}/conf.d/*.toml"]\n',
+            2,
+            place.FILE_OF_OURS,
+            "conf.d/pouchrich.toml",
+        ),
+        ("containerd", 'version = 3\nimports = ["conf.d/*.toml"]\n', 2, place.FILE_OF_OURS, "conf.d/pouchrich.toml"),
+        ("containerd", 'version = 3\nimports = ["/x/*/y.toml"]\n', 2, place.LINES, "config.toml"),
+        ("containerd", 'version = 2\nimports = ["{d}/conf.d/*.toml"]\n', 2, place.LINES, "config.toml"),
+        ("containerd", 'version = 2\nimports = ["{d}/conf.d/*.toml"]\n', 1, place.LINES, "config.toml"),
+        ("k3s", 'version = 3\nimports = ["{d}/config-v3.toml.d/*.toml"]\n', 2, place.FILE_OF_OURS, "config-v3.toml.d"),
+        ("rke2", 'version = 2\nimports = ["{d}/config.toml.d/*.toml"]\n', 1, place.TEMPLATE, "config.toml.tmpl"),
+        ("rke2", "version = 3\n", 2, place.TEMPLATE, "config-v3.toml.tmpl"),
+        ("k0s", f"{K0S}version = 3\n", 2, place.MERGED, "containerd.d/pouchrich.toml"),
+    ],
+)
+def test_where_each_distribution_takes_a_handler(tmp_path: Path, kind, text, major, how, path):
+    config = tmp_path / "config.toml"
+    config.write_text(text.replace("{d}", str(tmp_path)))
+    found = place.find(Running(kind, "/s", 1, "/c", str(config)), major)
+    assert (found.how, os.path.relpath(found.path, tmp_path).startswith(path)) == (how, True), found
+    assert f"version = {found.version}" in text
+    assert not found.is_done()
+    Path(found.path).parent.mkdir(exist_ok=True)
+    Path(found.path).write_text(found.text())
+    assert found.is_done()
+    assert not dataclasses.replace(found, lines=f"{found.lines}  x = 1\n").is_done()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "major", "words"),
+    [
+        ("containerd", "version = 1\n", 1, "version: found 1, allowed 2: bring it to version 2"),
+        ("containerd", "version = 3\n", 1, "version: found 3, allowed 2"),
+        ("k0s", "version = 3\n", 2, "so k0s reads nothing in containerd.d: put that line back"),
+        ("microk8s", "version = 2\n", 1, "microk8s: not known how it is told of a handler"),
+    ],
+)
+def test_where_there_is_no_place_it_is_said_why(tmp_path: Path, kind, text, major, words):
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    with pytest.raises(InstallError, match=words):
+        place.find(Running(kind, "/s", 1, "/c", str(config)), major)
+
+
+def test_what_a_node_lacks_is_listed_and_what_it_could_do_better_is_no_reason():
+    preflight.refuse([Check(OK, "a", "b"), Check(WARN, "c", "d", "e")])
+    with pytest.raises(InstallError, match="nothing was changed:\n  f: g\n    -> h\n  i: j\n    -> k"):
+        preflight.refuse([Check(FAIL, "f", "g", "h"), Check(OK, "a", "b"), Check(FAIL, "i", "j", "k")])
+    assert [preflight.kernel(one).level for one in ("5.9.16", "5.10.0-8-amd64", "6.1.0", "4.18.0-553.el8")] == [
+        *(FAIL, OK, OK, FAIL)
+    ]
+
+
+def test_what_apparmor_does_is_said(tmp_path: Path):
+    def found(release: str) -> list[tuple[str, str]]:
+        return [(one.level, one.found.partition(":")[0]) for one in preflight.apparmor(release, root=str(tmp_path))]
+
+    assert found("6.18.0") == [(OK, "off")]
+    for path, text in (
+        (preflight.APPARMOR_ON, "Y\n"),
+        (f"{preflight.APPARMOR}/features/domain/stack", "yes\n"),
+        (preflight.APPARMOR_USERNS, "0\n"),
+    ):
+        file = tmp_path / path[1:]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert found("6.8.0-41-generic") == [(OK, "on")]
+    assert found("6.17.0") == [(WARN, "it stacks profiles")]
+    (tmp_path / preflight.APPARMOR_USERNS[1:]).write_text("1\n")
+    assert [one for one, _ in found("6.8.0")] == [OK, WARN]
+
+
+def test_room_is_looked_for_where_it_will_be_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    layout = Layout.below(str(tmp_path / "not" / "there"))
+    assert preflight.room(layout).level == OK
+    monkeypatch.setattr(preflight, "ROOM_BYTES", 1 << 60)
+    found = preflight.room(layout)
+    assert (found.level, found.what, "--prefix DIR" in found.advice) == (FAIL, str(tmp_path), True)
+
+
+def test_a_hold_is_the_nodes_file_or_annotation(tmp_path: Path):
+    path = str(tmp_path / "hold")
+    assert hold.reason({}, path) == ""
+    assert hold.reason({hold.ANNOTATION: ""}, path) == "annotation pouchrich.io/hold: no reason given"
+    Path(path).write_text("until Monday\n")
+    assert hold.reason(None, path) == f"{path}: until Monday"
+
+
+def test_who_starts_containerd_anew():
+    one = Running("containerd", "/s", os.getpid())
+    assert restart.command(one, "never") is None
+    assert restart.command(one, "rc-service 'x y' restart") == ["rc-service", "x y", "restart"]
+    assert restart.command(dataclasses.replace(one, kind="k0s"), "auto") == []
+
+
+def test_a_record_that_cannot_be_read_is_said(tmp_path: Path):
+    layout = Layout.below(str(tmp_path))
+    layout.make()
+    Path(layout.home, handling.CONFIGURED).write_text('{"path": 1}')
+    with pytest.raises(InstallError, match=r"containerd\.json: found .*: remove it, and our lines"):
+        handling.recorded(layout)
+
+
+def ended(status: int, message: str) -> dict:
+    one = {"state": {"terminated": {"exitCode": status, "message": message, "reason": "Error"}}}
+    return {"status": {"phase": "Failed", "containerStatuses": [one]}}
+
+
+def test_a_probe_is_judged_by_pid_1_and_exit_status():
+    for mode, init in probe.INITS.items():
+        probe.judge(mode, ended(7, f"{init}\n"))
+    for wrong in (ended(7, "sh"), ended(0, "systemd"), {"status": {"phase": "Pending"}}, {}):
+        with pytest.raises(InstallError, match="the probe pod of mode systemd did not run: "):
+            probe.judge("systemd", wrong)
+    waiting = {"state": {"waiting": {"reason": "CreateContainerError", "message": "no runtime for it"}}}
+    with pytest.raises(InstallError, match="Pending: CreateContainerError: no runtime for it"):
+        probe.judge("dumb-init", {"status": {"phase": "Pending", "containerStatuses": [waiting]}})
+
+
+@pytest.mark.parametrize("node", ["n", "ip-10-0-0-1.eu-central-1.compute.internal", "a" * 253])
+def test_a_probe_has_a_name_that_a_pod_may_have(node: str):
+    for mode in probe.INITS:
+        name = probe.name_of(mode, node)
+        assert len(name) <= 63
+        assert name.strip("-") == name
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+        assert name != probe.name_of(mode, f"{node}x")
+
+
+def test_what_a_pod_passes_on_to_the_node_is_understood_there(monkeypatch: pytest.MonkeyPatch):
+    words = []
+    monkeypatch.setattr(rollout.host, "run", lambda root, artefact, given: words.append(given) or 0)
+    monkeypatch.setattr(rollout.install, "root", lambda: "/pouchrich")
+    for line in (
+        "install --root /host --containerd k3s --restart never --unattended --prefix /srv/x --probe dumb-init",
+        "uninstall --root /host --wait 9 --force",
+        "rollback --root /host",
+        "status --root /host --json",
+    ):
+        parser = command.argparse.ArgumentParser()
+        command.add(parser)
+        assert rollout.run(parser.parse_args(line.split())) == 0
+        again = parser.parse_args(words[-1][1:])
+        assert (again.root, getattr(again, "node", None)) == (None, None)
+    assert words[0] == [
+        "node",
+        "install",
+        "--prefix",
+        "/srv/x",
+        "--containerd",
+        "k3s",
+        "--restart",
+        "never",
+        "--unattended",
+    ]
+    assert words[1] == ["node", "uninstall", "--restart", "auto", "--wait", "9.0", "--force"]
+    assert words[2:] == [["node", "rollback"], ["node", "status", "--json"]]
