@@ -1,0 +1,117 @@
+"""deploy/: that its manifests are whole, ask for no more than is needed, and say what the code says."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shim
+from pouchrich.__main__ import _parser
+from pouchrich.cluster import hold, place, probe, rollout
+from tests.unit.docs import manifests
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+OVERLAYS = ("kubeadm", "k3s", "rke2", "k0s")
+NAME = "pouchrich-node"
+
+
+def rendered(directory: str) -> list[dict[str, Any]]:
+    """What kustomize makes of a directory, as kubectl brings it."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl")
+    words = [kubectl, "kustomize", DEPLOY / directory]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    if "unknown field" in done.stderr or "invalid Kustomization" in done.stderr:
+        pytest.skip("this kubectl's kustomize is from before 2020")
+    assert done.returncode == 0, done.stderr
+    parts = done.stdout.replace('- ""', "- CORE").split("\n---\n")
+    policies = [part for part in parts if "kind: ValidatingAdmissionPolicy" in part]  # more of YAML than `load` knows
+    kinds = [
+        line.removeprefix("kind: ") for part in policies for line in part.splitlines() if line.startswith("kind: ")
+    ]
+    return [{"kind": kind} for kind in kinds] + manifests.load(
+        "\n---\n".join(part for part in parts if part not in policies)
+    )
+
+
+def of_kind(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [one for one in found if one["kind"] == kind]
+
+
+def container(found: list[dict[str, Any]]) -> dict[str, Any]:
+    (daemons,) = of_kind(found, "DaemonSet")
+    (one,) = daemons["spec"]["template"]["spec"]["containers"]
+    assert isinstance(one, dict)
+    return one
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.yaml")), ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_every_file_is_named_by_a_kustomization(path: Path):
+    if path.name == "kustomization.yaml":
+        return
+    assert path.name in (path.parent / "kustomization.yaml").read_text()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_overlay_says_which_containerd_it_is_and_is_limited_to_its_own_node(overlay: str):
+    found = rendered(f"overlays/{overlay}")
+    one = container(found)
+    assert f"--containerd={overlay}" in one["args"]
+    assert one["image"] == f"localhost/{NAME}:{shim.__version__}"
+    assert len(of_kind(found, "ValidatingAdmissionPolicy")) == 1
+    assert len(of_kind(found, "ValidatingAdmissionPolicyBinding")) == 1
+
+
+@pytest.mark.parametrize("directory", ["base", *(f"overlays/{one}" for one in OVERLAYS), "uninstall"])
+def test_the_command_line_is_one(directory: str):
+    args = container(rendered(directory))["args"]
+    parsed = _parser(args).parse_args(args)
+    assert (parsed.root, parsed.node, parsed.stay) == ("/host", "$(NODE_NAME)", True)
+    if directory != "uninstall":
+        assert parsed.unattended
+        assert {mode for mode, _ in parsed.probe} == {"dumb-init", "sbin-init"}
+    else:
+        assert (parsed.what, parsed.wait > 3600) == ("uninstall", True)
+
+
+def test_the_daemonset_may_what_it_needs_and_no_more():
+    found = rendered("base")
+    rules = {one["kind"]: one["rules"] for one in found if "rules" in one}
+    assert rules == {
+        "ClusterRole": [{"apiGroups": ["CORE"], "resources": ["nodes"], "verbs": ["get", "patch"]}],
+        "Role": [
+            {"apiGroups": ["CORE"], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
+        ],
+    }
+    subjects = [one["subjects"] for one in found if "subjects" in one]
+    assert subjects == [[{"kind": "ServiceAccount", "name": NAME, "namespace": "pouchrich"}]] * 2
+    policy = (DEPLOY / "components/own-node-only/policy.yaml").read_text()
+    assert f"system:serviceaccount:pouchrich:{NAME}" in policy
+    assert rollout.VERSION_LABEL.startswith("pouchrich.io/")
+    assert hold.ANNOTATION in (DEPLOY / "base/rbac.yaml").read_text()
+
+
+def test_the_pod_sees_the_node_and_says_when_it_is_done():
+    found = rendered("base")
+    spec = of_kind(found, "DaemonSet")[0]["spec"]["template"]["spec"]
+    one = container(found)
+    assert (spec["hostPID"], spec["hostNetwork"], one["securityContext"]["privileged"]) == (True, True, True)
+    assert one["readinessProbe"]["exec"]["command"] == ["test", "-e", rollout.READY]
+    (mount,) = one["volumeMounts"]
+    assert (mount["mountPath"], mount["mountPropagation"]) == ("/host", "HostToContainer")
+    assert spec["volumes"] == [{"name": "host", "hostPath": {"path": "/", "type": "Directory"}}]
+    assert {each["name"] for each in one["env"]} == {"NODE_NAME", "POD_NAME", "POD_NAMESPACE"}
+
+
+def test_the_classes_are_of_the_one_handler_and_go_where_a_probe_was():
+    classes = {one["metadata"]["name"]: one for one in of_kind(rendered("base"), "RuntimeClass")}
+    assert {one["handler"] for one in classes.values()} == {place.HANDLER}
+    assert classes.keys() == {"pouchrich", "pouchrich-systemd", probe.RUNTIME_CLASS}
+    assert "scheduling" not in classes[probe.RUNTIME_CLASS]
+    for name, mode in (("pouchrich", "dumb-init"), ("pouchrich-systemd", "systemd")):
+        assert classes[name]["scheduling"]["nodeSelector"] == {rollout.mode_label(mode): "true"}
+        assert classes[name]["overhead"]["podFixed"].keys() == {"cpu", "memory"}
