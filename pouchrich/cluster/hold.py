@@ -7,10 +7,11 @@ FILE = "/etc/pouchrich/hold"
 ANNOTATION = "pouchrich.io/hold"
 
 
-def reason(annotations: dict[str, str] | None = None, path: str = FILE) -> str:
+def reason(annotations: dict[str, str] | None = None, path: str | None = None) -> str:
     """Why, and by what, "" where the rollout may go on. Raises InstallError, OSError."""
     if annotations and ANNOTATION in annotations:
         return f"annotation {ANNOTATION}: {annotations[ANNOTATION] or 'no reason given'}"
+    path = FILE if path is None else path
     found = block.read(path)
     return "" if found is None else f"{path}: {found.strip() or 'no reason given'}"
 

@@ -76,14 +76,14 @@ def find(one: Running, major: int, *, runtime_path: str = "") -> Place:
             f"{one.kind}: not known how it is told of a handler: pouchrich runtimeclass prints the lines"
         )
     imported = _imported(one.config, version)
-    if version >= 3 and imported:
+    if imported:
         return Place(f"{imported[0]}/{OURS}", FILE_OF_OURS, version, lines, f"version = {version}\n\n")
     return Place(one.config, LINES, version, lines, f"version = {version}\n")
 
 
 def _of_template(directory: str, version: int, lines: str, imported: list[str]) -> Place:
     name = "config-v3.toml" if version >= 3 else "config.toml"
-    if version >= 3 and f"{directory}/{name}.d" in imported:
+    if f"{directory}/{name}.d" in imported:
         return Place(f"{directory}/{name}.d/{OURS}", FILE_OF_OURS, version, lines, f"version = {version}\n\n")
     return Place(f"{directory}/{name}.tmpl", TEMPLATE, version, lines, _BASE)
 

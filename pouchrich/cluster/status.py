@@ -78,7 +78,7 @@ def text(found: dict[str, Any]) -> str:
         state = (
             "has read it" if one["loaded"] else "has not read it: start it anew" if one["configured"] else "has it not"
         )
-        lines.append(f"containerd  {one['kind']} at {one['socket']} {one['problem'] or state}")
+        lines.append(f"containerd  {one['kind']} at {one['socket']}: {one['problem'] or state}")
         lines.append(f"handler     {one['file']} ({one['how']})")
     lines.append(f"needed by   {len(found['needed_by'])} pods and records of poststop hooks")
     return "".join(f"{line}\n" for line in lines)

@@ -1,6 +1,7 @@
 """pouchrich.cluster: lines in another's file, where a handler belongs, what a node lacks, and what a probe came to."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pouchrich.checks import FAIL, OK, WARN, Check
-from pouchrich.cluster import block, handling, hold, place, preflight, probe, restart, rollout
+from pouchrich.cluster import block, handling, hold, place, preflight, probe, restart, rollout, status, trial
 from pouchrich.commands import node as command
 from pouchrich.node import InstallError
 from pouchrich.node.layout import Layout
@@ -214,3 +215,47 @@ def test_what_a_pod_passes_on_to_the_node_is_understood_there(monkeypatch: pytes
     ]
     assert words[1] == ["node", "uninstall", "--restart", "auto", "--wait", "9.0", "--force"]
     assert words[2:] == [["node", "rollback"], ["node", "status", "--json"]]
+
+
+def test_what_is_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    layout = Layout.below(str(tmp_path / "prefix"))
+    monkeypatch.setattr(hold, "FILE", str(tmp_path / "hold"))
+    monkeypatch.setattr(status.uninstall, "RECORDS", str(tmp_path / "records"))
+    found = status.of(layout)
+    assert (found["installed"], found["containerd"], status.is_ready(found)) == (False, None, False)
+    assert status.text(found).splitlines()[0] == f"no version is installed in {layout.home}"
+    for name in ("1", "2"):
+        Path(layout.home, name).mkdir(parents=True)
+    for link, name in (("current", "2"), ("previous", "1"), ("rejected", "1")):
+        Path(layout.home, link).symlink_to(name)
+    found = status.of(layout)
+    assert (found["current"], found["previous"], found["rejected"], status.is_ready(found)) == ("2", "1", "1", True)
+    record = {"path": "/etc/c.toml", "how": place.LINES, "head": "", "made": False, "kind": "k3s", "socket": "/none"}
+    Path(layout.home, handling.CONFIGURED).write_text(json.dumps(record))
+    found = status.of(layout)
+    assert not status.is_ready(found)
+    assert status.text(found).splitlines() == [
+        f"installed   2 in {layout.home}",
+        "previous    1: pouchrich node rollback goes back to it",
+        "rejected    1: was rolled back",
+        "containerd  k3s at /none: none listens there",
+        "handler     /etc/c.toml (lines in the file)",
+        "needed by   0 pods and records of poststop hooks",
+    ]
+
+
+def dumped(**handlers: str) -> dict:
+    runtimes = {name: {"runtime_type": kind} for name, kind in handlers.items()}
+    return {"plugins": {"io.containerd.grpc.v1.cri": {"containerd": {"runtimes": runtimes}}}}
+
+
+def test_a_trial_is_judged_by_what_else_it_changes():
+    ours = {"pouchrich": "io.containerd.pouchrich.v2"}
+    before = dumped(runc="io.containerd.runc.v2")
+    trial.judge(dumped(runc="io.containerd.runc.v2", **ours), before, "f")
+    with pytest.raises(InstallError, match="f: containerd would not see the handler there"):
+        trial.judge(before, before, "f")
+    with pytest.raises(InstallError, match="f: the handler there would change more than itself: plugins"):
+        trial.judge(dumped(**ours), before, "f")
+    with pytest.raises(InstallError, match="found another's, of type 'x'"):
+        trial.judge(dumped(pouchrich="x"), before, "f")
