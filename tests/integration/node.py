@@ -29,7 +29,8 @@ SWITCHES = {"POUCHRICH_SPAWNER": "off"} if os.environ.get("POUCHRICH_SPAWNER") =
 class Node:
     """A running containerd of `version` whose handlers use the OCI runtime `oci` ("runc", "crun").
 
-    `base` holds all its files; `cgroup` is the parent for everything it runs; `pid` is the reaper's.
+    `base` holds all its files; `cgroup` is the parent for everything it runs; `pid` is the reaper's. `removal_s` is how
+    long its files may take to be removed.
     """
 
     def __init__(self, version: str, oci: str, image_tars: list[Path]) -> None:
@@ -43,6 +44,7 @@ class Node:
         self.socket = self.settings.socket
         self.log = self.base / "containerd.log"
         self.containerd_pid = 0
+        self.removal_s = 60.0
         scratch = Path("/run/pouchrich-tests") / self.base.name
         scratch.mkdir(parents=True)
         self._reaper = self._start_reaper(scratch, hide_unified=oci == "crun")
@@ -166,9 +168,9 @@ class Node:
         quiet = ["env", "CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1"]
         return [*quiet, str(binaries.containerd(self.version, "ctr")), "-a", str(self.socket), *args]
 
-    def ctr(self, *args: str) -> str:
+    def ctr(self, *args: str, timeout_s: float = 60.0) -> str:
         """Run ctr and return its stdout. Raises AssertionError with its stderr."""
-        done = subprocess.run(self.ctr_argv(*args), capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(self.ctr_argv(*args), capture_output=True, text=True, timeout=timeout_s, check=False)
         if done.returncode != 0:
             raise AssertionError(f"ctr {' '.join(args)}: exit status {done.returncode}: {done.stderr.strip()}")
         return done.stdout
@@ -222,7 +224,7 @@ class Node:
         assert self._reaper.stdin is not None
         assert self._reaper.stdout is not None
         self._reaper.stdin.close()
-        status = self._reaper.wait(timeout=60)
+        status = self._reaper.wait(timeout=self.removal_s)
         self._reaper.stdout.close()
         assert status == 0, f"the reaper of {self.base.name} ended with status {status}"
 

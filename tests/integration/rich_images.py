@@ -25,6 +25,8 @@ from tests.root import rootfs_images
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MEDIA = "application/vnd.oci.image"
+SLOWEST_BYTES_PER_S = 4 << 20
+"""What a busy disk takes in of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ def _import(node: Node, reference: str, layers: Sequence[Layer], namespace: str,
     with tempfile.NamedTemporaryFile(dir=node.base, suffix=".tar") as file:
         _write(Path(file.name), reference, layers, config)
         snapshotter = ("--snapshotter", node.settings.snapshotter)
-        node.ctr("-n", namespace, "images", "import", *snapshotter, file.name)
+        more_s = sum(layer.size for layer in layers) // SLOWEST_BYTES_PER_S
+        node.ctr("-n", namespace, "images", "import", *snapshotter, file.name, timeout_s=60.0 + more_s)
     if namespace == "k8s.io":
         until(lambda: _seen(node, reference), f"CRI to see {reference}")
 

@@ -11,7 +11,7 @@ from tests.integration.rich_images import System
 
 HANDLER = "pouchrich-test"
 BOOT_TIMEOUT_S = 60
-MODES = {"systemd": "systemd", "sshd": "systemd"}
+MODES = {"systemd": "systemd", "sshd": "systemd", "services": "systemd"}
 
 
 def configure(node: Node, rich: str = "", more: str = "") -> None:

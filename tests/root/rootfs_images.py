@@ -20,6 +20,11 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "base": (),
     "systemd": ("systemd", "systemd-sysv", "dbus", "cron", "rsyslog", "procps"),
     "sshd": ("systemd", "systemd-sysv", "dbus", "openssh-server", "procps"),
+    "services": (
+        *("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "cron", "rsyslog", "procps"),
+        *("nginx-light", "apache2", "openssh-server", "postgresql", "mariadb-server", "redis-server", "postfix"),
+        *("curl", "ssl-cert"),
+    ),
     "sysvinit": ("sysvinit-core", "cron", "procps"),
     "openrc": ("sysvinit-core", "openrc", "cron", "procps"),
 }
