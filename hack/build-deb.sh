@@ -7,8 +7,8 @@
 # pouchrich_VERSION_amd64.deb, the same for the same release. The package holds the unpacked release, and its scripts
 # run the release's own installer with links in /usr/bin: dpkg would take away files of the version that pods run with,
 # the installer leaves them until the last has gone. So nothing is restarted by an upgrade, removing is refused while
-# pods or poststop hooks need the package, and purging removes a changed configuration too. DEBEMAIL is the maintainer,
-# as NAME <ADDRESS>. Needs dpkg and zstd.
+# pods or poststop hooks need the package, and purging removes a changed configuration too. Manual pages and completions
+# are the package's own. DEBEMAIL is the maintainer, as NAME <ADDRESS>. Needs dpkg and zstd.
 set -eu
 umask 022
 export LC_ALL=C TZ=UTC
@@ -38,6 +38,10 @@ export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(stat -c %Y "$root/usr/lib/pouch
 for program in containerd-shim-pouchrich-v2 pouchrich; do
     ln -s "/opt/pouchrich/current/bin/$program" "$root/usr/bin/$program"
 done
+mkdir -p "$root/usr/share"
+cp -R "$root/usr/lib/pouchrich/release/share/." "$root/usr/share"
+mv "$root/usr/share/zsh/site-functions" "$root/usr/share/zsh/vendor-completions"
+find "$root/usr/share/man" -type f -exec gzip -9n {} +
 
 when=$(date -u -R -d "@$SOURCE_DATE_EPOCH")
 maintainer="${DEBEMAIL:-containerd-shim-pouchrich developers <pouchrich@localhost.localdomain>}"

@@ -3,8 +3,9 @@
 #
 #   hack/build-environment.sh DIR
 #
-# DIR, which is there, gets `venv`; it has to stay where it is. Prints where in it the packages are. PYTHON names the
-# interpreter (default /usr/bin/python3). Needs python3-venv and what the hack/build-*.sh need; downloads from PyPI.
+# DIR, which is there, gets `venv`, and `share` with manual pages and completions; it has to stay where it is. Prints
+# where in it the packages are. PYTHON names the interpreter (default /usr/bin/python3). Needs python3-venv and what the
+# hack/build-*.sh need; downloads from PyPI.
 set -eu
 umask 022
 
@@ -35,5 +36,6 @@ PYTHON=$venv/bin/python3 "$source/hack/build-dumb-init.sh" "$site/runtime/libexe
     fail "cannot remove pip from the environment"
 rm -f "$site"/containerd_shim_pouchrich-*.dist-info/direct_url.json  # names the copy
 "$venv/bin/python3" -m compileall -q "$site" >&2 || fail "cannot compile the package"
+cp -R "$source/share" "$place/share"
 rm -rf "$place/source" "$place/log"
 echo "$site"

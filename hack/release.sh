@@ -109,6 +109,7 @@ env -i PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 "$tree/python/bin/python3" -sS
     --invalidation-mode unchecked-hash -s "$tree" -p "/opt/pouchrich/$version" "$tree/python/lib" "$tree/site" ||
     fail "cannot compile the packages"
 cp "$source/LICENSE" "$tree/LICENSE"
+cp -R "$source/share" "$tree/share"
 cp "$source/hack/release/install" "$source/hack/release/pouchrich" "$tree/"
 # Modes are the files' kinds', whatever the checkout's are.
 find "$tree" -type d -exec chmod 755 {} + -o -exec chmod 644 {} +

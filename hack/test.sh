@@ -91,6 +91,7 @@ case ${1:-} in all|unit|integration|full|prepare) tier=$1; shift ;; esac
 cd "$root"
 if [ "$tier" != unit ] && [ "$(id -u)" = 0 ]; then
     command -v apt-get >/dev/null || fail "no apt-get: install$(echo " $packages" | tr -s '\n ' ' ') by hand"
+    [ "$tier" != full ] || packages="$packages buildah fish lintian openssh-client rpm zsh"
     install_packages $packages
 fi
 python_environment

@@ -44,7 +44,7 @@ def _parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
             one.description = loaded.__doc__  # which says what --json prints
             loaded.add(one)
     help_parser = verbs.add_parser("help", help="say more of one of these")
-    help_parser.add_argument("command", nargs="?", metavar="COMMAND")
+    help_parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of them; none: say what there is")
     help_parser.set_defaults(run=lambda arguments: _help(parser, verbs, arguments.command))
     return parser
 

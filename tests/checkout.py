@@ -16,6 +16,7 @@ PARTS = (
     "launcher",
     "native",
     "heap",
+    "share",
 )
 
 

@@ -50,7 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         if action in ("show", "check"):
             one.add_argument("file", nargs="?", metavar="FILE", help=f"default {NODE_FILE}, or the built-in values")
         elif action == "set-default":
-            one.add_argument("key", metavar="KEY")
+            one.add_argument("key", metavar="KEY", help="such as rich.mode; pouchrich config default has them all")
             one.add_argument("value", nargs="?", metavar="VALUE", help="TOML, or else a string; none: take the key out")
             one.add_argument("--file", metavar="FILE", default=NODE_FILE, help=f"in place of {NODE_FILE}")
         if action in ("show", "check", "set-default"):

@@ -66,8 +66,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rootfs", metavar="DIR", help="root file system of an image")
     parser.add_argument("--spec", metavar="FILE", help="config.json, or what `ctr containers info ID` prints")
-    parser.add_argument("--annotation", type=_annotation, action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--env", type=_pair, action="append", default=[], metavar="NAME=VALUE")
+    for option, read, value, of in (
+        ("--annotation", _annotation, "KEY=VALUE", "of the pod"),
+        ("--env", _pair, "NAME=VALUE", "of the container"),
+    ):
+        help_text = f"one {of}; may be given again"
+        parser.add_argument(option, type=read, action="append", default=[], metavar=value, help=help_text)
     parser.add_argument("--container", metavar="NAME", help="the container's name in its pod")
     parser.add_argument("--image", metavar="NAME", help="the image's name, for `when`")
     parser.add_argument("--namespace", metavar="NAME", help="the pod's namespace, for `when`")

@@ -17,8 +17,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--containerd", choices=("1", "2", "here"), help="handler configuration for containerd N.x, or the one on PATH"
     )
-    parser.add_argument("--containerd-config", metavar="FILE", default=containerd_config.DEFAULT)
-    parser.add_argument("--handler", type=_handler_name, default="pouchrich", metavar="NAME")
+    parser.add_argument(
+        "--containerd-config",
+        metavar="FILE",
+        default=containerd_config.DEFAULT,
+        help=f"whose version decides the form; default {containerd_config.DEFAULT}",
+    )
+    parser.add_argument(
+        "--handler",
+        type=_handler_name,
+        default="pouchrich",
+        metavar="NAME",
+        help="of the handler and the RuntimeClass; default pouchrich",
+    )
     parser.add_argument("--runtime-path", default="", metavar="PATH", help="of the shim, if not on PATH")
     parser.add_argument("--config-path", default="", metavar="FILE", help="in place of the node's file")
     parser.add_argument("--json", action="store_true", help="for programs; the format is stable")

@@ -27,7 +27,8 @@ def _name(name: str) -> str:
     return name if name and all(c.isascii() and (c.isalnum() or c in "-_") for c in name) else toml(name)
 
 
-def _default(key: Key) -> str:
+def default_of(key: Key) -> str:
+    """A key's default as a file would have it, or what stands for one."""
     if key.default is REQUIRED:
         return "1" if key.name == "version" else "required"
     return f"unset: {key.unset}" if key.default is None else toml(key.default)
@@ -60,7 +61,7 @@ def default_file() -> str:
 
 
 def _assignment(key: Key, name: str) -> str:
-    return f"#{name} =    # {_default(key)}" if key.default is None else f"#{name} = {toml(key.default)}"
+    return f"#{name} =    # {default_of(key)}" if key.default is None else f"#{name} = {toml(key.default)}"
 
 
 def effective(config: Config) -> str:
@@ -85,7 +86,7 @@ def _cell(text: str) -> str:
 
 
 def _row(key: Key) -> str:
-    default = _default(key)
+    default = default_of(key)
     shown = default if default == "required" or key.default is None else f"`{default}`"
     cells = (f"`{key.name}`", key.kind.type, shown, key.kind.allowed, key.meaning)
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"

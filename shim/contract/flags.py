@@ -4,7 +4,7 @@
 the action, or after `--`. Imported by every invocation, so it imports nothing itself.
 """
 
-_STRINGS = {
+STRINGS = {
     "namespace": "namespace that owns the shim",
     "id": "id of the task",
     "address": "grpc address of containerd",
@@ -13,7 +13,7 @@ _STRINGS = {
     "socket": "socket path to serve",
     "debug-socket": "debug socket path, accepted and unused",
 }
-_BOOLEANS = {
+BOOLEANS = {
     "debug": "log debug messages",
     "v": "print the version and exit",
     "version": "print the version and exit",
@@ -64,9 +64,9 @@ def parse(args: list[str]) -> Flags:
         name, given, value = word[2 if word[1] == "-" else 1 :].partition("=")
         if not name or name[0] == "-":
             raise UsageError(f"bad flag syntax: {word}")
-        if name in _BOOLEANS:
+        if name in BOOLEANS:
             _set_boolean(flags, name, value if given else "true")
-        elif name in _STRINGS:
+        elif name in STRINGS:
             text = value if given else next(words, None)
             if text is None:
                 raise UsageError(f"flag needs an argument: -{name}")
@@ -85,6 +85,6 @@ def _set_boolean(flags: Flags, name: str, value: str) -> None:
 def usage(program: str) -> str:
     """The text that goes to standard error after a UsageError."""
     lines = [f"Usage of {program}: [flags] [start|delete]"]
-    for name, meaning in sorted({**_STRINGS, **_BOOLEANS}.items()):
-        lines.append(f"  -{name}{' string' if name in _STRINGS else ''}\n    \t{meaning}")
+    for name, meaning in sorted({**STRINGS, **BOOLEANS}.items()):
+        lines.append(f"  -{name}{' string' if name in STRINGS else ''}\n    \t{meaning}")
     return "\n".join(lines) + "\n"

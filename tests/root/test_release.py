@@ -202,7 +202,7 @@ def test_two_releases_are_the_same_and_are_signed(tmp_path):
     env = {**os.environ, "SOURCE_DATE_EPOCH": "1767225600"}
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
     copy = tmp_path / "another" / "checkout"
-    for name in ("shim", "runtime", "protos", "pouchrich", "hack", "launcher", "native", "heap"):
+    for name in ("shim", "runtime", "protos", "pouchrich", "hack", "launcher", "native", "heap", "share"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "libexec"))
     shutil.copy(ROOT / "LICENSE", copy)
     first = [ROOT / "hack/release.sh", "--key", tmp_path / "key", tmp_path / "one"]
@@ -265,3 +265,68 @@ def test_the_package_of_a_release_installs_it_keeps_what_is_needed_and_purges_al
         assert (status, files()) == (0, before), said
 
     on_bare_root(check)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_the_rpm_of_a_release_installs_it_keeps_what_is_needed_and_erases_all(on_bare_root, release, tmp_path):
+    subprocess.run([ROOT / "hack/build-rpm.sh", release, tmp_path / "rpms"], check=True)
+    (package,) = (tmp_path / "rpms").glob("*.rpm")
+
+    def check(bare, unpacked):
+        # What each distribution has, in a package of its own that is called so or like it: filesystem.
+        for name in ("etc", "usr/bin", "usr/lib", *(f"usr/share/man/man{number}" for number in (1, 5, 8))):
+            (bare.path / name).mkdir(parents=True)
+
+        def files():
+            return {name: what for name, what in bare.files().items() if not name.startswith("var/lib/rpm")}
+
+        def rpm(*words):
+            # No package of the root is a shell's: busybox is just there. Debian's rpm advises against itself.
+            command = ["rpm", f"--root={bare.path}", "--dbpath=/var/lib/rpm", "--force-debian", *words]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            return done.returncode, done.stdout + done.stderr
+
+        (bare.path / "var/lib/rpm").mkdir(parents=True)
+        before = files()
+        assert rpm("-i", "--nodeps", package) == (0, "")
+        assert bare.run("/usr/bin/pouchrich", "version")[0] == 0
+        assert (bare.path / "usr/share/man/man8/containerd-shim-pouchrich-v2.8.gz").exists()
+        assert rpm("-V", "--nodeps", "pouchrich") == (0, "")
+        installed = files()
+        assert rpm("-U", "--nodeps", "--force", package) == (
+            0,
+            "",
+        )  # the scripts of an upgrade: the old package's run, too
+        assert files() == installed
+
+        record = bare.path / "var/lib/pouchrich/poststop/k8s.io/c1.jsonl"
+        record.parent.mkdir(parents=True)
+        record.write_text("{}")
+        status, said = rpm("-e", "pouchrich")
+        assert (status, "c1.jsonl" in said) == (1, True), said
+        assert bare.run("/usr/bin/pouchrich", "version")[0] == 0
+        shutil.rmtree(bare.path / "var/lib/pouchrich")
+
+        assert rpm("-e", "pouchrich") == (0, "")
+        assert files() == before
+        assert rpm("-i", "--nodeps", package)[0] == 0
+        config = bare.path / "etc/pouchrich/config.toml"
+        config.write_text(config.read_text() + "# mine\n")
+        status, said = rpm("-e", "pouchrich")
+        assert (status, "config.toml.rpmsave" in said) == (0, True), said
+        assert "# mine\n" in config.with_suffix(".toml.rpmsave").read_text()
+        shutil.rmtree(config.parent)
+        assert files() == before
+
+    on_bare_root(check)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_lintian_has_nothing_to_say_of_the_package(release, tmp_path):
+    env = {**os.environ, "DEBEMAIL": "The Releaser <releaser@debian.org>"}
+    subprocess.run([ROOT / "hack/build-deb.sh", release, tmp_path], check=True, env=env)
+    (package,) = tmp_path.glob("*.deb")
+    done = subprocess.run(["lintian", "--allow-root", package], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

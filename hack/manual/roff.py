@@ -1,0 +1,46 @@
+"""Text as a manual page has it: man(7)'s macros, and escapes for what they would take for their own."""
+
+import re
+
+
+def escaped(text: str) -> str:
+    """`text` as it is to be read: no word of it is a request or a macro, and - is what can be typed."""
+    lines = text.replace("\\", "\\e").replace("-", "\\-").split("\n")
+    return "\n".join(f"\\&{one}" if one[:1] in (".", "'") else one for one in lines)
+
+
+def title(name: str, section: int, summary: str) -> list[str]:
+    """The head of a page."""
+    return [
+        f'.TH "{escaped(name.upper())}" "{section}" "" "pouchrich"',
+        heading("NAME"),
+        f"{escaped(name)} \\- {escaped(summary)}",
+    ]
+
+
+def heading(text: str) -> str:
+    return f".SH {text}"
+
+
+def subheading(text: str) -> str:
+    return f'.SS "{escaped(text)}"'
+
+
+def item(what: str, about: str) -> list[str]:
+    """A term in bold, and what it means."""
+    return [".TP", f"\\fB{escaped(what)}\\fR", escaped(about) or "\\&"]
+
+
+def text_of(docstring: str) -> list[str]:
+    """A docstring's paragraphs: what is indented is kept as it stands, the rest is filled."""
+    lines = []
+    for part in re.split(r"\n\n+", docstring.strip("\n")):
+        if part.startswith("    "):
+            lines += [".PP", ".nf", escaped(part), ".fi"]
+        else:
+            lines += [".PP", escaped(re.sub(r"`([^`]+)`", r"\1", " ".join(part.split())))]
+    return lines
+
+
+def page(lines: list[str]) -> str:
+    return "\n".join(['.\\" Made by hack/manuals.py.', *lines]) + "\n"
