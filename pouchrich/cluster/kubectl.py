@@ -49,7 +49,8 @@ class Kubectl:
         return found
 
     def _run(self, *words: str, said: str = "") -> str:
-        argv = [self._program, f"--namespace={self.namespace}", f"--request-timeout={TIMEOUT_S:g}s", *words]
+        # With --request-timeout kubectl looks no more for the credentials of the pod that it is in.
+        argv = [self._program, f"--namespace={self.namespace}", *words]
         try:
             done = subprocess.run(
                 argv, input=said, capture_output=True, text=True, errors="replace", timeout=2 * TIMEOUT_S, check=False

@@ -10,6 +10,7 @@ from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.node import InstallError
 from pouchrich.node.layout import Layout
 from pouchrich.running import Running
+from runtime.config import load_node
 from runtime.default_path import DEFAULT_PATH
 from runtime.errors import PouchrichError
 from runtime.oci.choose import choose
@@ -106,10 +107,11 @@ def containerd(one: Running, layout: Layout, config: str) -> Iterator[Check]:
         found = f"its PATH has no {layout.bin}, and 1.6 finds a shim by nothing else"
         yield Check(FAIL, what, found, f"--bin DIR with one of {path}, or add it to the service's PATH")
     try:
-        runtime, reason = choose("", source=config, path=path)
+        wanted = load_node(config).runtime.binary or ""
+        runtime, reason = choose(wanted, source=f"{config}: runtime.binary", path=path)
     except PouchrichError as err:
         yield Check(
-            FAIL, "OCI runtime", str(err), "install crun or runc there, or set runtime.binary in the node's file"
+            FAIL, "OCI runtime", str(err), "install crun or runc there, or correct runtime.binary in the node's file"
         )
     else:
         yield Check(OK, "OCI runtime", f"{runtime}: {reason}")

@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not getattr(arguments, "node", None):
         return _act(arguments)
     api = Kubectl(arguments.node, os.environ.get("POD_NAMESPACE", "default"))
+    _until(lambda: hold.reason(api.annotations(), f"{arguments.root or ''}{hold.FILE}"), "held by ")
     if arguments.what == "uninstall":
         api.label(dict.fromkeys([VERSION_LABEL, *map(mode_label, probe.INITS)]))
         status = _act(arguments)
@@ -73,7 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _install(arguments: argparse.Namespace, api: Kubectl) -> int:
-    _until(lambda: hold.reason(api.annotations(), f"{arguments.root or ''}{hold.FILE}"), "held by ")
     status = _act(arguments)
     if status == RESTART_OWED:
         _until(lambda: "" if _is_ready(arguments) else "containerd to be started anew", "waiting for ")
