@@ -2,9 +2,12 @@
 # Check the shim under a real Kubernetes: kubelet and a control plane, built here from Debian's source package.
 #
 #   hack/test-kubernetes.sh [--containerd 1.6|1.7] [--oci runc|crun] [WORD]...
+#   hack/test-kubernetes.sh --release ARTEFACT [--pods N] [--oci runc|crun]
 #
 # As root, on Debian amd64; with words only the cases whose titles have one of them. Restart policies, Jobs, probes,
 # kubectl, hooks, deletion, accidents, and restarts of kubelet and containerd; containerd's own shim is beside ours.
+# With a release of hack/release.sh it is deploy/ that is checked: the DaemonSet's image is made and run, upgraded, rolled
+# back and taken away with N rich pods (default 20) running.
 # All of it runs in a mount and a network namespace of its own, and below one cgroup and one temporary directory. What
 # is checked is in tests/kubernetes/checks.py; one line a check, exit status 1 where one failed. Some ten minutes, and
 # as much once more for building (hack/build-kubernetes.sh), which is done once. Installs what is missing with apt and
@@ -21,6 +24,7 @@ fail() { echo "test-kubernetes: $*" >&2; exit 1; }
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "needs amd64"
 
 needed="iproute2 openssl"
+case " $* " in *" --release "*) needed="$needed umoci busybox-static zstd" ;; esac
 [ -x "$cache/kubernetes/bin/kube-apiserver" ] || needed="$needed golang-go dpkg-dev"
 install_packages $needed
 "$root/hack/test.sh" prepare >&2

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.integration import binaries, configuration, images, isolation, leaks, node, rich_images
-from tests.kubernetes import checks, manifests
+from tests.kubernetes import checks, manifests, rollout
 from tests.kubernetes.case import Case, attempt, failed, say
 from tests.kubernetes.cluster import Cluster, shield
 from tests.kubernetes.manifests import KINDS, Kind
@@ -104,8 +104,12 @@ def main() -> int:
     parser.add_argument("--programs", type=Path, required=True, help="what hack/build-kubernetes.sh made")
     parser.add_argument("--containerd", choices=CONTAINERDS, default="1.7")
     parser.add_argument("--oci", choices=binaries.OCIS, default="runc")
+    parser.add_argument("--release", metavar="ARTEFACT", help="of hack/release.sh: deploy/ with it, and nothing else")
+    parser.add_argument("--pods", type=int, default=20, help="with --release: rich pods that run through all of it")
     parser.add_argument("words", nargs="*", metavar="WORD", help="part of a title: only the cases that have one")
     args = parser.parse_args()
+    if args.release is not None:
+        args.release = Path(args.release).resolve()
     for number in ENDS:
         signal.signal(number, _end)
     isolation.enter()
@@ -113,7 +117,10 @@ def main() -> int:
     tars = images.write_all(scratch / "images")
     shield(scratch)
     with node.running(args.containerd, args.oci, tars) as running:
-        everything(running, args.programs, args.words)
+        if args.release is None:
+            everything(running, args.programs, args.words)
+        else:
+            rollout.everything(running, args.programs, args.release, args.pods)
         if failed:
             keep_logs(running)
     say(f"{len(failed)} checks failed")

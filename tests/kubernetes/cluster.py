@@ -138,7 +138,8 @@ class Cluster:
             f"--tls-private-key-file={self._key}",
             f"--cert-dir={self.base}",
             f"--token-auth-file={self.base}/tokens",
-            "--authorization-mode=AlwaysAllow",
+            "--allow-privileged=true",
+            "--authorization-mode=RBAC",  # the administrator may all
             "--service-cluster-ip-range=10.223.0.0/24",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-signing-key-file={self._key}",
