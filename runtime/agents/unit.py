@@ -6,9 +6,11 @@ strings (systemd.syntax(7), "Quoting"), then `%` are specifiers, `$` variables a
 """
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from runtime.agents.select import Selected
+from runtime.default_path import DEFAULT_PATH
 from runtime.errors import InvalidArgument
 from runtime.init.boot import RunFile
 
@@ -81,7 +83,15 @@ def _user(one: Selected, source: str) -> str:
     return f"User={user.uid}\nGroup={user.gid}\n" + (f"SupplementaryGroups={groups}\n" if groups else "")
 
 
-def text(one: Selected, *, source: str) -> str:
+def _without(one: Selected, foreign: Iterable[str]) -> str:
+    """What takes `foreign` away again, variables that systemd gives to every unit: but for those of the agent's own."""
+    own = {name for name, _ in one.agent.env}
+    lines = [f"UnsetEnvironment={name}\n" for name in foreign if name not in own and name != "PATH"]
+    path = [f"Environment=PATH={DEFAULT_PATH}\n"] if "PATH" in foreign and "PATH" not in own else []
+    return "".join((*path, *lines))
+
+
+def text(one: Selected, *, source: str, foreign: Collection[str] = ()) -> str:
     """The unit file of an agent. Raises InvalidArgument for what systemd could not be told exactly."""
     agent = one.agent
     if _PROGRAM.fullmatch(agent.command[0]) is None:
@@ -106,12 +116,14 @@ def text(one: Selected, *, source: str) -> str:
         "StartLimitInterval=0\n"
         "TimeoutStopSec=5\n"
         "IgnoreSIGPIPE=no\n"
-        f"{_user(one, source)}{_environment(one, source)}{memory}"
+        f"{_user(one, source)}{_environment(one, source)}{_without(one, foreign)}{memory}"
     )
 
 
-def units(selected: tuple[Selected, ...], *, source: str) -> Units:
+def units(selected: tuple[Selected, ...], *, source: str, foreign: Collection[str] = ()) -> Units:
     """The files and binds of all agents, and the drop-in that starts them; nothing without agents.
+
+    `foreign` are names of variables that systemd gives to every unit, and that these are not to have.
 
     Wanted, not required, by multi-user.target and what is booted: one that fails takes nothing with it. The unit files
     are root's alone, but systemd tells every user in the container the environment of its units: no place for secrets.
@@ -119,7 +131,10 @@ def units(selected: tuple[Selected, ...], *, source: str) -> Units:
     if not selected:
         return Units()
     names = [unit_name(one.agent.name) for one in selected]
-    files = [RunFile(name, text(one, source=source), 0o444) for name, one in zip(names, selected, strict=True)]
+    files = [
+        RunFile(name, text(one, source=source, foreign=foreign), 0o444)
+        for name, one in zip(names, selected, strict=True)
+    ]
     wants = "[Unit]\n" + "".join(f"Wants={name}\n" for name in names)
     return Units(
         (*files, RunFile(_WANTS_NAME, wants)),

@@ -95,7 +95,7 @@ class Runtime:
 class Rich:
     """`init_capabilities` None: the pod's own. `lxcfs` None: where lxcfs is alive.
 
-    `boot_parallel` None: by the number of processors.
+    `boot_parallel` None: by the number of processors. `env_file` are places (`runtime.rich.environment`).
     """
 
     enabled: bool
@@ -111,7 +111,8 @@ class Rich:
     boot_parallel: int | None
     inotify: str
     stop_timeout_s: float
-    env_file: bool
+    env_file: tuple[str, ...]
+    env_exclude: tuple[str, ...]
     lxcfs: bool | None
     restart: str
     mask: tuple[str, ...]

@@ -17,6 +17,7 @@ from runtime.config.values import (
     BINARY,
     CAPABILITIES,
     DEFAULT_MASK,
+    ENV_PLACES,
     MODES,
     MOUNT_KEYS,
     NAME,
@@ -118,7 +119,14 @@ KEYS: tuple[Key, ...] = (
         "a systemd that would leave root without inotify instances for the node's daemons",
     ),
     Key("rich.stop-timeout", kinds.duration("0s", "1h"), "10s", "init's shutdown once the application ended"),
-    Key("rich.env-file", BOOLEAN, True, "the pod's environment for login shells, /etc/profile.d/pouchenv.sh"),
+    Key(
+        "rich.env-file",
+        ENV_PLACES,
+        True,
+        "who has the pod's environment: profile (or true) login shells, pam what PAM opens sessions for, cron its jobs,"
+        " units the init's services",
+    ),
+    Key("rich.env-exclude", globs("names of variables"), [], "variables that none of them has, such as secrets"),
     Key("rich.lxcfs", SWITCH, "auto", "lxcfs's files over /proc; auto: where lxcfs is alive"),
     Key(
         "rich.restart",

@@ -87,6 +87,28 @@ def globs(what: str) -> Kind:
     )
 
 
+_PLACES = ("profile", "pam", "units", "cron")
+_PLACE_LIST = kinds.list_of(kinds.choice(*_PLACES), at_most=len(_PLACES), distinct=True)
+
+
+def _read_places(value: object, key: str) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return _PLACES[:1] if value else ()
+    if not isinstance(value, list):
+        kinds.refuse(key, value, ENV_PLACES.allowed)
+    found: tuple[str, ...] = _PLACE_LIST.read(value, key)
+    return found
+
+
+def _plain_places(value: tuple[str, ...]) -> object:
+    return list(value) if value not in ((), _PLACES[:1]) else bool(value)
+
+
+ENV_PLACES = Kind(
+    "boolean or list of strings", f"true, false, {_PLACE_LIST.allowed}", _read_places, plain=_plain_places
+)
+"""Where the pod's environment is to be had; `true` reads as the first place."""
+
 WHEN_KEYS = (
     Key("mode", kinds.list_of(kinds.choice(*MODES[:3]), at_most=3), [], "modes of the container"),
     Key("namespace", globs("namespaces"), [], "Kubernetes namespaces, or containerd's outside a pod"),

@@ -44,7 +44,7 @@ class Setting:
     `run_dir` is the container's run directory on the host, with the static binaries in it.
     `supplied`: the image's own command is the init, and nothing is started beside it. `services` are names that exist
     in the image, already checked; those of them in `needed` are mandatory. `capabilities` is PID 1's bounding set where
-    the node names one.
+    the node names one. `environment`: its services are to have the pod's environment.
     """
 
     spec: Spec
@@ -65,6 +65,7 @@ class Setting:
     restarts: bool = False
     stop_timeout_s: float = 10.0
     cgroup_limits: tuple[int, int] = (1024, 8)
+    environment: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ class Boot:
     `init` is what init was found to be: `systemd`, `sysvinit`, `openrc` or `busybox`. `launch` None: the image's own
     command is that init and there is no application beside it. `poweroff` is the signal number that makes PID 1 shut
     down; where it then cannot end by itself (no CAP_SYS_BOOT), `halts` is true and its last act is `launch halt`.
+    `environment` is the file in the run directory that init's lines are started by, for the caller to make, or "".
     `signals` translates what a client sends to an init that has no application: pairs of signal numbers.
     """
 
@@ -58,6 +59,7 @@ class Boot:
     files: tuple[RunFile, ...] = ()
     launch: Launch | None = None
     halts: bool = False
+    environment: str = ""
     signals: tuple[tuple[int, int], ...] = field(default=())
 
     @property

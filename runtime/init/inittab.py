@@ -7,7 +7,7 @@ here that it did not have. Nothing of a pod's gets in at all. sysvinit's inittab
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtime.init.base import HOME
 from runtime.init.detect import InitFacts
@@ -15,6 +15,11 @@ from runtime.init.detect import InitFacts
 APP = f"{HOME}/launch app"
 SERVICES = f"/bin/sh {HOME}/services"
 HALT = f"{HOME}/launch halt"
+ENVIRONMENT = "environment.sh"
+"""In the run directory: a script that becomes the command it is given, with more variables."""
+_WITH_ENVIRONMENT = f"/bin/sh {HOME}/{ENVIRONMENT} "
+_LONGEST = 127
+"""Bytes of a process in an inittab: sysvinit leaves out a line with more."""
 
 MAX_LINES = 200
 
@@ -82,13 +87,21 @@ def _by_style(init: InitFacts, runlevel: str) -> tuple[str, list[Line]]:
     return runlevel or "2", []
 
 
-def sysvinit(init: InitFacts, *, services: bool = False, can_halt: bool = False) -> str | None:
+def _given(lines: list[Line]) -> list[Line]:
+    """`lines`, each started with the variables of ENVIRONMENT where there is room to say so."""
+    made = [replace(one, process=_WITH_ENVIRONMENT + one.process) for one in lines]
+    return [new if len(new.process) <= _LONGEST else old for old, new in zip(lines, made, strict=True)]
+
+
+def sysvinit(
+    init: InitFacts, *, services: bool = False, can_halt: bool = False, environment: bool = False
+) -> str | None:
     """An inittab for sysvinit, or OpenRC on it; None where nothing of the image's start scripts is known.
 
     SIGPWR is the way to the end: the power lines lead to runlevel 0, whose scripts the image has. Its last line, and
     runlevel 6's, reports to us, for PID 1 cannot power off without CAP_SYS_BOOT and would stay. `can_halt`: it has
     that, and OpenRC, which leaves the halting to its inittab, is given the line for it. `services`: there is a script
-    that starts some more before the application.
+    that starts some more before the application. `environment`: ENVIRONMENT is there.
     """
     text = init.inittab or ""
     runlevel, lines = _default_runlevel(text), list(_kept(text, _SYSV_ACTIONS))
@@ -99,6 +112,8 @@ def sysvinit(init: InitFacts, *, services: bool = False, can_halt: bool = False)
     runlevel = runlevel or ("3" if "/etc/rc.d/rc" in init.present else "2")
     taken = {"id", "pa", "ph", "pp", "pq", "ps", "pz"}
     more = [Line("ps", runlevel, "wait", SERVICES)] if services else []
+    if environment:
+        lines, more = _given(lines), _given(more)
     ends = [Line("ph", "0", "wait", "/sbin/halt -d -f -p")] if init.kind == "openrc" and can_halt else []
     return "".join(
         f"{line}\n"
@@ -115,9 +130,14 @@ def sysvinit(init: InitFacts, *, services: bool = False, can_halt: bool = False)
     )
 
 
-def busybox(init: InitFacts) -> str:
-    """An inittab for busybox's init; without one of the image's it gets what busybox itself would have started."""
+def busybox(init: InitFacts, *, environment: bool = False) -> str:
+    """An inittab for busybox's init; without one of the image's it gets what busybox itself would have started.
+
+    `environment`: as for `sysvinit`.
+    """
     lines = [Line("", "", one.action, one.process) for one in _kept(init.inittab or "", _BUSYBOX_ACTIONS) if not one.id]
     if init.inittab is None and "/etc/init.d/rcS" in init.present:
         lines = [Line("", "", "sysinit", "/etc/init.d/rcS")]
+    if environment:
+        lines = _given(lines)
     return "".join(f"{line}\n" for line in (*lines, Line("", "", "once", APP)))

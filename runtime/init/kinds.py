@@ -10,20 +10,22 @@ class InitKind:
 
     `has_units`: what it starts are units (systemd.unit(5)), so an agent may be one. `restarts`: it can start an
     application again that failed. `uses_inotify`: it does not boot without inotify instances of the node's.
-    `begins_anew`: told to power off while it does, it begins with that anew.
+    `passes_environment`: services have the environment of the line that starts them. `begins_anew`: told to power off
+    while it does, it begins with that anew.
     """
 
     name: str
     has_units: bool = False
     restarts: bool = False
     uses_inotify: bool = False
+    passes_environment: bool = False
     begins_anew: bool = False
 
 
 SYSTEMD = InitKind("systemd", has_units=True, restarts=True, uses_inotify=True, begins_anew=True)
-SYSVINIT = InitKind("sysvinit")
+SYSVINIT = InitKind("sysvinit", passes_environment=True)
 OPENRC = InitKind("openrc")
-BUSYBOX = InitKind("busybox")
+BUSYBOX = InitKind("busybox", passes_environment=True)
 DUMB_INIT = InitKind("dumb-init")
 
 _KINDS: Mapping[str, InitKind] = {one.name: one for one in (SYSTEMD, SYSVINIT, OPENRC, BUSYBOX, DUMB_INIT)}

@@ -8,7 +8,7 @@ PID 1's child nor started once: they are served only where they are the image's 
 from dataclasses import replace
 
 from runtime.errors import InvalidArgument
-from runtime.init import inittab, mounts, process, services, signals, systemd
+from runtime.init import inittab, kinds, mounts, process, services, signals, systemd
 from runtime.init.base import Made, Setting, bound, covers
 from runtime.init.boot import Boot, RunFile
 from runtime.init.detect import INITTAB, SBIN_INIT
@@ -17,12 +17,20 @@ from runtime.spec.edit import Step
 _FILE = "inittab"
 
 
+def _environment(setting: Setting) -> str:
+    """The file by which what the inittab names gets the pod's environment, or ""."""
+    wanted = setting.environment and not setting.supplied and kinds.kind_of(setting.init.kind).passes_environment
+    return inittab.ENVIRONMENT if wanted else ""
+
+
 def text_of(setting: Setting) -> str | None:
     """The inittab for the image's init, or None where its start scripts are of no kind that is known."""
+    environment = bool(_environment(setting))
     if setting.init.kind == "busybox":
-        return inittab.busybox(setting.init)
+        return inittab.busybox(setting.init, environment=environment)
     can_halt = process.has_capability(setting, "CAP_SYS_BOOT")
-    return inittab.sysvinit(setting.init, services=bool(setting.services), can_halt=can_halt)
+    more = bool(setting.services)
+    return inittab.sysvinit(setting.init, services=more, can_halt=can_halt, environment=environment)
 
 
 def services_text(names: tuple[str, ...]) -> str:
@@ -72,6 +80,7 @@ def make(setting: Setting) -> Made:
         launch=launch,
         # With CAP_SYS_BOOT the image's own halt ends PID 1 first, and the line that reports is never reached.
         halts=kind != "busybox" and not setting.supplied,
+        environment=_environment(setting),
         signals=signals.translation(kind) if setting.supplied else (),
     )
     return Made(steps, helpers=("launch",), boot=boot)

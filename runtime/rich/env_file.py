@@ -1,4 +1,4 @@
-"""The pod's environment for login shells, sshd sessions and cron jobs: `/etc/profile.d/pouchenv.sh` (`rich.env-file`).
+"""The pod's environment for login shells: `/etc/profile.d/pouchenv.sh`, `profile` of `rich.env-file`.
 
 PouchContainer's file of that name, made safe: its values are quoted for any shell, it is a read-only bind of a file in
 the container's run directory (the image is not written to), and only root and the application's group can read it.
@@ -9,6 +9,8 @@ How a plan uses it:
     reason = env_file.reason_to_skip(found.path, found.mode, found.error, hidden_by=found.hidden_by)
     step = env_file.step(f"{run_directory}/{env_file.NAME}")                   where there is none; else a warning
     env_file.write(run_directory, env_file.text(edit.env(spec)), group=gid)    once the run directory exists
+
+`runtime.rich.environment` does so for this file and those of the other places.
 """
 
 import os
@@ -45,7 +47,7 @@ def is_exported(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and name not in _OWN and not name.startswith(_OWN_PREFIXES)
 
 
-def _is_encodable(value: str) -> bool:
+def is_encodable(value: str) -> bool:
     """Whether `value` can be an environment's: no NUL, and nothing but bytes behind its lone surrogates."""
     try:
         return b"\0" not in os.fsencode(value)
@@ -73,49 +75,51 @@ def _path_lines(value: str) -> list[str]:
 
 def text(env: Mapping[str, str]) -> str:
     """The file for the variables `env`, in their order; to be encoded as os.fsencode does, which cannot fail."""
-    usable = {name: value for name, value in env.items() if _is_encodable(value)}
+    usable = {name: value for name, value in env.items() if is_encodable(value)}
     lines = [f"export {name}={quoted(value)}\n" for name, value in usable.items() if is_exported(name)]
     return "".join((_HEADER, *lines, *_path_lines(usable.get("PATH", ""))))
 
 
-def reason_to_skip(path: str, mode: int | None, error: str, *, hidden_by: str | None) -> str | None:
-    """Why the file cannot be bound at TARGET, or None where it can.
+def reason_to_skip(
+    path: str, mode: int | None, error: str, *, hidden_by: str | None, target: str = TARGET
+) -> str | None:
+    """Why a file cannot be bound at `target`, or None where it can.
 
-    The arguments are what a walk in the image from its root found (`runtime.image.image.Rootfs.walk`): where TARGET
+    The arguments are what a walk in the image from its root found (`runtime.image.image.Rootfs.walk`): where `target`
     leads, the mode of what is there, why nothing is, and the mount it lies below. A missing directory is no reason: the
     OCI runtime makes mount points in the container's own layer. In a mount it would make one on the pod's volume.
     """
     if hidden_by is not None:
-        return f"{TARGET}: it is below the mount at {hidden_by}"
+        return f"{target}: it is below the mount at {hidden_by}"
     if mode is None and error != "no such file or directory":
-        return f"{TARGET}: {path} in the image: {error}"
+        return f"{target}: {path} in the image: {error}"
     if mode is not None and not stat.S_ISREG(mode):
-        return f"{TARGET}: found something else than a regular file in the image"
-    if path != TARGET:
-        return f"{TARGET}: the image's symbolic links lead to {path}"
+        return f"{target}: found something else than a regular file in the image"
+    if path != target:
+        return f"{target}: the image's symbolic links lead to {path}"
     return None
 
 
-def step(source: str) -> Step:
-    """Bind the file at host path `source`."""
+def step(source: str, target: str = TARGET, *, name: str = "mount-environment-file") -> Step:
+    """Bind the file at host path `source` at `target`."""
     mount = {
-        "destination": TARGET,
+        "destination": target,
         "type": "bind",
         "source": source,
         "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
     }
-    return Step("mount-environment-file", f"bind the pod's environment at {TARGET}", Edit("with_mount", mount))
+    return Step(name, f"bind the pod's environment at {target}", Edit("with_mount", mount))
 
 
-def write(directory: str, content: str, *, group: int, owner: int = 0) -> None:
-    """Make the file in a run directory: 0640, root's and the application's group's.
+def write(directory: str, content: str, *, group: int, owner: int = 0, name: str = NAME, mode: int = 0o640) -> None:
+    """Make the file `name` in a run directory, of `mode`: as it is root's and the application's group's.
 
     `owner` and `group` are ids as the host sees them, so mapped where the container has a user namespace. Raises
     OSError; FileExistsError where the file is there.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(f"{directory}/{NAME}", flags, 0o600)
+    fd = os.open(f"{directory}/{name}", flags, 0o600)
     with open(fd, "wb") as file:
         file.write(os.fsencode(content))
         os.fchown(fd, owner, group)
-        os.fchmod(fd, 0o640)
+        os.fchmod(fd, mode)

@@ -1,11 +1,11 @@
-"""The extras of a rich container, beside its init and its application: environment file, lxcfs, agents, routes.
+"""The extras of a rich container, beside its init and its application: environment files, lxcfs, agents, routes.
 
 One look at image and node, one pure decision, and values to act on:
 
     seen = extras.look(root, spec, config)                   reads; the lxcfs part is the shim's to ask for and add
     more = extras.make(spec, config=config, mode=mode, selects=..., units=..., seen=seen, points=..., run_dir=...)
     the plan's steps + more.steps, its boot's files + more.files, its warnings + more.warnings
-    more.env_text written by env_file.write once the run directory exists; more.routes set before the prestart hooks;
+    more.env_files written by env_file.write once the run directory exists; more.routes set before the prestart hooks;
     more.agents supervised once the application runs
 """
 
@@ -21,9 +21,10 @@ from runtime.image import passwd
 from runtime.image.image import Rootfs
 from runtime.image.passwd import User
 from runtime.init.base import MountPoint, bound, variables
-from runtime.init.boot import RunFile
+from runtime.init.boot import Boot, RunFile
 from runtime.init.systemd import UNIT
-from runtime.rich import env_file, lxcfs, unit_claims
+from runtime.rich import environment, lxcfs, unit_claims
+from runtime.rich.environment import EnvFile, EnvSeen
 from runtime.spec import edit
 from runtime.spec.edit import Spec, Step
 
@@ -36,7 +37,7 @@ class Seen:
     `claims` are paths in the container that stand in for units of ours, by the unit (`runtime.rich.unit_claims`).
     """
 
-    env_file_problem: str | None = None
+    env: EnvSeen = field(default_factory=EnvSeen)
     targets: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, User | str] = field(default_factory=dict)
     has_v2_memory: bool = False
@@ -47,7 +48,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """`env_text` None: no environment file. `agents` are for the shim to supervise; units are `files` and `steps`.
+    """`env_files` go into the run directory. `agents` are for the shim to supervise; units are `files` and `steps`.
 
     `unit_agents` are those that are units, each with the path in the image that stands in its unit's place, or "".
     `chosen` are all of them, as the configuration has them.
@@ -55,7 +56,7 @@ class Extras:
 
     steps: tuple[Step, ...] = ()
     files: tuple[RunFile, ...] = ()
-    env_text: str | None = None
+    env_files: tuple[EnvFile, ...] = ()
     agents: tuple[Supervised, ...] = ()
     unit_agents: Mapping[str, str] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
@@ -71,11 +72,10 @@ def look(root: Rootfs, spec: Spec, config: Config, *, units: bool = False) -> Se
     destinations = [posixpath.join("/", one["destination"]) for one in edit.mounts(spec)]
     leads = {one: root.walk(one).path for one in destinations}
     hiding = [path for path in leads.values() if path != "/"]
-    found = root.walk(env_file.TARGET, hiding)
     ours = (UNIT, *(unit.unit_name(agent.name) for agent in config.agents)) if units else ()
     wanted = {agent.user for agent in config.agents if agent.user is not None}
     return Seen(
-        env_file.reason_to_skip(found.path, found.mode, found.error, hidden_by=found.hidden_by),
+        environment.look(root, config.rich.env_file, hiding),
         {target: root.walk(target).path for target in select.targets(config.agents)},
         _users(root, wanted),
         cgroup.has_v2_memory(),
@@ -113,11 +113,14 @@ def make(
     seen: Seen,
     points: Sequence[MountPoint],
     run_dir: str,
+    boot: Boot | None = None,
+    systemd_version: int | None = None,
 ) -> Extras:
     """Decide. `spec` is containerd's, before any step, and `points` its mounts as in `Setting.mounts`.
 
     `selects` is about this container; `units`: its init is a systemd that units may be given to (not where the image's
-    own command is that systemd). Raises InvalidArgument for an agent that cannot be had as the node wants it.
+    own command is that systemd). `boot` is the plan's, `systemd_version` the image's where it can be told. Raises
+    InvalidArgument for an agent that cannot be had as the node wants it.
     `mounts.check_sources` is not called here, as it looks at the node: call it with `selected` of the same arguments.
     """
     source = config.source
@@ -136,27 +139,30 @@ def make(
                 f"image: found {stands_in}, allowed nothing that stands in for agent {one.agent.name}:"
                 f" it is mandatory ({source}: {one.key})"
             )
-    made = unit.units(by_unit, source=source)
+    env = environment.make(
+        {**edit.env(spec), **variables(mode)},
+        places=config.rich.env_file,
+        exclude=config.rich.env_exclude,
+        seen=seen.env,
+        run_dir=run_dir,
+        boot=boot,
+        systemd_version=systemd_version,
+    )
+    made = unit.units(by_unit, source=source, foreign=env.to_units)
     steps += (bound(f"mount-{one.name}", "an agent's unit", f"{run_dir}/{one.name}", one.target) for one in made.binds)
     reached = mounts.warnings(chosen, spec, source=source)
     files, warnings = lxcfs.plan(config.rich.lxcfs, seen.lxcfs_files, points, mounted=seen.lxcfs_mounted)
     for name, path in unit_agents.items():
         if path:
             warnings = (*warnings, f"image: {path} stands in the place of agent {name}, which may not run")
-    env_text = None
-    if config.rich.env_file and seen.env_file_problem is None:
-        env_text = env_file.text({**edit.env(spec), **variables(mode)})
-        steps.append(env_file.step(f"{run_dir}/{env_file.NAME}"))
-    elif config.rich.env_file:
-        warnings = (*warnings, f"rich.env-file: {seen.env_file_problem}, skipped")
     return Extras(
-        (*steps, *files),
+        (*steps, *env.steps, *files),
         made.files,
-        env_text,
+        env.files,
         tuple(process.supervised(one, spec) for one in chosen if one not in by_unit),
         unit_agents,
         tuple(route for route in config.routes if selects(route.when)),
-        (*reached, *warnings),
+        (*reached, *warnings, *env.warnings),
         chosen,
     )
 

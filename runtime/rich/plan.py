@@ -27,6 +27,7 @@ from runtime.init.base import InitMode, MountPoint, Setting
 from runtime.init.boot import Boot, Launch, RunFile
 from runtime.init.cgroup import Delegation
 from runtime.init.signals import number_of
+from runtime.rich import environment
 from runtime.rich.mode import ResolvedMode, resolve
 from runtime.rich.policy import Choice, Decision, choose, is_sandbox, refuse_mandatory
 from runtime.spec import edit
@@ -226,6 +227,7 @@ def make(
             capabilities=config.rich.init_capabilities,
             restarts=config.rich.restart == "on-failure",
             stop_timeout_s=config.rich.stop_timeout_s,
+            environment=environment.UNITS in config.rich.env_file,
             cgroup_limits=(config.rich.cgroup_descendants, config.rich.cgroup_depth),
         )
     )

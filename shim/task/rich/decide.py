@@ -80,6 +80,8 @@ async def decide(
         seen=seen,
         points=plan.mount_points(spec, facts),
         run_dir=run_dir,
+        boot=boot,
+        systemd_version=facts.init.version,
     )
     selected = extras.selected(config, selects, seen)
     mounts.check_sources(selected, source=config.source)

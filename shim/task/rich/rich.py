@@ -77,10 +77,11 @@ class RichLifecycle:
         index.register(self._about.namespace, self._about.id, self._about.bundle)
         rundir.make(self._directory, label=selinux.files_label(self._about.spec), group=self._root[1])
         rundir.add_programs(self._directory, self._helpers)
-        if self._more.env_text is not None:
-            user = (self._about.spec.get("process") or {}).get("user") or {}
-            group = ids.host_gid(self._about.spec, int(user.get("gid", 0)))
-            env_file.write(self._directory, self._more.env_text, group=group)
+        user = (self._about.spec.get("process") or {}).get("user") or {}
+        group = ids.host_gid(self._about.spec, int(user.get("gid", 0)))
+        for file in self._more.env_files:
+            owner = self._root[0]
+            env_file.write(self._directory, file.text, group=group, owner=owner, name=file.name, mode=file.mode)
         if self._application is not None:
             self._application.prepare()
         self._cgroups.prepare()

@@ -1,6 +1,7 @@
 import pytest
 
 from runtime.agents import unit
+from runtime.default_path import DEFAULT_PATH
 from runtime.errors import InvalidArgument
 from runtime.image.passwd import User
 from tests.unit.agents.making import selected
@@ -96,3 +97,10 @@ def test_agents_are_wanted_by_the_boot_and_required_by_nothing():
 
 def test_without_agents_there_is_nothing_to_bind():
     assert unit.units((), source="node.toml") == unit.Units()
+
+
+def test_variables_that_systemd_gives_to_every_unit_are_taken_away_but_for_the_agents_own():
+    one = selected(env=(("A", "own"),))
+    found = unit.text(one, source="node.toml", foreign=("A", "B", "PATH")).splitlines()
+    assert 'Environment="A=own"' in found
+    assert found[-2:] == [f"Environment=PATH={DEFAULT_PATH}", "UnsetEnvironment=B"]

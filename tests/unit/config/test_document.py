@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import config
-from runtime.config import schema, values
+from runtime.config import render, schema, values
 from runtime.config.document import MAX_BYTES
 from runtime.errors import InvalidArgument
 
@@ -40,7 +40,7 @@ def test_the_defaults_are_those_of_the_contract():
         (),
     )
     assert (found.rich.start_timeout_s, found.rich.stop_timeout_s) == (60.0, 10.0)
-    assert (found.rich.env_file, found.rich.lxcfs, found.rich.restart) == (True, None, "no")
+    assert (found.rich.env_file, found.rich.lxcfs, found.rich.restart) == (("profile",), None, "no")
     assert (found.rich.cgroup_descendants, found.rich.cgroup_depth) == (1024, 8)
     assert (found.hooks.prestart, found.hooks.poststop) == ((), ())
     assert (found.hooks.poststop_budget_s, found.hooks.pod_timeout_max_s) == (30.0, 60.0)
@@ -309,3 +309,19 @@ def test_what_was_read_once_is_remembered_and_what_was_refused_is_refused_again(
     other = config.parse("version = 1\nrich.strict = true", source="/etc/y.toml")
     assert other.source == "/etc/y.toml"
     assert error_of("version = 2") == error_of("version = 2")
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [("true", ("profile",)), ("false", ()), ("[]", ()), ('["units", "pam"]', ("units", "pam"))],
+)
+def test_the_places_of_the_environment_are_a_list_or_yes_or_no(written, wanted):
+    found = parse(f"rich.env-file = {written}\n")
+    assert found.rich.env_file == wanted
+    assert config.parse(render.effective(found), source="/x").rich.env_file == wanted
+
+
+@pytest.mark.parametrize("written", ['"pam"', '["pam", "pam"]', '["ssh"]', "1"])
+def test_other_places_are_refused_with_those_there_are(written):
+    with pytest.raises(InvalidArgument, match=r"rich\.env-file"):
+        parse(f"rich.env-file = {written}\n")

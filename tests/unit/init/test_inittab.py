@@ -135,3 +135,15 @@ def test_busybox_without_an_inittab_runs_what_it_would_have():
     with_script = InitFacts(kind="busybox", present=("/etc/init.d/rcS",))
     assert inittab.busybox(with_script) == "::sysinit:/etc/init.d/rcS\n::once:/run/pouchrich/launch app\n"
     assert inittab.busybox(InitFacts(kind="busybox")) == "::once:/run/pouchrich/launch app\n"
+
+
+def test_what_the_image_starts_is_started_by_the_script_with_the_environment_where_there_is_room():
+    long = "/sbin/" + "x" * 100
+    found = sysvinit(f"si::sysinit:/etc/init.d/rcS\nsv:2:respawn:{long}\n", environment=True, services=True)
+    start = "/bin/sh /run/pouchrich/environment.sh "
+    assert f"si::sysinit:{start}/etc/init.d/rcS\n" in found
+    assert f"sv:2:respawn:{long}\n" in found
+    assert f"ps:2:wait:{start}/bin/sh /run/pouchrich/services\n" in found
+    assert found.endswith(OURS)
+    facts = InitFacts(kind="busybox", present=("/etc/init.d/rcS",))
+    assert inittab.busybox(facts, environment=True).startswith(f"::sysinit:{start}/etc/init.d/rcS\n::once:/run")

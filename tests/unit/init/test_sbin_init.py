@@ -77,3 +77,14 @@ def test_an_image_whose_command_is_its_init_keeps_its_inittab():
     assert "mount-inittab" not in [step.name for step in made.steps]
     assert (made.boot.files, made.boot.launch, made.boot.halts) == ((), None, False)
     assert (15, 30) in made.boot.signals
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("sysvinit", "environment.sh"), ("openrc", ""), ("busybox", "environment.sh")]
+)
+def test_only_what_passes_an_environment_on_is_given_the_pods(kind, wanted):
+    init = InitFacts(kind=kind, present=("/etc/init.d/rc", "/etc/init.d/rcS", "/sbin/openrc"))
+    found = sbin_init.make(one_of(init, environment=True))
+    assert found.boot.environment == wanted
+    assert ("environment.sh" in found.boot.files[0].text) == bool(wanted)
+    assert sbin_init.make(one_of(init)).boot.environment == ""

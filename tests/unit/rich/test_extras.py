@@ -100,18 +100,19 @@ def test_with_systemd_they_are_units_in_the_run_directory(rootfs):
 
 
 def test_the_environment_is_the_pods_with_the_variables_of_a_rich_container(rootfs):
-    text = made(rootfs).env_text
+    (file,) = made(rootfs).env_files
+    text = file.text
     assert "export A='b c'\n" in text
     assert "export rich_mode='true'\n" in text
     assert "export rich_mode_launch_manner='dumb-init'\n" in text
 
 
 def test_the_environment_file_can_be_switched_off_and_is_skipped_with_a_warning(rootfs):
-    assert made(rootfs, text="version = 1\n[rich]\nenv-file = false\n").env_text is None
+    assert made(rootfs, text="version = 1\n[rich]\nenv-file = false\n").env_files == ()
     (rootfs / "usr").mkdir()
     os.symlink("/usr", rootfs / "etc/profile.d")
     found = made(rootfs)
-    assert found.env_text is None
+    assert found.env_files == ()
     assert found.warnings == (
         "rich.env-file: /etc/profile.d/pouchenv.sh: the image's symbolic links lead to /usr/pouchenv.sh, skipped",
     )

@@ -1,0 +1,36 @@
+import pytest
+
+from runtime.rich import env_units
+
+
+def assignments(text):
+    return [one for one in text.splitlines() if one.startswith("DefaultEnvironment=")]
+
+
+def test_values_are_quoted_and_escaped_as_systemd_unescapes_them():
+    text, unholdable = env_units.drop_in({"A": "100% \"x\" 'y' \\n\n\t$HOME ü"}, 252)
+    assert assignments(text) == ['DefaultEnvironment="A=100%% \\"x\\" \'y\' \\\\n\\n\\t$HOME ü"']
+    assert unholdable == ()
+
+
+@pytest.mark.parametrize("value", ["a\rb", "a\x01", "\x7f", "\udcff"])
+def test_what_systemd_refuses_in_a_value_is_named_instead(value):
+    text, unholdable = env_units.drop_in({"A": value, "B": "b"}, 252)
+    assert (assignments(text), unholdable) == (['DefaultEnvironment="B=b"'], ("A",))
+
+
+@pytest.mark.parametrize("version", [None, 241])
+@pytest.mark.parametrize("value", ["100%", "x" * 2000])
+def test_a_systemd_that_may_not_read_it_so_is_not_given_it(version, value):
+    assert env_units.drop_in({"A": value}, version)[1] == ("A",)
+    assert env_units.drop_in({"A": value}, 247)[1] == ()
+
+
+def test_path_is_made_longer_and_else_left_alone():
+    assert assignments(env_units.drop_in({"PATH": "/bin:.:/usr/bin"}, 252)[0]) == []
+    (line,) = assignments(env_units.drop_in({"PATH": "/opt/x:/bin"}, 252)[0])
+    assert line.endswith(':/sbin:/bin:/opt/x"')
+
+
+def test_the_script_becomes_its_arguments():
+    assert env_units.script({"A": "it's"}).endswith("export A='it'\\''s'\nexec \"$@\"\n")
