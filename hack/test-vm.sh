@@ -1,14 +1,15 @@
 #!/bin/sh
 # Check the shim on hosts that this one is not: Debian's kernel and containerd in a virtual machine.
 #
-#   hack/test-vm.sh [nsdelegate|plain|systemd|apparmor|selinux]...    as root, on Debian amd64; without an argument all
+#   hack/test-vm.sh [nsdelegate|plain|systemd|delegate|apparmor|selinux]...    as root, on Debian amd64; without one all
 #
 # All have nothing but cgroup v2. nsdelegate and plain are how it is mounted, by a guest without an init to speak of; in
 # the third the guest's PID 1 is systemd, which the OCI runtimes ask for cgroups: hack/vm/cgroup2.py has what is checked
-# in these. In the last two the kernel enforces AppArmor or SELinux: hack/vm/apparmor.py, selinux.py. One line is printed
-# a check; exit status 1 where one failed. The machine is emulated (QEMU without KVM), so that it runs anywhere; each takes
-# some ten minutes. Installs what is missing with apt, uses the demo's images and cache (POUCHRICH_CACHE, default
-# ~/.cache/pouchrich), and leaves nothing but those.
+# in these. The fourth is for what a container may be given of its cgroups: hack/vm/delegate.py. In the last two the
+# kernel enforces AppArmor or SELinux: hack/vm/apparmor.py, selinux.py. One line is printed a check; exit status 1 where
+# one failed. The machine is emulated (QEMU without KVM), so that it runs anywhere; each takes some ten minutes. Installs
+# what is missing with apt, uses the demo's images and cache (POUCHRICH_CACHE, default ~/.cache/pouchrich), and leaves
+# nothing but those.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -17,11 +18,11 @@ fail() { echo "test-vm: $*" >&2; exit 1; }
 . "$root/hack/packages.sh"
 [ "$(id -u)" = 0 ] || fail "needs root"
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "needs amd64"
-[ $# -gt 0 ] || set -- nsdelegate plain systemd apparmor selinux
+[ $# -gt 0 ] || set -- nsdelegate plain systemd delegate apparmor selinux
 for layout in "$@"; do
     case $layout in
-        nsdelegate|plain|systemd|apparmor|selinux) ;;
-        *) fail "unknown layout $layout, allowed: nsdelegate, plain, systemd, apparmor, selinux" ;;
+        nsdelegate|plain|systemd|delegate|apparmor|selinux) ;;
+        *) fail "unknown layout $layout, allowed: nsdelegate, plain, systemd, delegate, apparmor, selinux" ;;
     esac
 done
 
@@ -95,6 +96,7 @@ for layout in "$@"; do
             driver=systemd init=/lib/systemd/systemd
             more="systemd.run=/vm/init systemd.run_success_action=none systemd.run_failure_action=none"
             more="$more systemd.mask=containerd.service systemd.show_status=0" ;;
+        delegate) checks=delegate ;;
         apparmor) checks=apparmor more="security=apparmor apparmor=1" ;;
         selinux) checks=selinux more="security=selinux selinux=1 enforcing=0" ;;  # until there is a policy
     esac

@@ -256,4 +256,5 @@ def checks() -> None:
     watcher.wait()
 
 
-sys.exit(run_checks(checks))
+if __name__ == "__main__":
+    sys.exit(run_checks(checks))

@@ -1,4 +1,4 @@
-"""Acting on a plan's `Delegation`: what happens to cgroups around the OCI runtime's calls where PID 1 is systemd."""
+"""Acting on a plan's `Delegation`: what happens to a container's cgroups around the OCI runtime's calls."""
 
 import os
 import time
@@ -56,7 +56,7 @@ def find(plan: Delegation, pid: int, *, proc: str = "/proc") -> str:
 def apply(plan: Delegation, own: str, *, owner: tuple[int, int] = (0, 0)) -> None:
     """After create and in each update: put the limits where the container cannot write. `own` is what `find` found.
 
-    `owner` are the host's ids of the container's root, who may make cgroups below its own, and nothing else. Raises
+    `owner` are the host's ids of who may make cgroups below its own, and nothing else. Raises
     OSError.
     """
     for directory in (own, plan.directory) if owner != (0, 0) else ():
@@ -73,6 +73,25 @@ def apply(plan: Delegation, own: str, *, owner: tuple[int, int] = (0, 0)) -> Non
                 _copy(f"{own}/{name}", f"{top}/{name}")
     files.write(f"{top}/cgroup.max.descendants", str(plan.descendants))
     files.write(f"{top}/cgroup.max.depth", str(plan.depth))
+
+
+def settle(plan: Delegation, own: str, pid: int, *, owner: tuple[int, int] = (0, 0)) -> None:
+    """After `apply`, before start: move host process `pid` to the leaf, if any, and free `own` for controllers.
+
+    They are enabled at once: in a cgroup that has some for those below it the kernel lets no process be, so that what
+    is executed in the container later goes to where PID 1 is, too. `owner` as for `apply`. Raises OSError.
+    """
+    if not plan.leaf or not own:
+        return
+    leaf = f"{own}/{plan.leaf}"
+    with suppress(FileExistsError):
+        os.mkdir(leaf, 0o755)
+    files.write(f"{leaf}/cgroup.procs", str(pid))
+    for name in (files.read(own, "cgroup.controllers") or b"").decode().split():
+        with suppress(OSError):  # one that cannot be had there takes none of the others with it
+            files.write(f"{own}/cgroup.subtree_control", f"+{name}")
+    if owner != (0, 0):
+        _give(leaf, owner)
 
 
 def freeze(plan: Delegation, own: str) -> bool:

@@ -116,6 +116,7 @@ class Rich:
     lxcfs: bool | None
     restart: str
     mask: tuple[str, ...]
+    cgroup: str
     cgroup_descendants: int
     cgroup_depth: int
     cgroup_v1: str

@@ -141,12 +141,18 @@ KEYS: tuple[Key, ...] = (
         "units masked in mode systemd",
     ),
     Key(
+        "rich.cgroup",
+        kinds.choice("pod", "delegate"),
+        "pod",
+        "delegate: in modes sbin-init and dumb-init too a container may make cgroups below its own, on cgroup v2 alone",
+    ),
+    Key(
         "rich.cgroup-descendants",
         kinds.integer(1, 1_000_000),
         1024,
-        "cgroups that PID 1 may create",
+        "cgroups that a container may create",
     ),
-    Key("rich.cgroup-depth", kinds.integer(1, 64), 8, "depth of cgroups that PID 1 may create"),
+    Key("rich.cgroup-depth", kinds.integer(1, 64), 8, "depth of cgroups that a container may create"),
     Key(
         "rich.cgroup-v1",
         kinds.choice("allow", "refuse"),

@@ -45,6 +45,7 @@ class Setting:
     `supplied`: the image's own command is the init, and nothing is started beside it. `services` are names that exist
     in the image, already checked; those of them in `needed` are mandatory. `capabilities` is PID 1's bounding set where
     the node names one. `environment`: its services are to have the pod's environment.
+    `delegates` is what makes PID 1's cgroups writable, as errors name it (rich.cgroup), or "".
     """
 
     spec: Spec
@@ -66,6 +67,7 @@ class Setting:
     stop_timeout_s: float = 10.0
     cgroup_limits: tuple[int, int] = (1024, 8)
     environment: bool = False
+    delegates: str = ""
 
 
 @dataclass(frozen=True, slots=True)

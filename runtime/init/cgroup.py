@@ -53,7 +53,8 @@ class Delegation:
     `unmounted` (a cgroup path, or empty): made in the v2 tree of a v1 host before create, which is run inside it, and
     removed after delete (`runtime.cgroup.unmounted`). `descendants` and `depth` go to cgroup.max.descendants and
     cgroup.max.depth of that parent or `unmounted`, else of the container's own v2 cgroup; below `directory` the kernel
-    has no such limits.
+    has no such limits. `leaf` (a name, or empty): the cgroup below the container's own that PID 1 is moved to after
+    create.
     """
 
     descendants: int
@@ -61,6 +62,7 @@ class Delegation:
     directory: str = ""
     parent: str = ""
     unmounted: str = ""
+    leaf: str = ""
 
 
 def _refuse_foreign(spec: Spec, resolved: dict[str, str]) -> None:
@@ -70,7 +72,7 @@ def _refuse_foreign(spec: Spec, resolved: dict[str, str]) -> None:
         if inside and one.get("type") not in ("cgroup", "cgroup2"):
             raise InvalidArgument(
                 f"config.json: mounts[{one['destination']}]: found a mount of the pod,"
-                f" allowed none at or below {TOP} where PID 1 is a real init"
+                f" allowed none at or below {TOP} where its own cgroups are writable"
             )
 
 

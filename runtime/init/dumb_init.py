@@ -8,6 +8,7 @@ before (`runtime.image.image`).
 """
 
 from runtime.errors import InvalidArgument
+from runtime.init import delegate
 from runtime.init.base import HOME, Made, MountPoint, Setting, bound, covers, variables
 from runtime.spec.edit import Edit, Step
 
@@ -51,7 +52,9 @@ def make(setting: Setting) -> Made:
     """
     path = f"{_directory(setting)}/dumb-init"
     flags = ("-c",) if setting.terminal else ()
+    groups, delegation = delegate.subtree(setting)
     steps = (
+        *groups,
         bound(
             "mount-dumb-init",
             f"bind a static dumb-init at {path}, read-only, after all other mounts",
@@ -69,4 +72,4 @@ def make(setting: Setting) -> Made:
             Edit("with_args", [path, *flags, "--", *setting.args]),
         ),
     )
-    return Made(steps, helpers=("dumb-init",))
+    return Made(steps, helpers=("dumb-init",), cgroup=delegation)

@@ -8,7 +8,7 @@ PID 1's child nor started once: they are served only where they are the image's 
 from dataclasses import replace
 
 from runtime.errors import InvalidArgument
-from runtime.init import inittab, kinds, mounts, process, services, signals, systemd
+from runtime.init import delegate, inittab, kinds, mounts, process, services, signals, systemd
 from runtime.init.base import Made, Setting, bound, covers
 from runtime.init.boot import Boot, RunFile
 from runtime.init.detect import INITTAB, SBIN_INIT
@@ -67,7 +67,9 @@ def make(setting: Setting) -> Made:
     mounts.refuse(setting)
     files, ours = _inittab(setting)
     launch = None if setting.supplied else process.application(setting)
+    groups, delegation = delegate.subtree(setting)
     steps = (
+        *groups,
         *mounts.writable(setting),
         *ours,
         *mounts.home(setting),
@@ -83,4 +85,4 @@ def make(setting: Setting) -> Made:
         environment=_environment(setting),
         signals=signals.translation(kind) if setting.supplied else (),
     )
-    return Made(steps, helpers=("launch",), boot=boot)
+    return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation)

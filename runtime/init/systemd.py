@@ -6,14 +6,11 @@ drop-in that makes multi-user.target want it, and whatever target the image boot
 name, and drop-ins count for each of a unit's names), so no link is needed and the image is left alone.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from runtime.errors import InvalidArgument
-from runtime.init import cgroup, mounts, process, services, signals
+from runtime.init import cgroup, delegate, mounts, process, services, signals
 from runtime.init.base import HOME, Made, Setting, bound
 from runtime.init.boot import Boot, RunFile
-from runtime.spec import edit
 from runtime.spec.edit import Step
 
 UNIT = "pouchrich-app.service"
@@ -103,32 +100,11 @@ def _arguments(setting: Setting) -> tuple[str, ...]:
     return (setting.init.systemd, "--show-status=1", *masks)
 
 
-def _refuse_handles(setting: Setting) -> None:
-    """Raise InvalidArgument where root in the container could open cgroups that are not its own, and write to them.
-
-    By a file handle a mount shows the whole of its file system (open_by_handle_at(2)), and systemd's cgroups are on the
-    node's own, writable. Who has CAP_SYS_ADMIN needs no such way; in a user namespace the kernel allows none.
-    """
-    in_user_namespace = any(
-        isinstance(one, Mapping) and one.get("type") == "user"
-        for one in edit.items(edit.table(setting.spec, "linux"), "namespaces", within="linux.")
-    )
-    if in_user_namespace or process.has_capability(setting, "CAP_SYS_ADMIN"):
-        return
-    by_pod = replace(setting, capabilities=None)  # what an exec has
-    for where, one in (("process.capabilities.bounding", by_pod), ("rich.init-capabilities", setting)):
-        if process.has_capability(one, "CAP_DAC_READ_SEARCH"):
-            raise InvalidArgument(
-                f"config.json: {where}: found CAP_DAC_READ_SEARCH, allowed a set without it in mode {setting.mode}:"
-                f" by file handles root in the container would write to any cgroup of the node; drop it, or use mode"
-                f" dumb-init"
-            )
-
-
 def make(setting: Setting) -> Made:
     """Everything for systemd as PID 1. Raises InvalidArgument for what the spec does not leave room for."""
+    setting = replace(setting, delegates="")  # it makes cgroups of its own in any case
     mounts.refuse(setting, "/run/systemd")
-    _refuse_handles(setting)
+    delegate.refuse_handles(setting)
     written = {point.destination: point.resolved for point in setting.mounts}
     groups, delegation = cgroup.layout(setting.spec, setting.host, setting.cgroup_limits, written, setting.init.version)
     launch = None if setting.supplied else process.application(setting)

@@ -227,6 +227,7 @@ def make(
             capabilities=config.rich.init_capabilities,
             restarts=config.rich.restart == "on-failure",
             stop_timeout_s=config.rich.stop_timeout_s,
+            delegates=config.named("rich.cgroup") if config.rich.cgroup == "delegate" else "",
             environment=environment.UNITS in config.rich.env_file,
             cgroup_limits=(config.rich.cgroup_descendants, config.rich.cgroup_depth),
         )

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class OwnCgroups:
-    """`owner` are the host's ids of the container's root. One that has no `plan` does nothing."""
+    """`owner` are the host's ids of who may write to its cgroups. One that has no `plan` does nothing."""
 
     def __init__(self, container_id: str, plan: Delegation | None, oci: OCIRuntime, owner: tuple[int, int]) -> None:
         self._container_id = container_id
@@ -46,6 +46,7 @@ class OwnCgroups:
             return
         self._own = delegation.find(self._plan, init)
         delegation.apply(self._plan, self._own, owner=self._owner)
+        delegation.settle(self._plan, self._own, init, owner=self._owner)
         if self._plan.parent and cgroup is not None:
             self._lower = dict(cgroup.controllers)
             upper.copy(self._lower)

@@ -224,3 +224,20 @@ def test_where_it_is_allowed_what_it_leaves_holds_up_no_delete(rich_pods: RichPo
     top = own.stat().st_ino
     assert stopped(container) < 10
     assert not [found for found, _, _ in os.walk("/sys/fs/cgroup/systemd") if os.stat(found).st_ino == top]
+
+
+@everywhere
+@pytest.mark.parametrize("mode", ["dumb-init", "sbin-init"])
+def test_a_subtree_is_given_on_cgroup_v2_alone_and_else_refused_with_the_reason(rich_pods: RichPods, mode: str) -> None:
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        pytest.skip("hack/vm/delegate.py has what it is given on such a host")
+    pod = rich_pods.pod(mode, rich='cgroup = "delegate"')
+    image = System("busybox")
+    message = refused(rich_pods.create(pod, image, "true"))
+    assert "/etc/pouchrich/test.toml: rich.cgroup: found delegate, allowed on this host pod: its cgroups are" in message
+    assert rich_pods.create(rich_pods.pod(mode), image, "true", name="again").start().wait(timeout_s=20).exit_code == 0
+
+
+def test_systemd_has_its_own_cgroups_whatever_rich_cgroup_says(rich_pods: RichPods) -> None:
+    container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER, rich='cgroup = "delegate"'))
+    assert made(container, 3, 2, keep=False) == (3, 2)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroup import tree, unmounted
+from runtime.cgroup import delegation, files, tree, unmounted
 from runtime.errors import RuntimeFailed
+from runtime.init.cgroup import Delegation
 from runtime.linux import mountinfo
 from runtime.oci import argv
 from tests.root.test_launcher import program  # noqa: F401 (a fixture)
@@ -124,3 +125,26 @@ def test_a_cgroup_with_a_process_stays_and_the_rest_goes(named):
         child.kill()
     assert tree.remove(named, until=time.monotonic() + 5)
     os.mkdir(named)
+
+
+def test_pid_1_is_settled_in_a_leaf_from_where_the_cgroup_above_is_free_for_controllers(own):
+    made = Delegation(16, 3, leaf="app")
+    with subprocess.Popen(["/bin/sleep", "1000"]) as child:
+        try:
+            files.write(f"{own}/cgroup.procs", str(child.pid))
+            delegation.apply(made, own, owner=(4242, 4243))
+            delegation.settle(made, own, child.pid, owner=(4242, 4243))
+            assert Path(own, "cgroup.procs").read_text() == ""
+            assert Path(own, "app/cgroup.procs").read_text() == f"{child.pid}\n"
+            available = Path(own, "cgroup.controllers").read_text().split()
+            assert Path(own, "cgroup.subtree_control").read_text().split() == available
+            assert (Path(own, "cgroup.max.descendants").read_text(), Path(own, "cgroup.max.depth").read_text()) == (
+                "16\n",
+                "3\n",
+            )
+            for name in ("", "cgroup.procs", "cgroup.subtree_control", "app", "app/cgroup.procs"):
+                about = Path(own, name).stat()
+                assert (about.st_uid, about.st_gid) == (4242, 4243), name
+            assert Path(own, "cgroup.max.descendants").stat().st_uid == 0
+        finally:
+            child.kill()

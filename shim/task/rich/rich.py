@@ -58,7 +58,11 @@ class RichLifecycle:
         self._more = decided.more
         self._helpers = decided.made.helpers
         self._root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
-        self._cgroups = OwnCgroups(about.id, decided.made.cgroup, tools.oci, self._root)
+        user = (about.spec.get("process") or {}).get("user") or {}
+        self._app = ids.host_uid(about.spec, int(user.get("uid", 0))), ids.host_gid(about.spec, int(user.get("gid", 0)))
+        group = decided.made.cgroup
+        writes = self._app if group is not None and group.leaf else self._root
+        self._cgroups = OwnCgroups(about.id, group, tools.oci, writes)
         self._reaper = tools.reaper
         self._directory = rundir.path_of(about.namespace, about.id)
         self._application = application
@@ -77,10 +81,8 @@ class RichLifecycle:
         index.register(self._about.namespace, self._about.id, self._about.bundle)
         rundir.make(self._directory, label=selinux.files_label(self._about.spec), group=self._root[1])
         rundir.add_programs(self._directory, self._helpers)
-        user = (self._about.spec.get("process") or {}).get("user") or {}
-        group = ids.host_gid(self._about.spec, int(user.get("gid", 0)))
+        owner, group = self._root[0], self._app[1]
         for file in self._more.env_files:
-            owner = self._root[0]
             env_file.write(self._directory, file.text, group=group, owner=owner, name=file.name, mode=file.mode)
         if self._application is not None:
             self._application.prepare()

@@ -19,11 +19,23 @@ def test_what_systemd_refuses_in_a_value_is_named_instead(value):
     assert (assignments(text), unholdable) == (['DefaultEnvironment="B=b"'], ("A",))
 
 
-@pytest.mark.parametrize("version", [None, 241])
-@pytest.mark.parametrize("value", ["100%", "x" * 2000])
-def test_a_systemd_that_may_not_read_it_so_is_not_given_it(version, value):
-    assert env_units.drop_in({"A": value}, version)[1] == ("A",)
-    assert env_units.drop_in({"A": value}, 247)[1] == ()
+@pytest.mark.parametrize(
+    ("version", "value", "wanted"),
+    [
+        (None, "100%", None),
+        (234, "100%", None),
+        (247, "%h %%", '"A=%h %%"'),
+        (248, "100%", None),
+        (252, "%h %%", '"A=%%h %%%%"'),
+        (None, "x" * 2000, None),
+        (234, "x" * 2000, None),
+        (247, "x" * 2000, f'"A={"x" * 2000}"'),
+    ],
+)
+def test_a_systemd_that_may_not_read_it_so_is_not_given_it(version, value, wanted):
+    text, unholdable = env_units.drop_in({"A": value}, version)
+    assert assignments(text) == ([f"DefaultEnvironment={wanted}"] if wanted else [])
+    assert unholdable == (() if wanted else ("A",))
 
 
 def test_path_is_made_longer_and_else_left_alone():

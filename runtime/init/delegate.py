@@ -1,0 +1,60 @@
+"""A writable subtree of cgroups for a container whose PID 1 makes none: `rich.cgroup = "delegate"`.
+
+cgroup v2 alone can be given away (cgroup-v2.rst, "Delegation"): the container's own cgroup is the root of its cgroup
+namespace, writable, and its limits stay out of reach as `runtime.init.cgroup.layout` has it. No process may be in a
+cgroup that has controllers for those below it ("No Internal Process Constraint"): PID 1 goes one level down, into LEAF.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from runtime.errors import InvalidArgument
+from runtime.init import cgroup, process
+from runtime.init.base import Setting
+from runtime.init.cgroup import Delegation
+from runtime.spec import edit
+from runtime.spec.edit import Step
+
+LEAF = "app"
+
+
+def refuse_handles(setting: Setting) -> None:
+    """Raise InvalidArgument where root in the container could open cgroups that are not its own, and write to them.
+
+    By a file handle a mount shows the whole of its file system (open_by_handle_at(2)), and a writable mount of cgroups
+    is of the node's own. Who has CAP_SYS_ADMIN needs no such way; in a user namespace the kernel allows none.
+    """
+    in_user_namespace = any(
+        isinstance(one, Mapping) and one.get("type") == "user"
+        for one in edit.items(edit.table(setting.spec, "linux"), "namespaces", within="linux.")
+    )
+    if in_user_namespace or process.has_capability(setting, "CAP_SYS_ADMIN"):
+        return
+    by_pod = replace(setting, capabilities=None)  # what an exec has
+    for where, one in (("process.capabilities.bounding", by_pod), ("rich.init-capabilities", setting)):
+        if process.has_capability(one, "CAP_DAC_READ_SEARCH"):
+            way_out = f"or use {setting.delegates} = pod" if setting.delegates else "or use mode dumb-init"
+            raise InvalidArgument(
+                f"config.json: {where}: found CAP_DAC_READ_SEARCH, allowed a set without it in mode {setting.mode}:"
+                f" by file handles root in the container would write to any cgroup of the node; drop it, {way_out}"
+            )
+
+
+def subtree(setting: Setting) -> tuple[tuple[Step, ...], Delegation | None]:
+    """The steps for a subtree where the node wants one, and what the caller does beside them; else nothing, and None.
+
+    Raises InvalidArgument where the host, the spec's capabilities, a mount of the pod's or the form of
+    linux.cgroupsPath does not allow it.
+    """
+    if not setting.delegates:
+        return (), None
+    host = setting.host
+    if host.cgroups != "unified":
+        raise InvalidArgument(
+            f"{setting.delegates}: found delegate, allowed on this host pod: its cgroups are {host.cgroups}, and only"
+            f" where there is nothing but cgroup v2 does the kernel keep a container below its own limits"
+        )
+    refuse_handles(setting)
+    written = {point.destination: point.resolved for point in setting.mounts}
+    steps, made = cgroup.layout(setting.spec, host, setting.cgroup_limits, written)
+    return steps, replace(made, leaf=LEAF)
