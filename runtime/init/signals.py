@@ -24,6 +24,21 @@ def translation(kind: str) -> tuple[tuple[int, int], ...]:
     return tuple((number, POWEROFF[kind]) for number in (_TERM, _INT, _QUIT))
 
 
+_SHUTDOWN: Mapping[str, frozenset[int]] = {"systemd": frozenset(RTMIN + one for one in (3, 4, 13, 14))}
+"""What an image names as its STOPSIGNAL because its init halts or powers off at it (systemd(1), "Signals")."""
+
+
+def for_application(number: int, kind: str, stop_signal: int | None) -> int:
+    """What the application is sent for a client's `number` where the init `kind` is PID 1.
+
+    A real-time signal by which that init would shut down is a stop like TERM, which is `stop_signal` where the pod has
+    said so (not None): the init is told once the application has gone. All others are the application's own.
+    """
+    if number == _TERM or number in _SHUTDOWN.get(kind, ()):
+        return _TERM if stop_signal is None else stop_signal
+    return number
+
+
 def number_of(name: str) -> int:
     """The number of a signal by a name such as SIGTERM or SIGRTMIN+3. Raises InvalidArgument."""
     if name in Signals.__members__ and not name.startswith("SIGRT"):

@@ -8,7 +8,8 @@ import signal
 import pytest
 
 from tests.cri.gen import runtime_pb2 as pb
-from tests.integration import processes
+from tests.integration import processes, rich_images
+from tests.integration.images import Entry
 from tests.integration.pods import EXITED, RUNNING, Container
 from tests.integration.rich_images import System
 from tests.integration.rich_pods import RichPods, mode_of, security, variables
@@ -288,3 +289,44 @@ def test_pid_1_killed_from_outside_ends_the_container(rich_pods: RichPods, syste
     os.kill(container.pid(), signal.SIGKILL)
     status = container.wait(timeout_s=10)
     assert (status.state, status.exit_code) == (EXITED, 137)
+
+
+TRAPS = 'for n in $(seq 64); do [ $n = 17 ] || trap "%s $n" $n 2>/dev/null; done; '
+"""Not for CHLD: each command that ends would set it off."""
+
+
+@pytest.mark.parametrize(
+    ("mode", "word", "code"),
+    [
+        ("systemd", "SIGRTMIN+3", 15),  # systemd's halt: the application is stopped as ever, and then systemd
+        ("systemd", "SIGRTMIN+5", 39),
+        ("sbin-init", "SIGRTMIN+3", 37),
+        ("dumb-init", "SIGRTMIN+3", 37),
+        ("dumb-init", "10", 10),
+    ],
+)
+def test_the_stop_signal_of_the_image_reaches_the_application_or_means_its_inits_shutdown(
+    rich_pods: RichPods, mode: str, word: str, code: int
+) -> None:
+    system = System("sysvinit") if mode == "sbin-init" else SYSTEMD
+    name = f"stops-{system}-{word.lower().replace('+', '-')}"
+    image = rich_images.import_variant(rich_pods.node, system, name, [Entry("etc/stops", b"x")], StopSignal=word)
+    pod = rich_pods.pod(mode, rich='stop-timeout = "25s"')
+    container = running(rich_pods.create(pod, image, "bash", "-c", f"{TRAPS % 'exit'}{FOREVER}").start())
+    container.stop(grace_s=20)
+    assert container.status().exit_code == code
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", ["systemd", "dumb-init"])
+def test_every_signal_that_a_client_can_send_reaches_the_application(rich_pods: RichPods, mode: str) -> None:
+    pod = rich_pods.pod(mode)
+    container = running(rich_pods.create(pod, SYSTEMD, "bash", "-c", f"{TRAPS % 'echo got'}{FOREVER}").start())
+    # KILL and STOP have no handlers, CHLD is left out, and 32 and 33 are glibc's own.
+    numbers = [one for one in range(1, 65) if one not in (9, 17, 19, 32, 33)]
+    for number in numbers:
+        rich_pods.node.ctr("-n", "k8s.io", "tasks", "kill", "--signal", str(number), container.id)
+        shutdown = mode == "systemd" and number in (37, 38, 47, 48)
+        said = f"got {15 if shutdown else number}\n".encode()
+        until(lambda said=said: container.output().endswith(said), f"signal {number}")  # type: ignore[misc]

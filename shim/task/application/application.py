@@ -18,6 +18,7 @@ from runtime.bundle_log import BundleLog
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound, RuntimeFailed
 from runtime.init.boot import Boot
+from runtime.init.signals import for_application
 from runtime.linux import pidfd, selinux
 from shim.task.application.adopt import Adopted, AppSocket
 from shim.task.application.app_exit import ApplicationExit, ExitStatusSource, exit_status_source
@@ -261,8 +262,7 @@ class Application:
 
     def _signal_application(self, number: int) -> None:
         assert self._app is not None
-        if number == signal.SIGTERM and self._stop_signal is not None:
-            number = self._stop_signal
+        number = for_application(number, self._boot.init, self._stop_signal)
         with suppress(ProcessLookupError):  # it has gone, and init is going
             pidfd.send_signal(self._app.pidfd, number)
 

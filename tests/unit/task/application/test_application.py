@@ -384,6 +384,15 @@ async def test_the_pods_stop_signal_stands_in_for_term_alone(world):
 
 
 @in_time
+async def test_a_real_time_signal_at_which_the_images_init_halts_is_a_stop_like_term(world):
+    one = await world.run("systemd", stop_signal=signal.SIGQUIT)
+    for number in (37, 39):
+        one.signal(number)
+    assert [what[1:] for what in world.signals] == [("application", signal.SIGQUIT), ("application", 39)]
+    one.close()
+
+
+@in_time
 async def test_a_signal_before_the_application_runs_calls_the_start_off_and_kills_init(world):
     one = world.make()
     one.signal(signal.SIGTERM)
