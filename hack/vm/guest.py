@@ -29,7 +29,7 @@ DRIVER = sys.argv[2]
 PARENT = "system.slice" if DRIVER == "systemd" else "pods"
 BUNDLES = Path("/run/containerd/io.containerd.runtime.v2.task/default")
 LOGS = Path("/run/logs")
-PREFIX = Path(sys.argv[1]).parents[5]
+PREFIX = Path(sys.argv[1]).parents[6]
 PATIENCE_S = 120.0
 MIB = 1 << 20
 LIMIT = 192 * MIB
