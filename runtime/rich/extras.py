@@ -51,7 +51,8 @@ class Extras:
     """`env_files` go into the run directory. `agents` are for the shim to supervise; units are `files` and `steps`.
 
     `unit_agents` are those that are units, each with the path in the image that stands in its unit's place, or "".
-    `chosen` are all of them, as the configuration has them.
+    `chosen` are all of them, as the configuration has them. `to_units` are names of variables that systemd gives to
+    every unit, and that those of agents do not get.
     """
 
     steps: tuple[Step, ...] = ()
@@ -62,6 +63,7 @@ class Extras:
     routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
     chosen: tuple[select.Selected, ...] = ()
+    to_units: tuple[str, ...] = ()
 
 
 def look(root: Rootfs, spec: Spec, config: Config, *, units: bool = False) -> Seen:
@@ -164,6 +166,7 @@ def make(
         tuple(route for route in config.routes if selects(route.when)),
         (*reached, *warnings, *env.warnings),
         chosen,
+        env.to_units,
     )
 
 

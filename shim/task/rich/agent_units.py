@@ -21,12 +21,16 @@ _SHOWN = "--property=ActiveState,Result,NRestarts,ExecMainStatus"
 
 
 class AgentUnits:
-    """Those of one container, whose run directory is `directory` and whose spec, before any step, is `spec`."""
+    """Those of one container, whose run directory is `directory` and whose spec, before any step, is `spec`.
 
-    def __init__(self, directory: str, spec: Spec, run: AgentExec) -> None:
+    `foreign` are names that its systemd gives to every unit, and that these are not to have.
+    """
+
+    def __init__(self, directory: str, spec: Spec, run: AgentExec, foreign: Sequence[str] = ()) -> None:
         self._directory = directory
         self._spec = spec
         self._run = run
+        self._foreign = foreign
 
     async def replace(self, one: Selected, *, source: str, text_changed: bool, settled_s: float) -> None:
         """Have systemd start the agent anew, with a new unit where `text_changed`; return after `settled_s`.
@@ -36,7 +40,7 @@ class AgentUnits:
         name = unit.unit_name(one.agent.name)
         if text_changed:
             try:
-                rundir.rewrite(self._directory, name, unit.text(one, source=source))
+                rundir.rewrite(self._directory, name, unit.text(one, source=source, foreign=self._foreign))
             except BlockingIOError:
                 raise FailedPrecondition(f"{name}: a process of the container holds a lease on it; try again") from None
             await self._systemctl("daemon-reload")

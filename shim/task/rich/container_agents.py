@@ -56,7 +56,7 @@ class ContainerAgents:
             selects=selects,
             source=source,
             supervisor=self._supervisor,
-            units=AgentUnits(rundir.path_of(about.namespace, about.id), about.spec, self._exec),
+            units=AgentUnits(rundir.path_of(about.namespace, about.id), about.spec, self._exec, more.to_units),
             run=self._exec,
         )
 

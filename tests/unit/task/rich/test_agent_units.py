@@ -27,9 +27,9 @@ class Systemd:
 RUNS = {"Result": "success", "NRestarts": 0, "ExecMainStatus": 0, "ActiveState": "active"}
 
 
-async def replace(path, systemd, one, *, changed=True):
+async def replace(path, systemd, one, *, changed=True, foreign=()):
     (path / UNIT).write_text("the one before, which is longer " * 40)
-    units = AgentUnits(str(path), SPEC, systemd)
+    units = AgentUnits(str(path), SPEC, systemd, foreign)
     await units.replace(one, source="/c.toml", text_changed=changed, settled_s=0)
     return (path / UNIT).read_text()
 
@@ -41,6 +41,12 @@ async def test_a_changed_unit_is_written_in_place_and_loaded_before_it_is_starte
     assert '\nExecStart="/new"\n' in text
     assert text.endswith("IgnoreSIGPIPE=no\n")
     assert systemd.calls == ["daemon-reload", "restart", "show"]
+
+
+@in_loop
+async def test_a_changed_unit_does_not_get_what_systemd_gives_to_every_unit_either(tmp_path):
+    text = await replace(tmp_path, Systemd(**RUNS), selected(), foreign=("OF_THE_POD",))
+    assert "\nUnsetEnvironment=OF_THE_POD\n" in text
 
 
 @in_loop
