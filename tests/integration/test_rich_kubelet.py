@@ -1,0 +1,98 @@
+"""What today's kubelets ask of rich containers: restarts in place, names, environments, resizes."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime import paths
+from tests.cri.gen import runtime_pb2 as pb
+from tests.integration import cgroups
+from tests.integration.pods import Pod
+from tests.integration.rich_images import System
+from tests.integration.rich_pods import RichPods, variables
+from tests.integration.test_cri_containers import limited
+from tests.integration.test_rich_application import FOREVER, in_one_place, running
+from tests.integration.test_rich_hooks import hook
+from tests.integration.test_rich_systemd import SYSTEMD
+
+pytestmark = [pytest.mark.only(runtime="pouchrich"), in_one_place]
+
+EVERY_MODE = [("dumb-init", SYSTEMD), ("systemd", SYSTEMD), ("sbin-init", System("sysvinit"))]
+each_mode = pytest.mark.parametrize(("mode", "system"), EVERY_MODE, ids=[mode for mode, _ in EVERY_MODE])
+
+
+def restart_all(rich_pods: RichPods, pod: Pod, rounds: int, directory: Path) -> None:
+    """As kubelet's RestartAllContainers: all containers of the pod are removed and made anew, the sandbox stays."""
+    shim = pod.pid()
+    for number in range(1, rounds + 1):
+        made = [rich_pods.create(pod, SYSTEMD, "sh", "-c", FOREVER, name=name).start() for name in ("app", "side")]
+        for container in made:
+            running(container)
+        for container in reversed(made):
+            container.stop(grace_s=20)
+            container.remove()
+        for name in ("before", "after"):
+            assert sorted((directory / name).read_text().split()) == sorted(number * ["app", "side"])
+    assert pod.pid() == shim
+    left = [str(path) for one in (paths.CONTAINERS, paths.RECORDS) for path in Path(one).glob("*/*")]
+    assert not [path for path in left if "app" in path or "side" in path]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("mode", "rounds"),
+    [
+        ("dumb-init", 2),
+        pytest.param("dumb-init", 20, marks=pytest.mark.full),
+        pytest.param("systemd", 20, marks=pytest.mark.full),
+    ],
+)
+def test_of_all_containers_restarted_in_place_each_has_its_hooks_once(
+    rich_pods: RichPods, mode: str, rounds: int
+) -> None:
+    directory = Path(rich_pods.node.base, f"restarts-{time.monotonic_ns()}")
+    directory.mkdir()
+    more = "".join(
+        hook(stage, "host", f"cat >/dev/null; echo $POUCHRICH_NAME >>{directory}/{name}")
+        for stage, name in (("prestart", "before"), ("poststop", "after"))
+    )
+    restart_all(rich_pods, rich_pods.pod(mode, more=more), rounds, directory)
+
+
+@each_mode
+def test_the_name_of_the_pod_is_that_of_its_containers(rich_pods: RichPods, mode: str, system: System) -> None:
+    pod = rich_pods.pod(mode)
+    container = running(rich_pods.create(pod, system, "sh", "-c", FOREVER, config=variables({"HOSTNAME": "x"})).start())
+    assert container.shell("cat /proc/sys/kernel/hostname /etc/hostname") == 2 * f"{pod.config.hostname}\n"
+
+
+@each_mode
+def test_an_exec_has_the_environment_of_the_pod_and_its_own(rich_pods: RichPods, mode: str, system: System) -> None:
+    config = variables({"OF_THE_POD": "a b"})
+    container = running(rich_pods.create(rich_pods.pod(mode), system, "sh", "-c", FOREVER, config=config).start())
+    assert container.shell("echo $OF_THE_POD $OWN") == "a b\n"
+    assert container.exec("env", "OWN=c", "sh", "-c", "echo $OF_THE_POD $OWN").stdout == b"a b c\n"
+
+
+@each_mode
+def test_a_resize_changes_the_limits_that_hold(rich_pods: RichPods, mode: str, system: System) -> None:
+    container = running(
+        rich_pods.create(rich_pods.pod(mode), system, "sh", "-c", FOREVER, config=limited(200 << 20)).start()
+    )
+    for size in (300 << 20, 150 << 20):
+        container.update(pb.LinuxContainerResources(memory_limit_in_bytes=size, cpu_period=100_000, cpu_quota=50_000))
+        held = container.stats().memory
+        assert held.usage_bytes.value < size
+        found = {
+            path.read_text().strip()
+            for root in cgroups.hierarchies()
+            for path in (root / rich_pods.node.cgroup.lstrip("/")).rglob("memory.limit_in_bytes")
+            if container.id in str(path)
+        } | {
+            path.read_text().strip()
+            for root in cgroups.hierarchies()
+            for path in (root / rich_pods.node.cgroup.lstrip("/")).rglob("memory.max")
+            if path.parent.name == container.id
+        }
+        assert found == {str(size)}
