@@ -7,6 +7,7 @@
 #   hack/test.sh full         everything, in every environment
 #   hack/test.sh prepare      only install what the tests need
 #
+# Two workers of pytest-xdist run the tests, each with nodes of its own; -n 0 runs them in one process.
 # What follows goes to pytest: hack/test.sh integration -k exec --runtime pouchrich --containerd 2.1 --oci crun
 # --containerd DIR, or POUCHRICH_CONTAINERD=DIR, runs them with the containerd, ctr and shim that are in DIR.
 #
@@ -103,9 +104,10 @@ other=
 directories="tests/unit tests/component tests/fuzz"
 [ "$tier" = unit ] || directories="$directories tests/root"
 for directory in $directories; do [ ! -d "$directory" ] || other="$other $directory"; done
+tests() { exec "$bin/python" -m pytest -n 2 --dist worksteal "$@"; }
 case $tier in
-    unit) exec "$bin/python" -m pytest -m "not full" $other "$@" ;;
-    integration) exec "$bin/python" -m pytest -m "not full" tests/integration "$@" ;;
-    all) exec "$bin/python" -m pytest -m "not full" $other tests/integration "$@" ;;
-    full) exec "$bin/python" -m pytest $other tests/integration "$@" ;;
+    unit) tests -m "not full" $other "$@" ;;
+    integration) tests -m "not full" tests/integration "$@" ;;
+    all) tests -m "not full" $other tests/integration "$@" ;;
+    full) tests $other tests/integration "$@" ;;
 esac
