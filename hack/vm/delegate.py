@@ -44,18 +44,17 @@ def bounded(container: Container) -> None:
     check("nothing leaves for above", cgroup == "", (said, cgroup))
 
 
-def whole(oci: str, mode: str, image: str, *options: str) -> None:
-    container = Container(f"{mode}-{oci}", image, configured(oci, mode, DELEGATE), options=options)
+def whole(oci: str, mode: str, image: str) -> None:
+    container = Container(f"{mode}-{oci}", image, configured(oci, mode, DELEGATE))
     own, limits = own_cgroup(container), limits_of(container)
     check("the limits are where they belong", (own == limits) == has_nsdelegate(), (str(own), str(limits)))
     equal("PID 1's cgroup as it sees it", container.shell("cat /proc/1/cgroup"), "0::/app")
     equal("an exec's", container.shell("cat /proc/self/cgroup"), "0::/app")
     usable(container)
-    if not options:
-        resources_hold(container)
-        bounded(container)  # whose update is to the same as the last one there
-        equal("memory.max after that", text(limits / "memory.max"), str(LESS))
-        usable(container)
+    resources_hold(container)
+    bounded(container)  # whose update is to the same as the last one there
+    equal("memory.max after that", text(limits / "memory.max"), str(LESS))
+    usable(container)
     equal("exit status after TERM", container.end("TERM"), 42)
     container.is_gone()
 
@@ -83,8 +82,6 @@ def checks() -> None:
         for mode, image in (("dumb-init", "systemd"), ("sbin-init", "sbin-init")):
             with of(f"{oci} {mode} delegate"):
                 whole(oci, mode, image)
-        with of(f"{oci} dumb-init delegate to another user"):
-            whole(oci, "dumb-init", "systemd", "--user", "4242:4243")
     without_nsdelegate(now=True)
     for oci in OCIS:
         with of(f"{oci} dumb-init delegate without nsdelegate"):
