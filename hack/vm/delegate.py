@@ -61,7 +61,7 @@ def whole(oci: str, mode: str, image: str) -> None:
 
 def without_nsdelegate(*, now: bool) -> None:
     options = "memory_recursiveprot" if now else "memory_recursiveprot,nsdelegate"
-    subprocess.run(["mount", "-o", f"remount,{options}", str(TOP)], check=True)
+    subprocess.run(["mount", "-o", f"remount,{options}", "cgroup2", str(TOP)], check=True)  # else what is there stays
     check(f"nsdelegate is {'gone' if now else 'there'}", has_nsdelegate() != now)
 
 
