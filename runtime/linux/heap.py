@@ -12,9 +12,6 @@ M_ARENA_MAX = -8
 MAX_RANGES = 64
 """RANGES of heap/heap.c."""
 
-ARENA = 1 << 20
-"""What Python's allocator takes at a time (Include/internal/pycore_obmalloc.h, ARENA_BITS), since CPython 3.10."""
-
 THREADS_TIMEOUT_S = 5.0
 """For threads that have done their work, but are not gone yet."""
 
@@ -34,30 +31,31 @@ def use_one_arena() -> None:
 def ranges() -> list[tuple[int, int]]:
     """(begin, end) of the mappings in which Python's objects live, the largest first.
 
-    Those made by the interpreter are in anonymous mappings as large as what it takes at a time, or larger; `object`, 0
-    and the types that C code declares are in the executable's, libpython's and the extensions' own. To find these it is
-    enough to look at containers, at what modules name, and at the types of both, a tenth of all objects.
+    Those made by the interpreter are in anonymous mappings; `object`, 0 and the types that C code declares are in the
+    executable's, libpython's and the extensions' own. To find them all it is enough to look at containers, at what
+    modules name and what that refers to, and at the types of these: a quarter of all objects. Not by their size: the
+    stacks that the C library keeps of threads that ended are as large, and would be made to take memory.
     """
     named = gc.get_referents(*[module.__dict__ for module in sys.modules.values() if module is not None])
-    known = [*gc.get_objects(), *named, object, 0]
+    known = [*gc.get_objects(), *named, *gc.get_referents(*named), object, 0]
     objects = sorted({*map(id, known), *map(id, map(type, known))})
     found = []
-    for begin, end, is_anonymous in _writable():
+    for begin, end in _writable():
         at = bisect_left(objects, begin)
-        if (is_anonymous and end - begin >= ARENA) or (at < len(objects) and objects[at] < end):
+        if at < len(objects) and objects[at] < end:
             found.append((begin, end))
     return sorted(found, key=lambda pair: pair[0] - pair[1])
 
 
-def _writable() -> list[tuple[int, int, bool]]:
-    """(begin, end, whether it is no file's) of the private mappings that can be written to, but for the stack."""
+def _writable() -> list[tuple[int, int]]:
+    """The private mappings that can be written to, but for the stack."""
     found = []
     with open("/proc/self/maps") as file:
         for line in file:
-            addresses, permissions, *_, inode = line.split()[:5]
+            addresses, permissions, *_ = line.split()
             if permissions == "rw-p" and not line.endswith("[stack]\n"):
                 begin, end = addresses.split("-")
-                found.append((int(begin, 16), int(end, 16), inode == "0"))
+                found.append((int(begin, 16), int(end, 16)))
     return found
 
 
@@ -83,7 +81,7 @@ def share(library: str, found: list[tuple[int, int]]) -> None:
         time.sleep(0.001)
     loaded = _load(library)
     there = _writable()  # looking for objects has made and freed some itself
-    left = [(max(a, c), min(b, d)) for a, b in found for c, d, _ in there if max(a, c) < min(b, d)][:MAX_RANGES]
+    left = [(max(a, c), min(b, d)) for a, b in found for c, d in there if max(a, c) < min(b, d)][:MAX_RANGES]
     words = (ctypes.c_size_t * (2 * len(left)))(*[address for pair in left for address in pair])
     _clear_caches()
     failed = loaded.heap_share(words, len(left))

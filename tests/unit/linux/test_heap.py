@@ -208,6 +208,22 @@ in_child(play)
     )
 
 
+def test_a_stack_that_a_thread_has_left_is_none_of_the_mappings(library: str):
+    """Its pages, which nobody has touched, would be made to take memory."""
+    run(
+        """
+before = set(heap._writable())
+thread = threading.Thread(target=time.sleep, args=(0,))
+thread.start()
+thread.join()
+stacks = [(begin, end) for begin, end in set(heap._writable()) - before if end - begin >= 1 << 23]
+assert stacks  # the C library keeps it for the next
+assert not set(stacks) & set(heap.ranges())
+""",
+        library,
+    )
+
+
 def test_mapping_is_nothing_where_nothing_is_shared():
     heap.map_shared()
 
