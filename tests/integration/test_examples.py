@@ -195,8 +195,8 @@ def test_postgresql(deploy: Deploy) -> None:
 def test_an_agents_sandbox(deploy: Deploy, pods: Pods) -> None:
     sandbox = deploy("agent-sandbox")
     container = sandbox.run()
-    web = ("systemd-run", "--unit", "web", "--working-directory", "/work", "python3", "-m", "http.server", "8000")
-    container.shell("echo hello >/work/file")
+    web = ("systemd-run", "--unit", "web", "--working-directory", "/scratch", "python3", "-m", "http.server", "8000")
+    container.shell("echo hello >/scratch/file")
     assert container.exec(*web).exit_code == 0
     fetch = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8000/file').read())"
     until(lambda: container.exec("python3", "-c", fetch).stdout == b"b'hello\\n'\n", "the server", every_s=0.2)
