@@ -1,5 +1,7 @@
 """What holds for all tests."""
 
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,12 @@ from shim.task import measures
 # How long one example takes is the machine's business: other work on it fails no test.
 settings.register_profile("pouchrich", deadline=None)
 settings.load_profile("pouchrich")
+
+
+def pytest_configure(config):
+    """Keep what is compiled from run to run, and for both workers, whatever the environment says of __pycache__."""
+    if (cache := getattr(config, "cache", None)) is not None:  # -p no:cacheprovider: of this run nothing is kept
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(cache.mkdir("compiled"))
 
 
 def pytest_collection_finish(session):

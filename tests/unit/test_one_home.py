@@ -54,6 +54,7 @@ def test_other_languages_say_the_same(file, line):
 
 
 INITS = {*INIT_MODES, *SUPPORTED}
+CONSTANTS = ("AUTO", "SYSTEMD", "SBIN_INIT", "DUMB_INIT")
 
 
 def test_facts_of_a_mode_or_an_init_are_asked_for_and_its_name_is_compared_nowhere():
@@ -62,7 +63,7 @@ def test_facts_of_a_mode_or_an_init_are_asked_for_and_its_name_is_compared_nowhe
         f"{name(path)}:{node.lineno}: {ast.unparse(node)}"
         for path in MODULES
         if not name(path).startswith("runtime/init/")
-        for node in nodes(path)
+        for node in nodes(path, *INITS, AUTO, *CONSTANTS)
         if isinstance(node, ast.Compare | ast.MatchValue) and _names_an_init(node)
     }
     assert found == set()
@@ -72,7 +73,7 @@ def _names_an_init(comparison: ast.AST) -> bool:
     names = INITS | ({AUTO} if "mode" in ast.unparse(comparison) else set())  # a word of other keys too
     return any(
         (isinstance(node, ast.Constant) and node.value in names)
-        or (isinstance(node, ast.Name) and node.id in ("AUTO", "SYSTEMD", "SBIN_INIT", "DUMB_INIT"))
+        or (isinstance(node, ast.Name) and node.id in CONSTANTS)
         for node in ast.walk(comparison)
     )
 
@@ -86,7 +87,7 @@ def test_a_descriptor_is_waited_for_in_one_place():
     found = {
         name(path)
         for path in MODULES
-        for node in nodes(path)
+        for node in nodes(path, "select")
         if isinstance(node, ast.Import) and any(one.name in ("select", "selectors") for one in node.names)
     }
     others = {"shim/spawner/server.py", "runtime/cgroup/oom.py", "runtime/hooks/host_supervisor.py"}
@@ -98,7 +99,7 @@ def test_work_is_run_whole_though_cancelled_in_one_place():
     found = {
         name(path)
         for path in MODULES
-        for node in nodes(path)
+        for node in nodes(path, "shield")
         if isinstance(node, ast.AsyncFunctionDef) and _shields(node) and _catches_cancellation(node)
     }
     assert found == {"shim/pod/server.py"}

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -131,12 +132,15 @@ def check(program: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, *
             check_script(path, arguments)
 
 
+parser = cache(_parser)
+
+
 def check_pouchrich(arguments: list[str], *, bare: bool) -> None:
     # Named in a sentence, a command may go without what it has to be given.
     tries = [arguments, [*arguments, "X"]] if bare else [arguments]
     for words in tries:
         try:
-            _parser().parse_args(words)
+            parser().parse_args(words)
             return
         except SystemExit:
             continue
