@@ -101,7 +101,7 @@ helpers
 case $tier in all|unit|full) static_checks ;; prepare) exit 0 ;; esac
 
 other=
-directories="tests/unit tests/component tests/fuzz"
+directories="tests/unit tests/process tests/component tests/fuzz"
 [ "$tier" = unit ] || directories="$directories tests/root"
 for directory in $directories; do [ ! -d "$directory" ] || other="$other $directory"; done
 tests() { exec "$bin/python" -m pytest -n 2 --dist worksteal "$@"; }

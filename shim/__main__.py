@@ -1,7 +1,7 @@
 """The executable. `start` and `delete` run for each container and have short ways; else `shim.manager.command` acts.
 
 The executable that hack/install.sh makes imports this module and calls `main`. What is imported on the way to
-`start` and `delete` is counted (`tests/unit/test_import_budget.py`).
+`start` and `delete` is counted (`tests/process/test_import_budget.py`).
 """
 
 import sys

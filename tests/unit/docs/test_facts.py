@@ -41,7 +41,7 @@ pages = pytest.mark.parametrize("page", markdown.PAGES, ids=markdown.name)
 def known_tests() -> frozenset[str]:
     """By their lines: all test modules parsed take longer than a test may, where the machine is busy."""
     found: set[str] = set()
-    for path in modules(*(f"tests/{tier}" for tier in ("unit", "component", "root", "integration", "fuzz"))):
+    for path in modules(*(f"tests/{tier}" for tier in ("unit", "process", "component", "root", "integration", "fuzz"))):
         if path.name.startswith("test_"):
             found |= set(re.findall(r"^ *(?:async )?def (test_\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE))
     return frozenset(found)
