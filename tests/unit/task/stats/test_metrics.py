@@ -1,5 +1,4 @@
 import errno
-import gc
 import os
 
 import pytest
@@ -70,10 +69,10 @@ def pids(metrics):
     return cgroups_v2_pb2.Metrics.FromString(metrics.to_any().value).pids
 
 
-def open_files():
-    """How many this process has, without those that an earlier test's garbage still holds."""
-    gc.collect()
-    return len(os.listdir("/proc/self/fd"))
+def open_files(directory):
+    """How many files below `directory` this process has open, deleted ones too."""
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    return sum(os.readlink(link).startswith(f"{directory}/") for link in links if os.path.islink(link))
 
 
 def test_what_has_changed_is_told_the_next_time(tmp_path):
@@ -94,22 +93,20 @@ def test_a_file_that_comes_later_is_found(tmp_path, monkeypatch):
 
 
 def test_descriptors_are_given_back_at_rest_and_in_the_end(tmp_path):
-    before = open_files()
     metrics = Metrics(Cgroup(unified=write(tmp_path, {"pids.current": "1\n", "hugetlb.2MB.current": "5\n"})))
     metrics.to_any()
-    assert open_files() == before + 2
+    assert open_files(tmp_path) == 2
     metrics.rest()
-    assert open_files() == before
+    assert open_files(tmp_path) == 0
     assert pids(metrics).current == 1
     metrics.close()
-    assert open_files() == before
+    assert open_files(tmp_path) == 0
     with pytest.raises(NotFound, match=r"^cgroup does not exist$"):
         metrics.to_any()
-    assert open_files() == before
+    assert open_files(tmp_path) == 0
 
 
 def test_what_has_gone_is_not_found_and_leaves_no_descriptor(tmp_path, monkeypatch):
-    before = open_files()
     (tmp_path / "c").mkdir()
     metrics = Metrics(Cgroup(unified=write(tmp_path / "c", {"pids.current": "1\n", "pids.max": "2\n"})))
     metrics.to_any()
@@ -121,7 +118,7 @@ def test_what_has_gone_is_not_found_and_leaves_no_descriptor(tmp_path, monkeypat
     monkeypatch.setattr(kept.os, "pread", gone)
     with pytest.raises(NotFound):
         metrics.to_any()
-    assert open_files() == before
+    assert open_files(tmp_path) == 0
 
 
 def test_no_cgroup_is_not_found():
@@ -133,9 +130,8 @@ def test_cgroups_of_the_containers_own_are_no_files_of_it(tmp_path):
     root = write(tmp_path, {"hugetlb.2MB.current": "5\n"})
     for name in ("hugetlb.8MB.current", "memory.current", "hugetlb.2MB.max", "io.stat"):
         (tmp_path / name).mkdir()
-    before = open_files()
     metrics = Metrics(Cgroup(unified=root))
     found = cgroups_v2_pb2.Metrics.FromString(metrics.to_any().value)
     assert found == cgroups_v2_pb2.Metrics(hugetlb=[{"pagesize": "2MB", "current": 5}])
     metrics.close()
-    assert open_files() == before
+    assert open_files(tmp_path) == 0
