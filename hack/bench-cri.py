@@ -4,9 +4,10 @@
 Usage: hack/bench-cri.py [--containerd RELEASE|DIR] [--oci runc|crun] [--row NAME]... [--rounds N] [--json FILE]
 
 Rows: pod (a pod of 1 and one of 3 containers, each request of its life, and the processor time of all of it), exec,
-start (the parts of a further container's StartContainer, by the programs that the kernel saw run), burst (N pods at
-once), cold (N pods at once while no spawner is there: a boot, an upgrade), polled (Stats of every container each
-second, and an exec each ten seconds in half of the pods, for --minutes).
+start (the parts of a further container's StartContainer and of an ExecSync, by the programs that the kernel saw run),
+spent (whose the processor time of a pod is: containerd's, the shim's, the OCI runtime's), burst (N pods at once), cold
+(N pods at once while no spawner is there: a boot, an upgrade), polled (Stats of every container each second, and an
+exec each ten seconds in half of the pods, for --minutes).
 
 Three handlers of one containerd run interleaved with the same OCI runtime and the same containers: containerd's own
 shim, ours with plain containers, ours with rich ones (dumb-init). Medians are printed, and the ratios of ours to
@@ -21,7 +22,7 @@ import sys
 from pathlib import Path
 
 HACK = Path(__file__).resolve().parent
-ROWS = ("pod", "exec", "start", "burst", "cold", "polled")
+ROWS = ("pod", "exec", "start", "spent", "burst", "cold", "polled")
 
 
 def parse() -> argparse.Namespace:

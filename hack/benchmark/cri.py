@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from benchmark import started
+from benchmark import spent, started, tracing
 from tests.cri.gen import runtime_pb2 as pb
-from tests.integration import binaries, cgroups, images, isolation, processes
+from tests.integration import binaries, cgroups, configuration, images, isolation, processes
 from tests.integration.node import Node, running
 from tests.integration.pods import Container, Pod, Pods
 
@@ -30,6 +30,7 @@ SLEEP = ("sleep", "1000000")
 POLL_S, PROBE_S = 1.0, 10.0
 SETTLE_S = 3.0
 GONE_S = 20.0
+CONTAINERD = "containerd"
 
 
 def run(given: argparse.Namespace) -> Samples:
@@ -45,6 +46,8 @@ def run(given: argparse.Namespace) -> Samples:
             bench.execs(given.rounds)
         if "start" in given.row:
             bench.starts(given.rounds)
+        if "spent" in given.row:
+            bench.spent(given.rounds)
         if "burst" in given.row:
             bench.bursts(given.bursts, max(2, given.rounds // 10))
         if "cold" in given.row:
@@ -139,8 +142,7 @@ class _Bench:
         pods = {name: pods.run() for name, pods in self._pods.items()}
         for pod in pods.values():
             pod.run(*SLEEP, name="first")
-        known = [self._node.containerd_pid, *self._node.spawners(), *self._node.shims()]
-        with started.watching(known, self._node.base / "trace") as seen:
+        with tracing.watching(self._known(), self._node.base / "trace", tracing.LIVES) as seen:
             for turn in range(-2, rounds):
                 for name, pod in pods.items():
                     container = pod.create(*SLEEP, name=f"c{turn}")
@@ -148,12 +150,54 @@ class _Bench:
                     began = time.monotonic()
                     container.start()
                     ended = time.monotonic()
+                    found = started.parts(seen(), began, ended, start=binaries.SHIM)
+                    found["StartContainer"] = ended - began
+                    began = time.monotonic()
+                    container.exec("true")
+                    ended = time.monotonic()
+                    found |= started.exec_parts(seen(), began, ended, command="true")
+                    found["ExecSync"] = ended - began
                     if turn >= 0:
-                        found = started.parts(seen(), began, ended, start=binaries.SHIM)
-                        for row, seconds in {**found, "StartContainer": ended - began}.items():
+                        for row, seconds in found.items():
                             self._found[name][row].append(seconds)
                     container.stop(0)
         self._remove_all()
+
+    def spent(self, rounds: int) -> None:
+        """Whose the processor time of a pod of one container is: up, an ExecSync of `true`, and down."""
+        for pods in self._pods.values():
+            self._life(pods, 1)
+        known = self._known()
+        account = spent.Account(
+            {thread: whose for pid, whose in known.items() for thread in tracing.threads(pid)},
+            shims=(binaries.SHIM, "containerd-shim-runc-v2", *spent.PYTHONS),
+            plugins=os.listdir(configuration.cni_bin()),
+            runtimes=("crun", "runc", "exe"),
+        )
+        with tracing.watching(known, self._node.base / "trace", (*tracing.LIVES, tracing.TIMES)) as seen:
+            for _ in range(rounds):
+                for name, pods in self._pods.items():
+                    account.add(seen())
+                    pod = pods.run()
+                    container = pod.run(*SLEEP)
+                    self._note(name, "up", account.add(seen()))
+                    container.exec("true")
+                    self._note(name, "exec", account.add(seen()))
+                    container.stop(0)
+                    pod.stop()
+                    _remove(pod)
+                    self._until_no_shim(pod)
+                    self._note(name, "down", account.add(seen()))
+
+    def _note(self, name: str, phase: str, took: dict[str, float]) -> None:
+        for whose in (CONTAINERD, *spent.OTHERS):
+            self._found[name][f"CPU of a pod's {phase}: {whose}"].append(took.get(whose, 0.0))
+        self._found[name][f"CPU of a pod's {phase}"].append(sum(took.values()))
+
+    def _known(self) -> dict[int, str]:
+        """The processes that are there, and whose they are."""
+        shims = dict.fromkeys((*self._node.spawners(), *self._node.shims()), spent.SHIM)
+        return {self._node.containerd_pid: CONTAINERD, **shims}
 
     # Many at once
 

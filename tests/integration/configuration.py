@@ -136,7 +136,7 @@ def _cri_1(settings: Settings) -> dict[str, Mapping[str, object]]:
     tables: dict[str, Mapping[str, object]] = {
         cri: {"sandbox_image": settings.pause_image, **_common(), **_streaming()},
         f"{cri}.containerd": {"snapshotter": settings.snapshotter, "default_runtime_name": "runc.v2"},
-        f"{cri}.cni": {"bin_dir": _cni_bin(), "conf_dir": str(settings.base / "cni")},
+        f"{cri}.cni": {"bin_dir": cni_bin(), "conf_dir": str(settings.base / "cni")},
     }
     for name, handler in handlers(settings).items():
         tables[f'{cri}.containerd.runtimes."{name}"'] = handler
@@ -150,7 +150,7 @@ def _cri_2(settings: Settings) -> dict[str, Mapping[str, object]]:
         f"{images}.pinned_images": {"sandbox": settings.pause_image},
         runtime: _common(),
         f"{runtime}.containerd": {"default_runtime_name": "runc.v2"},
-        f"{runtime}.cni": {"bin_dirs": [_cni_bin()], "conf_dir": str(settings.base / "cni")},
+        f"{runtime}.cni": {"bin_dirs": [cni_bin()], "conf_dir": str(settings.base / "cni")},
         'plugins."io.containerd.grpc.v1.cri"': _streaming(),
     }
     for name, handler in handlers(settings).items():
@@ -167,7 +167,8 @@ def _streaming() -> dict[str, object]:
     return {"stream_server_address": "127.0.0.1", "stream_server_port": "0"}
 
 
-def _cni_bin() -> str:
+def cni_bin() -> str:
+    """The directory that Debian or upstream has CNI's plugins in. Raises FileNotFoundError."""
     for directory in ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"):
         if Path(directory, "bridge").exists():
             return directory

@@ -1,8 +1,7 @@
-"""The parts of a StartContainer, from what the kernel says of the programs that ran."""
+"""The parts of a StartContainer and an ExecSync, from what the kernel says of the programs that ran."""
 
 import pytest
-
-from hack.benchmark import started
+from benchmark import started, tracing
 
 HEAD = """\
 # tracer: nop
@@ -30,7 +29,7 @@ LATER = " crun-71 [000] ..... 11.000: sched_process_exec: filename=/usr/bin/crun
 def milliseconds(text):
     return {
         name: round(seconds * 1000)
-        for name, seconds in started.parts(started.parse(text), 10.0, 10.03, start="shim").items()
+        for name, seconds in started.parts(tracing.parse(text), 10.0, 10.03, start="shim").items()
     }
 
 
@@ -54,3 +53,30 @@ def test_a_shim_that_is_known_has_no_start_command():
 @pytest.mark.parametrize("text", [HEAD, HEAD + OURS, OURS + BOTH.partition(" server-70 [001]")[0], OURS + OURS + "x"])
 def test_what_is_not_told_whole_is_not_told(text):
     assert milliseconds(text) == {}
+
+
+EXEC = """\
+ server-70 [000] ..... 20.001: sched_process_fork: comm=server pid=70 child_comm=server child_pid=81
+ crun-81 [000] d..1. 20.002: sched_process_exec: filename=/proc/self/fd/65 pid=81 old_pid=81
+ crun-81 [000] ..... 20.003: sched_process_fork: comm=crun pid=81 child_comm=crun child_pid=82
+ true-82 [000] ..... 20.005: sched_process_exec: filename=/bin/true pid=82 old_pid=82
+ crun-81 [000] ..... 20.006: sched_process_exit: comm=crun pid=81 prio=120 group_dead=true
+ true-82 [001] ..... 20.007: sched_process_exit: comm=true pid=82 prio=120 group_dead=true
+"""
+
+
+def test_an_exec_ends_with_the_command_or_the_runtime():
+    found = started.exec_parts(tracing.parse(EXEC), 20.0, 20.01, command="true")
+    assert {name: round(seconds * 1000) for name, seconds in found.items()} == {
+        "to the OCI runtime's exec": 1,
+        "the OCI runtime's exec, and the command": 6,
+        "to the answer of an exec": 3,
+    }
+    assert started.exec_parts(tracing.parse(EXEC + BOTH), 10.0, 20.01, command="true") == {}
+
+
+def test_a_buffer_that_was_too_small_is_an_error():
+    full = "# entries-in-buffer/entries-written: 5/9   #P:2\n"
+    with pytest.raises(tracing.Lost):
+        tracing.parse(full + EXEC)
+    assert len(tracing.parse(full.replace("9", "5") + EXEC)) == 6
