@@ -261,6 +261,16 @@ async def test_an_agent_that_runs_is_ended_and_started_as_another(ends):
 
 
 @in_loop
+async def test_an_agent_that_runs_once_is_replaced_while_it_does(ends):
+    supervisor, runtime, _ = supervise(restart="no")
+    supervisor.start()
+    await until(lambda: runtime.ends)
+    assert await supervisor.replace(another(restart="no"), settled_s=2) == 102
+    assert (only(supervisor).state, runtime.started[-1].process["args"]) == ("running", ["/new"])
+    await supervisor.stop()
+
+
+@in_loop
 async def test_an_agent_that_waits_for_a_restart_is_replaced_at_once(ends):
     supervisor, runtime, time = supervise()
     waits = asyncio.Event()
