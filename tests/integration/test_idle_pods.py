@@ -91,6 +91,6 @@ def test_memory_is_flat_over_execs(tasks: Tasks, execs: int, most_kib: int) -> N
 @pytest.mark.usually("1.6-runc-pouchrich", "2.1-crun-pouchrich")
 def test_a_pod_server_is_not_woken_while_nothing_is_asked_of_it(ctr: Ctr) -> None:
     container = ctr.start("sh", "-c", "echo up; exec sleep 1000")
-    assert ctr.exec(container, "echo", "hello").stdout == b"hello\n"
+    assert ctr.look(container, "echo", "hello") == b"hello\n"
     (server,) = ctr.node.shims(containing=container)
     until(lambda: sleeps(server, IDLE_S), f"{IDLE_S} s without a wake-up", timeout_s=3 * IDLE_S)

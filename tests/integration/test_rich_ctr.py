@@ -147,8 +147,8 @@ def test_an_agent_runs_beside_the_application_and_ends_with_it(rich_ctr: RichCtr
     rich_ctr.configure(mode, f'[[agents]]\nname = "watcher"\ncommand = {json.dumps(command)}\n')
     container = rich_ctr.start(SYSTEMD, "sh", "-c", f"trap 'exit 42' TERM; touch /shared/ready; {LOOP}")
     until(lambda: rich_ctr.lines("agent") and (rich_ctr.directory / "ready").exists(), "both")
-    inside = rich_ctr.ctr.exec(container, "cat", f"/proc/{rich_ctr.lines('agent')[0]}/cmdline")
-    assert inside.stdout.decode().rstrip("\0").split("\0") == command
+    inside = rich_ctr.ctr.look(container, "cat", f"/proc/{rich_ctr.lines('agent')[0]}/cmdline")
+    assert inside.decode().rstrip("\0").split("\0") == command
     assert rich_ctr.end(container, "SIGTERM") == 42
 
 
@@ -157,11 +157,10 @@ def test_nothing_below_run_pouchrich_can_be_changed_by_an_exec(rich_ctr: RichCtr
     container = rich_ctr.start(SYSTEMD, "sh", "-c", f"trap 'exit 42' TERM; touch /shared/ready; {LOOP}")
     until((rich_ctr.directory / "ready").exists, "the application")
     look = ("sh", "-c", "ls -lnR /run/pouchrich; sha256sum /run/pouchrich/launch")
-    before = rich_ctr.ctr.exec(container, *look)
-    assert before.code == 0, before.stderr
+    before = rich_ctr.ctr.look(container, *look)
     succeeded = [name for name, script in TRIES.items() if rich_ctr.ctr.exec(container, "sh", "-c", script).code == 0]
     assert succeeded == []
-    assert rich_ctr.ctr.exec(container, *look).stdout == before.stdout
+    assert rich_ctr.ctr.look(container, *look) == before
     assert rich_ctr.end(container, "SIGTERM") == 42
 
 

@@ -99,7 +99,7 @@ def test_ctr_sets_the_number_of_open_files(ctr: Ctr) -> None:
     ctr.check("tasks", "start", "--detach", container)
     look = ("sh", "-c", "cat /proc/$(pgrep -x sleep)/limits")
     until(lambda: ctr.exec(container, *look).code == 0, "the application to run")
-    assert limits_of(ctr.exec(container, *look).stdout.decode()) == LIMITS
+    assert limits_of(ctr.look(container, *look).decode()) == LIMITS
     ctr.kill(container, "SIGKILL")
     ctr.wait_stopped(container)
     assert ctr.delete(container) == 137

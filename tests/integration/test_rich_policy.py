@@ -192,7 +192,7 @@ def rich_ctr(
 @pytest.mark.parametrize("mode", ["systemd", "dumb-init"])
 def test_ctr_runs_stops_and_tells_the_exit_code(ctr: Ctr, mode: str) -> None:
     container = rich_ctr(ctr, SYSTEMD, "sh", "-c", f"trap 'exit 42' TERM; {FOREVER}", mode=mode)
-    assert ctr.exec(container, "cat", "/proc/1/comm").stdout.decode().strip() == mode
+    assert ctr.look(container, "cat", "/proc/1/comm").decode().strip() == mode
     assert len(ctr.pids(container)) >= 2
     ctr.check("tasks", "pause", container)
     assert ctr.status(container) == "PAUSED"
@@ -207,7 +207,7 @@ def test_ctr_runs_stops_and_tells_the_exit_code(ctr: Ctr, mode: str) -> None:
 def test_ctr_runs_the_images_own_init(ctr: Ctr, system: System) -> None:
     flags = ("--annotation", "pouchrich.io/mode=sbin-init")
     container = rich_ctr(ctr, system, "sh", "-c", f"trap 'exit 42' TERM; {FOREVER}", flags=flags)
-    assert ctr.exec(container, "cat", "/proc/1/comm").stdout == b"init\n"
+    assert ctr.look(container, "cat", "/proc/1/comm") == b"init\n"
     until(lambda: ctr.exec(container, "sh", "-c", "grep -q sleep /proc/[0-9]*/comm").code == 0, "the loop")
     assert ctr.kill(container, "SIGTERM").code == 0
     ctr.wait_stopped(container)
