@@ -1,7 +1,6 @@
 """What holds for all tests."""
 
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,21 +12,11 @@ from shim.task import measures
 settings.register_profile("pouchrich", deadline=None)
 settings.load_profile("pouchrich")
 
-SHORT = [Path(__file__).parent / tier for tier in ("unit", "process")]
-LIMIT_S = 10
-
 
 def pytest_configure(config):
     """Keep what is compiled from run to run, and for both workers, whatever the environment says of __pycache__."""
     if (cache := getattr(config, "cache", None)) is not None:  # -p no:cacheprovider: of this run nothing is kept
         sys.dont_write_bytecode, sys.pycache_prefix = False, str(cache.mkdir("compiled"))
-
-
-def pytest_collection_modifyitems(items):
-    """None of those in SHORT takes long, so one that hangs is known for it soon; but for those that say a limit."""
-    for item in items:
-        if any(item.path.is_relative_to(tier) for tier in SHORT) and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(LIMIT_S))
 
 
 def pytest_collection_finish(session):
