@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@
 
 #define TAKEN_TIMEOUT_S 1
 #define BOOT_TIMEOUT_S 10
+#define PAUSE_MS 2
 #define ANSWER_LIMIT 65536
 
 extern char **environ;
@@ -149,6 +151,36 @@ static int await_taken(int sock, const char *lock)
 	return got == 1 && word[0] == 't' ? 0 : -1;
 }
 
+/*
+ * Of many starters that find nobody listening, one goes on to begin a spawner, which takes an interpreter: who has the
+ * lock on the directory, and hands it on to the script. The others wait until it listens, or until the lock is free.
+ */
+static int connect_or_wait(const char *path)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000};
+	struct stat found;
+	int directory, tries, is_free = 0, sock = connect_to(path, SOCK_SEQPACKET, TAKEN_TIMEOUT_S * 1000000);
+	if (sock >= 0)
+		return sock;
+	mkdir(RUN, 0711);
+	directory = open(RUN, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+	if (directory < 0)
+		return -1;
+	if (fstat(directory, &found) < 0 || found.st_uid != geteuid() || found.st_mode & 022) {
+		close(directory);
+		return -1;
+	}
+	if (!flock(directory, LOCK_EX | LOCK_NB))
+		return -1; /* open until the script closes it (shim/manager/start.py), or ends */
+	for (tries = 0; tries < BOOT_TIMEOUT_S * 1000 / PAUSE_MS && sock < 0 && !is_free; tries++) {
+		nanosleep(&pause, NULL);
+		is_free = !flock(directory, LOCK_SH | LOCK_NB);
+		sock = connect_to(path, SOCK_SEQPACKET, TAKEN_TIMEOUT_S * 1000000);
+	}
+	close(directory);
+	return sock;
+}
+
 void ask_spawner(int argc, char **argv)
 {
 	char key[1024], path[64], lock[72], answer[ANSWER_LIMIT];
@@ -163,7 +195,7 @@ void ask_spawner(int argc, char **argv)
 		return;
 	snprintf(path, sizeof path, RUN "/spawner-%016llx.sock", (unsigned long long)hash(key));
 	snprintf(lock, sizeof lock, "%s.lock", path);
-	sock = connect_to(path, SOCK_SEQPACKET, TAKEN_TIMEOUT_S * 1000000);
+	sock = connect_or_wait(path);
 	if (sock < 0)
 		return;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 || peer.uid != geteuid() ||

@@ -11,7 +11,19 @@ import sys
 import time
 from _socket import AF_UNIX, SCM_RIGHTS, SHUT_RDWR, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
 
-from shim.spawner.request import ANSWER_LIMIT, DONE, HUNG, LOCK_SUFFIX, READY, REFUSED, TAKEN, encode, key, socket_path
+from shim.spawner.request import (
+    ANSWER_LIMIT,
+    DIRECTORY,
+    DONE,
+    HUNG,
+    LOCK_SUFFIX,
+    READY,
+    REFUSED,
+    TAKEN,
+    encode,
+    key,
+    socket_path,
+)
 
 if False:  # typing.TYPE_CHECKING, without the import
     from typing import NoReturn
@@ -152,7 +164,9 @@ def _by_a_new_one(key: str, message: bytes, why: NoSpawner) -> bytes:
 
     path = socket_path(key)
     for _ in range(BEGIN_TRIES):
-        if not launch.begin(key, hung=why.hung):
+        is_there = launch.begin(key, hung=why.hung)
+        _let_others_go()
+        if not is_there:
             break
         try:
             return _ask_when_there(path, message)
@@ -162,6 +176,16 @@ def _by_a_new_one(key: str, message: bytes, why: NoSpawner) -> bytes:
             break
     known = launch.refusal(path)
     return _alone(message, f"{why} ({known})" if known else str(why))
+
+
+def _let_others_go() -> None:
+    """Close the native program's lock, for which other starters wait: a spawner listens, or will not (spawner.c)."""
+    for name in posix.listdir("/proc/self/fd"):
+        try:
+            if posix.readlink(f"/proc/self/fd/{name}") == DIRECTORY:
+                posix.close(int(name))
+        except OSError:  # the listing's own
+            pass
 
 
 def _ask_when_there(path: str, message: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """The native program: what it answers by itself, and that all else reaches the script beside it as it was asked."""
 
+import fcntl
 import json
 import os
 import random
@@ -14,7 +15,7 @@ import pytest
 from runtime.linux import syscalls
 from shim.contract import bootstrap
 from shim.spawner import request
-from tests.root.starters import STARTER, ended, parent, serves, until, waiting
+from tests.root.starters import STARTER, configure, ended, links, parent, serves, until, waiting
 
 PROGRAM = Path(__file__).resolve().parents[2] / "runtime/libexec/containerd-shim-pouchrich-v2"
 
@@ -180,6 +181,64 @@ def test_the_reason_why_a_start_failed_is_printed_and_nothing_else_done(native_n
         stdout, stderr = starter.communicate(timeout=60)
         assert (starter.returncode, stdout) == (1, "")
         assert stderr.startswith("containerd-shim-pouchrich-v2: /run/bundles/two/config.json: ")
+
+    native_node(action)
+
+
+def before_python(node, statements):
+    """Have the script execute `statements` before it goes on to `start`."""
+    script = Path(node.site, f"runtime/libexec/{PROGRAM.name}.py")
+    first, imports, rest = script.read_text().partition("from shim.__main__")
+    script.write_text(f"{first}\n{statements}\n{imports}{rest}")
+
+
+def test_of_many_that_find_no_spawner_one_needs_an_interpreter_to_begin_it(native_node):
+    def action(node):
+        before_python(node, "print('python', file=open('/run/begun', 'a'))")
+        names = [f"pod{number}" for number in range(12)]
+        starters = [node.begin(name) for name in names]
+        addresses = [node.finish(starter) for starter in starters]
+        assert Path("/run/begun").read_text() == "python\n"
+        for name, address in zip(names, addresses, strict=True):
+            serves(node, name, address)
+        for pid in (node.spawner(), *map(node.server, names)):
+            assert "/run/pouchrich" not in links(pid).values()
+
+    native_node(action)
+
+
+def locked():
+    """A descriptor with the lock of a starter that is about to begin a spawner."""
+    os.makedirs("/run/pouchrich", 0o711, exist_ok=True)
+    fd = os.open("/run/pouchrich", os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def test_a_starter_that_gives_up_beginning_a_spawner_is_made_up_for(native_node):
+    def action(node):
+        other = locked()
+        before_python(node, "print('python', file=open('/run/begun', 'a'))")
+        starter = node.begin("one")
+        until(lambda: "/run/pouchrich" in links(starter.pid).values(), "the starter to wait")
+        assert not os.path.exists("/run/begun")
+        os.close(other)
+        serves(node, "one", node.finish(starter))
+
+    native_node(action)
+
+
+def test_who_begins_no_spawner_holds_nobody_up_while_it_does_the_work_itself(native_node):
+    def action(node):
+        configure("[spawner]\nenabled = false\n")
+        before_python(
+            node,
+            "import fcntl\nfrom shim.manager import start\nalone = start._alone\ndef noted(*given):\n"
+            "    fcntl.flock(start.posix.open('/run/pouchrich', 0), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+            "    print('free', file=open('/run/lock', 'w'))\n    return alone(*given)\nstart._alone = noted",
+        )
+        serves(node, "one", node.start("one"))
+        assert Path("/run/lock").read_text() == "free\n"
 
     native_node(action)
 
