@@ -275,7 +275,7 @@ def test_the_rpm_of_a_release_installs_it_keeps_what_is_needed_and_erases_all(on
 
     def check(bare, unpacked):
         # What each distribution has, in a package of its own that is called so or like it: filesystem.
-        for name in ("etc", "usr/bin", "usr/lib", *(f"usr/share/man/man{number}" for number in (1, 5, 8))):
+        for name in ("etc", "usr/bin", "usr/lib", "var/tmp", *(f"usr/share/man/man{number}" for number in (1, 5, 8))):
             (bare.path / name).mkdir(parents=True)
 
         def files():
