@@ -1,9 +1,10 @@
 """pouchrich(1): all verbs, from the parser that reads them."""
 
 import argparse
+import re
 
 from hack.manual import roff
-from pouchrich.__main__ import VERBS, _parser
+from pouchrich.__main__ import _parser
 
 DESCRIPTION = """
 pouchrich shows the rich containers of this node and checks what they need. It is the operator's command of
@@ -32,36 +33,34 @@ def page() -> str:
     lines += [roff.heading("DESCRIPTION"), *roff.text_of(DESCRIPTION), roff.heading("COMMANDS")]
     for verb, one in _verbs(parser).items():
         lines += _section(verb, one)
-    lines.append(roff.heading("EXIT STATUS"))
-    for what, about in STATUSES.items():
-        lines += roff.item(what, about)
-    lines.append(roff.heading("FILES"))
-    for what, about in FILES.items():
-        lines += roff.item(what, about)
+    lines += [*roff.section("EXIT STATUS", STATUSES), *roff.section("FILES", FILES)]
     lines += [roff.heading("SEE ALSO"), "pouchrich.toml(5), containerd\\-shim\\-pouchrich\\-v2(8)"]
     return roff.page(lines)
 
 
 def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """The parsers of what a parser has as its first word."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    return {}
+    return dict(action.choices) if (action := _subparsers(parser)) else {}
+
+
+def _subparsers(parser: argparse.ArgumentParser) -> argparse._SubParsersAction | None:
+    return next((action for action in parser._actions if isinstance(action, argparse._SubParsersAction)), None)
 
 
 def _section(verb: str, parser: argparse.ArgumentParser) -> list[str]:
-    lines = [roff.subheading(f"pouchrich {verb}")]
-    lines += roff.text_of(parser.description or "") if verb in VERBS else [".PP", "Say more of one of these."]
-    nested = _verbs(parser)
-    for name, one in {"": parser, **nested}.items():
-        called = f"{verb} {name}".rstrip()
-        for action in one._actions:
-            if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
-                lines += roff.item(f"{f'{name} ' if name else ''}{_called(action)}", action.help or "")
-        if name and not any(not isinstance(action, argparse._HelpAction) for action in one._actions):
-            lines += roff.item(called, "")
+    about = re.sub(r"^`pouchrich [^`]*`: ", "", parser.description or "say more of one of these.")
+    about = about[:1].upper() + about[1:]
+    lines = [roff.subheading(f"pouchrich {verb}"), *roff.text_of(about), *_arguments(parser, "")]
+    if (nested := _subparsers(parser)) is not None:
+        for one in nested._choices_actions:
+            lines += roff.item(one.dest, one.help or "")
+            lines += _arguments(nested.choices[one.dest], f"{one.dest} ")
     return lines
+
+
+def _arguments(parser: argparse.ArgumentParser, before: str) -> list[str]:
+    shown = [one for one in parser._actions if not isinstance(one, argparse._HelpAction | argparse._SubParsersAction)]
+    return [line for one in shown for line in roff.item(f"{before}{_called(one)}", one.help or "")]
 
 
 def _called(action: argparse.Action) -> str:

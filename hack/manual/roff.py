@@ -1,12 +1,15 @@
 """Text as a manual page has it: man(7)'s macros, and escapes for what they would take for their own."""
 
 import re
+from collections.abc import Mapping
+
+_TYPED = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti", '"': "\\(dq"}
 
 
 def escaped(text: str) -> str:
-    """`text` as it is to be read: no word of it is a request or a macro, and - is what can be typed."""
-    lines = text.replace("\\", "\\e").replace("-", "\\-").split("\n")
-    return "\n".join(f"\\&{one}" if one[:1] in (".", "'") else one for one in lines)
+    """`text` as it is to be read: no word of it is a request or a macro, and what can be typed is ASCII (groff_char(7))."""
+    lines = "".join(_TYPED.get(one, one) for one in text).split("\n")
+    return "\n".join(f"\\&{one}" if one.startswith(".") else one for one in lines)
 
 
 def title(name: str, section: int, summary: str) -> list[str]:
@@ -28,7 +31,12 @@ def subheading(text: str) -> str:
 
 def item(what: str, about: str) -> list[str]:
     """A term in bold, and what it means."""
-    return [".TP", f"\\fB{escaped(what)}\\fR", escaped(about) or "\\&"]
+    return [".TP", f"\\fB{escaped(what)}\\fR", escaped(_unquoted(about)) or "\\&"]
+
+
+def section(title: str, items: Mapping[str, str]) -> list[str]:
+    """A section of terms."""
+    return [heading(title), *(line for what, about in items.items() for line in item(what, about))]
 
 
 def text_of(docstring: str) -> list[str]:
@@ -36,10 +44,14 @@ def text_of(docstring: str) -> list[str]:
     lines = []
     for part in re.split(r"\n\n+", docstring.strip("\n")):
         if part.startswith("    "):
-            lines += [".PP", ".nf", escaped(part), ".fi"]
+            lines += [".PP", ".nf", escaped(_unquoted(part)), ".fi"]
         else:
-            lines += [".PP", escaped(re.sub(r"`([^`]+)`", r"\1", " ".join(part.split())))]
+            lines += [".PP", escaped(_unquoted(" ".join(part.split())))]
     return lines
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"\1", text)
 
 
 def page(lines: list[str]) -> str:

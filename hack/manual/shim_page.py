@@ -30,11 +30,6 @@ def page() -> str:
     lines += [roff.heading("DESCRIPTION"), *roff.text_of(DESCRIPTION), roff.heading("FLAGS")]
     for flag, about in (STRINGS | BOOLEANS).items():
         lines += roff.item(f"-{flag} string" if flag in STRINGS else f"-{flag}", about)
-    lines += [roff.heading("ENVIRONMENT")]
-    for what, about in VARIABLES.items():
-        lines += roff.item(what, about)
-    lines.append(roff.heading("FILES"))
-    for what, about in FILES.items():
-        lines += roff.item(what, about)
+    lines += [*roff.section("ENVIRONMENT", VARIABLES), *roff.section("FILES", FILES)]
     lines += [roff.heading("SEE ALSO"), "pouchrich(1), pouchrich.toml(5), containerd(8)"]
     return roff.page(lines)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hack.manual import roff
 from pouchrich.__main__ import VERBS, _parser
 from runtime.config.schema import KEYS, TABLES
 from shim.contract.flags import BOOLEANS, STRINGS
@@ -17,12 +18,14 @@ from tests.unit.docs.markdown import ROOT
 SHARE = ROOT / "share"
 PAGES = sorted((SHARE / "man").rglob("*.[0-9]"))
 BASH = SHARE / "bash-completion/completions/pouchrich"
+ESCAPES = {"-": "-", "e": "\\", "(aq": "'", "(ga": "`", "(ha": "^", "(ti": "~", "(dq": '"'}
 OTHERS = {"zsh": SHARE / "zsh/site-functions/_pouchrich", "fish": SHARE / "fish/vendor_completions.d/pouchrich.fish"}
 
 
 def plain(page: Path) -> str:
     """A page's words, without what steers their setting."""
-    return re.sub(r"\\f[BIR]", "", page.read_text()).replace("\\-", "-").replace("\\&", "").replace("\\e", "\\")
+    text = re.sub(r"\\f[BIR]|\\&", "", page.read_text())
+    return re.sub(r"\\(-|e|\((?:aq|ga|ha|ti|dq))", lambda found: ESCAPES[found[1]], text)
 
 
 def test_they_are_what_the_parsers_and_the_schema_make():
@@ -62,6 +65,21 @@ def test_nothing_on_a_command_line_goes_without_a_word():
 def test_a_page_is_set_without_a_complaint(page: Path):
     ran = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-b", page], capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff: not installed")
+def test_what_is_read_on_a_page_can_be_typed():
+    text = "'a' `b` c^d ~e \"f\" \\g --h\n'i\n.j\n"
+    # Without man(7)'s macros: each release takes \\- for ASCII's, but only some do so with the others.
+    words = ["groff", "-Tutf8", "-P-cbou"]
+    ran = subprocess.run(words, input=f".nf\n{roff.escaped(text)}", capture_output=True, text=True, check=True)
+    assert ran.stdout.replace("\N{MINUS SIGN}", "-").rstrip("\n") == text.rstrip("\n")
+
+
+def test_each_action_of_a_verb_is_described():
+    (page,) = (plain(one) for one in PAGES if one.name == "pouchrich.1")
+    assert "\nrollback\nhave the version of before be run again\n" in page
+    assert "`" not in page
 
 
 def completed(*words: str) -> list[str]:
