@@ -7,7 +7,7 @@ _TYPED = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~"
 
 
 def escaped(text: str) -> str:
-    """`text` as it is to be read: no word of it is a request or a macro, and what can be typed is ASCII (groff_char(7))."""
+    """`text` as it is to be read: no request or macro is in it, and what can be typed is ASCII (groff_char(7))."""
     lines = "".join(_TYPED.get(one, one) for one in text).split("\n")
     return "\n".join(f"\\&{one}" if one.startswith(".") else one for one in lines)
 

@@ -55,12 +55,13 @@ def read(path: str) -> str | None:
 def replace(path: str, text: str | None) -> None:
     """Have the file be of this text, with the mode and owner that it has, or be gone for None. One rename; OSError.
 
-    A link stays one: what it leads to is replaced.
+    It is so on disk when this returns. A link stays one: what it leads to is replaced.
     """
     path = os.path.realpath(path)
     if text is None:
         with suppress(FileNotFoundError):
             os.unlink(path)
+            _sync(os.path.dirname(path))
         return
     new = f"{path}{_NEW}"
     with open(new, "w", encoding="utf-8", newline="") as file:
@@ -72,9 +73,18 @@ def replace(path: str, text: str | None) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(new, path)
+    _sync(os.path.dirname(path))
 
 
 def forget(path: str) -> None:
     """Remove what a killed `replace` left. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(f"{os.path.realpath(path)}{_NEW}")
+
+
+def _sync(directory: str) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,22 +1,25 @@
 """The handler put into a containerd's configuration, and taken out again, whatever step a run is killed at.
 
 Home's file CONFIGURED says, before anything is changed, which files are. Home's file OWED says, before and after that,
-which process has read the configuration of before: as long as that one lives it has to be started anew.
+which processes have not read it: those that began before the change was whole have to be started anew.
 """
 
 import json
 import os
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+from pouchrich import running
 from pouchrich.cluster import block, trial
-from pouchrich.cluster.place import FILE_OF_OURS, LINES, MERGED, Place
+from pouchrich.cluster.place import FILE_OF_OURS, IN_LINES, LINES, MERGED, Place
 from pouchrich.node import InstallError
 from pouchrich.node.layout import Layout
-from pouchrich.processes import look
+from pouchrich.processes import TICKS_PER_S, look
 from pouchrich.running import Running
 
 CONFIGURED, OWED = "containerd.json", "restart-owed"
+BOOT = "/proc/sys/kernel/random/boot_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,19 @@ class Changed:
     socket: str
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A containerd whose configuration was changed: its processes that began by `until_ticks` have not read that.
+
+    Ticks count from the boot `boot`. They are None while a change is under way: no process has read it whole.
+    """
+
+    kind: str
+    socket: str
+    boot: str
+    until_ticks: int | None
+
+
 def recorded(layout: Layout) -> Changed | None:
     """The file that was changed, None for none.
 
@@ -46,26 +62,73 @@ def recorded(layout: Layout) -> Changed | None:
         raise InstallError(f"{path}: found {err}: remove it, and our lines from containerd's files by hand") from err
 
 
+def owed(layout: Layout) -> Owed | None:
+    """The containerd that was to be started anew, None for none, or where the node was since.
+
+    Raises InstallError where the record cannot be read; OSError.
+    """
+    path = f"{layout.home}/{OWED}"
+    found = block.read(path)
+    try:
+        one = None if found is None else Owed(**json.loads(found))
+    except (ValueError, TypeError) as err:
+        raise InstallError(f"{path}: found {err}: start containerd anew, and remove it") from err
+    return None if one is None or one.boot != block.read(BOOT) else one
+
+
 def put(layout: Layout, one: Running, place: Place) -> bool:
     """Have the handler be in `place`, and nowhere else; whether that changed anything. The caller has the lock.
 
-    Raises InstallError, after which no file has the handler that had it not before; OSError.
+    Raises InstallError, after which the files that had the handler have it, and no others; OSError.
     """
-    trial.forget(*trial.files(one))
-    former = recorded(layout)
-    if former is not None:
-        if former.path == place.path and place.is_done():
-            return False
-        take_out(layout, one)  # what runs has the handler still
+    trial.forget_killed(one)
+    former = recorded(layout) or _adopted(layout, one, place)
+    if former is None:
+        return _put(layout, one, place)
+    if former.socket != one.socket and any(other.pid for other in running.find(((former.kind, former.socket),))):
+        raise InstallError(
+            f"{former.path}: found the handler of {former.kind} at {former.socket}, allowed one containerd: "
+            "pouchrich node uninstall first"
+        )
+    debt = owed(layout)
+    if former.path == place.path and place.is_done():
+        if debt is not None and debt.until_ticks is None:  # the run that made it so was killed
+            _owe(layout, one)
+        return False
+    text = block.read(former.path)
+    take_out(layout, one)  # what runs has the handler still
+    try:
+        _put(layout, one, place)
+    except (InstallError, OSError):
+        block.replace(f"{layout.home}/{CONFIGURED}", json.dumps(asdict(former)))
+        block.replace(former.path, text)
+        _write(layout, debt)
+        raise
+    return True
+
+
+def _adopted(layout: Layout, one: Running, place: Place) -> Changed | None:
+    """The handler that is in `place` by a run whose record is gone, with a record again; None where none is there."""
+    found = block.read(place.path)
+    if found is None or not (place.is_done() or (place.how in IN_LINES and block.lines(found) is not None)):
+        return None
+    changed = Changed(place.path, place.how, place.head, False, one.kind, one.socket)
+    layout.make()
+    block.replace(f"{layout.home}/{CONFIGURED}", json.dumps(asdict(changed)))
+    return changed
+
+
+def _put(layout: Layout, one: Running, place: Place) -> bool:
+    """`put` where no file has the handler by this program."""
     before = trial.dump(one, place.version)
     if trial.has_handler(before):
         print(f"kept the handler that {one.config} has already")
-        return former is not None
+        return False
     place = trial.fit(one, place, before)
     changed = Changed(place.path, place.how, place.head, not os.path.lexists(place.path), one.kind, one.socket)
     layout.make_directory_of(place.path)
     block.replace(f"{layout.home}/{CONFIGURED}", json.dumps(asdict(changed)))
-    _owe(layout, one)
+    _begin(layout, one)
     block.replace(place.path, place.text())
     _owe(layout, one)
     if place.how in (FILE_OF_OURS, LINES):
@@ -87,7 +150,7 @@ def take_out(layout: Layout, one: Running | None) -> bool:
     if changed is None:
         return False
     if one is not None:
-        _owe(layout, one)
+        _begin(layout, one)
     block.forget(changed.path)
     found = block.read(changed.path)
     if found is not None:
@@ -96,35 +159,46 @@ def take_out(layout: Layout, one: Running | None) -> bool:
         else:
             rest = block.without(found, changed.path)
             block.replace(changed.path, None if changed.made and rest in ("", changed.head) else rest)
-    if one is not None:
+    if one is None:
+        settle(layout)
+    else:
         _owe(layout, one)
     _forget(f"{layout.home}/{CONFIGURED}")
     return True
 
 
-def is_owed(layout: Layout) -> bool:
-    """Whether any containerd was to be started anew. Raises OSError."""
-    return os.path.exists(f"{layout.home}/{OWED}")
-
-
 def owes_restart(layout: Layout, one: Running) -> bool:
-    """Whether this containerd's process has not read its configuration since it was changed. Raises OSError."""
-    found = block.read(f"{layout.home}/{OWED}")
-    if found is None:
+    """Whether this containerd's process has not read its configuration since it was changed.
+
+    Raises InstallError, OSError.
+    """
+    debt = owed(layout)
+    if debt is None or debt.socket != one.socket:
         return False
-    if found.strip() == _identity(one):
-        return True
+    process = look(one.pid)
+    return process is not None and (debt.until_ticks is None or process.started_ticks <= debt.until_ticks)
+
+
+def settle(layout: Layout) -> None:
+    """Note that no containerd has to be started anew. The caller has the lock. Raises OSError."""
     _forget(f"{layout.home}/{OWED}")
-    return False
+
+
+def _begin(layout: Layout, one: Running) -> None:
+    """Note that the containerd's configuration is about to change."""
+    _write(layout, Owed(one.kind, one.socket, block.read(BOOT) or "", None))
 
 
 def _owe(layout: Layout, one: Running) -> None:
-    block.replace(f"{layout.home}/{OWED}", f"{_identity(one)}\n")
+    """Note that it has. A process that begins after this returns is known by its time."""
+    now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
+    _write(layout, Owed(one.kind, one.socket, block.read(BOOT) or "", now))
+    time.sleep(1 / TICKS_PER_S)
 
 
-def _identity(one: Running) -> str:
-    process = look(one.pid)
-    return "" if process is None else f"{one.pid} {process.started_ticks}"
+def _write(layout: Layout, debt: Owed | None) -> None:
+    path = f"{layout.home}/{OWED}"
+    block.replace(path, None if debt is None else json.dumps(asdict(debt)))
 
 
 def _forget(path: str) -> None:

@@ -26,15 +26,14 @@ from pouchrich.__main__ import main
 sys.exit(main())"""
 
 
-def run(root: str, artefact: str, words: Sequence[str]) -> int:
+def run(root: str, artefact: str, words: Sequence[str], *, quiet: bool = False) -> int:
     """Run `pouchrich WORDS` of the unpacked `artefact` with `root` as the root directory: its exit status.
 
+    What it prints is left out with `quiet`, but for errors.
     Raises InstallError where the node cannot be seen there.
     """
     check(root)
-    point = next((name for name in _MOUNT_POINTS if os.path.isdir(f"{root}/{name}")), None)
-    if point is None:
-        raise InstallError(f"{root}: found none of {', '.join(_MOUNT_POINTS)}, allowed a whole root file system")
+    point = mount_point(root, words)
 
     def enter() -> None:
         syscalls.unshare(syscalls.CLONE_NEWNS)
@@ -49,7 +48,21 @@ def run(root: str, artefact: str, words: Sequence[str]) -> int:
     argv = [*loader, "-IBS", "-c", _MAIN, f"{here}/{unpacked.SITE}", *words]
     sys.stdout.flush()
     env = {**os.environ, ENTERED: "yes", "PATH": DEFAULT_PATH}
-    return subprocess.run(argv, preexec_fn=enter, env=env, check=False).returncode
+    output = subprocess.DEVNULL if quiet else None
+    return subprocess.run(argv, preexec_fn=enter, env=env, stdout=output, check=False).returncode
+
+
+def mount_point(root: str, words: Sequence[str]) -> str:
+    """The directory of the node's to hide: a real one, which none of `words` is in. Raises InstallError for none."""
+    for name in _MOUNT_POINTS:
+        path = f"{root}/{name}"
+        is_used = any(f"{os.path.normpath(word)}/".lstrip("/").startswith(f"{name}/") for word in words)
+        if os.path.isdir(path) and not os.path.islink(path) and not is_used:
+            return name
+    raise InstallError(
+        f"{root}: found none of {', '.join(_MOUNT_POINTS)} that is a directory and not used, allowed a whole root file "
+        "system"
+    )
 
 
 def check(root: str) -> None:

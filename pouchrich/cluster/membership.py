@@ -54,14 +54,15 @@ def take_up(
             trial.fit(one, there, before)
     install.install(layout, directory, version, unattended=unattended)
     with locked(layout):
-        handling.put(layout, one, there)
+        one = restart.again(one)
+        handling.put(layout, one, place.find(one, release[0], runtime_path=path))
         try:
             is_read = restart.do(layout, one, words)
         except InstallError:
             with suppress(InstallError):
                 handling.take_out(layout, restart.at(one))
+                sys.stderr.write("install: the handler was taken out again\n")
                 restart.do(layout, one, words)
-            sys.stderr.write("install: the handler was taken out again\n")
             raise
     if not is_read:
         print(f"containerd at {one.socket} has not read its configuration yet: start it anew")
@@ -76,9 +77,9 @@ def give_back(layout: Layout, *, force: bool = False, wait_s: float = 0.0, how: 
     """
     hold.refuse()
     warn(needed(layout, force=force, wait_s=wait_s))
-    changed = handling.recorded(layout)
-    if changed is not None or handling.is_owed(layout):
-        one = _reader(changed)
+    if reader := handling.recorded(layout) or handling.owed(layout):
+        one = restart.at(Running(reader.kind, reader.socket))
+        one = one if one is not None and one.pid else None
         words = None if one is None else restart.command(one, how)
         with locked(layout):
             handling.take_out(layout, one)
@@ -94,19 +95,13 @@ def give_back(layout: Layout, *, force: bool = False, wait_s: float = 0.0, how: 
 def needed(layout: Layout, *, force: bool, wait_s: float) -> str:
     """A warning of what is lost (`uninstall.check`), after as long a wait for nothing to be. Raises InstallError."""
     end = time.monotonic() + wait_s
-    told = False
-    while True:
-        try:
-            return uninstall.check(layout, force=force)
-        except InstallError as err:
-            if time.monotonic() >= end:
-                raise
-            if not told:
-                told = True
-                print(
-                    f"waiting: {str(err).partition(' not uninstalled')[0].removesuffix('install:').strip()}", flush=True
-                )
-            time.sleep(_POLL_S)
+    needs = list(uninstall.needing(layout))
+    if needs and wait_s and not force:
+        print("\n".join(["waiting: these need the shim:", *needs]), flush=True)
+    while needs and not force and time.monotonic() < end:
+        time.sleep(_POLL_S)
+        needs = list(uninstall.needing(layout))
+    return uninstall.check(layout, force=force)
 
 
 def warn(words: str) -> None:
@@ -121,10 +116,3 @@ def roll_back(layout: Layout) -> None:
     with locked(layout):
         former, wanted = current.roll_back(layout)
     print(f"{wanted} is run again; {former} stays, for pods that run with it")
-
-
-def _reader(changed: handling.Changed | None) -> Running | None:
-    """The containerd that reads a file of ours, None where none runs. Raises InstallError where it cannot be told."""
-    sockets = running.SOCKETS if changed is None else ((changed.kind, changed.socket),)
-    there = [one for one in running.find(sockets) if one.pid]
-    return there[0] if there else None

@@ -21,6 +21,7 @@ from pouchrich.running import Running
 from runtime.errors import NotFound
 
 FILE_OF_OURS, LINES, TEMPLATE, MERGED = "file of its own", "lines in the file", "lines in the template", "merged by k0s"
+IN_LINES = (LINES, TEMPLATE)
 OURS = "pouchrich.toml"
 HANDLER = "pouchrich"
 _BASE = '{{ template "base" . }}\n'
@@ -53,7 +54,8 @@ class Place:
         found = block.read(self.path)
         if self.how in (FILE_OF_OURS, MERGED):
             return found == self.text()
-        return found is not None and (block.lines(found) or "").endswith(self.lines)
+        lines = None if found is None else block.lines(found)
+        return lines is not None and lines.endswith(self.lines)
 
 
 def find(one: Running, major: int, *, runtime_path: str = "") -> Place:
@@ -102,8 +104,10 @@ def _format(path: str, major: int) -> int:
 def _imported(path: str, version: int) -> list[str]:
     """Directories in which the configuration at `path` imports any file whose name ends in .toml."""
     try:
-        imports = _top(path).get("imports", []) if version >= 3 else []
+        imports = _top(path).get("imports") if version >= 3 else None
     except NotFound:
+        return []
+    if not isinstance(imports, list):  # for containerd to say
         return []
     names = [os.path.normpath(os.path.join(os.path.dirname(path), one)) for one in imports if isinstance(one, str)]
     return [os.path.dirname(one) for one in names if os.path.basename(one) in ("*.toml", "*") and not _magic(one)]

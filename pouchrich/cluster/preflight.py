@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 
@@ -46,22 +47,25 @@ def node(layout: Layout) -> Iterator[Check]:
     yield from checks.cgroups()
     yield from apparmor(os.uname().release)
     yield room(layout)
+    yield links(layout)
 
 
 def kernel(release: str) -> Check:
     """Whether the kernel is new enough."""
-    found = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
-    if found < KERNEL:
+    if _numbers(release) < KERNEL:
         allowed = ".".join(map(str, KERNEL))
         return Check(FAIL, "kernel", f"found {release}, allowed {allowed} and later", "boot the node with a later one")
     return Check(OK, "kernel", release)
 
 
+def _numbers(release: str) -> tuple[int, ...]:
+    """Major and minor of a kernel, whatever its builder has appended (uname(2))."""
+    return tuple(map(int, re.findall(r"\d+", release)[:2]))
+
+
 def room(layout: Layout) -> Check:
     """Whether the versions have room where they go, and programs can be run from there."""
-    at = layout.home
-    while not os.path.isdir(at):
-        at = os.path.dirname(at)
+    at = _nearest(layout.home)
     about = os.statvfs(at)
     free = about.f_bavail * about.f_frsize
     elsewhere = "or install elsewhere: --prefix DIR"
@@ -75,13 +79,27 @@ def room(layout: Layout) -> Check:
     return Check(OK, at, f"{free >> 20} MiB free")
 
 
+def links(layout: Layout) -> Check:
+    """Whether the links to the programs can be made."""
+    at = _nearest(layout.bin)
+    if os.statvfs(at).f_flag & os.ST_RDONLY:
+        return Check(FAIL, at, "it is mounted read-only", "--bin DIR with a directory on containerd's PATH")
+    return Check(OK, at, "takes the links to the programs")
+
+
+def _nearest(path: str) -> str:
+    """The directory itself, or the nearest one above it that is there."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def apparmor(release: str, *, root: str = "") -> Iterator[Check]:
     """What AppArmor does to rich containers here."""
     if _read(f"{root}{APPARMOR_ON}") != "Y":
         yield Check(OK, "AppArmor", "off")
         return
-    found = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
-    if found >= STACKS_PROFILES and _read(f"{root}{APPARMOR}/features/domain/stack") == "yes":
+    if _numbers(release) >= STACKS_PROFILES and _read(f"{root}{APPARMOR}/features/domain/stack") == "yes":
         words = "it stacks profiles: agents and hooks in a container, and kubectl exec, may not signal each other"
         yield Check(WARN, "AppArmor", words, "a profile whose signal and ptrace rules have peers PROFILE//&*")
     else:
@@ -141,6 +159,7 @@ def the_one(wanted: str, address: str | None = None) -> Running:
     kind = "containerd" if wanted in ("auto", "kubeadm") else wanted
     sockets = running.SOCKETS if address is None else ((kind, address),)
     there = [one for one in running.find(sockets) if wanted == "auto" or one.kind == kind]
+    there = [one for one in there if one.pid] or there  # a socket that was left is no containerd
     if not there:
         places = ", ".join(path for _, path in sockets)
         raise InstallError(f"containerd: none of {wanted} listens at {places}: start it; nothing was changed")

@@ -15,6 +15,7 @@ INITS = {"dumb-init": "dumb-init", "systemd": "systemd", "sbin-init": "init"}
 """Mode to what its PID 1 is called; for sbin-init by an image whose init is busybox's."""
 
 PATIENCE_S = 180.0
+_CONTAINER = "probe"
 _STATUS = 7
 _POLL_S = 1.0
 _NAME = 40
@@ -34,8 +35,7 @@ def run(api: Kubectl, mode: str, image: str) -> None:
 
 def judge(mode: str, pod: dict[str, Any]) -> None:
     """Raises InstallError unless a pod has ended as a probe should."""
-    status = pod.get("status", {})
-    (one,) = status.get("containerStatuses") or [{}]
+    status, one = pod.get("status", {}), _container(pod)
     ended = one.get("state", {}).get("terminated", {})
     found = (ended.get("exitCode"), (ended.get("message") or "").strip())
     if found == (_STATUS, INITS[mode]):
@@ -47,6 +47,12 @@ def judge(mode: str, pod: dict[str, Any]) -> None:
     raise InstallError(f"the probe pod of mode {mode} did not run: {why}")
 
 
+def _container(pod: dict[str, Any]) -> dict[str, Any]:
+    """The status of the probe's own container: an admission webhook may have given its pod others."""
+    statuses: list[dict[str, Any]] = pod.get("status", {}).get("containerStatuses") or []
+    return next((one for one in statuses if one.get("name") == _CONTAINER), {})
+
+
 def name_of(mode: str, node: str) -> str:
     """The same for each run on a node: what one leaves that is killed, the next one finds."""
     return f"probe-{mode}-{hashlib.sha256(node.encode()).hexdigest()[:8]}-{node.replace('.', '-')}"[:_NAME].rstrip("-")
@@ -55,7 +61,7 @@ def name_of(mode: str, node: str) -> str:
 def manifest(name: str, api: Kubectl, mode: str, image: str) -> dict[str, Any]:
     """The pod."""
     container = {
-        "name": "probe",
+        "name": _CONTAINER,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", f"cat /proc/1/comm >/dev/termination-log; exit {_STATUS}"],
@@ -68,7 +74,7 @@ def manifest(name: str, api: Kubectl, mode: str, image: str) -> dict[str, Any]:
             "name": name,
             "namespace": api.namespace,
             "labels": {"app.kubernetes.io/name": "pouchrich-probe"},
-            "annotations": {f"{PREFIX}mode.probe": mode},
+            "annotations": {f"{PREFIX}mode.{_CONTAINER}": mode},
         },
         "spec": {
             "nodeName": api.node,
@@ -88,6 +94,7 @@ def _ended(api: Kubectl, name: str) -> dict[str, Any]:
     end = time.monotonic() + PATIENCE_S
     while True:
         found = api.pod(name)
-        if found.get("status", {}).get("phase") in ("Succeeded", "Failed") or time.monotonic() > end:
+        is_over = found.get("status", {}).get("phase") in ("Succeeded", "Failed")
+        if is_over or "terminated" in _container(found).get("state", {}) or time.monotonic() > end:
             return found
         time.sleep(_POLL_S)

@@ -11,8 +11,7 @@ import subprocess
 import time
 
 from pouchrich import running
-from pouchrich.cluster import host
-from pouchrich.cluster.handling import owes_restart
+from pouchrich.cluster import handling, host
 from pouchrich.node import InstallError
 from pouchrich.node.layout import Layout
 from pouchrich.processes import look
@@ -22,7 +21,7 @@ from runtime.errors import PouchrichError
 AS_FOUND, NEVER = "auto", "never"
 PATIENCE_S = 120.0
 _POLL_S = 0.2
-_SERVICE = re.compile(r"/([^/]+\.service)(/|$)")
+_SERVICE = re.compile(r"/([^/]+\.service)(?=/|$)")
 _SYSTEMD = "/run/systemd/system"
 """Is there where systemd is PID 1 (sd_booted(3))."""
 
@@ -35,7 +34,7 @@ def command(one: Running, how: str) -> list[str] | None:
     if how == NEVER:
         return None
     if how != AS_FOUND:
-        return shlex.split(how)
+        return _words(how)
     if one.kind == "k0s":
         return []
     if (unit := unit_of(one.pid)) and os.path.isdir(_SYSTEMD):
@@ -46,11 +45,21 @@ def command(one: Running, how: str) -> list[str] | None:
     )
 
 
+def _words(how: str) -> list[str]:
+    try:
+        words = shlex.split(how)
+    except ValueError as err:
+        raise InstallError(f"--restart: found {how!r}, {str(err).lower()}: quote it as for a shell") from err
+    if not words:
+        raise InstallError(f"--restart: found {how!r}, allowed {AS_FOUND}, {NEVER} or a command")
+    return words
+
+
 def unit_of(pid: int) -> str:
-    """The service of systemd's that a process is in, "" for none."""
+    """The service of systemd's that a process is in, the innermost of several, "" for none."""
     process = look(pid)
-    found = [_SERVICE.search(path) for path in (process.cgroups.values() if process else ())]
-    return next((match[1] for match in found if match), "")
+    found = [_SERVICE.findall(path) for path in (process.cgroups.values() if process else ())]
+    return next((units[-1] for units in found if units), "")
 
 
 def do(layout: Layout, one: Running, words: list[str] | None) -> bool:
@@ -58,7 +67,9 @@ def do(layout: Layout, one: Running, words: list[str] | None) -> bool:
 
     Raises InstallError where it does not come back in time.
     """
-    if not owes_restart(layout, one):
+    now = at(one)
+    if handling.owed(layout) is None or (now is not None and _has_read(layout, now)):
+        handling.settle(layout)
         return True
     if words is None:
         return False
@@ -68,7 +79,8 @@ def do(layout: Layout, one: Running, words: list[str] | None) -> bool:
     end = time.monotonic() + PATIENCE_S
     while True:
         now = at(one)
-        if now is not None and now.pid and not owes_restart(layout, now) and not _failed(now):
+        if now is not None and _has_read(layout, now) and not _failed(now):
+            handling.settle(layout)
             return True
         if time.monotonic() > end:
             state = now.problem if now is not None else "does not listen"
@@ -78,10 +90,22 @@ def do(layout: Layout, one: Running, words: list[str] | None) -> bool:
         time.sleep(_POLL_S)
 
 
+def again(one: Running) -> Running:
+    """The containerd that was looked at a while ago, as it is now. Raises InstallError where it has gone."""
+    now = at(one)
+    if now is None or not now.pid:
+        raise InstallError(f"{one.socket}: containerd went away meanwhile: start it, then run this again")
+    return now
+
+
 def at(one: Running) -> Running | None:
     """The containerd that listens where this one did, None for none."""
     found = running.find(((one.kind, one.socket),))
     return found[0] if found else None
+
+
+def _has_read(layout: Layout, now: Running) -> bool:
+    return bool(now.pid) and not handling.owes_restart(layout, now)
 
 
 def _failed(one: Running) -> bool:

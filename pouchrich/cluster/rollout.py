@@ -97,7 +97,7 @@ def _install(arguments: argparse.Namespace, api: Kubectl) -> int:
 
 def _is_ready(arguments: argparse.Namespace) -> bool:
     words = [] if arguments.prefix is None else ["--prefix", arguments.prefix]
-    return host.run(arguments.root or "/", install.root(), ["node", "status", *words]) == 0
+    return host.run(arguments.root or "/", install.root(), ["node", "status", *words], quiet=True) == 0
 
 
 def _until(condition: Callable[[], str], words: str) -> None:

@@ -4,9 +4,10 @@ Files for the trial are beside the real ones, as imports may be relative, with n
 """
 
 import dataclasses
+import glob
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pouchrich import containerd_dump, handler
@@ -14,6 +15,8 @@ from pouchrich.cluster import block
 from pouchrich.cluster.place import FILE_OF_OURS, HANDLER, MERGED, TEMPLATE, Place
 from pouchrich.containerd_config import documents, is_ours
 from pouchrich.node import InstallError
+from pouchrich.node.layout import missing, remove_empty
+from pouchrich.processes import look
 from pouchrich.running import Running
 from runtime.config.render import toml
 from runtime.errors import NotFound, PouchrichError
@@ -28,18 +31,14 @@ def dump(one: Running, version: int = 2) -> Dump:
 
     Raises InstallError where its program does not say so; OSError.
     """
-    path, is_there = one.config, os.path.exists(one.config)
     try:
-        if not is_there:  # of which containerd's program does not take its usual place alone
-            path = files(one)[0]
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            _write(path, f"version = {version}\n")
-        return containerd_dump.dump(one.program, path)
+        if os.path.exists(one.config):
+            return containerd_dump.dump(one.program, one.config)
+        with _files(one) as (trial, _):  # its program does not take the lack of a file alone
+            _write(trial, f"version = {version}\n")
+            return containerd_dump.dump(one.program, trial)
     except PouchrichError as err:
         raise InstallError(f"{one.config}: containerd does not take it as it is, correct that first: {err}") from err
-    finally:
-        if not is_there:
-            forget(path)
 
 
 def has_handler(found: Dump) -> bool:
@@ -87,29 +86,43 @@ def _tables(name: str, table: Mapping[str, Any]) -> str:
 
 
 def _run(one: Running, place: Place) -> Dump:
-    trial, ours = files(one)
     try:
-        if place.how == FILE_OF_OURS:
-            _write(ours, place.text())
-            _write(trial, _importing(one.config, ours))
-        elif place.how == TEMPLATE:
-            _write(trial, block.within(block.read(one.config) or "", place.kept + place.lines, one.config))
-        else:
-            _write(trial, place.text())
-        return containerd_dump.dump(one.program, trial)
+        with _files(one) as (trial, ours):
+            if place.how == FILE_OF_OURS:
+                _write(ours, place.text())
+                _write(trial, _importing(one.config, ours))
+            elif place.how == TEMPLATE:
+                _write(trial, block.within(block.read(one.config) or "", place.kept + place.lines, one.config))
+            else:
+                _write(trial, place.text())
+            return containerd_dump.dump(one.program, trial)
     except PouchrichError as err:
         raise InstallError(f"{place.path}: containerd would not take the handler there: {err}") from err
+
+
+@contextmanager
+def _files(one: Running) -> Iterator[tuple[str, str]]:
+    """Paths for the length of a trial: a configuration, and a file that it imports. Others' trials have other names."""
+    trial = f"{one.config}{TRIAL}-{os.getpid()}"
+    ours = f"{trial}-ours"
+    made = list(missing(os.path.dirname(trial)))
+    os.makedirs(os.path.dirname(trial), exist_ok=True)
+    try:
+        yield trial, ours
     finally:
-        forget(trial, ours)
+        _forget(trial, ours)
+        remove_empty(made)
 
 
-def files(one: Running) -> tuple[str, str]:
-    """What `fit` makes for the length of a trial: a configuration, and a file that it imports."""
-    return f"{one.config}{TRIAL}", f"{one.config}{TRIAL}-ours"
+def forget_killed(one: Running) -> None:
+    """Remove what trials of processes have left that are gone. Raises OSError."""
+    for path in glob.glob(f"{glob.escape(one.config)}{TRIAL}-*"):
+        pid = path.removeprefix(f"{one.config}{TRIAL}-").removesuffix("-ours")
+        if not pid.isdigit() or look(int(pid)) is None:
+            _forget(path)
 
 
-def forget(*paths: str) -> None:
-    """Remove what a trial made. Raises OSError."""
+def _forget(*paths: str) -> None:
     for path in paths:
         with suppress(FileNotFoundError):
             os.unlink(path)
@@ -127,5 +140,7 @@ def _importing(path: str, ours: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    """Write a new file that is root's alone: a configuration may hold a registry's password."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="utf-8", newline="") as file:
         file.write(text)

@@ -110,7 +110,7 @@ class Layout:
 
     def make(self) -> None:
         """Make home and what it is in, and note what was not there. Raises OSError."""
-        made = list(_missing(os.path.dirname(self.home)))
+        made = list(missing(os.path.dirname(self.home)))
         os.makedirs(self.home, exist_ok=True)
         self._note(made)
 
@@ -121,7 +121,7 @@ class Layout:
 
     def make_directory_of(self, path: str) -> None:
         """Make the directory of a file outside of home, and note what was not there. Raises OSError."""
-        made = list(_missing(os.path.dirname(path)))
+        made = list(missing(os.path.dirname(path)))
         self._note(made)
         os.makedirs(os.path.dirname(path), exist_ok=True)
 
@@ -163,7 +163,8 @@ def remove_empty(paths: list[str]) -> None:
             os.rmdir(path)
 
 
-def _missing(path: str) -> Iterator[str]:
+def missing(path: str) -> Iterator[str]:
+    """The directories that a directory lacks to be there, itself among them, the deepest first."""
     while not os.path.isdir(path):
         yield path
         path = os.path.dirname(path)

@@ -1,9 +1,12 @@
 """The handler put into the configuration of real containerds and taken out, with a real restart, killed at any step."""
 
+import dataclasses
 import itertools
 import os
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import time
@@ -12,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pouchrich import containerd_dump, running
-from pouchrich.cluster import block, handling, membership, place, preflight, restart, trial
-from pouchrich.node import InstallError
+from pouchrich.cluster import block, handling, membership, place, preflight, restart, status, trial
+from pouchrich.node import InstallError, uninstall
 from pouchrich.node.layout import Layout
 from pouchrich.node.lock import locked
 from pouchrich.running import Running
@@ -65,6 +68,7 @@ class Site:
 
     def __init__(self, base, release, version, kind):
         self.base, self.release, self.kind = base, release, kind
+        base.mkdir(exist_ok=True)
         self.etc = base / "etc"
         self.etc.mkdir()
         self.config = self.etc / "config.toml"
@@ -218,6 +222,80 @@ def test_a_place_that_moves_takes_the_handler_along(tmp_path):
     assert site.config.read_bytes().replace(f'imports = ["{site.etc}/conf.d/*.toml"]\n'.encode(), b"") == before
 
 
+def test_a_trial_is_roots_alone_and_does_not_touch_anothers(tmp_path, monkeypatch):
+    site = Site(tmp_path, "2.1", 3, "imports")
+    dump, modes = containerd_dump.dump, {}
+
+    def look(program, path):
+        modes[Path(path).name.partition("-")[0]] = stat.S_IMODE(os.stat(path).st_mode)
+        return dump(program, path)
+
+    monkeypatch.setattr(containerd_dump, "dump", look)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    living, left = (site.etc / f"config.toml{trial.TRIAL}-{pid}" for pid in (os.getppid(), gone.pid))
+    for path in (living, left):
+        path.touch()
+    assert site.put()
+    assert modes == {"config.toml": 0o640, "config.toml.pouchrich": 0o600}
+    assert (living.exists(), left.exists()) == (True, False)
+
+
+def test_a_trial_makes_no_directory_to_stay(tmp_path):
+    site = Site(tmp_path, "2.1", None, "no file")
+    site.etc.rmdir()
+    trial.fit(site.one, site.place(), trial.dump(site.one, 3))
+    assert not site.etc.exists()
+    assert site.put()
+    with locked(site.layout):
+        handling.take_out(site.layout, site.one)
+        uninstall.remove(site.layout)
+    assert not site.etc.exists()
+
+
+def test_a_handler_that_cannot_be_replaced_stays(tmp_path):
+    for case in (("2.1", 3, "imports"), ("2.1", 3, "alone"), ("1.7", 2, "k3s")):
+        site = Site(tmp_path / case[2], *case)
+        site.put()
+        with locked(site.layout):
+            handling.settle(site.layout)
+        there = dataclasses.replace(site.place(), lines="# other\n")
+        site.config.write_text(f"{site.config.read_text()}\n[plugins\n")
+        before = site.files()
+        with locked(site.layout), pytest.raises(InstallError, match="containerd does not take it as it is"):
+            handling.put(site.layout, site.one, there)
+        assert site.files() == before
+        assert (handling.recorded(site.layout).path, handling.owed(site.layout)) == (there.path, None)
+
+
+def test_a_handler_whose_record_is_gone_is_known_again(site):
+    before = site.names()
+    site.put()
+    there = site.files()
+    shutil.rmtree(site.layout.home)
+    assert not site.put()
+    assert site.files() == there
+    assert site.take_out()
+    kept = {"config.toml", "config.toml.tmpl", "config-v3.toml.tmpl"}  # nobody knows any more who made one
+    assert site.names() - before <= kept
+
+
+def test_a_second_containerd_does_not_get_the_handler_of_one_that_runs(tmp_path):
+    site, other = (Site(tmp_path / name, "2.1", 3, "imports") for name in ("first", "second"))
+    other.layout = site.layout
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{tmp_path}/s")
+        listening.listen()
+        site.one = dataclasses.replace(site.one, socket=f"{tmp_path}/s")
+        site.put()
+        before = site.files(), other.files()
+        with pytest.raises(InstallError, match=f"found the handler of containerd at {tmp_path}/s, allowed one"):
+            other.put()
+        assert (site.files(), other.files()) == before
+    assert other.put()
+    assert "conf.d/pouchrich.toml" not in site.files()
+
+
 def killed_at(step, action):
     """Run `action` in a child that is killed before its step of that number; whether there was one so late."""
     pid = os.fork()
@@ -291,6 +369,14 @@ class Daemon:
         (found,) = running.find((("containerd", self.socket),))
         return found
 
+    def another(self, one):
+        """Wait for the one after `one`."""
+        end = time.monotonic() + 60
+        while not (found := running.find((("containerd", self.socket),))) or found[0].pid in (0, one.pid):
+            assert time.monotonic() < end, Path(f"{self.site.base}/log").read_text()[-2000:]
+            time.sleep(0.05)
+        return found[0]
+
     def __exit__(self, *_):
         self._loop.kill()
         self._loop.wait()
@@ -323,6 +409,21 @@ def test_a_containerd_is_started_anew_once_and_only_if_something_changed(case, t
         checks = list(preflight.containerd(again, site.layout, "c.toml"))
         if case[0] == "1.6":
             assert "1.6 finds a shim by nothing else" in checks[0].found
+
+
+def test_one_that_was_started_anew_before_the_change_is_started_anew_after_it(tmp_path):
+    site = Site(tmp_path, "2.1", 3, "imports")
+    with Daemon(site) as daemon:
+        one = daemon.now
+        os.kill(one.pid, signal.SIGTERM)
+        again = daemon.another(one)
+        with locked(site.layout):
+            handling.put(site.layout, dataclasses.replace(again, pid=one.pid), place.find(again, 2))
+            assert handling.owes_restart(site.layout, again)
+            assert status.of(site.layout)["containerd"]["loaded"] is False
+            assert restart.do(site.layout, one, ["kill", str(again.pid)])
+        assert daemon.now.pid != again.pid
+        assert status.of(site.layout)["containerd"]["loaded"] is True
 
 
 def test_whoever_starts_it_anew_by_hand_is_enough(tmp_path):

@@ -70,7 +70,7 @@ def test_a_page_is_set_without_a_complaint(page: Path):
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff: not installed")
 def test_what_is_read_on_a_page_can_be_typed():
     text = "'a' `b` c^d ~e \"f\" \\g --h\n'i\n.j\n"
-    # Without man(7)'s macros: each release takes \\- for ASCII's, but only some do so with the others.
+    # Without man(7)'s macros: each release takes \- for ASCII's, but only some do so with the others.
     words = ["groff", "-Tutf8", "-P-cbou"]
     ran = subprocess.run(words, input=f".nf\n{roff.escaped(text)}", capture_output=True, text=True, check=True)
     assert ran.stdout.replace("\N{MINUS SIGN}", "-").rstrip("\n") == text.rstrip("\n")

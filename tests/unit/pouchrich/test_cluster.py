@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import os
+import re
+import socket
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pouchrich import processes, running
 from pouchrich.checks import FAIL, OK, WARN, Check
-from pouchrich.cluster import block, handling, hold, place, preflight, probe, restart, rollout, status, trial
+from pouchrich.cluster import block, handling, hold, host, place, preflight, probe, restart, rollout, status, trial
 from pouchrich.commands import node as command
 from pouchrich.node import InstallError
 from pouchrich.node.layout import Layout
@@ -53,6 +56,16 @@ def test_a_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path):
         block.read(str(real))
 
 
+def test_a_power_cut_does_not_take_back_what_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    synced: list[str] = []
+    monkeypatch.setattr(block.os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    path = tmp_path / "f"
+    block.replace(str(path), "a")
+    assert synced == [f"{path}.pouchrich-new", str(tmp_path)]
+    block.replace(str(path), None)
+    assert synced[2:] == [str(tmp_path)]
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "major", "how", "path"),
     [
@@ -65,6 +78,7 @@ def test_a_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path):
         ),
         ("containerd", 'version = 3\nimports = ["conf.d/*.toml"]\n', 2, place.FILE_OF_OURS, "conf.d/pouchrich.toml"),
         ("containerd", 'version = 3\nimports = ["/x/*/y.toml"]\n', 2, place.LINES, "config.toml"),
+        ("containerd", "version = 3\nimports = 5\n", 2, place.LINES, "config.toml"),
         ("containerd", 'version = 2\nimports = ["{d}/conf.d/*.toml"]\n', 2, place.LINES, "config.toml"),
         ("containerd", 'version = 2\nimports = ["{d}/conf.d/*.toml"]\n', 1, place.LINES, "config.toml"),
         ("k3s", 'version = 3\nimports = ["{d}/config-v3.toml.d/*.toml"]\n', 2, place.FILE_OF_OURS, "config-v3.toml.d"),
@@ -109,6 +123,7 @@ def test_what_a_node_lacks_is_listed_and_what_it_could_do_better_is_no_reason():
     assert [preflight.kernel(one).level for one in ("5.9.16", "5.10.0-8-amd64", "6.1.0", "4.18.0-553.el8")] == [
         *(FAIL, OK, OK, FAIL)
     ]
+    assert preflight.kernel("5.15+").level == OK
 
 
 def test_what_apparmor_does_is_said(tmp_path: Path):
@@ -138,12 +153,90 @@ def test_room_is_looked_for_where_it_will_be_needed(tmp_path: Path, monkeypatch:
     assert (found.level, found.what, "--prefix DIR" in found.advice) == (FAIL, str(tmp_path), True)
 
 
+def test_links_where_nothing_can_be_written_have_to_go_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    layout = Layout.below(str(tmp_path))
+    assert preflight.links(layout).level == OK
+    flags = os.statvfs(tmp_path)
+    read_only = os.statvfs_result([*flags[:8], flags.f_flag | os.ST_RDONLY, *flags[9:]])
+    monkeypatch.setattr(preflight.os, "statvfs", lambda path: read_only)
+    found = preflight.links(layout)
+    assert (found.level, found.what, found.advice.startswith("--bin DIR")) == (FAIL, str(tmp_path), True)
+
+
 def test_a_hold_is_the_nodes_file_or_annotation(tmp_path: Path):
     path = str(tmp_path / "hold")
     assert hold.reason({}, path) == ""
     assert hold.reason({hold.ANNOTATION: ""}, path) == "annotation pouchrich.io/hold: no reason given"
     Path(path).write_text("until Monday\n")
     assert hold.reason(None, path) == f"{path}: until Monday"
+
+
+def test_a_socket_that_was_left_does_not_stand_beside_a_containerd_that_runs(tmp_path: Path):
+    sockets = tuple((kind, str(tmp_path / kind)) for kind in ("containerd", "k3s"))
+    with socket.socket(socket.AF_UNIX) as left, socket.socket(socket.AF_UNIX) as listening:
+        left.bind(sockets[0][1])
+        listening.bind(sockets[1][1])
+        listening.listen()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(running, "SOCKETS", sockets)
+            assert (preflight.the_one("auto").kind, preflight.the_one("auto").pid) == ("k3s", os.getpid())
+            listening.close()
+            with pytest.raises(InstallError, match="found containerd, k3s, allowed one"):
+                preflight.the_one("auto")
+
+
+@pytest.mark.parametrize("how", ["", " ", "kill 'x"])
+def test_a_command_to_start_it_anew_that_is_none_is_refused(how: str):
+    with pytest.raises(InstallError, match=f"--restart: found {re.escape(repr(how))}, "):
+        restart.command(Running("containerd", "/s", os.getpid()), how)
+
+
+def test_the_service_that_it_is_in_is_the_innermost(monkeypatch: pytest.MonkeyPatch):
+    def unit(path: str) -> str:
+        process = dataclasses.replace(processes.look(os.getpid()), cgroups={"": path})
+        monkeypatch.setattr(restart, "look", lambda pid: process)
+        return restart.unit_of(1)
+
+    assert unit("/system.slice/k3s.service") == "k3s.service"
+    assert unit("/docker.service/x/system.slice/containerd.service/init") == "containerd.service"
+    assert unit("/user.slice") == ""
+
+
+def test_the_node_has_the_artefact_where_nothing_of_its_own_is_needed(tmp_path: Path):
+    (tmp_path / "mnt").symlink_to("var/mnt")
+    for name in ("var/mnt", "srv", "home", "boot"):
+        (tmp_path / name).mkdir(parents=True)
+    root = str(tmp_path)
+    assert host.mount_point(root, ["node", "status"]) == "srv"
+    assert host.mount_point(root, ["--prefix", "/srv/x", "--bin", "//home"]) == "boot"
+    (tmp_path / "boot").rmdir()
+    with pytest.raises(InstallError, match="found none of mnt, media, srv, home, boot that is a directory and not us"):
+        host.mount_point(root, ["--prefix", "/srv/x", "--bin", "/home/bin"])
+
+
+def owed_by(layout: Layout, **changes) -> None:
+    debt = handling.Owed("containerd", "/s", block.read(handling.BOOT) or "", None)
+    Path(layout.home, handling.OWED).write_text(json.dumps(dataclasses.asdict(dataclasses.replace(debt, **changes))))
+
+
+def test_who_has_to_be_started_anew_is_known_by_when_it_began(tmp_path: Path):
+    layout, one = Layout.below(str(tmp_path)), Running("containerd", "/s", os.getpid())
+    layout.make()
+    began = processes.look(os.getpid()).started_ticks
+    assert not handling.owes_restart(layout, one)
+    for changes, wanted in (
+        ({}, True),
+        ({"until_ticks": began}, True),
+        ({"until_ticks": began - 1}, False),
+        ({"socket": "/another"}, False),
+        ({"boot": "another"}, False),
+    ):
+        owed_by(layout, **changes)
+        assert handling.owes_restart(layout, one) is wanted, changes
+        assert Path(layout.home, handling.OWED).exists()  # who only looks changes nothing
+    Path(layout.home, handling.OWED).write_text("{")
+    with pytest.raises(InstallError, match=r"restart-owed: found .*: start containerd anew, and remove it"):
+        handling.owed(layout)
 
 
 def test_who_starts_containerd_anew():
@@ -162,17 +255,23 @@ def test_a_record_that_cannot_be_read_is_said(tmp_path: Path):
 
 
 def ended(status: int, message: str) -> dict:
-    one = {"state": {"terminated": {"exitCode": status, "message": message, "reason": "Error"}}}
+    one = {"name": "probe", "state": {"terminated": {"exitCode": status, "message": message, "reason": "Error"}}}
     return {"status": {"phase": "Failed", "containerStatuses": [one]}}
 
 
 def test_a_probe_is_judged_by_pid_1_and_exit_status():
     for mode, init in probe.INITS.items():
         probe.judge(mode, ended(7, f"{init}\n"))
+        injected = ended(7, init)  # by a webhook of a service mesh
+        injected["status"]["containerStatuses"].insert(0, {"name": "proxy", "state": {"running": {}}})
+        probe.judge(mode, injected)
     for wrong in (ended(7, "sh"), ended(0, "systemd"), {"status": {"phase": "Pending"}}, {}):
         with pytest.raises(InstallError, match="the probe pod of mode systemd did not run: "):
             probe.judge("systemd", wrong)
-    waiting = {"state": {"waiting": {"reason": "CreateContainerError", "message": "no runtime for it"}}}
+    waiting = {
+        "name": "probe",
+        "state": {"waiting": {"reason": "CreateContainerError", "message": "no runtime for it"}},
+    }
     with pytest.raises(InstallError, match="Pending: CreateContainerError: no runtime for it"):
         probe.judge("dumb-init", {"status": {"phase": "Pending", "containerStatuses": [waiting]}})
 
