@@ -2,15 +2,18 @@
 
 import json
 import os
+import shlex
 import signal
 import time
 
+from tests.integration import first_pod as readme
 from tests.kubernetes import manifests
 from tests.kubernetes.case import Case
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.manifests import (
     DUMB_INIT,
     GRACE_S,
+    HANDLERS,
     KINDS,
     LIVE,
     START,
@@ -380,6 +383,26 @@ def another_user(case: Case) -> None:
     case.equal("who wrote the note", (case.shared / "starts").stat().st_uid, 1000)
 
 
+def first_pod(case: Case) -> None:
+    """The first pod of README.md by the page's own commands, with an image that the node has and another class."""
+    text = readme.block("yaml").replace(readme.image(), readme.own_image(case.cluster.node))
+    text = text.replace("name: pouchrich\nhandler: pouchrich\n", f"name: first\nhandler: {HANDLERS['pouchrich']}\n")
+    file = case.shared / "first.yaml"
+    file.write_text(text.replace("runtimeClassName: pouchrich\n", "runtimeClassName: first\n"))
+    said = []
+    for line in readme.block("sh", "first.yaml").splitlines():
+        program, *words = shlex.split(line, comments=True)
+        if program == "kubectl":
+            done = case.cluster.kubectl(*(str(file) if word == file.name else word for word in words))
+            case.check(f"kubectl {' '.join(words[:2])} succeeds", done.returncode == 0, done.stderr)
+            said.append(done.stdout)
+    case.equal("the last line prints", said[-1].strip(), readme.printed())
+    logs = next(one for one in said if one.startswith("systemd")).splitlines()
+    case.check("the log is as the page says", logs[1] == "prepared" and logs[2].endswith("root: hello"), logs)
+    done = case.cluster.kubectl("delete", "-f", str(file), "--timeout=60s")
+    case.check("kubectl delete -f succeeds", done.returncode == 0, done.stderr)
+
+
 EVERYWHERE = (
     deployment_restarts,
     job_fails,
@@ -405,6 +428,7 @@ RICH = (failing_prestart_hook, failing_prestart_hook_that_is_tried_again, delete
 """Cases of every kind, the long ones first, and of rich containers."""
 
 ONCE = (
+    (first_pod, SYSTEMD_BY_ANNOTATION),
     (init_container_and_sidecar, SYSTEMD_BY_ANNOTATION),
     (powered_off, SYSTEMD_BY_ANNOTATION),
     (another_user, SYSTEMD_BY_HANDLER),
