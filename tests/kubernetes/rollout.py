@@ -269,13 +269,17 @@ class Rollout:
 
     def kill_pod(self) -> None:
         """Kill the first process of the DaemonSet's container."""
-        (pod,) = self.pods()
-        identity = pod["status"]["containerStatuses"][0].get("containerID", "").removeprefix("containerd://")
-        listed = self.cluster.node.ctr("-n", "k8s.io", "tasks", "ls")
-        for line in listed.splitlines():
-            if identity and line.startswith(identity):
+        statuses = [one for pod in self.pods() for one in pod["status"].get("containerStatuses", [])]
+        identities = [one["containerID"].removeprefix("containerd://") for one in statuses if one.get("containerID")]
+        for line in self.cluster.node.ctr("-n", "k8s.io", "tasks", "ls").splitlines():
+            if line.split()[0] in identities:
                 subprocess.run(["kill", "-KILL", line.split()[1]], check=False)
         self.case.until(lambda: not self.is_ready(), 20)
+
+    def kill_pod_after(self, *pauses_s: float) -> None:
+        for pause_s in pauses_s:
+            time.sleep(pause_s)
+            self.kill_pod()
 
     def used(self) -> None:
         for mode, runtime_class in MODES.items():
@@ -306,9 +310,7 @@ class Rollout:
     def upgraded(self) -> None:
         before = self.rich()
         self.apply("base", NEWER)
-        for pause_s in (2.0, 4.0, 6.0):
-            time.sleep(pause_s)
-            self.kill_pod()
+        self.kill_pod_after(2.0, 4.0, 6.0)
         self.becomes("upgraded, killed three times meanwhile, it is ready", self.is_ready)
         self.case.equal(
             "the version that is run then", (self.current(), self.labels()["pouchrich.io/version"]), (NEWER, NEWER)
@@ -320,7 +322,11 @@ class Rollout:
         before = self.rich()
         done = self.cluster.kubectl("-n", NAMESPACE, "rollout", "undo", "daemonset/pouchrich-node")
         self.case.check("rollout undo", done.returncode == 0, done.stderr)
-        self.becomes("rolled back, it is ready", lambda: self.is_ready() and self.current() == __version__)
+        self.kill_pod_after(3.0, 5.0)
+        self.becomes(
+            "rolled back, killed twice meanwhile, it is ready",
+            lambda: self.is_ready() and self.current() == __version__,
+        )
         self.case.equal("rich pods are as they were after that", self.rich() == before, True)
 
     def ended(self) -> None:
@@ -355,8 +361,11 @@ class Rollout:
         self.becomes("uninstalling waits for it, and says so", lambda: "waiting: these need the shim" in self.logs())
         self.case.equal("labels meanwhile", self.labels(), {})
         self.case.equal("the version meanwhile", self.current(), __version__)
+        self.kill_pod()
+        self.becomes("killed, it waits again", lambda: "waiting: these need the shim" in self.logs())
         self.cluster.delete(["pods"], "last")
-        self.becomes("uninstalled, it is ready", self.is_ready)
+        self.kill_pod_after(1.0)
+        self.becomes("uninstalled, killed twice meanwhile, it is ready", self.is_ready)
         self.case.equal("containerd's configuration is as before", self.text() == self.configuration, True)
         self.case.equal("starts of containerd anew in all", self.restarter.count, 2)
         left = self.root / str(PREFIX).lstrip("/")
