@@ -20,20 +20,13 @@ from pouchrich.node import InstallError, uninstall
 from pouchrich.node.layout import Layout
 from pouchrich.node.lock import locked
 from pouchrich.running import Running
-from tests.integration import binaries
+from tests.root.containerd_site import NEW, OLD, SITE, program
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 
-OLD, NEW = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"
-SITE = {
-    2: f'[plugins."{OLD}"]\n  sandbox_image = "site/pause:1"\n[plugins."{OLD}".containerd.runtimes.runc]\n'
-    '  runtime_type = "io.containerd.runc.v2"\n',
-    3: '[plugins."io.containerd.cri.v1.images".pinned_images]\n  sandbox = "site/pause:1"\n'
-    f'[plugins."{NEW}".containerd.runtimes.runc]\n  runtime_type = "io.containerd.runc.v2"\n',
-}
 CASES = [
     ("1.6", 2, "imports"),
     ("1.7", 2, "imports"),
@@ -51,16 +44,6 @@ CASES = [
     ("1.6", 2, "no handlers"),
 ]
 STEPS = ("os.mkdir", "os.remove", "os.rename", "os.rmdir")
-
-
-def program(release):
-    try:
-        found = binaries.containerd(release)
-    except FileNotFoundError as err:
-        pytest.skip(str(err))
-    if not shutil.which(found):
-        pytest.skip(f"{found}: not there")
-    return str(found)
 
 
 class Site:

@@ -1,7 +1,6 @@
 """What is printed for containerd's configuration, and what `doctor` says of it, with the real containerd."""
 
 import os
-import shutil
 import subprocess
 
 import pytest
@@ -9,20 +8,13 @@ import pytest
 from pouchrich import containerd_config, handler
 from pouchrich.checks import FAIL, OK
 from pouchrich.commands import doctor
-from tests.integration import binaries
+from tests.root.containerd_site import NEW, OLD, SITE, program
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 
-OLD, NEW = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"
-SITE = {
-    2: f'[plugins."{OLD}"]\n  sandbox_image = "site/pause:1"\n[plugins."{OLD}".containerd.runtimes.runc]\n'
-    '  runtime_type = "io.containerd.runc.v2"\n',
-    3: '[plugins."io.containerd.cri.v1.images".pinned_images]\n  sandbox = "site/pause:1"\n'
-    f'[plugins."{NEW}".containerd.runtimes.runc]\n  runtime_type = "io.containerd.runc.v2"\n',
-}
 CASES = [("1.6", 2), ("1.7", 2), ("2.1", 2), ("2.1", 3)]
 
 
@@ -30,16 +22,11 @@ CASES = [("1.6", 2), ("1.7", 2), ("2.1", 2), ("2.1", 3)]
 def node(tmp_path, request):
     """A containerd of a release and a site's configuration in a format version, which imports conf.d."""
     release, version = request.param
-    try:
-        program = binaries.containerd(release)
-    except FileNotFoundError as err:
-        pytest.skip(str(err))
-    if not shutil.which(program):
-        pytest.skip(f"{program}: not there")
+    found = program(release)
     (tmp_path / "conf.d").mkdir()
     path = tmp_path / "config.toml"
     path.write_text(f'version = {version}\nimports = ["{tmp_path}/conf.d/*.toml"]\n{SITE[version]}')
-    return str(program), path, version, int(release[0])
+    return found, path, version, int(release[0])
 
 
 def printed(path, major):
@@ -53,35 +40,35 @@ def printed(path, major):
     )
 
 
-def dumped(program, path):
-    done = subprocess.run([program, "-c", path, "config", "dump"], capture_output=True, text=True, check=True)
+def dumped(containerd, path):
+    done = subprocess.run([containerd, "-c", path, "config", "dump"], capture_output=True, text=True, check=True)
     return done.stdout.replace("'", '"')
 
 
 @pytest.mark.parametrize("node", CASES, indirect=True, ids=lambda case: f"{case[0]}-v{case[1]}")
 def test_what_is_printed_put_where_it_says_changes_nothing_else(node):
-    program, path, _, major = node
+    containerd, path, _, major = node
     text = printed(path, major)
     if "itself" in text.splitlines()[0]:
         path.write_text(path.read_text() + "\n" + text)
     else:
         (path.parent / "conf.d/pouchrich.toml").write_text(text)
-    found = dumped(program, path)
+    found = dumped(containerd, path)
     assert all(word in found for word in ("runtimes.rich]", "runtimes.runc]", '"site/pause:1"', "pouchrich.io/*"))
-    check = doctor.others(str(path), program)
+    check = doctor.others(str(path), containerd)
     assert (check.level, check.found) == (OK, "our handlers change nothing else")
 
 
 @pytest.mark.parametrize("node", CASES[:3], indirect=True, ids=lambda case: f"{case[0]}-v{case[1]}")
 def test_a_handler_in_a_file_of_its_own_that_takes_the_sites_away_is_a_failure(node):
-    program, path, _, major = node
+    containerd, path, _, major = node
     version, plugin = (2, OLD) if major == 1 else (3, NEW)
     (path.parent / "conf.d/pouchrich.toml").write_text(
         f'version = {version}\n[plugins."{plugin}".containerd.runtimes.rich]\n'
         '  runtime_type = "io.containerd.pouchrich.v2"\n  [plugins."'
         f'{plugin}".containerd.runtimes.rich.options]\n    ConfigPath = "/x"\n'
     )
-    check = doctor.others(str(path), program)
+    check = doctor.others(str(path), containerd)
     assert check.level == FAIL
     assert 'without us "site/pause:1"' in check.found
     if major == 1:
@@ -91,10 +78,10 @@ def test_a_handler_in_a_file_of_its_own_that_takes_the_sites_away_is_a_failure(n
 
 @pytest.mark.parametrize("node", CASES[:1], indirect=True, ids=lambda case: f"{case[0]}-v{case[1]}")
 def test_what_cannot_be_judged_is_said(node):
-    program, path, _, _ = node
+    containerd, path, _, _ = node
     inline = 'runtime_type = "io.containerd.pouchrich.v2"'
     path.write_text(f'version = 2\nplugins."{OLD}".containerd.runtimes = {{ rich = {{ {inline} }} }}\n')
-    assert "cannot be taken out, allowed a table of its own" in doctor.others(str(path), program).found
+    assert "cannot be taken out, allowed a table of its own" in doctor.others(str(path), containerd).found
     path.write_text(f"version = 2\n{printed(path, 1)}")
     assert "no such file" in doctor.others(str(path), "/nowhere/containerd").found.lower()
-    assert doctor.others(f"{path}.none", program).level == OK
+    assert doctor.others(f"{path}.none", containerd).level == OK
