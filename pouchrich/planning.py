@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pouchrich import engines
 from pouchrich.spec_difference import Change, difference
 from runtime import rundir
 from runtime.config import Config
@@ -128,7 +129,9 @@ def _policy(subject: Subject, choice: Choice, config: Config) -> Explanation:
 
 def _whole(subject: Subject, choice: Choice, config: Config, decided: Decided) -> Explanation:
     made, identity = decided.made, choice.identity
-    found = Explanation(config.source, made, made.mode, changes=difference(subject.spec, made.apply(subject.spec)))
+    spec = made.apply(subject.spec)
+    notes = () if subject.root is None else engines.notes(spec, subject.root)
+    found = Explanation(config.source, made, made.mode, changes=difference(subject.spec, spec), notes=notes)
     if not made.rich or made.mode is None:
         return found
     agents, _ = _beside(identity, config, made.mode)

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from pouchrich import checks, containerd_config, containerd_dump, running
+from pouchrich import checks, containerd_config, containerd_dump, engines_node, running
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.containerd_config import Handler
 from pouchrich.output import Block, Line, Span, heading, line, show, show_json
@@ -122,6 +122,7 @@ def collect(
         "spawner": checks.spawner(node),
         "containers": checks.containers(root),
         "hooks": checks.hooks(records),
+        "engines": engines_node.checks(),
     }
     for area, found in areas.items():
         try:

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pouchrich import containers
+from pouchrich import containers, engines
 from pouchrich.output import Block, Span, clean, heading, line, show, show_json
 from pouchrich.planning import Explanation, Subject, explain, overlaid, spec_of, stored
 from runtime import paths
@@ -35,7 +35,7 @@ from runtime.bundle import Bundle
 from runtime.config import Config, load, load_node
 from runtime.config.annotations import PREFIX
 from runtime.config.model import Hook
-from runtime.errors import InvalidArgument
+from runtime.errors import InvalidArgument, PouchrichError
 from runtime.rich.plan import Plan
 from shim.task.rich.decide import root_of
 
@@ -111,7 +111,7 @@ def _explanation(arguments: argparse.Namespace, root: str) -> tuple[Explanation,
         if made is not None and not arguments.replan:
             if overlays or arguments.spec or arguments.rootfs or arguments.config:
                 raise Usage("the container exists and its plan is kept: other options go with --replan only")
-            return stored(made, "kept in the bundle"), True
+            return _with_engines(stored(made, "kept in the bundle"), arguments.bundle), True
         if made is not None and made.steps and arguments.spec is None:
             raise Usage(
                 "--replan: the bundle's config.json is what the plan made of it; add --spec FILE with containerd's own:"
@@ -126,6 +126,16 @@ def _explanation(arguments: argparse.Namespace, root: str) -> tuple[Explanation,
     if subject.root is not None and os.geteuid() != 0:
         found = replace(found, notes=(*found.notes, "not root: what only root can read of the image was not looked at"))
     return found, False
+
+
+def _with_engines(found: Explanation, bundle: str) -> Explanation:
+    """What engines in its image miss in it: the bundle's config.json is what the OCI runtime was given."""
+    try:
+        spec = Bundle(bundle).load_spec()
+        more = engines.notes(spec, root_of(spec, bundle))
+    except (OSError, PouchrichError):
+        return found
+    return replace(found, notes=(*found.notes, *more))
 
 
 def _stored(bundle: str) -> Plan | None:
