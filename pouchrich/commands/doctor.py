@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from pouchrich import checks, containerd_config, containerd_dump, engines_node, running
+from pouchrich import apparmor_node, checks, containerd_config, containerd_dump, engines_node, running
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.containerd_config import Handler
 from pouchrich.output import Block, Line, Span, heading, line, show, show_json
@@ -114,6 +114,7 @@ def collect(
     areas: dict[str, Iterable[Check]] = {
         "kernel": checks.kernel(),
         "cgroups": checks.cgroups(),
+        "apparmor": apparmor_node.checks(),
         "inotify": checks.watching(),
         "runtime": checks.oci(node),
         "installation": checks.helpers(),

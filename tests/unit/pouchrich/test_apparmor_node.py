@@ -1,0 +1,53 @@
+"""doctor names the troubles with AppArmor that this node has, by what its kernel says."""
+
+import pytest
+
+from pouchrich import apparmor_node
+from pouchrich.checks import OK, WARN
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Writes files, by their path below the directory, and says what is found."""
+
+    def found(release="6.12.1", enabled="Y\n", **files):
+        given = {"enabled": enabled, **{name.replace("__", "/"): text for name, text in files.items()}}
+        for name, text in given.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+        places = {name: str(tmp_path / name) for name in ("features", "profiles", "enabled", "restrict")}
+        return [(one.level, one.found) for one in apparmor_node.checks(release=release, **places)]
+
+    return found
+
+
+def test_where_it_is_not_in_force_that_is_all(look):
+    assert look(enabled="N\n", restrict="1\n") == [(OK, "not in force")]
+
+
+def test_a_node_without_troubles(look):
+    ((level, said),) = look(
+        features__domain__stack="yes\n", restrict="0\n", profiles="cri (enforce)\nsshd (complain)\n"
+    )
+    assert (level, said) == (OK, "in force, with none of the troubles that are known")
+
+
+@pytest.mark.parametrize(
+    ("node", "named"),
+    [
+        ({"release": "6.17.0-5", "features__domain__stack": "yes\n"}, "containerd#12886"),
+        ({"release": "7.2.13+deb14", "features__domain__stack": "yes\n"}, "containerd#12886"),
+        ({"features__network__af_unix": "yes\n"}, "containerd#12726"),
+        ({"restrict": "1\n"}, "restrict_unprivileged_userns is 1"),
+        ({"profiles": "/usr/sbin/rsyslogd (enforce)\nx (enforce)\n"}, "profiles /usr/sbin/rsyslogd catch"),
+        ({"profiles": "sshd (enforce)\nrsyslogd (enforce)\n"}, "profiles rsyslogd, sshd catch"),
+    ],
+)
+def test_each_trouble_is_named(look, node, named):
+    ((level, said),) = look(**node)
+    assert level == WARN
+    assert named in said
+
+
+def test_a_kernel_that_stacks_but_is_older_is_left_alone(look):
+    assert [level for level, _ in look(release="6.16.9", features__domain__stack="yes\n")] == [OK]
