@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any as JSON
 
 from google.protobuf.any_pb2 import Any
@@ -33,6 +33,7 @@ from shim.task.process import Process
 from shim.task.reaper import Reaper
 from shim.task.rich import rich, subject
 from shim.task.rich.decide import Decided, Looked, decide, look, root_of
+from shim.task.sandbox import Sandbox, SandboxLifecycle
 from shim.task.stdio.passthrough import may_pass_through
 from shim.task.stdio.stdio import Stdio, StdioPaths
 from shim.task.stdio.streams import open_stdio
@@ -66,6 +67,7 @@ class Tools:
     reaper: Reaper
     run: Run
     publish: Callable[[Message], None]
+    sandbox: Sandbox = field(default_factory=Sandbox)
 
 
 async def create(request: CreateRequest, tools: Tools) -> Container:
@@ -115,7 +117,7 @@ class _Making:
         self._oci = oci
         self._spec = spec
         self._undo = undo
-        self._life: Lifecycle = PlainLifecycle()
+        self._life: Lifecycle = SandboxLifecycle(tools.sandbox) if plan.is_sandbox(spec) else PlainLifecycle()
 
     def begin_mount(self) -> Mounting[Looked | None]:
         """Begin to mount the root file system, where the request brings one, and to look at the image if it matters."""

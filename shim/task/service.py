@@ -113,7 +113,8 @@ class TaskService:
         if request.exec_id:
             return task_pb2.StartResponse(pid=await run_on(container.execs.start(request.exec_id)))
         try:
-            return task_pb2.StartResponse(pid=await run_on(container.start()))
+            with self._tools.sandbox.starting(container):
+                return task_pb2.StartResponse(pid=await run_on(container.start()))
         except Exception as err:
             measures.refused("start", err)
             raise
