@@ -148,7 +148,7 @@ class Application:
     async def turn(self) -> None:
         """Return when init may be started. Raises RuntimeFailed where the start is called off before, or init ends."""
         if self._boot.launch is not None:
-            await self._booting.turn()
+            await self._booting.turn(self._cgroup)
 
     def start_failed(self) -> None:
         """It does not boot, or not any more."""

@@ -7,7 +7,7 @@ client's signal calls it off, or it hangs or takes too long (`patience`). Nothin
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from runtime.cgroup import Cgroup
+from runtime.cgroup import Cgroup, pids
 from runtime.cgroup.spent import cpu_s
 from runtime.errors import RuntimeFailed
 from shim.task.application.adopt import Adopted, AppSocket
@@ -45,9 +45,11 @@ class Booting:
         self._sources = sources
         self._before = before
         self._queue = queue
+        self._refused: Callable[[], str] = str
 
-    async def turn(self) -> None:
-        """Return when the node has room for one more boot. Raises RuntimeFailed where it is called off before."""
+    async def turn(self, cgroup: Cgroup | None = None) -> None:
+        """Return when the node has room for one more boot, in `cgroup`. Raises RuntimeFailed where it is called off."""
+        self._refused = _refused_since_now(cgroup)
         if self._queue is not None and not await self._queue.turn(self._over_within):
             why = "a signal ended the start" if self._life.is_called_off else "PID 1 ended"
             raise RuntimeFailed(f"{self._init} was not started: {why} while it waited for its turn to boot")
@@ -135,5 +137,24 @@ class Booting:
             reason = "a signal ended the start"
         elif self._life.ended.is_set():
             reason = "PID 1 ended"
+        reason += self._refused()
         said = self._console.last_lines()
         return f"{reason}; its console: {said}" if said else f"{reason}; it said nothing on its console"
+
+
+def _refused_since_now(cgroup: Cgroup | None) -> Callable[[], str]:
+    """A function that says whether the kernel has refused `cgroup` a process since now, or "".
+
+    An init cannot say so itself where it cannot fork: it tries again, or waits for ever.
+    """
+    before = 0 if cgroup is None else pids.refused(cgroup)
+
+    def said() -> str:
+        times = 0 if cgroup is None else pids.refused(cgroup) - before
+        if times <= 0:
+            return ""
+        held = None if cgroup is None else pids.limit(cgroup)
+        where = "" if held is None else f", {held[0]} ({held[1]}/pids.max): raise it"
+        return f"; the limit on the number of processes was reached {times} times{where}"
+
+    return said

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from runtime.cgroup import Cgroup
 from runtime.errors import RuntimeFailed
 from shim.task.application import booting as booting_module
 from shim.task.application.app_life import AppLife, AppPhase
@@ -68,8 +69,8 @@ class Boot:
             queue=self.queue,
         )
 
-    def begin(self):
-        return asyncio.ensure_future(self.booting.boot(self.listener, None))
+    def begin(self, cgroup=None):
+        return asyncio.ensure_future(self.booting.boot(self.listener, cgroup))
 
     async def refused(self, boot):
         with pytest.raises(RuntimeFailed) as caught:
@@ -130,6 +131,20 @@ async def test_an_init_that_ends_ends_the_boot_at_once():
     boot.life.end()
     assert "PID 1 ended" in await boot.refused(booting)
     assert now() == 2
+
+
+@in_time
+async def test_a_boot_that_was_refused_processes_says_which_limit_and_one_that_was_before_does_not(tmp_path):
+    (tmp_path / "pids.max").write_text("12\n")
+    (tmp_path / "pids.events").write_text("max 4\n")
+    for refused, expected in ((9, True), (9, False)):
+        boot, cgroup = Boot(), Cgroup(unified=str(tmp_path))
+        await boot.booting.turn(cgroup)
+        booting = boot.begin(cgroup)
+        (tmp_path / "pids.events").write_text(f"max {refused}\n")
+        boot.life.end()
+        words = f"; the limit on the number of processes was reached 5 times, 12 ({tmp_path}/pids.max): raise it"
+        assert (words in await boot.refused(booting)) == expected
 
 
 @in_time

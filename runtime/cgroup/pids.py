@@ -1,0 +1,39 @@
+"""How often the kernel refused a cgroup another process, as a limit on their number was reached.
+
+Sources: kernel, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/pids.rst. On v1, and on v2 before Linux 6.11,
+`pids.events` counts in the cgroup that asked for the process; later in the one whose limit was reached and all above.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from runtime.cgroup.files import flat, number, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runtime.cgroup.model import Cgroup
+
+_NO_LIMIT = 1 << 63
+
+
+def _upwards(cgroup: Cgroup) -> Iterator[str]:
+    """The cgroup's directory and those above it, without the root, which has no limit."""
+    directory = cgroup.directory("pids")
+    while directory and os.path.exists(f"{directory}/pids.max"):
+        yield directory
+        directory = os.path.dirname(directory)
+
+
+def refused(cgroup: Cgroup) -> int:
+    """How often a process was refused by now, to the cgroup or, where that is not told apart, to another of its pod."""
+    return sum(flat(read(directory, "pids.events")).get("max", 0) for directory in _upwards(cgroup))
+
+
+def limit(cgroup: Cgroup) -> tuple[int, str] | None:
+    """The lowest limit that holds for the cgroup, and the directory that has it; None where there is none."""
+    found = [(number(read(directory, "pids.max"), _NO_LIMIT), directory) for directory in _upwards(cgroup)]
+    limits = [(most, directory) for most, directory in found if most is not None and most < _NO_LIMIT]
+    return min(limits, default=None)
