@@ -14,6 +14,10 @@ from runtime.oci.argv import CheckpointOptions
 
 TYPE = runc_options_pb2.CheckpointOptions.DESCRIPTOR.full_name
 CRIU = "criu"
+REAL_INIT = (
+    "a container whose PID 1 is a real init: its console and its application are tied to the pod server, which CRIU"
+    " cannot restore; allowed are plain containers and mode dumb-init"
+)
 
 
 def has_criu(*, path: str | None = None) -> bool:
@@ -31,8 +35,10 @@ def require_criu(*, path: str | None = None) -> None:
 def checkpoint_options(packed: Any, image_path: str, bundle: str) -> Iterator[CheckpointOptions]:
     """The options of a Checkpoint request, with a work directory that is there while the context lasts.
 
-    When the checkpoint fails, CRIU's log is kept in the bundle and the error says so. Raises InvalidArgument.
+    When the checkpoint fails, CRIU's log is kept in the bundle and the error says so. Raises InvalidArgument,
+    Unsupported.
     """
+    require_criu()
     kind = packed.type_url.rpartition("/")[2]
     if kind not in ("", TYPE):
         raise InvalidArgument(f"options: found type {kind}, allowed: {TYPE}")

@@ -235,7 +235,6 @@ class Container:
         """Write the container's state to files. Raises FailedPrecondition, RuntimeFailed."""
         if self.init.phase not in (Phase.RUNNING, Phase.PAUSED):
             raise phase.refused("checkpoint", self.init.phase)
-        self.life.check_checkpoint()
         await self._oci.checkpoint(self.id, options)
 
     # The end

@@ -19,7 +19,7 @@ from runtime import bundle as bundles
 from runtime import passage, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.cgroup import attach
-from runtime.errors import PouchrichError
+from runtime.errors import PouchrichError, Unsupported
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import plan
@@ -89,7 +89,10 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
         making = _Making(request, tools, chosen, choice, oci, spec, undo)
         mounting = making.begin_mount()
         looked = await mounting.looked if choice.rich else None
-        container = await making.assemble(await making.decide(looked))
+        decided = await making.decide(looked)
+        if request.checkpoint and decided.made.boot is not None:
+            raise Unsupported(f"restore of {checkpoint.REAL_INIT}")
+        container = await making.assemble(decided)
         await mounting.looked
         if not request.checkpoint:
             await making.make(container)

@@ -242,7 +242,7 @@ class TaskService:
     async def checkpoint(self, request: task_pb2.CheckpointTaskRequest) -> None:
         """Write a container's state to files."""
         container = self.container(request.id)
-        checkpoint.require_criu()
+        container.life.check_checkpoint()
         with checkpoint.checkpoint_options(request.options, request.path, container.bundle.path) as options:
             await run_on(container.checkpoint(options))
 

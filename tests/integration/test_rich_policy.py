@@ -236,7 +236,9 @@ def test_a_checkpoint_of_a_real_init_is_not_supported(ctr: Ctr) -> None:
     container = rich_ctr(ctr, SYSTEMD, "sleep", "300", mode="systemd")
     result = ctr.call("tasks", "checkpoint", "--image-path", str(ctr.node.base / "image"), container)
     assert result.code != 0
-    assert "checkpoint" in result.stderr
+    assert "checkpoint of a container whose PID 1 is a real init" in result.stderr
+    assert "dumb-init" in result.stderr
+    assert "no criu program" not in result.stderr
     ctr.kill(container, "SIGKILL")
     ctr.wait_stopped(container)
     ctr.delete(container)

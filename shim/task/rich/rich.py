@@ -26,6 +26,7 @@ from shim.task.application.application import Application
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.limits import Limits
 from shim.task.application.restarts import Restarts
+from shim.task.checkpoint import REAL_INIT
 from shim.task.hooks.hooks import HookRunner
 from shim.task.own_cgroups import OwnCgroups
 from shim.task.reaper import Exit
@@ -190,7 +191,7 @@ class RichLifecycle:
     def check_checkpoint(self) -> None:
         """CRIU cannot freeze the launcher's and init's ties to the shim."""
         if self._application is not None:
-            raise Unsupported("checkpoint of a container whose PID 1 is a real init")
+            raise Unsupported(f"checkpoint of {REAL_INIT}")
 
     # The end
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,8 @@ from google.protobuf.any_pb2 import Any as Packed
 from protos.gen import runtimeoptions_pb2
 from runtime import rootfs
 from runtime.bundle import Bundle
-from runtime.errors import RuntimeFailed
+from runtime.errors import RuntimeFailed, Unsupported
+from runtime.init.boot import Boot
 from runtime.rich.extras import Extras
 from runtime.rich.plan import Decision, Plan
 from shim.task import create as create_module
@@ -231,3 +233,16 @@ async def test_a_plain_container_has_its_root_mounted_before_the_runtime_hears_o
     world.may_mount.set()
     await creating
     assert world.said == ["stdio.open", "mount", "runtime.create", "watch", "stdio.attach"]
+
+
+@in_loop
+async def test_a_container_with_a_real_init_is_restored_from_no_checkpoint(world, monkeypatch):
+    async def decide_on_systemd(*given, **about):
+        return Decided(Plan(True, "systemd", (), boot=Boot("systemd", 41)), Extras())
+
+    monkeypatch.setattr(create_module, "decide", decide_on_systemd)
+    monkeypatch.setattr(create_module.checkpoint, "require_criu", lambda: None)
+    world.request = replace(world.request, checkpoint="/checkpoint")
+    with pytest.raises(Unsupported, match="restore of a container whose PID 1 is a real init"):
+        await world.create()
+    assert world.said == ["mount", "unmount"]

@@ -8,7 +8,7 @@ import pytest
 
 from runtime import bundle_log
 from runtime.cgroup import Cgroup, delegation
-from runtime.errors import RuntimeFailed
+from runtime.errors import RuntimeFailed, Unsupported
 from runtime.init.cgroup import Delegation
 from runtime.rich.extras import Extras
 from shim.task import own_cgroups
@@ -55,6 +55,12 @@ def test_a_restart_in_place_is_noted_with_the_new_pid_and_the_first_start(tmp_pa
     assert (first["application"], first["restarts"]) == (41, 0)
     assert again == {**first, "application": 77, "restarts": 1}
     assert [line["text"].partition(" (")[0] for line in bundle_log.read(str(tmp_path))] == ["the application runs"]
+
+
+def test_a_container_with_a_real_init_has_no_checkpoint_and_one_without_may_have(tmp_path):
+    life(tmp_path).check_checkpoint()
+    with pytest.raises(Unsupported, match=r"checkpoint of a container whose PID 1 is a real init: .* dumb-init"):
+        life(tmp_path, application=SimpleNamespace()).check_checkpoint()
 
 
 async def owe(init):
