@@ -1,6 +1,7 @@
 """What today's kubelets ask of rich containers: restarts in place, names, environments, resizes."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from runtime import paths
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import cgroups
-from tests.integration.pods import Pod
+from tests.integration.pods import RUNNING, Container, Pod
 from tests.integration.rich_images import System
 from tests.integration.rich_pods import RichPods, variables
 from tests.integration.test_cri_containers import limited
@@ -58,6 +59,84 @@ def test_of_all_containers_restarted_in_place_each_has_its_hooks_once(
         for stage, name in (("prestart", "before"), ("poststop", "after"))
     )
     restart_all(rich_pods, rich_pods.pod(mode, more=more), rounds, directory)
+
+
+@each_mode
+def test_a_sidecar_starts_first_stops_last_and_its_exit_code_is_its_own(
+    rich_pods: RichPods, mode: str, system: System
+) -> None:
+    """As the kubelet has an init container with `restartPolicy: Always`: its start and its startup probe come first."""
+    directory = Path(rich_pods.node.base, f"sidecar-{time.monotonic_ns()}")
+    directory.mkdir()
+    ends = hook("poststop", "host", f"cat >/dev/null; echo $POUCHRICH_NAME $POUCHRICH_EXIT_CODE >>{directory}/ends")
+    pod = rich_pods.pod(mode, more=ends)
+    serve = "trap 'exit 3' TERM; " + FOREVER
+
+    def sidecar(script: str) -> Container:
+        made = running(rich_pods.create(pod, system, "sh", "-c", script, name="proxy").start())
+        assert made.shell("echo probed") == "probed\n"
+        return made
+
+    first = sidecar("until [ -e /tmp/fail ]; do echo ready; sleep 0.1; done; exit 9")
+    app = running(rich_pods.create(pod, system, "sh", "-c", f"trap 'exit 0' TERM; {FOREVER}", name="app").start())
+    pid = app.pid()
+    first.shell("touch /tmp/fail")
+    assert first.wait().exit_code == 9
+    first.remove()
+    second = sidecar(serve)
+    assert (app.status().state, app.pid()) == (RUNNING, pid)
+    app.stop(grace_s=20)
+    assert (app.status().exit_code, app.status().reason) == (0, "Completed")
+    assert second.status().state == RUNNING
+    second.stop(grace_s=20)
+    assert second.status().exit_code == 3
+    assert (directory / "ends").read_text() == "proxy 9\napp 0\nproxy 3\n"
+
+
+def exits_by_rule(rich_pods: RichPods, mode: str, system: System, codes: Sequence[int]) -> list[int]:
+    """The exit codes of a container that is made again in its pod, as by `restartPolicyRules`, until one is the last.
+
+    Its runs end with `codes`, one after another.
+    """
+    directory = Path(rich_pods.node.base, f"rules-{time.monotonic_ns()}")
+    directory.mkdir()
+    config = pb.ContainerConfig(mounts=[pb.Mount(container_path="/shared", host_path=str(directory))])
+    script = "echo run >>/shared/runs; set -- {}; shift $(($(wc -l </shared/runs) - 1)); exit $1"
+    command = ("sh", "-c", script.format(" ".join(map(str, codes))))
+    pod = rich_pods.pod(mode)
+    found = []
+    while len(found) < len(codes):
+        container = rich_pods.create(pod, system, *command, config=config).start()
+        found.append(container.wait().exit_code)
+        container.remove()
+        if found[-1] == codes[-1]:
+            break
+    return found
+
+
+@each_mode
+def test_a_restart_rule_goes_by_the_applications_exit_code(rich_pods: RichPods, mode: str, system: System) -> None:
+    assert exits_by_rule(rich_pods, mode, system, (42, 7)) == [42, 7]
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("mode", "system"),
+    [
+        *EVERY_MODE,
+        ("sbin-init", System("openrc")),
+        ("sbin-init", System("busybox")),
+        ("sbin-init", SYSTEMD),
+        ("systemd", System("systemd", "bullseye")),
+        ("systemd", System("systemd", "trixie")),
+        ("systemd", System("systemd", "sid")),
+    ],
+    ids=str,
+)
+def test_a_restart_rule_sees_any_exit_code_under_any_init(rich_pods: RichPods, mode: str, system: System) -> None:
+    codes = (1, 2, 42, 64, 100, 125, 126, 127, 128, 130, 137, 143, 200, 254, 255, 0)
+    assert exits_by_rule(rich_pods, mode, system, codes) == list(codes)
 
 
 @each_mode

@@ -90,3 +90,11 @@ def test_where_there_is_no_lxcfs_only_one_that_was_asked_for_is_worth_a_warning(
     container.stop(grace_s=20)
     warning = f"container {container.id}: lxcfs: found no fuse.lxcfs mount at /var/lib/lxcfs, skipped"
     assert (warning in rich_pods.node.log.read_text()) == (setting == "true")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_pod_sees_follows_its_limits(lxcfs: int, rich_pods: RichPods, mode: str) -> None:
+    container = run(rich_pods, mode)
+    for kilobytes in (2 * LIMIT_KB, LIMIT_KB):
+        container.update(limited(kilobytes << 10).linux.resources)
+        assert seen(container.shell(SEEN))[0] == kilobytes
