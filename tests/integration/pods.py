@@ -66,7 +66,7 @@ class Container:
     def exec(self, *command: str, timeout_s: int = 0) -> pb.ExecSyncResponse:
         """ExecSync: the exit code is in the answer."""
         request = pb.ExecSyncRequest(container_id=self.id, cmd=command, timeout=timeout_s)
-        return self._cri.call(request, pb.ExecSyncResponse)
+        return self._cri.call(request, pb.ExecSyncResponse, timeout_s=max(60.0, timeout_s + 10.0))
 
     def shell(self, script: str) -> str:
         """Run a shell script, which must succeed, and return its output."""

@@ -26,9 +26,15 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
         *("curl", "ssl-cert"),
     ),
     "sysvinit": ("sysvinit-core", "cron", "procps"),
+    "sysvinit-services": (
+        *("sysvinit-core", "orphan-sysvinit-scripts", "cron", "rsyslog", "procps", "nginx-light", "apache2"),
+        *("openssh-server", "postgresql", "mariadb-server", "redis-server", "postfix", "curl", "ssl-cert"),
+    ),
     "openrc": ("sysvinit-core", "openrc", "cron", "procps"),
 }
 """What each image has besides apt's variant of the base system; cron and rsyslog are there to be seen running."""
+MORE: Mapping[tuple[str, str], tuple[str, ...]] = {("services", "sid"): ("openssh-client",)}
+"""What a suite's own packages do not bring with them any more."""
 
 
 def _release() -> str:
@@ -74,7 +80,7 @@ def source(suite: str, directory: Path = Path("/etc/apt")) -> str:
 
 def debian(kind: str, suite: str = "bookworm") -> Path:
     """The directory of the image `kind` (a key of PACKAGES) from `suite`; made where it is missing, in 15 to 40 s."""
-    packages = ",".join(PACKAGES[kind])
+    packages = ",".join((*PACKAGES[kind], *MORE.get((kind, suite), ())))
     made_of = hashlib.sha256(f"{suite} {packages}".encode()).hexdigest()[:8]
     path = CACHE / f"{suite}-{kind}-{made_of}"
     CACHE.mkdir(parents=True, exist_ok=True)
