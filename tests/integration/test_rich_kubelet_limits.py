@@ -40,6 +40,11 @@ def at_most(node: Node, processes: int) -> Iterator[None]:
         path.write_text("max")
 
 
+# runc's own threads are in the cgroup, too: with so few processes it creates no container, in words of its own.
+needs_few = pytest.mark.only(oci="crun")
+
+
+@needs_few
 @pytest.mark.parametrize(
     ("mode", "system", "most"),
     [("systemd", SYSTEMD, 3), ("sbin-init", System("sysvinit"), 2)],
@@ -56,6 +61,7 @@ def test_a_pod_with_too_few_processes_for_a_boot_is_told_so(
     assert f"{most} ({cgroups.mount_of('pids')}{rich_pods.node.cgroup}/pids.max)" in message, message
 
 
+@needs_few
 def test_a_pod_with_too_few_processes_for_dumb_init_is_told_so_by_it(rich_pods: RichPods) -> None:
     container = rich_pods.create(rich_pods.pod("dumb-init"), SYSTEMD, "true")
     with at_most(rich_pods.node, 2):
@@ -161,8 +167,9 @@ RESIZED_S = 600.0
 
 
 def resident_kb(pid: int) -> int:
+    """The kilobytes of memory that are no file's."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:"))
 
 
 @pytest.mark.full
@@ -191,10 +198,10 @@ def test_a_resize_each_second_for_ten_minutes_holds_at_once_and_disturbs_nothing
             assert limits_of(node, one, "memory.limit_in_bytes") == {str(size << 20)}
             assert limits_of(node, one, "cpu.cfs_quota_us") == {str(quota)}
         time.sleep(max(0.0, began + 1 - time.monotonic()))
+    grown = [resident_kb(shim) - before for shim, before in shims.items()]
     assert [one.pid() for one in made] == pids
     assert [one.status().state for one in made] == [RUNNING] * 3
     assert made[1].exec("systemctl", "list-units", "--failed", "--no-legend").stdout == b""
-    grown = [resident_kb(shim) - before for shim, before in shims.items()]
     for one in made:
         one.stop(grace_s=20)
         assert one.status().exit_code == 7
@@ -203,4 +210,4 @@ def test_a_resize_each_second_for_ten_minutes_holds_at_once_and_disturbs_nothing
         f"{len(took_s)} updates, median {took_s[len(took_s) // 2] * 1000:.0f} ms,"
         f" longest {took_s[-1] * 1000:.0f} ms; pod servers grew by {grown} kB"
     )
-    assert max(grown) < 2048, grown
+    assert max(grown) < 1024, grown
