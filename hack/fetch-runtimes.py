@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Fetch newer containerd, runc and crun for the integration tests, through apt, into DIR; nothing is installed.
 
-Usage: hack/fetch-runtimes.py DIR [--refresh]
+Usage: hack/fetch-runtimes.py DIR [--refresh] [--kernel]
 
 DIR/NAME/bin holds the executables and DIR/versions.json what they are ({NAME: {"package", "suite", "version"}}). A
-complete DIR is left alone and needs no network; --refresh fetches again.
+complete DIR is left alone and needs no network; --refresh fetches again. With --kernel there is DIR/kernel, too:
+Debian's newest kernel with its modules, unpacked, for an emulated machine.
 
 The suites and the mirror are Debian's: the mirror is the one this machine's own apt uses, the package lists and the
 downloads live in DIR/apt, so the machine's apt state is only read. containerd's own libc need is old enough for any
@@ -39,6 +40,7 @@ class Wanted:
     libraries: tuple[str, ...] = ()
 
 
+KERNEL, KERNEL_SUITE = "linux-image-cloud-amd64", "sid"
 CONTAINERD = ("containerd", "ctr", "containerd-shim-runc-v2")
 WANTED = (
     Wanted("containerd-1.7", "containerd", "trixie", CONTAINERD),
@@ -108,6 +110,29 @@ def unpack(package: str, suite: str, into: Path, env: dict[str, str]) -> str:
     version = run("dpkg-deb", "--field", str(deb), "Version").strip()
     shutil.rmtree(debs)
     return version
+
+
+def kernel(base: Path) -> None:
+    """Make base/kernel, in one rename at the end.
+
+    The names of the packages have the version in them, so that apt is asked which they are.
+    """
+    work, apt = base / ".kernel.new", base / "kernel-apt"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    env = private_apt(apt, mirror())
+    run("apt-get", "update", "-q", env=env)
+    todo, seen = [KERNEL], set()
+    while todo:
+        package = todo.pop()
+        seen.add(package)
+        said = run("apt-cache", "show", "--no-all-versions", package, env=env)
+        needed = re.findall(r"linux-(?:image|binary|modules|base)-[a-z0-9.+-]+(?= \()", said)
+        todo += sorted(set(needed) - seen - set(todo))
+        unpack(package, KERNEL_SUITE, work, env)
+    shutil.rmtree(apt)
+    shutil.rmtree(base / "kernel", ignore_errors=True)
+    work.rename(base / "kernel")
 
 
 def find(tree: Path, name: str) -> Path:
@@ -189,6 +214,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dir", type=Path)
     parser.add_argument("--refresh", action="store_true")
+    parser.add_argument("--kernel", action="store_true")
     args = parser.parse_args()
     base = args.dir.resolve()
     base.mkdir(parents=True, exist_ok=True)
@@ -196,6 +222,8 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             versions = (None if args.refresh else complete(base)) or refresh(base)
+            if args.kernel and (args.refresh or not (base / "kernel").is_dir()):
+                kernel(base)
         except FetchError as error:
             print(f"fetch-runtimes: {error}", file=sys.stderr)
             return 1

@@ -1,15 +1,26 @@
 #!/bin/sh
 # Check the shim on hosts that this one is not: Debian's kernel and containerd in a virtual machine.
 #
-#   hack/test-vm.sh [nsdelegate|plain|systemd|delegate|apparmor|selinux]...    as root, on Debian amd64; without one all
+#   hack/test-vm.sh [LAYOUT]...    as root, on Debian amd64; without one all
 #
-# All have nothing but cgroup v2. nsdelegate and plain are how it is mounted, by a guest without an init to speak of; in
-# the third the guest's PID 1 is systemd, which the OCI runtimes ask for cgroups: hack/vm/cgroup2.py has what is checked
-# in these. The fourth is for what a container may be given of its cgroups: hack/vm/delegate.py. In the last two the
-# kernel enforces AppArmor or SELinux: hack/vm/apparmor.py, selinux.py. One line is printed a check; exit status 1 where
-# one failed. The machine is emulated (QEMU without KVM), so that it runs anywhere; each takes some ten minutes. Installs
-# what is missing with apt, uses the demo's images and cache (POUCHRICH_CACHE, default ~/.cache/pouchrich), and leaves
-# nothing but those.
+# All have nothing but cgroup v2. Two are a node of today: Debian's newest kernel, the containerd, crun and runc of its
+# later suites, pods by the CRI. The others have the kernel and containerd of this machine's release.
+#
+#   v2          cgroup2's cases in pods, limits changed in place, user namespaces: hack/vm/v2.py. Booted twice, as
+#               v2-cgroupfs and v2-systemd, for each of the OCI runtimes' cgroup drivers
+#   engines     podman, containerd with this shim, and Docker inside a pod: hack/vm/engines.py. A round of each, or
+#               POUCHRICH_VM_ROUNDS of those in POUCHRICH_VM_ENGINES (podman,containerd,dockerd)
+#   nsdelegate, plain, systemd
+#               cgroup v2 mounted with nsdelegate and without, by a guest without an init to speak of; with systemd as
+#               the guest's PID 1, which the OCI runtimes ask for cgroups: hack/vm/cgroup2.py
+#   delegate    what a container may be given of its cgroups: hack/vm/delegate.py
+#   apparmor, selinux
+#               the kernel enforces it: hack/vm/apparmor.py, selinux.py
+#
+# One line is printed a check; exit status 1 where one failed. The machine is emulated (QEMU without KVM), so that it
+# runs anywhere; each boot with its checks takes ten minutes or more. Installs what is missing with apt, uses the demo's
+# images and cache (POUCHRICH_CACHE, default ~/.cache/pouchrich), and leaves nothing but those. With POUCHRICH_VM=DIR
+# the guest's files are made in DIR once and kept, for who tries changes; POUCHRICH_VM_OCIS is crun,runc or one.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -18,19 +29,30 @@ fail() { echo "test-vm: $*" >&2; exit 1; }
 . "$root/hack/packages.sh"
 [ "$(id -u)" = 0 ] || fail "needs root"
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "needs amd64"
-[ $# -gt 0 ] || set -- nsdelegate plain systemd delegate apparmor selinux
+all="v2 engines nsdelegate plain systemd delegate apparmor selinux"
+[ $# -gt 0 ] || set -- $all
+ocis=${POUCHRICH_VM_OCIS:-crun,runc} rounds=${POUCHRICH_VM_ROUNDS:-1}
+engines=${POUCHRICH_VM_ENGINES:-podman,containerd,dockerd}
+layouts=
 for layout in "$@"; do
     case $layout in
-        nsdelegate|plain|systemd|delegate|apparmor|selinux) ;;
-        *) fail "unknown layout $layout, allowed: nsdelegate, plain, systemd, delegate, apparmor, selinux" ;;
+        v2) layouts="$layouts v2-cgroupfs v2-systemd" ;;
+        v2-cgroupfs|v2-systemd|engines) layouts="$layouts $layout" ;;
+        nsdelegate|plain|systemd|delegate|apparmor|selinux) layouts="$layouts $layout" ;;
+        *) fail "unknown layout $layout, allowed: $all" ;;
     esac
 done
 
-install_packages qemu-system-x86 mmdebstrap e2fsprogs containerd python3-venv gcc libc6-dev musl-tools binutils
+install_packages qemu-system-x86 mmdebstrap e2fsprogs containerd python3-venv gcc libc6-dev musl-tools binutils \
+    patchelf umoci zstd busybox-static
 mkdir -p "$cache"
 for mode in systemd sbin-init; do "$root/hack/demo.sh" "$mode" image; done
+"$root/hack/fetch-runtimes.py" "$cache/runtimes" --kernel
 
+versions="containerd-2.1 crun-1.21 runc-1.3"
 work=$(mktemp -d "$cache/vm.XXXXXX")  # a /tmp is emptied by systemd at boot
+kept=${POUCHRICH_VM:-$work}
+guest=$kept/guest
 child=
 stop() {
     status=$?
@@ -43,60 +65,95 @@ trap stop EXIT
 trap 'exit 1' HUP INT TERM
 
 # The guest is of the same release, as an installed shim is bound to the minor version of its Python. It stays where it
-# was installed, too.
-echo "making the guest"
-mmdebstrap --quiet --variant=minbase \
-    --include=linux-image-cloud-amd64,initramfs-tools,containerd,crun,runc,python3,procps,kmod,iproute2,systemd-sysv,dbus \
-    --include=apparmor,secilc,python3-grpcio "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$work/guest" >&2
-"$root/hack/install.sh" --prefix "$work/prefix" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
-chmod 755 "$work"
-mkdir -p "$work/guest$work" "$work/guest/vm/tests"
-cp -a "$work/prefix" "$work/guest$work/"
-cp "$root/hack/vm"/*.py "$root/hack/vm/init" "$work/guest/vm/"
-cp -r "$root/tests/__init__.py" "$root/tests/cri" "$work/guest/vm/tests/"
-chmod 755 "$work/guest/vm/init"
-echo "127.0.0.1 localhost" >"$work/guest/etc/hosts"  # the CRI copies both into pods
-: >"$work/guest/etc/resolv.conf"
-for name in vmlinuz initrd.img; do cp "$work/guest/boot/$name"-* "$work/$name"; done
-# The images are unpacked here, natively, into what will be the guest's /var/lib/containerd; k8s.io is the CRI's namespace.
-printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n' \
-    >"$work/guest/vm/containerd.toml"
-containerd --config "$work/guest/vm/containerd.toml" --root "$work/guest/var/lib/containerd" --state "$work/state" \
-    --address "$work/containerd.sock" >"$work/log" 2>&1 &
-child=$!
-tries=0
-until ctr --address "$work/containerd.sock" version >/dev/null 2>&1; do
-    tries=$((tries + 1)); [ $tries -lt 100 ] || { cat "$work/log" >&2; fail "containerd does not answer"; }
-    sleep 0.1
-done
-for mode in systemd sbin-init; do
-    ctr --address "$work/containerd.sock" images import --index-name "$mode" "$cache/demo-$mode.tar" >/dev/null
-    ctr --address "$work/containerd.sock" --namespace k8s.io images import --base-name "localhost/$mode" \
-        "$cache/demo-$mode.tar" >/dev/null
-done
-kill "$child"
-wait "$child" || true
-child=
-# As container-selinux has it; to the kernel here it is an attribute like any other.
-chcon -R -h system_u:object_r:container_ro_file_t:s0 \
-    "$work/guest/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
-python=$work/prefix/lib/pouchrich/current/venv/bin/python3
+# was installed, too. Beside its own kernel it has the newest.
+suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+newest=$(ls "$cache/runtimes/kernel/usr/lib/modules")
+make_guest() {
+    echo "making the guest"
+    rm -rf "$guest.new"
+    mmdebstrap --quiet --variant=minbase \
+        --include=linux-image-cloud-amd64,initramfs-tools,zstd,containerd,crun,runc,python3,procps,kmod,iproute2 \
+        --include=systemd-sysv,dbus,apparmor,secilc,python3-grpcio,containernetworking-plugins \
+        "$suite" "$guest.new" >&2
+    cp -a "$cache/runtimes/kernel/." "$guest.new/"
+    cp "$guest.new/usr/lib/modules/$newest/config" "$guest.new/boot/config-$newest"
+    chroot "$guest.new" depmod "$newest"
+    chroot "$guest.new" update-initramfs -c -k "$newest" >&2
+    echo "127.0.0.1 localhost" >"$guest.new/etc/hosts"  # the CRI copies both into pods
+    : >"$guest.new/etc/resolv.conf"
+    mkdir "$guest.new/vm"
+    printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n' \
+        >"$guest.new/vm/containerd.toml"
+    mkdir -p "$guest.new$cache/runtimes"
+    for name in $versions; do cp -a "$cache/runtimes/$name" "$guest.new$cache/runtimes/"; done
+    mv "$guest.new" "$guest"
+}
+# Images are unpacked here, natively, into what will be the guest's /var/lib/containerd; k8s.io is the CRI's.
+#
+#   unpack_image NAME FILE
+unpack_image() {
+    [ ! -e "$guest/vm/$1.unpacked" ] || return 0
+    containerd --config "$guest/vm/containerd.toml" --root "$guest/var/lib/containerd" --state "$work/state" \
+        --address "$work/containerd.sock" >"$work/log" 2>&1 &
+    child=$!
+    tries=0
+    until ctr --address "$work/containerd.sock" version >/dev/null 2>&1; do
+        tries=$((tries + 1)); [ $tries -lt 300 ] || { cat "$work/log" >&2; fail "containerd does not answer"; }
+        sleep 0.1
+    done
+    ctr --address "$work/containerd.sock" images import --index-name "$1" "$2" >/dev/null
+    ctr --address "$work/containerd.sock" --namespace k8s.io images import --base-name "localhost/$1" "$2" >/dev/null
+    kill "$child"
+    wait "$child" || true
+    child=
+    # As container-selinux has it; to the kernel here it is an attribute like any other.
+    chcon -R -h system_u:object_r:container_ro_file_t:s0 \
+        "$guest/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+    : >"$guest/vm/$1.unpacked"
+}
+[ -d "$guest" ] || make_guest
+for mode in systemd sbin-init; do unpack_image "$mode" "$cache/demo-$mode.tar"; done
+case " $layouts " in *" engines "*)
+    if [ ! -e "$guest/vm/engines.unpacked" ]; then
+        echo "making the image of engines"
+        "$root/hack/release.sh" "$work/release" >&2
+        "$root/hack/vm/engines-image.sh" "$work/release"/*.tar.zst "$work/engines.tar"
+        unpack_image engines "$work/engines.tar"
+    fi ;;
+esac
+"$root/hack/install.sh" --prefix "$kept/prefix" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+chmod 755 "$work" "$kept"
+rm -rf "$guest$kept/prefix" "$guest/vm/tests"
+mkdir -p "$guest$kept" "$guest/vm/tests"
+cp -a "$kept/prefix" "$guest$kept/"
+cp "$root/hack/vm"/*.py "$root/hack/vm/init" "$guest/vm/"
+cp "$root/docs/engines.md" "$root/tests/unit/docs/manifests.py" "$guest/vm/"
+cp -r "$root/tests/__init__.py" "$root/tests/cri" "$guest/vm/tests/"
+chmod 755 "$guest/vm/init"
+python=$kept/prefix/lib/pouchrich/current/venv/bin/python3
 site=$("$python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-truncate -s 4G "$work/disk"
-mke2fs -q -t ext4 -d "$work/guest" "$work/disk"
-rm -rf "$work/guest"
+runtimes=
+for name in $versions; do runtimes=$runtimes$cache/runtimes/$name/bin:; done
+own=$(ls "$guest/boot" | sed -n 's/^vmlinuz-//p')
+cp "$guest/boot"/vmlinuz-* "$guest/boot"/initrd.img-* "$work/"
+cp "$guest/usr/lib/modules/$newest/vmlinuz" "$work/vmlinuz-$newest"
+truncate -s 6G "$work/disk"
+mke2fs -q -t ext4 -d "$guest" "$work/disk"
+[ -n "${POUCHRICH_VM:-}" ] || rm -rf "$guest"
 
 failed=0
-for layout in "$@"; do
-    driver=cgroupfs init=/vm/init options=nsdelegate,memory_recursiveprot checks=cgroup2 more=
+for layout in $layouts; do
+    driver=cgroupfs init=/vm/init options=nsdelegate,memory_recursiveprot checks=cgroup2 more= path= version=$own
+    case $layout in v2*) checks=v2 path=$runtimes version=$newest ;; esac
     case $layout in
-        nsdelegate) ;;
+        nsdelegate|v2-cgroupfs) ;;
         plain) options=memory_recursiveprot ;;
-        systemd)
+        systemd|v2-systemd)
             driver=systemd init=/lib/systemd/systemd
             more="systemd.run=/vm/init systemd.run_success_action=none systemd.run_failure_action=none"
             more="$more systemd.mask=containerd.service systemd.show_status=0" ;;
         delegate) checks=delegate ;;
+        engines) checks=engines path=$runtimes version=$newest more="vm.rounds=$rounds vm.engines=$engines" ;;
         apparmor) checks=apparmor more="security=apparmor apparmor=1" ;;
         selinux) checks=selinux more="security=selinux selinux=1 enforcing=0" ;;  # until there is a policy
     esac
@@ -107,8 +164,9 @@ for layout in "$@"; do
     kernel="console=ttyS0 quiet panic=-1 no_timer_check root=/dev/vda rw init=$init $more"
     qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu max -smp 2 -m 3G -nodefaults -display none \
         -no-reboot -serial stdio -snapshot -drive "file=$work/disk,format=raw,if=virtio" \
-        -kernel "$work/vmlinuz" -initrd "$work/initrd.img" -append "$kernel vm.mount=$options vm.driver=$driver \
-vm.checks=$checks vm.python=$python vm.site=$site" </dev/null >"$work/console" 2>&1 &
+        -kernel "$work/vmlinuz-$version" -initrd "$work/initrd.img-$version" -append "$kernel vm.mount=$options \
+vm.driver=$driver vm.checks=$checks vm.ocis=$ocis vm.path=$path vm.python=$python vm.site=$site" \
+        </dev/null >"$work/console" 2>&1 &
     child=$!
     wait "$child" || true
     child=

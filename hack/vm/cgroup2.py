@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from guest import (
@@ -21,7 +22,6 @@ from guest import (
     Container,
     check,
     configured,
-    ctr,
     equal,
     of,
     run,
@@ -45,10 +45,10 @@ def resources_hold(container: Container) -> None:
     container.update({"memory": {"limit": LESS}, "pids": {"limit": 300}})
     equal("memory.max after an update", text(limits / "memory.max"), str(LESS))
     equal("pids.max after an update", text(limits / "pids.max"), "300")
-    ctr("tasks", "pause", container.name)
+    container.ctr("tasks", "pause", container.id)
     equal("status once paused", container.status(), "PAUSED")
     check("the kernel has frozen the cgroup", "frozen 1" in text(own / "cgroup.events"), text(own / "cgroup.events"))
-    ctr("tasks", "resume", container.name)
+    container.ctr("tasks", "resume", container.id)
     equal("status once resumed", container.status(), "RUNNING")
     equal("an exec after that", container.shell("echo $((6 * 7))"), "42")
 
@@ -65,13 +65,13 @@ def limits_of(container: Container) -> Path:
     return own.parent if own.name == "pouchrich" else own
 
 
-def oom(oci: str, mode: str, image: str, events: Path) -> None:
-    name = f"oom-{mode}-{oci}"
+def oom(kind: type[Container], oci: str, mode: str, image: str, events: Path) -> None:
     with of(f"{oci} {mode} out of memory"):
-        container = Container(name, image, configured(oci, mode), "tail", "/dev/zero", memory=96 * MIB)
+        container = kind(f"oom-{mode}-{oci}", image, configured(oci, mode), "tail", "/dev/zero", memory=96 * MIB)
         equal("exit status", container.end(), 137)
-        seen = until(lambda: re.search(f'/tasks/oom .*"{name}"', events.read_text()), 10)
-        check("containerd is told of it", seen, [line for line in events.read_text().splitlines() if name in line])
+        seen = until(lambda: re.search(f'/tasks/oom .*"{container.id}"', events.read_text()), 10)
+        told = [line for line in events.read_text().splitlines() if container.id in line]
+        check("containerd is told of it", seen, told)
         container.is_gone()
 
 
@@ -80,13 +80,13 @@ def agent(memory: int) -> str:
     return f'[[agents]]\nname = "watcher"\ncommand = {command}\nmemory = {memory}\n'
 
 
-def small(oci: str, mode: str) -> None:
+def small(kind: type[Container], oci: str, mode: str) -> None:
     """Without an init, or with one that makes no cgroups."""
     with of(f"{oci} {mode}"):
-        short = Container(f"short-{mode}-{oci}", "systemd", configured(oci, mode), "/bin/sh", "-c", "exit 7")
+        short = kind(f"short-{mode}-{oci}", "systemd", configured(oci, mode), "/bin/sh", "-c", "exit 7")
         equal("exit status of a short one", short.end(), 7)
         short.is_gone()
-        container = Container(f"{mode}-{oci}", "systemd", configured(oci, mode))
+        container = kind(f"{mode}-{oci}", "systemd", configured(oci, mode))
         equal("an exec's exit status", container.exec("/bin/sh", "-c", "exit 5").returncode, 5)
         resources_hold(container)
         tree_is_closed(container)
@@ -104,10 +104,10 @@ def has_nsdelegate() -> bool:
     return "nsdelegate" in line
 
 
-def systemd(oci: str) -> None:
+def systemd(kind: type[Container], oci: str) -> None:
     with of(f"{oci} systemd"):
         services = '[services]\nenable = ["cron", "rsyslog"]\n'
-        container = Container(f"systemd-{oci}", "systemd", configured(oci, "systemd", services))
+        container = kind(f"systemd-{oci}", "systemd", configured(oci, "systemd", services))
         own, limits = own_cgroup(container), limits_of(container)
         word = "the container's cgroup" if has_nsdelegate() else "one above the container's cgroup"
         check(f"the limits are on {word}", (own == limits) == has_nsdelegate(), str(own))
@@ -165,10 +165,10 @@ def agents_cgroup(container: Container) -> Path:
     return own.with_name(f"{own.name}-agent-watcher")
 
 
-def agents(oci: str) -> None:
+def agents(kind: type[Container], oci: str) -> None:
     with of(f"{oci} systemd agent"):
         config = configured(oci, "systemd", agent(AGENT_LIMIT))
-        container = Container(f"agent-systemd-{oci}", "systemd", config)
+        container = kind(f"agent-systemd-{oci}", "systemd", config)
         found: list[Path] = []
         until(lambda: found.extend(own_cgroup(container).rglob("*watcher*/memory.max")) or found, 30)
         equal("memory.max of the agent's unit", [text(path) for path in found], [str(AGENT_LIMIT)])
@@ -181,7 +181,7 @@ def agents(oci: str) -> None:
         container.is_gone()
     with of(f"{oci} dumb-init agent"):
         config = configured(oci, "dumb-init", agent(AGENT_LIMIT))
-        container = Container(f"agent-dumb-init-{oci}", "systemd", config)
+        container = kind(f"agent-dumb-init-{oci}", "systemd", config)
         beside = agents_cgroup(container)
         until(lambda: text(beside / "cgroup.procs"), 30)
         equal("memory.max of the agent", text(beside / "memory.max"), str(AGENT_LIMIT))
@@ -196,23 +196,22 @@ def agents(oci: str) -> None:
         container.is_gone()
 
 
-def killed_shim(oci: str, mode: str) -> None:
+def killed_shim(kind: type[Container], oci: str, mode: str) -> None:
     """containerd cleans up by our `delete` command."""
     with of(f"{oci} {mode} killed shim"):
-        container = Container(f"killed-{mode}-{oci}", "systemd", configured(oci, mode, agent(AGENT_LIMIT)))
+        container = kind(f"killed-{mode}-{oci}", "systemd", configured(oci, mode, agent(AGENT_LIMIT)))
         if mode == "dumb-init":
             check("the agent has a cgroup", until(agents_cgroup(container).is_dir, 30))
         shim = int(text(Path(f"/proc/{container.pid()}/stat")).rpartition(")")[2].split()[1])
         os.kill(shim, signal.SIGKILL)
-        check("containerd sees the end", until(lambda: container.status() in ("STOPPED", "")), container.status())
-        run("ctr", "tasks", "rm", "--force", container.name)
-        ctr("containers", "rm", container.name)
+        check("containerd sees the end", until(container.has_ended), container.status())
+        container.forget()
         container.is_gone(patience_s=10)  # the command may be under way
 
 
-def sbin_init(oci: str) -> None:
+def sbin_init(kind: type[Container], oci: str) -> None:
     with of(f"{oci} sbin-init"):
-        container = Container(f"sbin-init-{oci}", "sbin-init", configured(oci, "sbin-init"))
+        container = kind(f"sbin-init-{oci}", "sbin-init", configured(oci, "sbin-init"))
         until(lambda: "parent" in text(container.log))
         check("the application's parent is PID 1, init", "parent init" in text(container.log), text(container.log))
         equal("memory.max", text(limits_of(container) / "memory.max"), str(LIMIT))
@@ -234,26 +233,36 @@ def doctor() -> None:
         check(f"it says {wanted}", wanted in done.stdout, done.stdout)
 
 
-def checks() -> None:
+def host() -> None:
     with of(f"{os.uname().release} {'with' if has_nsdelegate() else 'without'} nsdelegate"):
         controllers = text(TOP / "cgroup.subtree_control")
         check(f"controllers {controllers}", {"memory", "pids"} <= set(controllers.split()), controllers)
+
+
+def lives(kind: type[Container], *, rest: Sequence[str] = OCIS) -> None:
+    """All cases with both OCI runtimes; agents and killed shims with those in `rest`."""
     events = LOGS / "events"
     with events.open("wb") as file:
-        watcher = subprocess.Popen(["ctr", "events"], stdout=file)
+        watcher = subprocess.Popen(["ctr", "--namespace", kind.NAMESPACE, "events"], stdout=file)
     for oci in OCIS:
         for mode in ("plain", "dumb-init"):
-            small(oci, mode)
-            oom(oci, mode, "systemd", events)
-        systemd(oci)
-        oom(oci, "systemd", "systemd", events)
-        agents(oci)
-        for mode in ("dumb-init", "systemd"):
-            killed_shim(oci, mode)
-        sbin_init(oci)
-    doctor()
+            small(kind, oci, mode)
+            oom(kind, oci, mode, "systemd", events)
+        systemd(kind, oci)
+        oom(kind, oci, "systemd", "systemd", events)
+        sbin_init(kind, oci)
+        if oci in rest:
+            agents(kind, oci)
+            for mode in ("dumb-init", "systemd"):
+                killed_shim(kind, oci, mode)
     watcher.terminate()
     watcher.wait()
+
+
+def checks() -> None:
+    host()
+    lives(Container)
+    doctor()
 
 
 if __name__ == "__main__":

@@ -35,7 +35,14 @@ MIB = 1 << 20
 LIMIT = 192 * MIB
 STOP_TIMEOUT_S = 60
 
-OCIS = ("crun", "runc")
+
+def option(name: str, default: str) -> list[str]:
+    """What the kernel's command line has for `vm.NAME`: words with commas between them."""
+    found = re.search(rf"\bvm\.{name}=(\S+)", Path("/proc/cmdline").read_text())
+    return (found[1] if found else default).split(",")
+
+
+OCIS = tuple(option("ocis", "crun,runc"))
 IMAGES = {"plain": "systemd", "dumb-init": "systemd", "systemd": "systemd", "sbin-init": "sbin-init"}
 """Mode to image."""
 
@@ -96,12 +103,14 @@ def text(path: Path) -> str:
 
 
 class Container:
-    """One that was started with `ctr run --detach`, and more `options` of that."""
+    """One that was started with `ctr run --detach`, and more `options` of that. `id` is containerd's."""
+
+    NAMESPACE = "default"
 
     def __init__(
         self, name: str, image: str, config: str, *command: str, memory: int = LIMIT, options: Sequence[str] = ()
     ) -> None:
-        self.name = name
+        self.name = self.id = name
         self.log = LOGS / name
         self.cgroup = TOP / PARENT / (f"vm-{name}.scope" if DRIVER == "systemd" else name)
         file = Path(f"/etc/vm/{name}.toml")
@@ -111,6 +120,9 @@ class Container:
         kind = ("--runtime", "io.containerd.pouchrich.v2", "--runtime-config-path", str(file))
         ctr("run", "--detach", *kind, *place, *options, image, name, *command)
 
+    def ctr(self, *args: str) -> str:
+        return ctr("--namespace", self.NAMESPACE, *args)
+
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         return run("ctr", "tasks", "exec", "--exec-id", f"x{time.monotonic_ns()}", self.name, *command)
 
@@ -119,15 +131,18 @@ class Container:
         return (done.stdout + done.stderr).strip()
 
     def status(self) -> str:
-        lines = [line.split() for line in ctr("tasks", "ls").splitlines()]
-        return next((line[2] for line in lines if line[0] == self.name), "")
+        lines = [line.split() for line in self.ctr("tasks", "ls").splitlines()]
+        return next((line[2] for line in lines if line[0] == self.id), "")
+
+    def has_ended(self) -> bool:
+        return self.status() in ("STOPPED", "")
 
     def pid(self) -> int:
-        lines = [line.split() for line in ctr("tasks", "ls").splitlines()]
-        return next(int(line[1]) for line in lines if line[0] == self.name)
+        lines = [line.split() for line in self.ctr("tasks", "ls").splitlines()]
+        return next(int(line[1]) for line in lines if line[0] == self.id)
 
     def metrics(self) -> dict[str, str]:
-        pairs = (line.split() for line in ctr("tasks", "metrics", self.name).splitlines())
+        pairs = (line.split() for line in self.ctr("tasks", "metrics", self.id).splitlines())
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
     def update(self, resources: dict[str, object]) -> None:
@@ -158,6 +173,11 @@ class Container:
         told = re.search(r"non-zero exit code (\d+)", done.stderr)
         ctr("containers", "rm", self.name)
         return int(told[1]) if told else 0
+
+    def forget(self) -> None:
+        """Remove it, whatever has become of it."""
+        run("ctr", "tasks", "rm", "--force", self.name)
+        ctr("containers", "rm", self.name)
 
     def is_gone(self, patience_s: float = 0.0) -> None:
         """systemd removes a scope in its own time, the runtimes before they return."""
