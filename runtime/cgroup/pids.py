@@ -29,7 +29,8 @@ def _upwards(cgroup: Cgroup) -> Iterator[str]:
 
 def refused(cgroup: Cgroup) -> int:
     """How often a process was refused by now, to the cgroup or, where that is not told apart, to another of its pod."""
-    return sum(flat(read(directory, "pids.events")).get("max", 0) for directory in _upwards(cgroup))
+    counts = (flat(read(directory, "pids.events")).get("max", 0) for directory in _upwards(cgroup))
+    return max(counts, default=0)
 
 
 def limit(cgroup: Cgroup) -> tuple[int, str] | None:
