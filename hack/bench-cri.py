@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 
 HACK = Path(__file__).resolve().parent
+HANDLERS = ("ours-rich", "ours-plain", "go-shim")
 ROWS = ("pod", "exec", "start", "spent", "burst", "cold", "polled")
 
 
@@ -31,6 +32,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--containerd", default="2.1", help="a release of hack/fetch-runtimes.py, or a directory")
     parser.add_argument("--oci", choices=("runc", "crun"), default="crun")
     parser.add_argument("--row", action="append", choices=ROWS, help="only this part; may be repeated")
+    parser.add_argument("--handler", action="append", choices=HANDLERS, help="only this one; may be repeated")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--bursts", type=numbers, default=[10, 50], help="pods at once")
     parser.add_argument("--cold", type=numbers, default=[20], help="pods at once without a spawner")
@@ -39,6 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write every sample there")
     given = parser.parse_args()
     given.row = given.row or list(ROWS)
+    given.handler = given.handler or list(HANDLERS)
     return given
 
 

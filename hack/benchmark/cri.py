@@ -39,7 +39,7 @@ def run(given: argparse.Namespace) -> Samples:
     found: Samples = defaultdict(lambda: defaultdict(list))
     tars = images.write_all(Path("/run/pouchrich-tests/images"))
     with running(binaries.named(given.containerd), given.oci, tars) as node, _accounted(node) as account:
-        bench = _Bench(node, account, found)
+        bench = _Bench(node, account, found, given.handler)
         if "pod" in given.row:
             bench.lives(given.rounds)
         if "exec" in given.row:
@@ -78,11 +78,11 @@ def _accounted(node: Node) -> Iterator[Path]:
 class _Bench:
     """One run on one node."""
 
-    def __init__(self, node: Node, account: Path, found: Samples) -> None:
+    def __init__(self, node: Node, account: Path, found: Samples, handlers: list[str]) -> None:
         self._node = node
         self._account = account
         self._found = found
-        self._pods = {name: Pods(node, handler) for name, handler in HANDLERS.items()}
+        self._pods = {name: Pods(node, handler) for name, handler in HANDLERS.items() if name in handlers}
 
     def _cpu_s(self) -> float:
         return int((self._account / "cpuacct.usage").read_text()) / 1e9
