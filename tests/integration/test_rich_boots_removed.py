@@ -101,7 +101,7 @@ def test_a_start_that_the_kubelet_gives_up_ends_the_boot(rich_pods: RichPods, ho
     """As when the pod is deleted, or after runtimeRequestTimeout."""
     container = hooked.create("systemd", "true", image=stuck(rich_pods), more=hooked.poststop())
     request = pb.StartContainerRequest(container_id=container.id)
-    with pytest.raises(CallFailed, match="DEADLINE_EXCEEDED"):
+    with pytest.raises(CallFailed, match=r"DEADLINE_EXCEEDED|CANCELLED"):  # as containerd or the client is first
         container.pod.pods.client.call(request, pb.StartContainerResponse, timeout_s=2)
     until(lambda: container.status().state == EXITED, "the container to have ended", timeout_s=SOON_S)
     assert container.status().reason == "StartError"
