@@ -210,4 +210,4 @@ def test_a_resize_each_second_for_ten_minutes_holds_at_once_and_disturbs_nothing
         f"{len(took_s)} updates, median {took_s[len(took_s) // 2] * 1000:.0f} ms,"
         f" longest {took_s[-1] * 1000:.0f} ms; pod servers grew by {grown} kB"
     )
-    assert max(grown) < 1024, grown
+    assert max(grown) < 2048, grown
