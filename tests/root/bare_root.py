@@ -1,4 +1,4 @@
-"""A root file system that has nothing but busybox, without a network, and a released artefact unpacked in it."""
+"""A root file system that has nothing but busybox, or a Debian's base system; no network, and a release in it."""
 
 import hashlib
 import os
@@ -31,33 +31,54 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 
 
 def artefact():
-    """The newest release in this checkout's dist/, or what POUCHRICH_RELEASE names; None where there is none."""
+    """The newest release for this machine in dist/, or what POUCHRICH_RELEASE names; None where there is none."""
     if named := os.environ.get("POUCHRICH_RELEASE"):
         return Path(named)
-    found = sorted(ROOT.glob("dist/pouchrich-*.tar.zst"), key=lambda path: path.stat().st_mtime)
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "")
+    found = sorted(ROOT.glob(f"dist/pouchrich-*-linux-{architecture}.tar.zst"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
 
 
 class BareRoot:
-    """To be made by the only thread of a process that has its own mount namespace."""
+    """To be made by the only thread of a process that has its own mount namespace.
 
-    def __init__(self, directory):
+    `lower` is a directory that what is written goes on top of; without one there is busybox alone.
+    """
+
+    def __init__(self, directory, lower=None):
         self.path = directory
         self._containerd = None
         directory.mkdir()
         syscalls.unshare(syscalls.CLONE_NEWNET)
-        syscalls.mount("tmpfs", str(directory), "tmpfs", 0, "mode=0755")
-        for name in ("bin", "tmp", "run", "proc", "sys", "dev", "host/bin", "host/lib", "host/image/bin"):
-            (directory / name).mkdir(parents=True)
-        for target in ("bin", "host/image/bin"):
-            shutil.copy("/bin/busybox", directory / target / "busybox")
-            self.run("/bin/busybox", "--install", "-s", "/bin", root=directory / target / "..")
+        if lower is None:
+            syscalls.mount("tmpfs", str(directory), "tmpfs", 0, "mode=0755")
+            (directory / "bin").mkdir()
+            self._install_busybox(directory)
+        else:
+            self.overlay(lower, directory)
+        for name in ("tmp", "run", "proc", "sys", "dev", "host/bin", "host/lib", "host/image/bin"):
+            (directory / name).mkdir(parents=True, exist_ok=True)
+        self._install_busybox(directory / "host/image")
         for name in ("proc", "sys"):
             syscalls.mount(f"/{name}", str(directory / name), None, syscalls.MS_BIND | syscalls.MS_REC, None)
         syscalls.mount("/dev", str(directory / "dev"), None, syscalls.MS_BIND | syscalls.MS_REC, None)
         syscalls.mount("tmpfs", str(directory / "run"), "tmpfs", 0, "mode=0755")
 
         self._share()
+
+    def _install_busybox(self, root):
+        shutil.copy("/bin/busybox", root / "bin/busybox")
+        self.run("/bin/busybox", "--install", "-s", "/bin", root=root)
+
+    def overlay(self, lower, target):
+        """Mount `lower` at the directory `target`, with what is written to it in memory, beside it."""
+        memory = target.with_name(f"{target.name}-memory")
+        memory.mkdir()
+        syscalls.mount("tmpfs", str(memory), "tmpfs", 0, "mode=0755")
+        for name in ("up", "work"):
+            (memory / name).mkdir()
+        options = f"lowerdir={lower},upperdir={memory}/up,workdir={memory}/work"
+        syscalls.mount("overlay", str(target), "overlay", 0, options)
 
     def _share(self):
         """Have libraries for containerd and an OCI runtime of the machine's, where nothing else in here finds them."""

@@ -5,6 +5,7 @@ hack/release.sh makes what is tested here; only the test marked `full` runs it.
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import time
@@ -15,7 +16,7 @@ import pytest
 from runtime.linux import syscalls
 from shim import __version__
 from tests.integration import binaries
-from tests.root import bare_root
+from tests.root import bare_root, rootfs_images
 from tests.root.bare_root import ROOT, BareRoot
 
 RUN = ("--rootfs", "--env", "PATH=/bin", "--runtime", "io.containerd.pouchrich.v2", "/host/image")
@@ -23,6 +24,8 @@ OF_ROOT = {"opt/pouchrich/.lock", f"opt/pouchrich/{__version__}/in-use"}
 """Readable by nobody else."""
 
 LIMIT = 25_000_000
+INSTALL_S = 10.0
+"""What an installation may take of processor time, without a network."""
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")]
 
@@ -39,10 +42,10 @@ def release():
 def on_bare_root(isolated, release, tmp_path):
     """Run a function with a bare root, and where in it the release is unpacked, in an isolated child."""
 
-    def run(action):
+    def run(action, lower=None):
         def inside():
             syscalls.set_child_subreaper()
-            bare = BareRoot(tmp_path / "bare")
+            bare = BareRoot(tmp_path / "bare", lower)
             try:
                 action(bare, bare.unpack(release))
             finally:
@@ -183,6 +186,37 @@ def test_a_containerd_runs_rich_containers_with_it_through_an_upgrade(on_bare_ro
         assert bare.files() == before
 
     on_bare_root(check)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("suite", ["bullseye", "bookworm", "trixie"])
+def test_a_debian_without_python_runs_each_mode_and_is_as_before(on_bare_root, suite):
+    lower, image = rootfs_images.debian("base", suite), rootfs_images.debian("systemd", suite)
+
+    def check(bare, unpacked):
+        before = bare.files()
+        assert not [name for name in before if re.search("/bin/(python|pip|gcc|cc)", name)]
+        before_it = resource.getrusage(resource.RUSAGE_CHILDREN)
+        install(bare, unpacked)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert used.ru_utime + used.ru_stime - before_it.ru_utime - before_it.ru_stime < INSTALL_S
+        bare.start_containerd()
+        (bare.path / "host/systemd").mkdir()
+        bare.overlay(image, bare.path / "host/systemd")
+        (bare.path / "host/image/sbin").mkdir()
+        (bare.path / "host/image/sbin/init").symlink_to("../bin/busybox")
+        for mode, init in (("dumb-init", "dumb-init"), ("sbin-init", "init"), ("systemd", "systemd")):
+            root = "/host/systemd" if mode == "systemd" else "/host/image"
+            words = [*RUN[:-1], "--env", "rich_mode=true", "--env", f"rich_mode_launch_manner={mode}", root]
+            status, said = bare.ctr("run", "--rm", *words, mode, "sh", "-c", "cat /proc/1/comm; exit 7")
+            assert (status, said.split()[-1:]) == (7, [init]), said
+        bare.close()
+        subprocess.run(["umount", bare.path / "host/systemd"], check=True)
+        until(lambda: pouchrich(bare, "node", "uninstall")[0] == 0)
+        assert bare.files() == before
+
+    on_bare_root(check, lower)
 
 
 @pytest.mark.full
