@@ -4,7 +4,7 @@
 #   hack/build-dumb-init.sh DEST       writes the program DEST and its licence DEST.LICENSE
 #
 # The wheel and Debian's package are dynamic and fail in Alpine and scratch images. PYTHON names the interpreter whose
-# pip downloads (default /usr/bin/python3). Does nothing where DEST is this version and static already.
+# pip downloads (default /usr/bin/python3), ARCHITECTURE whose program it is (hack/architecture.sh). Does nothing where DEST is this version and static already.
 set -eu
 umask 022
 
@@ -13,27 +13,26 @@ RELEASE=dumb-init==1.2.5.post1
 SHA256=6510538a975e0de10658b0210ec2ad62dc3617543af5c6fbd29a3af111eae981
 
 fail() { echo "build-dumb-init: $*" >&2; exit 1; }
+. "$(dirname "$0")/architecture.sh"
 
 # Static: no program interpreter and nothing needed at run time.
 is_static() { ! readelf -lW "$1" | grep -q INTERP && ! readelf -dW "$1" | grep -q NEEDED; }
 
 # Works: says its version, passes its child's exit status on, and 128+15 for TERM.
 works() {
-    "$1" --version 2>&1 | grep -q "v$VERSION" || return 1
-    status=0; "$1" -- sh -c 'exit 7' || status=$?; [ "$status" = 7 ] || return 1
-    status=0; "$1" -- sh -c 'kill -TERM $$' || status=$?; [ "$status" = 143 ]
+    $run "$1" --version 2>&1 | grep -q "v$VERSION" || return 1
+    status=0; $run "$1" -- sh -c 'exit 7' || status=$?; [ "$status" = 7 ] || return 1
+    status=0; $run "$1" -- sh -c 'kill -TERM $$' || status=$?; [ "$status" = 143 ]
 }
 
 [ $# = 1 ] || fail "usage: hack/build-dumb-init.sh DEST"
 case $1 in -*) fail "usage: hack/build-dumb-init.sh DEST" ;; esac
 dest=$1
+choose_architecture
 command -v readelf >/dev/null || fail "readelf not found, run: apt-get install binutils"
 if [ -x "$dest" ] && is_static "$dest" && works "$dest"; then exit 0; fi
 
-if command -v musl-gcc >/dev/null; then cc=musl-gcc
-elif command -v gcc >/dev/null; then cc=gcc
-else fail "no C compiler, run: apt-get install gcc musl-tools"
-fi
+static_compiler
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"; rm -f "$dest.new"' EXIT

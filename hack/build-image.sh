@@ -3,12 +3,13 @@
 #
 #   hack/build-image.sh ARTEFACT [FILE]
 #
-# ARTEFACT is a pouchrich-VERSION-linux-amd64.tar.zst of hack/release.sh; FILE (default: beside it,
-# pouchrich-node-VERSION.tar) gets an OCI archive that `ctr images import` and other tools take. IMAGE is its name
-# (default localhost/pouchrich-node:VERSION), KUBECTL the kubectl that goes in (default: the machine's). The image holds
-# the unpacked release, that kubectl, and busybox, whose init is what probe pods of mode sbin-init run; its entry point
-# is the release's own command. The same inputs make the same image, byte for byte. Needs umoci, busybox-static, zstd and
-# a static kubectl (Debian: kubernetes-client).
+# ARTEFACT is a pouchrich-VERSION-linux-ARCHITECTURE.tar.zst of hack/release.sh; FILE (default: beside it,
+# pouchrich-node-VERSION.tar, with -ARCHITECTURE for another than amd64) gets an OCI archive that `ctr images import` and
+# other tools take. IMAGE is its name (default localhost/pouchrich-node:VERSION), KUBECTL and BUSYBOX the programs that
+# go in (default: the machine's), static and of the release's architecture. The image holds the unpacked release, that
+# kubectl, and busybox, whose init is what probe pods of mode sbin-init run; its entry point is the release's own
+# command. The same inputs make the same image, byte for byte. Needs umoci, busybox-static, zstd and a static kubectl
+# (Debian: kubernetes-client).
 set -eu
 umask 022
 export LC_ALL=C TZ=UTC
@@ -18,17 +19,26 @@ case ${1:-} in ""|-*) fail "usage: hack/build-image.sh ARTEFACT [FILE]" ;; esac
 [ $# -le 2 ] || fail "usage: hack/build-image.sh ARTEFACT [FILE]"
 artefact=$1
 [ -r "$artefact" ] || fail "$artefact: cannot be read"
-version=$(basename "$artefact" | sed -n 's/^pouchrich-\(.*\)-linux-amd64\.tar\.zst$/\1/p')
-[ -n "$version" ] || fail "$artefact: not the name of a release"
-file=${2:-$(dirname "$artefact")/pouchrich-node-$version.tar}
+named=$(basename "$artefact" | sed -nE 's/^pouchrich-(.*)-linux-(amd64|arm64)\.tar\.zst$/\1 \2/p')
+[ -n "$named" ] || fail "$artefact: not the name of a release"
+version=${named% *} architecture=${named#* }
+case $architecture in
+    amd64) machine=X86-64 suffix= ;;
+    arm64) machine=AArch64 suffix=-arm64 ;;
+esac
+file=${2:-$(dirname "$artefact")/pouchrich-node-$version$suffix.tar}
 image=${IMAGE:-localhost/pouchrich-node:$version}
 kubectl=${KUBECTL:-$(command -v kubectl || true)}
-for tool in umoci busybox zstd tar; do
-    command -v $tool >/dev/null || fail "$tool not found, run: apt-get install umoci busybox-static zstd"
+busybox=${BUSYBOX:-$(command -v busybox || true)}
+for tool in umoci readelf zstd tar; do
+    command -v $tool >/dev/null || fail "$tool not found, run: apt-get install umoci binutils zstd"
 done
 [ -n "$kubectl" ] && [ -x "$kubectl" ] || fail "no kubectl, run: apt-get install kubernetes-client, or set KUBECTL"
-! readelf -l "$kubectl" 2>/dev/null | grep -q INTERP || fail "$kubectl: not static"
-! readelf -l "$(command -v busybox)" 2>/dev/null | grep -q INTERP || fail "busybox is not static: busybox-static is"
+[ -n "$busybox" ] && [ -x "$busybox" ] || fail "no busybox, run: apt-get install busybox-static, or set BUSYBOX"
+for program in "$kubectl" "$busybox"; do
+    ! readelf -lW "$program" | grep -q INTERP || fail "$program: not static"
+    readelf -hW "$program" | grep -q "Machine:.*$machine" || fail "$program: not for $architecture: set KUBECTL or BUSYBOX"
+done
 
 work=$(mktemp -d "$(dirname "$file")/.image.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -40,7 +50,7 @@ tar -C "$root" --zstd -xf "$artefact" --no-same-owner
 mv "$root/pouchrich-$version" "$root/pouchrich"
 epoch=${SOURCE_DATE_EPOCH:-$(stat -c %Y "$root/pouchrich/install")}
 cp -L "$kubectl" "$root/usr/bin/kubectl"
-cp -L "$(command -v busybox)" "$root/bin/busybox"
+cp -L "$busybox" "$root/bin/busybox"
 for applet in cat chroot echo env id kill ls ps sh sleep test '['; do ln -s busybox "$root/bin/$applet"; done
 ln -s ../bin/busybox "$root/sbin/init"
 ln -s /pouchrich/pouchrich "$root/usr/bin/pouchrich"
@@ -57,11 +67,11 @@ umoci new --image "$layout:node"
 umoci raw add-layer --image "$layout:node" --history.created "$when" --history.created_by "hack/build-image.sh" \
     "$work/layer.tar"
 umoci config --image "$layout:node" --created "$when" --history.created "$when" --no-history \
-    --architecture amd64 --os linux --config.entrypoint /pouchrich/pouchrich --config.cmd help \
+    --architecture "$architecture" --os linux --config.entrypoint /pouchrich/pouchrich --config.cmd help \
     --config.env PATH=/usr/bin:/bin:/sbin --config.workingdir / \
     --config.label "org.opencontainers.image.version=$version" 2>/dev/null ||
 umoci config --image "$layout:node" --created "$when" --history.created "$when" \
-    --architecture amd64 --os linux --config.entrypoint /pouchrich/pouchrich --config.cmd help \
+    --architecture "$architecture" --os linux --config.entrypoint /pouchrich/pouchrich --config.cmd help \
     --config.env PATH=/usr/bin:/bin:/sbin --config.workingdir / \
     --config.label "org.opencontainers.image.version=$version"
 umoci gc --layout "$layout"

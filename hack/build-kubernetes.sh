@@ -13,11 +13,11 @@ set -eu
 umask 022
 
 SUITE=bookworm
-KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 BUILT="kubelet kube-apiserver kube-controller-manager kube-scheduler"
 PROGRAMS="$BUILT kubectl etcd"
 
 fail() { echo "build-kubernetes: $*" >&2; exit 1; }
+. "$(dirname "$0")/own-apt.sh"
 [ $# = 1 ] || fail "usage: hack/build-kubernetes.sh DIR"
 case $1 in -*) fail "usage: hack/build-kubernetes.sh DIR" ;; esac
 mkdir -p "$1"
@@ -33,28 +33,8 @@ work=$(mktemp -d "$dest/.build.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# An apt of its own: the mirror is this machine's, the lists and the downloads are below $work, and the machine's apt
-# state is only read.
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/*$') ||
-    fail "no source whose path ends in /debian in apt's sources"
-mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/packages"
-: >"$work/apt/status"
-for kind in deb deb-src; do echo "$kind [signed-by=$KEYRING] $mirror $SUITE main"; done >"$work/apt/sources.list"
-cat >"$work/apt/apt.conf" <<CONF
-Dir::Etc::SourceList "$work/apt/sources.list";
-Dir::Etc::SourceParts "-";
-Dir::Etc::PreferencesParts "-";
-Dir::State::Lists "$work/apt/lists";
-Dir::State::status "$work/apt/status";
-Dir::Cache "$work/apt/cache";
-Acquire::Languages "none";
-APT::Sandbox::User "root";
-CONF
-quietly() { "$@" >"$work/log" 2>&1 || { tail -n 40 "$work/log" >&2; fail "$*: failed"; }; }
-fetch() { (cd "$work/packages" && quietly env APT_CONFIG="$work/apt/apt.conf" apt-get "$@"); }
-
 echo "fetching Kubernetes' source" >&2
-fetch update -q
+own_apt "$(dpkg --print-architecture)" "$SUITE"
 fetch download -q etcd-server kubernetes-client
 fetch source -q --download-only kubernetes
 for package in "$work/packages"/*.deb; do dpkg -x "$package" "$work/packages"; done

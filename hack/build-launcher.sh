@@ -10,7 +10,7 @@ name=build-launcher
 # Without settings it says so, and ends as it does before the shim has answered.
 works() {
     status=0
-    said=$("$1" halting 2>&1) || status=$?
+    said=$($run "$1" halting 2>&1) || status=$?
     [ "$status" = 125 ] && [ "${said#pouchrich-launch: usage: }" != "$said" ] || fail "the program made by $cc does not work"
 }
 

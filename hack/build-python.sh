@@ -4,13 +4,13 @@
 #   hack/build-python.sh DEST
 #
 # DEST gets
-#   bin/python3        all modules that are used are part of it; with room for any loader's path, as yet /lib64's
+#   bin/python3        all modules that are used are part of it; with room for any loader's path, as yet the usual one
 #   lib/               the loader, the C library and what else of it a module may ask for, of this machine's Debian
 #   lib/python3.13/    the standard library's source, less what nobody here uses
 #   licences/          of all of these
 #   components         a line each: name, version, licence (SPDX), purl; blanks in none
 #
-# It runs on any Linux of this processor from what the C library needs on, with no library of the node's. Pod servers
+# It runs on any Linux of its processor from what the C library needs on, with no library of the node's. Pod servers
 # are forked and share memory for as long as they write nothing to it: the interpreter's code is not to adapt itself
 # (ENABLE_SPECIALIZATION 0), it has no documentation strings, and it can make objects immortal (heap/immortal.c).
 #
@@ -18,6 +18,7 @@
 # dpkg-dev, patchelf, libc6-dev and libffi-dev, Debian's archive by apt (a configuration of its own: the machine's is
 # only read), and some three minutes (JOBS, default 2: how many compilers at once), at the lowest priority. Two builds
 # are the same, byte for byte, wherever they are made. VERSION_DATE (seconds) is what the interpreter says it was built.
+# With ARCHITECTURE (hack/architecture.sh) for another processor DEST is DIR-ARCHITECTURE; DIR gets this machine's.
 set -eu
 umask 022
 export LC_ALL=C
@@ -25,7 +26,6 @@ export LC_ALL=C
 SUITE=trixie
 SOURCE=python3.13
 SERIES=3.13
-KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 LOADER_ROOM=240 # ROOM of pouchrich/node/interpreter.py
 
 # Nobody uses these: the first would ask for libraries, the second are for developers of Python.
@@ -39,47 +39,28 @@ UNUSED="test idlelib tkinter turtledemo turtle.py ensurepip venv pydoc_data pydo
 LIBRARIES="libc.so.6 libm.so.6 libpthread.so.0 libdl.so.2 librt.so.1 libutil.so.1"
 
 fail() { echo "build-python: $*" >&2; exit 1; }
+. "$(dirname "$0")/architecture.sh"
+. "$(dirname "$0")/own-apt.sh"
 [ $# = 1 ] || fail "usage: hack/build-python.sh DEST"
 case $1 in -*) fail "usage: hack/build-python.sh DEST" ;; esac
 mkdir -p "$(dirname "$1")"
 dest=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
-machine=$(uname -m)
-[ "$machine" = x86_64 ] || fail "found $machine, allowed x86_64"
-triplet=x86_64-linux-gnu loader=ld-linux-x86-64.so.2
+choose_architecture
+[ -n "$loader" ] || fail "found $machine, allowed x86_64 and aarch64"
 
-for tool in gcc make dpkg-source patchelf apt-get; do
+for tool in "$gcc" make dpkg-source patchelf apt-get; do
     command -v $tool >/dev/null || fail "$tool not found, run: apt-get install gcc make dpkg-dev patchelf"
 done
-version_of() { dpkg-query -W -f '${Version}' "$1:amd64" 2>/dev/null || dpkg-query -W -f '${Version}' "$1" 2>/dev/null ||
-    fail "no package $1, run: apt-get install $1"; }
 libc=$(version_of libc6) libffi=$(version_of libffi-dev)
 immortal=$(cd "$(dirname "$0")/.." && pwd)/heap/immortal.c
-made_by="$(cat "$0" "$immortal" | sha256sum) $(gcc -dumpfullversion) $libc $libffi"
+made_by="$(cat "$0" "$immortal" | sha256sum) $("$gcc" -dumpfullversion) $machine $libc $libffi"
 if [ -x "$dest/bin/python3" ] && [ "$(cat "$dest/.made-by" 2>/dev/null)" = "$made_by" ]; then exit 0; fi
 
 work=$(mktemp -d "$dest.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-quietly() { "$@" >"$work/log" 2>&1 || { tail -n 40 "$work/log" >&2; fail "$*: failed"; }; }
-
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/*$') ||
-    fail "no source whose path ends in /debian in apt's sources"
-mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/packages"
-: >"$work/apt/status"
-echo "deb-src [signed-by=$KEYRING] $mirror $SUITE main" >"$work/apt/sources.list"
-cat >"$work/apt/apt.conf" <<CONF
-Dir::Etc::SourceList "$work/apt/sources.list";
-Dir::Etc::SourceParts "-";
-Dir::Etc::PreferencesParts "-";
-Dir::State::Lists "$work/apt/lists";
-Dir::State::status "$work/apt/status";
-Dir::Cache "$work/apt/cache";
-Acquire::Languages "none";
-APT::Sandbox::User "root";
-CONF
-fetch() { (cd "$work/packages" && quietly env APT_CONFIG="$work/apt/apt.conf" apt-get "$@"); }
 echo "fetching $SOURCE of $SUITE" >&2
-fetch update -q
+own_apt "$here" "$SUITE"
 fetch source -q --download-only "$SOURCE"
 version=$(sed -n 's/^Version: //p' "$work/packages"/*.dsc)
 quietly dpkg-source --no-check -x "$work/packages"/*.dsc "$work/source"  # apt has checked it
@@ -91,10 +72,20 @@ change() { # file, line, its replacement
 }
 change Include/internal/pycore_code.h '#define ENABLE_SPECIALIZATION 1' '#define ENABLE_SPECIALIZATION 0'
 
-echo "building Python ${version%%-*} (once)" >&2
+# Part of the build is done by a Python of the same version, a released one of this machine's; and configure runs no
+# programs to see what Linux has.
+options="CC=$gcc"
+if [ "$architecture" != "$here" ]; then
+    ARCHITECTURE=$here "$0" "${dest%-*}"
+    options="$options --build=$(gcc -dumpmachine) --host=$triplet --with-build-python=${dest%-*}/bin/python3
+        ac_cv_file__dev_ptmx=yes ac_cv_file__dev_ptc=no ac_cv_buggy_getaddrinfo=no"
+fi
+
+echo "building Python ${version%%-*} for $architecture (once)" >&2
 for module in $WITHOUT; do export "py_cv_module_$module=n/a"; done
 export SOURCE_DATE_EPOCH="${VERSION_DATE:-1767225600}" TZ=UTC MODULE_BUILDTYPE=static ac_cv_header_zlib_h=no
-export LIBFFI_CFLAGS=" " LIBFFI_LIBS="-l:libffi.a" OPT="-DNDEBUG -O3 -Wall"
+export LIBFFI_CFLAGS="-idirafter $root/usr/include/$triplet" LIBFFI_LIBS="-L$root/usr/lib/$triplet -l:libffi.a"
+export OPT="-DNDEBUG -O3 -Wall"
 # Not position independent, like Debian's own: then the interpreter's tables need no relocation in each process.
 export CFLAGS="-g0 -fno-pie -ffile-prefix-map=$work=." LINKFORSHARED="-Xlinker -export-dynamic"
 # An rpath is for what modules ask for too, and goes before LD_LIBRARY_PATH; a runpath would not.
@@ -104,37 +95,37 @@ cp "$immortal" "$work/source/Modules/immortal.c"
 printf '*static*\n_immortal immortal.c\n' >"$work/build/Modules/Setup.local"
 cd "$work/build"
 quietly nice -n 19 ../source/configure --prefix=/opt/pouchrich/python --without-ensurepip --disable-shared \
-    --disable-test-modules --without-doc-strings --without-static-libpython --with-pkg-config=no
+    --disable-test-modules --without-doc-strings --without-static-libpython --with-pkg-config=no $options
 quietly nice -n 19 make -j "${JOBS:-2}" python
 
 made=$work/made
 mkdir -p "$made/bin" "$made/lib/python$SERIES/lib-dynload" "$made/licences"
-strip -o "$made/bin/python3" python
-for library in $LIBRARIES; do cp -L "/lib/$triplet/$library" "$made/lib/$library"; done
-cp -L "/lib/$triplet/$loader" "$made/lib/$loader"
+"$strip" -o "$made/bin/python3" python
+for library in $LIBRARIES "${loader##*/}"; do cp -L "$root/lib/$triplet/$library" "$made/lib/$library"; done
 chmod 644 "$made"/lib/lib*
 (cd "$work/source/Lib" && rm -rf $UNUSED && find . -name '*.py' -print0 | xargs -0 cp --parents -t "$made/lib/python$SERIES")
 find "$made/lib" \( -name test -o -name tests -o -name idle_test \) -prune -exec rm -rf {} +
 cp "$work/source/LICENSE" "$made/licences/python"
-cp /usr/share/doc/libc6/copyright "$made/licences/libc6"
-cp /usr/share/doc/libffi-dev/copyright "$made/licences/libffi"
+cp "$root/usr/share/doc/libc6/copyright" "$made/licences/libc6"
+cp "$root/usr/share/doc/libffi-dev/copyright" "$made/licences/libffi"
 cat >"$made/components" <<COMPONENTS
 python $version PSF-2.0 pkg:deb/debian/$SOURCE@$version?arch=source&distro=$SUITE
-glibc $libc LGPL-2.1-or-later pkg:deb/debian/libc6@$libc?arch=amd64
-libffi $libffi MIT pkg:deb/debian/libffi-dev@$libffi?arch=amd64
+glibc $libc LGPL-2.1-or-later pkg:deb/debian/libc6@$libc?arch=$architecture
+libffi $libffi MIT pkg:deb/debian/libffi-dev@$libffi?arch=$architecture
 COMPONENTS
 
 # Room first, with a path as long, and then the usual loader in it.
 patchelf --set-interpreter "$(printf "/%0$((LOADER_ROOM - 2))d" 0)" "$made/bin/python3"
 room=$(printf "/%0$((LOADER_ROOM - 2))d" 0)
 at=$(grep -abo "$room" "$made/bin/python3" | head -n 1 | cut -d : -f 1)
-{ printf %s "/lib64/$loader"; head -c $((LOADER_ROOM - 7 - ${#loader})) /dev/zero; } |
+{ printf %s "$loader"; head -c $((LOADER_ROOM - ${#loader})) /dev/zero; } |
     dd of="$made/bin/python3" bs=1 seek="$at" conv=notrunc status=none
 
 for path in bin/python3 lib; do
     ! grep -rqF "$work" "$made/$path" || fail "$path: names the directory it was built in"
 done
-"$made/bin/python3" -IBS -c 'import _ctypes, _immortal, _opcode, asyncio, json, tomllib, sys
+python=$made/bin/python3
+$run "$made/lib/${loader##*/}" --library-path "$made/lib" --argv0 "$python" "$python" -IBS -c 'import _ctypes, _immortal, _opcode, asyncio, json, tomllib, sys
 assert not _opcode.ENABLE_SPECIALIZATION
 assert sys.prefix.endswith("/made"), sys.prefix' || fail "the interpreter does not work"
 echo "$made_by" >"$made/.made-by"

@@ -9,7 +9,7 @@ name=build-shim
 
 # Without its script it says so.
 works() {
-    said=$("$1" -v 2>&1) && fail "the program made by $cc does not work"
+    said=$($run "$1" -v 2>&1) && fail "the program made by $cc does not work"
     case $said in *"$1.py: No such file"*) ;; *) fail "the program made by $cc does not work: $said" ;; esac
 }
 

@@ -3,9 +3,11 @@
 #
 #   hack/release.sh [--key FILE] [DIR]
 #
-# DIR (default dist) gets pouchrich-VERSION-linux-amd64.tar.zst, the same as .tar.gz for nodes without zstd, their bill
-# of materials (.cdx.json, CycloneDX) and SHA256SUMS of these; with --key also SHA256SUMS.sig, by `ssh-keygen -Y sign`
-# in the namespace pouchrich-release. docs/operations.md says how to verify it, and how to install.
+# DIR (default dist) gets pouchrich-VERSION-linux-ARCHITECTURE.tar.zst, the same as .tar.gz for nodes without zstd, their
+# bill of materials (.cdx.json, CycloneDX) and SHA256SUMS of these, and of this version's for another architecture that
+# are in it; with --key also SHA256SUMS.sig, by `ssh-keygen -Y sign` in the namespace pouchrich-release.
+# docs/operations.md says how to verify it, and how to install. With ARCHITECTURE=arm64 it is made by cross compilation,
+# on amd64, which needs gcc-aarch64-linux-gnu and libc6-dev-arm64-cross too.
 #
 # Two releases of one commit on one Debian are the same, byte for byte: times are the commit's (or SOURCE_DATE_EPOCH),
 # owners are 0, the build directories are named nowhere. The interpreter (hack/build-python.sh) is built once and kept
@@ -16,12 +18,12 @@ umask 022
 export LC_ALL=C TZ=UTC
 
 NAMESPACE=pouchrich-release
-PLATFORM="--platform manylinux2014_x86_64 --python-version 3.13 --implementation cp --abi abi3 --abi none"
 SBOM_TOOL="cyclonedx-python-lib==11.12.0"
 LIMIT=25000000
 
 usage="usage: hack/release.sh [--key FILE] [DIR]"
 fail() { echo "release: $*" >&2; exit 1; }
+. "$(dirname "$0")/architecture.sh"
 key= dist=dist
 while [ $# -gt 0 ]; do
     case $1 in
@@ -42,7 +44,13 @@ version=$(sed -n 's/^__version__ = "\([A-Za-z0-9.+]*\)".*/\1/p' "$source/shim/__
 [ -n "$version" ] || fail "$source is not a whole checkout"
 epoch=${SOURCE_DATE_EPOCH:-$(git -C "$source" log -1 --format=%ct 2>/dev/null)} || fail "no commit, set SOURCE_DATE_EPOCH"
 export SOURCE_DATE_EPOCH="$epoch"
-name=pouchrich-$version-linux-amd64
+choose_architecture
+export ARCHITECTURE="$architecture"
+name=pouchrich-$version-linux-$architecture
+platform="--platform manylinux2014_$machine --python-version 3.13 --implementation cp --abi abi3 --abi none"
+# Compiled files are for each processor the same, so that this machine's interpreter makes them.
+own=$cache/release-python interpreter=$cache/release-python
+[ "$architecture" = "$here" ] || interpreter=$own-$architecture
 
 mkdir -p "$dist" "$cache"
 dist=$(cd "$dist" && pwd)
@@ -50,14 +58,14 @@ work=$(mktemp -d "$dist/.release.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-"$source/hack/build-python.sh" "$cache/release-python"
+"$source/hack/build-python.sh" "$interpreter"
 tree=$work/pouchrich-$version
 mkdir -p "$tree/licences" "$tree/site"
-cp -R "$cache/release-python" "$tree/python"
+cp -R "$interpreter" "$tree/python"
 rm "$tree/python/.made-by" "$tree/python/components"
 mv "$tree"/python/licences/* "$tree/licences/"
 rmdir "$tree/python/licences"
-cp "$cache/release-python/components" "$work/components"
+cp "$interpreter/components" "$work/components"
 
 echo "release: packages" >&2
 (cd "$source" && find shim runtime protos pouchrich -name '*.py' | sort | xargs cp --parents -t "$tree/site")
@@ -69,10 +77,15 @@ if ! [ -x "$venv/bin/pip" ] || [ "$(cat "$venv/.wanted" 2>/dev/null)" != "$SBOM_
     echo "$SBOM_TOOL" >"$venv/.wanted"
 fi
 "$venv/bin/pip" install -q --disable-pip-version-check --no-compile --no-deps --require-hashes --only-binary :all: \
-    $PLATFORM --target "$tree/site" -r "$source/hack/release/requirements.txt" 2>"$work/log" ||
+    $platform --target "$tree/site" -r "$source/hack/release/requirements.txt" 2>"$work/log" ||
     { cat "$work/log" >&2; fail "pip cannot install what hack/release/requirements.txt pins"; }
 rm -rf "$tree/site/bin"
-find "$tree/site" -name '*.so' -exec strip --strip-unneeded {} +
+find "$tree/site" -name '*.so' -exec "$strip" --strip-unneeded {} +
+# protobuf's wheel for arm64 names a C++ library that it has no symbol of.
+for library in $(cd "$tree/site" && find . -name '*.so'); do
+    ! readelf -dW "$tree/site/$library" | grep -q 'NEEDED.*libstdc++' ||
+        patchelf --remove-needed libstdc++.so.6 "$tree/site/$library"
+done
 for about in "$tree"/site/*.dist-info; do
     field() { sed -n "s/^$1: //p" "$about/METADATA" | head -n 1; }
     package=$(field Name | tr A-Z a-z)
@@ -97,15 +110,15 @@ PYTHON=$python "$source/hack/build-dumb-init.sh" "$libexec/dumb-init"
 "$source/hack/build-heap.sh" "$libexec/heap.so"
 mv "$libexec/dumb-init.LICENSE" "$tree/licences/dumb-init"
 rm -f "$libexec"/*.source
-dumb_init=$("$libexec/dumb-init" --version 2>&1 | sed 's/.* v//')
+dumb_init=$($run "$libexec/dumb-init" --version 2>&1 | sed 's/.* v//')
 echo "dumb-init $dumb_init MIT pkg:pypi/dumb-init@$dumb_init" >>"$work/components"
-musl=$(dpkg-query -W -f '${Version}' musl-dev)
-echo "musl $musl MIT pkg:deb/debian/musl-dev@$musl?arch=amd64" >>"$work/components"
-cp /usr/share/doc/musl-dev/copyright "$tree/licences/musl"
+musl=$(version_of musl-dev)
+echo "musl $musl MIT pkg:deb/debian/musl-dev@$musl?arch=$architecture" >>"$work/components"
+cp "$root/usr/share/doc/musl-dev/copyright" "$tree/licences/musl"
 
 # In one process, in the order of names, and with the same hashes: a compiled file depends on what else was compiled.
 find "$tree" -name __pycache__ -prune -exec rm -rf {} +
-env -i PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 "$tree/python/bin/python3" -sS -m compileall -q \
+env -i PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 "$own/bin/python3" -sS -m compileall -q \
     --invalidation-mode unchecked-hash -s "$tree" -p "/opt/pouchrich/$version" "$tree/python/lib" "$tree/site" ||
     fail "cannot compile the packages"
 cp "$source/LICENSE" "$tree/LICENSE"
@@ -117,7 +130,8 @@ chmod 755 "$tree/install" "$tree/pouchrich" "$tree/python/bin/python3" "$tree"/p
 (cd "$tree" && find . -type f ! -name SHA256SUMS -printf '%P\0' | sort -z | xargs -0 sha256sum >"$work/sums" &&
     mv "$work/sums" SHA256SUMS)
 ! grep -rlF -e "$work" -e "$source/" -e "${TMPDIR:-/tmp}/tmp." "$tree" || fail "these name the directory that they were made in"
-"$tree/python/bin/python3" -IBS -c 'import sys; sys.path.insert(0, sys.argv[1])
+$run "$tree/python/lib/${loader##*/}" --library-path "$tree/python/lib" --argv0 "$tree/python/bin/python3" \
+    "$tree/python/bin/python3" -IBS -c 'import sys; sys.path.insert(0, sys.argv[1])
 from google.protobuf.internal import api_implementation
 assert api_implementation.Type() == "upb", api_implementation.Type()
 import pouchrich.__main__, shim.__main__, shim.pod.server' "$tree/site" || fail "the packages do not work"
@@ -131,7 +145,10 @@ size=$(stat -c %s "$work/$name.tar.zst")
 [ "$size" -le $LIMIT ] || fail "$name.tar.zst: found $size bytes, allowed $LIMIT"
 "$venv/bin/python" "$source/hack/release/sbom.py" "$version" "$epoch" "$work/components" "$work/$name.tar.zst" \
     >"$work/$name.cdx.json" || fail "no bill of materials"
+others=$(grep -s "  pouchrich-$version-linux-" "$dist/SHA256SUMS" | grep -v "  $name\.") || others=
 (cd "$work" && sha256sum "$name".* >SHA256SUMS)
+[ -z "$others" ] || echo "$others" >>"$work/SHA256SUMS"
+sort -k 2 -o "$work/SHA256SUMS" "$work/SHA256SUMS"
 [ -z "$key" ] || ssh-keygen -q -Y sign -f "$key" -n "$NAMESPACE" "$work/SHA256SUMS" || fail "$key: cannot sign"
 rm -f "$dist/SHA256SUMS.sig"
 for file in "$work/$name".* "$work"/SHA256SUMS*; do mv "$file" "$dist/"; done

@@ -2,27 +2,25 @@
 #
 #   build DIRECTORY DEST
 #
-# With musl-gcc where there is one, which makes the smallest, else gcc. Does nothing where DEST was made from this very
-# source: its hash is kept in DEST.source. Calls the caller's `works`, which ends the build where the program at $1 does
-# not work.
+# For ARCHITECTURE (hack/architecture.sh). Does nothing where DEST was made from this very source: its hash is kept in
+# DEST.source. Calls the caller's `works`, which ends the build where the program at $1, run by $run, does not work.
 set -eu
 umask 022
 
 fail() { echo "$name: $*" >&2; exit 1; }
+. "$(dirname "$0")/architecture.sh"
 
 build() {
     [ $# = 2 ] || fail "usage: hack/$name.sh DEST"
     case $2 in -*) fail "usage: hack/$name.sh DEST" ;; esac
-    root=$(cd "$(dirname "$0")/.." && pwd)
-    source=$root/$1 dest=$2
-    sum=$(cat "$source"/*.[ch] "$0" "$root/hack/static.sh" | sha256sum)
+    choose_architecture
+    checkout=$(cd "$(dirname "$0")/.." && pwd)
+    source=$checkout/$1 dest=$2
+    sum="$(cat "$source"/*.[ch] "$0" "$checkout/hack/static.sh" | sha256sum) $architecture"
     if [ -x "$dest" ] && [ "$(cat "$dest.source" 2>/dev/null)" = "$sum" ]; then exit 0; fi
 
     command -v readelf >/dev/null || fail "readelf not found, run: apt-get install binutils"
-    if command -v musl-gcc >/dev/null; then cc=musl-gcc
-    elif command -v gcc >/dev/null; then cc=gcc
-    else fail "no C compiler, run: apt-get install gcc musl-tools"
-    fi
+    static_compiler
 
     mkdir -p "$(dirname "$dest")"
     new=$(mktemp "$dest.XXXXXX")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from pouchrich import checks, running
 from pouchrich.checks import FAIL, OK, WARN, Check
-from pouchrich.node import InstallError
+from pouchrich.node import InstallError, unpacked
 from pouchrich.node.layout import Layout
 from pouchrich.running import Running
 from runtime.config import load_node
@@ -40,8 +40,9 @@ def refuse(found: Sequence[Check]) -> None:
 def node(layout: Layout) -> Iterator[Check]:
     """What is the node's alone."""
     machine = platform.machine()
-    if machine != "x86_64":
-        yield Check(FAIL, "processor", f"found {machine}, allowed x86_64", "there is no release for it")
+    if machine not in unpacked.LOADERS:
+        allowed = ", ".join(unpacked.LOADERS)
+        yield Check(FAIL, "processor", f"found {machine}, allowed {allowed}", "there is no release for it")
     yield kernel(os.uname().release)
     yield from checks.kernel()
     yield from checks.cgroups()

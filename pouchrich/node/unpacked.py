@@ -18,7 +18,10 @@ from shim.installed.version import IN_USE
 
 SUMS = "SHA256SUMS"
 PYTHON, SITE = "python/bin/python3", "site"
-LOADER = "python/lib/ld-linux-x86-64.so.2"
+LOADERS = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
+"""By machine (uname(2)): those that a release is made for."""
+
+LOADER = f"python/lib/{LOADERS.get(os.uname().machine, '')}"
 
 
 def verify(directory: str) -> None:

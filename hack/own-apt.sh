@@ -1,0 +1,39 @@
+# Sourced by the programs here that fetch Debian packages and install none; they say `fail`, and have a directory $work:
+#
+#   own_apt ARCHITECTURE SUITE...    an apt below $work, whose sources are the suites, each as `deb` and `deb-src`
+#   fetch WORD...                    apt-get with it, in $work/packages
+#   quietly COMMAND...               shows what a command printed only where it failed, and ends
+#
+# The mirrors are this machine's; its apt state is only read.
+KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
+quietly() { "$@" >"$work/log" 2>&1 || { tail -n 40 "$work/log" >&2; fail "$*: failed"; }; }
+fetch() { (cd "$work/packages" && quietly env APT_CONFIG="$work/apt/apt.conf" apt-get "$@"); }
+
+_mirror() { # debian or debian-security
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 "/$1/*\$"
+}
+
+own_apt() {
+    mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/packages"
+    : >"$work/apt/status"
+    cat >"$work/apt/apt.conf" <<CONF
+APT::Architecture "$1";
+APT::Architectures "$1";
+Dir::Etc::SourceList "$work/apt/sources.list";
+Dir::Etc::SourceParts "-";
+Dir::Etc::PreferencesParts "-";
+Dir::State::Lists "$work/apt/lists";
+Dir::State::status "$work/apt/status";
+Dir::Cache "$work/apt/cache";
+Acquire::Languages "none";
+APT::Sandbox::User "root";
+CONF
+    shift
+    for suite in "$@"; do
+        case $suite in *-security) archive=debian-security ;; *) archive=debian ;; esac
+        mirror=$(_mirror $archive) || fail "no source whose path ends in /$archive in apt's sources"
+        for kind in deb deb-src; do echo "$kind [signed-by=$KEYRING] $mirror $suite main"; done
+    done >"$work/apt/sources.list"
+    fetch update -q
+}
