@@ -168,7 +168,7 @@ def pids():
 
 def cmdline(pid):
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
     except OSError:
         return ""
 
