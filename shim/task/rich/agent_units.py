@@ -5,7 +5,7 @@ trust as it was from the start (`runtime.rich.unit_claims`), and so is the answe
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from runtime import rundir
 from runtime.agents import unit
@@ -45,8 +45,9 @@ class AgentUnits:
                 raise FailedPrecondition(f"{name}: a process of the container holds a lease on it; try again") from None
             await self._systemctl("daemon-reload")
         await self._systemctl("restart", name)
+        begun = _properties(await self._systemctl("show", _SHOWN, name))
         await asyncio.sleep(settled_s)
-        _require_running(one, await self._systemctl("show", _SHOWN, name))
+        _require_running(one, begun, _properties(await self._systemctl("show", _SHOWN, name)))
 
     async def _systemctl(self, *words: str) -> str:
         argv = ("systemctl", "--no-ask-password", *words)
@@ -56,10 +57,12 @@ class AgentUnits:
         return said
 
 
-def _require_running(one: Selected, said: str) -> None:
-    """Raise RuntimeFailed unless `systemctl show` says that the agent runs, or is through as its `restart` has it."""
-    found = dict(part.split("=", 1) for part in _parts(said))
-    if found.get("ActiveState") == "active" and found.get("NRestarts", "0") == "0":
+def _require_running(one: Selected, begun: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Raise RuntimeFailed unless the agent runs, or is through as its `restart` has it; `begun` is of its beginning.
+
+    systemd's count of its own restarts goes on where it was about to make one (systemd.service(5), Restart=).
+    """
+    if found.get("ActiveState") == "active" and found.get("NRestarts") == begun.get("NRestarts"):
         return
     if found.get("ActiveState") == "inactive" and found.get("Result") == "success" and one.agent.restart != "always":
         return
@@ -69,5 +72,5 @@ def _require_running(one: Selected, said: str) -> None:
     )
 
 
-def _parts(said: str) -> Sequence[str]:
-    return [part for part in said.split(LINE_END) if "=" in part]
+def _properties(said: str) -> Mapping[str, str]:
+    return dict(part.split("=", 1) for part in said.split(LINE_END) if "=" in part)

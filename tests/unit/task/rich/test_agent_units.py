@@ -10,10 +10,15 @@ UNIT = "pouchrich-agent-probe.service"
 
 
 class Systemd:
-    """What is run in the container: `answers` are by systemctl's verb."""
+    """What is run in the container: `answers` are by systemctl's verb.
 
-    def __init__(self, **show):
-        self.calls, self.answers = [], {"show": (0, "; ".join(f"{key}={value}" for key, value in show.items()))}
+    At first it has started the unit `restarts` times by itself: what it counts goes on after a `restart` from between
+    two starts of its own.
+    """
+
+    def __init__(self, *, restarts=0, **show):
+        self.calls, self.answers, self._restarts = [], {}, restarts
+        self._shown = "; ".join(f"{key}={value}" for key, value in show.items())
 
     async def program(self, process, *, timeout_s):
         assert process["args"][:2] == ["systemctl", "--no-ask-password"]
@@ -21,7 +26,9 @@ class Systemd:
         assert process["capabilities"]["effective"] == ["CAP_KILL"]
         assert process["noNewPrivileges"]
         self.calls.append(process["args"][2])
-        return self.answers.get(process["args"][2], (0, ""))
+        if self.calls.count("show") == 1 and self.calls[-1] == "show":
+            return 0, f"NRestarts={self._restarts}"
+        return (0, self._shown) if self.calls[-1] == "show" else self.answers.get(self.calls[-1], (0, ""))
 
 
 RUNS = {"Result": "success", "NRestarts": 0, "ExecMainStatus": 0, "ActiveState": "active"}
@@ -40,7 +47,7 @@ async def test_a_changed_unit_is_written_in_place_and_loaded_before_it_is_starte
     text = await replace(tmp_path, systemd, selected(command=("/new",)))
     assert '\nExecStart="/new"\n' in text
     assert text.endswith("IgnoreSIGPIPE=no\n")
-    assert systemd.calls == ["daemon-reload", "restart", "show"]
+    assert systemd.calls == ["daemon-reload", "restart", "show", "show"]
 
 
 @in_loop
@@ -53,7 +60,7 @@ async def test_a_changed_unit_does_not_get_what_systemd_gives_to_every_unit_eith
 async def test_a_restart_leaves_the_unit_as_it_is(tmp_path):
     systemd = Systemd(**RUNS)
     assert "the one before" in await replace(tmp_path, systemd, selected(), changed=False)
-    assert systemd.calls == ["restart", "show"]
+    assert systemd.calls == ["restart", "show", "show"]
 
 
 @pytest.mark.parametrize(
@@ -82,15 +89,20 @@ def test_systemd_is_asked_whether_it_runs(tmp_path, shown, restart, runs):
 
 
 @in_loop
+async def test_what_an_agent_did_before_it_was_replaced_is_not_the_new_ones_fault(tmp_path):
+    await replace(tmp_path, Systemd(restarts=3, **{**RUNS, "NRestarts": 3}), selected())
+    with pytest.raises(RuntimeFailed):
+        await replace(tmp_path, Systemd(restarts=3, **{**RUNS, "NRestarts": 4}), selected())
+
+
+@in_loop
 async def test_what_systemctl_does_not_do_is_told_with_its_words(tmp_path):
     systemd = Systemd(**RUNS)
     systemd.answers["restart"] = (1, "Unit is masked.")
     with pytest.raises(RuntimeFailed, match=r"^systemctl restart: exit status 1: Unit is masked\.$"):
         await replace(tmp_path, systemd, selected())
-    systemd.answers["restart"] = (0, "")
-    systemd.answers["show"] = (0, "")
     with pytest.raises(RuntimeFailed, match="systemd says nothing"):
-        await replace(tmp_path, systemd, selected())
+        await replace(tmp_path, Systemd(), selected())
 
 
 @in_loop
