@@ -5,13 +5,26 @@ A pod server then writes to no page for having used what is on it, so there is n
 """
 
 import gc
+from collections.abc import Callable
+
+
+def _maker() -> Callable[[list[object]], None] | None:
+    try:
+        from _immortal import make_immortal  # type: ignore[import-not-found]
+    except ImportError:
+        return None
+    maker: Callable[[list[object]], None] = make_immortal
+    return maker
+
+
+def is_possible() -> bool:
+    """Whether this Python can."""
+    return _maker() is not None
 
 
 def turn_on() -> bool:
     """Make all objects that there are immortal; return whether this Python can."""
-    try:
-        from _immortal import make_immortal  # type: ignore[import-not-found]
-    except ImportError:
-        return False
-    make_immortal(gc.get_objects())
-    return True
+    maker = _maker()
+    if maker is not None:
+        maker(gc.get_objects())
+    return maker is not None

@@ -162,6 +162,7 @@ def _listen(path: str) -> int:
 
 def mark_ready(lock: int) -> None:
     """Note in the lock file that its spawner serves from now on. Raises OSError."""
+    os.ftruncate(lock, 0)  # a successor's pid may be shorter than the one before
     os.pwrite(lock, f"{os.getpid()} {READY.decode()}".encode(), 0)
 
 

@@ -7,6 +7,10 @@ request. It remembers nothing: each request is read and carried out by the child
 containerd has, when nobody has asked for the configured time, when the configuration or an OCI runtime has changed, and
 when another has taken its place.
 
+It warms up before it serves, for half as long again as it imports. Where objects can be immortal its pod servers are
+small without that (0.6 MiB more), so there it serves at once, for a node that boots, and warms up when nobody asks, in
+a fork that takes its place.
+
 Its children are children of a process that ignores SIGCHLD, so they leave no zombies, and get init for a parent when
 it ends. That is one fork, where two would buy nothing.
 """
@@ -16,8 +20,9 @@ import os
 import select
 import shutil
 import sys
-from _signal import SIG_IGN, SIG_SETMASK, SIGCHLD, pthread_sigmask, signal
-from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
+from _signal import SIG_DFL, SIG_IGN, SIG_SETMASK, SIGCHLD, pthread_sigmask, signal
+from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
@@ -25,19 +30,17 @@ from runtime import config, libexec
 from runtime.config.location import NODE_FILE
 from runtime.default_path import DEFAULT_PATH
 from runtime.errors import PouchrichError, text_of
-from runtime.linux import heap, mountinfo, proctitle, stamp
+from runtime.linux import heap, proctitle, stamp
 from runtime.oci import program
 from shim.installed import version
-from shim.spawner import adaptive, child, immortal, launch, preload, warmup
-from shim.spawner.request import LOCK_SUFFIX, REFUSED, Request, containerd_of
+from shim.spawner import adaptive, carry, child, immortal, launch, preload, warmup
+from shim.spawner.request import LOCK_SUFFIX, containerd_of
 
-REQUEST_LIMIT = 1 << 18
-"""More than a unix socket's default buffer takes (net.core.wmem_default); longer requests are the starter's own."""
-
-REFUSAL_LIMIT = 1024
-RECEIVE_TIMEOUT_S = 1.0
 REST_S = 0.05
 """Without a request for so long, there is time to fork for the next one."""
+
+LONG_REST_S = 1.0
+"""And for so long, to warm up."""
 
 
 def main(args: list[str]) -> NoReturn:
@@ -55,12 +58,13 @@ def main(args: list[str]) -> NoReturn:
     heap.use_one_arena()
     preload.load()
     _hold_runtimes()
-    with suppress(Exception):  # pod servers then only take more memory, and time
-        _warm_up(f"{path}.warmup")
+    is_warm = not immortal.is_possible()
+    if is_warm:
+        _warm_up(path)
     signal(SIGCHLD, SIG_IGN)
     with suppress(OSError):
         child.raise_oom_score(above=containerd_of(key))
-    spawner = Spawner(path, key, int(lock), int(pidfd), int(listener), configured)
+    spawner = Spawner(path, key, int(lock), int(pidfd), int(listener), configured, is_warm=is_warm)
     try:
         gc.collect()
         _share()
@@ -77,10 +81,21 @@ def main(args: list[str]) -> NoReturn:
 class Spawner:
     """Listens at `path` for starters with the same `key`.
 
-    `lock` is the lock file's descriptor, `pidfd` that of the containerd served, `listener` the socket's.
+    `lock` is the lock file's descriptor, `pidfd` that of the containerd served, `listener` the socket's. One that is
+    not warm has another take its place when there is time: a fork of it, which has warmed up.
     """
 
-    def __init__(self, path: str, key: str, lock: int, pidfd: int, listener: int, configured: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        path: str,
+        key: str,
+        lock: int,
+        pidfd: int,
+        listener: int,
+        configured: tuple[int, ...],
+        *,
+        is_warm: bool,
+    ) -> None:
         self._path = path
         self._key = key
         self._lock = lock
@@ -90,16 +105,24 @@ class Spawner:
         self._poll.register(self._listener, select.POLLIN)
         self._poll.register(pidfd, select.POLLIN)
         self._prefork: _Prefork | None = None
+        self._is_warm = is_warm
+        self._is_owner = True
+        self._successor = -1
 
     def serve(self, idle_s: float) -> None:
         """Serve until it is time to go."""
-        rest_s = REST_S
+        todo = self._todo()
         while self._is_wanted():
-            ready = [fd for fd, _ in self._poll.poll((rest_s or idle_s) * 1000)]
-            if not ready and rest_s:
-                rest_s = 0.0
+            rest_s, act = todo[0] if todo else (idle_s, None)
+            ready = [fd for fd, _ in self._poll.poll(rest_s * 1000)]
+            if not ready and act is not None:
+                todo = todo[1:]
                 with suppress(OSError):  # no process or descriptor is left; there may be when one is asked for
-                    self._prefork = _Prefork(self._key)
+                    act()
+                continue
+            if self._successor in ready:
+                if self._has_succeeded():
+                    return
                 continue
             if ready != [self._listener.fileno()]:
                 return
@@ -107,26 +130,68 @@ class Spawner:
                 fd = self._listener._accept()[0]  # type: ignore[attr-defined]
             except OSError:  # the starter has gone, or no descriptor is left; it helps itself
                 continue
-            prefork, self._prefork, rest_s = self._prefork, None, REST_S
+            prefork, self._prefork, todo = self._prefork, None, self._todo()
             if not (prefork and prefork.take(fd)) and os.fork() == 0:
-                _carry_out(fd, self._key)
+                carry.carry_out(fd, self._key)
             os.close(fd)
 
     def _is_wanted(self) -> bool:
         is_here = launch.is_file(self._lock, self._path + LOCK_SUFFIX)
         return is_here and stamp.of(NODE_FILE) == self._configured and program.are_current()
 
+    def _todo(self) -> list[tuple[float, Callable[[], None]]]:
+        """What there is to do once nobody has asked for some seconds, and then for some more."""
+        return [(REST_S, self._make_ready), *([] if self._is_warm else [(LONG_REST_S, self._begin_successor)])]
+
+    def _make_ready(self) -> None:
+        self._prefork = _Prefork(self._key)
+
+    def _begin_successor(self) -> None:
+        """Fork what takes this one's place as soon as it has warmed up. Raises OSError."""
+        self._is_warm = True  # if it fails, this one goes on as it is
+        ours, theirs = os.pipe()
+        if os.fork() != 0:
+            os.close(theirs)
+            self._successor = ours
+            self._poll.register(ours, select.POLLIN)
+            return
+        try:
+            os.close(ours)
+            if self._prefork is not None:
+                self._prefork.forget()
+            self._prefork, self._is_owner = None, False
+            signal(SIGCHLD, SIG_DFL)
+            _warm_up(self._path)
+            signal(SIGCHLD, SIG_IGN)
+            gc.collect()
+            _share()
+            launch.mark_ready(self._lock)
+            os.write(theirs, b"\0")
+            os.close(theirs)
+            self._is_owner = True
+        except BaseException:
+            os._exit(1)
+
+    def _has_succeeded(self) -> bool:
+        """Whether the successor serves; else it has ended, and is forgotten."""
+        self._is_owner = not os.read(self._successor, 1)
+        self._poll.unregister(self._successor)
+        os.close(self._successor)
+        self._successor = -1
+        return not self._is_owner
+
     def close(self) -> None:
         """Remove the socket and the lock, unless they are another's by now."""
-        if launch.is_file(self._lock, self._path + LOCK_SUFFIX):
+        if self._is_owner and launch.is_file(self._lock, self._path + LOCK_SUFFIX):
             os.unlink(self._path)
             os.unlink(self._path + LOCK_SUFFIX)
 
 
-def _warm_up(directory: str) -> None:
+def _warm_up(path: str) -> None:
     """Keep Python from writing into code or, where it will, have it write now what it will."""
-    rounds = 1 if adaptive.turn_off() else warmup.ADAPTING_ROUNDS
-    warmup.run(directory, rounds=rounds)
+    with suppress(Exception):  # pod servers then only take more memory, and time
+        rounds = 1 if adaptive.turn_off() else warmup.ADAPTING_ROUNDS
+        warmup.run(f"{path}.warmup", rounds=rounds)
 
 
 def _share() -> None:
@@ -156,6 +221,10 @@ class _Prefork:
         finally:
             theirs.close()
 
+    def forget(self) -> None:
+        """In another child of the spawner's: it is not this one's."""
+        self._channel.close()
+
     def take(self, fd: int) -> bool:
         """Hand the connection `fd` over; return whether it is still there to take it. To be called once."""
         try:
@@ -178,7 +247,7 @@ def _wait(spawners: socket, channel: socket, key: str) -> NoReturn:
         channel.close()
     except BaseException:
         os._exit(1)
-    _carry_out(int.from_bytes(data[:4], sys.byteorder), key)
+    carry.carry_out(int.from_bytes(data[:4], sys.byteorder), key)
 
 
 def _hold_runtimes() -> None:
@@ -192,64 +261,3 @@ def _hold_runtimes() -> None:
         if found and os.path.basename(found) in program.NAMES:
             with suppress(OSError):  # it is then run as it is installed
                 program.hold(os.path.abspath(found))
-
-
-def _carry_out(fd: int, key: str) -> NoReturn:
-    """In the child: read one request and become its pod server. Whatever is wrong with it, the starter helps itself."""
-    starter = socket(fileno=fd)
-    try:
-        request, pid = _receive(starter, key)
-        _follow(pid)
-    except BaseException as err:
-        with suppress(OSError):  # it has gone
-            starter.send(REFUSED + text_of(err).encode(errors="replace")[:REFUSAL_LIMIT])
-        os._exit(1)
-    if os.environb != request.environment:
-        os.environb.clear()
-        os.environb.update(request.environment)
-    child.serve(request, starter.fileno(), kept=tuple(sorted((*program.descriptors(), *version.hold()))))
-
-
-def _receive(starter: socket, key: str) -> tuple[Request, int]:
-    """The request, and the pid of who sent it; its directory is the working directory then."""
-    starter.settimeout(RECEIVE_TIMEOUT_S)
-    credentials = starter.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)
-    pid, uid = (int.from_bytes(credentials[at : at + 4], sys.byteorder) for at in (0, 4))
-    if uid != os.geteuid():
-        raise PermissionError(f"request: found uid {uid}, allowed uid {os.geteuid()}")
-    message, ancillary, _, _ = starter.recvmsg(REQUEST_LIMIT, 32)
-    ((level, kind, data),) = ancillary
-    if (level, kind) != (SOL_SOCKET, SCM_RIGHTS):
-        raise ValueError("request: found no descriptor")
-    request = Request(message)
-    if request.key != key:
-        raise ValueError(f"request: found key {request.key!r}, allowed {key!r}")
-    os.fchdir(int.from_bytes(data[:4], sys.byteorder))
-    starter.settimeout(None)
-    return request, pid
-
-
-def _follow(pid: int) -> None:
-    """Go into the cgroups of process `pid`, where they are not this one's. Raises OSError."""
-    texts = child.read(f"/proc/{pid}/cgroup"), child.read("/proc/self/cgroup")
-    if texts[0] == texts[1]:
-        return
-    theirs, ours = map(_cgroups, texts)
-    mounts = mountinfo.read(fstypes=mountinfo.CGROUPS)
-    for controllers, path in theirs.items():
-        if ours.get(controllers) == path:
-            continue
-        for mount in mounts:
-            kind = "cgroup2" if not controllers else "cgroup"
-            is_it = mount.fstype == kind and set(filter(None, controllers.split(","))) <= set(mount.options)
-            if is_it and (path + "/").startswith(mount.root.rstrip("/") + "/"):
-                child.enter_cgroup(mount.mount_point + path.removeprefix(mount.root.rstrip("/")))
-                break
-        else:
-            raise FileNotFoundError(f"cgroup {controllers}:{path}: not mounted")
-
-
-def _cgroups(text: bytes) -> dict[str, str]:
-    """Controllers ("" for the unified hierarchy) to path, from the text of /proc/PID/cgroup."""
-    lines = [line.split(":", 2) for line in os.fsdecode(text).splitlines()]
-    return {controllers: path for _, controllers, path in lines}

@@ -26,10 +26,13 @@ from tests.root.starters import (
     configure,
     ended,
     is_below,
+    is_prefork,
     is_spawner,
     links,
     no_spawner,
+    parent,
     pids,
+    serves,
     status,
     until,
 )
@@ -368,5 +371,56 @@ def test_requests_that_come_at_once_need_no_child_to_be_ready(on_node):
         assert {status(node.server(name), "PPid") for name in names} == {str(spawner)}
         for address in addresses:
             asyncio.run(answering(address))
+
+    on_node(action)
+
+
+IMMORTAL = "def is_possible():\n    return True\n\n\ndef turn_on():\n    return True\n"
+"""A module in place of `shim.spawner.immortal`: as far as the spawner can tell, its pod servers are small at once."""
+
+
+def preforks():
+    return [pid for pid in pids() if is_prefork(pid) and is_below(pid)]
+
+
+def serving(*, other_than):
+    """The pid in the lock file, of one that serves. Who connects would be a starter, for which a spawner is there."""
+    (lock,) = Path("/run/pouchrich").glob("spawner-*.lock")
+    pid, _, ready = lock.read_text().partition(" ")
+    return pid if ready and pid != str(other_than) else ""
+
+
+def test_a_spawner_that_need_not_warm_up_serves_first_and_its_fork_that_has_takes_its_place(on_node):
+    def action(node):
+        Path(node.site, "shim/spawner/immortal.py").write_text(IMMORTAL)
+        first = node.start("one")
+        before = parent(node.server("one"))
+        after = int(until(lambda: serving(other_than=before), "the successor"))
+        ended(before)
+        assert not list(Path("/run/pouchrich").glob("*.warmup"))
+        second = node.start("two")
+        assert parent(node.server("two")) == after
+        serves(node, "one", first)
+        serves(node, "two", second)
+        until(
+            lambda: [pid for pid in pids() if is_prefork(pid) and is_below(pid)] == [node.prefork(after)], "one child"
+        )
+        assert [pid for pid in pids() if is_spawner(pid) and is_below(pid)] == [after]
+
+    on_node(action)
+
+
+def test_a_spawner_whose_successor_ends_in_its_warm_up_goes_on_as_it_is(on_node):
+    def action(node):
+        Path(node.site, "shim/spawner/immortal.py").write_text(IMMORTAL)
+        warmup = Path(node.site, "shim/spawner/warmup.py")
+        noted = "def run(directory, *, rounds):\n    open('/run/tried', 'w').close()\n    os._exit(3)\n"
+        warmup.write_text(warmup.read_text().replace("def run(directory", f"{noted}\n\ndef _run(directory"))
+        node.start("one")
+        spawner = parent(node.server("one"))
+        until(lambda: os.path.exists("/run/tried"), "the successor")
+        until(lambda: len([pid for pid in pids() if parent(pid) == spawner]) == 2, "the successor to have ended")
+        serves(node, "two", node.start("two"))
+        assert (parent(node.server("two")), node.spawner()) == (spawner, spawner)
 
     on_node(action)

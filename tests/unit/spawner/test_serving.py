@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from shim.contract import address
-from shim.spawner import child, server
+from shim.spawner import carry, child, server
 from shim.spawner.request import DONE, FAILED, Request, encode
 
 
@@ -38,7 +38,7 @@ def test_a_request_is_taken_with_its_directory(pair, place):
     ours, theirs = pair
     (place / "bundle").mkdir()
     send(theirs, place / "bundle")
-    request, pid = server._receive(ours, "1 key")
+    request, pid = carry._receive(ours, "1 key")
     assert (request.args, pid, os.getcwd()) == (["start"], os.getpid(), str(place / "bundle"))
 
 
@@ -46,7 +46,7 @@ def test_a_request_with_another_key_is_refused_and_changes_nothing(pair, place):
     ours, theirs = pair
     send(theirs, "/", key="1 other")
     with pytest.raises(ValueError, match="found key '1 other', allowed '1 key'"):
-        server._receive(ours, "1 key")
+        carry._receive(ours, "1 key")
     assert os.getcwd() == str(place)
 
 
@@ -54,9 +54,9 @@ def test_a_request_of_another_user_is_not_read(pair, place, monkeypatch):
     ours, theirs = pair
     send(theirs, "/")
     uid = os.geteuid()
-    monkeypatch.setattr(server.os, "geteuid", lambda: uid + 1)
+    monkeypatch.setattr(carry.os, "geteuid", lambda: uid + 1)
     with pytest.raises(PermissionError, match=f"found uid {uid}"):
-        server._receive(ours, "1 key")
+        carry._receive(ours, "1 key")
 
 
 def test_a_spawner_is_wanted_until_its_configuration_or_its_place_changes(tmp_path, monkeypatch):
@@ -66,7 +66,7 @@ def test_a_spawner_is_wanted_until_its_configuration_or_its_place_changes(tmp_pa
     listener.bind(path)
     pidfd = os.pidfd_open(os.getpid())
     monkeypatch.setattr(server.stamp, "of", lambda file: (1,))
-    one = server.Spawner(path, "1 key", lock, pidfd, listener.detach(), (1,))
+    one = server.Spawner(path, "1 key", lock, pidfd, listener.detach(), (1,), is_warm=True)
     assert one._is_wanted()
     monkeypatch.setattr(server.stamp, "of", lambda file: (2,))
     assert not one._is_wanted()

@@ -1,0 +1,84 @@
+"""One request to the spawner, carried out in the child that becomes its pod server."""
+
+import os
+import sys
+from _socket import SCM_RIGHTS, SO_PEERCRED, SOL_SOCKET, socket
+from contextlib import suppress
+from typing import NoReturn
+
+from runtime.errors import text_of
+from runtime.linux import mountinfo
+from runtime.oci import program
+from shim.installed import version
+from shim.spawner import child
+from shim.spawner.request import REFUSED, Request
+
+REQUEST_LIMIT = 1 << 18
+"""More than a unix socket's default buffer takes (net.core.wmem_default); longer requests are the starter's own."""
+
+REFUSAL_LIMIT = 1024
+RECEIVE_TIMEOUT_S = 1.0
+
+
+def carry_out(fd: int, key: str) -> NoReturn:
+    """Read one request from the connection `fd` of a spawner with this key, and become its pod server.
+
+    Whatever is wrong with it, the starter helps itself.
+    """
+    starter = socket(fileno=fd)
+    try:
+        request, pid = _receive(starter, key)
+        _follow(pid)
+    except BaseException as err:
+        with suppress(OSError):  # it has gone
+            starter.send(REFUSED + text_of(err).encode(errors="replace")[:REFUSAL_LIMIT])
+        os._exit(1)
+    if os.environb != request.environment:
+        os.environb.clear()
+        os.environb.update(request.environment)
+    child.serve(request, starter.fileno(), kept=tuple(sorted((*program.descriptors(), *version.hold()))))
+
+
+def _receive(starter: socket, key: str) -> tuple[Request, int]:
+    """The request, and the pid of who sent it; its directory is the working directory then."""
+    starter.settimeout(RECEIVE_TIMEOUT_S)
+    credentials = starter.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)
+    pid, uid = (int.from_bytes(credentials[at : at + 4], sys.byteorder) for at in (0, 4))
+    if uid != os.geteuid():
+        raise PermissionError(f"request: found uid {uid}, allowed uid {os.geteuid()}")
+    message, ancillary, _, _ = starter.recvmsg(REQUEST_LIMIT, 32)
+    ((level, kind, data),) = ancillary
+    if (level, kind) != (SOL_SOCKET, SCM_RIGHTS):
+        raise ValueError("request: found no descriptor")
+    request = Request(message)
+    if request.key != key:
+        raise ValueError(f"request: found key {request.key!r}, allowed {key!r}")
+    os.fchdir(int.from_bytes(data[:4], sys.byteorder))
+    starter.settimeout(None)
+    return request, pid
+
+
+def _follow(pid: int) -> None:
+    """Go into the cgroups of process `pid`, where they are not this one's. Raises OSError."""
+    texts = child.read(f"/proc/{pid}/cgroup"), child.read("/proc/self/cgroup")
+    if texts[0] == texts[1]:
+        return
+    theirs, ours = map(_cgroups, texts)
+    mounts = mountinfo.read(fstypes=mountinfo.CGROUPS)
+    for controllers, path in theirs.items():
+        if ours.get(controllers) == path:
+            continue
+        for mount in mounts:
+            kind = "cgroup2" if not controllers else "cgroup"
+            is_it = mount.fstype == kind and set(filter(None, controllers.split(","))) <= set(mount.options)
+            if is_it and (path + "/").startswith(mount.root.rstrip("/") + "/"):
+                child.enter_cgroup(mount.mount_point + path.removeprefix(mount.root.rstrip("/")))
+                break
+        else:
+            raise FileNotFoundError(f"cgroup {controllers}:{path}: not mounted")
+
+
+def _cgroups(text: bytes) -> dict[str, str]:
+    """Controllers ("" for the unified hierarchy) to path, from the text of /proc/PID/cgroup."""
+    lines = [line.split(":", 2) for line in os.fsdecode(text).splitlines()]
+    return {controllers: path for _, controllers, path in lines}
