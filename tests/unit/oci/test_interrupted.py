@@ -12,6 +12,8 @@ import pytest
 from runtime.oci import interrupted
 
 WAITS = "import sys; sys.stdin.read()"
+BUNDLE = f"/b/{os.getpid()}"
+"""Of this run alone: its creates are looked for on the whole machine, and there are other runs."""
 
 
 def runtime(*words):
@@ -24,17 +26,17 @@ def runtime(*words):
 
 @pytest.mark.parametrize("patience_s", [0.1, -1.0])
 def test_a_create_that_takes_too_long_is_killed(patience_s):
-    with runtime("/opt/crun", "--root", "/r", "create", "--bundle", "/b/c1", "c1") as child:
-        interrupted.let_end("/b/c1", patience_s=patience_s)
+    with runtime("/opt/crun", "--root", "/r", "create", "--bundle", BUNDLE, "c1") as child:
+        interrupted.let_end(BUNDLE, patience_s=patience_s)
         assert child.wait(5) == -9
 
 
 def test_a_create_that_ends_is_waited_for():
-    with runtime("/opt/crun", "create", "--bundle", "/b/c1", "c1") as child:
+    with runtime("/opt/crun", "create", "--bundle", BUNDLE, "c1") as child:
         began = time.monotonic()
         end = threading.Timer(0.3, child.terminate)
         end.start()
-        interrupted.let_end("/b/c1", patience_s=10.0)
+        interrupted.let_end(BUNDLE, patience_s=10.0)
         assert 0.2 < time.monotonic() - began < 5
         assert child.wait(5) == -15
         end.join()
@@ -48,12 +50,13 @@ def test_an_init_that_waits_to_be_started_is_killed(tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [("/opt/crun", "create", "--bundle", "/b/c2", "c1"), ("/opt/crun", "exec", "/b/c1"), ("/opt/crun", "create", "c1")],
+    [("create", "--bundle", f"{BUNDLE}2", "c1"), ("exec", BUNDLE), ("create", "c1")],
+    ids=["of another", "an exec", "of none"],
 )
 def test_others_are_let_alone(words):
-    with runtime(*words) as child:
-        interrupted.let_end("/b/c1", patience_s=0.0)
-        interrupted.remove_rest("/b/c1", "c1", patience_s=0.0)
+    with runtime("/opt/crun", *words) as child:
+        interrupted.let_end(BUNDLE, patience_s=0.0)
+        interrupted.remove_rest(BUNDLE, "c1", patience_s=0.0)
         assert child.poll() is None
 
 
