@@ -169,6 +169,8 @@ class Spawner:
             os.write(theirs, b"\0")
             os.close(theirs)
             self._is_owner = True
+            with suppress(OSError):
+                self._make_ready()
         except BaseException:
             os._exit(1)
 
