@@ -6,6 +6,7 @@ Read below securityfs, which root alone can list: `features` is what the kernel 
 import os
 from collections.abc import Iterator
 
+from pouchrich import kernel
 from pouchrich.checks import OK, WARN, Check
 
 FEATURES = "/sys/kernel/security/apparmor/features"
@@ -31,7 +32,7 @@ def checks(
     restrict: str = RESTRICT,
 ) -> Iterator[Check]:
     """Whether it is in force, and which of the troubles this node has. `release` is the kernel's, if not this one's."""
-    if _text(enabled) != "Y":
+    if kernel.text(enabled) != "Y":
         yield Check(OK, _WHAT, "not in force")
         return
     found = list(_troubles(release or os.uname().release, features, profiles, restrict))
@@ -41,23 +42,23 @@ def checks(
 
 
 def _troubles(release: str, features: str, profiles: str, restrict: str) -> Iterator[Check]:
-    if _version(release) >= _STACKS_SINCE and _text(f"{features}/domain/stack") == "yes":
+    if kernel.version(release) >= _STACKS_SINCE and kernel.text(f"{features}/domain/stack") == "yes":
         found = (
             f"on Linux {release} what an exec starts has a stacked label, which containerd's profile does not let be"
             " signalled: hooks and agents that end their children, `timeout`, `kubectl exec -- kill` (containerd#12886)"
         )
         yield Check(WARN, _WHAT, found, "name a profile of the node's with rules for the peer NAME//&*")
-    if _text(f"{features}/network/af_unix") == "yes":
+    if kernel.text(f"{features}/network/af_unix") == "yes":
         found = (
             "the kernel judges Unix sockets, which the profile of containerd before 1.7.31, 2.0.9, 2.1.7 and 2.2.2"
             " forgets: systemd, D-Bus and the journal may be denied them (containerd#12726)"
         )
         yield Check(WARN, _WHAT, found, "upgrade containerd, or name a profile of the node's with the rule `unix,`")
-    if _text(restrict) == "1":
+    if kernel.text(restrict) == "1":
         name = "kernel.apparmor_restrict_unprivileged_userns"
         found = f"{name} is 1: services of systemd 259 and later may hang as they start"
         yield Check(WARN, _WHAT, found, f"sysctl -w {name}=0, and in /etc/sysctl.d")
-    if caught := sorted(_caught(_text(profiles))):
+    if caught := sorted(_caught(kernel.text(profiles))):
         found = f"the node's profiles {', '.join(caught)} catch these programs in containers that are unconfined, too"
         yield Check(WARN, _WHAT, found, "have such pods name a profile that allows all, in place of Unconfined")
 
@@ -68,16 +69,3 @@ def _caught(listed: str) -> Iterator[str]:
         name, _, mode = line.rpartition(" ")
         if mode == "(enforce)" and name.rpartition("/")[2] in _DAEMONS:
             yield name
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def _version(release: str) -> tuple[int, ...]:
-    numbers = release.split("-", 1)[0].split("+", 1)[0].split(".")[:2]
-    return tuple(int(one) for one in numbers if one.isdecimal())

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 
+from pouchrich import kernel
 from pouchrich.checks import OK, WARN, Check
 
 _OVERLAY_SINCE, _MAPPED_SINCE = (5, 11), (6, 3)
@@ -24,34 +25,21 @@ def checks(
 
 
 def _lacking(proc: str, sys: str, modules: str) -> Iterator[Check]:
-    release = _text(f"{proc}/sys/kernel/osrelease")
-    version = _version(release)
+    release = kernel.text(f"{proc}/sys/kernel/osrelease")
+    version = kernel.version(release)
     if version < _OVERLAY_SINCE:
         yield Check(WARN, _WHAT, f"Linux {release} mounts no overlay in a user namespace", "Linux 6.3 or later")
     elif version < _MAPPED_SINCE:
         found = f"Linux {release} has no ID-mapped tmpfs, which the kubelet wants for hostUsers: false"
         yield Check(WARN, _WHAT, found, "Linux 6.3 or later")
-    if _text(f"{proc}/sys/user/max_user_namespaces") == "0":
+    if kernel.text(f"{proc}/sys/user/max_user_namespaces") == "0":
         yield Check(WARN, _WHAT, "user.max_user_namespaces is 0", "sysctl -w user.max_user_namespaces=65536")
-    if _text(f"{proc}/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+    if kernel.text(f"{proc}/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
         found = "kernel.apparmor_restrict_unprivileged_userns is 1: those that users other than root run cannot start"
         yield Check(WARN, _WHAT, found, "a profile that allows userns, or set it to 0")
-    index = _text(f"{modules}/{release}/modules.dep")
-    listed = index + _text(f"{modules}/{release}/modules.builtin")
+    index = kernel.text(f"{modules}/{release}/modules.dep")
+    listed = index + kernel.text(f"{modules}/{release}/modules.builtin")
     absent = [name for name in _MODULES if not os.path.isdir(f"{sys}/module/{name}") and f"/{name}.ko" not in listed]
     if index and absent:  # without an index all may be built in
         advice = "install the kernel's modules: the kernel loads them where a pod needs them"
         yield Check(WARN, _WHAT, f"neither loaded nor installed: {', '.join(absent)}", advice)
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def _version(release: str) -> tuple[int, ...]:
-    numbers = release.split("-", 1)[0].split(".")[:2]
-    return tuple(int(one) for one in numbers if one.isdecimal())
