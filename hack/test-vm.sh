@@ -45,7 +45,7 @@ done
 
 install_packages qemu-system-x86 mmdebstrap e2fsprogs containerd python3-venv gcc libc6-dev musl-tools binutils \
     patchelf umoci zstd busybox-static
-mkdir -p "$cache"
+mkdir -p "$cache" "${POUCHRICH_VM:-$cache}"
 for mode in systemd sbin-init; do "$root/hack/demo.sh" "$mode" image; done
 "$root/hack/fetch-runtimes.py" "$cache/runtimes" --kernel
 

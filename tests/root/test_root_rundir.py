@@ -1,5 +1,6 @@
 """The run directory of a container on a real kernel: who gets in, what is reached from it, and that it goes again."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime import libexec, paths, rundir
+from runtime import index, libexec, paths, rundir
+from runtime.errors import text_of
 from runtime.init.boot import Boot, RunFile
 from runtime.linux import mountinfo, syscalls
 from tests.root.handles import handle_of, opens
@@ -189,3 +191,19 @@ def test_a_program_that_is_not_there_is_named(in_run):
         assert Path(path, "launch").read_bytes() == Path(libexec.path("launch")).read_bytes()
 
     in_run(action)
+
+
+def test_within_a_rich_container_of_another_shim_the_error_names_the_reason_and_the_way_out(in_run):
+    """The outer shim's files are there, read-only, where a containerd inside would have its own."""
+
+    def inner():
+        syscalls.mount("outer", "/run/pouchrich", "tmpfs", syscalls.MS_RDONLY)
+        with pytest.raises(OSError, match="Read-only") as failed:
+            index.register("default", "c", "/run/bundle")
+        assert failed.value.errno == errno.EROFS
+        said = text_of(failed.value)
+        assert said.startswith(f"{paths.BUNDLES}: Read-only file system"), said
+        assert "a rich container" in said
+        assert "BindPaths" in said
+
+    in_run(inner)
