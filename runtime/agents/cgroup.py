@@ -69,17 +69,27 @@ def note(bundle: str, directories: Sequence[str]) -> None:
     bundles.write_json(f"{bundle}/{NOTE}", {"version": 1, "directories": list(directories)})
 
 
-def remove_noted(bundle: str, *, patience_s: float = 0.0) -> None:
-    """Remove what `note` kept, if anything; wait so long for processes that have been killed to be gone."""
+def noted(bundle: str) -> list[str]:
+    """What `note` kept in `bundle`; nothing where there is no such note, or it cannot be read."""
     try:
         with open(f"{bundle}/{NOTE}", "rb") as file:
-            directories = json.loads(file.read())["directories"]
+            return list(json.loads(file.read())["directories"])
     except (OSError, ValueError, KeyError):
-        return
+        return []
+
+
+def remove_all(directories: Sequence[str], *, patience_s: float) -> None:
+    """Remove each (`remove`); wait so long for processes that have been killed to be gone."""
     until = time.monotonic() + patience_s
     for path in directories:
         remove(path)
         while os.path.isdir(path) and time.monotonic() < until:
             time.sleep(0.01)
             remove(path)
-    bundles.remove(f"{bundle}/{NOTE}")
+
+
+def remove_noted(bundle: str) -> None:
+    """Remove what `note` kept, if anything, and the note. Raises OSError for the note."""
+    if directories := noted(bundle):
+        remove_all(directories, patience_s=0.0)
+        bundles.remove(f"{bundle}/{NOTE}")

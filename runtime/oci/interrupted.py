@@ -43,9 +43,14 @@ def remove_rest(bundle: str, container_id: str, *, patience_s: float) -> None:
     Processes have `patience_s` to be gone.
     """
     with suppress(PouchrichError, OSError):  # without its config.json there is nothing to go by
-        for _, fd in _creates(bundle):
-            _await_end(fd, 0.0)
+        end_creates(bundle)
         remove_cgroups(Bundle(bundle).load_spec(), container_id, patience_s=patience_s)
+
+
+def end_creates(bundle: str) -> None:
+    """Kill what creates a container from `bundle`, and what waits to be its init. Raises OSError."""
+    for _, fd in _creates(bundle):
+        _await_end(fd, 0.0)
 
 
 def _creates(bundle: str) -> Iterator[tuple[int, int]]:

@@ -145,7 +145,7 @@ class _Left:
     """What the bundle says of a container, read first of all: containerd removes that of a `delete` that is killed.
 
     `is_whole` is whether the OCI runtime came to the end of its create, where it writes the pid file. `spec` is None
-    where config.json cannot be read.
+    where config.json cannot be read. `agents` are the cgroups that agents may have beside the container's.
     """
 
     def __init__(self, bundle: str) -> None:
@@ -159,6 +159,11 @@ class _Left:
         self.spec = None
         with suppress(PouchrichError, OSError):
             self.spec = Bundle(bundle).load_spec()
+        self.agents: list[str] = []
+        if os.path.exists(f"{bundle}/agent-cgroups.json"):
+            from runtime.agents import cgroup
+
+            self.agents = cgroup.noted(bundle)
 
 
 def _forget(left: _Left, bundle: str, container_id: str) -> None:
@@ -180,20 +185,21 @@ def _forget(left: _Left, bundle: str, container_id: str) -> None:
         pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
         if not os.WIFSIGNALED(_wait(pid, until)) or time.monotonic() > until:
             break
-    if not left.is_whole:
-        interrupted.remove_rest(bundle, container_id, patience_s=DYING_S)
-    elif left.spec is not None:
-        with suppress(PouchrichError, OSError):
+    with suppress(PouchrichError, OSError):
+        if not left.is_whole:
+            interrupted.end_creates(bundle)
+        if left.spec is not None:
             interrupted.remove_cgroups(left.spec, container_id, patience_s=DYING_S)
     if above := (left.record.get("plan") or {}).get("cgroup"):
         from runtime.cgroup import delegation
         from runtime.init.cgroup import Delegation
 
         delegation.remove(Delegation(**above), patience_s=max(DYING_S, until - time.monotonic()))
-    if os.path.exists(f"{bundle}/agent-cgroups.json"):
+    if left.agents:
         from runtime.agents import cgroup
 
-        cgroup.remove_noted(bundle, patience_s=DYING_S)
+        cgroup.remove_all(left.agents, patience_s=DYING_S)
+        cgroup.remove_noted(bundle)
     Bundle(bundle).remove_record()
 
 

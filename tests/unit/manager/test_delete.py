@@ -12,6 +12,7 @@ import pytest
 
 from protos.gen import task_pb2
 from runtime import index, paths, rundir
+from runtime.agents import cgroup as agents
 from runtime.errors import InvalidArgument
 from runtime.oci import interrupted
 from shim.contract.bootstrap import delete_response
@@ -79,9 +80,15 @@ def test_a_container_is_forgotten_by_its_runtime_and_reported_as_killed(node):
     assert node.calls == [FORCED]
 
 
-def test_a_bundle_that_goes_meanwhile_was_read_before(node, monkeypatch):
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "of a create that was cut short"])
+def test_a_bundle_that_goes_meanwhile_was_read_before(node, monkeypatch, is_whole):
     """containerd removes that of a `delete` that was killed, whose work goes on."""
     node.owned()
+    if not is_whole:
+        (node.bundle / "init.pid").unlink()
+    beside = node.directory / "c-agent-a"
+    beside.mkdir()
+    agents.note(str(node.bundle), [str(beside)])
     removed = []
 
     def hand_over(flags, bundle):
@@ -90,8 +97,12 @@ def test_a_bundle_that_goes_meanwhile_was_read_before(node, monkeypatch):
     monkeypatch.setattr(delete_module, "_work_detached", lambda *_: os._exit(0))  # what is seen is in this process
     monkeypatch.setattr(delete_module, "_hand_over_hooks", hand_over)
     monkeypatch.setattr(interrupted, "remove_cgroups", lambda spec, name, *, patience_s: removed.append((spec, name)))
+    ended = []
+    monkeypatch.setattr(interrupted, "end_creates", ended.append)
     node.delete()
     assert (node.calls, removed) == ([FORCED], [({"linux": {}}, ID)])
+    assert ended == ([] if is_whole else [str(node.bundle)])
+    assert not beside.exists()
 
 
 def test_what_another_delete_has_done_meanwhile_is_not_done_again(node, monkeypatch):
