@@ -21,13 +21,19 @@ _ARG_START, _ARG_END = 48 - 3, 49 - 3
 
 
 def _argument_area() -> tuple[int, int]:
-    """Address and size in bytes of the memory behind /proc/self/cmdline; size 0 where the kernel hides it."""
+    """Address and size in bytes of the memory behind /proc/self/cmdline; size 0 where nothing says where that is.
+
+    The kernel hides it from some; and where programs of another processor are emulated (qemu's user mode) this file is
+    the emulator's, and short.
+    """
     fd = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
     try:
         stat = os.read(fd, 4096)
     finally:
         os.close(fd)
     fields = stat[stat.rindex(b")") + 2 :].split()
+    if len(fields) <= _ARG_END:
+        return 0, 0
     start, end = int(fields[_ARG_START]), int(fields[_ARG_END])
     return start, end - start
 

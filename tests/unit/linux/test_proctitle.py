@@ -48,3 +48,16 @@ def test_a_title_longer_than_the_area_is_cut_and_never_reaches_the_environment(t
     output = subprocess.run(argv, capture_output=True, text=True, check=True, env={"A": "environment"}).stdout
     area = sum(len(word) + 1 for word in argv)
     assert output.split() == ["False", str(area - 1)]
+
+
+def test_where_proc_does_not_say_where_the_words_are_only_the_name_changes():
+    """An emulated process (qemu's user mode) has a /proc/self/stat of 44 fields."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import os; from runtime.linux import proctitle\n"
+        "read = os.read; os.read = lambda fd, size: b' '.join(read(fd, size).split()[:44])\n"
+        "print(proctitle.set_title(['/bin/words'])); os.read = read\n"
+        "print(open('/proc/self/comm').read().strip(), open('/proc/self/cmdline').read().startswith(sys.executable))\n"
+    )
+    argv = [sys.executable, "-I", "-S", "-c", script, str(ROOT)]
+    output = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert output.split() == ["False", "words", "True"]
