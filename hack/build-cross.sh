@@ -7,13 +7,15 @@
 #   root/            libc6, libffi-dev, libffi8 and musl-dev of this machine's Debian, nothing of which is installed, and
 #                    `versions`, a line each
 #   bin/musl-gcc     the cross compiler with musl in place of the C library
-#   bin/run          qemu's user mode: runs a program; what that starts in turn has to be this machine's
+#   bin/run          qemu's user mode, of Debian 13: runs a program; what that starts in turn has to be this machine's,
+#                    but where this is registered with the kernel (binfmt_misc)
 #
 # hack/architecture.sh runs it. Does nothing where DEST is there. Needs Debian's cross compiler, and its archive by apt.
 set -eu
 umask 022
 
 PACKAGES="libc6 libffi-dev libffi8 musl-dev"
+QEMU_SUITE=trixie  # bookworm's refuses PR_SET_CHILD_SUBREAPER
 
 fail() { echo "build-cross: $*" >&2; exit 1; }
 . "$(dirname "$0")/own-apt.sh"
@@ -43,10 +45,10 @@ for package in "$work/packages"/*.deb; do
 done
 [ -e "$made/root/lib" ] || ln -s usr/lib "$made/root/lib"
 rm -rf "$work/apt" "$work/packages"
-own_apt "$(dpkg --print-architecture)" "$suite"
-fetch download -q qemu-user-static
-dpkg -x "$work"/packages/qemu-user-static_*.deb "$work/qemu"
-mv "$work/qemu/usr/bin/qemu-$machine-static" "$made/bin/run"
+own_apt "$(dpkg --print-architecture)" "$QEMU_SUITE"
+fetch download -q qemu-user
+dpkg -x "$work"/packages/qemu-user_*.deb "$work/qemu"
+mv "$work/qemu/usr/bin/qemu-$machine" "$made/bin/run"
 sed -e "s,/usr/,$dest/root/usr/,g" "$made/root/usr/lib/$machine-linux-musl/musl-gcc.specs" >"$made/bin/musl-gcc.specs"
 printf '#!/bin/sh\nexec %s "$@" -specs "%s/bin/musl-gcc.specs"\n' $compiler "$dest" >"$made/bin/musl-gcc"
 chmod 755 "$made" "$made/bin/run" "$made/bin/musl-gcc"

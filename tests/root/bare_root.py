@@ -34,7 +34,11 @@ def artefact():
     """The newest release for this machine in dist/, or what POUCHRICH_RELEASE names; None where there is none."""
     if named := os.environ.get("POUCHRICH_RELEASE"):
         return Path(named)
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "")
+    return newest_artefact({"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, ""))
+
+
+def newest_artefact(architecture):
+    """In dist/; None where there is none."""
     found = sorted(ROOT.glob(f"dist/pouchrich-*-linux-{architecture}.tar.zst"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
 
