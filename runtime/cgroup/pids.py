@@ -10,11 +10,11 @@ import os
 from typing import TYPE_CHECKING
 
 from runtime.cgroup.files import flat, number, read
+from runtime.cgroup.model import Cgroup
+from runtime.linux import mountinfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from runtime.cgroup.model import Cgroup
 
 _NO_LIMIT = 1 << 63
 
@@ -38,3 +38,15 @@ def limit(cgroup: Cgroup) -> tuple[int, str] | None:
     found = [(number(read(directory, "pids.max"), _NO_LIMIT), directory) for directory in _upwards(cgroup)]
     limits = [(most, directory) for most, directory in found if most is not None and most < _NO_LIMIT]
     return min(limits, default=None)
+
+
+def above(path: str, *, mounts: str = "/proc/self/mountinfo") -> tuple[int, str] | None:
+    """`limit`, of what holds for a container whose cgroup was to be `path` below the mount of its hierarchy.
+
+    By the cgroups above it alone: an OCI runtime that fails removes the container's own. None where nothing shows it.
+    """
+    for entry in mountinfo.read(mounts, fstypes=mountinfo.CGROUPS):
+        directory = os.path.dirname(f"{entry.mount_point}{path}")
+        if entry.root == "/" and os.path.exists(f"{directory}/pids.max"):
+            return limit(Cgroup(unified=directory))
+    return None

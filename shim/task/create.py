@@ -18,8 +18,9 @@ from google.protobuf.message import Message
 from runtime import bundle as bundles
 from runtime import passage, rootfs, rundir
 from runtime.bundle import Bundle
-from runtime.cgroup import attach
-from runtime.errors import PouchrichError, Unsupported
+from runtime.cgroup import attach, pids
+from runtime.errors import InvalidArgument, PouchrichError, RuntimeFailed, Unsupported
+from runtime.init.cgroup import path_of
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import plan
@@ -42,6 +43,8 @@ from shim.task.thread import in_thread
 from shim.task.whole import run_whole
 
 DELETE_ATTEMPTS = 3
+FEW = 20
+"""Processes and threads: runc has about ten while it creates a container, and a pod's sandbox has one."""
 
 _log = logging.getLogger(__name__)
 
@@ -216,11 +219,24 @@ class _Making:
             passage.make(os.path.dirname(self._oci.binary.root))
         with self._tools.reaper.expecting():
             self._undo_later(self._forget)
-            await self._oci.create(request.id, self._create_options(own or stdio.console_socket), fds)
+            try:
+                await self._oci.create(request.id, self._create_options(own or stdio.console_socket), fds)
+            except RuntimeFailed as err:
+                raise RuntimeFailed(f"{err}{self._crowded()}") from err
             container.adopt(bundles.read_pid(request.bundle.init_pid_file))
         await life.created(container.init.pid, container.cgroup)
         if not own:
             await stdio.attach()
+
+    def _crowded(self) -> str:
+        """That the pod allows few processes, which an OCI runtime that cannot create one says in no plain words."""
+        with suppress(InvalidArgument, OSError):
+            path = path_of(self._spec, systemd=self._oci.binary.systemd_cgroup)
+            most, directory = pids.above(path) or (FEW, "")
+            if most < FEW:
+                allowed = "1 process is" if most == 1 else f"{most} processes are"
+                return f"; only {allowed} allowed ({directory}/pids.max), and the OCI runtime's own count too: raise it"
+        return ""
 
     async def _forget(self) -> None:
         for _ in range(DELETE_ATTEMPTS):  # the runtime may be killed, for want of memory say

@@ -40,7 +40,7 @@ def at_most(node: Node, processes: int) -> Iterator[None]:
         path.write_text("max")
 
 
-# runc's own threads are in the cgroup, too: with so few processes it creates no container, in words of its own.
+# runc's own threads are in the cgroup, too: with so few processes it creates no container.
 needs_few = pytest.mark.only(oci="crun")
 
 
@@ -67,6 +67,17 @@ def test_a_pod_with_too_few_processes_for_dumb_init_is_told_so_by_it(rich_pods: 
     with at_most(rich_pods.node, 2):
         assert container.start().wait().exit_code == 1
     assert b"Unable to fork" in container.output("stderr")
+
+
+@pytest.mark.only(oci="runc")
+@pytest.mark.parametrize("rich", ['mode = "dumb-init"', "enabled = false"], ids=["rich", "plain"])
+def test_a_pod_with_too_few_processes_for_the_oci_runtime_is_told_so(rich_pods: RichPods, rich: str) -> None:
+    """Its own count, threads too, while it creates; of its words none is about that."""
+    container = rich_pods.create(rich_pods.pod("", rich=rich), SYSTEMD, "true")
+    with at_most(rich_pods.node, 3):
+        message = failed_start(container)
+    path = f"{cgroups.mount_of('pids')}{rich_pods.node.cgroup}/pids.max"
+    assert f"; only 3 processes are allowed ({path}), and the OCI runtime's own count too" in message, message
 
 
 # Names and groups

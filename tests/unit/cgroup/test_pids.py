@@ -40,3 +40,13 @@ def test_the_lowest_limit_is_the_one_that_holds(tree):
 def test_without_the_controller_there_is_nothing_to_tell(tmp_path):
     for cgroup in (Cgroup(controllers=(("memory", str(tmp_path)),)), Cgroup(unified=str(tmp_path / "gone"))):
         assert (pids.refused(cgroup), pids.limit(cgroup)) == (0, None)
+
+
+def test_what_holds_for_a_container_that_is_no_more_is_told_by_the_cgroups_above_it(tree, tmp_path):
+    tree(pod=(3, 0), container=(2, 0))
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(
+        f"1 2 0:3 / {tmp_path}/memory rw - cgroup cgroup rw,memory\n1 2 0:4 / {tmp_path} rw - cgroup cgroup rw,pids\n"
+    )
+    assert pids.above("/pod/container", mounts=str(mountinfo)) == (3, f"{tmp_path}/pod")
+    assert pids.above("/other/container", mounts=str(mountinfo)) is None
