@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from google.protobuf.message import Message
 
@@ -18,6 +20,23 @@ TASK = "containerd.task.v2.Task"
 DESCRIPTOR = task_pb2.DESCRIPTOR.services_by_name["Task"]
 
 Answer = Callable[[Any], Awaitable[Message | None]]
+
+
+# So much of the stack is kept of where a task, a future or a callback was made.
+FRAMES = 3
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run it in asyncio's debug mode.
+
+    That keeps for each task, future and callback where it was made, all of pytest's frames if it is left to: half of
+    the time of such a test.
+    """
+    with (
+        patch.object(asyncio.constants, "DEBUG_STACK_DEPTH", FRAMES),
+        patch.object(sys, "tracebacklimit", FRAMES, create=True),  # of futures, which ask traceback itself
+    ):
+        asyncio.run(scenario, debug=True)
 
 
 class NotThere(Exception):

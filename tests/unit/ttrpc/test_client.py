@@ -12,7 +12,7 @@ from shim.ttrpc import frame
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.errors import ConnectionClosed, MessageTooLarge, RemoteError
 from shim.ttrpc.frame import MAX_DATA
-from tests.unit.ttrpc.serving import connected, echo, forever, serving, settle, state
+from tests.unit.ttrpc.serving import connected, echo, forever, run, serving, settle, state
 
 
 @asynccontextmanager
@@ -47,7 +47,7 @@ def test_many_calls_share_one_connection(tmp_path: Path) -> None:
             assert [answer.id for answer in answers] == ids
             assert server.connections == 1
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_connecting_to_nobody_is_an_os_error(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_pending_and_later_calls_raise_once_the_server_is_gone(tmp_path: Path) -
             with pytest.raises(ConnectionClosed, match="State: connection is closed"):
                 await state(client)
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_pending_and_later_calls_raise_once_the_client_is_closed(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_pending_and_later_calls_raise_once_the_client_is_closed(tmp_path: Path)
             client.close()
             assert client.closed
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_a_call_that_times_out_leaves_the_connection_usable(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_call_that_times_out_leaves_the_connection_usable(tmp_path: Path) -> N
             go_on.set()
             assert (await state(client, "next")).id == "next"
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_the_client_gives_up_by_itself_and_ignores_the_late_answer(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_client_gives_up_by_itself_and_ignores_the_late_answer(tmp_path: Pat
                 await state(client, timeout_s=0.001)
             assert (await state(client)).id == "x"
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_a_cancelled_call_is_forgotten(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_cancelled_call_is_forgotten(tmp_path: Path) -> None:
             with pytest.raises(ConnectionClosed):
                 await state(client)
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_an_answer_or_an_end_that_races_with_a_cancellation_is_no_error(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_an_answer_or_an_end_that_races_with_a_cancellation_is_no_error(tmp_path
                 with pytest.raises(asyncio.CancelledError):
                     await call
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_answers_that_are_errors(tmp_path: Path, reply: bytes, code: int, messag
             assert caught.value.message.endswith(message)
             assert str(caught.value) == f"{caught.value.message} (code {code})"
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_a_request_that_does_not_fit_raises_and_leaves_the_connection_usable(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_request_that_does_not_fit_raises_and_leaves_the_connection_usable(tmp
                 await state(client, "x" * MAX_DATA)
             assert (await state(client, "y")).id == "y"
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_an_answer_cut_in_two_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

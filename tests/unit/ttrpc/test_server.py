@@ -19,6 +19,7 @@ from tests.unit.ttrpc.serving import (
     connected,
     echo,
     forever,
+    run,
     serving,
     settle,
     state,
@@ -30,7 +31,7 @@ def test_a_call_is_answered(tmp_path: Path) -> None:
         async with serving(tmp_path, state=echo) as (_, path), connected(path) as client:
             assert await state(client, "x") == task_pb2.StateResponse(id="x")
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def now(request: task_pb2.StateRequest) -> task_pb2.StateResponse:
@@ -63,7 +64,7 @@ def test_a_handler_that_never_waits_is_answered_without_a_task(tmp_path: Path) -
             many = await asyncio.gather(*(state(client, str(number)) for number in range(500)))
             assert [int(one.id) for one in many] == list(range(500))
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_a_handler_that_never_waits_fails_like_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -82,7 +83,7 @@ def test_a_handler_that_never_waits_fails_like_others(tmp_path: Path, caplog: py
             assert len(answered) == 3
             assert await state(client, "x") == task_pb2.StateResponse(id="x")
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
     assert [record.getMessage() for record in caplog.records] == [f"bug in {TASK}/State"] * 2
 
 
@@ -101,7 +102,7 @@ def test_a_handler_that_never_waits_is_not_called_for_a_request_that_is_late(tmp
             ]
         assert called == []
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_requests_of_one_connection_run_at_the_same_time(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_requests_of_one_connection_run_at_the_same_time(tmp_path: Path) -> None
             answers = await asyncio.gather(state(client, "first"), state(client, "second"))
             assert [answer.id for answer in answers] == ["first", "second"]
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_a_handler_whose_time_runs_out_is_cancelled_and_answered_for(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_a_handler_whose_time_runs_out_is_cancelled_and_answered_for(tmp_path: P
             ]
             assert cancelled.is_set()
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_a_request_that_is_late_already_never_reaches_its_handler(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_a_request_that_is_late_already_never_reaches_its_handler(tmp_path: Path
             ]
             assert calls == []
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_a_time_out_inside_a_handler_is_an_error_like_others(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_a_time_out_inside_a_handler_is_an_error_like_others(tmp_path: Path) -> 
                 await state(client, timeout_s=60)
             assert caught.value.code == 5
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_known_errors_get_their_status_and_no_word_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -224,7 +225,7 @@ def test_a_handler_that_is_cancelled_from_inside_is_answered_for(tmp_path: Path)
                 await state(client)
             assert caught.value.code == 1
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_a_body_of_four_mebibytes_passes_in_both_directions(tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def test_what_cannot_be_served_is_answered_and_the_connection_stays_up(
         async with serving(tmp_path, state=echo) as (_, path):
             assert await exchange(path, bad + good, 2) == [(1, code, message), (3, 0, "")]
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_a_bad_frame_is_answered_logged_and_the_connection_stays_up(
@@ -304,7 +305,7 @@ def test_a_handler_can_learn_about_its_request(tmp_path: Path) -> None:
         assert (first.service, first.method, first.metadata) == (TASK, "State", (("k", "v"), ("k", "w")))
         assert second == RequestContext(TASK, "State", None, ())
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 async def exchange(path: str, data: bytes, replies: int) -> list[tuple[int, int, str]]:

@@ -21,6 +21,7 @@ from tests.unit.ttrpc.serving import (
     echo,
     forever,
     listener,
+    run,
     serving,
     settle,
     state,
@@ -46,7 +47,7 @@ def test_a_hundred_connections_are_served_at_once(tmp_path: Path) -> None:
             await settle()
             assert server.connections == 0
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_losing_the_connection_cancels_its_handlers_but_not_what_they_shield(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_losing_the_connection_cancels_its_handlers_but_not_what_they_shield(tmp
             assert (await state(other, "still here")).id == "still here"
             assert server.connections == 1
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_a_connection_that_ends_inside_a_frame_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -117,7 +118,7 @@ def test_a_peer_that_is_not_authorized_is_cut_off(tmp_path: Path) -> None:
         assert [type(peer) for peer in seen] == [Peer]
         server.close()
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_draining_answers_what_runs_and_refuses_what_comes(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_draining_answers_what_runs_and_refuses_what_comes(tmp_path: Path) -> No
                 assert client.closed
             assert server.connections == 0
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
     assert (tmp_path / "s").is_socket()  # unlinking it is the caller's, before draining
 
 
@@ -158,7 +159,7 @@ def test_draining_without_connections_ends_at_once(tmp_path: Path) -> None:
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_unix_connection(path)
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_draining_cuts_off_a_handler_that_does_not_end(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_draining_cuts_off_a_handler_that_does_not_end(tmp_path: Path) -> None:
                 await call
             assert server.connections == 0
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
 
 
 def test_who_does_not_read_answers_gets_no_more_requests_served(tmp_path: Path) -> None:
@@ -235,4 +236,4 @@ def test_each_response_is_one_write() -> None:
             await settle()
             assert transport.writes[1:] == [b"\x00\x00\x00\x05\x00\x00\x00\x01\x02\x00\x12\x03\x0a\x01x"]
 
-    asyncio.run(scenario(), debug=True)
+    run(scenario())
