@@ -78,3 +78,12 @@ class Node:
         (group / "cpu.stat").write_text(f"usage_usec {cpu_usec}\nuser_usec 1\nsystem_usec 1\n")
         (group / "memory.current").write_text(f"{memory}\n")
         (group / "memory.stat").write_text(f"inactive_file {inactive}\n")
+
+
+def machine(top):
+    """A machine up for 100 s, whose only cgroup hierarchy is v2, below an empty directory."""
+    (top / "proc/self").mkdir(parents=True)
+    (top / "proc/uptime").write_text("100.00 300.00\n")
+    mount = f"30 20 0:26 / {top}/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
+    (top / "proc/self/mountinfo").write_text(mount)
+    return Node(top)

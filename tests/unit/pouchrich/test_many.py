@@ -14,7 +14,7 @@ from pouchrich.__main__ import main
 from pouchrich.commands import ps, top
 from pouchrich.output import cells
 from pouchrich.survey import Survey
-from tests.unit.pouchrich.nodes import DUMB, SYSTEMD
+from tests.unit.pouchrich.nodes import DUMB, SYSTEMD, machine
 
 GOLDEN = Path(__file__).parent / "golden"
 PODS = (
@@ -33,8 +33,7 @@ def parsed(verb, *words):
     return parser.parse_args(words)
 
 
-@pytest.fixture
-def many(node):
+def thirty(node):
     """Thirty containers: of six kinds of pod, some of them waiting, paused, ended, restarted or without an agent."""
     for number in range(30):
         namespace, pod, name, image = PODS[number % len(PODS)]
@@ -65,6 +64,12 @@ def many(node):
     node.process(4000, 5, "dumb-init", "dumb-init", cgroup="/default/debug")
     assert ctr.name == "debug"
     return node
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A node of them, made once: for who only looks."""
+    return thirty(machine(tmp_path_factory.mktemp("node")))
 
 
 def printed(capsys, node, *words):
@@ -152,7 +157,8 @@ def test_json_has_restarts_and_what_is_wrong(capsys, many):
     assert sum(one["restarts"] for one in found) == 3
 
 
-def test_top_has_the_busiest_first(capsys, many):
+def test_top_has_the_busiest_first(capsys, node):
+    many = thirty(node)
     times = iter(range(100))
     survey = Survey(proc=many.proc, clock=lambda: float(next(times)), tickets=str(many.top / "tickets"))
     busy = containers.one("shop/web-1/app", root=many.index)
