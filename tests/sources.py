@@ -1,11 +1,13 @@
 """The project's own modules, as its tests look at them."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+RELATIVE = re.compile(r"^[ \t]*from\s+\.", re.MULTILINE)
 
 
 def modules(*packages: str) -> list[Path]:
@@ -17,20 +19,26 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache
+def text(path: Path) -> str:
+    """A module as it is written."""
+    return path.read_text(encoding="utf-8")
+
+
 def nodes(path: Path, *words: str) -> Iterator[ast.AST]:
     """Everything in a module; nothing, if `words` are given and its text has none of them.
 
     Not kept: all modules' together would be what each garbage collection goes through.
     """
-    text = path.read_text(encoding="utf-8")
-    if words and not any(word in text for word in words):
+    written = text(path)
+    if words and not any(word in written for word in words):
         return iter(())
-    return ast.walk(ast.parse(text))
+    return ast.walk(ast.parse(written))
 
 
 def statements(path: Path) -> Iterator[ast.AST]:
     """The statements of a module, those within others too: a tenth of its nodes."""
-    todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    todo: list[ast.AST] = [ast.parse(text(path))]
     for one in todo:
         for block in ("body", "orelse", "finalbody", "handlers", "cases"):
             inner = getattr(one, block, [])
@@ -54,6 +62,11 @@ def imports(path: Path) -> frozenset[str]:
 
 
 def imports_any(path: Path, *packages: str) -> set[str]:
+    """Those of a module's imports that are `packages` or of them; none, if it does not even have a package's words."""
+    written = text(path)
+    assert not RELATIVE.search(written), f"{name(path)}: relative import"
+    if not any(all(word in written for word in package.split(".")) for package in packages):
+        return set()
     return {found for found in imports(path) if any(found == one or found.startswith(f"{one}.") for one in packages)}
 
 

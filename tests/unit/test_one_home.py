@@ -70,11 +70,11 @@ def test_facts_of_a_mode_or_an_init_are_asked_for_and_its_name_is_compared_nowhe
 
 
 def _names_an_init(comparison: ast.AST) -> bool:
-    names = INITS | ({AUTO} if "mode" in ast.unparse(comparison) else set())  # a word of other keys too
-    return any(
-        (isinstance(node, ast.Constant) and node.value in names)
-        or (isinstance(node, ast.Name) and node.id in CONSTANTS)
-        for node in ast.walk(comparison)
+    constants = {node.value for node in ast.walk(comparison) if isinstance(node, ast.Constant)}
+    return (
+        not constants.isdisjoint(INITS)
+        or (AUTO in constants and "mode" in ast.unparse(comparison))  # a word of other keys too
+        or any(isinstance(node, ast.Name) and node.id in CONSTANTS for node in ast.walk(comparison))
     )
 
 
