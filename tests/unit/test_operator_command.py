@@ -1,10 +1,7 @@
 """pouchrich: the operator's command line."""
 
 import json
-import subprocess
-import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +9,6 @@ import shim
 from pouchrich import containerd_config
 from pouchrich.__main__ import VERBS, main
 from runtime import config
-
-ROOT = Path(__file__).parents[2]
 
 
 def run(capsys, *arguments):
@@ -143,23 +138,3 @@ def test_help_of_what_is_no_verb_says_what_was_meant(capsys):
         main(("help", "inspct"))
     assert caught.value.code == 2
     assert "(did you mean inspect)" in capsys.readouterr().err
-
-
-def test_one_verb_loads_no_other():
-    """The command's start-up is quick: `ps` does not load what decides, nor the library for terminals."""
-    script = "import sys; from pouchrich.__main__ import main; main(['ps', '-q']); print(*sys.modules)"
-    ran = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
-    )
-    loaded = set(ran.stdout.split())
-    assert "pouchrich.commands.ps" in loaded
-    assert not loaded & {
-        "rich",
-        "asyncio",
-        "tomlkit",
-        "prometheus_client",
-        "google.protobuf",
-        "subprocess",
-        "runtime.config",
-    }
-    assert {one for one in loaded if one.startswith("pouchrich.commands.")} == {"pouchrich.commands.ps"}

@@ -3,9 +3,6 @@
 import argparse
 import json
 import re
-import subprocess
-import sys
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -83,23 +80,6 @@ def test_json_holds_the_same(capsys, collector):
     assert {"name": "pouchrich_spawners", "labels": {}, "value": 1} in found["samples"]
 
 
-def test_it_is_served_until_ended():
-    words = [sys.executable, "-m", "pouchrich", "metrics", "--listen", "0"]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as serving:
-        try:
-            assert serving.stdout is not None
-            url = serving.stdout.readline().removeprefix("serving ").strip()
-            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", url)
-            request = urllib.request.Request(url, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                assert "openmetrics-text" in answer.headers["Content-Type"]
-                assert ("pouchrich_pod_servers",) in samples(parse_openmetrics(answer.read().decode()))
-            serving.terminate()
-            assert serving.wait(10) == 0
-        finally:
-            serving.kill()
-
-
 @pytest.mark.parametrize(
     ("text", "address"),
     [("9787", ("127.0.0.1", 9787)), ("127.0.0.2:0", ("127.0.0.2", 0)), ("[::1]:99", ("::1", 99))],
@@ -148,21 +128,3 @@ def test_the_dashboard_asks_for_what_there_is(capsys, collector):
     listed = set(re.findall(r"pouchrich_\w+", (ROOT / "docs/operations.md").read_text()))
     stems = {re.sub(r"_(bucket|count|sum)$", "", name) for name in names} - {"pouchrich_version_info"}
     assert stems == listed
-
-
-@pytest.mark.parametrize("verb", ["metrics", "support"])
-def test_an_interpreter_without_tls_compression_and_wsgi_has_them_too(verb, tmp_path):
-    """As a release's own is."""
-    script = (
-        "import sys\n"
-        "for name in ('ssl', '_ssl', 'zlib', 'gzip', 'wsgiref', 'bz2', 'lzma'): sys.modules[name] = None\n"
-        "from pouchrich.__main__ import main\n"
-        f"sys.exit(main([{verb!r}, *sys.argv[1:]]))"
-    )
-    words = ["-o", str(tmp_path / "b.tar"), "--address", "/none"] if verb == "support" else []
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    ran = subprocess.run(
-        [sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=60, env=environment
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.endswith("# EOF\n") if verb == "metrics" else (tmp_path / "b.tar").stat().st_size
