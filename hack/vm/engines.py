@@ -32,7 +32,10 @@ SCRIPTS = {
         "pull": f"{PULL} localhost:5000/base:latest",
         "build": f"buildah build -q -t {MADE} /srv/build && buildah push -q {MADE} && {PULL} {MADE}",
         "run": f"ctr run --rm {OURS} {MADE} inner",
-        "limit": f"ctr run --rm {OURS} --memory-limit 67108864 {MADE} inner cat /sys/fs/cgroup/memory.max",
+        # ctr gives its containers no /sys/fs/cgroup.
+        "limit": f"ctr run --detach {OURS} --memory-limit 67108864 {MADE} inner sleep 60 >/dev/null"
+        " && cat $(find /sys/fs/cgroup -path '*/inner/memory.max')"
+        "; ctr tasks rm --force inner >/dev/null 2>&1; ctr containers rm inner",
     },
     "dockerd": {
         "start": "systemctl start docker && docker info --format {{.Driver}}",
