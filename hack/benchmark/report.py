@@ -51,14 +51,17 @@ def _show(row: str, value: float) -> str:
 
 
 def plot(source: Path, picture: Path, results: Results) -> None:
-    """Draw memory and burst time against the number of pods.
-
-    matplotlib is in an environment of its own beside the cache, made the first time.
-    """
+    """Draw memory and burst time against the number of pods."""
     source.write_text(json.dumps({"results": results}) + "\n") if not source.exists() else None
+    python = drawing_python()
+    subprocess.run([python, Path(__file__).with_name("plot.py"), source, picture], check=True)
+
+
+def drawing_python() -> Path:
+    """A Python with matplotlib, in an environment of its own beside the cache, made the first time."""
     home = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich") / "plot"
     python = home / "bin" / "python3"
     if not python.exists():
         subprocess.run(["/usr/bin/python3", "-m", "venv", home], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "matplotlib"], check=True, stdout=sys.stderr)
-    subprocess.run([python, Path(__file__).with_name("plot.py"), source, picture], check=True)
+    return python

@@ -226,4 +226,4 @@ def test_a_resize_each_second_for_ten_minutes_holds_at_once_and_disturbs_nothing
         f" longest {took_s[-1] * 1000:.0f} ms; pod servers grew by {grown} kB, {grown_since} in the second half"
     )
     assert max(grown) < 2048, grown
-    assert max(grown_since) < 64, grown_since  # what is used for the first time is paid for by then
+    assert max(grown_since) < 256, grown_since  # first uses are paid for by then
