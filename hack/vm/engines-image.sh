@@ -33,8 +33,7 @@ mkdir -p "$1/srv/build"
 printf '[[registry]]\nlocation = "localhost:5000"\ninsecure = true\n' >"$1/etc/containers/registries.conf.d/local.conf"
 printf 'FROM localhost:5000/base:latest\nRUN echo made >/made\nCMD ["cat", "/made"]\n' >"$1/srv/build/Dockerfile"
 mkdir -p "$1/etc/systemd/system/containerd.service.d"
-printf '[Service]\n%s\n%s\n%s\n%s\n' 'ExecStartPre=+mount --make-rshared /' \
-    RuntimeDirectory=pouchrich-inner RuntimeDirectoryPreserve=yes \
+printf '[Service]\n%s\n%s\n%s\n' RuntimeDirectory=pouchrich-inner RuntimeDirectoryPreserve=yes \
     BindPaths=/run/pouchrich-inner:/run/pouchrich >"$1/etc/systemd/system/containerd.service.d/pouchrich.conf"
 zstd -dc "$release" | tar -C "$1/srv" -x
 chroot "$1" sh -c '/srv/pouchrich-*/install >/dev/null && rm -rf /srv/pouchrich-*'
