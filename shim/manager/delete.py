@@ -23,6 +23,7 @@ RUNTIME_TIMEOUT_S = 3.5
 ATTEMPTS = 3  # where the runtime itself is killed, for want of memory say: containerd will not come back to this
 CREATE_PATIENCE_S = 1.0  # out of that
 DYING_S = 1.5  # for processes that the runtime has killed
+SWEEP_S = 60.0  # for the same after the answer: on a busy machine a killed one may take seconds
 OTHERS_PATIENCE_S = 3.0  # for another `delete`
 HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
 WARNINGS_LIMIT = 4096
@@ -44,8 +45,9 @@ def delete(flags: Flags) -> bytes:
         _work_detached(flags, write, warnings)
     os.close(write)
     said = b"".join(iter(lambda: os.read(read, 4096), b""))
-    if os.WIFSIGNALED(os.waitpid(pid, 0)[1]) or not said:
-        return _delete(flags)
+    if not said:
+        os.waitpid(pid, 0)
+        return _delete(flags)[0]
     sys.stderr.write(os.pread(warnings, WARNINGS_LIMIT, 0).decode(errors="replace"))
     if said[:1] == _FAILED:
         raise RuntimeError(said[1:].decode(errors="replace"))
@@ -53,29 +55,39 @@ def delete(flags: Flags) -> bytes:
 
 
 def _work_detached(flags: Flags, write: int, warnings: int) -> "NoReturn":
-    """Do the work, write what came of it, and end this process, which was just forked."""
+    """Do the work, write what came of it, sweep up, and end this process, which was just forked."""
+    left = None
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for fd, target in ((null, 0), (null, 1), (warnings, 2)):  # containerd waits until nobody has its pipes
             os.dup2(fd, target)
-        answer = _DONE + _delete(flags)
+        answer, left = _delete(flags)
+        said = _DONE + answer
     except BaseException as err:  # nothing may unwind into the parent's code below fork()
-        answer = _FAILED + text_of(err).encode(errors="replace")
+        said = _FAILED + text_of(err).encode(errors="replace")
     try:
         sys.stderr.flush()
-        os.write(write, answer)
+        os.write(write, said)
     finally:  # the parent may have been killed
-        os._exit(0)
+        try:
+            os.close(write)
+            if left is not None:
+                left.remove_cgroups(flags.id, patience_s=SWEEP_S)
+        finally:
+            os._exit(0)
 
 
-def _delete(flags: Flags) -> bytes:
+def _delete(flags: Flags) -> "tuple[bytes, _Left | None]":
+    """The answer; and what may not be all gone yet, as its processes were not."""
     bundle = flags.bundle or os.getcwd()
     began = time.monotonic()
     left = _Left(bundle) if os.path.exists(f"{bundle}/pouchrich.json") else None
     _wait_for_others(bundle)
     finish_hooks = _hand_over_hooks(flags, bundle)
-    if left and (os.path.exists(f"{bundle}/pouchrich.json") or not os.path.exists(bundle)):
+    if left and not os.path.exists(f"{bundle}/pouchrich.json") and os.path.exists(bundle):
+        left = None  # another one has done it
+    if left:
         _forget(left, bundle, flags.id)
     if finish_hooks is not None:
         finish_hooks(HOOKS_DEADLINE_S - (time.monotonic() - began))
@@ -86,7 +98,7 @@ def _delete(flags: Flags) -> bytes:
         rootfs.unmount_all(f"{bundle}/rootfs")
     _remove_dead_socket(flags, bundle)
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
-    return bootstrap.delete_response(_pid(bundle), KILLED, seconds, nanos)
+    return bootstrap.delete_response(_pid(bundle), KILLED, seconds, nanos), left
 
 
 def _wait_for_others(bundle: str) -> None:
@@ -165,13 +177,35 @@ class _Left:
 
             self.agents = cgroup.noted(bundle)
 
+    def remove_cgroups(self, container_id: str, *, patience_s: float) -> None:
+        """Remove the container's, those above and beside it that are its own; processes have so long to be gone."""
+        from contextlib import suppress
+
+        from runtime.errors import PouchrichError
+        from runtime.oci import interrupted
+
+        until = time.monotonic() + patience_s
+        if self.record is None:
+            return
+        if self.spec is not None:
+            with suppress(PouchrichError, OSError):
+                interrupted.remove_cgroups(self.spec, container_id, patience_s=patience_s)
+        if above := (self.record.get("plan") or {}).get("cgroup"):
+            from runtime.cgroup import delegation
+            from runtime.init.cgroup import Delegation
+
+            delegation.remove(Delegation(**above), patience_s=max(0.0, until - time.monotonic()))
+        if self.agents:
+            from runtime.agents import cgroup
+
+            cgroup.remove_all(self.agents, patience_s=max(0.0, until - time.monotonic()))
+
 
 def _forget(left: _Left, bundle: str, container_id: str) -> None:
     """Have the OCI runtime kill and forget the container. What it says against that is no reason to keep the rest."""
     from contextlib import suppress
 
     from runtime.bundle import Bundle
-    from runtime.errors import PouchrichError
     from runtime.oci import argv, interrupted
 
     until = time.monotonic() + RUNTIME_TIMEOUT_S
@@ -185,20 +219,13 @@ def _forget(left: _Left, bundle: str, container_id: str) -> None:
         pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
         if not os.WIFSIGNALED(_wait(pid, until)) or time.monotonic() > until:
             break
-    with suppress(PouchrichError, OSError):
-        if not left.is_whole:
+    if not left.is_whole:
+        with suppress(OSError):
             interrupted.end_creates(bundle)
-        if left.spec is not None:
-            interrupted.remove_cgroups(left.spec, container_id, patience_s=DYING_S)
-    if above := (left.record.get("plan") or {}).get("cgroup"):
-        from runtime.cgroup import delegation
-        from runtime.init.cgroup import Delegation
-
-        delegation.remove(Delegation(**above), patience_s=max(DYING_S, until - time.monotonic()))
+    left.remove_cgroups(container_id, patience_s=max(DYING_S, until - time.monotonic()))
     if left.agents:
         from runtime.agents import cgroup
 
-        cgroup.remove_all(left.agents, patience_s=DYING_S)
         cgroup.remove_noted(bundle)
     Bundle(bundle).remove_record()
 

@@ -23,6 +23,13 @@ from shim.manager.delete import KILLED, OTHERS_PATIENCE_S, delete
 ID = "c"
 
 
+def until(holds):
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 class Node:
     """One container's bundle, with what it takes to be found by `delete`, and an OCI runtime that is a script.
 
@@ -169,7 +176,7 @@ def test_the_work_goes_on_in_a_session_of_its_own_and_holds_none_of_containerds_
     def look(flags):
         ends = [os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1)]
         found.write_text(json.dumps([os.getsid(0) == os.getpid(), ends]))
-        return delete_response(1, KILLED, 1, 1)
+        return delete_response(1, KILLED, 1, 1), None
 
     monkeypatch.setattr(delete_module, "_delete", look)
     node.delete()
@@ -185,6 +192,28 @@ def test_what_a_child_says_is_shown_and_what_it_cannot_do_is_an_error(node, monk
     with pytest.raises(RuntimeError, match="cannot"):
         node.delete()
     assert capfd.readouterr().err == "warning: one\n"
+
+
+def test_processes_that_die_late_are_swept_up_after_the_answer(node, monkeypatch):
+    """containerd kills the command after five seconds, which on a busy machine are few."""
+    node.owned()
+    beside, answered = node.directory / "c-agent-a", node.directory / "answered"
+    agents.note(str(node.bundle), [str(beside)])
+
+    def remove(spec, name, *, patience_s):
+        if patience_s > 10:
+            until(answered.exists)
+            (beside / "busy").unlink()
+        else:
+            beside.mkdir()
+            (beside / "busy").touch()  # as a cgroup that has a process still
+
+    monkeypatch.setattr(interrupted, "remove_cgroups", remove)
+    assert node.delete().exit_status == 137
+    assert beside.exists()
+    assert not node.is_known()
+    answered.touch()
+    until(lambda: not beside.exists())
 
 
 @pytest.mark.parametrize(("namespace", "name"), [("../x", ID), ("ns", "../x"), ("", ID)])

@@ -124,7 +124,7 @@ async def test_an_agent_that_cannot_be_started_is_tried_again_and_hurts_no_other
     await until(lambda: len(time.slept) >= 4)
     runtime.broken = False
     await until(lambda: len(runtime.ends) == 2)
-    assert {one.state for one in supervisor.states()} == {"running"}
+    await until(lambda: {one.state for one in supervisor.states()} == {"running"})
     await supervisor.stop()
 
 
