@@ -95,7 +95,8 @@ class Runtime:
 class Rich:
     """`init_capabilities` None: the pod's own. `lxcfs` None: where lxcfs is alive.
 
-    `boot_parallel` None: by the number of processors. `env_file` are places (`runtime.rich.environment`).
+    `apparmor_profile` None: containerd's. `boot_parallel` None: by the number of processors. `env_file` are places
+    (`runtime.rich.environment`).
     """
 
     enabled: bool
@@ -105,6 +106,7 @@ class Rich:
     pod_override: tuple[str, ...]
     root_init: str
     init_capabilities: tuple[str, ...] | None
+    apparmor_profile: str | None
     runtime_annotations: tuple[str, ...]
     start_timeout_s: float
     start_timeout_max_s: float

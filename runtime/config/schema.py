@@ -22,6 +22,7 @@ from runtime.config.values import (
     MOUNT_KEYS,
     NAME,
     POD_KEYS,
+    PROFILE,
     ROUTE,
     ROUTE_KEYS,
     STEERING,
@@ -86,6 +87,13 @@ KEYS: tuple[Key, ...] = (
         None,
         "PID 1's bounding set in modes systemd and sbin-init",
         unset="the pod's",
+    ),
+    Key(
+        "rich.apparmor-profile",
+        PROFILE,
+        None,
+        "AppArmor profile of rich containers whose pods name none; pouchrich node install loads one called pouchrich",
+        unset="containerd's default",
     ),
     Key(
         "rich.runtime-annotations",

@@ -228,6 +228,7 @@ STEERING = kinds.text(
     f"a glob that begins with {', '.join(STEERING_PREFIXES)}",
 )
 UNIT = kinds.text(r"[A-Za-z0-9@_.:\\-]+", "a unit's name")
+PROFILE = kinds.text(r"(?!unconfined$)[A-Za-z0-9_./@+-]{1,255}", "an AppArmor profile's name, and not unconfined")
 BINARY = kinds.text(r"[A-Za-z0-9_.+-]+|/\S+", "a program's name or an absolute path")
 
 

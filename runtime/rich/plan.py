@@ -27,7 +27,7 @@ from runtime.init.base import InitMode, MountPoint, Setting
 from runtime.init.boot import Boot, Launch, RunFile
 from runtime.init.cgroup import Delegation
 from runtime.init.signals import number_of
-from runtime.rich import environment
+from runtime.rich import confinement, environment
 from runtime.rich.mode import ResolvedMode, resolve
 from runtime.rich.policy import Choice, Decision, choose, is_sandbox, refuse_mandatory
 from runtime.spec import edit
@@ -41,7 +41,8 @@ class Plan:
     """Frozen at Create, kept in the bundle. `helpers` are the binaries of `runtime.libexec` it runs.
 
     `boot` is None where no real init is PID 1. `cgroup` is what the caller does to cgroups where systemd is PID 1.
-    `stop_signal` is the number of what a client's TERM becomes, where the pod said so.
+    `stop_signal` is the number of what a client's TERM becomes, where the pod said so. `apparmor` is the profile that
+    all in the container has in place of containerd's default, "" for none.
     """
 
     rich: bool
@@ -53,6 +54,7 @@ class Plan:
     boot: Boot | None = None
     cgroup: Delegation | None = None
     stop_signal: int | None = None
+    apparmor: str = ""
 
     def apply(self, spec: Spec) -> Spec:
         """The spec with all steps made; the argument is left alone."""
@@ -91,6 +93,7 @@ class Plan:
                 boot=_boot(found["boot"]),
                 cgroup=None if found["cgroup"] is None else Delegation(**found["cgroup"]),
                 stop_signal=found["stop_signal"],
+                apparmor=found.get("apparmor", ""),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise InvalidArgument(f"plan: found {type(err).__name__} {err}, allowed a plan") from err
@@ -206,6 +209,8 @@ def make(
     if facts.command.hidden_by is not None:
         unseen = f"it is below the mount at {facts.command.hidden_by}"
         decisions = (*decisions, Decision("command", "not looked up in the image", unseen))
+    profile, about_profile = confinement.decide(spec, config)
+    decisions = (*decisions, *about_profile)
     mode = INIT_MODES[resolved.mode]
     to_start, skipped = _services(choice, mode, resolved, config)
     made = mode.make(
@@ -237,11 +242,12 @@ def make(
         mode.name,
         decisions,
         (*warnings, *skipped, *_unrestarted(config, resolved)),
-        made.steps,
+        (*confinement.steps(profile), *made.steps),
         made.helpers,
         made.boot,
         made.cgroup,
         _stop_signal(choice),
+        profile,
     )
 
 

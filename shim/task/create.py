@@ -23,7 +23,7 @@ from runtime.errors import InvalidArgument, PouchrichError, RuntimeFailed, Unsup
 from runtime.init.cgroup import path_of
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
-from runtime.rich import plan
+from runtime.rich import confinement, plan
 from runtime.spec.identity import Identity
 from shim.task import checkpoint, log_fields, measures, options
 from shim.task.container import Container
@@ -188,6 +188,7 @@ class _Making:
             life=self._life,
             restore=restore,
         )
+        container.execs.apparmor = made.apparmor
         self._undo.callback(container.abandon)
         if made.steps:
             request.bundle.write_spec(written)
@@ -201,7 +202,7 @@ class _Making:
             self._request.namespace,
             self._request.bundle.path,
             root=root_of(self._spec, self._request.bundle.path),
-            spec=self._spec,
+            spec=confinement.of_spec(self._spec, decided.made.apparmor),
         )
         tools = subject.Tools(self._oci, self._tools.run, self._tools.reaper)
         life = rich.make(about, decided, self._choice, self._chosen.config, tools, stdio=stdio, console=console)

@@ -20,6 +20,7 @@ from runtime.cgroup import attach
 from runtime.errors import AlreadyExists, FailedPrecondition, NotFound
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime
+from runtime.rich import confinement
 from shim.task import phase
 from shim.task.phase import Phase
 from shim.task.process import Process, exit_event
@@ -66,6 +67,8 @@ class Execs:
         self._owner = owner
         self._changed = changed
         self._processes: dict[str, ExecProcess] = {}
+        self.apparmor = ""
+        """The profile that the container has in place of containerd's default, if any (`runtime.rich.confinement`)."""
 
     def get(self, exec_id: str) -> ExecProcess:
         """Raises NotFound."""
@@ -90,7 +93,9 @@ class Execs:
             raise FailedPrecondition(f"cannot exec in a {self._init.phase.value} state")
         if not attach.is_unified():
             attach.prime_migration()  # Start is about to follow
-        self._processes[exec_id] = ExecProcess(exec_id, paths, {**spec, "terminal": paths.terminal})
+        self._processes[exec_id] = ExecProcess(
+            exec_id, paths, {**confinement.of_process(spec, self.apparmor), "terminal": paths.terminal}
+        )
         self._publish(events_pb2.TaskExecAdded(container_id=self._container_id, exec_id=exec_id))
 
     async def start(self, exec_id: str) -> int:

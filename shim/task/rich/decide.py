@@ -15,7 +15,8 @@ from runtime.agents import mounts
 from runtime.config import Config
 from runtime.image import image
 from runtime.image.image import ImageFacts, Rootfs
-from runtime.rich import extras, plan
+from runtime.linux import apparmor
+from runtime.rich import confinement, extras, plan
 from runtime.rich.extras import Extras, Seen
 from runtime.rich.plan import Choice, Plan
 from shim.task.reaper import Reaper
@@ -48,8 +49,8 @@ async def decide(
 
     `systemd_cgroup` says whether the OCI runtime will have systemd make its cgroups; None: as the host is.
 
-    Raises InvalidArgument, Unsupported, FailedPrecondition where a helper binary or inotify instances are missing,
-    OSError.
+    Raises InvalidArgument, Unsupported, FailedPrecondition where a helper binary, inotify instances or an AppArmor
+    profile are missing, OSError.
     """
     if not choice.rich or looked is None:
         return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Extras())
@@ -60,6 +61,8 @@ async def decide(
     made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=about, run_dir=run_dir)
     if not made.rich or made.mode is None:
         return Decided(made, Extras())
+    if made.apparmor:
+        apparmor.require(made.apparmor, source=config.named(confinement.KEY))
     for helper in made.helpers:
         libexec.path(helper)
     mode, boot = made.mode, made.boot
@@ -72,7 +75,7 @@ async def decide(
         seen = replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
     units = boot is not None and boot.kind.has_units and boot.launch is not None
     more = extras.make(
-        spec,
+        confinement.of_spec(spec, made.apparmor),
         config=config,
         mode=mode,
         selects=selects,

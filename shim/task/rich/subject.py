@@ -10,7 +10,9 @@ from shim.task.reaper import Reaper
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The container: containerd's id and namespace, host paths of bundle and root, and containerd's own spec."""
+    """The container: containerd's id and namespace, host paths of bundle and root, and containerd's own spec, but that
+    `process.apparmorProfile` is the profile that the container has.
+    """
 
     id: str
     namespace: str

@@ -1,14 +1,17 @@
 """shim.task.execs over a strict OCI runtime: what a client that waits, gives up or tries again finds."""
 
 import asyncio
+import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from runtime.bundle import Bundle
 from runtime.errors import FailedPrecondition, NotFound, RuntimeFailed
 from runtime.oci.cli import OCIRuntime
+from runtime.rich.confinement import DEFAULT
 from shim.task import execs as execs_module
 from shim.task.execs import Execs
 from shim.task.phase import Phase
@@ -101,6 +104,20 @@ async def test_a_process_object_is_roots_alone_and_goes_with_the_call(world):
     await world.make().start("e")
     assert modes == [0o600]
     assert world.files() == ["e.pid"]
+
+
+@pytest.mark.parametrize(("asked", "given"), [(DEFAULT, "pouchrich"), ("own", "own")])
+@in_time
+async def test_an_exec_has_the_profile_that_the_node_gave_to_the_container(world, asked, given):
+    written = []
+    file = Path(f"{world.bundle.path}/e-process.json")
+    world.runtime.before["exec"] = lambda: written.append(json.loads(file.read_text())["apparmorProfile"])
+    execs = world.make()
+    execs.apparmor = "pouchrich"
+    await execs.delete("e")
+    execs.add("e", StdioPaths(), {"args": ["x"], "apparmorProfile": asked})
+    await execs.start("e")
+    assert written == [given]
 
 
 @in_time

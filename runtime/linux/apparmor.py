@@ -1,0 +1,44 @@
+"""AppArmor's profiles as the kernel has loaded them: lines `NAME (MODE)`, which root alone can read (securityfs)."""
+
+from collections.abc import Iterator
+
+from runtime.config.kinds import shown
+from runtime.errors import FailedPrecondition
+
+PROFILES = "/sys/kernel/security/apparmor/profiles"
+
+
+def loaded(path: str = "") -> frozenset[str] | None:
+    """Their names, None where that cannot be seen: no AppArmor, or a securityfs that is not mounted here."""
+    try:
+        with open(path or PROFILES, encoding="utf-8", errors="replace") as file:
+            return frozenset(_names(file.read()))
+    except OSError:
+        return None
+
+
+def _names(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        name, _, mode = line.rpartition(" ")
+        if name and mode.startswith("("):
+            yield name
+
+
+def require(name: str, *, source: str, path: str = "") -> None:
+    """Raise FailedPrecondition unless the profile is loaded; `source` is the key that names it.
+
+    Where that cannot be seen nothing is raised: the kernel refuses what the OCI runtime then asks for.
+    """
+    there = loaded(path)
+    if there is not None and name not in there:
+        raise FailedPrecondition(
+            f"{source}: found {shown(name)}, which the kernel has not loaded, allowed a profile of {path or PROFILES}:"
+            f" {way_out(name)}"
+        )
+
+
+def way_out(name: str) -> str:
+    """How a profile gets loaded."""
+    if name == "pouchrich":
+        return "`pouchrich node install` loads it, and `apparmor_parser --replace /etc/apparmor.d/pouchrich`"
+    return f"`apparmor_parser --replace` with the file of {name}"
