@@ -22,7 +22,7 @@ cache=${POUCHRICH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pouchrich}
 export POUCHRICH_CACHE="$cache" POUCHRICH_PREFIX="${POUCHRICH_PREFIX:-$cache/prefix}"
 bin=$cache/venv/bin
 packages="containerd runc crun containernetworking-plugins busybox-static musl-tools gcc libc6-dev binutils patchelf
-    python3-venv debian-archive-keyring mmdebstrap"
+    python3-venv debian-archive-keyring mmdebstrap apparmor"
 
 fail() { echo "test: $*" >&2; exit 1; }
 . "$root/hack/packages.sh"

@@ -8,7 +8,7 @@ from contextlib import nullcontext, suppress
 from pouchrich import running
 from pouchrich.checks import Check
 from pouchrich.cluster import handling, hold, place, preflight, restart, trial
-from pouchrich.node import InstallError, current, install, uninstall
+from pouchrich.node import InstallError, apparmor, current, install, uninstall
 from pouchrich.node.layout import PROGRAMS, Layout
 from pouchrich.node.lock import locked
 from pouchrich.running import Running
@@ -115,4 +115,5 @@ def roll_back(layout: Layout) -> None:
     hold.refuse()
     with locked(layout):
         former, wanted = current.roll_back(layout)
+        apparmor.put(layout)
     print(f"{wanted} is run again; {former} stays, for pods that run with it")

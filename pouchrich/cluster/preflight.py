@@ -102,7 +102,7 @@ def apparmor(release: str, *, root: str = "") -> Iterator[Check]:
         return
     if _numbers(release) >= STACKS_PROFILES and _read(f"{root}{APPARMOR}/features/domain/stack") == "yes":
         words = "it stacks profiles: agents and hooks in a container, and kubectl exec, may not signal each other"
-        yield Check(WARN, "AppArmor", words, "a profile whose signal and ptrace rules have peers PROFILE//&*")
+        yield Check(WARN, "AppArmor", words, 'rich.apparmor-profile = "pouchrich"')
     else:
         yield Check(OK, "AppArmor", "on")
     if _read(f"{root}{APPARMOR_USERNS}") == "1":

@@ -4,7 +4,7 @@ from typing import Any
 
 from pouchrich import running
 from pouchrich.cluster import handling, hold, restart, trial
-from pouchrich.node import InstallError, uninstall
+from pouchrich.node import InstallError, apparmor, uninstall
 from pouchrich.node.layout import Layout
 from shim.installed import replaced
 
@@ -23,6 +23,7 @@ def of(layout: Layout) -> dict[str, Any]:
         "others": others,
         "hold": hold.reason(),
         "containerd": _containerd(layout),
+        "apparmor": apparmor.status(layout),
         "needed_by": list(uninstall.needing(layout)) if current else [],
     }
 
@@ -80,5 +81,6 @@ def text(found: dict[str, Any]) -> str:
         )
         lines.append(f"containerd  {one['kind']} at {one['socket']}: {one['problem'] or state}")
         lines.append(f"handler     {one['file']} ({one['how']})")
+    lines.append(f"AppArmor    {apparmor.words(found['apparmor'])}")
     lines.append(f"needed by   {len(found['needed_by'])} pods and records of poststop hooks")
     return "".join(f"{line}\n" for line in lines)

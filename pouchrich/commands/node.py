@@ -9,7 +9,8 @@ directory, as in a DaemonSet's pod; with --node, its name in the cluster, it run
     {"version": 1, "home", "installed": whether, "current": version or "", "previous": to roll back to, or "",
      "rejected": rolled back from, or "", "others": [version that something still runs from], "hold": why, or "",
      "containerd": null, or {"kind", "socket", "file": that has the handler, "how", "running", "configured", "loaded":
-     whether, "problem"}, "needed_by": [pod or record]}
+     whether, "problem"}, "apparmor": null where that is not in force, or {"profile", "file": that boots load, or "",
+     "loaded", "installed": whether this installation did it}, "needed_by": [pod, record or profile]}
 
 and has exit status 1 where no version is installed, or containerd has not read the handler. Exit status 3 of `install`:
 all is in place, but nobody was to start containerd anew.

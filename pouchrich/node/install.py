@@ -2,7 +2,7 @@
 
 import os
 
-from pouchrich.node import InstallError, current, place, unpacked
+from pouchrich.node import InstallError, apparmor, current, place, unpacked
 from pouchrich.node.layout import BIN, PROGRAMS, Layout
 from pouchrich.node.lock import locked
 
@@ -28,6 +28,7 @@ def install(layout: Layout, directory: str, version: str, *, unattended: bool = 
     with locked(layout):
         try:
             _install(layout, directory, version, unattended=unattended)
+            apparmor.put(layout)
         finally:
             current.forget_unused(layout)
     print(f"installed pouchrich {version} in {layout.home}; configuration: {layout.config}")

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 
-from pouchrich.node import InstallError, current
+from pouchrich.node import InstallError, apparmor, current
 from pouchrich.node.layout import LINKS, MADE, PROGRAMS, Layout, link_of, remove_empty
 from runtime.paths import RECORDS, STATE
 from shim.installed.replaced import LOCK
@@ -36,9 +36,10 @@ def check(layout: Layout, *, force: bool) -> str:
 
 
 def needing(layout: Layout) -> Iterator[str]:
-    """What needs an installation: pods that it serves, and records of poststop hooks. Raises OSError."""
+    """What needs an installation: pods that it serves, records of poststop hooks, a profile. Raises OSError."""
     yield from _servers(layout)
     yield from _owed()
+    yield from apparmor.needing(layout)
 
 
 def remove(layout: Layout) -> None:
@@ -51,6 +52,7 @@ def remove(layout: Layout) -> None:
         for path in (f"{layout.bin}/{program}", f"{layout.bin}/{program}.new"):
             if link_of(path) == layout.target(program):
                 os.unlink(path)
+    apparmor.take_away(layout)
     if os.path.exists(layout.config):
         if current.is_pristine(layout):
             os.unlink(layout.config)

@@ -320,6 +320,7 @@ def test_what_is_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     layout = Layout.below(str(tmp_path / "prefix"))
     monkeypatch.setattr(hold, "FILE", str(tmp_path / "hold"))
     monkeypatch.setattr(status.uninstall, "RECORDS", str(tmp_path / "records"))
+    monkeypatch.setattr(status.apparmor, "ENABLED", str(tmp_path / "enabled"))
     found = status.of(layout)
     assert (found["installed"], found["containerd"], status.is_ready(found)) == (False, None, False)
     assert status.text(found).splitlines()[0] == f"no version is installed in {layout.home}"
@@ -339,6 +340,7 @@ def test_what_is_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "rejected    1: was rolled back",
         "containerd  k3s at /none: none listens there",
         "handler     /etc/c.toml (lines in the file)",
+        "AppArmor    not in force",
         "needed by   0 pods and records of poststop hooks",
     ]
 
