@@ -7,14 +7,18 @@ import os
 from collections.abc import Iterator
 
 from pouchrich import kernel
-from pouchrich.checks import OK, WARN, Check
+from pouchrich.checks import FAIL, OK, WARN, Check
+from runtime.config import Config
+from runtime.linux import apparmor
+from runtime.rich import confinement
 
 FEATURES = "/sys/kernel/security/apparmor/features"
-PROFILES = "/sys/kernel/security/apparmor/profiles"
+PROFILES = apparmor.PROFILES
 ENABLED = "/sys/module/apparmor/parameters/enabled"
 RESTRICT = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
 
 _WHAT = "AppArmor"
+_OURS = 'rich.apparmor-profile = "pouchrich", which `pouchrich node install` loads, allows it'
 _STACKS_SINCE = (6, 17)
 _DAEMONS = (
     *("rsyslogd", "sshd", "chronyd", "dhcpd", "mysqld", "mariadbd", "named", "smbd", "nmbd", "ntpd", "cupsd"),
@@ -41,19 +45,37 @@ def checks(
         yield Check(OK, _WHAT, "in force, with none of the troubles that are known")
 
 
+def named(config: Config, *, profiles: str = PROFILES, enabled: str = ENABLED) -> Iterator[Check]:
+    """Whether the profile that a configuration names is there to be had; nothing where it names none."""
+    name, source = config.rich.apparmor_profile, config.source_of(confinement.KEY)
+    if name is None:
+        return
+    if kernel.text(enabled) != "Y":
+        yield Check(OK, _WHAT, f"{source}: profile {name} is not asked for, as AppArmor is not in force")
+    elif (there := apparmor.loaded(profiles)) is None:
+        yield Check(
+            WARN, _WHAT, f"{source}: whether profile {name} is loaded is not known", f"run as root, see {profiles}"
+        )
+    elif name not in there:
+        found = f"{source}: profile {name} is not loaded: rich containers whose pods name none are refused"
+        yield Check(FAIL, _WHAT, found, apparmor.way_out(name))
+    else:
+        yield Check(OK, _WHAT, f"{source}: profile {name} is loaded")
+
+
 def _troubles(release: str, features: str, profiles: str, restrict: str) -> Iterator[Check]:
     if kernel.version(release) >= _STACKS_SINCE and kernel.text(f"{features}/domain/stack") == "yes":
         found = (
             f"on Linux {release} what an exec starts has a stacked label, which containerd's profile does not let be"
             " signalled: hooks and agents that end their children, `timeout`, `kubectl exec -- kill` (containerd#12886)"
         )
-        yield Check(WARN, _WHAT, found, "name a profile of the node's with rules for the peer NAME//&*")
+        yield Check(WARN, _WHAT, found, _OURS)
     if kernel.text(f"{features}/network/af_unix") == "yes":
         found = (
             "the kernel judges Unix sockets, which the profile of containerd before 1.7.31, 2.0.9, 2.1.7 and 2.2.2"
             " forgets: systemd, D-Bus and the journal may be denied them (containerd#12726)"
         )
-        yield Check(WARN, _WHAT, found, "upgrade containerd, or name a profile of the node's with the rule `unix,`")
+        yield Check(WARN, _WHAT, found, f"upgrade containerd, or {_OURS}")
     if kernel.text(restrict) == "1":
         name = "kernel.apparmor_restrict_unprivileged_userns"
         found = f"{name} is 1: services of systemd 259 and later may hang as they start"

@@ -114,7 +114,7 @@ def collect(
     areas: dict[str, Iterable[Check]] = {
         "kernel": checks.kernel(),
         "cgroups": checks.cgroups(),
-        "apparmor": apparmor_node.checks(),
+        "apparmor": itertools.chain(apparmor_node.checks(), apparmor_node.named(node)),
         "inotify": checks.watching(),
         "runtime": checks.oci(node),
         "installation": checks.helpers(),
@@ -240,7 +240,7 @@ def _handler(one: Handler, version: tuple[int, int] | None) -> Iterator[Check]:
         on_path = "put the shim on containerd's PATH"
         yield Check(WARN, what, found, on_path if one.takes_our_options else "pods get containerd's own shim: use 1.7")
     if one.takes_our_options:
-        yield _options(one, what, version)
+        yield from _options(one, what, version)
     if version is None or version >= _KNOWS_USER_NAMESPACES:
         yield Check(OK, what, _user_namespaces(one, version))
 
@@ -261,21 +261,20 @@ def _user_namespaces(one: Handler, version: tuple[int, int] | None) -> str:
     )
 
 
-def _options(one: Handler, what: str, version: tuple[int, int] | None) -> Check:
+def _options(one: Handler, what: str, version: tuple[int, int] | None) -> Iterator[Check]:
     """Judge the handler's configuration as a Create request would."""
     if one.options is None:
-        return Check(OK, what, "configured by the node's file")
+        yield Check(OK, what, "configured by the node's file")
+        return
     if not one.config_path and version == _DROPS:
         found = "options without ConfigPath: containerd 1.6 passes no other key, and every container is refused"
-        return Check(FAIL, what, found, "put the keys into a file and name it by ConfigPath")
+        yield Check(FAIL, what, found, "put the keys into a file and name it by ConfigPath")
+        return
     try:
         body = "" if one.config_path else "\n".join(f"{name} = {toml(value)}" for name, value in one.options.items())
-        found = config.for_handler(config_path=one.config_path, config_body=body.encode()).source
+        made = config.for_handler(config_path=one.config_path, config_body=body.encode())
     except (PouchrichError, TypeError) as err:
-        return Check(
-            FAIL,
-            what,
-            f"options: {err}",
-            "correct it; until then its containers are refused",
-        )
-    return Check(OK, what, f"configured by {found}")
+        yield Check(FAIL, what, f"options: {err}", "correct it; until then its containers are refused")
+        return
+    yield Check(OK, what, f"configured by {made.source}")
+    yield from (replace(check, what=what) for check in apparmor_node.named(made))

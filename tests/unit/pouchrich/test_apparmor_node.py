@@ -3,7 +3,8 @@
 import pytest
 
 from pouchrich import apparmor_node
-from pouchrich.checks import OK, WARN
+from pouchrich.checks import FAIL, OK, WARN
+from runtime import config
 
 
 @pytest.fixture
@@ -51,3 +52,28 @@ def test_each_trouble_is_named(look, node, named):
 
 def test_a_kernel_that_stacks_but_is_older_is_left_alone(look):
     assert [level for level, _ in look(release="6.16.9", features__domain__stack="yes\n")] == [OK]
+
+
+@pytest.mark.parametrize(
+    ("enabled", "profiles", "level", "said"),
+    [
+        ("Y\n", "ours (enforce)\n", OK, "profile ours is loaded"),
+        (
+            "Y\n",
+            "ours-2 (enforce)\n",
+            FAIL,
+            "profile ours is not loaded: rich containers whose pods name none are refused",
+        ),
+        ("Y\n", None, WARN, "whether profile ours is loaded is not known"),
+        ("N\n", None, OK, "profile ours is not asked for, as AppArmor is not in force"),
+    ],
+)
+def test_a_profile_that_a_configuration_names_is_looked_for(tmp_path, enabled, profiles, level, said):
+    (tmp_path / "enabled").write_text(enabled)
+    if profiles is not None:
+        (tmp_path / "profiles").write_text(profiles)
+    named = config.parse('version = 1\nrich.apparmor-profile = "ours"', source="/etc/c.toml")
+    places = {name: str(tmp_path / name) for name in ("enabled", "profiles")}
+    (found,) = apparmor_node.named(named, **places)
+    assert (found.level, found.found) == (level, f"/etc/c.toml: rich.apparmor-profile: {said}")
+    assert list(apparmor_node.named(config.DEFAULT, **places)) == []

@@ -93,6 +93,19 @@ def test_inline_options_are_validated(tmp_path):
     assert bad == []
 
 
+def test_a_profile_that_a_handler_names_is_looked_for(tmp_path, monkeypatch):
+    text = GOOD + OPTIONS + "version = 1\nrich = { apparmor-profile = 'ours' }\n"
+    for file, content in (("enabled", "Y\n"), ("profiles", "")):
+        (tmp_path / file).write_text(content)
+    named = doctor.apparmor_node.named
+    places = {file: str(tmp_path / file) for file in ("enabled", "profiles")}
+    monkeypatch.setattr(doctor.apparmor_node, "named", lambda found: named(found, **places))
+    bad, found = judged(tmp_path, text)
+    assert [level for level, _ in bad] == [FAIL]
+    assert "rich.apparmor-profile: profile ours is not loaded" in bad[0][1]
+    assert [one.what for one in found if one.level == FAIL] == ["handler rich"]
+
+
 def test_a_config_path_is_read_and_a_shim_that_is_missing_named(tmp_path):
     text = GOOD + f'runtime_path = "{tmp_path}/shim"\n' + OPTIONS + f'ConfigPath = "{tmp_path}/none.toml"\n'
     bad, _ = judged(tmp_path, text)
