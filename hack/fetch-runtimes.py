@@ -4,8 +4,9 @@
 Usage: hack/fetch-runtimes.py DIR [--refresh] [--kernel]
 
 DIR/NAME/bin holds the executables and DIR/versions.json what they are ({NAME: {"package", "suite", "version"}}). A
-complete DIR is left alone and needs no network; --refresh fetches again. With --kernel there is DIR/kernel, too:
-Debian's newest kernel with its modules, unpacked, for an emulated machine.
+complete DIR is left alone and needs no network; --refresh fetches again. With --kernel there are DIR/kernel and
+DIR/apparmor, too: Debian's newest kernel with its modules, unpacked, and its newest apparmor_parser, for an emulated
+machine.
 
 The suites and the mirror are Debian's: the mirror is the one this machine's own apt uses, the package lists and the
 downloads live in DIR/apt, so the machine's apt state is only read. containerd's own libc need is old enough for any
@@ -40,6 +41,9 @@ class Wanted:
     libraries: tuple[str, ...] = ()
 
 
+PARSER = Wanted(
+    "apparmor", "apparmor", "sid", ("apparmor_parser",), ("libc6", "libapparmor1", "libstdc++6", "libgcc-s1")
+)
 KERNEL, KERNEL_SUITE = "linux-image-cloud-amd64", "sid"
 CONTAINERD = ("containerd", "ctr", "containerd-shim-runc-v2")
 WANTED = (
@@ -135,6 +139,15 @@ def kernel(base: Path) -> None:
     work.rename(base / "kernel")
 
 
+def apparmor(base: Path) -> None:
+    """Make base/apparmor."""
+    apt = base / "apparmor-apt"
+    env = private_apt(apt, mirror())
+    run("apt-get", "update", "-q", env=env)
+    fetch(PARSER, base, env)
+    shutil.rmtree(apt)
+
+
 def find(tree: Path, name: str) -> Path:
     """The file that ends in name, where Debian may have /sbin or /usr/sbin, /lib or /usr/lib."""
     found = [path for path in tree.rglob(name) if not path.is_dir()]
@@ -224,6 +237,8 @@ def main() -> int:
             versions = (None if args.refresh else complete(base)) or refresh(base)
             if args.kernel and (args.refresh or not (base / "kernel").is_dir()):
                 kernel(base)
+            if args.kernel and (args.refresh or not (base / PARSER.name).is_dir()):
+                apparmor(base)
         except FetchError as error:
             print(f"fetch-runtimes: {error}", file=sys.stderr)
             return 1

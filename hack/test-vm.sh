@@ -3,7 +3,7 @@
 #
 #   hack/test-vm.sh [LAYOUT]...    as root, on Debian amd64; without one all
 #
-# All have nothing but cgroup v2. Two are a node of today: Debian's newest kernel, the containerd, crun and runc of its
+# All have nothing but cgroup v2. Three are a node of today: Debian's newest kernel, the containerd, crun and runc of its
 # later suites, pods by the CRI. The others have the kernel and containerd of this machine's release.
 #
 #   v2          cgroup2's cases in pods, limits changed in place, user namespaces: hack/vm/v2.py. Booted twice, as
@@ -14,8 +14,11 @@
 #               cgroup v2 mounted with nsdelegate and without, by a guest without an init to speak of; with systemd as
 #               the guest's PID 1, which the OCI runtimes ask for cgroups: hack/vm/cgroup2.py
 #   delegate    what a container may be given of its cgroups: hack/vm/delegate.py
-#   apparmor, selinux
-#               the kernel enforces it: hack/vm/apparmor.py, selinux.py
+#   apparmor    the kernel enforces it: hack/vm/apparmor.py. Booted twice: apparmor-default with containerd's profile,
+#               and apparmor-ours with the shim's own (hack/vm/own_profile.py), by Debian's newest kernel and AppArmor;
+#               of its cases those in POUCHRICH_VM_CASES (lives,pods,signals,denies,unasked,
+#               sandboxes,refuses)
+#   selinux     the kernel enforces it: hack/vm/selinux.py
 #
 # One line is printed a check; exit status 1 where one failed. The machine is emulated (QEMU without KVM), so that it
 # runs anywhere; each boot with its checks takes ten minutes or more. Installs what is missing with apt, uses the demo's
@@ -32,13 +35,15 @@ fail() { echo "test-vm: $*" >&2; exit 1; }
 all="v2 engines nsdelegate plain systemd delegate apparmor selinux"
 [ $# -gt 0 ] || set -- $all
 ocis=${POUCHRICH_VM_OCIS:-crun,runc} rounds=${POUCHRICH_VM_ROUNDS:-1}
+cases=${POUCHRICH_VM_CASES:-lives,pods,signals,denies,unasked,sandboxes,refuses}
 engines=${POUCHRICH_VM_ENGINES:-podman,containerd,dockerd}
 layouts=
 for layout in "$@"; do
     case $layout in
         v2) layouts="$layouts v2-cgroupfs v2-systemd" ;;
-        v2-cgroupfs|v2-systemd|engines) layouts="$layouts $layout" ;;
-        nsdelegate|plain|systemd|delegate|apparmor|selinux) layouts="$layouts $layout" ;;
+        apparmor) layouts="$layouts apparmor-default apparmor-ours" ;;
+        apparmor-default|apparmor-ours|v2-cgroupfs|v2-systemd|engines) layouts="$layouts $layout" ;;
+        nsdelegate|plain|systemd|delegate|selinux) layouts="$layouts $layout" ;;
         *) fail "unknown layout $layout, allowed: $all" ;;
     esac
 done
@@ -126,6 +131,8 @@ chmod 755 "$work" "$kept"
 rm -rf "$guest$kept/prefix" "$guest/vm/tests"
 mkdir -p "$guest$kept" "$guest/vm/tests"
 cp -a "$kept/prefix" "$guest$kept/"
+rm -rf "$guest$cache/runtimes/apparmor"
+cp -a "$cache/runtimes/apparmor" "$guest$cache/runtimes/"
 cp "$root/hack/vm"/*.py "$root/hack/vm/init" "$guest/vm/"
 cp "$root/docs/engines.md" "$root/tests/unit/docs/manifests.py" "$guest/vm/"
 cp -r "$root/tests/__init__.py" "$root/tests/cri" "$guest/vm/tests/"
@@ -134,6 +141,7 @@ python=$kept/prefix/lib/pouchrich/current/venv/bin/python3
 site=$("$python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 runtimes=
 for name in $versions; do runtimes=$runtimes$cache/runtimes/$name/bin:; done
+parser=$cache/runtimes/apparmor/bin
 own=$(ls "$guest/boot" | sed -n 's/^vmlinuz-//p')
 cp "$guest/boot"/vmlinuz-* "$guest/boot"/initrd.img-* "$work/"
 cp "$guest/usr/lib/modules/$newest/vmlinuz" "$work/vmlinuz-$newest"
@@ -154,7 +162,9 @@ for layout in $layouts; do
             more="$more systemd.mask=containerd.service systemd.show_status=0" ;;
         delegate) checks=delegate ;;
         engines) checks=engines path=$runtimes version=$newest more="vm.rounds=$rounds vm.engines=$engines" ;;
-        apparmor) checks=apparmor more="security=apparmor apparmor=1" ;;
+        apparmor-default) checks=apparmor more="security=apparmor apparmor=1" ;;
+        apparmor-ours) checks=own_profile path=$parser:$runtimes version=$newest
+            more="security=apparmor apparmor=1 vm.cases=$cases" ;;
         selinux) checks=selinux more="security=selinux selinux=1 enforcing=0" ;;  # until there is a policy
     esac
     echo "booting: $layout"

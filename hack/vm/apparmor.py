@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pods
@@ -69,12 +70,12 @@ def shared(name: str) -> tuple[Path, tuple[str, ...]]:
     return directory, ("--mount", f"type=bind,src={directory},dst=/shared,options=rbind:rw")
 
 
-def lives(oci: str, mode: str) -> None:
-    """A whole life under containerd's default profile."""
-    label, image = enforced(DEFAULT), IMAGES[mode]
-    with of(f"{oci} {mode}"):
+def lives(oci: str, mode: str, profile: str = DEFAULT, more: str = "") -> None:
+    """A whole life under containerd's default profile, or another that the configuration `more` names."""
+    label, image = enforced(profile), IMAGES[mode]
+    with of(f"{oci} {mode} {profile}"):
         for status in (0, 7):
-            config = configured(oci, mode)
+            config = configured(oci, mode, more)
             short = Container(
                 f"{mode}-{oci}-{status}", image, config, "/bin/sh", "-c", f"{LABEL}; exit {status}", options=CONFINED
             )
@@ -83,7 +84,7 @@ def lives(oci: str, mode: str) -> None:
             short.is_gone()
         name = f"{mode}-{oci}"
         directory, mount = shared(name)
-        config = configured(oci, mode, beside(mode))
+        config = configured(oci, mode, more + beside(mode))
         container = Container(name, image, config, "/bin/sh", "-c", LABELLED, options=(*CONFINED, *mount))
         is_ready(container)
         said = lines(container)
@@ -209,12 +210,15 @@ def obeys(oci: str, mode: str) -> None:
         container.is_gone()
 
 
-def refused(oci: str, mode: str, profile: str, image: str = "systemd") -> str:
-    """The error of a container that must not start."""
+def refused(
+    oci: str, mode: str, profile: str, image: str = "systemd", *, more: str = "", options: Sequence[str] = ()
+) -> str:
+    """The error of a container that must not start: `profile` is the pod's, unless `options` say otherwise."""
     name = f"{profile}-{mode}-{oci}"
-    config = configured(oci, mode).replace('start-timeout = "5m"', 'start-timeout = "40s"')
+    options = options or ("--apparmor-profile", profile)
+    config = configured(oci, mode, more).replace('start-timeout = "5m"', 'start-timeout = "40s"')
     try:
-        Container(name, image, config, "/bin/sh", "-c", LABELLED, options=("--apparmor-profile", profile))
+        Container(name, image, config, "/bin/sh", "-c", LABELLED, options=options)
     except RuntimeError as err:
         return str(err).partition("ctr: ")[2].strip().replace(name, "NAME")
     finally:
@@ -239,28 +243,32 @@ def handler(oci: str, mode: str) -> tuple[str, Path]:
     return f"{oci}-{mode}", Path(f"/etc/vm/handler-{oci}-{mode}.toml")
 
 
-def in_a_pod(oci: str, mode: str) -> None:
+def in_a_pod(oci: str, mode: str, profile: str = DEFAULT, more: str = "") -> None:
     """Nothing is said of AppArmor: the CRI plugin gives its default profile to whom asks for none."""
     name, file = handler(oci, mode)
-    with of(f"{oci} {mode} through the CRI"):
-        file.write_text(f"version = 1\n{configured(oci, mode)}")
+    with of(f"{oci} {mode} through the CRI {profile}"):
+        file.write_text(f"version = 1\n{configured(oci, mode, more)}")
         pod = pods.Pod(name, f"localhost/{IMAGES[mode]}:latest", "/bin/sh", "-c", LABELLED)
         until(lambda: "ready" in pod.lines())
         said = pod.lines()
-        equal("the application's label", said[:1], [enforced(DEFAULT)])
+        equal("the application's label", said[:1], [enforced(profile)])
         if mode in INITS:
             equal("its parent, PID 1", said[1:2], [INITS[mode]])
-        equal("PID 1's label", pod.shell("cat /proc/1/attr/current"), enforced(DEFAULT))
-        equal("an exec's label", pod.shell(LABEL), enforced(DEFAULT))
+        equal("PID 1's label", pod.shell("cat /proc/1/attr/current"), enforced(profile))
+        equal("an exec's label", pod.shell(LABEL), enforced(profile))
         equal("exit code after a stop", pod.end(STOP_TIMEOUT_S), 42)
 
 
-def checks() -> None:
+def in_force() -> None:
     with of(f"{os.uname().release} AppArmor"):
         equal("the kernel's word", text(Path("/sys/module/apparmor/parameters/enabled")), "Y")
         modules = text(Path("/sys/kernel/security/lsm"))
         check(f"security modules {modules}", "apparmor" in modules.split(","), modules)
         load()
+
+
+def checks() -> None:
+    in_force()
     for oci in OCIS:
         for mode in IMAGES:
             for case in (lives, killed, terminal, in_a_pod):
@@ -271,5 +279,10 @@ def checks() -> None:
         refuses(oci)
 
 
-HANDLERS = dict(handler(oci, mode) for oci in OCIS for mode in IMAGES)
-sys.exit(run_checks(checks, configuration=pods.configuration(HANDLERS, "localhost/systemd:latest")))
+def configuration() -> str:
+    handlers = dict(handler(oci, mode) for oci in OCIS for mode in IMAGES)
+    return pods.configuration(handlers, "localhost/systemd:latest")
+
+
+if __name__ == "__main__":
+    sys.exit(run_checks(checks, configuration=configuration()))
