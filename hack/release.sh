@@ -68,7 +68,7 @@ rmdir "$tree/python/licences"
 cp "$interpreter/components" "$work/components"
 
 echo "release: packages" >&2
-(cd "$source" && find shim runtime protos pouchrich -name '*.py' | sort | xargs cp --parents -t "$tree/site")
+(cd "$source" && find shim runtime protos pouchrich -name '*.py' -o -name '*.apparmor' | sort | xargs cp --parents -t "$tree/site")
 venv=$cache/release-tool
 if ! [ -x "$venv/bin/pip" ] || [ "$(cat "$venv/.wanted" 2>/dev/null)" != "$SBOM_TOOL" ]; then
     rm -rf "$venv"

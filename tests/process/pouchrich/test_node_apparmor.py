@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -260,3 +261,10 @@ def test_installing_and_rolling_back_load_it(node: Node, monkeypatch: pytest.Mon
 
 def test_a_wheel_has_it():
     assert re.search(r'^pouchrich = \["node/\*\.apparmor"\]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+
+
+def test_a_release_has_the_profile_beside_the_code():
+    """By the very words with which hack/release.sh looks for what to copy."""
+    (words,) = re.findall(r"&& (find shim .*?) \| sort", (ROOT / "hack/release.sh").read_text())
+    found = subprocess.run(["sh", "-c", words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert {"pouchrich/node/pouchrich.apparmor", "pouchrich/node/apparmor.py"} <= set(found)
