@@ -1,6 +1,7 @@
 """Pods through containerd's CRI plugin, as the kubelet makes them; the client is the tests' own (`tests.cri`)."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -257,4 +258,5 @@ class PodContainer(Container):
 
     def left(self) -> list[str]:
         """The pod's own cgroup is the kubelet's to remove."""
-        return sorted(str(path) for path in TOP.glob(f"pods*/**/*{self.id}*") if path.is_dir())
+        tops = (top for top in TOP.iterdir() if top.name.startswith("pods"))
+        return sorted(path for top in tops for path, *_ in os.walk(top) if self.id in os.path.basename(path))
