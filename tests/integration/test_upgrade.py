@@ -222,5 +222,5 @@ def test_pods_keep_the_version_they_began_with_and_it_goes_after_the_last_of_the
 
     os.utime(f"/proc/{node.pid}/root{POSTSTOP_SWEPT}", (long_ago, long_ago))
     pods.run()
-    until(lambda: old not in installation.versions(), "the old version to go")
+    until(lambda: old not in installation.versions(), "the old version to go", timeout_s=60)  # some thousand files
     assert new in installation.versions()
