@@ -78,14 +78,15 @@ def noted(bundle: str) -> list[str]:
         return []
 
 
-def remove_all(directories: Sequence[str], *, patience_s: float) -> None:
-    """Remove each (`remove`); wait so long for processes that have been killed to be gone."""
+def remove_all(directories: Sequence[str], *, patience_s: float) -> bool:
+    """Remove each (`remove`); wait so long for processes that have been killed to be gone. Whether all are."""
     until = time.monotonic() + patience_s
     for path in directories:
         remove(path)
         while os.path.isdir(path) and time.monotonic() < until:
             time.sleep(0.01)
             remove(path)
+    return not any(map(os.path.isdir, directories))
 
 
 def remove_noted(bundle: str) -> None:

@@ -81,12 +81,14 @@ def _await_end(fd: int, until: float) -> None:
 
 def remove_cgroups(
     spec: Mapping[str, Any], container_id: str = "", *, patience_s: float, mounts: str = "/proc/self/mountinfo"
-) -> None:
+) -> bool:
     """Remove the container's cgroups, by what its `spec` says, and what is below them, processes included.
 
     Those have `patience_s` to be gone. Where the path does not bear the container's id, the cgroup may be somebody
-    else's as well: a tree in which a process lives then stays whole. So it does without `container_id`.
+    else's as well: a tree in which a process lives then stays whole. So it does without `container_id`. Returns whether
+    those that bear it are gone.
     """
+    own: list[str] = []
     with suppress(InvalidArgument):  # of no form that says where it is
         paths = {path_of(dict(spec), systemd=systemd) for systemd in (True, False)} - {"/"}
         roots = [
@@ -106,6 +108,7 @@ def remove_cgroups(
             if os.path.basename(top) == NESTED:  # the level above is the container's own too
                 with suppress(OSError):
                     os.rmdir(os.path.dirname(top))
+    return not any(map(os.path.isdir, own))
 
 
 def _bears(path: str, container_id: str) -> bool:

@@ -23,7 +23,7 @@ RUNTIME_TIMEOUT_S = 3.5
 ATTEMPTS = 3  # where the runtime itself is killed, for want of memory say: containerd will not come back to this
 CREATE_PATIENCE_S = 1.0  # out of that
 DYING_S = 1.5  # for processes that the runtime has killed
-SWEEP_S = 60.0  # for the same after the answer: on a busy machine a killed one may take seconds
+SWEEPS_S = 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0  # for the same after the answer: a busy machine may take long
 OTHERS_PATIENCE_S = 3.0  # for another `delete`
 HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
 WARNINGS_LIMIT = 4096
@@ -73,9 +73,17 @@ def _work_detached(flags: Flags, write: int, warnings: int) -> "NoReturn":
         try:
             os.close(write)
             if left is not None:
-                left.remove_cgroups(flags.id, patience_s=SWEEP_S)
+                _sweep(left, flags.id)
         finally:
             os._exit(0)
+
+
+def _sweep(left: "_Left", container_id: str) -> None:
+    """Remove what could not be, as long as there is something."""
+    for pause in SWEEPS_S:
+        if left.remove_cgroups(container_id, patience_s=0.0):
+            return
+        time.sleep(pause)
 
 
 def _delete(flags: Flags) -> "tuple[bytes, _Left | None]":
@@ -177,28 +185,30 @@ class _Left:
 
             self.agents = cgroup.noted(bundle)
 
-    def remove_cgroups(self, container_id: str, *, patience_s: float) -> None:
-        """Remove the container's, those above and beside it that are its own; processes have so long to be gone."""
+    def remove_cgroups(self, container_id: str, *, patience_s: float) -> bool:
+        """Remove the container's, those above and beside it that are its own; processes have so long to be gone.
+
+        Whether all that are its own are gone.
+        """
         from contextlib import suppress
 
         from runtime.errors import PouchrichError
         from runtime.oci import interrupted
 
-        until = time.monotonic() + patience_s
-        if self.record is None:
-            return
-        if self.spec is not None:
+        gone = []
+        if self.record and self.spec is not None:
             with suppress(PouchrichError, OSError):
-                interrupted.remove_cgroups(self.spec, container_id, patience_s=patience_s)
-        if above := (self.record.get("plan") or {}).get("cgroup"):
+                gone.append(interrupted.remove_cgroups(self.spec, container_id, patience_s=patience_s))
+        if above := ((self.record or {}).get("plan") or {}).get("cgroup"):
             from runtime.cgroup import delegation
             from runtime.init.cgroup import Delegation
 
-            delegation.remove(Delegation(**above), patience_s=max(0.0, until - time.monotonic()))
-        if self.agents:
+            gone.append(delegation.remove(Delegation(**above), patience_s=patience_s))
+        if self.record and self.agents:
             from runtime.agents import cgroup
 
-            cgroup.remove_all(self.agents, patience_s=max(0.0, until - time.monotonic()))
+            gone.append(cgroup.remove_all(self.agents, patience_s=patience_s))
+        return all(gone)
 
 
 def _forget(left: _Left, bundle: str, container_id: str) -> None:
@@ -222,7 +232,7 @@ def _forget(left: _Left, bundle: str, container_id: str) -> None:
     if not left.is_whole:
         with suppress(OSError):
             interrupted.end_creates(bundle)
-    left.remove_cgroups(container_id, patience_s=max(DYING_S, until - time.monotonic()))
+    left.remove_cgroups(container_id, patience_s=DYING_S)
     if left.agents:
         from runtime.agents import cgroup
 
