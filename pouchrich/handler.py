@@ -16,7 +16,11 @@ _INTO_THE_FILE = """\
 # containerd {major}.x: into {file} itself{which}, at its end, then restart containerd.
 # Not into a file that it imports (conf.d): {why},
 # and all other pods would lose it.
-"""
+{also}"""
+_ALSO = {
+    1: "# Where it names no handler so far, name runtimes.runc too: a default only as long as no other is named.\n",
+    2: "",
+}
 _WHY = {
     1: "that would replace the whole CRI section with runtimes.runc and the sandbox image",
     2: "one of another version takes the CRI section with the sandbox image away",
@@ -42,7 +46,7 @@ def containerd(
     where = _OF_ITS_OWN if new else _INTO_THE_FILE
     head = "version = 3\n\n" if new else ""
     lines = table(3 if new else 2, handler=handler, runtime_path=runtime_path, config_path=config_path)
-    return where.format(major=major, file=file, which=which, why=_WHY[major]) + head + lines
+    return where.format(major=major, file=file, which=which, why=_WHY[major], also=_ALSO[major]) + head + lines
 
 
 def table(version: int, *, handler: str, runtime_path: str = "", config_path: str = "") -> str:

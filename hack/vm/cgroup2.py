@@ -225,7 +225,11 @@ def doctor() -> None:
     with of("doctor"):
         program = str(PREFIX / "bin/pouchrich")
         handlers = Path("/etc/vm/handlers.toml")
-        handlers.write_text("version = 2\n" + run(program, "runtimeclass", "--containerd", "1").stdout)
+        # containerd 1.x has runc's handler as a default only where a configuration names no other.
+        runc = (
+            '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v2"\n'
+        )
+        handlers.write_text(f"version = 2\n{runc}" + run(program, "runtimeclass", "--containerd", "1").stdout)
         done = run(program, "doctor", "--containerd-config", str(handlers))
         print(done.stdout, done.stderr, flush=True)
         equal("its exit status", done.returncode, 0)
