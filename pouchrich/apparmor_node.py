@@ -14,7 +14,7 @@ from runtime.rich import confinement
 
 FEATURES = "/sys/kernel/security/apparmor/features"
 PROFILES = apparmor.PROFILES
-ENABLED = "/sys/module/apparmor/parameters/enabled"
+ENABLED = apparmor.ENABLED
 RESTRICT = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
 
 _WHAT = "AppArmor"

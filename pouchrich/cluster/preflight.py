@@ -14,6 +14,7 @@ from pouchrich.running import Running
 from runtime.config import load_node
 from runtime.default_path import DEFAULT_PATH
 from runtime.errors import PouchrichError
+from runtime.linux.apparmor import ENABLED as APPARMOR_ON
 from runtime.oci.choose import choose
 
 KERNEL = (5, 10)
@@ -26,7 +27,6 @@ ROOM_BYTES = 200 << 20
 
 STACKS_PROFILES = (6, 17)
 APPARMOR = "/sys/kernel/security/apparmor"
-APPARMOR_ON = "/sys/module/apparmor/parameters/enabled"
 APPARMOR_USERNS = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
 
 

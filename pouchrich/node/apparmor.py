@@ -20,7 +20,7 @@ from runtime.linux import apparmor
 NAME = "pouchrich"
 FILE = f"/etc/apparmor.d/{NAME}"
 ABI = "/etc/apparmor.d/abi/3.0"
-ENABLED = "/sys/module/apparmor/parameters/enabled"
+ENABLED = apparmor.ENABLED
 SOURCE = f"{unpacked.SITE}/pouchrich/node/pouchrich.apparmor"
 """In the directory of a version."""
 

@@ -6,6 +6,8 @@ from runtime.config.kinds import shown
 from runtime.errors import FailedPrecondition
 
 PROFILES = "/sys/kernel/security/apparmor/profiles"
+ENABLED = "/sys/module/apparmor/parameters/enabled"
+"""`Y` where AppArmor is in force."""
 
 
 def loaded(path: str = "") -> frozenset[str] | None:
