@@ -1,4 +1,4 @@
-/* `delete` of a container of which nothing is left: what could be is in shim/manager/delete.py. */
+/* `delete` of a container of which nothing is left: what could be is in shim/pod/cleanup.py. */
 #include "shim.h"
 
 #include <errno.h>

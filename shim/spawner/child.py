@@ -24,15 +24,13 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
 from runtime import paths
 from runtime.errors import text_of
-from runtime.spec.cri import SANDBOX_ID
-from shim.contract import address, bootstrap, flags, identifiers
+from shim.contract import address, bootstrap, flags, group, identifiers
 from shim.installed import version
 from shim.spawner.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, Request
 
 if False:  # typing.TYPE_CHECKING, without the import
     from typing import NoReturn
 
-GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", SANDBOX_ID)
 OOM_SCORE_ADJ_MAX = 1000
 CGROUP_ROOT = "/sys/fs/cgroup"
 POSTSTOP_SWEEP_S = 60.0
@@ -160,26 +158,9 @@ def _path_of(given: flags.Flags, stdin: bootstrap.StartInput, bundle: str) -> st
     return given.socket or address.socket_path(
         given.address or stdin.grpc_address,
         given.namespace,
-        group_of(bundle) or given.id,
+        group.group_of(bundle) or given.id,
         directory=stdin.socket_dir or address.SOCKET_DIR,
     )
-
-
-def group_of(bundle: str) -> str:
-    """The id that this container shares its pod server with, or "".
-
-    Only a file that holds an annotation's name at all is parsed; most of a configuration is of no interest here.
-    """
-    text = read(f"{bundle}/config.json")
-    if not any(name.encode() in text for name in GROUP_ANNOTATIONS):
-        return ""
-    import json
-
-    try:
-        annotations = json.loads(text).get("annotations") or {}
-        return next((str(annotations[name]) for name in GROUP_ANNOTATIONS if annotations.get(name)), "")
-    except (ValueError, AttributeError, RecursionError) as err:
-        raise ValueError(f"{bundle}/config.json: {err}") from err
 
 
 def join_cgroup(path: str, *, root: str = CGROUP_ROOT) -> None:

@@ -23,6 +23,8 @@ DELETE = {
     "shim.contract.address",
     "shim.contract.bootstrap",
     "shim.manager.delete",
+    "shim.pod",
+    "shim.pod.cleanup",
     "shim.contract.flags",
     "shim.contract.identifiers",
     "shim.contract.peer",

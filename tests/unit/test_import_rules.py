@@ -38,6 +38,7 @@ MAY_WAIT = {
     "runtime/oci/program.py",
     "shim/installed/detached.py",
     "shim/manager/delete.py",
+    "shim/pod/cleanup.py",
     "shim/manager/info.py",
     "shim/spawner/launch.py",
     "shim/spawner/child.py",

@@ -18,7 +18,9 @@ from runtime.oci import interrupted
 from shim.contract.bootstrap import delete_response
 from shim.contract.flags import Flags
 from shim.manager import delete as delete_module
-from shim.manager.delete import KILLED, OTHERS_PATIENCE_S, delete
+from shim.manager.delete import delete
+from shim.pod import cleanup
+from shim.pod.cleanup import KILLED, OTHERS_PATIENCE_S
 
 ID = "c"
 
@@ -102,7 +104,7 @@ def test_a_bundle_that_goes_meanwhile_was_read_before(node, monkeypatch, is_whol
         shutil.rmtree(bundle)
 
     monkeypatch.setattr(delete_module, "_work_detached", lambda *_: os._exit(0))  # what is seen is in this process
-    monkeypatch.setattr(delete_module, "_hand_over_hooks", hand_over)
+    monkeypatch.setattr(cleanup, "_hand_over_hooks", hand_over)
     monkeypatch.setattr(interrupted, "remove_cgroups", lambda spec, name, *, patience_s: removed.append((spec, name)))
     ended = []
     monkeypatch.setattr(interrupted, "end_creates", ended.append)
@@ -114,7 +116,7 @@ def test_a_bundle_that_goes_meanwhile_was_read_before(node, monkeypatch, is_whol
 
 def test_what_another_delete_has_done_meanwhile_is_not_done_again(node, monkeypatch):
     node.owned()
-    monkeypatch.setattr(delete_module, "_wait_for_others", lambda bundle: os.unlink(f"{bundle}/pouchrich.json"))
+    monkeypatch.setattr(cleanup, "_wait_for_others", lambda bundle: os.unlink(f"{bundle}/pouchrich.json"))
     node.delete()
     assert node.calls == []
 
@@ -139,10 +141,10 @@ def test_a_runtime_that_says_no_is_not_run_again_and_keeps_nothing_else_from_goi
 
 def test_a_runtime_that_hangs_is_killed_in_time_and_not_run_again(node, monkeypatch):
     real, pids = os.posix_spawn, []
-    monkeypatch.setattr(delete_module, "RUNTIME_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(delete_module.os, "posix_spawn", lambda *a, **k: pids.append(real(*a, **k)) or pids[-1])
+    monkeypatch.setattr(cleanup, "RUNTIME_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(cleanup.os, "posix_spawn", lambda *a, **k: pids.append(real(*a, **k)) or pids[-1])
     node.owned("exec sleep 1000")
-    delete_module._delete(node.flags)
+    cleanup.clean_up(node.flags)
     assert len(pids) == 1
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
@@ -156,14 +158,14 @@ def test_a_runtime_has_the_kernels_sigpipe(node):
 
 
 def test_the_work_of_a_child_that_is_killed_is_done_again(node, monkeypatch):
-    real, ours = delete_module._delete, os.getpid()
+    real, ours = cleanup.clean_up, os.getpid()
 
     def killed_once(flags):
         if os.getpid() != ours:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(flags)
 
-    monkeypatch.setattr(delete_module, "_delete", killed_once)
+    monkeypatch.setattr(cleanup, "clean_up", killed_once)
     node.owned()
     assert node.delete().exit_status == 137
     assert node.calls == [FORCED]
@@ -178,7 +180,7 @@ def test_the_work_goes_on_in_a_session_of_its_own_and_holds_none_of_containerds_
         found.write_text(json.dumps([os.getsid(0) == os.getpid(), ends]))
         return delete_response(1, KILLED, 1, 1), None
 
-    monkeypatch.setattr(delete_module, "_delete", look)
+    monkeypatch.setattr(cleanup, "clean_up", look)
     node.delete()
     assert json.loads(found.read_text()) == [True, ["/dev/null", "/dev/null"]]
 
@@ -188,7 +190,7 @@ def test_what_a_child_says_is_shown_and_what_it_cannot_do_is_an_error(node, monk
         os.write(2, b"warning: one\n")
         raise ValueError("cannot")
 
-    monkeypatch.setattr(delete_module, "_delete", fail)
+    monkeypatch.setattr(cleanup, "clean_up", fail)
     with pytest.raises(RuntimeError, match="cannot"):
         node.delete()
     assert capfd.readouterr().err == "warning: one\n"
@@ -234,9 +236,9 @@ def test_traces_of_a_killed_pod_server_go_and_what_says_that_there_are_some_goes
     said = []
     monkeypatch.setattr(rundir, "remove", lambda path: said.append((path, entry.is_symlink())))
     monkeypatch.setattr(index, "forget", lambda namespace, name: (said.append((namespace, name)), entry.unlink()))
-    delete_module._delete(node.flags)
+    cleanup.clean_up(node.flags)
     assert said == [(rundir.path_of("ns", ID), True), ("ns", ID)]
-    delete_module._remove_traces(node.flags)
+    cleanup._remove_traces(node.flags)
     assert len(said) == 2
 
 
@@ -253,7 +255,7 @@ def first(node, monkeypatch):
             fcntl.flock(held, fcntl.LOCK_UN)
 
     clock = SimpleNamespace(sleep=wait, monotonic=lambda: sum(one.waits), time_ns=time.time_ns)
-    monkeypatch.setattr(delete_module, "time", clock)
+    monkeypatch.setattr(cleanup, "time", clock)
     yield one
     os.close(held)
 
@@ -261,14 +263,14 @@ def first(node, monkeypatch):
 def test_a_second_delete_of_a_bundle_waits_for_the_first(node, first):
     first.until = 3
     node.owned()
-    delete_module._delete(node.flags)
+    cleanup.clean_up(node.flags)
     assert len(first.waits) == 3
     assert not node.is_known()
 
 
 def test_a_first_delete_that_does_not_end_is_not_waited_for_for_ever(node, first):
     node.owned()
-    delete_module._delete(node.flags)
+    cleanup.clean_up(node.flags)
     assert sum(first.waits) == pytest.approx(OTHERS_PATIENCE_S, abs=0.1)
     assert not node.is_known()
 

@@ -4,7 +4,8 @@ import socket
 import pytest
 
 from shim.contract import bootstrap, flags
-from shim.manager import delete, delete_fast
+from shim.manager import delete_fast
+from shim.pod import cleanup
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_a_socket_is_left_for_delete_only_when_nobody_listens(given, bundle, tmp
 
 
 def test_the_fast_path_says_the_status_that_delete_says():
-    assert delete_fast.KILLED == delete.KILLED
+    assert delete_fast.KILLED == cleanup.KILLED
 
 
 def test_the_answer_is_what_delete_would_say(bundle, tmp_path):
