@@ -45,7 +45,7 @@ def main() -> int:
     isolation.enter()  # before anything starts a thread
     from hack.chaos import exits, run
     from tests.integration import images
-    from tests.integration.node import Node
+    from tests.integration.node import running
 
     print(f"exits: {run.versions(given)}", file=sys.stderr, flush=True)
     tars = images.write_all(Path("/run/pouchrich-tests/images"))
@@ -55,11 +55,8 @@ def main() -> int:
     print("| recipe | exits | lost | wrong | calls that failed | shims left | pods left | seconds |")
     print("|---|---|---|---|---|---|---|---|")
     for recipe in given.recipe:
-        node = Node(given.containerd, given.oci, tars)
-        try:
+        with running(given.containerd, given.oci, tars) as node:
             found = exits.run(node, handler, recipe, round(given.exits * exits.SHARES[recipe] / share))
-        finally:
-            node.close()
         counts[recipe] = found
         cells = (found.exits, found.lost, found.wrong, found.failed_calls, found.shims_left, found.pods_left)
         print(f"| {recipe} | {' | '.join(map(str, cells))} | {found.seconds:.0f} |", flush=True)

@@ -211,6 +211,11 @@ def nodes(image_tars: list[Path], pytestconfig: pytest.Config) -> Iterator[Nodes
     found.drop()
 
 
+def pytest_sessionfinish() -> None:
+    """Wait for the files of the nodes to go; not in a test, whose time is limited."""
+    Node.await_removals()
+
+
 @pytest.fixture
 def node(nodes: Nodes, environment: Environment) -> Iterator[Node]:
     """The environment's node; after the test nothing may be left on it."""

@@ -11,7 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.cri.client import Client
 from tests.integration import binaries, configuration, images, isolation, processes
@@ -29,9 +29,11 @@ SWITCHES = {"POUCHRICH_SPAWNER": "off"} if os.environ.get("POUCHRICH_SPAWNER") =
 class Node:
     """A running containerd of `version` whose handlers use the OCI runtime `oci` ("runc", "crun").
 
-    `base` holds all its files; `cgroup` is the parent for everything it runs; `pid` is the reaper's. `removal_s` is how
-    long its files may take to be removed.
+    `base` holds all its files; `cgroup` is the parent for everything it runs; `pid` is the reaper's. `removals` are the
+    reapers of nodes that are closed, which may still be about to remove files.
     """
+
+    removals: ClassVar[list["subprocess.Popen[str]"]] = []
 
     def __init__(self, version: str, oci: str, image_tars: list[Path]) -> None:
         self.version = version
@@ -44,7 +46,6 @@ class Node:
         self.socket = self.settings.socket
         self.log = self.base / "containerd.log"
         self.containerd_pid = 0
-        self.removal_s = 60.0
         scratch = Path("/run/pouchrich-tests") / self.base.name
         scratch.mkdir(parents=True)
         self._reaper = self._start_reaper(scratch, hide_unified=oci == "crun")
@@ -220,13 +221,20 @@ class Node:
         return Path(f"/proc/{self.pid}/root/var/lib/pouchrich").rglob("*.jsonl")
 
     def close(self) -> None:
-        """End everything and remove every trace: the reaper does, when it loses its input."""
+        """End everything and have every trace removed: the reaper does, when it loses its input."""
         assert self._reaper.stdin is not None
         assert self._reaper.stdout is not None
         self._reaper.stdin.close()
-        status = self._reaper.wait(timeout=self.removal_s)
+        self.removals.append(self._reaper)
+        self._answer()
         self._reaper.stdout.close()
-        assert status == 0, f"the reaper of {self.base.name} ended with status {status}"
+
+    @classmethod
+    def await_removals(cls) -> None:
+        """Wait until the files of all that were closed are gone."""
+        while cls.removals:
+            reaper = cls.removals.pop()
+            assert reaper.wait() == 0, f"the reaper {reaper.args} ended with status {reaper.returncode}"
 
 
 def _snapshotter(base: Path) -> str:
@@ -251,3 +259,4 @@ def running(version: str, oci: str, image_tars: list[Path]) -> Iterator[Node]:
         yield node
     finally:
         node.close()
+        Node.await_removals()

@@ -158,7 +158,6 @@ def test_the_services_of_an_image_work_and_stop_within_the_grace_period(
     rich_pods: RichPods, suite: str, init: str
 ) -> None:
     base = System("services" if init == "systemd" else "sysvinit-services", suite)
-    rich_pods.node.removal_s = 300.0  # two images of a gigabyte
     own = OF_SYSTEMD if init == "systemd" else OF_SYSVINIT
     image = rich_images.import_variant(rich_pods.node, base, f"{base}-set-up", ENTRIES + own)
     pod = rich_pods.pod("systemd" if init == "systemd" else "sbin-init", rich=TIMES)
