@@ -165,6 +165,7 @@ class _Making:
         stdio = await open_stdio(
             request.paths,
             self._chosen.owner,
+            bundle=request.bundle.path,
             container_id=request.id,
             namespace=request.namespace,
             reaper=self._tools.reaper,

@@ -145,6 +145,7 @@ class Execs:
         stdio = await open_stdio(
             process.paths,
             self._owner,
+            bundle=self._bundle.path,
             container_id=process.exec_id,
             namespace=self._namespace,
             reaper=self._reaper,

@@ -43,7 +43,7 @@ POWEROFF_AGAIN_S = 1.0
 class Application:
     """One container's init, and the application under it unless the image's command is the init itself.
 
-    `directory` is the run directory; `stop_signal` stands in for SIGTERM where it is not None;
+    `bundle` is its bundle, `directory` the run directory; `stop_signal` stands in for SIGTERM where it is not None;
     `root` (user and group) and `app_uid` are host ids, `label` is SELinux's for the container's processes. `terminal`
     is the application's, if it has one. `before` is awaited before the application is let run: what has to run beside
     it does by then, or it raises. `queue` is where it waits for its turn to boot. `log` gets what init says, `restarts`
@@ -53,6 +53,7 @@ class Application:
     def __init__(
         self,
         container_id: str,
+        bundle: str,
         boot: Boot,
         directory: str,
         stdio: Stdio,
@@ -68,7 +69,7 @@ class Application:
         log: BundleLog | None = None,
         restarts: Restarts | None = None,
     ) -> None:
-        self.console = BootConsole(container_id, log)
+        self.console = BootConsole(container_id, bundle, log)
         self.restarts = restarts or Restarts(container_id, boot.init)
         self._boot = boot
         self._directory = directory

@@ -36,11 +36,11 @@ class BootConsole:
     lines themselves, with all that steers a terminal still in them.
     """
 
-    def __init__(self, container_id: str, log: BundleLog | None = None) -> None:
+    def __init__(self, container_id: str, bundle: str, log: BundleLog | None = None) -> None:
         self._container_id = container_id
         self._log = log
         self._filter = LineFilter(burst=BURST, per_s=LINES_PER_S, shown=_text)
-        self._source = RuntimeConsole()
+        self._source = RuntimeConsole(bundle)
         self._fds: list[int] = []
         self._kept = b""
         self.lines = 0

@@ -266,6 +266,7 @@ def make(
     if made.boot is not None:
         application = Application(
             about.id,
+            about.bundle,
             made.boot,
             rundir.path_of(about.namespace, about.id),
             stdio,

@@ -1,31 +1,37 @@
 """The terminal of a process: receiving it from the OCI runtime, and its size.
 
 The runtime makes the pseudo-terminal inside the container and sends its master through the unix socket named by
-`--console-socket` (runc, docs/terminals.md). A socket's path has room for 107 bytes, which a bundle's may exceed, so
-the socket gets a short-lived directory of its own.
+`--console-socket` (runc, docs/terminals.md). The socket is in the bundle and goes with that, whatever becomes of this
+process. A socket's path has room for 107 bytes (unix(7)), which a bundle's may exceed, so it is named by a descriptor
+of this process.
 """
 
 import asyncio
 import fcntl
+import itertools
 import os
-import shutil
 import socket
 import struct
 import termios
+from contextlib import suppress
 
 from runtime.errors import RuntimeFailed
 
 RECEIVE_TIMEOUT_S = 10.0
 
+_numbers = itertools.count()
+
 
 class ConsoleSocket:
-    """A listening socket for one console. Use as a context manager; leaving it removes the socket."""
+    """A listening socket for one console, in the bundle. Use as a context manager; leaving it removes the socket.
 
-    def __init__(self) -> None:
-        import tempfile  # brings `random`, which draws a new state in every fork of the spawner
+    `path` is of use as long as it is not left, to processes that see this one. Raises OSError.
+    """
 
-        self._directory = tempfile.mkdtemp(prefix="pouchrich-pty")
-        self.path = f"{self._directory}/s"
+    def __init__(self, bundle: str) -> None:
+        self._bundle = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._name = f"console-{next(_numbers)}.sock"
+        self.path = f"/proc/{os.readlink('/proc/self')}/fd/{self._bundle}/{self._name}"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
     def __enter__(self) -> "ConsoleSocket":
@@ -39,7 +45,9 @@ class ConsoleSocket:
 
     def __exit__(self, *_: object) -> None:
         self._listener.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self._name, dir_fd=self._bundle)
+        os.close(self._bundle)
 
     async def receive(self) -> int:
         """Return the master, non-blocking, once the runtime has connected. Raises RuntimeFailed."""

@@ -16,6 +16,7 @@ async def open_stdio(
     paths: StdioPaths,
     owner: Owner,
     *,
+    bundle: str,
     container_id: str,
     namespace: str,
     reaper: Reaper,
@@ -25,9 +26,9 @@ async def open_stdio(
     """Make what is needed before the process; for a logging driver that is its running program.
 
     `container_id` is what the driver is told: the container's id, or for an exec the exec's. A terminal comes from
-    `console`, by default from the OCI runtime. With `direct`, outputs go to the client's FIFOs without a copy, where
-    they are read already. Raises InvalidArgument for a scheme that is not served, RuntimeFailed for a driver that does
-    not come up, OSError.
+    `console`, by default from the OCI runtime by a socket in the directory `bundle`. With `direct`, outputs go to the
+    client's FIFOs without a copy, where they are read already. Raises InvalidArgument for a scheme that is not served,
+    RuntimeFailed for a driver that does not come up, OSError.
     """
     scheme = paths.scheme
     if scheme not in SCHEMES:
@@ -37,9 +38,9 @@ async def open_stdio(
         if not paths.terminal:
             return logger.LoggerIO(program)
         duplicate = partial(_duplicate, program)
-        return TerminalIO(paths.stdin, duplicate, console or RuntimeConsole(), program.close)
+        return TerminalIO(paths.stdin, duplicate, console or RuntimeConsole(bundle), program.close)
     if paths.terminal:
-        return TerminalIO(paths.stdin, _opener(paths.stdout), console or RuntimeConsole())
+        return TerminalIO(paths.stdin, _opener(paths.stdout), console or RuntimeConsole(bundle))
     # A file takes both streams, whatever stderr says.
     wanted = {1: paths.stdout, 2: paths.stdout if scheme == "file" else paths.stderr}
     ends = _direct(wanted) if direct and scheme == "fifo" else {}

@@ -32,10 +32,10 @@ class ConsoleSource(Protocol):
 
 
 class RuntimeConsole:
-    """A terminal that the OCI runtime makes and sends."""
+    """A terminal that the OCI runtime makes and sends. Raises OSError."""
 
-    def __init__(self) -> None:
-        self._socket: ConsoleSocket | None = ConsoleSocket().__enter__()
+    def __init__(self, bundle: str) -> None:
+        self._socket: ConsoleSocket | None = ConsoleSocket(bundle).__enter__()
 
     @property
     def path(self) -> str:

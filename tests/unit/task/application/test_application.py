@@ -121,7 +121,8 @@ class World:
     def make(self, init="sysvinit", *, launch=True, **given):
         limits = {"start_s": 60.0, "stop_s": STOP_S, **given.pop("limits", {})}
         boot = Boot(init, POWEROFF, launch=Launch(("x",)) if launch else None)
-        one = Application("c", boot, str(self.directory), self.stdio, limits=Limits(**limits), app_uid=1000, **given)
+        given = {"limits": Limits(**limits), "app_uid": 1000, **given}
+        one = Application("c", str(self.directory), boot, str(self.directory), self.stdio, **given)
         one._init_pid = INIT
         one._listener = one._listen() if launch else None
         return one

@@ -37,9 +37,12 @@ def client(tmp_path: Path) -> Client:
     return Client(tmp_path)
 
 
-async def opened(paths: StdioPaths, *, direct: bool = False, owner: Owner | None = None) -> stdio.Stdio:
+async def opened(
+    paths: StdioPaths, *, bundle: Path = Path(), direct: bool = False, owner: Owner | None = None
+) -> stdio.Stdio:
     reaper = Reaper(asyncio.get_running_loop())
-    return await open_stdio(paths, owner or Owner(), container_id="c", namespace="ns", reaper=reaper, direct=direct)
+    names = {"bundle": str(bundle), "container_id": "c", "namespace": "ns"}
+    return await open_stdio(paths, owner or Owner(), **names, reaper=reaper, direct=direct)
 
 
 def process_ends(form: stdio.Stdio) -> dict[int, int]:
@@ -377,18 +380,19 @@ def send_master(path: str, *, with_fd: bool = True) -> int:
 
 
 @in_loop
-async def test_a_terminal_is_received_sized_and_copied_both_ways(client: Client):
+async def test_a_terminal_is_received_sized_and_copied_both_ways(client: Client, tmp_path: Path):
     before = open_fds()
     reader = client.read(client.stdout)
-    form = await opened(StdioPaths(client.stdin, client.stdout, "", True))
+    bundle = tmp_path / ("deep" * 60)  # longer than a socket's path
+    bundle.mkdir()
+    form = await opened(StdioPaths(client.stdin, client.stdout, "", True), bundle=bundle)
     assert isinstance(form, TerminalIO)
-    directory = Path(form.console_socket).parent
-    assert directory.stat().st_mode & 0o777 == 0o700
+    assert len(list(bundle.iterdir())) == 1  # in the bundle, which containerd removes
     assert form.child_fds() is None
     form.resize(width=65536 + 80, height=24)  # before there is one
     slave = send_master(form.console_socket)
     await form.attach()
-    assert not directory.exists()
+    assert list(bundle.iterdir()) == []
     assert os.get_terminal_size(slave) == (80, 24)
     form.resize(width=100, height=50)
     assert os.get_terminal_size(slave) == (100, 50)
@@ -407,8 +411,8 @@ async def test_a_terminal_is_received_sized_and_copied_both_ways(client: Client)
 
 
 @in_loop
-async def test_a_terminal_without_stdout_does_not_hold_its_process_up():
-    form = await opened(StdioPaths(terminal=True))
+async def test_a_terminal_without_stdout_does_not_hold_its_process_up(tmp_path: Path):
+    form = await opened(StdioPaths(terminal=True), bundle=tmp_path)
     slave = send_master(form.console_socket)
     await form.attach()
     os.set_blocking(slave, False)
@@ -427,19 +431,18 @@ async def test_a_terminal_without_stdout_does_not_hold_its_process_up():
 
 
 @in_loop
-async def test_a_runtime_that_sends_no_terminal_is_an_error(monkeypatch: pytest.MonkeyPatch):
+async def test_a_runtime_that_sends_no_terminal_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     before = open_fds()
-    form = await opened(StdioPaths(terminal=True))
+    form = await opened(StdioPaths(terminal=True), bundle=tmp_path)
     slave = send_master(form.console_socket, with_fd=False)
     with pytest.raises(RuntimeFailed, match="it connected but sent no console"):
         await form.attach()
     os.close(slave)
     await form.close()
     monkeypatch.setattr(console, "RECEIVE_TIMEOUT_S", 0.05)
-    form = await opened(StdioPaths(terminal=True))
-    directory = Path(form.console_socket).parent
+    form = await opened(StdioPaths(terminal=True), bundle=tmp_path)
     with pytest.raises(RuntimeFailed, match="it sent no console"):
         await form.attach()
     await form.close()
-    assert not directory.exists()
+    assert os.listdir(tmp_path) == []
     assert open_fds() == before
