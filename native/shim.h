@@ -40,7 +40,7 @@ int is_plain(const char *name);
 /* The actions: they come back where they are not for this program. */
 
 void join_pod(int argc, char **argv);
-void ask_spawner(int argc, char **argv);
+void ask_spawner(int argc, char **argv, int is_start);
 void answer_delete(int argc, char **argv);
 
 #endif

@@ -1,4 +1,4 @@
-/* `start` by the node's spawner: the request and its answers are those of shim/spawner/request.py. */
+/* By the node's spawner: the request and its answers are those of shim/spawner/request.py. */
 #define _GNU_SOURCE
 #include "shim.h"
 
@@ -181,31 +181,32 @@ static int connect_or_wait(const char *path)
 	return sock;
 }
 
-void ask_spawner(int argc, char **argv)
+void ask_spawner(int argc, char **argv, int is_start)
 {
 	char key[1024], path[64], lock[72], answer[ANSWER_LIMIT];
 	const char *allowed = getenv("POUCHRICH_SPAWNER");
 	const struct timeval forever = {0};
 	struct ucred peer;
 	socklen_t length = sizeof peer;
-	size_t input;
+	size_t input = 0;
 	ssize_t got;
 	int sock;
 	if ((allowed && !strcmp(allowed, "off")) || make_key(key, sizeof key) < 0)
 		return;
 	snprintf(path, sizeof path, RUN "/spawner-%016llx.sock", (unsigned long long)hash(key));
 	snprintf(lock, sizeof lock, "%s.lock", path);
-	sock = connect_or_wait(path);
+	sock = is_start ? connect_or_wait(path) : connect_to(path, SOCK_SEQPACKET, TAKEN_TIMEOUT_S * 1000000);
 	if (sock < 0)
 		return;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 || peer.uid != geteuid() ||
-	    keep_input(&input) < 0 || send_request(sock, key, argc, argv, input) < 0 || await_taken(sock, lock) < 0) {
+	    (is_start && keep_input(&input) < 0) || send_request(sock, key, argc, argv, input) < 0 || await_taken(sock, lock) < 0) {
 		close(sock);
 		return;
 	}
 	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof forever);
-	while ((got = recv(sock, answer, sizeof answer, 0)) < 0 && errno == EINTR)
-		;
+	while (((got = recv(sock, answer, sizeof answer, 0)) < 0 && errno == EINTR) || (got > 0 && answer[0] == 'w'))
+		if (got > 0)
+			write_all(2, answer + 1, got - 1);
 	close(sock);
 	if (got < 1 || (answer[0] != '+' && answer[0] != '-'))
 		return; /* who took the request has ended */

@@ -1,66 +1,57 @@
-"""`delete` of a container that may have left something: the work is `shim.pod.cleanup`'s.
+"""`delete` of a container that may have left something, by this process, where no spawner was there to do it.
 
 containerd runs the command after every task, the properly deleted ones included, and kills it after five seconds.
 """
 
 import os
 import sys
+from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
-from runtime.errors import text_of
 from shim.contract import identifiers
 from shim.contract.flags import Flags
 from shim.pod import cleanup
+from shim.spawner import child
+from shim.spawner.request import ANSWER_LIMIT, FAILED, WARNED
 
 if False:  # typing.TYPE_CHECKING, without the import
     from typing import NoReturn
-
-WARNINGS_LIMIT = 4096
-_DONE, _FAILED = b"d", b"f"
 
 
 def delete(flags: Flags) -> bytes:
     """Return the serialised DeleteResponse: status 137 now, as containerd's own shim says. May be repeated.
 
     The work is a child's, of a session of its own, which goes on to the end when this process is killed: containerd
-    does that after five seconds, and does not come back. The work of a child that is killed is done again.
+    does that after five seconds, and does not come back. The work of a child that is killed is done again. Raises
+    InvalidArgument for names that lead elsewhere, RuntimeError with what the child says.
     """
     identifiers.check("-namespace", flags.namespace)
     identifiers.check("-id", flags.id)
-    read, write = os.pipe2(os.O_CLOEXEC)
-    warnings = os.memfd_create("warnings", os.MFD_CLOEXEC)
+    ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
-        _work_detached(flags, write, warnings)
-    os.close(write)
-    said = b"".join(iter(lambda: os.read(read, 4096), b""))
+        _work_detached(flags, theirs)
+    theirs.close()
+    said = ours.recv(ANSWER_LIMIT)
+    if said[:1] == WARNED:
+        sys.stderr.write(said[1:].decode(errors="replace"))
+        said = ours.recv(ANSWER_LIMIT)
+    ours.close()
     if not said:
         os.waitpid(pid, 0)
         return cleanup.clean_up(flags)[0]
-    sys.stderr.write(os.pread(warnings, WARNINGS_LIMIT, 0).decode(errors="replace"))
-    if said[:1] == _FAILED:
+    if said[:1] == FAILED:
         raise RuntimeError(said[1:].decode(errors="replace"))
     return said[1:]
 
 
-def _work_detached(flags: Flags, write: int, warnings: int) -> "NoReturn":
-    """Do the work, write what came of it, sweep up, and end this process, which was just forked."""
-    left = None
+def _work_detached(flags: Flags, channel: socket) -> "NoReturn":
+    """Do the work, and end this process, which was just forked."""
+    status = 1
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
-        for fd, target in ((null, 0), (null, 1), (warnings, 2)):  # containerd waits until nobody has its pipes
-            os.dup2(fd, target)
-        answer, left = cleanup.clean_up(flags)
-        said = _DONE + answer
-    except BaseException as err:  # nothing may unwind into the parent's code below fork()
-        said = _FAILED + text_of(err).encode(errors="replace")
-    try:
-        sys.stderr.flush()
-        os.write(write, said)
-    finally:  # the parent may have been killed
-        try:
-            os.close(write)
-            if left is not None:
-                cleanup.sweep(left, flags.id)
-        finally:
-            os._exit(0)
+        for fd in (0, 1):  # containerd waits until nobody has its pipes
+            os.dup2(null, fd)
+        status = child.answer_delete(flags, channel)
+    finally:  # nothing may unwind into the parent's code below fork()
+        os._exit(status)

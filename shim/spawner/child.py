@@ -1,9 +1,9 @@
-"""`start`: a process that carries out a request, says where it listens, and goes on as the pod server.
+"""A process that carries out a request: `start`, after which it goes on as the pod server, or `delete`.
 
 One code path for two hosts: a child of the spawner, which has everything imported, or a child of the starter itself,
 which imports what serving takes after it has answered. The socket listens before the answer, so nobody waits for
 those imports but the first request. A `start` that fails leaves nothing behind, because containerd will not call
-`delete` for it.
+`delete` for it. A `delete` goes on when whoever asked is killed, as containerd does after five seconds.
 """
 
 import os
@@ -26,7 +26,7 @@ from runtime import paths
 from runtime.errors import text_of
 from shim.contract import address, bootstrap, flags, group, identifiers
 from shim.installed import version
-from shim.spawner.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, Request
+from shim.spawner.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, WARNED, Request
 
 if False:  # typing.TYPE_CHECKING, without the import
     from typing import NoReturn
@@ -81,7 +81,7 @@ def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: s
         _let_go(channel, kept)
         starter = socket(fileno=CHANNEL)
         starter.send(TAKEN)  # fails where the starter has given up
-        status = _serve(request, starter, note)
+        status = _delete(request, starter) if request.args[-1:] == ["delete"] else _serve(request, starter, note)
     except BaseException:  # nothing may unwind into the parent's code below fork()
         import sys
 
@@ -143,6 +143,47 @@ def _serve(request: Request, starter: socket, note: str) -> int:
             os.unlink(path)
         raise
     return daemon.serve(given, stdin, bundle=bundle, path=path, listener=listener.detach(), note=note)
+
+
+def _delete(request: Request, starter: socket) -> int:
+    from runtime.linux import proctitle
+    from shim.pod import daemon
+
+    given = flags.parse(request.args)
+    proctitle.set_title([daemon.PROGRAM, "delete", given.id])
+    return answer_delete(given, starter)
+
+
+def answer_delete(given: flags.Flags, channel: socket) -> int:
+    """Clean up, say on `channel` what came of it, and go on until all is gone; the exit status.
+
+    Whatever is written to standard error meanwhile is said as well. Nobody need listen any more.
+    """
+    import sys
+
+    from shim.pod import cleanup
+
+    warnings = os.memfd_create("warnings", os.MFD_CLOEXEC)
+    os.dup2(warnings, 2)
+    left = None
+    try:
+        identifiers.check("-namespace", given.namespace)
+        identifiers.check("-id", given.id)
+        answer, left = cleanup.clean_up(given)
+        said = DONE + answer
+    except Exception as err:  # the border: containerd logs it
+        said = FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1]
+    sys.stderr.flush()
+    try:
+        if text := os.pread(warnings, ANSWER_LIMIT - 1, 0):
+            channel.send(WARNED + text)
+        channel.send(said)
+    except OSError:  # whoever asked was killed
+        pass
+    channel.close()
+    if left is not None:
+        cleanup.sweep(left, given.id)
+    return 0
 
 
 def is_sweep_due(marker: str = paths.POSTSTOP_SWEPT) -> bool:

@@ -13,6 +13,7 @@ import time
 MODULES = (
     "shim.pod.daemon",
     "shim.pod.server",
+    "shim.pod.cleanup",
     "shim.task.hooks.poststop",
     "shim.installed.replaced",
 )

@@ -1,9 +1,10 @@
 """What a starter asks of its containerd's spawner: where that listens, the form of a request, and what is answered.
 
 A request is one SOCK_SEQPACKET message with the starter's working directory, the bundle, as a descriptor. Whoever takes
-it answers TAKEN at once, and later DONE with the address or FAILED with the reason; who cannot take it, REFUSED with
-the reason. Before TAKEN the starter may give up, and a request that was given up is never carried out; after it there
-is somebody at work, and only their death makes the starter do the work itself.
+it answers TAKEN at once, and later DONE with what the starter is to print or FAILED with the reason; who cannot take
+it, REFUSED with the reason. WARNED may come before either, with text for standard error. Before TAKEN the starter may
+give up, and a request that was given up is never carried out; after it there is somebody at work, and only their death
+makes the starter do the work itself.
 
 `native/spawner.c` does the same. Imports built-in modules only, for `start`.
 """
@@ -12,7 +13,7 @@ import posix
 import sys
 
 DIRECTORY = "/run/pouchrich"
-TAKEN, REFUSED, DONE, FAILED = b"t", b"!", b"+", b"-"
+TAKEN, REFUSED, WARNED, DONE, FAILED = b"t", b"!", b"w", b"+", b"-"
 ANSWER_LIMIT = 65536
 
 HUNG = -1

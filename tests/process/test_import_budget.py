@@ -16,19 +16,29 @@ DELETE = {
     "fcntl",
     "runtime",
     "runtime.errors",
+    "runtime.paths",
+    "runtime.spec",
+    "runtime.spec.cri",
     "shim",
     "shim.__main__",
     "shim.contract",
-    "shim.manager",
     "shim.contract.address",
     "shim.contract.bootstrap",
-    "shim.manager.delete",
-    "shim.pod",
-    "shim.pod.cleanup",
     "shim.contract.flags",
+    "shim.contract.group",
     "shim.contract.identifiers",
     "shim.contract.peer",
     "shim.contract.wire",
+    "shim.installed",
+    "shim.installed.location",
+    "shim.installed.version",
+    "shim.manager",
+    "shim.manager.delete",
+    "shim.pod",
+    "shim.pod.cleanup",
+    "shim.spawner",
+    "shim.spawner.child",
+    "shim.spawner.request",
 }
 SHA = {"_sha2", "_sha256"}
 OS = {"os", "stat", "posixpath", "genericpath", "_stat", "_collections_abc", "os.path", "abc", "_abc"}
@@ -60,7 +70,7 @@ def imported(*modules: str) -> set[str]:
     return set(run(script))
 
 
-def test_delete_of_a_clean_container_imports_exactly_this():
+def test_delete_imports_exactly_this_before_it_acts():
     found = imported("shim.__main__", "shim.manager.delete")
     assert found - SHA - OS - {"time"} == DELETE
     assert len(found & SHA) == 1

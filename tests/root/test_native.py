@@ -281,6 +281,143 @@ def test_a_spawner_that_does_not_answer_is_replaced(native_node):
     native_node(action)
 
 
+class Left:
+    """What a killed pod server of a node's container `two` has left, and an OCI runtime that is a script.
+
+    It notes its grandparent, who began the `delete`'s worker, and then does what `lines` say.
+    """
+
+    def __init__(self, node, lines=""):
+        self.node = node
+        self.bundle = node.bundle("two")
+        runtime = Path("/run/oci")
+        runtime.write_text(f'#!/bin/sh\necho "$(cut -d" " -f4 /proc/$PPID/stat)" >>/run/calls\n{lines}\n')
+        runtime.chmod(0o755)
+        record = {"version": 1, "oci": {"path": str(runtime), "root": "/root", "systemd_cgroup": False}, "plan": {}}
+        (self.bundle / "pouchrich.json").write_text(json.dumps(record))
+        (self.bundle / "config.json").write_text('{"linux": {}}')
+        (self.bundle / "init.pid").write_text("4711")
+        make("/run/pouchrich/bundles/n/two")
+
+    def begin(self):
+        """Begin `delete` as containerd does; the process."""
+        return subprocess.Popen(
+            [*self.node.program, "-namespace", "n", "-address", "/run/c.sock", "-id", "two", "delete"],
+            cwd=self.bundle,
+            env={"PATH": os.environ["PATH"]},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def finish(self, process):
+        """Wait for the answer, of which the pid and the status are checked; what was said on standard error."""
+        stdout, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
+        assert stdout.startswith(bootstrap.delete_response(4711, 137, 0, 0)[:6])
+        return stderr.decode()
+
+    def is_gone(self):
+        return not os.path.exists("/run/pouchrich/bundles/n/two") and not (self.bundle / "pouchrich.json").exists()
+
+    @staticmethod
+    def calls():
+        return [int(line) for line in Path("/run/calls").read_text().split()]
+
+
+def test_a_delete_with_work_to_do_is_the_spawners_and_needs_no_interpreter(native_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        only_natively(node)
+        left = Left(node)
+        assert left.finish(left.begin()) == ""
+        assert left.calls() == [spawner]
+        assert left.is_gone()
+
+    native_node(action)
+
+
+def test_a_delete_that_is_killed_goes_on_by_the_spawner_also_without_its_bundle(native_node):
+    """containerd kills it after five seconds and removes the bundle."""
+
+    def action(node):
+        node.start("one")
+        only_natively(node)
+        os.mkfifo("/run/wait")
+        left = Left(node, "read word </run/wait")
+        process = left.begin()
+        until(lambda: os.path.exists("/run/calls"), "the OCI runtime to be run")
+        process.kill()
+        process.communicate()
+        shutil.rmtree(left.bundle)
+        Path("/run/wait").write_text("go on\n")
+        until(left.is_gone, "the rest to be removed")
+        assert len(left.calls()) == 1
+
+    native_node(action)
+
+
+def test_what_a_delete_by_the_spawner_warns_of_is_shown(native_node):
+    def action(node):
+        node.start("one")
+        only_natively(node)
+        left = Left(node)
+        make("/var/lib/pouchrich/poststop/n/two.jsonl/x")  # no file, so it cannot be read
+        try:
+            assert left.finish(left.begin()).startswith("poststop hooks: ")
+        finally:
+            shutil.rmtree("/var/lib/pouchrich/poststop/n/two.jsonl")
+        assert left.is_gone()
+
+    native_node(action)
+
+
+def test_a_delete_that_cannot_be_done_says_why_and_fails(native_node):
+    def action(node):
+        node.start("one")
+        only_natively(node)
+        left = Left(node)
+        shutil.rmtree("/run/pouchrich/bundles/n/two", ignore_errors=True)
+        (left.bundle / "pouchrich.json").write_text("{")
+        process = left.begin()
+        stdout, stderr = process.communicate(timeout=60)
+        assert (process.returncode, stdout) == (1, b"")
+        assert stderr.startswith(b"containerd-shim-pouchrich-v2: ")
+        assert b"pouchrich.json" in stderr
+
+    native_node(action)
+
+
+def test_a_delete_whose_worker_is_killed_is_done_by_the_script(native_node):
+    def action(node):
+        node.start("one")
+        left = Left(node, "[ $(wc -l </run/calls) -gt 1 ] || kill -9 $PPID")
+        left.finish(left.begin())
+        assert len(left.calls()) == 2
+        assert left.is_gone()
+
+    native_node(action)
+
+
+@pytest.mark.parametrize("why", ["none", "off"])
+def test_a_delete_without_a_spawner_is_the_scripts_and_begins_none(native_node, why):
+    def action(node):
+        if why == "off":
+            node.start("one")
+            node.spawner()
+        left = Left(node)
+        if why == "off":
+            before_python(node, "open('/run/python', 'w')")
+            node.program = ["env", "POUCHRICH_SPAWNER=off", *node.program]
+        left.finish(left.begin())
+        assert left.is_gone()
+        assert os.path.exists("/run/python") == (why == "off")
+        assert bool(list(Path("/run/pouchrich").glob("spawner-*"))) == (why == "off")
+
+    native_node(action)
+
+
 @pytest.mark.parametrize(
     ("args", "env"),
     [
