@@ -46,8 +46,7 @@ class Application:
     `bundle` is its bundle, `directory` the run directory; `stop_signal` stands in for SIGTERM where it is not None;
     `root` (user and group) and `app_uid` are host ids, `label` is SELinux's for the container's processes. `terminal`
     is the application's, if it has one. `before` is awaited before the application is let run: what has to run beside
-    it does by then, or it raises. `queue` is where it waits for its turn to boot. `log` gets what init says, `restarts`
-    counts.
+    it does by then, or it raises. `queue` is for its turn to boot. `log` gets what init says, `restarts` counts.
     """
 
     def __init__(
