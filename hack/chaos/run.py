@@ -12,7 +12,7 @@ from hack.chaos import plan, rounds
 from hack.chaos.disk import PLACE, Disk
 from hack.chaos.rounds import Ground, Outcome
 from tests.integration import binaries, images
-from tests.integration.node import Node
+from tests.integration.node import running
 
 SHARED = Path("/run/chaos")
 ROUNDS_WITHOUT_FAULTS = 5
@@ -55,13 +55,10 @@ def run(given: argparse.Namespace, faults: int, say: Callable[[str], None]) -> O
 
 @contextmanager
 def _ground(given: argparse.Namespace, disk: Disk, tars: list[Path]) -> Iterator[Ground]:
-    node = Node(given.containerd, given.oci, tars)
-    try:
+    with running(given.containerd, given.oci, tars) as node:
         ground = Ground(node, given.shim, disk, shared=SHARED)
         yield ground
         ground.pods.client.close()
-    finally:
-        node.close()
 
 
 def _tell(

@@ -32,23 +32,47 @@ def clean_up(flags: Flags) -> "tuple[bytes, Left | None]":
     """
     bundle = flags.bundle or os.getcwd()
     began = time.monotonic()
-    left = Left(bundle) if os.path.exists(f"{bundle}/pouchrich.json") else None
-    _wait_for_others(bundle)
+    held = Held(bundle)
+    left = Left(held) if os.path.exists(f"{bundle}/pouchrich.json") else None
+    _wait_for_others(held)
     finish_hooks = _hand_over_hooks(flags, bundle)
     if left and not os.path.exists(f"{bundle}/pouchrich.json") and os.path.exists(bundle):
         left = None  # another one has done it
     if left:
-        _forget(left, bundle, flags.id)
+        _forget(left, flags.id)
     if finish_hooks is not None:
         finish_hooks(HOOKS_DEADLINE_S - (time.monotonic() - began))
-    _remove_traces(flags)
-    if os.path.ismount(f"{bundle}/rootfs"):
-        from runtime import rootfs
+    if not held.is_replaced():
+        _remove_traces(flags)
+        if os.path.ismount(f"{bundle}/rootfs"):
+            from runtime import rootfs
 
-        rootfs.unmount_all(f"{bundle}/rootfs")
-    _remove_dead_socket(flags, bundle)
+            rootfs.unmount_all(f"{bundle}/rootfs")
+        _remove_dead_socket(flags, bundle)
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
     return bootstrap.delete_response(_pid(bundle), KILLED, seconds, nanos), left
+
+
+class Held:
+    """A bundle's directory, kept open: the name may be another's before all is done.
+
+    containerd removes the bundle of a `delete` that it has killed, and then there may be a new container of the name.
+    """
+
+    def __init__(self, bundle: str) -> None:
+        self.bundle = bundle
+        try:
+            self.fd = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.fd = -1
+
+    def is_replaced(self) -> bool:
+        """Whether there is another directory by now: what is found by the container's name is not this one's."""
+        try:
+            found = os.stat(self.bundle)
+        except FileNotFoundError:
+            return False
+        return self.fd < 0 or not os.path.samestat(found, os.fstat(self.fd))
 
 
 def sweep(left: "Left", container_id: str) -> None:
@@ -59,7 +83,7 @@ def sweep(left: "Left", container_id: str) -> None:
         time.sleep(pause)
 
 
-def _wait_for_others(bundle: str) -> None:
+def _wait_for_others(held: Held) -> None:
     """Let another `delete` of the same bundle come to its end, which a containerd that was killed has begun.
 
     It may be about to save the root file system for a hook. The lock is on the bundle's directory, for as long as this
@@ -67,14 +91,12 @@ def _wait_for_others(bundle: str) -> None:
     """
     import fcntl
 
-    try:
-        fd = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:  # there is none any more
+    if held.fd < 0:
         return
     until = time.monotonic() + OTHERS_PATIENCE_S
     while time.monotonic() < until:
         try:
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(held.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(0.02)
 
@@ -118,12 +140,13 @@ class Left:
     where config.json cannot be read. `agents` are the cgroups that agents may have beside the container's.
     """
 
-    def __init__(self, bundle: str) -> None:
+    def __init__(self, held: Held) -> None:
         from contextlib import suppress
 
         from runtime.bundle import Bundle
         from runtime.errors import PouchrichError
 
+        self.held, bundle = held, held.bundle
         self.record = Bundle(bundle).load_record()
         self.is_whole = os.path.exists(f"{bundle}/init.pid")
         self.spec = None
@@ -138,13 +161,15 @@ class Left:
     def remove_cgroups(self, container_id: str, *, patience_s: float) -> bool:
         """Remove the container's, those above and beside it that are its own; processes have so long to be gone.
 
-        Whether all that are its own are gone.
+        Whether all that are its own are gone, or there is another container of the name.
         """
         from contextlib import suppress
 
         from runtime.errors import PouchrichError
         from runtime.oci import interrupted
 
+        if self.held.is_replaced():
+            return True
         gone = []
         if self.record and self.spec is not None:
             with suppress(PouchrichError, OSError):
@@ -161,14 +186,14 @@ class Left:
         return all(gone)
 
 
-def _forget(left: Left, bundle: str, container_id: str) -> None:
+def _forget(left: Left, container_id: str) -> None:
     """Have the OCI runtime kill and forget the container. What it says against that is no reason to keep the rest."""
     from contextlib import suppress
 
     from runtime.bundle import Bundle
     from runtime.oci import argv, interrupted
 
-    until = time.monotonic() + RUNTIME_TIMEOUT_S
+    until, bundle = time.monotonic() + RUNTIME_TIMEOUT_S, left.held.bundle
     if left.record is None:
         return
     binary = argv.OCIBinary(**left.record["oci"])
@@ -176,6 +201,8 @@ def _forget(left: Left, bundle: str, container_id: str) -> None:
     words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     for _ in range(ATTEMPTS):
+        if left.held.is_replaced():
+            return
         pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
         if not os.WIFSIGNALED(_wait(pid, until)) or time.monotonic() > until:
             break
@@ -183,6 +210,8 @@ def _forget(left: Left, bundle: str, container_id: str) -> None:
         with suppress(OSError):
             interrupted.end_creates(bundle)
     left.remove_cgroups(container_id, patience_s=DYING_S)
+    if left.held.is_replaced():
+        return
     if left.agents:
         from runtime.agents import cgroup
 

@@ -80,8 +80,12 @@ def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: s
     try:
         _let_go(channel, kept)
         starter = socket(fileno=CHANNEL)
-        starter.send(TAKEN)  # fails where the starter has given up
-        status = _delete(request, starter) if request.args[-1:] == ["delete"] else _serve(request, starter, note)
+        try:
+            starter.send(TAKEN)
+        except OSError:  # the starter has given up
+            if not request.is_delete or _is_others(flags.parse(request.args).bundle):
+                raise
+        status = _delete(request, starter) if request.is_delete else _serve(request, starter, note)
     except BaseException:  # nothing may unwind into the parent's code below fork()
         import sys
 
@@ -89,6 +93,11 @@ def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: s
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
+
+
+def _is_others(bundle: str) -> bool:
+    """Whether `bundle` is not the working directory any more: a late `delete` is of a container that is gone."""
+    return os.path.exists(bundle) and not os.path.samefile(bundle, ".")
 
 
 def open_log() -> int:

@@ -211,8 +211,9 @@ def nodes(image_tars: list[Path], pytestconfig: pytest.Config) -> Iterator[Nodes
     found.drop()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish() -> None:
-    """Wait for the files of the nodes to go; not in a test, whose time is limited."""
+    """Wait for the files of the nodes to go, when all fixtures have ended; not in a test, whose time is limited."""
     Node.await_removals()
 
 

@@ -232,9 +232,10 @@ class Node:
     @classmethod
     def await_removals(cls) -> None:
         """Wait until the files of all that were closed are gone."""
-        while cls.removals:
-            reaper = cls.removals.pop()
-            assert reaper.wait() == 0, f"the reaper {reaper.args} ended with status {reaper.returncode}"
+        reapers = cls.removals.copy()
+        cls.removals.clear()
+        failed = [reaper.args for reaper in reapers if reaper.wait() != 0]
+        assert failed == []
 
 
 def _snapshotter(base: Path) -> str:

@@ -302,13 +302,21 @@ class Left:
     def begin(self):
         """Begin `delete` as containerd does; the process."""
         return subprocess.Popen(
-            [*self.node.program, "-namespace", "n", "-address", "/run/c.sock", "-id", "two", "delete"],
+            [*self.node.program, "-namespace", "n", "-id", "two", "-bundle", self.bundle, "delete"],
             cwd=self.bundle,
             env={"PATH": os.environ["PATH"]},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+
+    def begin_and_kill(self):
+        """Begin `delete` with a spawner that does not answer, and kill it once the request is there."""
+        process = self.begin()
+        asked = Path(f"/proc/{process.pid}/wchan")
+        until(lambda: "skb_wait" in asked.read_text(), "the request to wait")
+        process.kill()
+        process.communicate()
 
     def finish(self, process):
         """Wait for the answer, of which the pid and the status are checked; what was said on standard error."""
@@ -354,6 +362,44 @@ def test_a_delete_that_is_killed_goes_on_by_the_spawner_also_without_its_bundle(
         Path("/run/wait").write_text("go on\n")
         until(left.is_gone, "the rest to be removed")
         assert len(left.calls()) == 1
+
+    native_node(action)
+
+
+def test_a_delete_that_is_killed_before_it_is_taken_is_done_all_the_same(native_node):
+    """Nobody asks again. And one that gave up and does it itself is waited for, as is any other `delete`."""
+
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        only_natively(node)
+        left = Left(node)
+        os.kill(spawner, 19)
+        left.begin_and_kill()
+        assert not left.is_gone()
+        os.kill(spawner, 18)
+        until(left.is_gone, "all to be removed")
+        assert len(left.calls()) == 1
+
+    native_node(action)
+
+
+def test_a_late_delete_is_not_done_to_a_new_container_of_the_name(native_node):
+    def action(node):
+        node.start("one")
+        spawner = node.spawner()
+        worker = node.prefork(spawner)
+        only_natively(node)
+        left = Left(node)
+        os.kill(spawner, 19)
+        left.begin_and_kill()
+        shutil.rmtree(left.bundle)
+        del node.logs["two"]
+        Left(node)
+        os.kill(spawner, 18)
+        ended(worker)
+        assert not os.path.exists("/run/calls")
+        assert not left.is_gone()
 
     native_node(action)
 

@@ -116,7 +116,7 @@ def test_a_bundle_that_goes_meanwhile_was_read_before(node, monkeypatch, is_whol
 
 def test_what_another_delete_has_done_meanwhile_is_not_done_again(node, monkeypatch):
     node.owned()
-    monkeypatch.setattr(cleanup, "_wait_for_others", lambda bundle: os.unlink(f"{bundle}/pouchrich.json"))
+    monkeypatch.setattr(cleanup, "_wait_for_others", lambda held: os.unlink(f"{held.bundle}/pouchrich.json"))
     node.delete()
     assert node.calls == []
 
@@ -217,6 +217,38 @@ def test_processes_that_die_late_are_swept_up_after_the_answer(node, monkeypatch
     assert not node.is_known()
     answered.touch()
     until(lambda: not beside.exists())
+
+
+def test_a_new_container_of_the_name_is_let_alone(node, monkeypatch):
+    """containerd has killed a `delete` and removed the bundle, and a client has used the name again."""
+    node.owned()
+    entry = node.directory / "run" / "bundles" / "ns" / ID
+    entry.parent.mkdir(parents=True)
+    entry.symlink_to(node.bundle)
+    beside = node.directory / "c-agent-a"
+    agents.note(str(node.bundle), [str(beside)])
+
+    def hand_over(flags, bundle):
+        shutil.rmtree(bundle)
+        node.bundle.mkdir()
+        node.owned()
+        beside.mkdir()
+
+    monkeypatch.setattr(cleanup, "_hand_over_hooks", hand_over)
+    monkeypatch.setattr(interrupted, "remove_cgroups", lambda *_, **__: pytest.fail("not its own"))
+    _, left = cleanup.clean_up(node.flags)
+    cleanup.sweep(left, ID)
+    assert node.calls == []
+    assert node.is_known()
+    assert entry.is_symlink()
+    assert beside.exists()
+
+
+def test_one_that_comes_while_the_runtime_is_at_work_keeps_its_record(node, monkeypatch):
+    node.owned(f"rm -r {node.bundle}; mkdir {node.bundle}; echo >{node.bundle}/pouchrich.json")
+    monkeypatch.setattr(interrupted, "remove_cgroups", lambda *_, **__: pytest.fail("not its own"))
+    cleanup.clean_up(node.flags)
+    assert node.is_known()
 
 
 @pytest.mark.parametrize(("namespace", "name"), [("../x", ID), ("ns", "../x"), ("", ID)])
