@@ -62,7 +62,7 @@ static unsigned char *put(unsigned char *to, int field, uint64_t number)
 	return put_varint(to, number);
 }
 
-void answer_delete(int argc, char **argv)
+int answer_delete(int argc, char **argv)
 {
 	struct given given = {"", "", "", ""};
 	unsigned char answer[64], stamp[32], *end = answer, *stamp_end = stamp;
@@ -71,10 +71,10 @@ void answer_delete(int argc, char **argv)
 	struct timespec now;
 	long pid = 0;
 	if (parse(argc, argv, &given) < 0 || !is_plain(given.namespace) || !is_plain(given.id))
-		return; /* for the error, or a name with a separator too many */
+		return -1; /* for the error, or a name with a separator too many */
 	bundle = given.bundle[0] ? given.bundle : ".";
 	if (!is_clean(&given, bundle))
-		return;
+		return 0;
 	if (FITS(path, "%s/init.pid", bundle) && read_text(path, text, sizeof text) == 0)
 		pid = strtol(text, NULL, 10);
 	clock_gettime(CLOCK_REALTIME, &now);

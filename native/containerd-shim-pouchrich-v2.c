@@ -3,8 +3,8 @@
  *
  *   ... start    prints the address of the pod's server where there is one (member.c), else hands the request to the
  *                node's spawner and prints its answer (spawner.c)
- *   ... delete   answers for a container of which nothing is left (clean.c), else has the spawner clean up, which is
- *                quicker than an interpreter: containerd gives it five seconds, and a busy machine few of them
+ *   ... delete   answers for a container of which nothing is left (clean.c), else hands the request to the spawner:
+ *                containerd ends it after five seconds, which an interpreter may need to begin on a busy machine
  *
  * Whatever else is asked, and whatever is not as expected, is for the script beside this program, of the same name with
  * `.py`, which does all of it and has the same arguments, environment, working directory and standard input. So this
@@ -35,10 +35,8 @@ int main(int argc, char **argv)
 		join_pod(argc, argv);
 		ask_spawner(argc, argv, 1);
 	}
-	if (!strcmp(action, "delete")) {
-		answer_delete(argc, argv);
+	if (!strcmp(action, "delete") && !answer_delete(argc, argv))
 		ask_spawner(argc, argv, 0);
-	}
 	execv(script, argv);
 	dprintf(2, NAME ": %s: %s\n", script, strerror(errno));
 	return 1;

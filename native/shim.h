@@ -37,10 +37,13 @@ struct given {
 int parse(int argc, char **argv, struct given *given);
 int is_plain(const char *name);
 
-/* The actions: they come back where they are not for this program. */
+/*
+ * The actions: they come back where they are not for this program. answer_delete returns 0 where it is the spawner's,
+ * and -1 where it is nothing that this program understands.
+ */
 
 void join_pod(int argc, char **argv);
 void ask_spawner(int argc, char **argv, int is_start);
-void answer_delete(int argc, char **argv);
+int answer_delete(int argc, char **argv);
 
 #endif

@@ -1,4 +1,4 @@
-/* By the node's spawner: the request and its answers are those of shim/spawner/request.py. */
+/* What the node's spawner does: the request and its answers are those of shim/spawner/request.py. */
 #define _GNU_SOURCE
 #include "shim.h"
 
@@ -21,7 +21,7 @@
 
 extern char **environ;
 
-/* Standard input, in a file that can be read again. -1 where that cannot be had: nothing was read then, or all is lost. */
+/* Standard input, in a file that can be read again. -1 where it cannot be had: nothing was read then, or all is lost. */
 static int keep_input(size_t *size)
 {
 	static char data[65536];
@@ -134,15 +134,18 @@ static int has_served(const char *lock)
 	return length >= 5 && !strcmp(said + length - 5, "ready") && time(NULL) - found.st_mtime > TAKEN_TIMEOUT_S;
 }
 
-/* Returns 0 once the request is taken, and -1 after making sure that it never will be. */
-static int await_taken(int sock, const char *lock)
+/*
+ * Returns 0 once the request is taken, and -1 after making sure that it never will be. A spawner that is only being
+ * begun has `patience_s`.
+ */
+static int await_taken(int sock, const char *lock, int patience_s)
 {
 	char word[ANSWER_LIMIT];
 	ssize_t got;
 	int waited_s = 0;
 	do
 		got = recv(sock, word, sizeof word, 0);
-	while (got < 0 && errno == EAGAIN && (waited_s += TAKEN_TIMEOUT_S) < BOOT_TIMEOUT_S && !has_served(lock));
+	while (got < 0 && errno == EAGAIN && (waited_s += TAKEN_TIMEOUT_S) < patience_s && !has_served(lock));
 	if (got < 0 && errno == EAGAIN) {
 		/* From here on TAKEN cannot be sent any more (EPIPE); if it was sent before, it is there to be read. */
 		shutdown(sock, SHUT_RDWR);
@@ -199,7 +202,8 @@ void ask_spawner(int argc, char **argv, int is_start)
 	if (sock < 0)
 		return;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 || peer.uid != geteuid() ||
-	    (is_start && keep_input(&input) < 0) || send_request(sock, key, argc, argv, input) < 0 || await_taken(sock, lock) < 0) {
+	    (is_start && keep_input(&input) < 0) || send_request(sock, key, argc, argv, input) < 0 ||
+	    await_taken(sock, lock, is_start ? BOOT_TIMEOUT_S : TAKEN_TIMEOUT_S) < 0) {
 		close(sock);
 		return;
 	}

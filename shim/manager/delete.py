@@ -1,4 +1,4 @@
-"""`delete` of a container that may have left something, by this process, where no spawner was there to do it.
+"""`delete` of a container that may have left something, by this process, where no spawner does it.
 
 containerd runs the command after every task, the properly deleted ones included, and kills it after five seconds.
 """

@@ -1,7 +1,8 @@
 """The fast path of `delete`: the container is gone already, and there is only containerd's question to answer.
 
-So it is after every task that was deleted properly. Whatever else is found is `shim.manager.delete`'s, which does the
-whole work; the conditions here are its own. Imports built-in modules, and two of ours that import nothing.
+So it is after every task that was deleted properly. Whatever else is found is `shim.manager.delete`'s, and the
+conditions here are those of `shim.pod.cleanup`, which does the whole work. Imports built-in modules, and two of ours
+that import nothing.
 """
 
 import posix

@@ -76,7 +76,11 @@ class Held:
 
 
 def sweep(left: "Left", container_id: str) -> None:
-    """Remove what could not be, as long as there is something."""
+    """Remove what could not be, as long as there is something. Another `delete` need not wait for this."""
+    import fcntl
+
+    if left.held.fd >= 0:
+        fcntl.flock(left.held.fd, fcntl.LOCK_UN)
     for pause in SWEEPS_S:
         if left.remove_cgroups(container_id, patience_s=0.0):
             return
@@ -86,8 +90,8 @@ def sweep(left: "Left", container_id: str) -> None:
 def _wait_for_others(held: Held) -> None:
     """Let another `delete` of the same bundle come to its end, which a containerd that was killed has begun.
 
-    It may be about to save the root file system for a hook. The lock is on the bundle's directory, for as long as this
-    process lives.
+    It may be about to save the root file system for a hook. The lock is on the bundle's directory, until all is done
+    but sweeping up.
     """
     import fcntl
 

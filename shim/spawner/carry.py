@@ -1,4 +1,4 @@
-"""One request to the spawner, carried out in the child that becomes its pod server."""
+"""One request to the spawner, in the child that carries it out."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ RECEIVE_TIMEOUT_S = 1.0
 
 
 def carry_out(fd: int, key: str) -> NoReturn:
-    """Read one request from the connection `fd` of a spawner with this key, and become its pod server.
+    """Read one request from the connection `fd` of a spawner with this key, and carry it out.
 
     Whatever is wrong with it, the starter helps itself.
     """

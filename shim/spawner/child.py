@@ -34,6 +34,7 @@ if False:  # typing.TYPE_CHECKING, without the import
 OOM_SCORE_ADJ_MAX = 1000
 CGROUP_ROOT = "/sys/fs/cgroup"
 POSTSTOP_SWEEP_S = 60.0
+WARNINGS_LIMIT = 4096
 
 CHANNEL = 3
 """The descriptor of the connection to the starter, in the process that serves its request."""
@@ -72,7 +73,7 @@ def _remove_dead_socket(request: Request) -> None:
 
 
 def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: str = "") -> "NoReturn":
-    """Carry out `request` in a process that was just forked, in the bundle; answer on `channel`, then serve.
+    """Carry out `request` in a process that was just forked, in the bundle: answer on `channel`, and go on.
 
     `kept` are the descriptors of the parent's that it keeps, in ascending order.
     """
@@ -80,12 +81,8 @@ def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: s
     try:
         _let_go(channel, kept)
         starter = socket(fileno=CHANNEL)
-        try:
-            starter.send(TAKEN)
-        except OSError:  # the starter has given up
-            if not request.is_delete or _is_others(flags.parse(request.args).bundle):
-                raise
-        status = _delete(request, starter) if request.is_delete else _serve(request, starter, note)
+        starter.send(TAKEN)  # fails where the starter has given up
+        status = _delete(request, starter) if _action(request) == "delete" else _serve(request, starter, note)
     except BaseException:  # nothing may unwind into the parent's code below fork()
         import sys
 
@@ -95,9 +92,11 @@ def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: s
         os._exit(status)
 
 
-def _is_others(bundle: str) -> bool:
-    """Whether `bundle` is not the working directory any more: a late `delete` is of a container that is gone."""
-    return os.path.exists(bundle) and not os.path.samefile(bundle, ".")
+def _action(request: Request) -> str:
+    try:
+        return flags.parse(request.args).action
+    except flags.UsageError:  # which is a `start`'s to say
+        return ""
 
 
 def open_log() -> int:
@@ -155,10 +154,13 @@ def _serve(request: Request, starter: socket, note: str) -> int:
 
 
 def _delete(request: Request, starter: socket) -> int:
+    """See answer_delete. Without an answer whoever asked does it, if that lives."""
     from runtime.linux import proctitle
     from shim.pod import daemon
 
     given = flags.parse(request.args)
+    if given.bundle and not os.path.samefile(given.bundle, "."):  # it was killed, and its bundle is another's by now
+        return 1
     proctitle.set_title([daemon.PROGRAM, "delete", given.id])
     return answer_delete(given, starter)
 
@@ -184,7 +186,7 @@ def answer_delete(given: flags.Flags, channel: socket) -> int:
         said = FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1]
     sys.stderr.flush()
     try:
-        if text := os.pread(warnings, ANSWER_LIMIT - 1, 0):
+        if text := os.pread(warnings, WARNINGS_LIMIT, 0):
             channel.send(WARNED + text)
         channel.send(said)
     except OSError:  # whoever asked was killed

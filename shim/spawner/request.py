@@ -2,9 +2,9 @@
 
 A request is one SOCK_SEQPACKET message with the starter's working directory, the bundle, as a descriptor. Whoever takes
 it answers TAKEN at once, and later DONE with what the starter is to print or FAILED with the reason; who cannot take
-it, REFUSED with the reason. WARNED may come before either, with text for standard error. Before TAKEN the starter may
-give up, and a request that was given up is never carried out; after it there is somebody at work, and only their death
-makes the starter do the work itself.
+it, REFUSED with the reason. In a `delete` WARNED may come before, with text for standard error. Before TAKEN the
+starter may give up, and a request that was given up is never carried out; after it there is somebody at work, and only
+their death makes the starter do the work itself.
 
 `native/spawner.c` does the same. Imports built-in modules only, for `start`.
 """

@@ -2,8 +2,8 @@
 
 It has no thread, no event loop and no file but its socket, its lock, a pidfd of its containerd, the OCI runtimes, the
 lock that keeps the version it runs (`shim.installed.version`), and the channel to a child that is ready for the next
-request. It remembers nothing: each request is read and carried out by the child that becomes the pod server
-(`shim.spawner.child`), so nothing that a request does or meets can hold up or change the spawner. It ends when its
+request. It remembers nothing: each request is read and carried out by a child (`shim.spawner.child`), the
+pod server to be, so nothing that a request does or meets can hold up or change the spawner. It ends when its
 containerd has, when nobody has asked for the configured time, when the configuration or an OCI runtime has changed, and
 when another has taken its place.
 

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -299,24 +300,16 @@ class Left:
         (self.bundle / "init.pid").write_text("4711")
         make("/run/pouchrich/bundles/n/two")
 
-    def begin(self):
-        """Begin `delete` as containerd does; the process."""
+    def begin(self, *, directory=None):
+        """Begin `delete` as containerd does, or in another directory; the process."""
         return subprocess.Popen(
             [*self.node.program, "-namespace", "n", "-id", "two", "-bundle", self.bundle, "delete"],
-            cwd=self.bundle,
+            cwd=directory or self.bundle,
             env={"PATH": os.environ["PATH"]},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-
-    def begin_and_kill(self):
-        """Begin `delete` with a spawner that does not answer, and kill it once the request is there."""
-        process = self.begin()
-        asked = Path(f"/proc/{process.pid}/wchan")
-        until(lambda: "skb_wait" in asked.read_text(), "the request to wait")
-        process.kill()
-        process.communicate()
 
     def finish(self, process):
         """Wait for the answer, of which the pid and the status are checked; what was said on standard error."""
@@ -366,38 +359,15 @@ def test_a_delete_that_is_killed_goes_on_by_the_spawner_also_without_its_bundle(
     native_node(action)
 
 
-def test_a_delete_that_is_killed_before_it_is_taken_is_done_all_the_same(native_node):
-    """Nobody asks again. And one that gave up and does it itself is waited for, as is any other `delete`."""
+def test_a_delete_elsewhere_than_in_its_bundle_is_the_scripts(native_node):
+    """containerd runs it there; where that is another directory by now the bundle is of a new container."""
 
     def action(node):
         node.start("one")
-        spawner = node.spawner()
         only_natively(node)
         left = Left(node)
-        os.kill(spawner, 19)
-        left.begin_and_kill()
-        assert not left.is_gone()
-        os.kill(spawner, 18)
-        until(left.is_gone, "all to be removed")
-        assert len(left.calls()) == 1
-
-    native_node(action)
-
-
-def test_a_late_delete_is_not_done_to_a_new_container_of_the_name(native_node):
-    def action(node):
-        node.start("one")
-        spawner = node.spawner()
-        worker = node.prefork(spawner)
-        only_natively(node)
-        left = Left(node)
-        os.kill(spawner, 19)
-        left.begin_and_kill()
-        shutil.rmtree(left.bundle)
-        del node.logs["two"]
-        Left(node)
-        os.kill(spawner, 18)
-        ended(worker)
+        process = left.begin(directory="/run")
+        assert (process.communicate(timeout=60)[1], process.returncode) == (b"python was needed\n", 1)
         assert not os.path.exists("/run/calls")
         assert not left.is_gone()
 
@@ -535,6 +505,27 @@ def test_input_that_was_read_for_a_spawner_that_then_fails_is_there_for_the_scri
     isolated(action)
 
 
+def test_a_spawner_that_is_only_being_begun_is_not_waited_for_with_a_delete(isolated, tmp_path):
+    """As a `start` would: containerd ends a `delete` after five seconds."""
+
+    def action():
+        private_run()
+        program = put(tmp_path)
+        os.mkdir("/run/pouchrich")
+        path = request.socket_path(key_of(program))
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(path)
+        listener.listen()
+        Path(f"{path}.lock").write_text("4711")
+        make("/run/bundle/pouchrich.json")
+        began = time.monotonic()
+        done = subprocess.run([program, *IDENTITY, "delete"], env={}, cwd="/run/bundle", check=False)
+        assert done.returncode == 77
+        assert time.monotonic() - began < 8  # one second is what it gives, ten what a `start` does
+
+    isolated(action)
+
+
 @pytest.fixture
 def deleted(isolated, tmp_path):
     """Have the program do `delete` for a bundle that a function may have changed: its status and answer are checked.
@@ -665,6 +656,7 @@ def test_an_address_that_is_missing_is_work_for_the_script_and_one_of_another_ki
         (["-namespace=ns", "--id=pod"], 0),
         ([*IDENTITY, "-debug", "-address", "/run/c.sock", "-publish-binary", "/bin/c", "-bundle", "/run/bundle"], 0),
         ([*IDENTITY, "-bundle", "/elsewhere"], 77),
+        (["-namespace", "ns", "-id"], 77),
         ([*IDENTITY, "-debug=false"], 77),
         ([*IDENTITY, "-unknown", "x"], 77),
         ([*IDENTITY, "delete"], 77),

@@ -29,10 +29,15 @@ class ConsoleSocket:
     """
 
     def __init__(self, bundle: str) -> None:
-        self._bundle = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        own = os.readlink("/proc/self")
         self._name = f"console-{next(_numbers)}.sock"
-        self.path = f"/proc/{os.readlink('/proc/self')}/fd/{self._bundle}/{self._name}"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            self._bundle = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            self._listener.close()
+            raise
+        self.path = f"/proc/{own}/fd/{self._bundle}/{self._name}"
 
     def __enter__(self) -> "ConsoleSocket":
         try:
