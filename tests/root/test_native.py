@@ -376,14 +376,12 @@ def test_a_delete_elsewhere_than_in_its_bundle_is_the_scripts(native_node):
 
 def test_what_a_delete_by_the_spawner_warns_of_is_shown(native_node):
     def action(node):
+        syscalls.mount("tmpfs", "/var/lib", "tmpfs", 0, "")
         node.start("one")
         only_natively(node)
         left = Left(node)
         make("/var/lib/pouchrich/poststop/n/two.jsonl/x")  # no file, so it cannot be read
-        try:
-            assert left.finish(left.begin()).startswith("poststop hooks: ")
-        finally:
-            shutil.rmtree("/var/lib/pouchrich/poststop/n/two.jsonl")
+        assert left.finish(left.begin()).startswith("poststop hooks: ")
         assert left.is_gone()
 
     native_node(action)
