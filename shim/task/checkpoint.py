@@ -48,7 +48,7 @@ def checkpoint_options(packed: Any, image_path: str, bundle: str) -> Iterator[Ch
         given = runc_options_pb2.CheckpointOptions.FromString(packed.value)
     except DecodeError as err:
         raise InvalidArgument(f"options: the value is no {TYPE}") from err
-    work_path = given.work_path or f"{bundle}/work/criu-work"
+    work_path = given.work_path or os.path.join(bundle, "work", "criu-work")
     os.makedirs(work_path, mode=0o711, exist_ok=True)
     try:
         yield CheckpointOptions(
