@@ -42,6 +42,7 @@ class ConsoleSocket:
     def __enter__(self) -> "ConsoleSocket":
         try:
             self._listener.bind(self.path)
+            os.chmod(self._name, 0o600, dir_fd=self._bundle)  # a bundle in a user namespace may be searched by others
             self._listener.listen(1)
         except BaseException:
             self.__exit__()

@@ -387,7 +387,8 @@ async def test_a_terminal_is_received_sized_and_copied_both_ways(client: Client,
     bundle.mkdir()
     form = await opened(StdioPaths(client.stdin, client.stdout, "", True), bundle=bundle)
     assert isinstance(form, TerminalIO)
-    assert len(list(bundle.iterdir())) == 1  # in the bundle, which containerd removes
+    (made,) = bundle.iterdir()  # in the bundle, which containerd removes, and in which others may search
+    assert made.stat().st_mode & 0o777 == 0o600
     assert form.child_fds() is None
     form.resize(width=65536 + 80, height=24)  # before there is one
     slave = send_master(form.console_socket)
