@@ -82,7 +82,7 @@ def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: s
         _let_go(channel, kept)
         starter = socket(fileno=CHANNEL)
         starter.send(TAKEN)  # fails where the starter has given up
-        status = _delete(request, starter) if _action(request) == "delete" else _serve(request, starter, note)
+        status = _delete(request, starter) if request.args[-1:] == ["delete"] else _serve(request, starter, note)
     except BaseException:  # nothing may unwind into the parent's code below fork()
         import sys
 
@@ -90,13 +90,6 @@ def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: s
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
-
-
-def _action(request: Request) -> str:
-    try:
-        return flags.parse(request.args).action
-    except flags.UsageError:  # which is a `start`'s to say
-        return ""
 
 
 def open_log() -> int:
@@ -154,14 +147,15 @@ def _serve(request: Request, starter: socket, note: str) -> int:
 
 
 def _delete(request: Request, starter: socket) -> int:
-    """See answer_delete. Without an answer whoever asked does it, if that lives."""
+    """See answer_delete. Without an answer whoever asked does it, if they live."""
     from runtime.linux import proctitle
     from shim.pod import daemon
 
     given = flags.parse(request.args)
-    if given.bundle and not os.path.samefile(given.bundle, "."):  # it was killed, and its bundle is another's by now
+    bundle = os.getcwd()
+    if given.bundle and not os.path.samefile(given.bundle, bundle):  # the command was killed, and the name used again
         return 1
-    proctitle.set_title([daemon.PROGRAM, "delete", given.id])
+    proctitle.set_title([daemon.PROGRAM, "-id", given.id, "-bundle", bundle, "delete"])
     return answer_delete(given, starter)
 
 

@@ -16,7 +16,7 @@ import pytest
 from runtime.linux import syscalls
 from shim.contract import bootstrap
 from shim.spawner import request
-from tests.root.starters import STARTER, configure, ended, links, parent, serves, until, waiting
+from tests.root.starters import STARTER, cmdline, configure, ended, links, parent, serves, until, waiting
 
 PROGRAM = Path(__file__).resolve().parents[2] / "runtime/libexec/containerd-shim-pouchrich-v2"
 
@@ -374,6 +374,37 @@ def test_a_delete_elsewhere_than_in_its_bundle_is_the_scripts(native_node):
     native_node(action)
 
 
+def test_a_container_that_is_called_delete_is_not_deleted_by_its_name(native_node):
+    """The last word is the action only where it is not a flag's."""
+
+    def action(node):
+        node.start("one")
+        only_natively(node)
+        words = [*node.program, "-namespace", "n", "-id", "delete"]
+        done = subprocess.run(
+            words, cwd=node.bundle("delete"), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        assert (done.stderr, done.returncode) == (b"python was needed\n", 1)
+
+    native_node(action)
+
+
+def test_while_it_cleans_up_a_child_of_the_spawners_has_the_commands_words(native_node):
+    def action(node):
+        node.start("one")
+        only_natively(node)
+        os.mkfifo("/run/wait")
+        left = Left(node, "echo $PPID >/run/worker\nread word </run/wait")
+        process = left.begin()
+        worker = until(lambda: os.path.exists("/run/worker") and Path("/run/worker").read_text(), "the OCI runtime")
+        words = cmdline(int(worker)).rstrip("\0").split("\0")
+        assert words == [PROGRAM.name, "-id", "two", "-bundle", str(left.bundle), "delete"]
+        Path("/run/wait").write_text("go on\n")
+        left.finish(process)
+
+    native_node(action)
+
+
 def test_what_a_delete_by_the_spawner_warns_of_is_shown(native_node):
     def action(node):
         syscalls.mount("tmpfs", "/var/lib", "tmpfs", 0, "")
@@ -392,7 +423,6 @@ def test_a_delete_that_cannot_be_done_says_why_and_fails(native_node):
         node.start("one")
         only_natively(node)
         left = Left(node)
-        shutil.rmtree("/run/pouchrich/bundles/n/two", ignore_errors=True)
         (left.bundle / "pouchrich.json").write_text("{")
         process = left.begin()
         stdout, stderr = process.communicate(timeout=60)
@@ -421,12 +451,12 @@ def test_a_delete_without_a_spawner_is_the_scripts_and_begins_none(native_node, 
             node.start("one")
             node.spawner()
         left = Left(node)
+        before_python(node, "open('/run/python', 'w')")
         if why == "off":
-            before_python(node, "open('/run/python', 'w')")
             node.program = ["env", "POUCHRICH_SPAWNER=off", *node.program]
         left.finish(left.begin())
         assert left.is_gone()
-        assert os.path.exists("/run/python") == (why == "off")
+        assert os.path.exists("/run/python")
         assert bool(list(Path("/run/pouchrich").glob("spawner-*"))) == (why == "off")
 
     native_node(action)
