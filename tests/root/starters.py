@@ -40,6 +40,8 @@ def make_version(directory):
     site = directory / "site"
     for package in ("shim", "runtime", "protos"):
         shutil.copytree(ROOT / package, site / package)
+    # There from the start, as where the code is compiled: else the first import changes a time in the spawner's key.
+    (site / "shim" / "__pycache__").mkdir(exist_ok=True)
     (site / "shim/installed/location.py").write_text(f'VERSION_DIRECTORY = "{directory}"\n')
     (directory / IN_USE).touch(mode=0o600)
     return site
