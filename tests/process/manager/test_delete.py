@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import time
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from shim.manager import delete as delete_module
 from shim.manager.delete import delete
 from shim.pod import cleanup
 from shim.pod.cleanup import KILLED, OTHERS_PATIENCE_S
+from shim.spawner import child
 
 ID = "c"
 
@@ -217,6 +219,23 @@ def test_processes_that_die_late_are_swept_up_after_the_answer(node, monkeypatch
     assert not node.is_known()
     answered.touch()
     until(lambda: not beside.exists())
+
+
+def test_what_dies_late_is_swept_up_also_where_the_command_was_killed(node, monkeypatch):
+    swept = node.directory / "swept"
+    monkeypatch.setattr(cleanup, "clean_up", lambda flags: (b"", "left"))
+    monkeypatch.setattr(cleanup, "sweep", lambda left, name: swept.write_text(f"{left} {name}"))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.close()
+    pid = os.fork()
+    if pid == 0:  # it takes standard error
+        try:
+            os._exit(child.answer_delete(node.flags, theirs))
+        finally:
+            os._exit(99)
+    theirs.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert swept.read_text() == f"left {ID}"
 
 
 def test_a_new_container_of_the_name_is_let_alone(node, monkeypatch):
