@@ -7,7 +7,7 @@ Rows: pod (a pod of 1 and one of 3 containers, each request of its life, and the
 start (the parts of a further container's StartContainer and of an ExecSync, by the programs that the kernel saw run),
 spent (whose the processor time of a pod is: containerd's, the shim's, the OCI runtime's), burst (N pods at once), cold
 (N pods at once while no spawner is there: a boot, an upgrade), polled (Stats of every container each second, and an
-exec each ten seconds in half of the pods, for --minutes).
+exec each ten seconds in half of the pods, for --minutes), killed (a pod's shim is, and containerd cleans up).
 
 Three handlers of one containerd run interleaved with the same OCI runtime and the same containers: containerd's own
 shim, ours with plain containers, ours with rich ones (dumb-init). Medians are printed, and the ratios of ours to
@@ -23,7 +23,7 @@ from pathlib import Path
 
 HACK = Path(__file__).resolve().parent
 HANDLERS = ("ours-rich", "ours-plain", "go-shim")
-ROWS = ("pod", "exec", "start", "spent", "burst", "cold", "polled")
+ROWS = ("pod", "exec", "start", "spent", "burst", "cold", "polled", "killed")
 
 
 def parse() -> argparse.Namespace:

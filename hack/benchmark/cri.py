@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from benchmark import spent, started, tracing
+from benchmark import killed, spent, started, tracing
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import binaries, cgroups, configuration, images, isolation, processes
 from tests.integration.node import Node, running
@@ -40,20 +40,19 @@ def run(given: argparse.Namespace) -> Samples:
     tars = images.write_all(Path("/run/pouchrich-tests/images"))
     with running(binaries.named(given.containerd), given.oci, tars) as node, _accounted(node) as account:
         bench = _Bench(node, account, found, given.handler)
-        if "pod" in given.row:
-            bench.lives(given.rounds)
-        if "exec" in given.row:
-            bench.execs(given.rounds)
-        if "start" in given.row:
-            bench.starts(given.rounds)
-        if "spent" in given.row:
-            bench.spent(given.rounds)
-        if "burst" in given.row:
-            bench.bursts(given.bursts, max(2, given.rounds // 10))
-        if "cold" in given.row:
-            bench.cold(given.cold, max(2, given.rounds // 10))
-        if "polled" in given.row:
-            bench.polled(given.pods, given.minutes * 60)
+        rows: dict[str, Callable[[], None]] = {
+            "pod": lambda: bench.lives(given.rounds),
+            "exec": lambda: bench.execs(given.rounds),
+            "start": lambda: bench.starts(given.rounds),
+            "spent": lambda: bench.spent(given.rounds),
+            "burst": lambda: bench.bursts(given.bursts, max(2, given.rounds // 10)),
+            "cold": lambda: bench.cold(given.cold, max(2, given.rounds // 10)),
+            "polled": lambda: bench.polled(given.pods, given.minutes * 60),
+            "killed": lambda: bench.killed(given.rounds),
+        }
+        for row, measure in rows.items():
+            if row in given.row:
+                measure()
     return {name: dict(rows) for name, rows in found.items()}
 
 
@@ -235,6 +234,11 @@ class _Bench:
         end = time.monotonic() + GONE_S
         while any(processes.alive(pid) for pid in found) and time.monotonic() < end:
             time.sleep(0.01)
+
+    def killed(self, rounds: int) -> None:
+        """A pod's shim is killed."""
+        for name, row, seconds in killed.samples(self._node, self._pods, self._cpu_s, rounds):
+            self._found[name][row].append(seconds)
 
     # Asked without an end
 
