@@ -2,7 +2,7 @@
 # Run the tests, after installing what they need.
 #
 #   hack/test.sh [all]        linters, types, unit and integration tests: everything but what is marked `full`
-#   hack/test.sh unit         linters, types and unit tests; needs neither root nor containerd
+#   hack/test.sh unit         linters, types and unit tests, with fewer random examples; needs neither root nor containerd
 #   hack/test.sh integration  only the integration tests, in the usual environments
 #   hack/test.sh full         everything, in every environment
 #   hack/test.sh prepare      only install what the tests need
@@ -105,8 +105,15 @@ directories="tests/unit tests/process tests/component tests/fuzz"
 [ "$tier" = unit ] || directories="$directories tests/root"
 for directory in $directories; do [ ! -d "$directory" ] || other="$other $directory"; done
 tests() { exec "$bin/python" -m pytest -n 2 --dist worksteal "$@"; }
+# Unit tests make thousands of small files, for which a disk's journal takes longer than most tests do.
+in_memory() {
+    case $(findmnt -no FSTYPE,OPTIONS --mountpoint /dev/shm) in
+        tmpfs*noexec*) ;;
+        tmpfs*) export TMPDIR="${TMPDIR:-/dev/shm}" ;;
+    esac
+}
 case $tier in
-    unit) tests -m "not full" $other "$@" ;;
+    unit) in_memory; tests --hypothesis-profile=quick -m "not full" $other "$@" ;;
     integration) tests -m "not full" tests/integration "$@" ;;
     all) tests -m "not full" $other tests/integration "$@" ;;
     full) tests $other tests/integration "$@" ;;

@@ -10,17 +10,17 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     """Keep what is compiled from run to run, and for both workers, whatever the environment says of __pycache__.
 
-    And only then import hypothesis: pytest rewrites its 84 modules as it does tests. Where workers run the tests, who
-    hands them out needs none of it.
+    And only then import hypothesis: pytest rewrites its 84 modules as it does tests. --hypothesis-profile=quick, which
+    the unit tier is run with, draws a quarter of the examples that all other runs draw.
     """
     if (cache := getattr(config, "cache", None)) is not None:  # -p no:cacheprovider: of this run nothing is kept
         sys.dont_write_bytecode, sys.pycache_prefix = False, str(cache.mkdir("compiled"))
-    if config.getoption("dist", "no") == "no" or hasattr(config, "workerinput"):
-        from hypothesis import settings
+    from hypothesis import settings
 
-        # How long one example takes is the machine's business: other work on it fails no test.
-        settings.register_profile("pouchrich", deadline=None)
-        settings.load_profile("pouchrich")
+    # How long one example takes is the machine's business: other work on it fails no test.
+    settings.register_profile("pouchrich", deadline=None)
+    settings.register_profile("quick", deadline=None, max_examples=25)
+    settings.load_profile("pouchrich")
 
 
 @pytest.hookimpl(wrapper=True)
