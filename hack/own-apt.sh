@@ -1,14 +1,18 @@
 # Sourced by the programs here that fetch Debian packages and install none; they say `fail`, and have a directory $work:
 #
 #   own_apt ARCHITECTURE SUITE...    an apt below $work, whose sources are the suites, each as `deb` and `deb-src`
-#   fetch WORD...                    apt-get with it, in $work/packages
+#   fetch WORD...                    apt-get with it, in $work/packages; ends with status 75 (EX_TEMPFAIL) where that
+#                                    fails, as archives come and go
 #   quietly COMMAND...               shows what a command printed only where it failed, and ends
 #
 # The mirrors are this machine's; its apt state is only read.
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 quietly() { "$@" >"$work/log" 2>&1 || { tail -n 40 "$work/log" >&2; fail "$*: failed"; }; }
-fetch() { (cd "$work/packages" && quietly env APT_CONFIG="$work/apt/apt.conf" apt-get "$@"); }
+fetch() {
+    (cd "$work/packages" && APT_CONFIG="$work/apt/apt.conf" apt-get "$@") >"$work/log" 2>&1 ||
+        { tail -n 40 "$work/log" >&2; echo "apt-get $*: failed" >&2; exit 75; }
+}
 
 _mirror() { # debian or debian-security
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 "/$1/*\$"

@@ -6,6 +6,8 @@
 #   hack/test.sh integration  only the integration tests, in the usual environments
 #   hack/test.sh full         everything, in every environment
 #   hack/test.sh prepare      only install what the tests need
+#   hack/test.sh release      make a release of this checkout in dist/, with its packages and the image of deploy/, some
+#                             five minutes; the tests of releases, which are skipped without one, take what is there
 #
 # Two workers of pytest-xdist run the tests, each with nodes of its own; -n 0 runs them in one process.
 # What follows goes to pytest: hack/test.sh integration -k exec --runtime pouchrich --containerd 2.1 --oci crun
@@ -77,6 +79,20 @@ lxcfs() {
     fi
 }
 
+# Where Debian's sources cannot be had just now there is none, and its tests are skipped: the other tests need no network.
+release() {
+    status=0
+    "$root/hack/release.sh" "$root/dist" || status=$?
+    case $status in
+        0) ;;
+        75) echo "no release: Debian's archive could not be asked" ; return 0 ;;
+        *) return "$status" ;;
+    esac
+    artefact=$(ls -t "$root"/dist/pouchrich-*-linux-"$(dpkg --print-architecture)".tar.zst | head -n 1)
+    for kind in deb rpm image; do "$root/hack/build-$kind.sh" "$artefact"; done
+    (cd "$root/dist" && stat -c '%s %n' pouchrich*)
+}
+
 integration_needs() {
     [ "$(id -u)" = 0 ] || fail "the integration tests need root (hack/test.sh unit does not)"
     "$root/hack/fetch-runtimes.py" "$cache/runtimes"
@@ -88,13 +104,19 @@ integration_needs() {
 }
 
 tier=all
-case ${1:-} in all|unit|integration|full|prepare) tier=$1; shift ;; esac
+case ${1:-} in all|unit|integration|full|prepare|release) tier=$1; shift ;; esac
 cd "$root"
 if [ "$tier" != unit ] && [ "$(id -u)" = 0 ]; then
     command -v apt-get >/dev/null || fail "no apt-get: install$(echo " $packages" | tr -s '\n ' ' ') by hand"
-    [ "$tier" != full ] || packages="$packages buildah fish lintian openssh-client rpm zsh"
+    case $tier in
+        full) packages="$packages buildah fish lintian openssh-client rpm zsh" ;;
+        release)
+            packages="$packages dpkg-dev libffi-dev make rpm umoci zstd"
+            command -v kubectl >/dev/null || packages="$packages kubernetes-client" ;;
+    esac
     install_packages $packages
 fi
+if [ "$tier" = release ]; then release; exit 0; fi
 python_environment
 helpers
 [ "$tier" = unit ] || integration_needs

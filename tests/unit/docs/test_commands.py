@@ -37,7 +37,7 @@ OTHERS = {
     "sysctl",
     "tar",
 }
-TIERS = ("all", "unit", "integration", "full", "prepare")
+TIERS = ("all", "unit", "integration", "full", "prepare", "release")
 OPTIONS_OF_TESTS = {"--containerd": binaries.CONTAINERDS, "--oci": binaries.OCIS, "--runtime": binaries.RUNTIMES}
 INSTALLER = f"pouchrich-{__version__}/install"
 """Of an unpacked release."""
