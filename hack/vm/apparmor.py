@@ -233,7 +233,7 @@ def refuses(oci: str) -> None:
         check("a plain container's error is about labels", bool(re.search("apparmor|/attr/", plain)), plain)
         for mode in INITS:
             equal(f"error in mode {mode}", refused(oci, mode, "vm-unknown", IMAGES[mode]), plain)
-    for profile, word in (("vm-no-write", "Permission denied"), ("vm-no-launcher", "not within start-timeout")):
+    for profile, word in (("vm-no-write", "Permission denied"), ("vm-no-launcher", "no progress within start-timeout")):
         with of(f"{oci} systemd {profile}"):
             said = refused(oci, "systemd", profile)
             check(f"its error says {word}", word in said, said)
