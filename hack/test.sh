@@ -79,13 +79,13 @@ lxcfs() {
     fi
 }
 
-# Where Debian's sources cannot be had just now there is none, and its tests are skipped: the other tests need no network.
+# Where Debian's archive cannot be asked just now there is none, and its tests are skipped.
 release() {
     status=0
     "$root/hack/release.sh" "$root/dist" || status=$?
     case $status in
         0) ;;
-        75) echo "no release: Debian's archive could not be asked" ; return 0 ;;
+        75) echo "no release: Debian's archive could not be asked"; return 0 ;;
         *) return "$status" ;;
     esac
     artefact=$(ls -t "$root"/dist/pouchrich-*-linux-"$(dpkg --print-architecture)".tar.zst | head -n 1)
