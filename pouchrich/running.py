@@ -69,8 +69,12 @@ def _at(kind: str, path: str, proc: str) -> Running:
     process = look(pid, proc) if pid else None
     if process is None:
         return Running(kind, path, problem="the kernel does not tell which process listens there")
-    with open(f"{proc}/{pid}/cmdline", "rb") as file:
-        config = config_of(file.read().rstrip(b"\0").decode(errors="replace").split("\0"))
+    command = b""  # what a process has that has ended and is not reaped yet
+    with suppress(FileNotFoundError, ProcessLookupError), open(f"{proc}/{pid}/cmdline", "rb") as file:
+        command = file.read()
+    if not command:
+        return Running(kind, path, problem="the process that listened there has just ended")
+    config = config_of(command.rstrip(b"\0").decode(errors="replace").split("\0"))
     if not os.path.isabs(config):
         with suppress(OSError):
             config = os.path.normpath(os.path.join(os.readlink(f"{proc}/{pid}/cwd"), config))

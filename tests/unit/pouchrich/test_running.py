@@ -87,3 +87,19 @@ def test_a_socket_that_nobody_listens_at_is_a_failure(tmp_path):
 def test_none_that_runs_is_told_with_the_way_out(tmp_path):
     found = list(doctor._containerd(None, str(tmp_path / "none")))
     assert (found[0].level, found[0].advice) == (WARN, "start it, or name its socket with --address")
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+def test_one_that_ends_while_it_is_looked_at_is_a_problem_and_no_error(listener, monkeypatch, reaped):
+    path, _, process = listener
+    look = running.look
+
+    def look_and_end(pid, proc):
+        found = look(pid, proc)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
+        return found
+
+    monkeypatch.setattr(running, "look", look_and_end)
+    (found,) = running.find((("containerd", path),))
+    assert (found.pid, found.problem) == (0, "the process that listened there has just ended")
