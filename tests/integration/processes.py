@@ -42,6 +42,14 @@ def command(pid: int) -> str:
         return ""
 
 
+def status(pid: int) -> str:
+    """/proc/PID/status; "" once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return ""
+
+
 def state(pid: int) -> str:
     """The state letter (R, S, D, T, Z ...); "" once it is gone."""
     try:
