@@ -54,10 +54,15 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
+def words_of(pid: int, proc: str = PROC, *, most: int = _FILE_BYTES) -> list[str]:
+    """The words of a process's command line, of `most` bytes of it; none where it has ended, reaped or not."""
+    data = _read(f"{proc}/{pid}/cmdline")[:most].rstrip(b"\0")
+    return [_text(word) for word in data.split(b"\0")] if data else []
+
+
 def command_of(pid: int, proc: str = PROC) -> str:
     """The command line of a process, or "" where there is none."""
-    words = _read(f"{proc}/{pid}/cmdline")[:_COMMAND_BYTES].rstrip(b"\0").split(b"\0")
-    return " ".join(map(_text, words)).strip()
+    return " ".join(words_of(pid, proc, most=_COMMAND_BYTES)).strip()
 
 
 def first_child(pid: int, proc: str = PROC) -> int:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pouchrich.containerd_config import DEFAULT, documents, parse_version
-from pouchrich.processes import PROC, TICKS_PER_S, look, uptime_s
+from pouchrich.processes import PROC, TICKS_PER_S, look, uptime_s, words_of
 from runtime.errors import PouchrichError
 
 SOCKETS = (
@@ -69,12 +69,10 @@ def _at(kind: str, path: str, proc: str) -> Running:
     process = look(pid, proc) if pid else None
     if process is None:
         return Running(kind, path, problem="the kernel does not tell which process listens there")
-    command = b""  # what a process has that has ended and is not reaped yet
-    with suppress(FileNotFoundError, ProcessLookupError), open(f"{proc}/{pid}/cmdline", "rb") as file:
-        command = file.read()
-    if not command:
+    words = words_of(pid, proc)
+    if not words:
         return Running(kind, path, problem="the process that listened there has just ended")
-    config = config_of(command.rstrip(b"\0").decode(errors="replace").split("\0"))
+    config = config_of(words)
     if not os.path.isabs(config):
         with suppress(OSError):
             config = os.path.normpath(os.path.join(os.readlink(f"{proc}/{pid}/cwd"), config))
@@ -96,13 +94,21 @@ def version(one: Running) -> tuple[int, int] | None:
 
 
 def changed_since(one: Running, *, proc: str = PROC) -> str:
-    """The configuration file that was changed after it was started, or "". Raises PouchrichError, OSError."""
+    """The configuration file that was changed, or removed, after it was started, or "". Raises PouchrichError."""
     process = look(one.pid, proc)
     if process is None:
         return ""
     age_s = uptime_s(proc) - process.started_ticks / TICKS_PER_S
     began = time.time() - age_s
-    return next((path for path, _ in documents(one.config) if os.stat(path).st_mtime > began + 1), "")
+    return next((path for path, _ in documents(one.config) if _changed_s(path) > began + 1), "")
+
+
+def _changed_s(path: str) -> float:
+    """When a file that was there a moment ago was changed, in seconds since the epoch: now, if that took it away."""
+    try:
+        return os.stat(path).st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def failed_plugins(one: Running) -> Iterator[str]:

@@ -11,6 +11,7 @@ import pytest
 from pouchrich import running
 from pouchrich.checks import FAIL, WARN
 from pouchrich.commands import doctor
+from pouchrich.processes import uptime_s
 
 LISTENS = """
 import socket, sys, time
@@ -103,3 +104,14 @@ def test_one_that_ends_while_it_is_looked_at_is_a_problem_and_no_error(listener,
     monkeypatch.setattr(running, "look", look_and_end)
     (found,) = running.find((("containerd", path),))
     assert (found.pid, found.problem) == (0, "the process that listened there has just ended")
+
+
+def test_a_configuration_that_goes_while_it_is_looked_at_ends_no_look(listener, tmp_path, monkeypatch):
+    path, _, _ = listener
+    gone = str(tmp_path / "gone.toml")
+    (found,) = running.find((("containerd", path),))
+    monkeypatch.setattr(running, "uptime_s", lambda proc: uptime_s(proc) + 60)  # it has run for a minute
+    monkeypatch.setattr(running, "failed_plugins", lambda _one: iter(()))
+    monkeypatch.setattr(running, "documents", lambda _file: iter([(gone, {})]))
+    warned = [check.found for check in doctor.of_running(found) if check.level == WARN]
+    assert f"{gone} was changed after it was started" in warned
