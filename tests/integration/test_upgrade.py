@@ -139,15 +139,27 @@ def with_hooks(hooked: Hooked) -> Container:
     return running(hooked.create("dumb-init", "sh", "-c", script, image=BUSYBOX, more=more).start())
 
 
-def users(directory: Path) -> list[int]:
-    """The processes that have a file of a version open, or name one in their command line."""
-    found = []
+def users(version: Path) -> set[int]:
+    """The processes that have a version's file IN_USE open, or name that version in their command line.
+
+    Another node has a version of the same path: the file tells which is meant.
+    """
+    in_use, path = os.stat(version / IN_USE), HOME / version.name
+
+    def is_user(process: Path) -> bool:
+        for fd in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                if os.path.samestat(fd.stat(), in_use):
+                    return True
+        words = (process / "cmdline").read_text().split("\0")
+        seen = Path(f"{process}/root{path}/{IN_USE}")
+        return any(word.startswith(f"{path}/") for word in words) and os.path.samestat(seen.stat(), in_use)
+
+    found = set[int]()
     for process in filter(lambda entry: entry.name.isdigit(), Path("/proc").iterdir()):
-        with contextlib.suppress(OSError):  # it has ended
-            names = [os.readlink(fd) for fd in (process / "fd").iterdir()]
-            names += (process / "cmdline").read_text().split("\0")
-            if any(name.startswith(f"{directory}/") for name in names):
-                found.append(int(process.name))
+        with contextlib.suppress(OSError):  # it has ended, or does not see the version
+            if is_user(process):
+                found.add(int(process.name))
     return found
 
 
@@ -164,6 +176,7 @@ def test_pods_keep_the_version_they_began_with_and_it_goes_after_the_last_of_the
     stays, orphaned = Hooked(rich_pods), Hooked(rich_pods)
     container = with_hooks(stays)
     servers = set(node.shims())
+    assert servers <= users(installation.home / old)
     orphan = with_hooks(orphaned)
     assert {version_of(pid) for pid in node.shims()} == {old}
 
@@ -216,7 +229,7 @@ def test_pods_keep_the_version_they_began_with_and_it_goes_after_the_last_of_the
     # Once nothing runs from it, it goes at the next start that looks.
     until(lambda: not any(map(processes.alive, servers)), "the old pod servers to end")
     until(lambda: not [pid for pid in node.spawners() if version_of(pid) == old], "the old spawner to end")
-    until(lambda: not users(installation.home / old), "what the old processes have left behind to end")
+    until(lambda: not users(installation.home / old), "what the old processes have left behind to end", timeout_s=60)
     long_ago = time.time() - 1000
     os.utime(installation.home / CURRENT, (long_ago, long_ago), follow_symlinks=False)
 
