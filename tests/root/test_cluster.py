@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from pouchrich.node import InstallError, uninstall
 from pouchrich.node.layout import Layout
 from pouchrich.node.lock import locked
 from pouchrich.running import Running
+from tests.integration import processes
 from tests.root.containerd_site import NEW, OLD, SITE, program
 
 pytestmark = [
@@ -361,12 +363,15 @@ class Daemon:
         return found[0]
 
     def __exit__(self, *_):
+        self._loop.send_signal(signal.SIGSTOP)  # it starts no other
+        left = processes.descendants(self._loop.pid)
         self._loop.kill()
         self._loop.wait()
-        pid = self.now.pid
-        os.kill(pid, signal.SIGTERM)
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         end = time.monotonic() + 60
-        while os.path.exists(f"/proc/{pid}"):
+        while any(os.path.exists(f"/proc/{pid}") for pid in left):
             assert time.monotonic() < end
             time.sleep(0.02)
 
