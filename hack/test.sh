@@ -2,7 +2,7 @@
 # Run the tests, after installing what they need.
 #
 #   hack/test.sh [all]        linters, types, unit and integration tests: everything but what is marked `full`
-#   hack/test.sh unit         linters, types and unit tests, with fewer random examples; needs neither root nor containerd
+#   hack/test.sh unit         linters, types, and unit tests with fewer random examples; needs no root and no containerd
 #   hack/test.sh integration  only the integration tests, in the usual environments
 #   hack/test.sh full         everything, in every environment
 #   hack/test.sh prepare      only install what the tests need

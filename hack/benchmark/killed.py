@@ -44,6 +44,6 @@ def samples(
             if turn >= 0:
                 yield name, "shim killed, until its sandbox is dead", dead - began
                 yield name, "shim killed, until its bundle is gone", gone - began
-                yield name, "CPU until then", spent
+                yield name, "shim killed, CPU until its bundle is gone", spent
             while some.remove_all():
                 time.sleep(0.1)
