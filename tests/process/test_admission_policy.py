@@ -31,9 +31,9 @@ NODE: dict[str, Any] = {
 
 
 def by(user: str = OURS, node: str | None = "worker-1") -> dict[str, Any]:
-    """A request's `userInfo`: of a pod's token, which names the pod's node."""
-    extra = {} if node is None else {NODE_NAME: [node]}
-    return {"userInfo": {"username": user, "extra": extra}}
+    """A request's `userInfo`: of a pod's token, which names the pod's node; without `extra` where it is nobody's."""
+    extra = {} if node is None else {"extra": {NODE_NAME: [node]}}
+    return {"userInfo": {"username": user, **extra}}
 
 
 class Policy:
