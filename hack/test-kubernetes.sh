@@ -1,13 +1,19 @@
 #!/bin/sh
 # Check the shim under a real Kubernetes: kubelet and a control plane, built here from Debian's source package.
 #
-#   hack/test-kubernetes.sh [--containerd 1.6|1.7] [--oci runc|crun] [WORD]...
-#   hack/test-kubernetes.sh --release ARTEFACT [--pods N] [--oci runc|crun]
+#   hack/test-kubernetes.sh [--containerd RELEASE|DIR] [--oci runc|crun] [WORD]...
+#   hack/test-kubernetes.sh --release ARTEFACT [--pods N] [--containerd RELEASE|DIR] [--oci runc|crun]
 #
 # As root, on Debian amd64; with words only the cases whose titles have one of them. Restart policies, Jobs, probes,
 # kubectl, hooks, deletion, accidents, and restarts of kubelet and containerd; containerd's own shim is beside ours.
-# With a release of hack/release.sh it is deploy/ that is checked: the DaemonSet's image is made and run, upgraded, rolled
-# back and taken away with N rich pods (default 20) running.
+# With a release of hack/release.sh it is deploy/ that is checked: the DaemonSet's image is made and run, upgraded,
+# rolled back and taken away with N rich pods (default 20) running.
+#
+# K8S_BIN names a directory with another Kubernetes: kubelet, kube-apiserver, kube-controller-manager, kube-scheduler,
+# kubectl and etcd. What that has and 1.20 had not is checked too (tests/kubernetes/later.py), and from 1.32 on
+# deploy/'s admission policy. KUBECTL is a static kubectl for the image, where that directory's is none. A containerd
+# other than DIR is one of the tests'; default 1.7, and 2.1 from Kubernetes 1.26 on.
+#
 # All of it runs in a mount and a network namespace of its own, and below one cgroup and one temporary directory. What
 # is checked is in tests/kubernetes/checks.py; one line a check, exit status 1 where one failed. Some ten minutes, and
 # as much once more for building (hack/build-kubernetes.sh), which is done once. Installs what is missing with apt and
@@ -25,9 +31,10 @@ fail() { echo "test-kubernetes: $*" >&2; exit 1; }
 
 needed="iproute2 openssl"
 case " $* " in *" --release "*) needed="$needed umoci busybox-static zstd" ;; esac
-[ -x "$cache/kubernetes/bin/kube-apiserver" ] || needed="$needed golang-go dpkg-dev"
+programs=${K8S_BIN:-$cache/kubernetes/bin}
+[ -x "$programs/kube-apiserver" ] || [ -n "${K8S_BIN:-}" ] || needed="$needed golang-go dpkg-dev"
 install_packages $needed
 "$root/hack/test.sh" prepare >&2
-"$root/hack/build-kubernetes.sh" "$cache/kubernetes/bin"
+[ -n "${K8S_BIN:-}" ] || "$root/hack/build-kubernetes.sh" "$programs"
 cd "$root"
-exec "$cache/venv/bin/python" -m tests.kubernetes --programs "$cache/kubernetes/bin" "$@"
+exec "$cache/venv/bin/python" -m tests.kubernetes --programs "$programs" "$@"

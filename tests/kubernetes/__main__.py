@@ -16,15 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.integration import binaries, configuration, images, isolation, leaks, node, rich_images
-from tests.kubernetes import checks, manifests, rollout
+from tests.kubernetes import checks, later, manifests, rollout
 from tests.kubernetes.case import Case, attempt, failed, say
-from tests.kubernetes.cluster import Cluster, shield
+from tests.kubernetes.cluster import Cluster, release, shield
 from tests.kubernetes.manifests import KINDS, Kind
 
-CONTAINERDS = ("1.6", "1.7")  # this release's kubelet speaks a CRI that 2.0 has no more
 AT_ONCE = 4
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+
+NODE_FILE = str(binaries.prefix() / "etc/pouchrich/config.toml")
 
 RECORD = r"""
 state=$(cat)
@@ -36,9 +37,10 @@ printf '{"pod":"%s","container":"%s","code":%s,"at":%s}\n' \
 
 
 def configure(running: node.Node) -> None:
-    """Give both of our handlers the hook, and the second mode systemd."""
+    """Give our handlers the hook, and one of them mode systemd."""
     command = json.dumps(["/bin/sh", "-c", f"exec >>{running.base}/ends\n{RECORD}"])
-    for path, mode in ((configuration.RICH_FILE, "dumb-init"), (configuration.TEST_FILE, "systemd")):
+    files = {configuration.RICH_FILE: "dumb-init", configuration.TEST_FILE: "systemd", NODE_FILE: "dumb-init"}
+    for path, mode in files.items():
         rich = f'version = 1\n[runtime]\nbinary = "{running.oci}"\n[rich]\nmode = "{mode}"\n'
         hook = f'[[hooks.poststop]]\nname = "record"\nwhere = "host"\ncommand = {command}\n'
         running.write_files({path: rich + hook})
@@ -53,12 +55,16 @@ def everything(running: node.Node, programs: Path, words: list[str]) -> None:
     for name, handler in manifests.HANDLERS.items():
         cluster.create(manifests.runtime_class(name, handler))
     version = cluster.get("/version")["gitVersion"]
-    those = f"Kubernetes {version}, containerd {running.version} and {running.oci.name}"
+    those = f"Kubernetes {version}, containerd {binaries.release(running.version)} and {running.oci.name}"
     say(f"     {those} are up: {time.monotonic() - began:.0f} s")
     baseline = leaks.everything(running)
     chosen = [(function, kind) for function in checks.EVERYWHERE for kind in KINDS]
+    # containerd's own shim of 2.3 leaves processes, sockets and the OCI runtime's state then.
+    tidy = [kind for kind in KINDS if kind.is_rich or cluster.containerd < (2, 3)]
+    chosen += [(function, kind) for function in checks.ACCIDENTS for kind in tidy]
     chosen += [(function, kind) for function in checks.RICH for kind in KINDS if kind.is_rich]
     chosen += checks.ONCE
+    chosen += [(one.function, kind) for one in later.cases(cluster) for kind in one.kinds]
     cases = [(Case(cluster, kind, function.__name__), function) for function, kind in chosen]
     wanted = [(case, function) for case, function in cases if not words or any(word in case.title for word in words)]
     pool = ThreadPoolExecutor(AT_ONCE)
@@ -92,6 +98,11 @@ def left_of_pods(cluster: Cluster, baseline: frozenset[str]) -> list[str]:
     return [line for line in leaks.found(cluster.node, baseline) if not re.fullmatch(own, line)]
 
 
+def containerd_for(programs: Path) -> str:
+    """The newest containerd that speaks that kubelet's CRI: v1 alone from 1.26 on, and 2.0 speaks no other."""
+    return "2.1" if release(programs) >= (1, 26) else "1.7"
+
+
 def _end(*_: object) -> None:
     """Unwind, once."""
     for number in ENDS:
@@ -102,7 +113,7 @@ def _end(*_: object) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="hack/test-kubernetes.sh")
     parser.add_argument("--programs", type=Path, required=True, help="what hack/build-kubernetes.sh made")
-    parser.add_argument("--containerd", choices=CONTAINERDS, default="1.7")
+    parser.add_argument("--containerd", type=binaries.named, metavar="RELEASE|DIR")
     parser.add_argument("--oci", choices=binaries.OCIS, default="runc")
     parser.add_argument("--release", metavar="ARTEFACT", help="of hack/release.sh: deploy/ with it, and nothing else")
     parser.add_argument("--pods", type=int, default=20, help="with --release: rich pods that run through all of it")
@@ -110,12 +121,14 @@ def main() -> int:
     args = parser.parse_args()
     if args.release is not None:
         args.release = Path(args.release).resolve()
+    if args.containerd is None:
+        args.containerd = containerd_for(args.programs)
     for number in ENDS:
         signal.signal(number, _end)
     isolation.enter()
     scratch = Path("/run/pouchrich-tests")
     tars = images.write_all(scratch / "images")
-    shield(scratch)
+    shield()
     with node.running(args.containerd, args.oci, tars) as running:
         if args.release is None:
             everything(running, args.programs, args.words)

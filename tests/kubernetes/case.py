@@ -15,6 +15,22 @@ from tests.kubernetes.manifests import Kind, Object
 
 PATIENCE_S = 150.0
 
+OF_POD = {
+    "policy",
+    "annotations",
+    "terminationGracePeriodSeconds",
+    "initContainers",
+    "os",
+    "hostUsers",
+    "hostname",
+    "hostnameOverride",
+    "subdomain",
+    "setHostnameAsFQDN",
+    "dnsPolicy",
+    "dnsConfig",
+}
+"""What of a template is the pod's, and not its container's."""
+
 failed: list[str] = []
 """The lines of the checks that failed, of all cases."""
 
@@ -140,8 +156,7 @@ class Case:
 
     def template(self, script: str, **more: Any) -> Object:
         """A template whose one container, `app`, has the rest of `more` that is a container's."""
-        for_pod = ("policy", "annotations", "terminationGracePeriodSeconds", "initContainers")
-        own = {key: more.pop(key) for key in list(more) if key not in for_pod}
+        own = {key: more.pop(key) for key in list(more) if key not in OF_POD}
         return manifests.template(self.kind, self.label, self.shared, [manifests.container(script, **own)], **more)
 
     def run(self, script: str, **more: Any) -> str:

@@ -421,11 +421,10 @@ EVERYWHERE = (
     attached_and_ended,
     ended_by_a_signal,
     measured,
-    killed_shim,
-    killed_sandbox,
 )
+ACCIDENTS = (killed_shim, killed_sandbox)
 RICH = (failing_prestart_hook, failing_prestart_hook_that_is_tried_again, deleted_while_it_starts)
-"""Cases of every kind, the long ones first, and of rich containers."""
+"""Cases of every kind, the long ones first, of the kinds whose shim leaves nothing then, and of rich containers."""
 
 ONCE = (
     (first_pod, SYSTEMD_BY_ANNOTATION),

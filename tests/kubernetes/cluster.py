@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.integration import isolation, processes
+from tests.integration import binaries, isolation, processes
 from tests.integration.node import Node
 from tests.integration.waiting import until
 
@@ -26,6 +26,9 @@ ETCD = "http://127.0.0.1:2379"
 TOKEN = "administrator"
 NAME = "node"
 
+GATES = {"ContainerStopSignals": True}
+"""Of what is still alpha, from 1.33 on."""
+
 KERNEL = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
@@ -34,7 +37,11 @@ KERNEL = {
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
 }
-"""What kubelet asks of the kernel. It reads these values instead of the machine's, and is told to write none."""
+"""What kubelet asks of the kernel. It reads these values instead of the machine's, and is told to write none.
+
+In a mount namespace of kubelet's own, as the kernel mounts no proc in a user namespace beside one that is covered in
+part. The rest of the node's mounts are shared with it.
+"""
 
 Object = dict[str, Any]
 
@@ -47,25 +54,35 @@ class Refused(Exception):
         self.status = status
 
 
-def shield(scratch: Path) -> None:
-    """Take from kubelet what is the machine's and cannot be configured, and give it an address to be reached at.
+def shield() -> None:
+    """Give kubelet an address to be reached at, and a /var/log of its own, which cannot be configured.
 
     For this process's mount and network namespaces (`isolation.enter`).
     """
-    for number, (name, value) in enumerate(KERNEL.items()):
-        file = scratch / f"kernel-{number}"
-        file.write_text(f"{value}\n")
-        isolation.mount(str(file), Path("/proc/sys", name), "", flags=isolation.MS_BIND)
     isolation.mount("tmpfs", Path("/var/log"), "tmpfs", "mode=0755")  # /var/log/pods
     for command in (f"link add {NAME} type bridge", f"address add {ADDRESS}/24 dev {NAME}", f"link set {NAME} up"):
         subprocess.run(["ip", *command.split()], check=True)
 
 
+def numbers(version: str) -> tuple[int, int]:
+    """Major and minor number of "1.36.3", "v1.36.3" or "1.36". Raises ValueError."""
+    major, minor = version.lstrip("v").split(".")[:2]
+    return int(major), int(minor)
+
+
+def release(programs: Path) -> tuple[int, int]:
+    """Major and minor number of the Kubernetes in a directory: what its kubelet says of itself."""
+    said = subprocess.run([programs / "kubelet", "--version"], capture_output=True, text=True, check=True).stdout
+    return numbers(said.split()[-1])
+
+
 class Cluster:
-    """A running Kubernetes, `programs` being the directory that hack/build-kubernetes.sh made."""
+    """A running Kubernetes, `programs` being the directory that hack/build-kubernetes.sh made, or one with another."""
 
     def __init__(self, node: Node, programs: Path) -> None:
         self.node = node
+        self.release = release(programs)
+        self.containerd = numbers(binaries.generation(node.version))
         self.base = node.base / "kubernetes"
         self.base.mkdir()
         self.kubelet_pid = 0
@@ -73,6 +90,8 @@ class Cluster:
         self._certificate, self._key = self.base / "certificate", self.base / "key"
         self._kubeconfig = self.base / "kubeconfig"
         self._write_files()
+        # As on any node with a systemd: what is mounted and unmounted later is so in pods too, and for kubelet.
+        subprocess.run(["nsenter", f"--mount=/proc/{node.pid}/ns/mnt", "mount", "--make-shared", "/"], check=True)
         self._tls = ssl.create_default_context(cafile=str(self._certificate))
         self._start()
 
@@ -95,12 +114,21 @@ class Cluster:
         (self.base / "kubelet.json").write_text(json.dumps(self._kubelet_configuration()))
 
     def _kubelet_configuration(self) -> Object:
+        later: Object = {}
+        if self.release >= (1, 31):
+            later["failCgroupV1"] = False
+        if self.release >= (1, 33):
+            later["featureGates"] = GATES
+        if self.release >= (1, 35):
+            later["crashLoopBackOff"] = {"maxContainerRestartPeriod": "1s"}
         return {
+            **later,
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "address": ADDRESS,
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"},
+            "clusterDomain": "cluster.local",
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": self.node.cgroup,
             "protectKernelDefaults": True,  # kubelet complains instead of writing
@@ -113,15 +141,26 @@ class Cluster:
             "failSwapOn": False,
         }
 
-    def _run(self, program: str, *flags: str) -> int:
-        argv = [str(self._programs / program), *flags]
+    def _run(self, program: str, *flags: str, through: Sequence[str] = ()) -> int:
+        argv = [*through, str(self._programs / program), *flags]
         return self.node.spawn(argv, self.log_of(program), {"HOME": str(self.base)})
+
+    def _covering_the_kernel(self) -> list[str]:
+        """A command that executes the one that follows it where KERNEL is what /proc/sys says."""
+        lines = ["set -e", "mount --make-private /proc"]
+        for number, (name, value) in enumerate(KERNEL.items()):
+            file = self.base / f"kernel-{number}"
+            file.write_text(f"{value}\n")
+            lines.append(f"mount --bind {file} /proc/sys/{name}")
+        script = "\n".join([*lines, 'exec "$@"'])
+        return ["unshare", "--mount", "--propagation=unchanged", "sh", "-c", script, "sh"]
 
     def log_of(self, program: str) -> Path:
         return self.base / f"{program}.log"
 
     def _start(self) -> None:
         peers = "http://127.0.0.1:2380"
+        gates = "--feature-gates=" + ",".join(f"{name}={str(on).lower()}" for name, on in GATES.items())
         self._run(
             "etcd",
             f"--data-dir={self.base}/etcd",
@@ -145,6 +184,7 @@ class Cluster:
             f"--service-account-signing-key-file={self._key}",
             f"--service-account-key-file={self._key}",
             "--kubelet-preferred-address-types=InternalIP",
+            *([gates] if self.release >= (1, 33) else []),
         )
         self._wait(self._ready, "kube-apiserver")
         client = (f"--kubeconfig={self._kubeconfig}", "--leader-elect=false", "--secure-port=0")
@@ -171,9 +211,10 @@ class Cluster:
             f"--cert-dir={self.base}/kubelet-pki",
             f"--volume-plugin-dir={self.base}/volume-plugins",
             "--maximum-dead-containers-per-container=2",
-            "--container-runtime=remote",
+            *(["--container-runtime=remote"] if self.release < (1, 24) else []),
             f"--container-runtime-endpoint=unix://{self.node.socket}",
             "--v=2",
+            through=self._covering_the_kernel(),
         )
         # The API still has what an earlier kubelet said of the node.
         self._wait(lambda: self._kubelet_is_healthy() and self._node_is_ready(), "kubelet")

@@ -11,7 +11,7 @@ from tests.integration.rich_images import System
 SYSTEMD = System("systemd")
 Object = dict[str, Any]
 
-HANDLERS = {"pouchrich": "pouchrich-rich", "pouchrich-systemd": "pouchrich-test"}
+HANDLERS = {"pouchrich": "pouchrich-rich", "pouchrich-systemd": "pouchrich-test", "pouchrich-node": "pouchrich-node"}
 """RuntimeClass -> handler (`tests.integration.configuration`). Without a class a pod gets containerd's own shim."""
 
 
@@ -34,6 +34,10 @@ PLAIN = Kind("runc.v2", None, "sh", parent="0")
 DUMB_INIT = Kind("dumb-init", "pouchrich", "dumb-init")
 SYSTEMD_BY_ANNOTATION = Kind("systemd", "pouchrich", "systemd", annotations={"pouchrich.io/mode.app": "systemd"})
 SYSTEMD_BY_HANDLER = Kind("systemd handler", "pouchrich-systemd", "systemd")
+NODE = Kind("node's handler", "pouchrich-node", "dumb-init")
+NODE_SYSTEMD = Kind("node's systemd", "pouchrich-node", "systemd", annotations={"pouchrich.io/mode.app": "systemd"})
+"""By a handler without a table `options`, the one kind of which containerd asks what its runtime can."""
+
 KINDS = (PLAIN, DUMB_INIT, SYSTEMD_BY_ANNOTATION)
 
 GRACE_S = 20

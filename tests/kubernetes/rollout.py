@@ -4,6 +4,7 @@ With rich pods that run through all of it, and the DaemonSet's pod killed in the
 """
 
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -50,7 +51,8 @@ class Releases:
         self.another_version(f"/tmp/pouchrich-{__version__}", NEWER)
         packed = directory / f"{newer}-linux-amd64.tar.zst"
         subprocess.run(["tar", "-C", directory / "tmp", "--zstd", "-cf", packed, newer], check=True)
-        kubectl = {"KUBECTL": str(programs / "kubectl"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        static = os.environ.get("KUBECTL", str(programs / "kubectl"))
+        kubectl = {"KUBECTL": static, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         for version, made_of in ((__version__, artefact), (NEWER, packed)):
             words = [ROOT / "hack/build-image.sh", made_of, self.image(version)]
             subprocess.run(words, check=True, env=kubectl, stdout=subprocess.DEVNULL)
@@ -93,8 +95,6 @@ def forget_us(running: node.Node) -> str:
 def everything(running: node.Node, programs: Path, artefact: Path, rich_pods: int) -> None:
     """Start Kubernetes and do all of that, in order, with so many rich pods that run meanwhile."""
     configuration = forget_us(running)
-    # As on any node with a systemd: what is mounted and unmounted later is so in pods too.
-    subprocess.run(["nsenter", f"--mount=/proc/{running.pid}/ns/mnt", "mount", "--make-shared", "/"], check=True)
     rich_images.import_system(running, manifests.SYSTEMD)
     with tempfile.TemporaryDirectory(prefix="pouchrich-releases-") as directory:
         releases = Releases(artefact, programs, Path(directory))
@@ -128,6 +128,8 @@ class Rollout:
         self.restarter = restarter
         self.configuration = configuration
         self.case = Case(cluster, manifests.Kind("DaemonSet", None, ""), "rollout")
+        self.has_policy = cluster.release >= (1, 32)
+        self.directory = "overlays/kubeadm" if self.has_policy else "base"
         self.root = Path(f"/proc/{cluster.node.pid}/root")
 
     def run(self) -> None:
@@ -220,7 +222,7 @@ class Rollout:
 
     def held(self) -> None:
         self.annotate("pouchrich.io/hold=until Monday")
-        self.apply("base", __version__)
+        self.apply(self.directory, __version__)
         self.becomes("held: it says why", lambda: "held by annotation pouchrich.io/hold: until Monday" in self.logs())
         self.case.equal("held: what is installed", self.current(), "")
         self.case.equal("held: containerd's configuration", self.text() == self.configuration, True)
@@ -238,6 +240,8 @@ class Rollout:
         self.case.equal("probe pods that are left", len(self.pods()), len(self.everything_there()))
         self.case.check("containerd's configuration has lines of ours", "pouchrich: begin" in self.text())
         self.forbidden()
+        if self.has_policy:
+            self.own_node_only()
         self.kill_pod()
         self.becomes("killed, it is ready again", self.is_ready)
         self.case.equal("starts of containerd anew, then", self.restarter.count, 1)
@@ -266,6 +270,28 @@ class Rollout:
             self.case.equal(
                 f"may {' '.join(words)}", done.stdout.strip().splitlines()[-1:], ["yes" if allowed else "no"]
             )
+
+    def own_node_only(self) -> None:
+        """The admission policy of deploy/components, really asked: by who is of that node, and by who is not."""
+        user = f"--as=system:serviceaccount:{NAMESPACE}:pouchrich-node"
+        node = f"--as-user-extra=authentication.kubernetes.io/node-name={NAME}"
+
+        def patch(what: Object, *who: str) -> str:
+            words = ("patch", "node", NAME, "--dry-run=server", f"--patch={json.dumps(what)}", user, *who)
+            done = self.cluster.kubectl(*words)
+            return "taken" if done.returncode == 0 else done.stderr
+
+        ours, other = {"metadata": {"labels": {"pouchrich.io/x": "1"}}}, {"metadata": {"labels": {"x": "1"}}}
+        self.case.equal("own_node_only: a label of ours on its own node", patch(ours, node), "taken")
+        for what, change, who, said in (
+            ("another label", other, (node,), "may change labels pouchrich.io/* only"),
+            ("an annotation", {"metadata": {"annotations": {"x": "1"}}}, (node,), "may change labels only"),
+            ("unschedulable", {"spec": {"unschedulable": True}}, (node,), "may change labels only"),
+            ("a token of no node", ours, (), "may change its own node only"),
+            ("another node's", ours, (node.replace(f"={NAME}", "=another"),), "may change its own node only"),
+        ):
+            found = patch(change, *who)
+            self.case.check(f"own_node_only: {what} is refused: {said}", said in found, found)
 
     def kill_pod(self) -> None:
         """Kill the first process of the DaemonSet's container."""
@@ -309,7 +335,7 @@ class Rollout:
 
     def upgraded(self) -> None:
         before = self.rich()
-        self.apply("base", NEWER)
+        self.apply(self.directory, NEWER)
         self.kill_pod_after(2.0, 4.0, 6.0)
         self.becomes("upgraded, killed three times meanwhile, it is ready", self.is_ready)
         self.case.equal(
