@@ -59,8 +59,8 @@ def everything(running: node.Node, programs: Path, words: list[str]) -> None:
     say(f"     {those} are up: {time.monotonic() - began:.0f} s")
     baseline = leaks.everything(running)
     chosen = [(function, kind) for function in checks.EVERYWHERE for kind in KINDS]
-    # containerd's own shim of 2.3 leaves processes, sockets and the OCI runtime's state then.
-    tidy = [kind for kind in KINDS if kind.is_rich or cluster.containerd < (2, 3)]
+    # containerd's own shim of 2.x leaves processes, sockets and the OCI runtime's state then.
+    tidy = [kind for kind in KINDS if kind.is_rich or cluster.containerd < (2, 0)]
     chosen += [(function, kind) for function in checks.ACCIDENTS for kind in tidy]
     chosen += [(function, kind) for function in checks.RICH for kind in KINDS if kind.is_rich]
     chosen += checks.ONCE
@@ -73,8 +73,9 @@ def everything(running: node.Node, programs: Path, words: list[str]) -> None:
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # what an interrupt leaves ends with the cluster
     whole = Case(cluster, Kind("node", None, ""), "in the end")
-    if not words or any("daemons" in word for word in words):
-        attempt(whole, lambda _: checks.restarted_daemons(cluster))
+    for last in (checks.restarted_daemons, checks.rebooted_node):
+        if not words or any(word in last.__name__.replace("_", " ") for word in words):
+            attempt(whole, lambda _, function=last: function(cluster))
     whole.until(lambda: not left_of_pods(cluster, baseline), 60)
     whole.equal("what is left of the pods", left_of_pods(cluster, baseline), [])
 
@@ -90,11 +91,13 @@ def keep_logs(running: node.Node) -> None:
 
 
 def left_of_pods(cluster: Cluster, baseline: frozenset[str]) -> list[str]:
-    """All the traces but kubelet, which has another pid by then, and its own cgroups.
+    """All the traces but Kubernetes' own processes, which are others after a restart, and kubelet's cgroups.
 
     Of those it leaves the ones in the v2 hierarchy of a hybrid host.
     """
-    own = rf"process {cluster.kubelet_pid} .*|cgroup .*/kubepods(/besteffort|/burstable)?(/pod[^/]+)?"
+    own = (
+        rf"process \d+ . {re.escape(str(cluster.programs))}/.*|cgroup .*/kubepods(/besteffort|/burstable)?(/pod[^/]+)?"
+    )
     return [line for line in leaks.found(cluster.node, baseline) if not re.fullmatch(own, line)]
 
 

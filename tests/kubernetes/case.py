@@ -131,9 +131,9 @@ class Case:
             time.sleep(0.3)
         return True
 
-    def arrives(self, what: str, holds: Callable[[], object]) -> None:
+    def arrives(self, what: str, holds: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
         """A check of something that takes its time. Raises TimeoutError, as the rest of the case needs it."""
-        came = self.until(holds)
+        came = self.until(holds, patience_s)
         self.check(what, came, self.pod()["status"])
         if not came:
             raise TimeoutError(what)

@@ -253,6 +253,7 @@ def killed_shim(case: Case) -> None:
     """The pod's sandbox is lost with it: kubelet makes another one and counts a restart."""
     name = case.run(f"{START} trap 'exit 0' TERM; {LIVE}")
     case.comes_to_run("it runs", 0)
+    case.until(lambda: case.notes("starts"), 20)
     sandbox = case.info()["sandboxID"]
     socket = case.cluster.node.socket_of(sandbox)
     shims = case.cluster.node.shims(containing=sandbox)
@@ -486,3 +487,27 @@ exit 7
     for case in cases:
         case.delete_pod()
         case.hooks_ran_once(case.label, [7, 7, 7, 0])
+
+
+def rebooted_node(cluster: Cluster) -> None:
+    """The power fails while pods of every kind run. They run again, and what was owed of them is done once."""
+    cases = [Case(cluster, kind, "rebooted node") for kind in (*KINDS, SYSTEMD_BY_HANDLER)]
+    for case in cases:
+        case.run(f"{START} trap 'exit 0' TERM; {LIVE}")
+    for case in cases:
+        case.comes_to_run("it runs", 0)
+        case.until(lambda one=case: one.notes("starts"), 20)
+    before = [case.status()["containerID"] for case in cases]
+    with cluster.node.rebooted():
+        cluster.start()
+        for case, identity in zip(cases, before, strict=True):
+            case.arrives(
+                "it runs again, another container",
+                lambda one=case, was=identity: one.runs(1) and one.status()["containerID"] != was,
+            )
+            case.ended("lastState", 255, "Unknown")  # which containerd makes of it
+            case.equal("starts", len(case.notes("starts")), 2)
+            case.equal("exit status of kubectl exec", case.exec("sh", "-c", "exit 9").returncode, 9)
+    for case in cases:
+        case.delete_pod()
+        case.hooks_ran_once(case.label, [137, 0])

@@ -3,6 +3,7 @@
 All of it runs under the node's reaper and in its namespaces, with its files in the node's directory, and ends with it.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -11,7 +12,7 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +87,14 @@ class Cluster:
         self.base = node.base / "kubernetes"
         self.base.mkdir()
         self.kubelet_pid = 0
-        self._programs = programs
+        self.programs = programs
         self._certificate, self._key = self.base / "certificate", self.base / "key"
         self._kubeconfig = self.base / "kubeconfig"
         self._write_files()
         # As on any node with a systemd: what is mounted and unmounted later is so in pods too, and for kubelet.
         subprocess.run(["nsenter", f"--mount=/proc/{node.pid}/ns/mnt", "mount", "--make-shared", "/"], check=True)
         self._tls = ssl.create_default_context(cafile=str(self._certificate))
-        self._start()
+        self.start()
 
     def _write_files(self) -> None:
         names = f"subjectAltName=IP:127.0.0.1,IP:{ADDRESS}"
@@ -142,7 +143,7 @@ class Cluster:
         }
 
     def _run(self, program: str, *flags: str, through: Sequence[str] = ()) -> int:
-        argv = [*through, str(self._programs / program), *flags]
+        argv = [*through, str(self.programs / program), *flags]
         return self.node.spawn(argv, self.log_of(program), {"HOME": str(self.base)})
 
     def _covering_the_kernel(self) -> list[str]:
@@ -158,7 +159,8 @@ class Cluster:
     def log_of(self, program: str) -> Path:
         return self.base / f"{program}.log"
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start all of it, with what etcd has kept, and wait until the node is ready."""
         peers = "http://127.0.0.1:2380"
         gates = "--feature-gates=" + ",".join(f"{name}={str(on).lower()}" for name, on in GATES.items())
         self._run(
@@ -289,11 +291,25 @@ class Cluster:
         items: list[Object] = self.get(f"/api/v1/namespaces/default/pods?labelSelector=case={case}")["items"]
         return items
 
+    def _kubectl(self, *args: str) -> list[str]:
+        return [str(self.programs / "kubectl"), f"--kubeconfig={self._kubeconfig}", *args]
+
+    @contextlib.contextmanager
+    def forwarded(self, pod: str, port: int) -> Iterator[str]:
+        """`kubectl port-forward` to a pod's port for the length of the `with`: the URL of this end."""
+        argv = self._kubectl("port-forward", f"pod/{pod}", f":{port}", "--address=127.0.0.1")
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env={"HOME": str(self.base)}) as process:
+            try:
+                assert process.stdout is not None
+                said = process.stdout.readline()  # Forwarding from 127.0.0.1:40001 -> 8080
+                yield f"http://{said.split()[2]}/"
+            finally:
+                process.kill()
+
     def kubectl(self, *args: str, said: str = "", timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run kubectl with `said` on its standard input."""
-        argv = [str(self._programs / "kubectl"), f"--kubeconfig={self._kubeconfig}", *args]
         return subprocess.run(
-            argv,
+            self._kubectl(*args),
             input=said,
             capture_output=True,
             text=True,

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.kubernetes.manifests import (
 )
 
 ROUNDS = 20
+ROUND_S = 30.0  # of a busy machine's patience
 AGAIN = 88
 MIB = 1 << 20
 
@@ -53,7 +55,7 @@ def restart_rule(case: Case) -> None:
 def all_containers_restarted(case: Case) -> None:
     """One container's exit restarts all of the pod, its init container too, in the sandbox that there is."""
     script = f"{START} trap 'exit 0' TERM; test $(wc -l </shared/starts) -gt {ROUNDS} || exit {AGAIN}; {LIVE}"
-    beside = f"trap 'exit 7' TERM; echo beside >>/shared/beside; {LIVE}"
+    beside = f"trap 'exit 7' TERM; {LIVE}"
     containers = [manifests.container(script, **rule("RestartAllContainers")), manifests.busybox(beside, "beside")]
     of = manifests.template(
         case.kind,
@@ -67,9 +69,9 @@ def all_containers_restarted(case: Case) -> None:
     case.cluster.create(manifests.pod(case.label, of))
     case.arrives("it runs", lambda: case.status().get("containerID"))
     sandbox = case.info()["sandboxID"]
-    case.arrives(f"it runs after {ROUNDS} restarts", lambda: case.runs(ROUNDS))
+    case.arrives(f"it runs after {ROUNDS} restarts", lambda: case.runs(ROUNDS), ROUNDS * ROUND_S)
     case.equal("its sandbox is the same", case.info()["sandboxID"] == sandbox, True)
-    for file in ("starts", "beside", "prepared"):
+    for file in ("starts", "prepared"):
         case.equal(f"lines of {file}", len(case.notes(file)), ROUNDS + 1)
     case.delete_pod()
     case.hooks_ran_once(case.label, [AGAIN] * ROUNDS + [0])
@@ -175,6 +177,62 @@ def names_and_groups(case: Case) -> None:
     case.equal("its groups", case.notes("groups"), ["0 4000"])
 
 
+def debugged(case: Case) -> None:
+    """`kubectl debug`: beside the application's processes, and with a PID 1 of its own."""
+    case.run(f"trap 'exit 0' TERM; {LIVE}")
+    case.comes_to_run("it runs", 0)
+    own = "dumb-init" if case.kind.is_rich else "sh"
+    for where, words, init in (("in its pid namespace", ["--target=app"], case.kind.init), ("on its own", [], own)):
+        known = {one["name"] for one in ephemeral(case)}
+        image = [f"--image={images.BUSYBOX}", "--image-pull-policy=Never", "--profile=general"]
+        done = case.cluster.kubectl("debug", case.label, *image, *words, "--", "sh", "-c", "cat /proc/1/comm; exit 3")
+        case.check(f"kubectl debug {where} succeeds", done.returncode == 0, done.stderr)
+        case.arrives(f"it ends {where}", functools.partial(exit_of_another, case, known))
+        case.equal(f"its exit code {where}", exit_of_another(case, known), [3])
+        (name,) = {one["name"] for one in ephemeral(case)} - known
+        case.equal(f"PID 1 {where}", case.cluster.kubectl("logs", case.label, "-c", name).stdout, f"{init}\n")
+    case.equal("the application's restartCount", case.count(), 0)
+    case.delete_pod()
+    case.hooks_ran_once(case.label, [0])
+
+
+def ephemeral(case: Case) -> list[Object]:
+    found: list[Object] = case.pod()["status"].get("ephemeralContainerStatuses", [])
+    return found
+
+
+def exit_of_another(case: Case, known: set[str]) -> list[int]:
+    """The exit code of the container for debugging that is not among the known ones, once it has ended."""
+    ends = [one["state"].get("terminated") for one in ephemeral(case) if one["name"] not in known]
+    return [end["exitCode"] for end in ends if end]
+
+
+def copied_and_forwarded(case: Case) -> None:
+    """`kubectl cp` both ways, and `kubectl port-forward` to a server of the application's."""
+    serve = (
+        "while ($c = $s->accept) { 1 while <$c> =~ /\\S/; print $c qq(HTTP/1.0 200 OK\\r\\n\\r\\nserved\\n); close $c }"
+    )
+    listen = "$s = IO::Socket::INET->new(LocalPort => 8080, Listen => 5, ReuseAddr => 1)"
+    case.run(f"exec perl -MIO::Socket::INET -e '$SIG{{TERM}} = sub {{ exit 0 }}; {listen}; {serve}'")
+    case.comes_to_run("it runs", 0)
+    there, back = case.cluster.base / f"{case.label}-there", case.cluster.base / f"{case.label}-back"
+    there.write_text("copied\n")
+    for words in ((str(there), f"{case.label}:/tmp/copy"), (f"{case.label}:/tmp/copy", str(back))):
+        done = case.cluster.kubectl("cp", "-c", "app", *words)
+        case.check("kubectl cp succeeds", done.returncode == 0, done.stderr)
+    case.equal("what came back", back.read_text() if back.exists() else "", "copied\n")
+    with case.cluster.forwarded(case.label, 8080) as address, urllib.request.urlopen(address, timeout=30) as answer:
+        case.equal("what was served", answer.read(), b"served\n")
+
+
+def pod_failure_policy(case: Case) -> None:
+    """The Job is given up by the application's exit code."""
+    rule = {"action": "FailJob", "onExitCodes": {"containerName": "app", "operator": "In", "values": [AGAIN]}}
+    case.run_job(f"{START} exit {AGAIN}", backoffLimit=4, podFailurePolicy={"rules": [rule]})
+    case.equal("reason", case.job_ends("Failed").get("reason"), "PodFailurePolicy")
+    case.equal("starts", len(case.notes("starts")), 1)
+
+
 def image_volume(case: Case) -> None:
     of = case.template(f"trap 'exit 0' TERM; ls /image/bin >/shared/found; {LIVE}")
     of["spec"]["volumes"].append({"name": "image", "image": {"reference": images.BUSYBOX, "pullPolicy": "Never"}})
@@ -201,6 +259,9 @@ CASES = (
     Later(resized, (1, 33)),
     Later(restart_rule, (1, 35)),
     Later(native_sidecar, (1, 29)),
+    Later(debugged, (1, 25)),
+    Later(copied_and_forwarded, (1, 25)),
+    Later(pod_failure_policy, (1, 31)),
     Later(names_and_groups, (1, 35)),
     Later(image_volume, (1, 35), (2, 1)),
     Later(own_stop_signal, (1, 33), (2, 3)),
