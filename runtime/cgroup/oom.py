@@ -79,7 +79,7 @@ class _V1Watch:
             self._epoll.register(self._timer, select.EPOLLIN)
             files.write(f"{directory}/cgroup.event_control", f"{self._event} {self._counter.fd}")
             self._descriptors = undo.pop_all()
-        self._looks = 0
+        self._looks = len(_SECOND_LOOKS_S)
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -106,6 +106,7 @@ class _V1Watch:
     def _look_again(self, *, woken: bool, satisfied: bool) -> None:
         if satisfied:
             self._looks = len(_SECOND_LOOKS_S)
+            timerfd.arm(self._timer, 0)
         elif woken:
             self._looks = 0
         if self._looks < len(_SECOND_LOOKS_S):

@@ -61,6 +61,23 @@ def test_v1_gives_up_looking_when_nothing_is_killed(v1, monkeypatch):
     assert looks == 3
 
 
+def test_v1_wakes_nobody_after_a_look_that_was_not_asked_for(v1, monkeypatch):
+    monkeypatch.setattr(oom, "_SECOND_LOOKS_S", (0.001, 0.001))
+    watch, _, _ = v1
+    assert watch.drain() == 0
+    assert not readable(watch, 0.05)
+
+
+def test_v1_wakes_nobody_for_a_second_look_when_the_kill_was_seen_before_it(v1, monkeypatch):
+    monkeypatch.setattr(oom, "_SECOND_LOOKS_S", (0.02, 0.02))
+    watch, root, event = v1
+    os.eventfd_write(event, 1)
+    assert watch.drain() == 0
+    (root / "memory.oom_control").write_text(NO_KILL.replace("4", "5"))
+    assert watch.drain() == 1
+    assert not readable(watch, 0.1)
+
+
 def test_v1_counts_wake_ups_where_the_kernel_counts_no_kills(v1):
     watch, root, event = v1
     (root / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\n")
