@@ -69,6 +69,11 @@ class Case:
         path = self.shared / name
         return path.read_text().splitlines() if path.exists() else []
 
+    def started(self, times: int) -> None:
+        """The application has noted so many starts: what runs may not have come to that yet."""
+        self.until(lambda: len(self.notes("starts")) >= times, 20)
+        self.equal("starts", len(self.notes("starts")), times)
+
     def pod(self) -> Object:
         """The case's only pod; without a status where there is none."""
         pods = self.cluster.pods(self.label)

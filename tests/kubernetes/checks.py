@@ -84,7 +84,7 @@ def job_completes(case: Case) -> None:
     case.equal("succeeded and failed", (case.job().get("succeeded"), case.job().get("failed", 0)), (6, 0))
     pods = case.cluster.pods(case.label)
     case.equal("pods", [one["status"]["phase"] for one in pods], ["Succeeded"] * 6)
-    case.equal("starts", len(case.notes("starts")), 6)
+    case.started(6)
     for pod in pods:
         case.hooks_ran_once(pod["metadata"]["name"], [0])
 
@@ -95,14 +95,14 @@ def job_fails(case: Case) -> None:
     time.sleep(SETTLE_S)
     case.equal("failed", case.job().get("failed"), 3)
     case.equal("pods", [one["status"]["phase"] for one in case.cluster.pods(case.label)], ["Failed"] * 3)
-    case.equal("starts", len(case.notes("starts")), 3)
+    case.started(3)
 
 
 def job_succeeds_at_the_second_attempt(case: Case) -> None:
     case.run_job(f"{START} test $(wc -l </shared/starts) = 2 || exit 3", backoffLimit=4)
     case.job_ends("Complete")
     case.equal("succeeded and failed", (case.job().get("succeeded"), case.job().get("failed")), (1, 1))
-    case.equal("starts", len(case.notes("starts")), 2)
+    case.started(2)
 
 
 def job_restarts_in_its_pod(case: Case) -> None:
@@ -267,7 +267,7 @@ def killed_shim(case: Case) -> None:
         case.check("its socket is gone", not socket.exists(), str(socket))
     else:
         socket.unlink()  # containerd's own shim leaves it
-    case.equal("starts", len(case.notes("starts")), 2)
+    case.started(2)
     case.delete_pod()
     case.hooks_ran_once(name, [137, 0])
 
@@ -282,7 +282,7 @@ def killed_sandbox(case: Case) -> None:
     case.equal("restartCount after a while", case.count(), 1)
     case.ended("lastState", 5, "Error")
     case.equal("what the application did", case.notes("order"), ["term", "exit"])
-    case.equal("starts", len(case.notes("starts")), 2)
+    case.started(2)
     case.delete_pod()
     case.hooks_ran_once(name, [5, 5])
 
@@ -473,7 +473,7 @@ exit 7
     for case in cases:
         case.comes_to_run("it runs again after exit 7", 2)
         case.ended("lastState", 7, "Error")
-        case.equal("starts", len(case.notes("starts")), 3)
+        case.started(3)
 
     # An application's end that nobody sees: kubelet counts it when it is back.
     cluster.kill_kubelet()
@@ -483,7 +483,7 @@ exit 7
     cluster.start_kubelet()
     for case in cases:
         case.comes_to_run("it runs again after exit 7 without kubelet", 3)
-        case.equal("starts", len(case.notes("starts")), 4)
+        case.started(4)
     for case in cases:
         case.delete_pod()
         case.hooks_ran_once(case.label, [7, 7, 7, 0])
@@ -506,7 +506,7 @@ def rebooted_node(cluster: Cluster) -> None:
                 lambda one=case, was=identity: one.runs(1) and one.status()["containerID"] != was,
             )
             case.ended("lastState", 255, "Unknown")  # which containerd makes of it
-            case.equal("starts", len(case.notes("starts")), 2)
+            case.started(2)
             case.equal("exit status of kubectl exec", case.exec("sh", "-c", "exit 9").returncode, 9)
     for case in cases:
         case.delete_pod()
