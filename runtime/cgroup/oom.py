@@ -79,39 +79,42 @@ class _V1Watch:
             self._epoll.register(self._timer, select.EPOLLIN)
             files.write(f"{directory}/cgroup.event_control", f"{self._event} {self._counter.fd}")
             self._descriptors = undo.pop_all()
-        self._looks = len(_SECOND_LOOKS_S)
+        self._unseen = 0  # wake-ups whose kill no look has found yet
+        self._looks = 0
 
     def fileno(self) -> int:
         return self._epoll.fileno()
 
-    def _woken(self) -> bool:
+    def _wake_ups(self) -> int:
         try:
-            return bool(os.eventfd_read(self._event))
+            return os.eventfd_read(self._event)
         except BlockingIOError:
-            return False
+            return 0
 
     def drain(self) -> int:
         if self._epoll.closed:
             return 0
         timerfd.clear(self._timer)
-        woken = self._woken()
+        wake_ups = self._wake_ups()
         growth = self._counter.growth()
         if self._counter.gone:
             return 0
         if growth is None:  # a kernel that does not count: a wake-up is all there is to know
-            return int(woken)
-        self._look_again(woken=woken, satisfied=growth > 0)
+            return int(wake_ups > 0)
+        self._look_again(wake_ups, growth)
         return growth
 
-    def _look_again(self, *, woken: bool, satisfied: bool) -> None:
-        if satisfied:
-            self._looks = len(_SECOND_LOOKS_S)
-            timerfd.arm(self._timer, 0)
-        elif woken:
+    def _look_again(self, wake_ups: int, kills: int) -> None:
+        """As long as there were more wake-ups than kills, but not for ever."""
+        self._unseen = max(self._unseen + wake_ups - kills, 0)
+        if wake_ups:
             self._looks = 0
-        if self._looks < len(_SECOND_LOOKS_S):
+        if self._unseen and self._looks < len(_SECOND_LOOKS_S):
             timerfd.arm(self._timer, _SECOND_LOOKS_S[self._looks])
             self._looks += 1
+        else:
+            self._unseen = 0
+            timerfd.arm(self._timer, 0)
 
     def close(self) -> None:
         self._descriptors.close()

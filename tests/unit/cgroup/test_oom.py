@@ -39,7 +39,8 @@ def test_v1_reports_growth_and_not_what_was_before(v1):
     assert not readable(watch)
 
 
-def test_v1_looks_again_when_the_wake_up_came_before_the_kill(v1):
+def test_v1_looks_again_when_the_wake_up_came_before_the_kill(v1, monkeypatch):
+    monkeypatch.setattr(oom, "_SECOND_LOOKS_S", (0.2, 0.2))
     watch, root, event = v1
     os.eventfd_write(event, 1)
     assert watch.drain() == 0
@@ -48,6 +49,18 @@ def test_v1_looks_again_when_the_wake_up_came_before_the_kill(v1):
     assert readable(watch, 5.0)
     assert watch.drain() == 1
     assert not readable(watch, 0.02)
+
+
+def test_v1_looks_again_for_the_second_of_two_wake_ups_when_it_saw_one_kill(v1, monkeypatch):
+    monkeypatch.setattr(oom, "_SECOND_LOOKS_S", (0.2, 0.2))
+    watch, root, event = v1
+    (root / "memory.oom_control").write_text(NO_KILL.replace("4", "5"))
+    os.eventfd_write(event, 2)
+    assert watch.drain() == 1
+    (root / "memory.oom_control").write_text(NO_KILL.replace("4", "6"))
+    assert readable(watch, 5.0)
+    assert watch.drain() == 1
+    assert not readable(watch, 0.3)
 
 
 def test_v1_gives_up_looking_when_nothing_is_killed(v1, monkeypatch):
@@ -59,6 +72,19 @@ def test_v1_gives_up_looking_when_nothing_is_killed(v1, monkeypatch):
         assert watch.drain() == 0
         looks += 1
     assert looks == 3
+
+
+def test_v1_forgets_the_wake_ups_that_it_gave_up_on(v1, monkeypatch):
+    monkeypatch.setattr(oom, "_SECOND_LOOKS_S", (0.001,))
+    watch, root, event = v1
+    os.eventfd_write(event, 1)
+    assert watch.drain() == 0
+    assert readable(watch, 5.0)
+    assert watch.drain() == 0
+    (root / "memory.oom_control").write_text(NO_KILL.replace("4", "5"))
+    os.eventfd_write(event, 1)
+    assert watch.drain() == 1
+    assert not readable(watch, 0.05)
 
 
 def test_v1_wakes_nobody_after_a_look_that_was_not_asked_for(v1, monkeypatch):
