@@ -11,8 +11,9 @@
 #
 # K8S_BIN names a directory with another Kubernetes: kubelet, kube-apiserver, kube-controller-manager, kube-scheduler,
 # kubectl and etcd. What that has and 1.20 had not is checked too (tests/kubernetes/later.py), and from 1.32 on
-# deploy/'s admission policy. KUBECTL is a static kubectl for the image, where that directory's is none. A containerd
-# other than DIR is one of the tests'; default 1.7, and 2.1 from Kubernetes 1.26 on.
+# deploy/'s admission policy. With --release KUBECTL names a static kubectl for the image, if the directory's is not
+# static. --containerd is a release that the tests have or a directory with another; without it 1.7, and 2.1 from
+# Kubernetes 1.26 on.
 #
 # All of it runs in a mount and a network namespace of its own, and below one cgroup and one temporary directory. What
 # is checked is in tests/kubernetes/checks.py; one line a check, exit status 1 where one failed. Some ten minutes, and
@@ -32,6 +33,9 @@ fail() { echo "test-kubernetes: $*" >&2; exit 1; }
 needed="iproute2 openssl"
 case " $* " in *" --release "*) needed="$needed umoci busybox-static zstd" ;; esac
 programs=${K8S_BIN:-$cache/kubernetes/bin}
+for name in kubelet kube-apiserver kube-controller-manager kube-scheduler kubectl etcd; do
+    [ -z "${K8S_BIN:-}" ] || [ -x "$programs/$name" ] || fail "K8S_BIN: no $name in $programs"
+done
 [ -x "$programs/kube-apiserver" ] || [ -n "${K8S_BIN:-}" ] || needed="$needed golang-go dpkg-dev"
 install_packages $needed
 "$root/hack/test.sh" prepare >&2

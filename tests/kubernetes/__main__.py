@@ -23,8 +23,6 @@ from tests.kubernetes.manifests import KINDS, Kind
 
 AT_ONCE = 4
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
 NODE_FILE = str(binaries.prefix() / "etc/pouchrich/config.toml")
 
 RECORD = r"""
@@ -59,8 +57,8 @@ def everything(running: node.Node, programs: Path, words: list[str]) -> None:
     say(f"     {those} are up: {time.monotonic() - began:.0f} s")
     baseline = leaks.everything(running)
     chosen = [(function, kind) for function in checks.EVERYWHERE for kind in KINDS]
-    # containerd's own shim of 2.x leaves processes, sockets and the OCI runtime's state then.
-    tidy = [kind for kind in KINDS if kind.is_rich or cluster.containerd < (2, 0)]
+    # containerd's own shim, of 2.1.9 and 2.3.4, leaves processes, sockets and the OCI runtime's state then.
+    tidy = [kind for kind in KINDS if kind.is_rich or cluster.containerd < (2, 1)]
     chosen += [(function, kind) for function in checks.ACCIDENTS for kind in tidy]
     chosen += [(function, kind) for function in checks.RICH for kind in KINDS if kind.is_rich]
     chosen += checks.ONCE
@@ -115,7 +113,7 @@ def _end(*_: object) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="hack/test-kubernetes.sh")
-    parser.add_argument("--programs", type=Path, required=True, help="what hack/build-kubernetes.sh made")
+    parser.add_argument("--programs", type=Path, required=True, help="of Kubernetes, and etcd")
     parser.add_argument("--containerd", type=binaries.named, metavar="RELEASE|DIR")
     parser.add_argument("--oci", choices=binaries.OCIS, default="runc")
     parser.add_argument("--release", metavar="ARTEFACT", help="of hack/release.sh: deploy/ with it, and nothing else")

@@ -6,6 +6,7 @@ All of it runs under the node's reaper and in its namespaces, with its files in 
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import ssl
@@ -65,14 +66,14 @@ def shield() -> None:
         subprocess.run(["ip", *command.split()], check=True)
 
 
-def numbers(version: str) -> tuple[int, int]:
-    """Major and minor number of "1.36.3", "v1.36.3" or "1.36". Raises ValueError."""
-    major, minor = version.lstrip("v").split(".")[:2]
-    return int(major), int(minor)
+def numbers(version: str) -> tuple[int, ...]:
+    """Those that "v1.36.3" or "2.4.0-beta.0" begins with: (1, 36, 3), (2, 4, 0)."""
+    found = re.match(r"v?(\d+(?:\.\d+)*)", version)
+    return tuple(map(int, found[1].split("."))) if found else ()
 
 
-def release(programs: Path) -> tuple[int, int]:
-    """Major and minor number of the Kubernetes in a directory: what its kubelet says of itself."""
+def release(programs: Path) -> tuple[int, ...]:
+    """The release of the Kubernetes in a directory: what its kubelet says of itself."""
     said = subprocess.run([programs / "kubelet", "--version"], capture_output=True, text=True, check=True).stdout
     return numbers(said.split()[-1])
 
@@ -83,7 +84,7 @@ class Cluster:
     def __init__(self, node: Node, programs: Path) -> None:
         self.node = node
         self.release = release(programs)
-        self.containerd = numbers(binaries.generation(node.version))
+        self.containerd = numbers(binaries.release(node.version))
         self.base = node.base / "kubernetes"
         self.base.mkdir()
         self.kubelet_pid = 0
