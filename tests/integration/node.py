@@ -214,9 +214,7 @@ class Node:
     def socket_of(self, identity: str) -> Path:
         """Where the shim of a container, or of a pod's sandbox, serves in containerd's namespace for Kubernetes."""
         bundle = self.base / "state" / "io.containerd.runtime.v2.task" / "k8s.io" / identity
-        told = bundle / "bootstrap.json"  # which containerd writes from 2.0 on
-        address: str = json.loads(told.read_text())["address"] if told.exists() else (bundle / "address").read_text()
-        return Path(address.removeprefix("unix://"))
+        return Path((bundle / "address").read_text().removeprefix("unix://"))
 
     def records(self) -> Iterator[Path]:
         """The records of poststop hooks that are still owed; /var/lib is the node's own."""
