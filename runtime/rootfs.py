@@ -81,6 +81,24 @@ def unmount_all(rootfs: str) -> None:
         raise PouchrichError(f"unmount rootfs: {text_of(err)}") from err
 
 
+def show(rootfs: str, at: str) -> None:
+    """Show what is mounted at and below `rootfs` at the directory `at` too. Raises PouchrichError.
+
+    What is mounted or unmounted in one of the two later is not in the other (mount_namespaces(7), peer groups).
+    """
+    try:
+        syscalls.mount(rootfs, at, None, syscalls.MS_BIND | syscalls.MS_REC)
+        syscalls.mount(None, at, None, syscalls.MS_PRIVATE | syscalls.MS_REC)
+    except OSError as err:
+        raise PouchrichError(f"{rootfs} at {at}: {text_of(err)}") from err
+
+
+def hide(at: str) -> None:
+    """Undo `show`. May be repeated, and `at` may be gone."""
+    with contextlib.suppress(OSError):  # EINVAL: nothing is mounted there (any more)
+        syscalls.umount2(at, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+
+
 def is_mounted(path: str) -> bool:
     """Whether something is mounted at exactly `path`."""
     return mounts.is_mounted(path)

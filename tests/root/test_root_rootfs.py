@@ -202,6 +202,29 @@ def test_stacked_and_hidden_mounts_all_go(bundle):
     bundle(check)
 
 
+def test_what_is_shown_elsewhere_is_the_same_until_it_is_hidden(bundle):
+    def check(directory):
+        root, shown = directory / "rootfs", directory / "shown"
+        shown.mkdir()
+        mounts.syscalls.mount(None, str(directory), None, mounts.syscalls.MS_SHARED)  # as /run is where systemd runs
+        tmpfs = Mount("tmpfs", "tmpfs", "", ())
+        rootfs.mount_all([tmpfs], str(root), run=no_helper)
+        (root / "below").mkdir()
+        rootfs.mount_all([Mount("tmpfs", "tmpfs", "below", ())], str(root), run=no_helper)
+        rootfs.show(str(root), str(shown))
+        (root / "below" / "file").touch()
+        assert (shown / "below" / "file").exists()
+        rootfs.hide(str(shown))
+        assert entries_below(shown) == []
+        assert (root / "below" / "file").exists()
+        rootfs.hide(str(shown))
+        rootfs.hide(str(directory / "missing"))
+        with pytest.raises(PouchrichError, match=r"rootfs at .*missing: No such file"):
+            rootfs.show(str(root), str(directory / "missing"))
+
+    bundle(check)
+
+
 def test_a_neighbour_whose_name_begins_alike_stays_mounted(bundle):
     def check(directory):
         rootfs.mount_all([Mount("tmpfs", "tmpfs", "", ())], str(directory / "rootfs"), run=no_helper)
