@@ -7,17 +7,13 @@ be given up half-way when a client goes away runs to its end regardless (`run_on
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any as JSON
-
-from google.protobuf.any_pb2 import Any
 
 from protos.gen import events_pb2, runc_options_pb2, task_pb2, task_types_pb2
 from runtime import rootfs
 from runtime.bundle import Bundle
 from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
-from runtime.spec import nesting
 from shim.contract import identifiers
-from shim.task import checkpoint, log_fields, measures
+from shim.task import checkpoint, log_fields, measures, packed
 from shim.task.container import Container
 from shim.task.create import CreateRequest, Tools, create
 from shim.task.phase import FREEZING, Phase
@@ -213,7 +209,7 @@ class TaskService:
         identifiers.check("exec_id", request.exec_id)
         paths = StdioPaths(request.stdin, request.stdout, request.stderr, request.terminal)
         container = self.container(request.id)
-        container.execs.add(request.exec_id, paths, _json_object("spec", request.spec))
+        container.execs.add(request.exec_id, paths, packed.json_object("spec", request.spec))
 
     async def resize_pty(self, request: task_pb2.ResizePtyRequest) -> None:
         """Set the size of a process's terminal."""
@@ -237,7 +233,7 @@ class TaskService:
     async def update(self, request: task_pb2.UpdateTaskRequest) -> None:
         """Change a container's limits."""
         container = self.container(request.id)
-        await run_on(container.update(_json_object("resources", request.resources)))
+        await run_on(container.update(packed.json_object("resources", request.resources)))
 
     async def checkpoint(self, request: task_pb2.CheckpointTaskRequest) -> None:
         """Write a container's state to files."""
@@ -267,17 +263,6 @@ def _create_request(request: task_pb2.CreateTaskRequest, namespace: str) -> Crea
         checkpoint=request.checkpoint,
         parent_checkpoint=request.parent_checkpoint,
     )
-
-
-def _json_object(field: str, packed: Any) -> dict[str, JSON]:
-    """The object in an Any that holds JSON text, as containerd packs OCI types."""
-    try:
-        value = nesting.loads(packed.value)
-    except ValueError as err:
-        raise InvalidArgument(f"{field}: not valid JSON: {err}") from err
-    if not isinstance(value, dict):
-        raise InvalidArgument(f"{field}: found {type(value).__name__}, allowed an object")
-    return value
 
 
 def _status(container: Container, process: Process) -> "task_types_pb2.Status":
