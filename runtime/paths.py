@@ -24,6 +24,9 @@ OCI_STATE = f"{RUN}/runtime"
 METRICS = f"{RUN}/metrics"
 """Counts and times that outlive a pod (`runtime.measured`)."""
 
+PODS = f"{RUN}/pods"
+"""The bundles of pods' containers for which containerd calls the shim for the sandbox alone (`runtime.members`)."""
+
 POSTSTOP = f"{RUN}/poststop"
 """What poststop hooks need of a container that has ended (`runtime.hooks.pinned`)."""
 

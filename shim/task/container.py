@@ -269,7 +269,7 @@ class Container:
         await self.life.close()
         self.init.release()
         await in_thread(lambda: remains.remove(self.bundle, self.cgroup))
-        self.bundle.remove_record()
+        remains.forget(self.bundle)
         self._oom.close()
         self.metrics.close()
         self.init.move(Phase.DELETED)

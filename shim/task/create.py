@@ -9,14 +9,14 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any as JSON
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from runtime import bundle as bundles
-from runtime import passage, rootfs, rundir
+from runtime import members, passage, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.cgroup import attach, pids
 from runtime.errors import InvalidArgument, PouchrichError, RuntimeFailed, Unsupported
@@ -25,7 +25,7 @@ from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import confinement, plan
 from runtime.spec.identity import Identity
-from shim.task import checkpoint, log_fields, measures, options
+from shim.task import checkpoint, log_fields, measures, member, options
 from shim.task.container import Container
 from shim.task.lifecycle import Lifecycle, PlainLifecycle
 from shim.task.mounting import Mounting
@@ -78,17 +78,19 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
 
     Raises InvalidArgument for a spec, option or configuration at fault, RuntimeFailed, OSError; nothing is left then.
     """
-    spec = request.bundle.load_spec()
-    log_fields.enter(request.id, spec.get("annotations") or {})
-    chosen = options.read(request.options, sandbox=plan.is_sandbox(spec))
-    identity = Identity.of(spec, namespace=request.namespace, container_id=request.id)
-    choice = plan.choose(spec, chosen.config, identity)
-    oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
-    if attach.is_moved_by(oci.binary):
-        attach.prime_migration()
-    if request.checkpoint:
-        checkpoint.require_criu()
     async with AsyncExitStack() as undo:
+        path = member.own_bundle(request.bundle.path, undo, namespace=request.namespace, container_id=request.id)
+        request = replace(request, bundle=Bundle(path))
+        spec = request.bundle.load_spec()
+        log_fields.enter(request.id, spec.get("annotations") or {})
+        chosen = options.read(request.options, sandbox=plan.is_sandbox(spec))
+        identity = Identity.of(spec, namespace=request.namespace, container_id=request.id)
+        choice = plan.choose(spec, chosen.config, identity)
+        oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
+        if attach.is_moved_by(oci.binary):
+            attach.prime_migration()
+        if request.checkpoint:
+            checkpoint.require_criu()
         making = _Making(request, tools, chosen, choice, oci, spec, undo)
         mounting = making.begin_mount()
         looked = await mounting.looked if choice.rich else None
@@ -133,7 +135,9 @@ class _Making:
         def look_at_image() -> Looked | None:
             return look(root, spec, choice, config) if choice.rich else None
 
-        mounting = Mounting(request.mounts, request.bundle.rootfs, look_at_image, run=self._tools.run)
+        given = members.given_of(request.bundle.path) if request.mounts else ""
+        shown = f"{given}/rootfs" if given else ""
+        mounting = Mounting(request.mounts, request.bundle.rootfs, look_at_image, run=self._tools.run, shown=shown)
         if request.mounts:
             self._undo_later(mounting.undo)
         return mounting

@@ -17,14 +17,17 @@ T = TypeVar("T")
 
 
 class Mounting(Generic[T]):
-    """Begin to mount `mounts` on the host directory `target`, then to `look`.
+    """Begin to mount `mounts` on the host directory `target`, then to `look`; `shown` is where it is to be seen too.
 
     `looked` is what `look` returns, once all is mounted; it raises what `rootfs.mount_all` and `look` do. A wait for it
     that is cancelled stops neither.
     """
 
-    def __init__(self, mounts: Sequence[rootfs.Mount], target: str, look: Callable[[], T], *, run: Run) -> None:
+    def __init__(
+        self, mounts: Sequence[rootfs.Mount], target: str, look: Callable[[], T], *, run: Run, shown: str = ""
+    ) -> None:
         self._target = target
+        self._shown = shown
         self._mounted = allocate_lock()
         self._mounted.acquire()
         loop = asyncio.get_running_loop()
@@ -35,6 +38,8 @@ class Mounting(Generic[T]):
         def work() -> T:
             try:
                 rootfs.mount_all(mounts, target, run=run_helper)
+                if shown:
+                    rootfs.show(target, shown)
             finally:
                 self._mounted.release()
             return look()
@@ -50,6 +55,8 @@ class Mounting(Generic[T]):
 
         def work() -> None:
             with self._mounted:
+                if self._shown:
+                    rootfs.hide(self._shown)
                 rootfs.unmount_all(self._target)
 
         await in_thread(work)

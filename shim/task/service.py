@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 from protos.gen import events_pb2, runc_options_pb2, task_pb2, task_types_pb2
-from runtime import rootfs
+from runtime import members, rootfs
 from runtime.bundle import Bundle
 from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 from shim.contract import identifiers
@@ -127,17 +127,23 @@ class TaskService:
         return _delete_response(container.init.pid, await run_on(self._delete(container)))
 
     async def _delete(self, container: Container) -> Exit | None:
+        is_member = members.given_of(container.bundle.path) != ""
         exit = await container.delete()
         if self._containers.get(container.id) is container:  # else another caller came here first
             del self._containers[container.id]
             log_fields.leave(container.id)
             self._on_change()
+            if is_member and self._shutdown_wanted and self.idle:  # after a member's Delete there is no Shutdown
+                self._on_empty()
         return exit
 
     async def shutdown(self, request: task_pb2.ShutdownRequest) -> None:
-        """End the pod server if no container is left; asked while one is being made, once that has failed."""
-        self._shutdown_wanted = not self._containers
-        if self._shutdown_wanted and self.idle:
+        """End the pod server if no container is left; asked while one is being made, once that has failed.
+
+        Asked while there are members of a sandbox, once the last of them is deleted: containerd does not come back.
+        """
+        self._shutdown_wanted = True
+        if self.idle:
             self._on_empty()
 
     # Looking
@@ -148,7 +154,7 @@ class TaskService:
         process = container.process(request.exec_id)
         response = task_pb2.StateResponse(
             id=process.exec_id or container.id,
-            bundle=container.bundle.path,
+            bundle=members.given_of(container.bundle.path) or container.bundle.path,
             pid=process.pid,
             status=_status(container, process),
             stdin=process.paths.stdin,

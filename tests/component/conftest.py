@@ -60,13 +60,20 @@ class Pod:
         """One more connection, the caller's to close."""
         return await TtrpcClient.connect(self.socket_path)
 
-    def bundle(self, name: str, *, spec: dict[str, Any] | None = None, init: str = "", **fails: str) -> str:
-        """Make the bundle of container `name`; `init` is a script, `fails` maps a runtime command to fail lines."""
+    def bundle(
+        self, name: str, *, spec: dict[str, Any] | None = None, init: str = "", sandbox: str = "", **fails: str
+    ) -> str:
+        """Make the bundle of container `name`; `init` is a script, `fails` maps a runtime command to fail lines.
+
+        With `sandbox` it is that of a member of one which has answered version 3.
+        """
         path = self.directory / name
         (path / "rootfs").mkdir(parents=True)
         pid = {"type": "pid"}
         plain = {"ociVersion": "1.0.2", "linux": {"namespaces": [pid]}, "process": {"args": ["x"]}, "root": {}}
         (path / "config.json").write_text(json.dumps(plain if spec is None else spec))
+        if sandbox:
+            (path / "sandbox").write_text(sandbox)
         if init:
             (path / "init.cmd").write_text(init)
         for command, lines in fails.items():

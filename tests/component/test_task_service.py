@@ -3,10 +3,12 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from protos.gen import events_pb2, runc_options_pb2
+from runtime import paths
 from shim.pod import server as pod_server
 from shim.pod.status import Code
 from shim.ttrpc.errors import ConnectionClosed, RemoteError
@@ -173,6 +175,68 @@ async def test_shutdown_asked_while_a_create_fails_ends_the_server(pod: Pod):
             await creating
         assert await asyncio.to_thread(pod.exited) == 0
         assert not pod.listens()
+
+
+@pytest.fixture
+def own_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the pod server of the test has the bundles of members."""
+    monkeypatch.setattr(paths, "PODS", str(tmp_path / "pods"))
+    return tmp_path / "pods/test/box"
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()} if directory.exists() else set()
+
+
+@in_loop
+async def test_a_member_has_a_bundle_of_ours_and_is_asked_for_by_containerds(own_bundles: Path, pod: Pod):
+    async with pod.served():
+        await pod.create("m", sandbox="box")
+        assert (await pod.call("State", id="m")).bundle == str(pod.directory / "m")
+        assert names(pod.directory / "m") == {"config.json", "rootfs", "sandbox"}
+        assert {"config.json", "init.pid", "pouchrich.json"} < names(own_bundles / "m")
+        await pod.call("Delete", id="m")
+        assert names(own_bundles.parent) == set()
+
+
+@in_loop
+async def test_a_member_that_cannot_be_made_leaves_no_bundle(own_bundles: Path, pod: Pod):
+    async with pod.served():
+        with pytest.raises(RemoteError, match="process: found list"):
+            await pod.create("m", sandbox="box", spec={"process": []})
+        with pytest.raises(RemoteError, match=r"n/sandbox: found '\.\./box', allowed letters"):
+            await pod.create("n", sandbox="../box")
+        assert names(own_bundles.parent) == set()
+
+
+@in_loop
+async def test_the_server_of_a_sandbox_that_is_gone_goes_with_its_last_member(own_bundles: Path, pod: Pod):
+    """containerd 2.0 to 2.3 asks for no Shutdown after the Delete of a member."""
+    async with pod.served():
+        await pod.create("box")
+        for name in ("one", "two"):
+            await pod.create(name, sandbox="box")
+        await pod.call("Delete", id="one")
+        await pod.call("Delete", id="box")
+        await pod.call("Shutdown", id="box")
+        assert (await pod.call("Connect", id="two")).shim_pid == pod.pid
+        await pod.call("Delete", id="two")
+        assert await asyncio.to_thread(pod.exited) == 0
+        assert not pod.listens()
+
+
+@in_loop
+async def test_a_sandbox_outlives_its_members(own_bundles: Path, pod: Pod):
+    """containerd 2.4 asks for a Shutdown after the Delete of each."""
+    async with pod.served():
+        await pod.create("box")
+        await pod.create("one", sandbox="box")
+        await pod.call("Delete", id="one")
+        await pod.call("Shutdown", id="one")
+        await pod.create("two", sandbox="box")
+        await pod.call("Delete", id="two")
+        assert (await pod.call("Connect", id="box")).shim_pid == pod.pid
+        assert pod.listens()
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def _runtime_states(node: Node) -> list[str]:
 
 def _run_directories(node: Node) -> list[str]:
     """What rich containers have under /run/pouchrich, and what is held there for their poststop hooks."""
-    patterns = ("containers/*/*", "poststop/*/*", "bundles/*/*")
+    patterns = ("containers/*/*", "poststop/*/*", "bundles/*/*", "pods/*/*")
     paths = [path for pattern in patterns for path in Path("/run/pouchrich").glob(pattern)]
     return [f"run directory {path}" for path in paths if path.parent.name != WARMUP]
 

@@ -57,3 +57,18 @@ def test_without_a_spec_the_root_goes(world):
     with pytest.raises(InvalidArgument):
         world.bundle.load_spec()
     assert world.remove(None) == [f"unmount {world.bundle.rootfs}"]
+
+
+def test_a_members_root_goes_from_containerds_bundle_too_and_its_own_bundle_last(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(remains.rootfs, "hide", lambda path: world.said.append(f"hide {path}"))
+    (world.directory / "given").symlink_to("/containerds")
+    assert world.remove(Cgroup(unified="/gone")) == ["hide /containerds/rootfs", f"unmount {world.bundle.rootfs}"]
+    world.bundle.write_record({})
+    remains.forget(world.bundle)
+    assert not world.directory.exists()
+
+
+def test_containerds_own_bundle_is_containerds_to_remove(world):
+    world.bundle.write_record({})
+    remains.forget(world.bundle)
+    assert [path.name for path in world.directory.iterdir()] == ["config.json"]

@@ -1,0 +1,30 @@
+"""The bundle that a container is made in: containerd's, or where that would not last, one of ours (runtime.members)."""
+
+import logging
+from contextlib import AsyncExitStack
+
+from runtime import members
+from shim.contract import identifiers
+
+_log = logging.getLogger(__name__)
+
+
+def own_bundle(given: str, undo: AsyncExitStack, *, namespace: str, container_id: str) -> str:
+    """`given` itself, or a bundle that is made for a member of a sandbox; `undo` then removes it.
+
+    Raises InvalidArgument, OSError.
+    """
+    sandbox = members.sandbox_of(given)
+    if not sandbox:
+        return given
+    path = members.path_of(namespace, identifiers.check(f"{given}/{members.MARK}", sandbox), container_id)
+    members.make(path, given)
+
+    def remove() -> None:
+        try:
+            members.remove(path)
+        except OSError as err:  # the sandbox's `delete` will
+            _log.warning("container %s: after a failed create: %s", container_id, err)
+
+    undo.callback(remove)
+    return path
