@@ -31,18 +31,29 @@ static int has_living_server(const char *bundle)
 	return lives;
 }
 
-static int is_clean(const struct given *given, const char *bundle)
+/* Whether no bundle is left of this member of a sandbox (runtime/members.py); 0 where it is not plainly said. */
+static int is_gone_member(const struct given *given, const char *sandbox)
 {
 	char path[PATH_MAX];
+	return is_plain(sandbox) && FITS(path, RUN "/pods/%s/%s/%s", given->namespace, sandbox, given->id) &&
+	       is_missing(path);
+}
+
+static int is_clean(const struct given *given, const char *bundle)
+{
+	char path[PATH_MAX], sandbox[80];
 	struct stat above, rootfs;
 	if (!FITS(path, "%s/pouchrich.json", bundle) || !is_missing(path) ||
 	    !FITS(path, RECORDS "/%s/%s.jsonl", given->namespace, given->id) || !is_missing(path) ||
 	    !FITS(path, RUN "/bundles/%s/%s", given->namespace, given->id) || !is_missing(path) ||
+	    !FITS(path, RUN "/pods/%s/%s", given->namespace, given->id) || !is_missing(path) ||
 	    !FITS(path, "%s/rootfs", bundle) || lstat(bundle, &above) < 0)
 		return 0;
 	if (lstat(path, &rootfs) < 0 ? errno != ENOENT : rootfs.st_dev != above.st_dev)
 		return 0;
-	return has_living_server(bundle);
+	if (!FITS(path, "%s/sandbox", bundle) || read_text(path, sandbox, sizeof sandbox) < 0)
+		return 0;
+	return sandbox[0] ? is_gone_member(given, sandbox) : has_living_server(bundle); /* the server is the sandbox's */
 }
 
 static unsigned char *put_varint(unsigned char *to, uint64_t number)

@@ -41,9 +41,13 @@ def is_clean(given: flags.Flags, bundle: str, *, records: str = POSTSTOP_RECORDS
         f"{bundle}/pouchrich.json",
         f"{records}/{given.namespace}/{given.id}.jsonl",
         f"{run}/bundles/{given.namespace}/{given.id}",
+        f"{run}/pods/{given.namespace}/{given.id}",
     )
     if any(map(_is_there, left)) or _is_mounted(bundle):
         return False
+    sandbox = _read(f"{bundle}/sandbox")
+    if sandbox:  # the server is that one's
+        return _is_plain(sandbox) and not _is_there(f"{run}/pods/{given.namespace}/{sandbox}/{given.id}")
     address = _read(f"{bundle}/address")
     return address != "" and not _is_dead(address)
 

@@ -30,27 +30,32 @@ def clean_up(flags: Flags) -> "tuple[bytes, Left | None]":
 
     The status is 137, and the time is now, as containerd's own shim says. May be repeated. Raises OSError.
     """
-    bundle = flags.bundle or os.getcwd()
+    from runtime import members
+
     began = time.monotonic()
+    given = flags.bundle or os.getcwd()
+    sandbox = members.sandbox_of(given)
+    bundle = members.path_of(flags.namespace, sandbox, flags.id) if sandbox else given
+    is_ours = bundle != given or members.given_of(bundle) != ""
     held = Held(bundle)
     left = Left(held) if os.path.exists(f"{bundle}/pouchrich.json") else None
     _wait_for_others(held)
     finish_hooks = _hand_over_hooks(flags, bundle)
-    if left and not os.path.exists(f"{bundle}/pouchrich.json") and os.path.exists(bundle):
+    if left and not os.path.exists(f"{bundle}/pouchrich.json") and (is_ours or os.path.exists(bundle)):
         left = None  # another one has done it
     if left:
         _forget(left, flags.id)
     if finish_hooks is not None:
         finish_hooks(HOOKS_DEADLINE_S - (time.monotonic() - began))
+    pid = pid_of(bundle)
     if not held.is_replaced():
         _remove_traces(flags)
-        if os.path.ismount(f"{bundle}/rootfs"):
-            from runtime import rootfs
-
-            rootfs.unmount_all(f"{bundle}/rootfs")
+        _unmount(bundle)
         _remove_dead_socket(flags, bundle)
+        if is_ours:
+            members.remove(bundle)
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
-    return bootstrap.delete_response(_pid(bundle), KILLED, seconds, nanos), left
+    return bootstrap.delete_response(pid, KILLED, seconds, nanos), left
 
 
 class Held:
@@ -124,6 +129,19 @@ def _hand_over_hooks(flags: Flags, bundle: str) -> "Callable[[float], object] | 
     if handover is None:
         return None
     return lambda left: handover.finish(max(0.0, min(poststop.PATIENCE_S, left)))
+
+
+def _unmount(bundle: str) -> None:
+    """Unmount the root file system, in a member's bundle and in containerd's."""
+    from runtime import members
+
+    given = members.given_of(bundle)
+    if given or os.path.ismount(f"{bundle}/rootfs"):
+        from runtime import rootfs
+
+        if given:
+            rootfs.hide(f"{given}/rootfs")
+        rootfs.unmount_all(f"{bundle}/rootfs")
 
 
 def _remove_traces(flags: Flags) -> None:
@@ -237,7 +255,14 @@ def _wait(pid: int, until: float) -> int:
 
 
 def _remove_dead_socket(flags: Flags, bundle: str) -> None:
-    """That of a killed pod server, which is where `start` has put it also when the bundle says nothing of it any more.
+    """That of a killed pod server."""
+    path = socket_of(flags, bundle)
+    if path.startswith("/"):
+        address.remove_dead(path)
+
+
+def socket_of(flags: Flags, bundle: str) -> str:
+    """Where the pod server listens: there `start` has put it also when the bundle says nothing of it any more.
 
     containerd may have begun to remove the bundle of a task that was never created, or found the disk full when it
     wrote the address down.
@@ -255,11 +280,11 @@ def _remove_dead_socket(flags: Flags, bundle: str) -> None:
         except (OSError, ValueError):
             shared = ""
         path = flags.socket or address.socket_path(flags.address, flags.namespace, shared or flags.id)
-    if path.startswith("/"):
-        address.remove_dead(path)
+    return path
 
 
-def _pid(bundle: str) -> int:
+def pid_of(bundle: str) -> int:
+    """Init's pid as the OCI runtime has written it down, or 0."""
     try:
         with open(f"{bundle}/init.pid") as file:
             return max(0, int(file.read(32)))

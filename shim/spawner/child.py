@@ -166,7 +166,7 @@ def answer_delete(given: flags.Flags, channel: socket) -> int:
     """
     import sys
 
-    from shim.pod import cleanup
+    from shim.pod import cleanup, killed
 
     warnings = os.memfd_create("warnings", os.MFD_CLOEXEC)
     os.dup2(warnings, 2)
@@ -174,7 +174,7 @@ def answer_delete(given: flags.Flags, channel: socket) -> int:
     try:
         identifiers.check("-namespace", given.namespace)
         identifiers.check("-id", given.id)
-        answer, left = cleanup.clean_up(given)
+        answer, left = killed.clean_up(given, channel=channel.fileno())
         said = DONE + answer
     except Exception as err:  # the border: containerd logs it
         said = FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1]

@@ -36,6 +36,7 @@ DELETE = {
     "shim.manager.delete",
     "shim.pod",
     "shim.pod.cleanup",
+    "shim.pod.killed",
     "shim.spawner",
     "shim.spawner.child",
     "shim.spawner.request",

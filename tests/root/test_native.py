@@ -604,6 +604,7 @@ def test_a_pid_that_is_none_is_left_out(deleted, pid):
         "/run/bundle/pouchrich.json",
         "/var/lib/pouchrich/poststop/ns/pod.jsonl",
         "/run/pouchrich/bundles/ns/pod",
+        "/run/pouchrich/pods/ns/pod",
     ],
 )
 @pytest.mark.parametrize("kind", ["file", "dangling link", "no answer"])
@@ -619,6 +620,28 @@ def test_whatever_is_left_is_work_for_the_script(deleted, left, kind):
             make(Path(left).parent)  # ENOTDIR, which says nothing of what is left
 
     deleted(change, status=77)
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "left", "status"),
+    [
+        ("box", "", 0),
+        ("box", "/run/pouchrich/pods/ns/box/pod", 77),
+        ("box", "/run/pouchrich/pods/ns/box/other", 0),
+        ("../x", "", 77),
+        ("x" * 77, "", 77),
+    ],
+)
+def test_a_member_has_its_bundle_with_its_sandbox_and_whether_that_is_served_does_not_matter(
+    deleted, sandbox, left, status
+):
+    def change(bundle):
+        (bundle / "address").unlink()
+        make(bundle / "sandbox", sandbox)
+        if left:
+            make(left)
+
+    deleted(change, status=status)
 
 
 def test_a_root_file_system_that_is_mounted_is_work_for_the_script(deleted):

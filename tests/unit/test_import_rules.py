@@ -14,6 +14,7 @@ PROGRAMS = modules("pouchrich", "hack")
 # Modules that take protobuf messages apart or make them.
 MAY_USE_PROTOS = {
     "shim/manager/info.py",
+    "shim/pod/killed.py",
     "shim/pod/server.py",
     "shim/spawner/warmup.py",
     "shim/task/agent_service.py",

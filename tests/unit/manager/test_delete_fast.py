@@ -32,11 +32,20 @@ def test_a_bundle_that_does_not_say_where_the_socket_was_is_work_for_delete(give
     assert not clean(given, bundle, tmp_path)
 
 
-@pytest.mark.parametrize("left", ["bundle/pouchrich.json", "records/ns/pod.jsonl", "run/bundles/ns/pod"])
+@pytest.mark.parametrize(
+    "left", ["bundle/pouchrich.json", "records/ns/pod.jsonl", "run/bundles/ns/pod", "run/pods/ns/pod"]
+)
 def test_a_trace_of_the_container_is_work_for_delete(given, bundle, tmp_path, left):
     (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / left).symlink_to("anywhere")
     assert not clean(given, bundle, tmp_path)
+
+
+@pytest.mark.parametrize(("sandbox", "is_clean"), [("box", True), ("gone", False), ("../x", False)])
+def test_a_member_is_clean_where_it_has_no_bundle_of_ours(given, bundle, tmp_path, sandbox, is_clean):
+    (tmp_path / "run/pods/ns/gone/pod").mkdir(parents=True)
+    (bundle / "sandbox").write_text(sandbox)
+    assert clean(given, bundle, tmp_path) is is_clean
 
 
 def test_a_socket_is_left_for_delete_only_when_nobody_listens(given, bundle, tmp_path):
