@@ -1,4 +1,4 @@
-"""What containerd writes to the standard input of `start`, in each of its dialects. Pure.
+"""What containerd writes to the standard input of `start`, in each of its dialects, and reads from its output. Pure.
 
 containerd up to 2.2 writes a `google.protobuf.Any` with the runtime options, or nothing; 2.3 and later write a
 `containerd.runtime.bootstrap.v1.BootstrapParams`. Neither says which it is, and an Any decodes as BootstrapParams
@@ -18,13 +18,16 @@ SOCKET_DIR_LIMIT = 42  # what containerd promises; a socket's path has room for 
 
 
 class StartInput:
-    """What `start` needs of its standard input. Strings that were not given are empty."""
+    """What `start` needs of its standard input. Strings that were not given are empty.
 
-    __slots__ = ("debug", "grpc_address", "shim_cgroup", "socket_dir", "ttrpc_address")
+    `is_params` is whether it was BootstrapParams, so of containerd 2.3 or later.
+    """
+
+    __slots__ = ("debug", "grpc_address", "is_params", "shim_cgroup", "socket_dir", "ttrpc_address")
 
     def __init__(self) -> None:
         self.shim_cgroup = self.ttrpc_address = self.grpc_address = self.socket_dir = ""
-        self.debug = False
+        self.debug = self.is_params = False
 
 
 def parse(data: bytes, *, id: str, namespace: str) -> StartInput:
@@ -36,6 +39,7 @@ def parse(data: bytes, *, id: str, namespace: str) -> StartInput:
     if not (_is(message, INSTANCE_ID, id) and _is(message, NAMESPACE, namespace)):
         found.shim_cgroup = _shim_cgroup(data)
         return found
+    found.is_params = True
     found.ttrpc_address = wire.text(message, TTRPC_ADDRESS)
     found.grpc_address = wire.text(message, GRPC_ADDRESS)
     found.socket_dir = _socket_dir(wire.text(message, SOCKET_DIR))
@@ -62,6 +66,16 @@ def _socket_dir(path: str) -> str:
     if path and (path[0] != "/" or len(path.encode()) > SOCKET_DIR_LIMIT):
         raise ValueError(f"socket_dir: found {path!r}, allowed an absolute path of at most {SOCKET_DIR_LIMIT} bytes")
     return path
+
+
+def start_answer(address: str, *, version: int) -> str:
+    """The standard output of `start`: in version 2 `address` as every containerd takes it, in version 3 JSON.
+
+    Version 2 also where `address` cannot be in JSON as it is (containerd, core/runtime/v2/shim.go, parseStartResponse).
+    """
+    if version < 3 or not (address.isascii() and address.isprintable()) or '"' in address or "\\" in address:
+        return address
+    return f'{{"version":{version},"address":"{address}","protocol":"ttrpc"}}'
 
 
 def delete_response(pid: int, exit_status: int, seconds: int, nanos: int) -> bytes:

@@ -26,6 +26,7 @@ from runtime import paths
 from runtime.errors import text_of
 from shim.contract import address, bootstrap, flags, group, identifiers
 from shim.installed import version
+from shim.spawner import release
 from shim.spawner.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, WARNED, Request
 
 if False:  # typing.TYPE_CHECKING, without the import
@@ -67,7 +68,8 @@ def _remove_dead_socket(request: Request) -> None:
     try:
         given = flags.parse(request.args)
         stdin = bootstrap.parse(request.stdin, id=given.id, namespace=given.namespace)
-        address.remove_dead(_path_of(given, stdin, os.getcwd()))
+        shared = "" if given.socket else group.group_of(os.getcwd())
+        address.remove_dead(_path_of(given, stdin, shared))
     except (OSError, ValueError, flags.UsageError):
         pass
 
@@ -116,7 +118,8 @@ def _serve(request: Request, starter: socket, note: str) -> int:
             stdin = bootstrap.parse(request.stdin, id=given.id, namespace=given.namespace)
             identifiers.check("-namespace", given.namespace)
             identifiers.check("-id", given.id)
-            path = _path_of(given, stdin, bundle)
+            shared = "" if given.socket else group.group_of(bundle)
+            path = _path_of(given, stdin, shared)
             listener = address.listen(path)
             if listener is not None:
                 raise_oom_score(above=request.containerd)
@@ -126,7 +129,10 @@ def _serve(request: Request, starter: socket, note: str) -> int:
         except Exception as err:  # the border: the starter prints it, containerd shows it to the pod's owner
             starter.send(FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1])
             raise
-        starter.send(DONE + (address.SCHEME + path).encode())
+        # Of a sandbox alone: all that version 3 changes are the members, which containerd then connects by itself.
+        takes_3 = shared == given.id and (stdin.is_params or release.takes_version_3())
+        answer = bootstrap.start_answer(address.SCHEME + path, version=3 if takes_3 else 2)
+        starter.send(DONE + answer.encode())
         # From here on the bundle may be gone: containerd removes that of a starter that was killed.
         starter.close()
         if listener is None:
@@ -199,12 +205,12 @@ def is_sweep_due(marker: str = paths.POSTSTOP_SWEPT) -> bool:
         return True
 
 
-def _path_of(given: flags.Flags, stdin: bootstrap.StartInput, bundle: str) -> str:
-    """Where the pod's server listens."""
+def _path_of(given: flags.Flags, stdin: bootstrap.StartInput, shared: str) -> str:
+    """Where the server of the group `shared`, or of this container, listens."""
     return given.socket or address.socket_path(
         given.address or stdin.grpc_address,
         given.namespace,
-        group.group_of(bundle) or given.id,
+        shared or given.id,
         directory=stdin.socket_dir or address.SOCKET_DIR,
     )
 

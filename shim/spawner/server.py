@@ -33,7 +33,7 @@ from runtime.errors import PouchrichError, text_of
 from runtime.linux import heap, proctitle, stamp
 from runtime.oci import program
 from shim.installed import version
-from shim.spawner import adaptive, carry, child, immortal, launch, preload, warmup
+from shim.spawner import adaptive, carry, child, immortal, launch, preload, release, warmup
 from shim.spawner.request import LOCK_SUFFIX, containerd_of
 
 REST_S = 0.05
@@ -56,7 +56,9 @@ def main(args: list[str]) -> NoReturn:
     pthread_sigmask(SIG_SETMASK, ())  # whatever containerd was started with
     configured = stamp.of(NODE_FILE)
     heap.use_one_arena()
+    asked = release.Question(containerd_of(key))
     preload.load()
+    asked.settle()
     _hold_runtimes()
     is_warm = not immortal.is_possible()
     if is_warm:

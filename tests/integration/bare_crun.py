@@ -43,7 +43,7 @@ class BareCrun:
 def bundle_of(container: Container) -> tuple[dict[str, Any], str]:
     """The spec with which the OCI runtime made `container`, and the lower directories of its root file system."""
     node = container.pod.pods.node
-    bundle = node.base / "state/io.containerd.runtime.v2.task/k8s.io" / container.id
+    bundle = node.bundle_of(container.id)
     spec = json.loads((bundle / "config.json").read_text())
     for line in Path(f"/proc/{node.pid}/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")

@@ -211,6 +211,11 @@ class Node:
                 found.append(pid)
         return found
 
+    def bundle_of(self, identity: str, *, namespace: str = "k8s.io") -> Path:
+        """The bundle that our shim has of a container; of a pod's further one that is not containerd's."""
+        own = list(Path("/run/pouchrich/pods", namespace).glob(f"*/{identity}"))
+        return own[0] if own else self.base / "state/io.containerd.runtime.v2.task" / namespace / identity
+
     def socket_of(self, identity: str) -> Path:
         """Where the shim of a container, or of a pod's sandbox, serves in containerd's namespace for Kubernetes."""
         bundle = self.base / "state" / "io.containerd.runtime.v2.task" / "k8s.io" / identity

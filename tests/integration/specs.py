@@ -5,7 +5,6 @@ containerd hands a shim the spec that its own records have when the task is made
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from google.protobuf import any_pb2, field_mask_pb2
@@ -39,6 +38,5 @@ def edit_text(node: Node, container: str, change: Callable[[bytes], bytes], *, n
 
 def in_bundle(node: Node, container: str, *, namespace: str = "k8s.io") -> dict[str, Any]:
     """The config.json that the OCI runtime was given."""
-    bundle = Path(node.base, "state/io.containerd.runtime.v2.task", namespace, container)
-    found: dict[str, Any] = json.loads((bundle / "config.json").read_bytes())
+    found: dict[str, Any] = json.loads((node.bundle_of(container, namespace=namespace) / "config.json").read_bytes())
     return found

@@ -43,12 +43,12 @@ class Listener:
 @pytest.fixture
 def listener(ctr: Ctr) -> Iterator[Listener]:
     found = Listener(ctr)
-    until(lambda: _subscribed(ctr, found), "ctr events to listen")
+    until(lambda: is_subscribed(ctr, found), "ctr events to listen")
     yield found
     found.close()
 
 
-def _subscribed(ctr: Ctr, listener: Listener) -> bool:
+def is_subscribed(ctr: Ctr, listener: Listener) -> bool:
     """containerd confirms no subscription: cause events until one is seen."""
     ctr.check("namespaces", "create", "probe")
     ctr.check("namespaces", "remove", "probe")

@@ -307,7 +307,7 @@ def test_a_delete_waits_for_another_one_of_the_same_container(rich_pods: RichPod
     marks.mkdir()
     (marks / "go").touch()
     replace(node, SLOW.format(marks=marks, oci=node.oci))
-    bundle = os.open(node.base / f"state/io.containerd.runtime.v2.task/k8s.io/{container.id}", os.O_RDONLY)
+    bundle = os.open(node.bundle_of(container.id), os.O_RDONLY)
     fcntl.flock(bundle, fcntl.LOCK_EX)
     kill_shim(node, "pouchrich")
     until((marks / container.pod.id).exists, "the delete of the sandbox, which waits for nobody")

@@ -389,7 +389,7 @@ def _status(pid: int) -> list[str]:
 def test_the_records_of_a_container_are_readable_by_root_alone(rich_pods: RichPods) -> None:
     secret = pb.ContainerConfig(envs=[pb.KeyValue(key="SECRET", value="swordfish")])
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER, config=secret))
-    (bundle,) = rich_pods.node.base.glob(f"state/*/k8s.io/{container.id}")
+    bundle = rich_pods.node.bundle_of(container.id)
     found = []
     kept = rich_pods.node.run_directory(container.id)
     assert "SECRET" in (kept / "env").read_text()

@@ -39,6 +39,7 @@ DELETE = {
     "shim.pod.killed",
     "shim.spawner",
     "shim.spawner.child",
+    "shim.spawner.release",
     "shim.spawner.request",
 }
 SHA = {"_sha2", "_sha256"}

@@ -43,6 +43,7 @@ MAY_WAIT = {
     "shim/manager/info.py",
     "shim/spawner/launch.py",
     "shim/spawner/child.py",
+    "shim/spawner/release.py",
     "shim/manager/start.py",
     "shim/spawner/server.py",
     "shim/task/hooks/poststop.py",

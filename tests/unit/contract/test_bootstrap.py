@@ -1,5 +1,7 @@
 """Each dialect that containerd writes to the standard input of `start`."""
 
+import json
+
 import pytest
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
@@ -20,7 +22,7 @@ def parse(message: Message | bytes) -> bootstrap.StartInput:
 
 
 def seen(found: bootstrap.StartInput) -> dict[str, object]:
-    return {name: value for name in found.__slots__ if (value := getattr(found, name))}
+    return {name: value for name in found.__slots__ if (value := getattr(found, name)) and name != "is_params"}
 
 
 RUNC = runc_options_pb2.Options(shim_cgroup="/pods", binary_name="crun")
@@ -58,13 +60,16 @@ def params(**fields: object) -> bootstrap_pb2.BootstrapParams:
     ],
 )
 def test_each_dialect_is_understood(data: Message | bytes, expected: dict[str, object]):
-    assert seen(parse(data)) == expected
+    found = parse(data)
+    assert seen(found) == expected
+    assert found.is_params is isinstance(data, bootstrap_pb2.BootstrapParams)
 
 
 @pytest.mark.parametrize("other", [{"instance_id": "c2"}, {"namespace": "default"}, {"namespace": ""}])
 def test_only_this_containers_ids_make_it_bootstrap_params(other: dict[str, str]):
     # What an Any of some other type looks like, seen as BootstrapParams.
-    assert seen(parse(params(socket_dir="/s", containerd_ttrpc_address="/t", log_level=-4, **other))) == {}
+    found = parse(params(socket_dir="/s", containerd_ttrpc_address="/t", log_level=-4, **other))
+    assert (seen(found), found.is_params) == ({}, False)
 
 
 @pytest.mark.parametrize("data", [b"{}", b"\x0a", b"garbage", b"unix:///x", b"\x00"])
@@ -91,3 +96,17 @@ def test_a_socket_dir_that_cannot_hold_a_socket_is_refused(path: str):
 def test_the_longest_socket_dir_leaves_room_for_a_socket():
     directory = parse(params(socket_dir="/" + "x" * 41)).socket_dir
     assert len(f"{directory}/{'0' * 64}") <= 107
+
+
+def test_an_answer_of_version_2_is_the_address_alone():
+    assert bootstrap.start_answer("unix:///s", version=2) == "unix:///s"
+
+
+def test_an_answer_of_version_3_is_json():
+    answer = json.loads(bootstrap.start_answer("unix:///run/a b/s", version=3))
+    assert answer == {"version": 3, "address": "unix:///run/a b/s", "protocol": "ttrpc"}
+
+
+@pytest.mark.parametrize("name", ['"', "\\", "\n", "\x7f", "\u00e9", "\udcff"])
+def test_an_address_that_json_would_have_to_escape_is_answered_alone(name: str):
+    assert bootstrap.start_answer(f"unix:///run/{name}/s", version=3) == f"unix:///run/{name}/s"

@@ -1,13 +1,15 @@
 """What a spawner's child takes for a request, and what a pod server keeps of who started it."""
 
+import json
 import os
 import signal
 import socket
 
 import pytest
 
-from shim.contract import address
-from shim.spawner import carry, child, server
+from protos.gen import bootstrap_pb2
+from shim.contract import address, bootstrap
+from shim.spawner import carry, child, release, server
 from shim.spawner.request import DONE, FAILED, Request, encode
 
 
@@ -120,6 +122,33 @@ def test_where_a_server_listens_already_its_address_is_the_answer(pair, place, m
     assert child._serve(request("-namespace", "ns", "-id", "c", "-socket", str(place / "s")), ours, "") == 0
     assert said(theirs) == (DONE, f"unix://{place}/s")
     assert (place / "address").read_text() == f"unix://{place}/s"
+
+
+@pytest.mark.parametrize(
+    ("is_known", "group", "version"),
+    [(True, "c", 3), (True, "other", 2), (True, "", 2), (False, "c", 2)],
+    ids=["a sandbox", "a member", "a container by itself", "a sandbox of an old containerd"],
+)
+def test_version_3_is_for_sandboxes_of_a_containerd_that_takes_it(pair, place, monkeypatch, is_known, group, version):
+    ours, theirs = pair
+    monkeypatch.setattr(address, "listen", lambda path: None)
+    monkeypatch.setattr(release, "takes_version_3", lambda: is_known)
+    annotations = {"io.kubernetes.cri.sandbox-id": group} if group else {}
+    (place / "config.json").write_text(json.dumps({"annotations": annotations}))
+    assert child._serve(request("-namespace", "ns", "-id", "c", "-address", "/c"), ours, "") == 0
+    kind, answer = said(theirs)
+    plain = (place / "address").read_text()
+    assert (kind, answer) == (DONE, bootstrap.start_answer(plain, version=version))
+
+
+def test_version_3_is_also_for_a_containerd_that_says_its_release(pair, place, monkeypatch):
+    ours, theirs = pair
+    monkeypatch.setattr(address, "listen", lambda path: None)
+    (place / "config.json").write_text('{"annotations": {"io.kubernetes.cri.sandbox-id": "c"}}')
+    params = bootstrap_pb2.BootstrapParams(instance_id="c", namespace="ns").SerializeToString()
+    words = ["-namespace", "ns", "-id", "c", "-address", "/c", "start"]
+    assert child._serve(Request(encode("1 key", os.getpid(), words, {}, params)), ours, "") == 0
+    assert said(theirs)[1].startswith('{"version":3,')
 
 
 def in_child(work):

@@ -1,0 +1,64 @@
+"""Whether this node's containerd takes version 3 of the start protocol: 2.0 and later do, and for 1.7 it is an error.
+
+From 2.3 on `start` is told the release (shim.contract.bootstrap). Before, nothing that a shim is given tells 2.0 from
+1.7: MAX_SHIM_VERSION is 2 in both. So the spawner asks containerd's executable, once, while it is busy with its own
+imports.
+"""
+
+import os
+from _signal import SIGKILL
+
+PATIENCE_S = 2.0
+_NAME = "containerd"
+
+_takes_3 = False
+
+
+def takes_version_3() -> bool:
+    """Whether it is known to."""
+    return _takes_3
+
+
+class Question:
+    """`containerd --version`, of the executable of process `containerd`, on its way."""
+
+    def __init__(self, containerd: int) -> None:
+        """Begin to ask."""
+        self._said = os.memfd_create("release", os.MFD_CLOEXEC)
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, self._said, 1),
+            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+        ]
+        # The name, as one executable may be several programs (k3s).
+        words = [_NAME, "--version"]
+        try:
+            self._pid = os.posix_spawn(f"/proc/{containerd}/exe", words, os.environ, file_actions=actions)
+        except OSError:  # it has ended, or may not be executed: nobody says
+            self._pid = 0
+
+    def settle(self) -> None:
+        """Note the answer for `takes_version_3`; one that does not come in time is none."""
+        global _takes_3
+        if self._pid:
+            from runtime.linux import readable  # here, as `delete` without a spawner imports this module
+
+            ended = os.pidfd_open(self._pid)
+            if not readable.within(ended, PATIENCE_S):
+                os.kill(self._pid, SIGKILL)
+            os.close(ended)
+            os.waitpid(self._pid, 0)
+            _takes_3 = major_of(os.pread(self._said, 4096, 0)) >= 2
+        os.close(self._said)
+
+
+def major_of(said: bytes) -> int:
+    """The first number of the release in what `containerd --version` prints, 0 where that is something else.
+
+    `containerd github.com/containerd/containerd/v2 v2.1.9 COMMIT`; distributions write 2.1.9~ds1 and the like.
+    """
+    words = said.decode(errors="replace").split()
+    if len(words) < 3 or words[0] != _NAME:
+        return 0
+    number = words[2].removeprefix("v").partition(".")[0]
+    return int(number) if number.isascii() and number.isdigit() else 0
