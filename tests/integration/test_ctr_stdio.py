@@ -22,6 +22,11 @@ wait
 
 
 @pytest.mark.smoke
+@pytest.mark.defect(
+    "the shim of containerd 1.x waits two seconds for the output of what has ended",
+    containerd=("1.6", "1.7"),
+    runtime="runc.v2",
+)
 def test_stdin_of_a_container_arrives_whole_and_ends(ctr: Ctr) -> None:
     data = os.urandom(5 << 20)
     result = ctr.run("cat", stdin=data)
