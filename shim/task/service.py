@@ -127,23 +127,24 @@ class TaskService:
         return _delete_response(container.init.pid, await run_on(self._delete(container)))
 
     async def _delete(self, container: Container) -> Exit | None:
-        is_member = members.given_of(container.bundle.path) != ""
+        is_member = _is_member(container)
         exit = await container.delete()
         if self._containers.get(container.id) is container:  # else another caller came here first
             del self._containers[container.id]
             log_fields.leave(container.id)
             self._on_change()
-            if is_member and self._shutdown_wanted and self.idle:  # after a member's Delete there is no Shutdown
+            if is_member and self._shutdown_wanted and self.idle:
                 self._on_empty()
         return exit
 
     async def shutdown(self, request: task_pb2.ShutdownRequest) -> None:
         """End the pod server if no container is left; asked while one is being made, once that has failed.
 
-        Asked while there are members of a sandbox, once the last of them is deleted: containerd does not come back.
+        Asked while members of a sandbox are left and no sandbox, once they are deleted: containerd 2.0 to 2.3 asks
+        for no Shutdown after that (core/runtime/v2/shim.go, shimTask.delete).
         """
-        self._shutdown_wanted = True
-        if self.idle:
+        self._shutdown_wanted = all(map(_is_member, self._containers.values()))
+        if self._shutdown_wanted and self.idle:
             self._on_empty()
 
     # Looking
@@ -269,6 +270,10 @@ def _create_request(request: task_pb2.CreateTaskRequest, namespace: str) -> Crea
         checkpoint=request.checkpoint,
         parent_checkpoint=request.parent_checkpoint,
     )
+
+
+def _is_member(container: Container) -> bool:
+    return members.given_of(container.bundle.path) != ""
 
 
 def _status(container: Container, process: Process) -> "task_types_pb2.Status":

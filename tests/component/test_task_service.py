@@ -226,6 +226,18 @@ async def test_the_server_of_a_sandbox_that_is_gone_goes_with_its_last_member(ow
 
 
 @in_loop
+async def test_a_shutdown_while_others_are_left_keeps_no_later_create_out(pod: Pod):
+    """Of a group by the annotation of containerd's client, of which each has a Shutdown of its own."""
+    async with pod.served():
+        for name in ("one", "two"):
+            await pod.create(name)
+        await pod.call("Delete", id="one")
+        await pod.call("Shutdown", id="one")
+        await pod.call("Delete", id="two")
+        assert await pod.create("three") > 0
+
+
+@in_loop
 async def test_a_sandbox_outlives_its_members(own_bundles: Path, pod: Pod):
     """containerd 2.4 asks for a Shutdown after the Delete of each."""
     async with pod.served():

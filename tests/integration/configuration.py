@@ -98,6 +98,13 @@ def handlers(settings: Settings) -> dict[str, dict[str, object]]:
                 "runtime_path": str(binaries.shim()),
                 "options": runc,
             },
+            # A type whose executable containerd finds nowhere: the path is all it has.
+            "pouchrich-by-path": {
+                **own,
+                "runtime_type": "io.containerd.elsewhere.v2",
+                "runtime_path": str(binaries.shim()),
+                "options": {"ConfigPath": PLAIN_FILE},
+            },
             "pouchrich-rich": {**own, "options": {"ConfigPath": RICH_FILE}},
             "pouchrich-wrong-type": {**own, "options": {"ConfigPath": WRONG_TYPE_FILE}},
             "pouchrich-unknown-key": {**own, "options": {"ConfigPath": UNKNOWN_KEY_FILE}},

@@ -122,6 +122,18 @@ def test_a_server_that_is_killed_while_containerd_is_away_is_cleaned_up_at_its_s
     assert leaks.settled(node, before) == []
 
 
+def test_members_outlive_a_containerd_that_finds_their_shim_by_the_handlers_path_alone(pods: Pods) -> None:
+    """It writes the path down where it has run `start`, and at its start looks for that of each container there."""
+    container = pods.run(handler="pouchrich-by-path").run(*FOREVER)
+    pods.node.kill_containerd()
+    pods.node.start()
+    pods.reconnect()
+    assert container.status().state == RUNNING
+    assert container.exec("true").exit_code == 0
+    container.stop(0)
+    assert container.wait().exit_code == 137
+
+
 def test_members_outlive_containerd_and_end_as_ever_with_the_next_one(rich_pods: RichPods) -> None:
     node = rich_pods.node
     before = leaks.everything(node)

@@ -2,13 +2,15 @@
 
 import errno
 import os
+import shutil
+import signal
 import stat
 
 import pytest
 
 from runtime import members, paths
 from runtime.bundle import Bundle
-from runtime.errors import InvalidArgument
+from runtime.errors import AlreadyExists, InvalidArgument
 
 SPEC = '{"linux": {}}'
 
@@ -24,6 +26,8 @@ def given(tmp_path, monkeypatch):
     sandbox = tmp_path / "task/ns/box"
     sandbox.mkdir()
     (sandbox / "address").write_text("unix:///s")
+    (sandbox / "shim-binary-path").write_text("/opt/shim")
+    (bundle / "work").symlink_to("/var/lib/containerd/work/one")
     return bundle
 
 
@@ -44,7 +48,7 @@ def test_a_member_is_told_by_what_containerd_has_written(given):
 
 
 def test_it_has_the_spec_an_empty_root_and_the_way_to_containerds_and_to_the_server(given, path):
-    assert sorted(os.listdir(path)) == ["address", "config.json", "given", "rootfs"]
+    assert sorted(os.listdir(path)) == ["address", "config.json", "given", "rootfs", "server", "work"]
     assert Bundle(path).load_spec() == {"linux": {}}
     assert members.given_of(path) == str(given)
     with open(f"{path}/address") as file:
@@ -87,10 +91,68 @@ def test_whoever_may_pass_containerds_may_pass_it(given):
     assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o711
 
 
-def test_what_an_earlier_one_of_the_name_has_left_is_replaced(given, path):
-    Bundle(path).write_record({})
+def test_what_a_create_that_was_killed_has_left_is_replaced(given, path):
+    os.mkdir(f"{path}/left")
     members.make(path, str(given))
-    assert Bundle(path).load_record() is None
+    assert not os.path.exists(f"{path}/left")
+
+
+def test_a_container_that_nobody_has_ended_is_not_forgotten(given, path):
+    Bundle(path).write_record({})
+    with pytest.raises(AlreadyExists, match="box/one"):
+        members.make(path, str(given))
+    assert Bundle(path).load_record() == {}
+
+
+def test_a_containerd_that_is_started_again_finds_the_shim_of_a_member_where_it_found_the_sandboxs(given, path):
+    """It looks for what it writes after a `start`, else on its PATH by the runtime's name (shim_load.go)."""
+    assert (given / "shim-binary-path").read_text() == "/opt/shim"
+    members.make(path, str(given))
+    assert os.readlink(f"{path}/work") == "/var/lib/containerd/work/one"
+
+
+def test_a_bundle_is_served_as_long_as_the_process_that_has_made_it_lives(given):
+    path = members.path_of("ns", "box", "one")
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            members.make(path, str(given))
+            os.close(reader)
+            os.write(writer, b"made")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writer)
+    assert os.read(reader, 4) == b"made"
+    os.close(reader)
+    assert members.is_served(path)
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert not members.is_served(path)  # a zombie
+    os.waitpid(pid, 0)
+    assert not members.is_served(path)
+
+
+def test_one_that_was_only_begun_is_not_served_and_one_of_other_pids_is(path):
+    with open(f"{path}/server") as file:
+        pid, start, pids = file.read().split()
+    for text, is_served in ((f"{pid} {start} {pids}x", True), (f"{pid} {start}0 {pids}", False), ("", False)):
+        with open(f"{path}/server", "w") as file:
+            file.write(text)
+        assert members.is_served(path) is is_served
+    os.unlink(f"{path}/server")
+    assert not members.is_served(path)
+
+
+def test_a_member_is_given_up_with_the_sandboxs_bundle_and_any_other_with_its_own(given, path):
+    shutil.rmtree(given)
+    assert not members.is_given_up(path)
+    shutil.rmtree(given.parent / "box")
+    assert members.is_given_up(path)
+    assert members.is_given_up(str(given))
+    assert not members.is_given_up(str(given.parent))
+    assert list(members.sandboxes()) == [("ns", "box")]
 
 
 def test_a_bundle_that_cannot_be_made_leaves_nothing(given, monkeypatch):
