@@ -44,11 +44,12 @@ class Question:
             from runtime.linux import readable  # here, as `delete` without a spawner imports this module
 
             ended = os.pidfd_open(self._pid)
-            if not readable.within(ended, PATIENCE_S):
+            in_time = readable.within(ended, PATIENCE_S)
+            if not in_time:
                 os.kill(self._pid, SIGKILL)
             os.close(ended)
             os.waitpid(self._pid, 0)
-            _takes_3 = major_of(os.pread(self._said, 4096, 0)) >= 2
+            _takes_3 = in_time and major_of(os.pread(self._said, 4096, 0)) >= 2
         os.close(self._said)
 
 

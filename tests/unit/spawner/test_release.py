@@ -1,6 +1,7 @@
 """Which version of the start protocol the spawner's containerd takes."""
 
 import os
+import time
 
 import pytest
 
@@ -66,12 +67,17 @@ def test_it_is_what_the_executable_says(answering, script: str, takes: bool):
 
 
 def test_one_that_does_not_answer_is_ended_and_counts_as_old(answering, monkeypatch):
-    answering("echo containerd x v1.7; exec sleep 60")
+    answering("echo containerd x v2.0; exec sleep 60")
+    question = release.Question(4711)
+    while not os.fstat(question._said).st_size:
+        time.sleep(0.01)
     monkeypatch.setattr(release, "PATIENCE_S", 0.05)
-    release.Question(4711).settle()
+    began = time.monotonic()
+    question.settle()
+    assert time.monotonic() - began < 30
     assert release.takes_version_3() is False
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(question._pid, os.WNOHANG)
 
 
 def test_nobody_to_ask_is_no_error(monkeypatch):
