@@ -31,7 +31,7 @@ static int has_living_server(const char *bundle)
 	return lives;
 }
 
-/* Whether no bundle is left of this member of a sandbox (runtime/members.py); 0 where it is not plainly said. */
+/* Whether no bundle is left of this member of `sandbox` (runtime/members.py); 0 also where that is no id of the usual kind. */
 static int is_gone_member(const struct given *given, const char *sandbox)
 {
 	char path[PATH_MAX];

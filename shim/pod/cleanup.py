@@ -9,7 +9,7 @@ import sys
 import time
 from _signal import SIGKILL, SIGPIPE  # `signal` imports enum, which takes longer than all of this
 
-from shim.contract import address, bootstrap
+from shim.contract import address, bootstrap, identifiers
 from shim.contract.flags import Flags
 
 if False:  # typing.TYPE_CHECKING, without the import
@@ -35,6 +35,8 @@ def clean_up(flags: Flags) -> "tuple[bytes, Left | None]":
     began = time.monotonic()
     given = flags.bundle or os.getcwd()
     sandbox = members.sandbox_of(given)
+    if sandbox:
+        identifiers.check(f"{given}/{members.MARK}", sandbox)
     bundle = members.path_of(flags.namespace, sandbox, flags.id) if sandbox else given
     is_ours = bundle != given or members.given_of(bundle) != ""
     held = Held(bundle)
@@ -44,7 +46,8 @@ def clean_up(flags: Flags) -> "tuple[bytes, Left | None]":
     if left and not os.path.exists(f"{bundle}/pouchrich.json") and (is_ours or os.path.exists(bundle)):
         left = None  # another one has done it
     if left:
-        _forget(left, flags.id)
+        # A member's record goes with its bundle, last of all: what comes before may fail, and be tried again.
+        _forget(left, flags.id, keeps_record=is_ours)
     if finish_hooks is not None:
         finish_hooks(HOOKS_DEADLINE_S - (time.monotonic() - began))
     pid = pid_of(bundle)
@@ -54,6 +57,7 @@ def clean_up(flags: Flags) -> "tuple[bytes, Left | None]":
         _remove_dead_socket(flags, bundle)
         if is_ours:
             members.remove(bundle)
+    held.let_go()
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
     return bootstrap.delete_response(pid, KILLED, seconds, nanos), left
 
@@ -79,13 +83,16 @@ class Held:
             return False
         return self.fd < 0 or not os.path.samestat(found, os.fstat(self.fd))
 
+    def let_go(self) -> None:
+        """Let another `delete` of it begin, also where a process that was forked has the descriptor."""
+        import fcntl
+
+        if self.fd >= 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+
 
 def sweep(left: "Left", container_id: str) -> None:
     """Remove what could not be, as long as there is something. Another `delete` need not wait for this."""
-    import fcntl
-
-    if left.held.fd >= 0:
-        fcntl.flock(left.held.fd, fcntl.LOCK_UN)
     for pause in SWEEPS_S:
         if left.remove_cgroups(container_id, patience_s=0.0):
             return
@@ -208,7 +215,7 @@ class Left:
         return all(gone)
 
 
-def _forget(left: Left, container_id: str) -> None:
+def _forget(left: Left, container_id: str, *, keeps_record: bool) -> None:
     """Have the OCI runtime kill and forget the container. What it says against that is no reason to keep the rest."""
     from contextlib import suppress
 
@@ -238,7 +245,8 @@ def _forget(left: Left, container_id: str) -> None:
         from runtime.agents import cgroup
 
         cgroup.remove_noted(bundle)
-    Bundle(bundle).remove_record()
+    if not keeps_record:
+        Bundle(bundle).remove_record()
 
 
 def _wait(pid: int, until: float) -> int:
@@ -255,7 +263,7 @@ def _wait(pid: int, until: float) -> int:
 
 
 def _remove_dead_socket(flags: Flags, bundle: str) -> None:
-    """That of a killed pod server."""
+    """Remove the socket of a killed pod server."""
     path = socket_of(flags, bundle)
     if path.startswith("/"):
         address.remove_dead(path)

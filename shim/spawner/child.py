@@ -141,8 +141,10 @@ def _serve(request: Request, starter: socket, note: str) -> int:
 
         if is_sweep_due():
             from shim.installed import replaced
+            from shim.pod import killed
             from shim.task.hooks import poststop
 
+            killed.check()
             poststop.check()
             replaced.check()
     except BaseException:
@@ -176,11 +178,11 @@ def answer_delete(given: flags.Flags, channel: socket) -> int:
 
     warnings = os.memfd_create("warnings", os.MFD_CLOEXEC)
     os.dup2(warnings, 2)
-    left = None
+    left = members = None
     try:
         identifiers.check("-namespace", given.namespace)
         identifiers.check("-id", given.id)
-        answer, left = killed.clean_up(given, channel=channel.fileno())
+        answer, left, members = killed.clean_up(given, channel=channel.fileno())
         said = DONE + answer
     except Exception as err:  # the border: containerd logs it
         said = FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1]
@@ -192,6 +194,8 @@ def answer_delete(given: flags.Flags, channel: socket) -> int:
     except OSError:  # whoever asked was killed
         pass
     channel.close()
+    if members is not None:
+        members.go_on()
     if left is not None:
         cleanup.sweep(left, given.id)
     return 0

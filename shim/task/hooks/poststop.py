@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from runtime import passage, paths
+from runtime import members, passage, paths
 from runtime.bundle import Bundle, read_pid
 from runtime.errors import PouchrichError
 from runtime.hooks import pinned
@@ -220,7 +220,7 @@ def find_abandoned(directory: str = paths.RECORDS) -> Iterator[tuple[str, Accoun
                 or account.ended is not None
                 or (
                     (account.handed or head.get("mount_namespace") == mounts)
-                    and not os.path.isdir(head["subject"]["bundle"])
+                    and members.is_given_up(head["subject"]["bundle"])
                 )
             ):
                 yield path, account

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import shutil
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from google.protobuf.empty_pb2 import Empty
@@ -46,12 +48,17 @@ class Pod:
         flags.namespace, flags.id, flags.bundle = "ns", name, str(bundle)
         return flags
 
-    def member(self, name, lines="", *, pid=4711):
+    def member(self, name, lines="", *, pid=4711, served=False):
         """A container that the pod server has made; `lines` of shell come before the end of its runtime."""
         flags = self._add(name)
         (self.tasks / name / "sandbox").write_text("box")
         path = members.path_of("ns", "box", name)
         members.make(path, str(self.tasks / name))
+        if not served:
+            with open(f"{path}/server") as file:
+                pid_of_server, _, pids = file.read().split()
+            with open(f"{path}/server", "w") as file:
+                file.write(f"{pid_of_server} 1 {pids}")  # of a process that has ended, whose number is used again
         runtime = self.directory / f"runtime-{name}"
         runtime.write_text(f'#!/bin/sh\necho "$*" >>{self.calls_file}\n{lines}\n')
         runtime.chmod(0o755)
@@ -61,12 +68,6 @@ class Pod:
         with open(f"{path}/init.pid", "w") as file:
             file.write(str(pid))
         return flags
-
-    def listen(self):
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(self.directory / "s"))
-        listener.listen()
-        return listener
 
     @property
     def calls(self):
@@ -94,25 +95,24 @@ def test_the_members_of_a_sandbox_whose_server_is_dead_are_ended_with_it(pod):
     pod.member("two")
     answer = task_pb2.DeleteResponse.FromString(delete(pod.flags))
     assert answer.exit_status == 137
+    until(lambda: os.listdir(f"{paths.PODS}/ns") == [])
     assert pod.calls == [forced("one"), forced("two")]
-    assert pod.left == []
-    assert os.listdir(f"{paths.PODS}/ns") == []
 
 
 def test_containerd_may_have_removed_their_bundles_before(pod):
     pod.member("one")
-    for path in sorted((pod.tasks / "one").rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    (pod.tasks / "one").rmdir()
+    shutil.rmtree(pod.tasks / "one")
     delete(pod.flags)
+    until(lambda: pod.left == [])
     assert pod.calls == [forced("one")]
-    assert pod.left == []
 
 
-def test_members_whose_server_lives_are_its_own(pod):
-    pod.member("one")
-    with pod.listen():
-        delete(pod.flags)
+def test_members_whose_server_lives_are_its_own_whatever_is_left_of_the_sandbox(pod):
+    """containerd has removed the sandbox's bundle, and its address with it, of a `delete` that it has killed."""
+    pod.member("one", served=True)
+    shutil.rmtree(pod.tasks / "box")
+    pod.flags.bundle = str(pod.directory)
+    delete(pod.flags)
     assert pod.calls == []
     assert pod.left == ["one"]
 
@@ -140,26 +140,72 @@ def test_a_member_that_takes_long_does_not_hold_up_the_answer_for_ever_and_is_en
     until(lambda: pod.left == [])
 
 
-def test_one_that_cannot_be_ended_keeps_no_other(pod, monkeypatch):
+def test_one_that_cannot_be_ended_keeps_no_other_and_is_ended_when_it_can_be(pod, capfd):
     pod.member("one")
     pod.member("two")
-    os.mkdir(f"{members.path_of('ns', 'box', 'one')}/rootfs/busy")  # as if it was mounted still
-    said = pod.directory / "said"
-    fd = os.open(said, os.O_WRONLY | os.O_CREAT)
-    monkeypatch.setattr(killed.sys.stderr, "flush", lambda: None)
-    monkeypatch.setattr(killed.sys.stderr, "write", lambda text: os.write(fd, text.encode()))
-    killed.clean_up(pod.flags)
-    os.close(fd)
+    busy = f"{members.path_of('ns', 'box', 'one')}/rootfs/busy"  # as if it was mounted still
+    os.mkdir(busy)
+    answer, _, rest = killed.clean_up(pod.flags)
+    assert answer
     assert pod.left == ["one"]
-    assert "container one: " in said.read_text()
-    assert "not empty" in said.read_text()
+    said = capfd.readouterr().err
+    assert "container one: " in said
+    assert "not empty" in said
+    os.rmdir(busy)
+    rest.go_on()
+    assert pod.left == []
+
+
+def pipes():
+    """Those that this process has open."""
+    paths = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return sorted(os.readlink(path) for path in paths if os.path.exists(path) and "pipe:" in os.readlink(path))
+
+
+def test_where_no_process_can_be_made_the_sandbox_is_cleaned_up_all_the_same(pod, monkeypatch, capfd):
+    def refuse():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    pod.member("one")
+    socket_file = pod.directory / "s"
+    socket_file.touch()
+    before = pipes()
+    monkeypatch.setattr(killed.os, "fork", refuse)
+    killed.clean_up(pod.flags)
+    assert not socket_file.exists()
+    assert pipes() == before
+    assert "members of box: " in capfd.readouterr().err
+
+
+def test_what_goes_on_holds_none_of_containerds_pipes(pod):
+    """containerd waits until nobody has them, also after it has killed the command (os/exec, Cmd.Wait)."""
+    go = pod.directory / "go"
+    pod.member("one", f"until [ -e {go} ]; do sleep 0.01; done")
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        for fd in (0, 1, 2):
+            os.dup2(writer, fd)
+        os.close(writer)
+        try:
+            killed.PATIENCE_S = 0.2
+            killed.clean_up(pod.flags)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        assert file.read() == b""  # at the end of the process
+    os.waitpid(pid, 0)
+    assert pod.left == ["one"]
+    go.touch()
+    until(lambda: pod.left == [])
 
 
 def test_what_a_process_that_is_killed_was_to_end_another_ends(pod):
     pod.member("one", f"[ $(wc -l <{pod.calls_file}) -ge 2 ] || kill -9 $PPID")
     delete(pod.flags)
+    until(lambda: pod.left == [])
     assert pod.calls == [forced("one")] * 2
-    assert pod.left == []
 
 
 def test_two_deletes_at_once_end_a_member_once(pod):
@@ -177,11 +223,12 @@ def test_two_deletes_at_once_end_a_member_once(pod):
     until(lambda: pod.calls)
     second = os.fork()
     if second == 0:
+        wait = cleanup._wait_for_others
+        cleanup._wait_for_others = lambda held: (Path(held.bundle).name == "one" and go.touch(), wait(held))
         try:
             delete(pod.flags)
         finally:
             os._exit(0)
-    go.touch()
     for one in (pid, second):
         assert os.waitpid(one, 0)[1] == 0
     assert int(os.read(reader, 10)) > 0
@@ -191,14 +238,36 @@ def test_two_deletes_at_once_end_a_member_once(pod):
     assert pod.left == []
 
 
-def test_an_end_that_was_told_of_before_is_not_told_of_again(pod, monkeypatch):
-    """By the pod server itself, which was killed before it had removed the bundle."""
+def test_an_end_is_told_of_once_also_where_the_first_attempt_gets_no_further(pod, monkeypatch):
+    told = pod.directory / "told"
     pod.member("one")
-    os.unlink(f"{members.path_of('ns', 'box', 'one')}/pouchrich.json")
-    monkeypatch.setattr(killed, "_tell", lambda *_: (pod.directory / "told").touch())
+    busy = f"{members.path_of('ns', 'box', 'one')}/rootfs/busy"
+    os.mkdir(busy)
+
+    def tell(flags, pid):
+        with told.open("a") as file:
+            file.write(f"{flags.id} {pid}\n")
+
+    monkeypatch.setattr(killed, "_tell", tell)
+    monkeypatch.setattr(killed, "PATIENCE_S", 0.2)
+    rest = killed.clean_up(pod.flags)[2]
+    os.rmdir(busy)
+    rest.go_on()
     killed.clean_up(pod.flags)
-    assert (pod.calls, pod.left) == ([], [])
-    assert not (pod.directory / "told").exists()
+    until(told.exists)
+    assert told.read_text() == "one 4711\n"
+
+
+def test_members_that_nobody_is_called_for_are_ended_by_the_next_start(pod):
+    """The sandbox had ended before its server was killed."""
+    pod.member("one")
+    pod.member("living", served=True)
+    killed.check()
+    assert pod.left == ["living", "one"]
+    shutil.rmtree(pod.tasks / "box")
+    killed.check()
+    until(lambda: pod.left == ["living"])
+    assert pod.calls == [forced("one")]
 
 
 class Receiver:
