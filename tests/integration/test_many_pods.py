@@ -52,5 +52,5 @@ def test_pods_that_start_and_stop_at_once_do_so_without_an_error(ctr: Ctr, count
     until(lambda: statuses() == ["STOPPED"] * count, "all to have ended", timeout_s=PATIENCE_S)
     told = [re.search(r"non-zero exit code (\d+)", found.stderr) for found in pods.results("tasks", "rm", "NAME")]
     assert [found and found[1] for found in told] == ["3"] * count
-    assert ctr.node.shims() == []
+    until(lambda: not ctr.node.shims(), "the pod servers to end", timeout_s=PATIENCE_S)
     pods.check("containers", "rm", "NAME")
