@@ -215,7 +215,7 @@ class Left:
         return all(gone)
 
 
-def _forget(left: Left, container_id: str, *, keeps_record: bool) -> None:
+def _forget(left: Left, container_id: str, *, keeps_record: bool = False) -> None:
     """Have the OCI runtime kill and forget the container. What it says against that is no reason to keep the rest."""
     from contextlib import suppress
 
@@ -263,14 +263,7 @@ def _wait(pid: int, until: float) -> int:
 
 
 def _remove_dead_socket(flags: Flags, bundle: str) -> None:
-    """Remove the socket of a killed pod server."""
-    path = socket_of(flags, bundle)
-    if path.startswith("/"):
-        address.remove_dead(path)
-
-
-def socket_of(flags: Flags, bundle: str) -> str:
-    """Where the pod server listens: there `start` has put it also when the bundle says nothing of it any more.
+    """Remove that of a killed pod server, which is where `start` has put it also when the bundle says nothing of it.
 
     containerd may have begun to remove the bundle of a task that was never created, or found the disk full when it
     wrote the address down.
@@ -288,7 +281,8 @@ def socket_of(flags: Flags, bundle: str) -> str:
         except (OSError, ValueError):
             shared = ""
         path = flags.socket or address.socket_path(flags.address, flags.namespace, shared or flags.id)
-    return path
+    if path.startswith("/"):
+        address.remove_dead(path)
 
 
 def pid_of(bundle: str) -> int:

@@ -23,9 +23,6 @@ PATIENCE_S = 4.3
 AGAIN_S = 0.05
 """Between attempts before the answer."""
 
-PAUSES_S = 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0
-"""Between further attempts after the answer, at members that could not be ended: nobody comes back to them."""
-
 
 def clean_up(flags: Flags, *, channel: int = -1) -> "tuple[bytes, cleanup.Left | None, Members]":
     """As `cleanup.clean_up`, which see, and see to the members. `channel` is a descriptor that their processes close.
@@ -103,8 +100,8 @@ class Members:
             time.sleep(AGAIN_S)
 
     def go_on(self) -> None:
-        """After the answer: until all have ended, but not for ever."""
-        for pause in PAUSES_S:
+        """After the answer: until all have ended, but not for ever. Else the next start comes back to them (`check`)."""
+        for pause in cleanup.SWEEPS_S:
             if self._ended >= 0:
                 self._is_over(time.monotonic() + 2 * pause)
             elif not self.begin():
