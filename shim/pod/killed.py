@@ -100,7 +100,7 @@ class Members:
             time.sleep(AGAIN_S)
 
     def go_on(self) -> None:
-        """After the answer: until all have ended, but not for ever. Else the next start comes back to them (`check`)."""
+        """After the answer: until all have ended, but not for ever. The next start comes back to the rest (`check`)."""
         for pause in cleanup.SWEEPS_S:
             if self._ended >= 0:
                 self._is_over(time.monotonic() + 2 * pause)
