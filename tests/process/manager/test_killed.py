@@ -19,13 +19,7 @@ from shim.pod import cleanup, killed
 from shim.ttrpc.server import TtrpcServer
 from shim.ttrpc.service import bind
 from tests.fakes import loop as loops
-
-
-def until(holds):
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+from tests.process.manager.test_delete import until
 
 
 class Pod:
