@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runtime.cgroup.files import read
 from runtime.cgroup.model import Cgroup
 from runtime.errors import NotFound
-from runtime.linux import mountinfo
+from runtime.linux import living, mountinfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 # The v1 controllers that make a host a v1 host: some unified hosts mount net_cls or devices beside v2.
 _ACCOUNTING = frozenset({"memory", "cpu", "cpuacct", "pids", "blkio"})
-_PF_EXITING = 0x4
 
 
 def _memberships(text: bytes) -> dict[str, str]:
@@ -57,10 +56,7 @@ def _directories(paths: Mapping[str, str], mounts: Iterable[MountEntry]) -> dict
 def _exiting(pid: int, proc: str) -> bool:
     """Whether the process has begun to exit or is gone."""
     stat = read(f"{proc}/{pid}", "stat")
-    if not stat:
-        return True
-    state, *_, flags = stat[stat.rindex(b")") + 2 :].split()[:7]
-    return state in b"ZX" or bool(int(flags) & _PF_EXITING)
+    return not stat or living.is_exiting(stat)
 
 
 def locate(pid: int, proc: str = "/proc") -> Cgroup:

@@ -8,11 +8,11 @@ _OWN_PIDS = "/proc/self/ns/pid"
 
 def mark(pid: int) -> str:
     """What to ask `lives` of later. Raises OSError where the process is gone."""
-    return f"{pid} {_words(pid)[19].decode()} {os.readlink(_OWN_PIDS)}"
+    return f"{pid} {_words(_stat(pid))[19].decode()} {os.readlink(_OWN_PIDS)}"
 
 
 def lives(marked: str) -> bool:
-    """Whether the process is there and has not begun to exit; a zombie has. Raises ValueError for what is no mark.
+    """Whether the process is there and has not begun to exit. Raises ValueError for what is no mark.
 
     One in a pid namespace that is not this one's is taken for alive.
     """
@@ -20,17 +20,26 @@ def lives(marked: str) -> bool:
     if pids != os.readlink(_OWN_PIDS):
         return True
     try:
-        words = _words(int(pid))
+        stat = _stat(int(pid))
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return words[19].decode() == start and words[0] not in (b"Z", b"X") and not int(words[6]) & _PF_EXITING
+    return _words(stat)[19].decode() == start and not is_exiting(stat)
 
 
-def _words(pid: int) -> list[bytes]:
-    """Of /proc/PID/stat (proc_pid_stat(5)), from field 3, the state, on."""
+def is_exiting(stat: bytes) -> bool:
+    """Whether the process of which /proc/PID/stat says `stat` has begun to exit; a zombie has (proc_pid_stat(5))."""
+    state, *_, flags = _words(stat)[:7]
+    return state in b"ZX" or bool(int(flags) & _PF_EXITING)
+
+
+def _words(stat: bytes) -> list[bytes]:
+    """From field 3, the state, on."""
+    return stat[stat.rindex(b")") + 2 :].split()
+
+
+def _stat(pid: int) -> bytes:
     fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        stat = os.read(fd, 1024)
+        return os.read(fd, 1024)
     finally:
         os.close(fd)
-    return stat[stat.rindex(b")") + 2 :].split()
