@@ -31,7 +31,10 @@ static int has_living_server(const char *bundle)
 	return lives;
 }
 
-/* Whether no bundle is left of this member of `sandbox` (runtime/members.py); 0 also where that is no id of the usual kind. */
+/*
+ * Whether no bundle of ours is left of this member of the sandbox `sandbox` (runtime/members.py); 0 also where that is
+ * no id of the usual kind.
+ */
 static int is_gone_member(const struct given *given, const char *sandbox)
 {
 	char path[PATH_MAX];

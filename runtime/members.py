@@ -35,10 +35,10 @@ _WORK = "work"
 def sandbox_of(given: str) -> str:
     """The id of the sandbox that the container with the bundle `given` of containerd's is a member of, or "".
 
-    Raises OSError, ValueError.
+    It is not checked. Raises OSError.
     """
     try:
-        with open(f"{given}/{MARK}", encoding="utf-8") as file:
+        with open(f"{given}/{MARK}", encoding="utf-8", errors="replace") as file:
             return file.read()
     except FileNotFoundError:
         return ""
@@ -74,7 +74,7 @@ def make(path: str, given: str) -> None:
         os.symlink(f"{sandbox}/{_ADDRESS}", f"{path}/{_ADDRESS}")
         with suppress(FileNotFoundError):
             os.symlink(os.readlink(f"{given}/{_WORK}"), f"{path}/{_WORK}")
-        with suppress(FileNotFoundError):  # by containerd, not with the tests' own
+        with suppress(FileNotFoundError):  # containerd has written it down; another client of the Task API does not
             _put(f"{sandbox}/{_SHIM}", f"{given}/{_SHIM}")
         with suppress(FileNotFoundError):  # whoever reads it says so
             _put(f"{given}/{_SPEC}", f"{path}/{_SPEC}")

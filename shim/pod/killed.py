@@ -74,12 +74,12 @@ class Members:
             paths = {one: members.path_of(namespace, sandbox, one) for one in members.of_sandbox(namespace, sandbox)}
             left = [one for one, path in paths.items() if not members.is_served(path)]
             if left:
-                self._end(left)
+                self._begin_each(left)
         except OSError as err:  # the rest of the `delete` does not depend on it
             sys.stderr.write(f"members of {sandbox}: {err}\n")
         return self._ended >= 0
 
-    def _end(self, left: list[str]) -> None:
+    def _begin_each(self, left: list[str]) -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             for member in left:

@@ -41,6 +41,8 @@ def path(given):
 def test_a_member_is_told_by_what_containerd_has_written(given):
     assert members.sandbox_of(str(given)) == "box"
     assert members.sandbox_of(str(given.parent / "box")) == ""
+    (given / "sandbox").write_bytes(b"\xff")
+    assert members.sandbox_of(str(given)) == "\ufffd"  # which is no id, and refused as such
     (given / "sandbox").unlink()
     (given / "sandbox").mkdir()
     with pytest.raises(IsADirectoryError):
