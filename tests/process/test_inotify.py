@@ -9,6 +9,7 @@ import pytest
 from pouchrich import checks
 from runtime import inotify
 from runtime.errors import FailedPrecondition
+from tests.fakes.loop import open_fds
 
 CLONE_NEWUSER = 0x10000000
 
@@ -40,10 +41,10 @@ def in_namespace(most, check):
 @pytest.mark.parametrize("most", [0, 1, 5])
 def test_what_is_left_is_the_kernels_word(most):
     def check():
-        before = os.listdir("/proc/self/fd")
+        before = open_fds()
         assert inotify.left(9) == most
         assert inotify.left(most) == most
-        assert os.listdir("/proc/self/fd") == before
+        assert open_fds() == before
 
     assert in_namespace(most, check)
 

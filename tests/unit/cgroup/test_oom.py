@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroup import Cgroup, oom
+from tests.fakes.loop import open_fds
 
 NO_KILL = "oom_kill_disable 0\nunder_oom 1\noom_kill 4\n"
 
@@ -164,19 +165,19 @@ def test_v2_wakes_when_the_cgroup_empties(v2):
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_a_closed_watch_is_silent_and_gives_its_descriptors_back(version, request):
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_fds()
     watch = request.getfixturevalue(version)[0]
     watch.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_fds() == before
     watch.close()
     assert watch.drain() == 0
 
 
 def test_nothing_to_watch_is_none_and_leaves_no_descriptor(tree):
     root = tree({"cpu.stat": ""})
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_fds()
     assert oom.watch(Cgroup(unified=root)) is None
     assert oom.watch(Cgroup(unified=f"{root}/gone")) is None
     assert oom.watch(Cgroup(controllers=(("cpu", root),))) is None
     assert oom.watch(Cgroup(controllers=(("memory", root),))) is None
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_fds() == before

@@ -7,6 +7,7 @@ import pytest
 
 from runtime.errors import InvalidArgument
 from runtime.image import image
+from tests.fakes.loop import open_fds
 
 
 @pytest.fixture
@@ -205,8 +206,8 @@ def test_a_root_that_is_not_there_is_named(tmp_path):
 
 
 def test_no_descriptor_is_left_open(rootfs):
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_fds()
     (rootfs / "bin/a").symlink_to("/bin/sh")
     for name in ("a", "nosuch", "/etc/passwd/x"):
         command(rootfs, name)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_fds() == before

@@ -1,5 +1,4 @@
 import errno
-import os
 
 import pytest
 
@@ -8,6 +7,7 @@ from runtime.cgroup import Cgroup, kept
 from runtime.errors import NotFound
 from shim.task.stats import metrics as metrics_module
 from shim.task.stats.metrics import Metrics
+from tests.fakes.loop import open_below
 
 
 def write(directory, files):
@@ -69,12 +69,6 @@ def pids(metrics):
     return cgroups_v2_pb2.Metrics.FromString(metrics.to_any().value).pids
 
 
-def open_files(directory):
-    """How many files below `directory` this process has open, deleted ones too."""
-    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
-    return sum(os.readlink(link).startswith(f"{directory}/") for link in links if os.path.islink(link))
-
-
 def test_what_has_changed_is_told_the_next_time(tmp_path):
     metrics = Metrics(Cgroup(unified=write(tmp_path, {"pids.current": "1\n", "pids.max": "max\n"})))
     for count in (1, 1, 22, 0, 22):
@@ -95,15 +89,15 @@ def test_a_file_that_comes_later_is_found(tmp_path, monkeypatch):
 def test_descriptors_are_given_back_at_rest_and_in_the_end(tmp_path):
     metrics = Metrics(Cgroup(unified=write(tmp_path, {"pids.current": "1\n", "hugetlb.2MB.current": "5\n"})))
     metrics.to_any()
-    assert open_files(tmp_path) == 2
+    assert open_below(tmp_path) == 2
     metrics.rest()
-    assert open_files(tmp_path) == 0
+    assert open_below(tmp_path) == 0
     assert pids(metrics).current == 1
     metrics.close()
-    assert open_files(tmp_path) == 0
+    assert open_below(tmp_path) == 0
     with pytest.raises(NotFound, match=r"^cgroup does not exist$"):
         metrics.to_any()
-    assert open_files(tmp_path) == 0
+    assert open_below(tmp_path) == 0
 
 
 def test_what_has_gone_is_not_found_and_leaves_no_descriptor(tmp_path, monkeypatch):
@@ -118,7 +112,7 @@ def test_what_has_gone_is_not_found_and_leaves_no_descriptor(tmp_path, monkeypat
     monkeypatch.setattr(kept.os, "pread", gone)
     with pytest.raises(NotFound):
         metrics.to_any()
-    assert open_files(tmp_path) == 0
+    assert open_below(tmp_path) == 0
 
 
 def test_no_cgroup_is_not_found():
@@ -134,4 +128,4 @@ def test_cgroups_of_the_containers_own_are_no_files_of_it(tmp_path):
     found = cgroups_v2_pb2.Metrics.FromString(metrics.to_any().value)
     assert found == cgroups_v2_pb2.Metrics(hugetlb=[{"pagesize": "2MB", "current": 5}])
     metrics.close()
-    assert open_files(tmp_path) == 0
+    assert open_below(tmp_path) == 0
