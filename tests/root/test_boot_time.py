@@ -19,7 +19,7 @@ MOST = 1.3
 
 def test_an_application_under_systemd_starts_within_a_third_more_than_by_the_oci_runtime_alone():
     rootfs = rootfs_images.debian("systemd")
-    argv = [sys.executable, PROGRAM, "--rootfs", rootfs, "--prefix", binaries.prefix(), "--rounds", "7"]
+    argv = [sys.executable, PROGRAM, "--rootfs", rootfs, "--prefix", binaries.prefix(), "--rounds", "15"]
     done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     (ratio,) = re.findall(r"ratio of the medians: +([0-9.]+)", done.stdout)
