@@ -78,7 +78,7 @@ static unsigned char *put(unsigned char *to, int field, uint64_t number)
 
 int answer_delete(int argc, char **argv)
 {
-	struct given given = {"", "", "", ""};
+	struct given given = {"", "", ""};
 	unsigned char answer[64], stamp[32], *end = answer, *stamp_end = stamp;
 	char path[PATH_MAX], text[33];
 	const char *bundle;

@@ -1,8 +1,7 @@
 /*
  * containerd-shim-pouchrich-v2: `start` and `delete` where there is next to nothing to do, without an interpreter.
  *
- *   ... start    prints the address of the pod's server where there is one (member.c), else hands the request to the
- *                node's spawner and prints its answer (spawner.c)
+ *   ... start    hands the request to the node's spawner and prints its answer (spawner.c)
  *   ... delete   answers for a container of which nothing is left (clean.c), else hands the request to the spawner:
  *                containerd ends it after five seconds, which an interpreter may need to begin on a busy machine
  *
@@ -31,10 +30,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	*strrchr(here, '/') = 0;
-	if (!strcmp(action, "start")) {
-		join_pod(argc, argv);
+	if (!strcmp(action, "start"))
 		ask_spawner(argc, argv, 1);
-	}
 	if (!strcmp(action, "delete") && !answer_delete(argc, argv))
 		ask_spawner(argc, argv, 0);
 	execv(script, argv);

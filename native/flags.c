@@ -5,7 +5,7 @@
 /* The flags as shim/contract/flags.py reads them; -1 for anything that is not everyday. */
 int parse(int argc, char **argv, struct given *given)
 {
-	static const char *others[] = {"address", "publish-binary", "debug-socket"};
+	static const char *others[] = {"address", "publish-binary", "debug-socket", "socket"};
 	size_t length, i;
 	char *word, *value;
 	int at;
@@ -27,8 +27,6 @@ int parse(int argc, char **argv, struct given *given)
 			given->id = value;
 		else if (IS("bundle"))
 			given->bundle = value;
-		else if (IS("socket"))
-			given->socket = value;
 		else {
 			for (i = 0; i < sizeof others / sizeof *others && !IS(others[i]); i++)
 				;

@@ -31,7 +31,7 @@ int peer_lives(int sock);
 /* flags.c */
 
 struct given {
-	const char *namespace, *id, *bundle, *socket;
+	const char *namespace, *id, *bundle;
 };
 
 int parse(int argc, char **argv, struct given *given);
@@ -42,7 +42,6 @@ int is_plain(const char *name);
  * and -1 where it is nothing that this program understands.
  */
 
-void join_pod(int argc, char **argv);
 void ask_spawner(int argc, char **argv, int is_start);
 int answer_delete(int argc, char **argv);
 
