@@ -54,6 +54,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _no_metrics_of_the_machines(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What tests count is not this machine's."""
-    from shim.task import measures
+    from shim.task.report import measures
 
     measures.ROOT = str(tmp_path_factory.mktemp("metrics"))

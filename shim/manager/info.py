@@ -21,7 +21,7 @@ from runtime.errors import InvalidArgument, RuntimeFailed
 from runtime.oci import argv
 from runtime.oci.cli import MemoryFile
 from shim import __version__
-from shim.task import options
+from shim.task.create import options
 
 NAME = "io.containerd.pouchrich.v2"
 FEATURES = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"

@@ -168,7 +168,7 @@ def _tell(flags: Flags, pid: int) -> None:
     import asyncio
 
     from protos.gen import events_pb2
-    from shim.task.publisher import Publisher
+    from shim.task.report.publisher import Publisher
 
     async def publish() -> None:
         publisher = Publisher(os.environ.get("TTRPC_ADDRESS", ""), flags.namespace)

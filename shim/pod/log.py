@@ -12,7 +12,7 @@ import signal
 import time
 
 from runtime.errors import text_of
-from shim.task import log_fields
+from shim.task.report import log_fields
 
 _LEVELS = {"WARNING": "warning", "CRITICAL": "fatal"}
 

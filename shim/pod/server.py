@@ -17,11 +17,11 @@ from protos.gen import agents_pb2, task_pb2, task_v3_pb2
 from runtime.oci import program
 from shim.pod import status
 from shim.pod.trim import Trim
-from shim.task import measures
 from shim.task.agent_service import AgentService
-from shim.task.create import Tools
-from shim.task.publisher import Publisher
+from shim.task.create.create import Tools
 from shim.task.reaper import Reaper
+from shim.task.report import measures
+from shim.task.report.publisher import Publisher
 from shim.task.service import TaskService
 from shim.ttrpc.server import TtrpcServer
 from shim.ttrpc.service import bind

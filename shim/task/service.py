@@ -13,12 +13,13 @@ from runtime import members, rootfs
 from runtime.bundle import Bundle
 from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 from shim.contract import identifiers
-from shim.task import checkpoint, log_fields, measures, packed
-from shim.task.container import Container
-from shim.task.create import CreateRequest, Tools, create
-from shim.task.phase import FREEZING, Phase
-from shim.task.process import Process
+from shim.task import checkpoint, packed
+from shim.task.container.container import Container
+from shim.task.container.phase import FREEZING, Phase
+from shim.task.container.process import Process
+from shim.task.create.create import CreateRequest, Tools, create
 from shim.task.reaper import Exit
+from shim.task.report import log_fields, measures
 from shim.task.stdio.stdio import StdioPaths
 from shim.task.whole import run_on
 

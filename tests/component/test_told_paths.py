@@ -32,7 +32,7 @@ FROM_THE_REQUEST, FROM_DELETE = 4, 15
 """Steps of a Create and of an exit: the first in the pod server, and the first behind it."""
 NOT_HERE = {"runtime/rootfs.py", "runtime/hooks/host_supervisor.py"}
 """What only a request that brings mounts comes to, and what is a program of its own."""
-BY_INIT = {"shim/task/application/application.py", "shim/task/lifecycle.py"}
+BY_INIT = {"shim/task/application/application.py", "shim/task/container/lifecycle.py"}
 """What only a container with a real init comes to, and what stands for a rich one's life."""
 KILLS_THE_REST = {"runtime/oci/cli.py"}
 """What the end of a container comes to that shares a pid namespace, as no rich one does."""

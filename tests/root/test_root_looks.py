@@ -10,8 +10,8 @@ from runtime import config
 from runtime.errors import RuntimeFailed
 from runtime.rich import plan
 from runtime.spec.identity import Identity
+from shim.task.create.mounting import Mounting
 from shim.task.hooks.hook_run import user_below
-from shim.task.mounting import Mounting
 from shim.task.reaper import Reaper
 from shim.task.rich.decide import decide, look
 from tests.root.held_opens import held

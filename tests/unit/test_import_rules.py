@@ -8,6 +8,7 @@ import pytest
 from tests.sources import ROOT, imports_any, modules, name, nodes
 
 MAX_LINES = 300
+MAX_ROOMS = 25
 MODULES = modules("shim", "runtime")
 PROGRAMS = modules("pouchrich", "hack")
 
@@ -19,13 +20,13 @@ MAY_USE_PROTOS = {
     "shim/spawner/warmup.py",
     "shim/task/agent_service.py",
     "shim/task/checkpoint.py",
-    "shim/task/container.py",
-    "shim/task/execs.py",
-    "shim/task/freezer.py",
-    "shim/task/process.py",
-    "shim/task/publisher.py",
+    "shim/task/container/container.py",
+    "shim/task/container/execs.py",
+    "shim/task/container/freezer.py",
+    "shim/task/container/process.py",
+    "shim/task/report/publisher.py",
     "shim/task/service.py",
-    "shim/task/options.py",
+    "shim/task/create/options.py",
     "shim/task/stats/v1.py",
     "shim/task/stats/v2.py",
     "shim/ttrpc/envelope.py",
@@ -54,7 +55,7 @@ CORE = {f"shim/ttrpc/{name}.py" for name in ("frame", "envelope", "events", "con
 # The folders of each folder: one may import those after it, none before it.
 FOLDERS = {
     "shim": ("manager", "spawner", "pod", "task", "ttrpc", "installed", "contract"),
-    "shim/task": ("rich", "application", "hooks", "stdio", "stats"),
+    "shim/task": ("create", "container", "rich", "application", "hooks", "stdio", "stats", "report"),
     "runtime": (
         *("rich", "agents", "hooks", "cgroup", "oci", "image", "init", "routes"),
         *("spec", "linux", "config"),
@@ -82,8 +83,16 @@ def test_folders_import_only_those_that_come_after_them(above: str):
             assert imports_any(path, *before) == set(), name(path)
 
 
+def test_a_picture_of_the_shim_has_few_rooms():
+    """Modules and folders, its largest folder opened."""
+    inside = [*(ROOT / "shim").iterdir(), *(ROOT / "shim/task").iterdir()]
+    rooms = [path for path in inside if path.suffix == ".py" or (path / "__init__.py").exists()]
+    assert len([path for path in rooms if path.name not in ("__init__.py", "task")]) <= MAX_ROOMS
+
+
 def test_phases_are_pure():
-    assert imports_any(ROOT / "shim/task/phase.py", "asyncio", "os", "logging", "time", "protos", "google") == set()
+    phase = ROOT / "shim/task/container/phase.py"
+    assert imports_any(phase, "asyncio", "os", "logging", "time", "protos", "google") == set()
 
 
 def test_messages_are_taken_apart_where_the_list_says():

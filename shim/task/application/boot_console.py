@@ -13,7 +13,7 @@ import re
 
 from runtime.bundle_log import BundleLog
 from runtime.init import screen
-from shim.task.lines import LINE_BYTES, LineFilter
+from shim.task.report.lines import LINE_BYTES, LineFilter
 from shim.task.stdio.terminal import RuntimeConsole
 
 KEPT_BYTES = 4096

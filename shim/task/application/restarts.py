@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from runtime.bundle_log import BundleLog
-from shim.task import measures
+from shim.task.report import measures
 
 TIMEOUT_S = 10.0  # an init that restarts the application does so within this, or has given it up
 START_LIMIT, START_LIMIT_S = 5, 10.0  # systemd's own: DefaultStartLimitBurst= and DefaultStartLimitIntervalSec=

@@ -24,10 +24,10 @@ from runtime.hooks.journal import Journal
 from runtime.hooks.select import hook_from_dict
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime, Run
-from shim.task import measures
 from shim.task.hooks.hook_outcome import Outcome, Result, labels, named, report, result_of
 from shim.task.hooks.hook_run import PoststopContainer, on_host, user_below
 from shim.task.reaper import Reaper
+from shim.task.report import measures
 from shim.task.thread import in_thread
 
 _log = logging.getLogger(__name__)

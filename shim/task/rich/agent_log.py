@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from shim.task.lines import LineFilter
+from shim.task.report.lines import LineFilter
 
 _CHUNK = 1 << 16
 _log = logging.getLogger(__name__)

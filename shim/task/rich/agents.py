@@ -17,8 +17,8 @@ from typing import Any
 from runtime.agents.process import Supervised
 from runtime.bundle_log import BundleLog
 from runtime.errors import FailedPrecondition, NotFound, PouchrichError, RuntimeFailed, text_of
-from shim.task import measures
 from shim.task.reaper import Exit
+from shim.task.report import measures
 from shim.task.rich.agent_end import end_process
 from shim.task.rich.agent_log import AgentLog
 from shim.task.whole import run_whole

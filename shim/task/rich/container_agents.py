@@ -9,7 +9,7 @@ from runtime.cgroup import Cgroup
 from runtime.config.model import When
 from runtime.errors import NotFound
 from runtime.rich.extras import Extras
-from shim.task import notes
+from shim.task.rich import notes
 from shim.task.rich.agent_changes import AgentChanges, Changed
 from shim.task.rich.agent_exec import AgentExec
 from shim.task.rich.agent_units import AgentUnits

@@ -6,8 +6,8 @@ import sys
 from runtime.errors import DeadlineExceeded
 from runtime.linux import mountinfo, statx
 from runtime.rich import lxcfs
-from shim.task.probe import ask
 from shim.task.reaper import Reaper
+from shim.task.rich.probe import ask
 
 
 async def alive_files(reaper: Reaper, path: str = lxcfs.MOUNT) -> tuple[bool, tuple[str, ...]]:

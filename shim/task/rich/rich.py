@@ -21,19 +21,18 @@ from runtime.rich import env_file
 from runtime.rich.plan import Choice
 from runtime.spec import ids
 from runtime.spec.cri import GRACE_PERIOD
-from shim.task import notes
 from shim.task.application.application import Application
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.limits import Limits
 from shim.task.application.restarts import Restarts
 from shim.task.checkpoint import REAL_INIT
 from shim.task.hooks.hooks import HookRunner
-from shim.task.own_cgroups import OwnCgroups
 from shim.task.reaper import Exit
-from shim.task.rich import routes
+from shim.task.rich import notes, routes
 from shim.task.rich.agent_changes import Changed
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.decide import Decided
+from shim.task.rich.own_cgroups import OwnCgroups
 from shim.task.rich.subject import Subject, Tools
 from shim.task.rich.times import Times
 from shim.task.stdio.stdio import Stdio

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from runtime import routes
 from runtime.config.model import Route
 from runtime.errors import DeadlineExceeded, RuntimeFailed
-from shim.task.probe import ask
 from shim.task.reaper import Reaper
+from shim.task.rich.probe import ask
 
 
 async def apply(reaper: Reaper, pid: int, wanted: Sequence[Route]) -> str:

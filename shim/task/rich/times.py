@@ -3,7 +3,7 @@
 import time
 
 from runtime.bundle_log import BundleLog
-from shim.task import measures
+from shim.task.report import measures
 
 
 class Times:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shim.task.lines import BURST, LINE_BYTES, LineFilter, printable
+from shim.task.report.lines import BURST, LINE_BYTES, LineFilter, printable
 from shim.task.rich.agent_log import AgentLog
 from tests.fakes.loop import in_loop, until
 

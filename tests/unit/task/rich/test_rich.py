@@ -11,8 +11,8 @@ from runtime.cgroup import Cgroup, delegation
 from runtime.errors import RuntimeFailed, Unsupported
 from runtime.init.cgroup import Delegation
 from runtime.rich.extras import Extras
-from shim.task import own_cgroups
 from shim.task.application.restarts import Restarts
+from shim.task.rich import own_cgroups
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.rich import RichLifecycle
 from shim.task.rich.subject import Subject

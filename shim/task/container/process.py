@@ -4,8 +4,8 @@ import asyncio
 
 from protos.gen import events_pb2
 from runtime.errors import NotFound
-from shim.task import phase
-from shim.task.phase import Phase
+from shim.task.container import phase
+from shim.task.container.phase import Phase
 from shim.task.reaper import Exit
 from shim.task.stdio.stdio import Stdio, StdioPaths
 

@@ -1,4 +1,4 @@
-"""shim.task.sandbox: with the pod's sandbox goes what still starts in the pod, and nothing else."""
+"""shim.task.container.sandbox: with the pod's sandbox goes what still starts in the pod, and nothing else."""
 
 import itertools
 import signal
@@ -6,11 +6,11 @@ import signal
 import pytest
 
 from runtime.errors import FailedPrecondition, RuntimeFailed
-from shim.task import sandbox as sandbox_module
-from shim.task.lifecycle import PlainLifecycle
-from shim.task.phase import Phase
+from shim.task.container import sandbox as sandbox_module
+from shim.task.container.lifecycle import PlainLifecycle
+from shim.task.container.phase import Phase
+from shim.task.container.sandbox import Sandbox, SandboxLifecycle
 from shim.task.reaper import Exit
-from shim.task.sandbox import Sandbox, SandboxLifecycle
 
 
 class Rich:

@@ -7,10 +7,10 @@ from google.protobuf.message import Message
 from protos.gen import events_pb2
 from runtime.errors import FailedPrecondition, RuntimeFailed
 from runtime.oci.cli import OCIRuntime
-from shim.task.execs import Execs
-from shim.task.lifecycle import Lifecycle
-from shim.task.phase import Phase
-from shim.task.process import Process
+from shim.task.container.execs import Execs
+from shim.task.container.lifecycle import Lifecycle
+from shim.task.container.phase import Phase
+from shim.task.container.process import Process
 
 
 class Freezer:

@@ -1,4 +1,4 @@
-"""shim.task.execs over a strict OCI runtime: what a client that waits, gives up or tries again finds."""
+"""shim.task.container.execs over a strict OCI runtime: what a client that waits, gives up or tries again finds."""
 
 import asyncio
 import json
@@ -12,10 +12,10 @@ from runtime.bundle import Bundle
 from runtime.errors import FailedPrecondition, NotFound, RuntimeFailed
 from runtime.oci.cli import OCIRuntime
 from runtime.rich.confinement import DEFAULT
-from shim.task import execs as execs_module
-from shim.task.execs import Execs
-from shim.task.phase import Phase
-from shim.task.process import Process
+from shim.task.container import execs as execs_module
+from shim.task.container.execs import Execs
+from shim.task.container.phase import Phase
+from shim.task.container.process import Process
 from shim.task.reaper import Exit
 from shim.task.stdio.stdio import Owner, StdioPaths
 from tests.fakes.clock import in_time, settled

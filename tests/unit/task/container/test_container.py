@@ -9,11 +9,11 @@ from protos.gen import events_pb2
 from runtime.bundle import Bundle
 from runtime.errors import FailedPrecondition, NotFound, RuntimeFailed
 from runtime.oci.cli import OCIRuntime
-from shim.task import container as container_module
-from shim.task.container import SETTLE_TIMEOUT_S, Container
-from shim.task.lifecycle import PlainLifecycle
-from shim.task.phase import Phase
-from shim.task.process import Process
+from shim.task.container import container as container_module
+from shim.task.container.container import SETTLE_TIMEOUT_S, Container
+from shim.task.container.lifecycle import PlainLifecycle
+from shim.task.container.phase import Phase
+from shim.task.container.process import Process
 from shim.task.reaper import Exit
 from shim.task.stdio.stdio import Owner, StdioPaths
 from tests.fakes.clock import in_time, now, settled

@@ -9,7 +9,7 @@ from runtime import measured
 from runtime.errors import HookFailed, InvalidArgument, RuntimeFailed
 from runtime.init.boot import Boot
 from runtime.rich.plan import Decision, Plan
-from shim.task import measures
+from shim.task.report import measures
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from protos.gen import runc_options_pb2, runtimeoptions_pb2
 from runtime import config, host
 from runtime.errors import InvalidArgument
-from shim.task import options
+from shim.task.create import options
 from shim.task.stdio.stdio import Owner
 
 BODY = b'version = 1\n[runtime]\nbinary = "/bin/sh"\nroot = "/state"\n'

@@ -1,4 +1,4 @@
-"""shim.task.create step by step over a strict OCI runtime: whatever step fails, each one before it is undone."""
+"""shim.task.create.create step by step over a strict OCI runtime: whatever step fails, each one before it is undone."""
 
 import asyncio
 import json
@@ -16,12 +16,12 @@ from runtime.errors import RuntimeFailed, Unsupported
 from runtime.init.boot import Boot
 from runtime.rich.extras import Extras
 from runtime.rich.plan import Decision, Plan
-from shim.task import create as create_module
-from shim.task import mounting
-from shim.task.create import DELETE_ATTEMPTS, CreateRequest, Tools, create
-from shim.task.lifecycle import PlainLifecycle
-from shim.task.options import TaskOptions
-from shim.task.phase import Phase
+from shim.task.container.lifecycle import PlainLifecycle
+from shim.task.container.phase import Phase
+from shim.task.create import create as create_module
+from shim.task.create import mounting
+from shim.task.create.create import DELETE_ATTEMPTS, CreateRequest, Tools, create
+from shim.task.create.options import TaskOptions
 from shim.task.rich.decide import Decided
 from shim.task.stdio.stdio import StdioPaths
 from tests.fakes.clock import settled

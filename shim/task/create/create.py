@@ -25,16 +25,18 @@ from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import confinement, plan
 from runtime.spec.identity import Identity
-from shim.task import checkpoint, log_fields, measures, member, options
-from shim.task.container import Container
-from shim.task.lifecycle import Lifecycle, PlainLifecycle
-from shim.task.mounting import Mounting
-from shim.task.options import TaskOptions
-from shim.task.process import Process
+from shim.task import checkpoint
+from shim.task.container.container import Container
+from shim.task.container.lifecycle import Lifecycle, PlainLifecycle
+from shim.task.container.process import Process
+from shim.task.container.sandbox import Sandbox, SandboxLifecycle
+from shim.task.create import member, options
+from shim.task.create.mounting import Mounting
+from shim.task.create.options import TaskOptions
 from shim.task.reaper import Reaper
+from shim.task.report import log_fields, measures
 from shim.task.rich import rich, subject
 from shim.task.rich.decide import Decided, Looked, decide, look, root_of
-from shim.task.sandbox import Sandbox, SandboxLifecycle
 from shim.task.stdio.passthrough import may_pass_through
 from shim.task.stdio.stdio import Stdio, StdioPaths
 from shim.task.stdio.streams import open_stdio

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from runtime.errors import DeadlineExceeded
-from shim.task.probe import LIMIT, ask
+from shim.task.rich.probe import LIMIT, ask
 from tests.fakes.loop import in_loop, open_fds, until
 
 

@@ -15,13 +15,13 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from runtime.errors import PouchrichError, RuntimeFailed
-from shim.task.lifecycle import PlainLifecycle
-from shim.task.phase import Phase
+from shim.task.container.lifecycle import PlainLifecycle
+from shim.task.container.phase import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shim.task.container import Container
+    from shim.task.container.container import Container
     from shim.task.reaper import Exit
 
 _log = logging.getLogger(__name__)

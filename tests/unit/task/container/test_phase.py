@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from runtime.errors import FailedPrecondition
-from shim.task import phase
-from shim.task.phase import Phase
+from shim.task.container import phase
+from shim.task.container.phase import Phase
 
 ALLOWED = {
     ("created", "starting"),

@@ -23,13 +23,13 @@ from runtime.bundle import Bundle
 from runtime.errors import FailedPrecondition, NotFound, PouchrichError
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime
-from shim.task import phase
-from shim.task.execs import Execs
-from shim.task.freezer import Freezer
-from shim.task.lifecycle import Lifecycle
-from shim.task.oom import OOMReports
-from shim.task.phase import Phase
-from shim.task.process import Process, exit_event
+from shim.task.container import phase
+from shim.task.container.execs import Execs
+from shim.task.container.freezer import Freezer
+from shim.task.container.lifecycle import Lifecycle
+from shim.task.container.oom import OOMReports
+from shim.task.container.phase import Phase
+from shim.task.container.process import Process, exit_event
 from shim.task.reaper import Exit, Reaper
 from shim.task.stats.metrics import Metrics
 from shim.task.stdio.stdio import Owner

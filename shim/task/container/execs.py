@@ -21,9 +21,9 @@ from runtime.errors import AlreadyExists, FailedPrecondition, NotFound
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime
 from runtime.rich import confinement
-from shim.task import phase
-from shim.task.phase import Phase
-from shim.task.process import Process, exit_event
+from shim.task.container import phase
+from shim.task.container.phase import Phase
+from shim.task.container.process import Process, exit_event
 from shim.task.reaper import Exit, Reaper
 from shim.task.stdio.stdio import Owner, StdioPaths
 from shim.task.stdio.streams import open_stdio

@@ -12,8 +12,8 @@ from google.protobuf.empty_pb2 import Empty
 from protos.gen import events_pb2, events_service_pb2
 from runtime.errors import InvalidArgument
 from shim.pod import status
-from shim.task import publisher
-from shim.task.publisher import Publisher
+from shim.task.report import publisher
+from shim.task.report.publisher import Publisher
 from shim.ttrpc.server import TtrpcServer
 from shim.ttrpc.service import Method, Service
 from tests.fakes.loop import in_loop, until

@@ -1,0 +1,7 @@
+"""From a Create request to a container.
+
+create     the steps, each with its undo
+options    the request's runtime options, and the configuration that they name
+member     the bundle that the container is made in
+mounting   its root file system, mounted and looked at beside the event loop
+"""
