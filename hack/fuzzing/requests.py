@@ -40,6 +40,17 @@ class Sent:
     metadata: tuple[tuple[str, str], ...]
 
 
+def removal(victim: str) -> list[Sent]:
+    """What ends and deletes the victim, whatever state it is in; the last of it asks for it."""
+    sent: list[tuple[str, Message]] = [
+        ("Resume", task_pb2.ResumeRequest(id=victim)),
+        ("Kill", task_pb2.KillRequest(id=victim, signal=9, all=True)),
+        ("Delete", task_pb2.DeleteRequest(id=victim)),
+        ("State", task_pb2.StateRequest(id=victim)),
+    ]
+    return [Sent(SERVICES[0], method, message.SerializeToString(), 0, ()) for method, message in sent]
+
+
 class Hostile:
     """An endless supply, the same for the same `seed`. `directory` is the run's; `victim` the container's id."""
 

@@ -17,6 +17,9 @@ HANG_S = 60.0
 BUG = "internal error"
 """The text of an error that is of no category of ours (shim/ttrpc/server.py)."""
 
+NOT_FOUND = 5
+"""The gRPC code."""
+
 BUGS = 20
 """So many are told."""
 
