@@ -2,12 +2,12 @@
 # Check the shim under a real Kubernetes: kubelet and a control plane, built here from Debian's source package.
 #
 #   hack/test-kubernetes.sh [--containerd RELEASE|DIR] [--oci runc|crun] [WORD]...
-#   hack/test-kubernetes.sh --release ARTEFACT [--pods N] [--containerd RELEASE|DIR] [--oci runc|crun]
+#   hack/test-kubernetes.sh --release ARTEFACT [--helm PROGRAM] [--pods N] [--containerd RELEASE|DIR] [--oci runc|crun]
 #
 # As root, on Debian amd64; with words only the cases whose titles have one of them. Restart policies, Jobs, probes,
 # kubectl, hooks, deletion, accidents, and restarts of kubelet and containerd; containerd's own shim is beside ours.
 # With a release of hack/release.sh it is deploy/ that is checked: the DaemonSet's image is made and run, upgraded,
-# rolled back and taken away with N rich pods (default 20) running.
+# rolled back and taken away with N rich pods (default 20) running; with --helm by that helm and deploy/chart.
 #
 # K8S_BIN names a directory with another Kubernetes: kubelet, kube-apiserver, kube-controller-manager, kube-scheduler,
 # kubectl and etcd. What that has and 1.20 had not is checked too (tests/kubernetes/later.py), and from 1.32 on

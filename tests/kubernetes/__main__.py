@@ -118,6 +118,7 @@ def main() -> int:
     parser.add_argument("--oci", choices=binaries.OCIS, default="runc")
     parser.add_argument("--release", metavar="ARTEFACT", help="of hack/release.sh: deploy/ with it, and nothing else")
     parser.add_argument("--pods", type=int, default=20, help="with --release: rich pods that run through all of it")
+    parser.add_argument("--helm", metavar="PROGRAM", default="", help="with --release: by this helm and deploy/chart")
     parser.add_argument("words", nargs="*", metavar="WORD", help="part of a title: only the cases that have one")
     args = parser.parse_args()
     if args.release is not None:
@@ -134,7 +135,7 @@ def main() -> int:
         if args.release is None:
             everything(running, args.programs, args.words)
         else:
-            rollout.everything(running, args.programs, args.release, args.pods)
+            rollout.everything(running, args.programs, args.release, args.pods, helm=args.helm)
         if failed:
             keep_logs(running)
     say(f"{len(failed)} checks failed")

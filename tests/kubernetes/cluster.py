@@ -90,7 +90,7 @@ class Cluster:
         self.kubelet_pid = 0
         self.programs = programs
         self._certificate, self._key = self.base / "certificate", self.base / "key"
-        self._kubeconfig = self.base / "kubeconfig"
+        self.kubeconfig = self.base / "kubeconfig"
         self._write_files()
         # As on any node with a systemd: what is mounted and unmounted later is so in pods too, and for kubelet.
         subprocess.run(["nsenter", f"--mount=/proc/{node.pid}/ns/mnt", "mount", "--make-shared", "/"], check=True)
@@ -112,7 +112,7 @@ class Cluster:
             "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": NAME}}],
             "current-context": NAME,
         }
-        self._kubeconfig.write_text(json.dumps(kubeconfig))
+        self.kubeconfig.write_text(json.dumps(kubeconfig))
         (self.base / "kubelet.json").write_text(json.dumps(self._kubelet_configuration()))
 
     def _kubelet_configuration(self) -> Object:
@@ -190,7 +190,7 @@ class Cluster:
             *([gates] if self.release >= (1, 33) else []),
         )
         self._wait(self._ready, "kube-apiserver")
-        client = (f"--kubeconfig={self._kubeconfig}", "--leader-elect=false", "--secure-port=0")
+        client = (f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--secure-port=0")
         keys = (f"--service-account-private-key-file={self._key}", f"--root-ca-file={self._certificate}")
         plugins = f"{self.base}/volume-plugins"
         self._run("kube-controller-manager", *client, *keys, f"--flex-volume-plugin-dir={plugins}")
@@ -207,7 +207,7 @@ class Cluster:
         self.kubelet_pid = self._run(
             "kubelet",
             f"--config={self.base}/kubelet.json",
-            f"--kubeconfig={self._kubeconfig}",
+            f"--kubeconfig={self.kubeconfig}",
             f"--hostname-override={NAME}",
             f"--node-ip={ADDRESS}",
             f"--root-dir={self.base}/kubelet",
@@ -293,7 +293,7 @@ class Cluster:
         return items
 
     def _kubectl(self, *args: str) -> list[str]:
-        return [str(self.programs / "kubectl"), f"--kubeconfig={self._kubeconfig}", *args]
+        return [str(self.programs / "kubectl"), f"--kubeconfig={self.kubeconfig}", *args]
 
     @contextlib.contextmanager
     def forwarded(self, pod: str, port: int) -> Iterator[str]:

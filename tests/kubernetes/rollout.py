@@ -20,6 +20,7 @@ from tests.integration import images, node, processes, rich_images
 from tests.kubernetes import manifests
 from tests.kubernetes.case import Case, say
 from tests.kubernetes.cluster import NAME, Cluster
+from tests.kubernetes.deployed import Charted, Kustomized, Place
 from tests.root.bare_root import BareRoot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,8 +93,11 @@ def forget_us(running: node.Node) -> str:
     return text
 
 
-def everything(running: node.Node, programs: Path, artefact: Path, rich_pods: int) -> None:
-    """Start Kubernetes and do all of that, in order, with so many rich pods that run meanwhile."""
+def everything(running: node.Node, programs: Path, artefact: Path, rich_pods: int, *, helm: str) -> None:
+    """Start Kubernetes and do all of that, in order, with so many rich pods that run meanwhile.
+
+    By the program `helm` and the chart, or where that is "" by kubectl and the kustomizations.
+    """
     configuration = forget_us(running)
     rich_images.import_system(running, manifests.SYSTEMD)
     with tempfile.TemporaryDirectory(prefix="pouchrich-releases-") as directory:
@@ -113,7 +117,7 @@ def everything(running: node.Node, programs: Path, artefact: Path, rich_pods: in
     restarter = Restarter(running)
     restarter.start()
     try:
-        Rollout(cluster, restarter, configuration, rich_pods).run()
+        Rollout(cluster, restarter, configuration, rich_pods, helm=helm).run()
     finally:
         restarter.done.set()
         restarter.join()
@@ -122,14 +126,16 @@ def everything(running: node.Node, programs: Path, artefact: Path, rich_pods: in
 class Rollout:
     """The steps."""
 
-    def __init__(self, cluster: Cluster, restarter: Restarter, configuration: str, rich_pods: int) -> None:
+    def __init__(
+        self, cluster: Cluster, restarter: Restarter, configuration: str, rich_pods: int, *, helm: str
+    ) -> None:
         self.cluster = cluster
         self.rich_pods = rich_pods
         self.restarter = restarter
         self.configuration = configuration
         self.case = Case(cluster, manifests.Kind("DaemonSet", None, ""), "rollout")
-        self.has_policy = cluster.release >= (1, 32)
-        self.directory = "overlays/kubeadm" if self.has_policy else "base"
+        self.place = Place(cluster, NAMESPACE, str(PREFIX), f"touch {restarter.wanted}")
+        self.deployed = Charted(self.place, helm) if helm else Kustomized(self.place)
         self.root = Path(f"/proc/{cluster.node.pid}/root")
 
     def run(self) -> None:
@@ -186,35 +192,6 @@ class Rollout:
 
     # What is done
 
-    def apply(self, directory: str, version: str) -> None:
-        """Apply a kustomization with what is this node's: where its containerd is, and who starts it anew."""
-        made = subprocess.run(
-            ["kubectl", "kustomize", ROOT / "deploy" / directory], capture_output=True, text=True, check=True
-        )
-        done = self.cluster.kubectl("create", "--dry-run=client", "--output=json", "-f", "-", said=made.stdout)
-        decoder, at, text = json.JSONDecoder(), 0, done.stdout
-        while at < len(text.rstrip()):
-            one, at = decoder.raw_decode(text, at)
-            at += len(text[at:]) - len(text[at:].lstrip())
-            if one["kind"] == "DaemonSet":
-                self.adapt(one["spec"]["template"]["spec"]["containers"][0], version)
-            applied = self.cluster.kubectl("apply", "-f", "-", said=json.dumps(one))
-            if applied.returncode:
-                raise RuntimeError(f"kubectl apply: {applied.stderr}")
-
-    def adapt(self, container: Object, version: str) -> None:
-        container["image"] = f"localhost/pouchrich-node:{version}"
-        command = f"touch {self.restarter.wanted}"
-        args = [f"--prefix={PREFIX}", f"--restart={command}"]
-        if "install" in container["args"]:
-            container["args"] = [
-                "--containerd=kubeadm" if one == "--containerd=auto" else one for one in container["args"]
-            ]
-            args += [f"--address={self.cluster.node.socket}", f"--probe=systemd={manifests.SYSTEMD.reference}"]
-        container["args"] += args
-        server = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "6443"}  # no kube-proxy is here
-        container["env"] += [{"name": name, "value": value} for name, value in server.items()]
-
     def annotate(self, text: str) -> None:
         self.cluster.kubectl("annotate", "node", NAME, "--overwrite", text)
 
@@ -222,7 +199,7 @@ class Rollout:
 
     def held(self) -> None:
         self.annotate("pouchrich.io/hold=until Monday")
-        self.apply(self.directory, __version__)
+        self.deployed.apply(__version__)
         self.becomes("held: it says why", lambda: "held by annotation pouchrich.io/hold: until Monday" in self.logs())
         self.case.equal("held: what is installed", self.current(), "")
         self.case.equal("held: containerd's configuration", self.text() == self.configuration, True)
@@ -240,7 +217,7 @@ class Rollout:
         self.case.equal("probe pods that are left", len(self.pods()), len(self.everything_there()))
         self.case.check("containerd's configuration has lines of ours", "pouchrich: begin" in self.text())
         self.forbidden()
-        if self.has_policy:
+        if self.place.has_policy:
             self.own_node_only()
         self.kill_pod()
         self.becomes("killed, it is ready again", self.is_ready)
@@ -335,7 +312,7 @@ class Rollout:
 
     def upgraded(self) -> None:
         before = self.rich()
-        self.apply(self.directory, NEWER)
+        self.deployed.apply(NEWER)
         self.kill_pod_after(2.0, 4.0, 6.0)
         self.becomes("upgraded, killed three times meanwhile, it is ready", self.is_ready)
         self.case.equal(
@@ -346,8 +323,7 @@ class Rollout:
 
     def rolled_back(self) -> None:
         before = self.rich()
-        done = self.cluster.kubectl("-n", NAMESPACE, "rollout", "undo", "daemonset/pouchrich-node")
-        self.case.check("rollout undo", done.returncode == 0, done.stderr)
+        self.deployed.undo()
         self.kill_pod_after(3.0, 5.0)
         self.becomes(
             "rolled back, killed twice meanwhile, it is ready",
@@ -383,7 +359,7 @@ class Rollout:
         self.becomes(
             "one more runs", lambda: [one["status"]["phase"] for one in self.cluster.pods("last")] == ["Running"]
         )
-        self.apply("uninstall", __version__)
+        self.deployed.give_back(__version__)
         self.becomes("uninstalling waits for it, and says so", lambda: "waiting: these need the shim" in self.logs())
         self.case.equal("labels meanwhile", self.labels(), {})
         self.case.equal("the version meanwhile", self.current(), __version__)
@@ -399,6 +375,7 @@ class Rollout:
         self.case.equal(
             "what is left of the installation", files, ["etc", "etc/pouchrich", "etc/pouchrich/config.toml"]
         )
+        self.deployed.remove()
         done = self.cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s", timeout_s=180)
         self.case.check("the namespace goes", done.returncode == 0, done.stderr)
         shims = [pid for pid in self.cluster.node.shims() if "pouchrich-v2" in processes.command(pid)]

@@ -29,6 +29,7 @@ OTHERS = {
     "crictl",
     "ctr",
     "git",
+    "helm",
     "kubectl",
     "man",
     "nerdctl",
