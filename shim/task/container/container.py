@@ -134,6 +134,8 @@ class Container:
 
         Raises FailedPrecondition, RuntimeFailed, HookFailed; the container is then as it was, or has ended.
         """
+        if self._deleting is not None:
+            raise phase.refused("start", Phase.DELETED)
         self.init.move(Phase.STARTING)
         try:
             await self.life.before_start()

@@ -240,6 +240,21 @@ async def test_a_caller_that_gives_a_delete_up_does_not_undo_it(world):
 
 
 @in_time
+async def test_a_created_container_is_not_started_while_it_is_deleted(world):
+    container = world.make()
+    world.runtime.gates["delete"] = asyncio.Event()
+    world.runtime.before["delete"] = lambda: world.reaper.end(NOT_THERE, 137)
+    deleting = asyncio.ensure_future(container.delete())
+    await settled()
+    with pytest.raises(FailedPrecondition, match="cannot start a deleted process"):
+        await container.start()
+    world.runtime.gates["delete"].set()
+    await deleting
+    assert world.runtime.calls == ["delete --force"]
+    assert container.init.phase is Phase.DELETED
+
+
+@in_time
 async def test_a_running_container_is_not_deleted(world):
     container = await world.run()
     with pytest.raises(FailedPrecondition, match="cannot delete a running process"):
