@@ -7,8 +7,11 @@ import json
 import re
 
 _FINISHED = ("process already finished", "container not running", "no such process", "is not running")
-# runc; then crun, for whom a container is a directory with a file `status` below its root.
-_UNKNOWN = re.compile(r"does not exist|(error opening file `[^`]*/status`|cannot open directory '[^']*'): no such file")
+# runc; then crun, for whom a container is a directory with a file `status` below its root, whose name
+# 1.8 has in '' and 1.21 in ``.
+_UNKNOWN = re.compile(
+    r"does not exist|(error opening file `[^`]*/status`|cannot open directory ['`][^'`]*['`]): no such file"
+)
 
 
 def last_error(log: bytes, output: bytes, status: int) -> str:

@@ -1,4 +1,4 @@
-"""What runc 1.1.5 and crun 1.8.1 said when they were provoked."""
+"""What runc 1.1.5, crun 1.8.1 and 1.21 said when they were provoked."""
 
 import pytest
 
@@ -13,9 +13,13 @@ CRUN_UNKNOWN_DELETE = (
     b'{"msg":"cannot open directory \'/run/pouchrich/runtime/k8s.io/c\': No such file or directory",'
     b'"level":"error","time":"2026-11-22T21:16:22.996748Z"}\n'
 )
+CRUN_1_21_UNKNOWN_DELETE = (
+    b'{"msg":"cannot open directory `/run/pouchrich/runtime/k8s.io/c`: No such file or directory",'
+    b'"level":"error","time":"2026-11-29T17:56:03.996748Z"}\n'
+)
 
 
-@pytest.mark.parametrize("said", [RUNC_UNKNOWN, CRUN_UNKNOWN, CRUN_UNKNOWN_DELETE])
+@pytest.mark.parametrize("said", [RUNC_UNKNOWN, CRUN_UNKNOWN, CRUN_UNKNOWN_DELETE, CRUN_1_21_UNKNOWN_DELETE])
 def test_a_container_that_the_runtime_does_not_know_is_recognised(said: bytes):
     text = log.last_error(said, b"", 1)
     assert text
