@@ -59,9 +59,10 @@ def make(path: str, given: str) -> None:
     Raises OSError; AlreadyExists where there is one of a container that nobody has ended.
     """
     found = os.stat(given)
-    if os.path.exists(f"{path}/pouchrich.json"):
-        raise AlreadyExists(f"{path}: the bundle of a container that has not been deleted")
-    remove(path)
+    if os.path.lexists(path):
+        if os.path.exists(f"{path}/pouchrich.json"):
+            raise AlreadyExists(f"{path}: the bundle of a container that has not been deleted")
+        remove(path)
     passage.make(path, mode=0o700)
     sandbox = f"{os.path.dirname(given)}/{os.path.basename(os.path.dirname(path))}"
     try:

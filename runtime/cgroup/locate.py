@@ -8,11 +8,13 @@ from runtime.cgroup.files import read
 from runtime.cgroup.model import Cgroup
 from runtime.errors import NotFound
 from runtime.linux import living, mountinfo
+from runtime.linux.mountinfo import MountEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from runtime.linux.mountinfo import MountEntry
+Hierarchies = tuple[MountEntry, ...]
+"""What `hierarchies` tells."""
 
 # The v1 controllers that make a host a v1 host: some unified hosts mount net_cls or devices beside v2.
 _ACCOUNTING = frozenset({"memory", "cpu", "cpuacct", "pids", "blkio"})
@@ -59,17 +61,23 @@ def _exiting(pid: int, proc: str) -> bool:
     return not stat or living.is_exiting(stat)
 
 
-def locate(pid: int, proc: str = "/proc") -> Cgroup:
+def hierarchies(proc: str = "/proc") -> Hierarchies:
+    """The mounts of cgroup file systems that this process sees. Raises OSError."""
+    return mountinfo.read(f"{proc}/self/mountinfo", fstypes=mountinfo.CGROUPS)
+
+
+def locate(pid: int, proc: str = "/proc", *, mounts: Hierarchies | None = None) -> Cgroup:
     """The cgroup of `pid`. On a hybrid host that is its v1 side, if v1 has the controllers that account.
 
-    Raises NotFound if the process is gone or exiting, or no cgroup file system is mounted that shows it.
+    `mounts` is what `hierarchies` has told; None: it is asked. Raises NotFound if the process is gone or exiting, or no
+    cgroup file system is mounted that shows it.
     """
     text = read(f"{proc}/{pid}", "cgroup")
     # v1 shows an exiting process in the root cgroup (kernel/cgroup/cgroup.c, proc_cgroup_show), so ask
     # afterwards.
     if not text or _exiting(pid, proc):
         raise NotFound("cgroup does not exist")
-    return of_memberships(_memberships(text), mountinfo.read(f"{proc}/self/mountinfo", fstypes=mountinfo.CGROUPS))
+    return of_memberships(_memberships(text), hierarchies(proc) if mounts is None else mounts)
 
 
 def of_memberships(memberships: Mapping[str, str], mounts: Iterable[MountEntry]) -> Cgroup:

@@ -106,11 +106,11 @@ class Container:
 
     # Init's life
 
-    def adopt(self, pid: int) -> None:
+    def adopt(self, pid: int, hierarchies: Callable[[], cgroups.Hierarchies] = cgroups.hierarchies) -> None:
         """Init exists as host process `pid`: find its cgroup, watch it for OOM kills, and wait for its end."""
         self.init.pid = pid
         try:
-            self.cgroup = cgroups.locate(pid)
+            self.cgroup = cgroups.locate(pid, mounts=hierarchies())
             self.metrics = Metrics(self.cgroup)
             oom = events_pb2.TaskOOM(container_id=self.id)
             self._oom = OOMReports(self.cgroup, lambda: self._publish(oom))

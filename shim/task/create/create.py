@@ -16,7 +16,8 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from runtime import bundle as bundles
-from runtime import members, passage, rootfs, rundir
+from runtime import cgroup as cgroups
+from runtime import host, members, passage, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.cgroup import attach, pids
 from runtime.errors import InvalidArgument, PouchrichError, RuntimeFailed, Unsupported
@@ -26,6 +27,7 @@ from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import confinement, plan
 from runtime.spec.identity import Identity
 from shim.task import checkpoint
+from shim.task.ahead import Ahead
 from shim.task.container.container import Container
 from shim.task.container.lifecycle import Lifecycle, PlainLifecycle
 from shim.task.container.process import Process
@@ -95,8 +97,9 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
             checkpoint.require_criu()
         making = _Making(request, tools, chosen, choice, oci, spec, undo)
         mounting = making.begin_mount()
+        about = host.read() if choice.rich else None  # meanwhile
         looked = await mounting.looked if choice.rich else None
-        decided = await making.decide(looked)
+        decided = await making.decide(looked, about)
         if request.checkpoint and decided.made.boot is not None:
             raise Unsupported(f"restore of {checkpoint.REAL_INIT}")
         container = await making.assemble(decided)
@@ -144,8 +147,8 @@ class _Making:
             self._undo_later(mounting.undo)
         return mounting
 
-    async def decide(self, looked: Looked | None) -> Decided:
-        """Plan, from what was seen of the image; None where it does not matter."""
+    async def decide(self, looked: Looked | None, about: host.HostFacts | None) -> Decided:
+        """Plan, from what was seen of the image and the host; None where it does not matter."""
         request = self._request
         decided = await decide(
             self._spec,
@@ -155,6 +158,7 @@ class _Making:
             terminal=request.paths.terminal,
             run_dir=rundir.path_of(request.namespace, request.id),
             reaper=self._tools.reaper,
+            about=about,
             systemd_cgroup=self._oci.binary.systemd_cgroup,
         )
         for warning in decided.made.warnings:
@@ -225,13 +229,15 @@ class _Making:
         fds = None if own else stdio.child_fds()
         with suppress(OSError):  # there already; the OCI runtime would make what is missing readable by all
             passage.make(os.path.dirname(self._oci.binary.root))
+        hierarchies = Ahead(cgroups.hierarchies)  # while the OCI runtime is at work
         with self._tools.reaper.expecting():
             self._undo_later(self._forget)
             try:
                 await self._oci.create(request.id, self._create_options(own or stdio.console_socket), fds)
             except RuntimeFailed as err:
                 raise RuntimeFailed(f"{err}{self._crowded()}") from err
-            container.adopt(bundles.read_pid(request.bundle.init_pid_file))
+            pid = bundles.read_pid(request.bundle.init_pid_file)
+            container.adopt(pid, hierarchies.value)
         await life.created(container.init.pid, container.cgroup)
         if not own:
             await stdio.attach()

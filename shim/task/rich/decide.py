@@ -43,10 +43,12 @@ async def decide(
     terminal: bool,
     run_dir: str,
     reaper: Reaper,
+    about: host.HostFacts | None = None,
     systemd_cgroup: bool | None = None,
 ) -> Decided:
     """Decide about the container of `spec`; `looked` is what `look` has seen, None only where `choice` is not rich.
 
+    `about` is what `host.read` has told for this request; None: it is asked here, where it matters.
     `systemd_cgroup` says whether the OCI runtime will have systemd make its cgroups; None: as the host is.
 
     Raises InvalidArgument, Unsupported, FailedPrecondition where a helper binary, inotify instances or an AppArmor
@@ -55,7 +57,8 @@ async def decide(
     if not choice.rich or looked is None:
         return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Extras())
     facts, seen = looked
-    about = host.read()
+    if about is None:
+        about = host.read()
     if systemd_cgroup is not None:
         about = replace(about, systemd=systemd_cgroup)
     made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=about, run_dir=run_dir)

@@ -83,7 +83,7 @@ class World:
         self.reaper = NotedReaper()
         self.stdio = NotedStdio(self.say)
         self.killed = []
-        monkeypatch.setattr(container_module.cgroups, "locate", lambda pid: None)
+        monkeypatch.setattr(container_module.cgroups, "locate", lambda pid, mounts: None)
         monkeypatch.setattr(container_module, "OOMReports", Oom)
         monkeypatch.setattr(container_module.os, "kill", lambda *about: self.killed.append(about))
         monkeypatch.setattr(container_module, "in_thread", self._removed)

@@ -1,0 +1,47 @@
+import asyncio
+
+import pytest
+
+from shim.task.ahead import Ahead
+from tests.fakes.loop import in_loop
+
+
+def counted(calls, result=7):
+    def call():
+        calls.append(1)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return call
+
+
+@in_loop
+async def test_it_is_found_out_while_another_is_waited_for():
+    calls = []
+    ahead = Ahead(counted(calls))
+    assert not calls
+    await asyncio.sleep(0)
+    assert len(calls) == 1
+    assert (ahead.value(), ahead.value(), len(calls)) == (7, 7, 1)
+
+
+@in_loop
+async def test_who_needs_it_at_once_does_not_wait():
+    calls = []
+    assert Ahead(counted(calls, result=None)).value() is None
+    await asyncio.sleep(0)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@in_loop
+async def test_an_error_is_for_who_asks(waits):
+    calls = []
+    ahead = Ahead(counted(calls, OSError("no")))
+    if waits:
+        await asyncio.sleep(0)
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"^no$"):
+            ahead.value()
+    assert len(calls) == 1
