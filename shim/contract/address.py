@@ -105,11 +105,18 @@ def answers(path: str) -> bool:
 
 
 def write_address_file(bundle: str, address: str) -> None:
-    """Leave `address` in the bundle; containerd 1.6 and 1.7 find a running shim by it when they restart."""
+    """Leave `address` in the bundle; containerd 1.6 and 1.7 find a running shim by it when they restart.
+
+    Raises OSError; nothing is left in the bundle then.
+    """
     temporary = f"{bundle}/.address"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, address.encode())
-    finally:
-        os.close(fd)
-    os.rename(temporary, f"{bundle}/address")
+        try:
+            os.write(fd, address.encode())
+        finally:
+            os.close(fd)
+        os.rename(temporary, f"{bundle}/address")
+    except OSError:
+        os.unlink(temporary)
+        raise

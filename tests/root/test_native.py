@@ -83,18 +83,55 @@ def test_a_start_with_a_spawner_there_needs_no_interpreter(native_node):
     native_node(action)
 
 
+def member(node, name):
+    """The bundle of a further container of the pod `pod`."""
+    bundle = node.bundle(name)
+    (bundle / "config.json").write_text(json.dumps({"process": {"args": ["x"]}, "annotations": {SANDBOX_ID: "pod"}}))
+    return bundle
+
+
 def test_a_further_container_of_a_pod_needs_no_interpreter_either(native_node):
     """containerd 1.x asks for it. To later ones the sandbox's `start` says that they need not."""
 
     def action(node):
         address = node.start("pod")
         only_natively(node)
-        spec = {"process": {"args": ["x"]}, "annotations": {SANDBOX_ID: "pod"}}
-        (node.bundle("member") / "config.json").write_text(json.dumps(spec))
+        member(node, "member")
         assert node.start("member") == address
         assert (node.bundle("member") / "address").read_text() == address
         assert len(node.servers("pod")) == 1
         assert not node.servers("member")
+
+    native_node(action)
+
+
+def test_the_server_of_a_pod_that_was_killed_is_made_up_for(native_node):
+    def action(node):
+        address = node.start("pod")
+        os.kill(node.server("pod"), 9)
+        only_natively(node)
+        member(node, "member")
+        assert node.start("member") == address
+        serves(node, "member", address)
+        assert len(node.servers("member")) == 1
+
+    native_node(action)
+
+
+def test_an_address_that_finds_no_room_is_told_of_and_not_left_half(native_node):
+    """containerd 1.x would look for a pod server at an empty address when it starts again."""
+
+    def action(node):
+        node.start("pod")
+        only_natively(node)
+        bundle = node.bundle("member")
+        syscalls.mount("tmpfs", str(bundle), "tmpfs", 0, "size=4k")  # a page, which config.json takes
+        member(node, "member")
+        starter = node.begin("member")
+        stdout, stderr = starter.communicate(timeout=60)
+        assert (starter.returncode, stdout) == (1, "")
+        assert "No space left on device" in stderr
+        assert os.listdir(bundle) == ["config.json"]
 
     native_node(action)
 
