@@ -1,16 +1,22 @@
 """A container's metrics, put together from parts that keep their files."""
 
 import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from google.protobuf.any_pb2 import Any
 
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound
 from shim.task.stats import v1, v2
-from shim.task.stats.parts import Part
+
+if TYPE_CHECKING:
+    from shim.task.stats.parts import Part
 
 LOOK_AGAIN_S = 60.0
 """For files that were not there: a controller may be enabled, or an I/O scheduler loaded, after Create."""
+
+_GONE = "cgroup does not exist"
 
 
 class Metrics:
@@ -29,29 +35,34 @@ class Metrics:
         `type.googleapis.com/` in front. Raises NotFound if the cgroup is gone, Unavailable where no descriptor is left
         to look.
         """
-        if time.monotonic() >= self._looked + LOOK_AGAIN_S:
-            self._look()
-        try:
-            value = self._read()
-        except OSError:  # the cgroup has gone, or one of its controllers
-            self._look()
-            value = self._read()
-        return Any(type_url=self._type_url, value=value)
+        return Any(type_url=self._type_url, value=self._read())
 
     def _read(self) -> bytes:
-        return b"".join([part.chunk() for part in self._parts])
+        if time.monotonic() < self._looked + LOOK_AGAIN_S:
+            with suppress(OSError):  # the cgroup has gone, or one of its controllers
+                return b"".join([part.chunk() for part in self._parts])
+        return self._look()
 
-    def _look(self) -> None:
-        """Find out which files there are. Raises as `to_any`."""
+    def _look(self) -> bytes:
+        """Find out which files there are, and read them. Raises as `to_any`."""
         self.rest()
-        if self._cgroup is None or not self._cgroup.exists():
-            raise NotFound("cgroup does not exist")
+        if self._cgroup is None:
+            raise NotFound(_GONE)
         unified = self._cgroup.unified
         found = v2.parts(unified) if unified else v1.parts(dict(self._cgroup.controllers))
+        chunks = []
         for part in found:
-            if _is_there(part):
+            try:
+                chunks.append(part.chunk())
+            except OSError:  # it is not there
+                part.close()
+            else:
                 self._parts.append(part)
+        if not self._cgroup.exists():  # be it since before, or from the midst of this
+            self.rest()
+            raise NotFound(_GONE)
         self._looked = time.monotonic()
+        return b"".join(chunks)
 
     def rest(self) -> None:
         """Give all descriptors back until the next time."""
@@ -64,12 +75,3 @@ class Metrics:
         """Give all descriptors back for good. May be repeated."""
         self.rest()
         self._cgroup = None
-
-
-def _is_there(part: Part) -> bool:
-    try:
-        part.chunk()
-    except OSError:
-        part.close()
-        return False
-    return True

@@ -76,6 +76,18 @@ def test_what_has_changed_is_told_the_next_time(tmp_path):
         assert (pids(metrics).current, pids(metrics).limit) == (count, 2**64 - 1)
 
 
+def test_a_file_is_read_once_for_an_answer_be_it_the_first_or_the_second(tmp_path, monkeypatch):
+    metrics = Metrics(Cgroup(unified=write(tmp_path, {"pids.current": "1\n", "pids.max": "max\n"})))
+    reads, pread = [], kept.os.pread
+    monkeypatch.setattr(kept.os, "pread", lambda *given: reads.append(given) or pread(*given))
+    for number in (1, 2):
+        metrics.to_any()
+        assert len(reads) == 2 * number
+    metrics.rest()
+    metrics.to_any()
+    assert len(reads) == 6
+
+
 def test_a_file_that_comes_later_is_found(tmp_path, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(metrics_module.time, "monotonic", lambda: clock[0])
@@ -110,6 +122,22 @@ def test_what_has_gone_is_not_found_and_leaves_no_descriptor(tmp_path, monkeypat
         raise OSError(errno.ENODEV, "")
 
     monkeypatch.setattr(kept.os, "pread", gone)
+    with pytest.raises(NotFound):
+        metrics.to_any()
+    assert open_below(tmp_path) == 0
+
+
+def test_what_goes_in_the_midst_of_the_first_look_is_not_found(tmp_path, monkeypatch):
+    (tmp_path / "c").mkdir()
+    metrics = Metrics(Cgroup(unified=write(tmp_path / "c", {"pids.current": "1\n", "pids.max": "2\n"})))
+    pread = kept.os.pread
+
+    def last(*given):
+        if (tmp_path / "c").exists():
+            (tmp_path / "c").rename(tmp_path / "d")
+        return pread(*given)
+
+    monkeypatch.setattr(kept.os, "pread", last)
     with pytest.raises(NotFound):
         metrics.to_any()
     assert open_below(tmp_path) == 0
