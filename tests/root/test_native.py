@@ -108,7 +108,9 @@ def test_a_further_container_of_a_pod_needs_no_interpreter_either(native_node):
 def test_the_server_of_a_pod_that_was_killed_is_made_up_for(native_node):
     def action(node):
         address = node.start("pod")
-        os.kill(node.server("pod"), 9)
+        server = node.server("pod")
+        os.kill(server, 9)
+        ended(server)
         only_natively(node)
         member(node, "member")
         assert node.start("member") == address
