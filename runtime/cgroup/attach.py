@@ -13,6 +13,7 @@ import os
 from _thread import get_native_id, start_new_thread
 from contextlib import suppress
 
+from runtime.cgroup import files
 from runtime.oci.argv import OCIBinary
 
 ROOT = "/sys/fs/cgroup"
@@ -39,12 +40,7 @@ def prime_migration() -> None:
 
 def move_nowhere(root: str = ROOT, proc: str = "/proc") -> bool:
     """Move the calling thread into the cgroup that it is in; return whether some hierarchy has let it."""
-    try:
-        with open(f"{proc}/thread-self/cgroup", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return False
-    for line in lines:
+    for line in os.fsdecode(files.read(f"{proc}/thread-self", "cgroup") or b"").splitlines():
         _, controllers, path = line.split(":", 2)
         if path.startswith("/.."):  # above what this process's cgroup namespace shows
             continue
