@@ -85,7 +85,7 @@ class Rootfs:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._left = MAX_STEPS
-        self._seen: dict[str, tuple[int, str] | OSError] = {}
+        self._seen: dict[str, tuple[int, str] | int] = {}  # or why not, an errno
 
     @classmethod
     @contextmanager
@@ -115,10 +115,10 @@ class Rootfs:
             try:
                 self._seen[path] = beneath.mode_of(self.fd, path)
             except OSError as err:
-                self._seen[path] = err
+                self._seen[path] = err.errno or 0
         found = self._seen[path]
-        if isinstance(found, OSError):
-            raise found
+        if isinstance(found, int):
+            raise OSError(found, os.strerror(found), path)
         return found
 
     def has(self, path: str) -> bool:

@@ -15,6 +15,8 @@ _AT_STATX_DONT_SYNC = 0x4000
 _AT_NO_AUTOMOUNT = 0x800
 _STATX_INO = 0x100
 _SIZE = 256
+_Answer = ctypes.c_char * _SIZE
+"""Made once: a ctypes type is kilobytes that only the garbage collector frees."""
 _INO = struct.Struct("=32xQ")
 _DEVICE = struct.Struct("=136xII")
 
@@ -24,7 +26,7 @@ _libc.statx.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_ui
 
 def identity(path: str) -> tuple[int, int]:
     """The st_dev and st_ino of the file `path` leads to, as far as the kernel has them already. Raises OSError."""
-    room = ctypes.create_string_buffer(_SIZE)
+    room = _Answer()
     flags = _AT_STATX_DONT_SYNC | _AT_NO_AUTOMOUNT
     if _libc.statx(syscalls.AT_FDCWD, os.fsencode(path), flags, _STATX_INO, room) < 0:
         number = ctypes.get_errno()

@@ -17,6 +17,7 @@ class Ahead(Generic[T]):
         self._handle = asyncio.get_running_loop().call_soon(self._find)
 
     def _find(self) -> None:
+        self._handle.cancel()  # it forgets this method, and with it itself
         try:
             self._found.append(self._call())
         except Exception as err:
@@ -25,7 +26,6 @@ class Ahead(Generic[T]):
     def value(self) -> T:
         """What the call has returned. Raises what it has raised."""
         if not self._found and self._error is None:
-            self._handle.cancel()
             self._find()
         if self._error is not None:
             raise self._error

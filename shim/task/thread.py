@@ -33,6 +33,7 @@ def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
             result, error = None, err
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, error)
+        del error  # has this frame in its traceback
 
     start_new_thread(work, ())
     return done

@@ -24,10 +24,13 @@ async def run_whole(work: Awaitable[T]) -> T:
             await asyncio.wait([task])
         except asyncio.CancelledError as err:
             cancelled = err
-    if cancelled is not None:
-        _hear(task)
-        raise cancelled
-    return task.result()
+    try:
+        if cancelled is not None:
+            _hear(task)
+            raise cancelled
+        return task.result()
+    finally:
+        del task, cancelled  # what is raised has this frame in its traceback, and would be kept by it
 
 
 async def run_on(work: Awaitable[T]) -> T:
@@ -35,7 +38,10 @@ async def run_on(work: Awaitable[T]) -> T:
     task = asyncio.ensure_future(work)
     task.add_done_callback(_hear)
     await asyncio.wait([task])
-    return task.result()
+    try:
+        return task.result()
+    finally:
+        del task  # as above
 
 
 def _hear(done: "asyncio.Future[T]") -> None:

@@ -1,11 +1,13 @@
 """A pod server in a process of its own, with a fake OCI runtime below it and a fake containerd above."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ from tests.fakes.loop import open_fds, until
 FAKE = Path(__file__).parents[1] / "fakes" / "ocifake"
 TASK = "containerd.task.v2.Task"
 EVENTS = "containerd.services.events.ttrpc.v1.Events"
+GARBAGE = "garbage.json"
 
 
 @dataclass
@@ -139,6 +142,17 @@ class Pod:
         file = self.directory / "oci" / "test" / "calls"
         return file.read_text().splitlines() if file.exists() else []
 
+    def garbage(self) -> dict[str, int]:
+        """How many objects of each type only the server's garbage collector could have freed, and has now."""
+        report = self.directory / "home" / GARBAGE
+        report.unlink(missing_ok=True)
+        os.kill(self.pid, signal.SIGUSR2)
+        for _ in range(500):
+            if report.exists():
+                return dict(json.loads(report.read_text()))
+            time.sleep(0.01)
+        raise TimeoutError("the pod server does not answer")
+
     def exited(self, timeout_s: float = 5.0) -> int:
         """Wait for the server's end and return its exit status."""
         for _ in range(int(timeout_s / 0.01)):
@@ -196,9 +210,23 @@ def _become_server(home: str, path: str, events: str, listener: int) -> NoReturn
         os.set_inheritable(listener, False)
         syscalls.set_child_subreaper()
         log.open_fifo(f"{home}/log", debug=True)
+        signal.signal(signal.SIGUSR2, lambda *_: _report_garbage(f"{home}/{GARBAGE}"))
         os._exit(pod_server.serve(namespace="test", ttrpc_address=events, socket_path=path, listener=listener))
     finally:
         os._exit(99)
+
+
+def _report_garbage(path: str) -> None:
+    gc.disable()  # from the first time on nothing else takes what the next one is to find
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    gc.set_debug(0)
+    found = Counter(type(one).__qualname__ for one in gc.garbage)
+    gc.garbage.clear()
+    gc.collect()
+    with open(f"{path}.new", "w") as file:
+        file.write(json.dumps(found))
+    os.rename(file.name, path)
 
 
 def _state(pid: int) -> str:

@@ -48,6 +48,38 @@ async def test_a_hundred_execs_at_once_all_start_and_end_in_order(pod: Pod):
 
 
 @in_loop
+async def test_what_a_create_and_execs_have_used_is_freed_without_a_garbage_collection(pod: Pod):
+    """It would stay until one, in memory that nobody else has: containerd's CRI kills each exec once it has ended."""
+
+    async def begin(name: str) -> None:
+        await pod.run(name, init="sleep 1000")
+        for number in range(3):
+            one = {"id": name, "exec_id": f"e{number}"}
+            files = {key: str(pod.directory / f"{name}{number}{key}") for key in ("stdout", "stderr")}
+            for file in files.values():
+                os.mkfifo(file)
+            readers = [os.open(file, os.O_RDONLY | os.O_NONBLOCK) for file in files.values()]
+            await pod.exec(name, one["exec_id"], "exit 3", **files)
+            await pod.call("Start", **one)
+            assert (await pod.call("Wait", **one)).exit_status == 3
+            assert (await refused(pod, "Kill", **one, signal=9))[0] == Code.NOT_FOUND
+            await pod.call("Delete", **one)
+            for reader in readers:
+                os.close(reader)
+        assert (await refused(pod, "State", id="nobody"))[0] == Code.NOT_FOUND
+        assert (await refused(pod, "Start", id=name, exec_id="nobody"))[0] == Code.NOT_FOUND
+        await pod.exec(name, "missing", "")
+        await refused(pod, "Start", id=name, exec_id="missing")
+        await pod.call("Delete", id=name, exec_id="missing")
+
+    async with pod.served():
+        await begin("first")
+        pod.garbage()
+        await begin("second")
+        assert pod.garbage() == {}
+
+
+@in_loop
 async def test_state_answers_while_a_create_hangs(pod: Pod):
     gate = pod.directory / "gate"
     async with pod.served():

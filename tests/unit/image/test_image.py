@@ -1,5 +1,6 @@
 """runtime.image.image: commands found, missed and hidden, in trees whose links try to lead out."""
 
+import gc
 import os
 import time
 
@@ -211,3 +212,13 @@ def test_no_descriptor_is_left_open(rootfs):
     for name in ("a", "nosuch", "/etc/passwd/x"):
         command(rootfs, name)
     assert open_fds() == before
+
+
+def test_what_is_missed_is_freed_without_a_garbage_collection(rootfs):
+    gc.collect()
+    with image.Rootfs.open(str(rootfs)) as one:
+        for _ in range(2):
+            assert not one.has("/nowhere")
+            assert one.walk("/etc/nowhere/at/all").error == "no such file or directory"
+    del one
+    assert gc.collect() == 0

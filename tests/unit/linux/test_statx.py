@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 
@@ -15,3 +16,10 @@ def test_identity_is_what_stat_says(path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"statx: .*none"):
         statx.identity(f"{tmp_path}/none")
+
+
+def test_it_is_asked_again_and_again_without_anything_for_the_garbage_collector():
+    gc.collect()
+    for _ in range(3):
+        statx.identity("/")
+    assert gc.collect() == 0

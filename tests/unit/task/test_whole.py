@@ -1,6 +1,7 @@
 """shim.task.whole: work that a cancellation does not cut short."""
 
 import asyncio
+import contextlib
 import gc
 
 import pytest
@@ -118,3 +119,24 @@ async def test_an_error_that_comes_after_the_cancellation_is_nobodys(run):
     await turns()
     gc.collect()
     assert said == []
+
+
+@BOTH
+@in_loop
+async def test_what_failed_is_freed_with_its_error(run):
+    """As containerd's CRI has it with each exec: a Kill that comes too late."""
+
+    async def fail() -> None:
+        raise KeyError("k")
+
+    gc.collect()
+    with contextlib.suppress(KeyError):
+        await run(fail())
+    waiting = asyncio.ensure_future(run(asyncio.sleep(0)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    del waiting
+    await turns()
+    assert gc.collect() == 0
