@@ -1,5 +1,6 @@
 """What files of a cgroup give to its metrics message: read each time, encoded where they have changed."""
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -50,17 +51,15 @@ class FirstPart:
         self._parts = [FilePart(path, encode) for path in paths]
 
     def chunk(self) -> bytes:
-        error: OSError | None = None
         for part in tuple(self._parts):
             try:
                 if chunk := part.chunk():
                     return chunk
-            except OSError as err:
-                error = err
+            except OSError:
                 part.close()
                 self._parts.remove(part)
-        if not self._parts and error is not None:
-            raise error
+        if not self._parts:
+            raise FileNotFoundError(errno.ENOENT, "none of the files is there")
         return b""
 
     def close(self) -> None:

@@ -1,4 +1,5 @@
 import errno
+import gc
 
 import pytest
 
@@ -86,6 +87,17 @@ def test_a_file_is_read_once_for_an_answer_be_it_the_first_or_the_second(tmp_pat
     metrics.rest()
     metrics.to_any()
     assert len(reads) == 6
+
+
+def test_a_look_for_what_is_missing_is_freed_without_a_garbage_collection(tmp_path):
+    names = ("memory", "cpu", "blkio", "hugetlb", "rdma")
+    metrics = Metrics(Cgroup(controllers=tuple((name, str(tmp_path)) for name in names)))
+    write(tmp_path, {"memory.usage_in_bytes": "7\n"})
+    gc.collect()
+    for _ in range(2):
+        metrics.to_any()
+        metrics.rest()
+    assert gc.collect() == 0
 
 
 def test_a_file_that_comes_later_is_found(tmp_path, monkeypatch):
