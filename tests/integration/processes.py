@@ -4,6 +4,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+LOOKS = 5
+"""At most, where processes come and go all the time."""
+
 
 def parents() -> dict[int, int]:
     """pid -> parent pid of every process, zombies included."""
@@ -20,7 +23,19 @@ def parents() -> dict[int, int]:
 
 
 def descendants(root: int) -> list[int]:
-    """The pids of everything below root, parents before children."""
+    """The pids of everything below root, parents before children.
+
+    Who loses its parent while /proc is read may be seen below nobody, so a look counts that the next one agrees with.
+    """
+    found = _seen_below(root)
+    for _ in range(LOOKS):
+        before, found = found, _seen_below(root)
+        if found == before:
+            break
+    return found
+
+
+def _seen_below(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for pid, parent in parents().items():
         children.setdefault(parent, []).append(pid)
