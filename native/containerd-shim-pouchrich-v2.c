@@ -35,6 +35,7 @@ int main(int argc, char **argv)
 	if (!strcmp(action, "delete") && !answer_delete(argc, argv))
 		ask_spawner(argc, argv, 0);
 	execv(script, argv);
-	dprintf(2, NAME ": %s: %s\n", script, strerror(errno));
+	dprintf(2, NAME ": %s: %s (a copy of this program does not work by itself, a symbolic link to it does)\n", script,
+		strerror(errno));
 	return 1;
 }

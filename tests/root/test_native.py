@@ -72,6 +72,19 @@ def only_natively(node):
     script.write_text("#!/bin/sh\necho python was needed >&2\nexit 1\n")
 
 
+def test_a_copy_alone_says_that_a_link_would_do(tmp_path):
+    """As with a `runtime_path` to where somebody has put the one file."""
+    installed = put(tmp_path / "installed", "#!/bin/sh\necho works\n")
+    (tmp_path / "copy").symlink_to(installed)
+    assert subprocess.run([tmp_path / "copy", "-v"], capture_output=True, text=True, check=True).stdout == "works\n"
+    (tmp_path / "copy").unlink()
+    shutil.copy(installed, tmp_path / "copy")
+    done = subprocess.run([tmp_path / "copy", "-v"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    reason = "No such file or directory (a copy of this program does not work by itself, a symbolic link to it does)"
+    assert done.stderr == f"{PROGRAM.name}: {tmp_path}/copy.py: {reason}\n"
+
+
 def test_a_start_with_a_spawner_there_needs_no_interpreter(native_node):
     def action(node):
         serves(node, "one", node.start("one"))
