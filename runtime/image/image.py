@@ -100,6 +100,10 @@ class Rootfs:
         finally:
             os.close(fd)
 
+    def is_writable(self) -> bool:
+        """Whether an OCI runtime can make mount points: not in a view of an image, or a file system such as erofs."""
+        return not os.fstatvfs(self.fd).f_flag & os.ST_RDONLY
+
     def _spend(self, steps: int) -> None:
         self._left -= steps
         if self._left < 0:

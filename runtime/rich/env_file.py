@@ -81,13 +81,14 @@ def text(env: Mapping[str, str]) -> str:
 
 
 def reason_to_skip(
-    path: str, mode: int | None, error: str, *, hidden_by: str | None, target: str = TARGET
+    path: str, mode: int | None, error: str, *, hidden_by: str | None, target: str = TARGET, writable: bool = True
 ) -> str | None:
     """Why a file cannot be bound at `target`, or None where it can.
 
     The arguments are what a walk in the image from its root found (`runtime.image.image.Rootfs.walk`): where `target`
     leads, the mode of what is there, why nothing is, and the mount it lies below. A missing directory is no reason: the
-    OCI runtime makes mount points in the container's own layer. In a mount it would make one on the pod's volume.
+    OCI runtime makes mount points in the container's own layer, where there is one to write to (`writable`). In a mount
+    it would make one on the pod's volume.
     """
     if hidden_by is not None:
         return f"{target}: it is below the mount at {hidden_by}"
@@ -97,6 +98,8 @@ def reason_to_skip(
         return f"{target}: found something else than a regular file in the image"
     if path != target:
         return f"{target}: the image's symbolic links lead to {path}"
+    if mode is None and not writable:
+        return f"{target}: not in the image, whose file system is mounted read-only"
     return None
 
 

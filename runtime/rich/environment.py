@@ -83,7 +83,9 @@ def look(root: Rootfs, places: Sequence[str], hiding: Sequence[str]) -> EnvSeen:
     texts: dict[str, str] = {}
     for target in (one for place in places for one in _TARGETS[place]):
         found = root.walk(target, hiding)
-        problem = env_file.reason_to_skip(found.path, found.mode, found.error, hidden_by=found.hidden_by, target=target)
+        problem = env_file.reason_to_skip(
+            found.path, found.mode, found.error, hidden_by=found.hidden_by, target=target, writable=root.is_writable()
+        )
         if problem is None and target in _KEPT and found.mode is not None:
             text, problem = _read(root, target)
             texts[target] = text

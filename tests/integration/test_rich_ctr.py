@@ -1,8 +1,11 @@
 """Rich containers by `ctr run`, which has no sandbox, no CRI and no handler: what is asked for comes by flags."""
 
 import json
+import os
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,20 +43,25 @@ class RichCtr:
         """Set the mode, and add hooks or agents, for what is run from now on."""
         configure(self.ctr.node, f'mode = "{mode}"\n', more)
 
-    def run(self, system: System, *command: str, flags: tuple[str, ...] = ()) -> tuple[str, Result]:
-        """`ctr run` of the system's image; the container, and what ctr said."""
+    def run(
+        self, system: System, *command: str, flags: tuple[str, ...] = (), at: str = "/shared", root: str = ""
+    ) -> tuple[str, Result]:
+        """`ctr run` of the system's image, or of the file system at `root`; the container, and what ctr said.
+
+        The directory is at `at` in it.
+        """
         container = self.ctr.new_id()
-        image = rich_images.import_system(self.ctr.node, system, namespace="default")
+        image = root or rich_images.import_system(self.ctr.node, system, namespace="default")
         shim = ("--runtime", "io.containerd.pouchrich.v2", "--runtime-config-path", configuration.TEST_FILE)
         place = (
             *("--snapshotter", self.ctr.node.settings.snapshotter, "--cgroup", f"{self.ctr.node.cgroup}/{container}"),
-            *("--mount", f"type=bind,src={self.directory},dst=/shared,options=rbind:rw"),
+            *("--mount", f"type=bind,src={self.directory},dst={at},options=rbind:rw"),
         )
         return container, self.ctr.call("run", *shim, *place, *flags, image, container, *command)
 
-    def start(self, system: System, *command: str, flags: tuple[str, ...] = ()) -> str:
+    def start(self, system: System, *command: str, flags: tuple[str, ...] = (), **place: str) -> str:
         """A container that runs."""
-        container, result = self.run(system, *command, flags=("--detach", *flags))
+        container, result = self.run(system, *command, flags=("--detach", *flags), **place)
         assert result.code == 0, result.stderr
         return container
 
@@ -179,3 +187,36 @@ def test_a_mode_that_is_none_is_refused_and_named(rich_ctr: RichCtr) -> None:
     assert result.code != 0
     assert "pouchrich.io/mode" in result.stderr
     assert "upstart" in result.stderr
+
+
+@contextmanager
+def viewed(ctr: Ctr, image: str) -> Iterator[str]:
+    """A host directory where the image is mounted as an overlay without an upper directory: read-only for good."""
+    inside = ("nsenter", f"--mount=/proc/{ctr.node.pid}/ns/mnt")
+    lower, empty, merged = (str(ctr.node.base / name) for name in ("lower", "empty", "merged"))
+    for directory in (lower, empty, merged):
+        os.mkdir(directory)
+    images, kind = ctr.node.ctr_argv("images"), ("--snapshotter", ctr.node.settings.snapshotter)
+    subprocess.run([*inside, *images, "mount", *kind, image, lower], check=True)
+    subprocess.run([*inside, "mount", "-t", "overlay", "-o", f"lowerdir={empty}:{lower}", "none", merged], check=True)
+    try:
+        yield merged
+    finally:
+        ctr.remove_all()
+        subprocess.run([*inside, "umount", merged], check=True)
+        subprocess.run([*inside, *images, "unmount", *kind, "--rm", lower], check=True)
+        for directory in (lower, empty, merged):
+            os.rmdir(directory)
+
+
+@pytest.mark.parametrize("mode", INITS)
+def test_a_root_that_is_mounted_read_only_does_without_what_it_has_no_place_for(rich_ctr: RichCtr, mode: str) -> None:
+    """A view of an image, or a file system such as squashfs, in which no OCI runtime can make a mount point."""
+    system, pid_1 = INITS[mode]
+    rich_ctr.configure(mode)
+    script = f"trap 'exit 42' TERM; cat /proc/1/comm >/srv/told; touch /x || echo read-only >>/srv/told; {LOOP}"
+    with viewed(rich_ctr.ctr, rich_images.import_system(rich_ctr.ctr.node, system, namespace="default")) as root:
+        container = rich_ctr.start(system, "/bin/sh", "-c", script, flags=("--rootfs",), at="/srv", root=root)
+        until(lambda: len(rich_ctr.lines("told")) == 2, "the application to tell")
+        assert rich_ctr.lines("told") == [pid_1, "read-only"]
+        assert rich_ctr.end(container, "SIGTERM") == 42

@@ -214,6 +214,14 @@ def test_no_descriptor_is_left_open(rootfs):
     assert open_fds() == before
 
 
+def test_a_file_system_says_whether_it_can_be_written_to(rootfs, monkeypatch):
+    with image.Rootfs.open(str(rootfs)) as one:
+        assert one.is_writable()
+        told = os.fstatvfs(one.fd)
+        monkeypatch.setattr(image.os, "fstatvfs", lambda _: os.statvfs_result((*told[:8], os.ST_RDONLY, told[9])))
+        assert not one.is_writable()
+
+
 def test_what_is_missed_is_freed_without_a_garbage_collection(rootfs):
     gc.collect()
     with image.Rootfs.open(str(rootfs)) as one:

@@ -84,6 +84,13 @@ def test_a_target_that_is_not_the_images_own_file_is_skipped_with_the_reason(fou
     assert (reason is None) if said is None else (said in (reason or ""))
 
 
+@pytest.mark.parametrize(("mode", "error"), [(REGULAR, ""), (None, "no such file or directory")])
+def test_where_no_mount_point_can_be_made_only_a_file_of_the_images_is_bound_over(mode, error):
+    reason = env_file.reason_to_skip(env_file.TARGET, mode, error, hidden_by=None, writable=False)
+    missing = "/etc/profile.d/pouchenv.sh: not in the image, whose file system is mounted read-only"
+    assert reason == (None if mode else missing)
+
+
 def test_the_step_binds_the_file_read_only():
     mount = env_file.step("/run/x/env").edit({"mounts": []})["mounts"][0]
     assert mount["destination"] == "/etc/profile.d/pouchenv.sh"
