@@ -1,4 +1,5 @@
 import asyncio
+import gc
 
 import pytest
 
@@ -32,6 +33,19 @@ async def test_who_needs_it_at_once_does_not_wait():
     assert Ahead(counted(calls, result=None)).value() is None
     await asyncio.sleep(0)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@in_loop
+async def test_it_is_freed_without_a_garbage_collection(waits):
+    gc.collect()
+    ahead = Ahead(counted([]))
+    if waits:
+        await asyncio.sleep(0)
+    ahead.value()
+    await asyncio.sleep(0)
+    del ahead
+    assert gc.collect() == 0
 
 
 @pytest.mark.parametrize("waits", [True, False])
