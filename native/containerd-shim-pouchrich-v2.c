@@ -18,12 +18,14 @@
 #include <errno.h>
 #include <string.h>
 
+#define COPIED " (a copy of this program does not work by itself, a symbolic link to it does)"
+
 char here[PATH_MAX];
 
 int main(int argc, char **argv)
 {
 	char script[PATH_MAX];
-	const char *action = argc > 1 ? argv[argc - 1] : "";
+	const char *action = argc > 1 ? argv[argc - 1] : "", *reason;
 	ssize_t length = readlink("/proc/self/exe", here, sizeof here - 1);
 	if (length <= 0 || !FITS(script, "%s.py", here)) {
 		dprintf(2, NAME ": /proc/self/exe: %s\n", strerror(errno));
@@ -35,7 +37,7 @@ int main(int argc, char **argv)
 	if (!strcmp(action, "delete") && !answer_delete(argc, argv))
 		ask_spawner(argc, argv, 0);
 	execv(script, argv);
-	dprintf(2, NAME ": %s: %s (a copy of this program does not work by itself, a symbolic link to it does)\n", script,
-		strerror(errno));
+	reason = strerror(errno);
+	dprintf(2, NAME ": %s: %s%s\n", script, reason, is_missing(script) ? COPIED : "");
 	return 1;
 }

@@ -83,6 +83,9 @@ def test_a_copy_alone_says_that_a_link_would_do(tmp_path):
     assert done.returncode == 1
     reason = "No such file or directory (a copy of this program does not work by itself, a symbolic link to it does)"
     assert done.stderr == f"{PROGRAM.name}: {tmp_path}/copy.py: {reason}\n"
+    (tmp_path / "copy.py").touch(mode=0o644)  # an installation that is damaged is another matter
+    done = subprocess.run([tmp_path / "copy", "-v"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"{PROGRAM.name}: {tmp_path}/copy.py: Permission denied\n")
 
 
 def test_a_start_with_a_spawner_there_needs_no_interpreter(native_node):
