@@ -101,7 +101,10 @@ class Rootfs:
             os.close(fd)
 
     def is_writable(self) -> bool:
-        """Whether an OCI runtime can make mount points: not in a view of an image, or a file system such as erofs."""
+        """Whether an OCI runtime can make mount points: not in a view of an image, or a file system such as erofs.
+
+        Raises OSError.
+        """
         return not os.fstatvfs(self.fd).f_flag & os.ST_RDONLY
 
     def _spend(self, steps: int) -> None:

@@ -122,7 +122,7 @@ def resized(case: Case) -> None:
     name = case.run(f"trap 'exit 0' TERM; {START} {LIVE}", resources=resources)
     case.comes_to_run("it runs", 0)
     case.equal("its limits", limits(case), (30_000, 256 * MIB))
-    less = 300 if case.cluster.release >= (1, 34) else 600  # before that a kubelet lowers no memory limit in place
+    less = 300 if case.cluster.release >= (1, 34) else 600  # the API of 1.33 refuses to lower memory in place
     for cpu, memory in ((700, 512), (200, less)):
         wanted = {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}
         patch = {"spec": {"containers": [{"name": "app", "resources": {"limits": wanted}}]}}
