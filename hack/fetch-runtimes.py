@@ -4,9 +4,9 @@
 Usage: hack/fetch-runtimes.py DIR [--refresh] [--kernel]
 
 DIR/NAME/bin holds the executables and DIR/versions.json what they are ({NAME: {"package", "suite", "version"}}). A
-complete DIR is left alone and needs no network; --refresh fetches again. With --kernel there are DIR/kernel and
-DIR/apparmor, too: Debian's newest kernel with its modules, unpacked, and its newest apparmor_parser, for an emulated
-machine.
+complete DIR is left alone and needs no network; --refresh fetches again. With --kernel there are DIR/kernel,
+DIR/kernel-5.10 and DIR/apparmor, too: Debian's newest kernel and the oldest that the shim asks for, unpacked
+(usr/lib/modules/VERSION has the modules, vmlinuz and config), and its newest apparmor_parser, for an emulated machine.
 
 The suites and the mirror are Debian's: the mirror is the one this machine's own apt uses, the package lists and the
 downloads live in DIR/apt, so the machine's apt state is only read. containerd's own libc need is old enough for any
@@ -23,6 +23,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -44,7 +45,10 @@ class Wanted:
 PARSER = Wanted(
     "apparmor", "apparmor", "sid", ("apparmor_parser",), ("libc6", "libapparmor1", "libstdc++6", "libgcc-s1")
 )
-KERNEL, KERNEL_SUITE = "linux-image-cloud-amd64", "sid"
+KERNEL = "linux-image-cloud-amd64"
+KERNELS = {"kernel": "sid", "kernel-5.10": "bullseye"}
+"""Directory to the suite whose kernel it has."""
+
 CONTAINERD = ("containerd", "ctr", "containerd-shim-runc-v2")
 WANTED = (
     Wanted("containerd-1.7", "containerd", "trixie", CONTAINERD),
@@ -81,13 +85,16 @@ def mirror() -> str:
     raise FetchError("no source whose path ends in /debian in apt's sources: later Debian suites cannot be fetched")
 
 
-def private_apt(root: Path, uri: str) -> dict[str, str]:
-    """Write an apt configuration that keeps everything below root, and return the environment that selects it."""
+def private_apt(root: Path, uri: str, suites: Iterable[str] = ()) -> dict[str, str]:
+    """Write an apt configuration that keeps everything below root, and return the environment that selects it.
+
+    It knows `suites`, or those of WANTED.
+    """
     for sub in ("lists/partial", "cache/archives/partial"):
         (root / sub).mkdir(parents=True, exist_ok=True)
     (root / "status").touch()
-    suites = sorted({wanted.suite for wanted in WANTED})
-    sources = "".join(f"deb [signed-by={KEYRING}] {uri} {suite} main\n" for suite in suites)
+    known = sorted(set(suites) or {wanted.suite for wanted in WANTED})
+    sources = "".join(f"deb [signed-by={KEYRING}] {uri} {suite} main\n" for suite in known)
     (root / "sources.list").write_text(sources)
     conf = root / "apt.conf"
     conf.write_text(
@@ -116,15 +123,15 @@ def unpack(package: str, suite: str, into: Path, env: dict[str, str]) -> str:
     return version
 
 
-def kernel(base: Path) -> None:
-    """Make base/kernel, in one rename at the end.
+def kernel(base: Path, name: str) -> None:
+    """Make base/NAME of KERNELS, in one rename at the end.
 
     The names of the packages have the version in them, so that apt is asked which they are.
     """
-    work, apt = base / ".kernel.new", base / "kernel-apt"
+    work, apt = base / f".{name}.new", base / "kernel-apt"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    env = private_apt(apt, mirror())
+    env = private_apt(apt, mirror(), [KERNELS[name]])
     run("apt-get", "update", "-q", env=env)
     todo, seen = [KERNEL], set()
     while todo:
@@ -133,10 +140,18 @@ def kernel(base: Path) -> None:
         said = run("apt-cache", "show", "--no-all-versions", package, env=env)
         needed = re.findall(r"linux-(?:image|binary|modules|base)-[a-z0-9.+-]+(?= \()", said)
         todo += sorted(set(needed) - seen - set(todo))
-        unpack(package, KERNEL_SUITE, work, env)
+        unpack(package, KERNELS[name], work, env)
     shutil.rmtree(apt)
-    shutil.rmtree(base / "kernel", ignore_errors=True)
-    work.rename(base / "kernel")
+    if (work / "lib").is_dir():  # before Debian merged it with /usr
+        (work / "usr/lib").mkdir(parents=True, exist_ok=True)
+        (work / "lib/modules").rename(work / "usr/lib/modules")
+        shutil.rmtree(work / "lib")
+    (modules,) = (work / "usr/lib/modules").iterdir()
+    for file in ("vmlinuz", "config"):
+        if not (modules / file).exists():
+            (work / "boot" / f"{file}-{modules.name}").rename(modules / file)
+    shutil.rmtree(base / name, ignore_errors=True)
+    work.rename(base / name)
 
 
 def apparmor(base: Path) -> None:
@@ -235,8 +250,9 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             versions = (None if args.refresh else complete(base)) or refresh(base)
-            if args.kernel and (args.refresh or not (base / "kernel").is_dir()):
-                kernel(base)
+            for name in KERNELS if args.kernel else ():
+                if args.refresh or not (base / name).is_dir():
+                    kernel(base, name)
             if args.kernel and (args.refresh or not (base / PARSER.name).is_dir()):
                 apparmor(base)
         except FetchError as error:

@@ -3,11 +3,14 @@
 #
 #   hack/test-vm.sh [LAYOUT]...    as root, on Debian amd64; without one all
 #
-# All have nothing but cgroup v2. Three are a node of today: Debian's newest kernel, the containerd, crun and runc of its
-# later suites, pods by the CRI. The others have the kernel and containerd of this machine's release.
+# All have nothing but cgroup v2. Five have the containerd, crun and runc of Debian's later suites, four of them on its
+# newest kernel: a node of today. The others have the kernel and containerd of this machine's release.
 #
 #   v2          cgroup2's cases in pods, limits changed in place, user namespaces: hack/vm/v2.py. Booted twice, as
 #               v2-cgroupfs and v2-systemd, for each of the OCI runtimes' cgroup drivers
+#   oldest      the same of pods and of limits changed in place, on Linux 5.10, the oldest kernel that node install takes
+#   kubelet     a kubelet of its own with static pods: hack/vm/kubelet.py. Only where K8S_BIN, as hack/test-kubernetes.sh
+#               has it, is a directory with one of 1.35 or later
 #   engines     podman, containerd with this shim, and Docker inside a pod: hack/vm/engines.py. A round of each, or
 #               POUCHRICH_VM_ROUNDS of those in POUCHRICH_VM_ENGINES (podman,containerd,dockerd)
 #   nsdelegate, plain, systemd
@@ -32,7 +35,8 @@ fail() { echo "test-vm: $*" >&2; exit 1; }
 . "$root/hack/packages.sh"
 [ "$(id -u)" = 0 ] || fail "needs root"
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "needs amd64"
-all="v2 engines nsdelegate plain systemd delegate apparmor selinux"
+all="v2 oldest engines nsdelegate plain systemd delegate apparmor selinux"
+[ -z "${K8S_BIN:-}" ] || all="$all kubelet"
 [ $# -gt 0 ] || set -- $all
 ocis=${POUCHRICH_VM_OCIS:-crun,runc} rounds=${POUCHRICH_VM_ROUNDS:-1}
 cases=${POUCHRICH_VM_CASES:-lives,pods,signals,denies,unasked,sandboxes,refuses}
@@ -42,8 +46,10 @@ for layout in "$@"; do
     case $layout in
         v2) layouts="$layouts v2-cgroupfs v2-systemd" ;;
         apparmor) layouts="$layouts apparmor-default apparmor-ours" ;;
-        apparmor-default|apparmor-ours|v2-cgroupfs|v2-systemd|engines) layouts="$layouts $layout" ;;
+        apparmor-default|apparmor-ours|v2-cgroupfs|v2-systemd|oldest|engines) layouts="$layouts $layout" ;;
         nsdelegate|plain|systemd|delegate|selinux) layouts="$layouts $layout" ;;
+        kubelet) [ -x "${K8S_BIN:-}/kubelet" ] || fail "K8S_BIN: no kubelet in '${K8S_BIN:-}'"
+            layouts="$layouts kubelet" ;;
         *) fail "unknown layout $layout, allowed: $all" ;;
     esac
 done
@@ -70,9 +76,10 @@ trap stop EXIT
 trap 'exit 1' HUP INT TERM
 
 # The guest is of the same release, as an installed shim is bound to the minor version of its Python. It stays where it
-# was installed, too. Beside its own kernel it has the newest.
+# was installed, too. Beside its own kernel it has the newest and the oldest.
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 newest=$(ls "$cache/runtimes/kernel/usr/lib/modules")
+oldest=$(ls "$cache/runtimes/kernel-5.10/usr/lib/modules")
 make_guest() {
     echo "making the guest"
     rm -rf "$guest.new"
@@ -80,10 +87,13 @@ make_guest() {
         --include=linux-image-cloud-amd64,initramfs-tools,zstd,containerd,crun,runc,python3,procps,kmod,iproute2 \
         --include=systemd-sysv,dbus,apparmor,secilc,python3-grpcio,containernetworking-plugins \
         "$suite" "$guest.new" >&2
-    cp -a "$cache/runtimes/kernel/." "$guest.new/"
-    cp "$guest.new/usr/lib/modules/$newest/config" "$guest.new/boot/config-$newest"
-    chroot "$guest.new" depmod "$newest"
-    chroot "$guest.new" update-initramfs -c -k "$newest" >&2
+    for name in kernel kernel-5.10; do
+        version=$(ls "$cache/runtimes/$name/usr/lib/modules")
+        cp -a "$cache/runtimes/$name/usr/." "$guest.new/usr/"
+        cp "$guest.new/usr/lib/modules/$version/config" "$guest.new/boot/config-$version"
+        chroot "$guest.new" depmod "$version"
+        chroot "$guest.new" update-initramfs -c -k "$version" >&2
+    done
     echo "127.0.0.1 localhost" >"$guest.new/etc/hosts"  # the CRI copies both into pods
     : >"$guest.new/etc/resolv.conf"
     mkdir "$guest.new/vm"
@@ -136,6 +146,7 @@ cp -a "$cache/runtimes/apparmor" "$guest$cache/runtimes/"
 cp "$root/hack/vm"/*.py "$root/hack/vm/init" "$guest/vm/"
 cp "$root/docs/engines.md" "$root/tests/unit/docs/manifests.py" "$guest/vm/"
 cp -r "$root/tests/__init__.py" "$root/tests/cri" "$guest/vm/tests/"
+[ -z "${K8S_BIN:-}" ] || cp "$K8S_BIN/kubelet" "$guest/vm/"
 chmod 755 "$guest/vm/init"
 python=$kept/prefix/lib/pouchrich/current/venv/bin/python3
 site=$("$python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -144,7 +155,7 @@ for name in $versions; do runtimes=$runtimes$cache/runtimes/$name/bin:; done
 parser=$cache/runtimes/apparmor/bin
 own=$(ls "$guest/boot" | sed -n 's/^vmlinuz-//p')
 cp "$guest/boot"/vmlinuz-* "$guest/boot"/initrd.img-* "$work/"
-cp "$guest/usr/lib/modules/$newest/vmlinuz" "$work/vmlinuz-$newest"
+for version in "$newest" "$oldest"; do cp "$guest/usr/lib/modules/$version/vmlinuz" "$work/vmlinuz-$version"; done
 truncate -s 6G "$work/disk"
 mke2fs -q -t ext4 -d "$guest" "$work/disk"
 [ -n "${POUCHRICH_VM:-}" ] || rm -rf "$guest"
@@ -152,15 +163,19 @@ mke2fs -q -t ext4 -d "$guest" "$work/disk"
 failed=0
 for layout in $layouts; do
     driver=cgroupfs init=/vm/init options=nsdelegate,memory_recursiveprot checks=cgroup2 more= path= version=$own
-    case $layout in v2*) checks=v2 path=$runtimes version=$newest ;; esac
+    case $layout in
+        v2*) checks=v2 path=$runtimes version=$newest ;;
+        kubelet) checks=kubelet path=$runtimes version=$newest ;;
+    esac
     case $layout in
         nsdelegate|v2-cgroupfs) ;;
         plain) options=memory_recursiveprot ;;
-        systemd|v2-systemd)
+        systemd|v2-systemd|kubelet)
             driver=systemd init=/lib/systemd/systemd
             more="systemd.run=/vm/init systemd.run_success_action=none systemd.run_failure_action=none"
             more="$more systemd.mask=containerd.service systemd.show_status=0" ;;
         delegate) checks=delegate ;;
+        oldest) checks=v2 path=$runtimes version=$oldest more="vm.cases=lives,resized" ;;
         engines) checks=engines path=$runtimes version=$newest more="vm.rounds=$rounds vm.engines=$engines" ;;
         apparmor-default) checks=apparmor more="security=apparmor apparmor=1" ;;
         apparmor-ours) checks=own_profile path=$parser:$runtimes version=$newest

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from guest import (
     LIMIT,
@@ -53,13 +54,18 @@ def resources_hold(container: Container) -> None:
     equal("an exec after that", container.shell("echo $((6 * 7))"), "42")
 
 
-def own_cgroup(container: Container) -> Path:
+class Placed(Protocol):
+    @property
+    def cgroup(self) -> Path: ...
+
+
+def own_cgroup(container: Placed) -> Path:
     """One level down where our limits are above it, and where crun has a scope of systemd's."""
     below = (container.cgroup / name for name in ("pouchrich", "container"))
     return next((path for path in below if path.is_dir()), container.cgroup)
 
 
-def limits_of(container: Container) -> Path:
+def limits_of(container: Placed) -> Path:
     """Where the limits are that hold."""
     own = own_cgroup(container)
     return own.parent if own.name == "pouchrich" else own

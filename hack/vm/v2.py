@@ -132,14 +132,14 @@ def mapped(oci: str, mode: str) -> None:
 def checks() -> None:
     versions()
     cgroup2.host()
-    cases = option("cases", "lives,modes")
+    cases = option("cases", "lives,resized,mapped")
     if "lives" in cases:
         cgroup2.lives(PodContainer, rest=["crun"])
-    for oci in OCIS if "modes" in cases else ():
-        for mode in ("systemd", "dumb-init", "sbin-init"):
-            mapped(oci, mode)
+    for oci in OCIS:
+        for mode in INITS if "resized" in cases else ():
             resized(PodContainer, oci, mode)
-        mapped(oci, "plain")
+        for mode in ("plain", *INITS) if "mapped" in cases else ():
+            mapped(oci, mode)
 
 
 if __name__ == "__main__":
