@@ -10,7 +10,7 @@ from runtime.errors import text_of
 from runtime.linux import mountinfo
 from runtime.oci import program
 from shim.installed import version
-from shim.spawner import child
+from shim.spawner import cgroup, child
 from shim.spawner.request import REFUSED, Request
 
 REQUEST_LIMIT = 1 << 18
@@ -72,7 +72,7 @@ def _follow(pid: int) -> None:
             kind = "cgroup2" if not controllers else "cgroup"
             is_it = mount.fstype == kind and set(filter(None, controllers.split(","))) <= set(mount.options)
             if is_it and (path + "/").startswith(mount.root.rstrip("/") + "/"):
-                child.enter_cgroup(mount.mount_point + path.removeprefix(mount.root.rstrip("/")))
+                cgroup.enter(mount.mount_point + path.removeprefix(mount.root.rstrip("/")))
                 break
         else:
             raise FileNotFoundError(f"cgroup {controllers}:{path}: not mounted")

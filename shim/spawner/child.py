@@ -26,14 +26,13 @@ from runtime import paths
 from runtime.errors import text_of
 from shim.contract import address, bootstrap, flags, group, identifiers
 from shim.installed import version
-from shim.spawner import release
+from shim.spawner import cgroup, release
 from shim.spawner.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, WARNED, Request
 
 if False:  # typing.TYPE_CHECKING, without the import
     from typing import NoReturn
 
 OOM_SCORE_ADJ_MAX = 1000
-CGROUP_ROOT = "/sys/fs/cgroup"
 POSTSTOP_SWEEP_S = 60.0
 WARNINGS_LIMIT = 4096
 
@@ -124,7 +123,7 @@ def _serve(request: Request, starter: socket, note: str) -> int:
             if listener is not None:
                 raise_oom_score(above=request.containerd)
                 if stdin.shim_cgroup:
-                    join_cgroup(stdin.shim_cgroup)
+                    cgroup.join(stdin.shim_cgroup)
             address.write_address_file(bundle, address.SCHEME + path)
         except Exception as err:  # the border: the starter prints it, containerd shows it to the pod's owner
             starter.send(FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1])
@@ -217,31 +216,6 @@ def _path_of(given: flags.Flags, stdin: bootstrap.StartInput, shared: str) -> st
         shared or given.id,
         directory=stdin.socket_dir or address.SOCKET_DIR,
     )
-
-
-def join_cgroup(path: str, *, root: str = CGROUP_ROOT) -> None:
-    """Move this process into the cgroup `path`, in the unified tree or in each v1 hierarchy. It must exist.
-
-    Raises OSError.
-    """
-    below = os.path.normpath("/" + path)
-    if os.path.exists(f"{root}/cgroup.controllers"):
-        hierarchies = [root]
-    else:
-        hierarchies = [entry.path for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
-    joined = False
-    for hierarchy in hierarchies:
-        if os.path.isdir(hierarchy + below):
-            enter_cgroup(hierarchy + below)
-            joined = True
-    if not joined:
-        raise FileNotFoundError(f"shim_cgroup: found {path!r}, which is no cgroup below {root}")
-
-
-def enter_cgroup(directory: str) -> None:
-    """Move this process into the cgroup at `directory`. Raises OSError."""
-    with open(f"{directory}/cgroup.procs", "w") as file:
-        file.write("0")
 
 
 def raise_oom_score(*, above: int) -> None:

@@ -38,6 +38,7 @@ DELETE = {
     "shim.pod.cleanup",
     "shim.pod.killed",
     "shim.spawner",
+    "shim.spawner.cgroup",
     "shim.spawner.child",
     "shim.spawner.release",
     "shim.spawner.request",
