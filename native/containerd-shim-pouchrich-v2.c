@@ -1,9 +1,11 @@
 /*
- * containerd-shim-pouchrich-v2: `start` and `delete` where there is next to nothing to do, without an interpreter.
+ * containerd-shim-pouchrich-v2: `start`, `delete` and `-info` where there is next to nothing to do, without an
+ * interpreter.
  *
  *   ... start    hands the request to the node's spawner and prints its answer (spawner.c)
  *   ... delete   answers for a container of which nothing is left (clean.c), else hands the request to the spawner:
  *                containerd ends it after five seconds, which an interpreter may need to begin on a busy machine
+ *   ... -info    as start, where containerd asks: anybody else would have a spawner of their own
  *
  * Whatever else is asked, and whatever is not as expected, is for the script beside this program, of the same name with
  * `.py`, which does all of it and has the same arguments, environment, working directory and standard input. So this
@@ -22,6 +24,15 @@
 
 char here[PATH_MAX];
 
+/* What shim.manager.start.is_containerd says of the parent. */
+static int containerd_asks(void)
+{
+	static const char name[] = "containerd";
+	char path[32], comm[17];
+	snprintf(path, sizeof path, "/proc/%d/comm", (int)getppid());
+	return !read_text(path, comm, sizeof comm) && !strncmp(comm, name, strlen(name));
+}
+
 int main(int argc, char **argv)
 {
 	char script[PATH_MAX];
@@ -32,7 +43,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	*strrchr(here, '/') = 0;
-	if (!strcmp(action, "start"))
+	if (!strcmp(action, "start") || (argc == 2 && !strcmp(action, "-info") && containerd_asks()))
 		ask_spawner(argc, argv, 1);
 	if (!strcmp(action, "delete") && !answer_delete(argc, argv))
 		ask_spawner(argc, argv, 0);

@@ -39,10 +39,10 @@ int is_plain(const char *name);
 
 /*
  * The actions: they come back where they are not for this program. answer_delete returns 0 where it is the spawner's,
- * and -1 where it is nothing that this program understands.
+ * and -1 where it is nothing that this program understands. Who `has_time` waits for a spawner that is being begun.
  */
 
-void ask_spawner(int argc, char **argv, int is_start);
+void ask_spawner(int argc, char **argv, int has_time);
 int answer_delete(int argc, char **argv);
 
 #endif

@@ -184,7 +184,7 @@ static int connect_or_wait(const char *path)
 	return sock;
 }
 
-void ask_spawner(int argc, char **argv, int is_start)
+void ask_spawner(int argc, char **argv, int has_time)
 {
 	char key[1024], path[64], lock[72], answer[ANSWER_LIMIT];
 	const char *allowed = getenv("POUCHRICH_SPAWNER");
@@ -198,12 +198,12 @@ void ask_spawner(int argc, char **argv, int is_start)
 		return;
 	snprintf(path, sizeof path, RUN "/spawner-%016llx.sock", (unsigned long long)hash(key));
 	snprintf(lock, sizeof lock, "%s.lock", path);
-	sock = is_start ? connect_or_wait(path) : connect_to(path, SOCK_SEQPACKET, TAKEN_TIMEOUT_S * 1000000);
+	sock = has_time ? connect_or_wait(path) : connect_to(path, SOCK_SEQPACKET, TAKEN_TIMEOUT_S * 1000000);
 	if (sock < 0)
 		return;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 || peer.uid != geteuid() ||
-	    (is_start && keep_input(&input) < 0) || send_request(sock, key, argc, argv, input) < 0 ||
-	    await_taken(sock, lock, is_start ? BOOT_TIMEOUT_S : TAKEN_TIMEOUT_S) < 0) {
+	    (has_time && keep_input(&input) < 0) || send_request(sock, key, argc, argv, input) < 0 ||
+	    await_taken(sock, lock, has_time ? BOOT_TIMEOUT_S : TAKEN_TIMEOUT_S) < 0) {
 		close(sock);
 		return;
 	}

@@ -246,7 +246,7 @@ def _handler(one: Handler, version: tuple[int, int] | None) -> Iterator[Check]:
 
 
 def _user_namespaces(one: Handler, version: tuple[int, int] | None) -> str:
-    """What becomes of a pod with `hostUsers: false` (`shim.manager.info` has why)."""
+    """What becomes of a pod with `hostUsers: false` (`shim.spawner.info` has why)."""
     if not one.takes_our_options:
         return "hostUsers: false works where the OCI runtime has ID-mapped mounts"
     if one.options is not None:

@@ -27,8 +27,10 @@ def _dispatch(given: flags.Flags) -> None:
     if given.version:
         sys.stdout.write(f"{PROGRAM}:\n  Version:  {__version__}\n  Python:   {sys.version.split()[0]}\n")
     elif given.info:
-        from shim.manager import info
+        from shim.manager import start
+        from shim.spawner import info
 
+        start.prepare()
         _write(info.answer(_read_stdin()))
     elif not given.namespace:
         raise ValueError("shim namespace cannot be empty")

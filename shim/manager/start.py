@@ -1,5 +1,7 @@
 """`start`: hand everything to the node's spawner, and print what it answers (`shim.spawner.request`).
 
+`-info` has a spawner made ready.
+
 This runs once per container where the native program does not (`native/`), so it must cost little more than the
 interpreter itself: it imports built-in modules only (`_socket` is one where Python is built like Debian's) and reads
 neither the configuration nor config.json. Where no spawner answers it begins one and asks that (`shim.spawner.launch`);
@@ -30,6 +32,8 @@ if False:  # typing.TYPE_CHECKING, without the import
 
 SWITCH = b"POUCHRICH_SPAWNER"
 """The environment variable that, as `off`, keeps `start` from using or leaving a spawner."""
+
+CONTAINERD = b"containerd"
 
 TAKEN_TIMEOUT_S = 1.0
 """How long a spawner may take to fork and say so, usually 1 ms.
@@ -156,6 +160,30 @@ def main() -> "NoReturn":
     else:
         _write(2, b"containerd-shim-pouchrich-v2: " + text + b"\n")
     posix._exit(kind != DONE)
+
+
+def prepare() -> None:
+    """For `-info`: where containerd asks, which is before the first pods, have a spawner for them. Raises OSError.
+
+    Not for anybody else, whose shell would keep it alive.
+    """
+    if posix.environ.get(SWITCH) != b"off" and is_containerd(posix.getppid()):
+        from shim.spawner import launch
+
+        launch.begin(key(), hung=0)
+        _let_others_go()
+
+
+def is_containerd(pid: int) -> bool:
+    """Whether a process is called so, as the kernel has it (proc_pid_comm(5)). `native/` asks the same."""
+    try:
+        fd = posix.open(f"/proc/{pid}/comm", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return posix.read(fd, 16).startswith(CONTAINERD)
+    finally:
+        posix.close(fd)
 
 
 def _by_a_new_one(key: str, message: bytes, why: NoSpawner) -> bytes:

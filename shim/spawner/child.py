@@ -1,4 +1,4 @@
-"""A process that carries out a request: `start`, after which it goes on as the pod server, or `delete`.
+"""A process that carries out a request: `start`, after which it goes on as the pod server, `delete`, or `-info`.
 
 One code path for two hosts: a child of the spawner, which has everything imported, or a child of the starter itself,
 which imports what serving takes after it has answered. The socket listens before the answer, so nobody waits for
@@ -83,7 +83,13 @@ def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: s
         _let_go(channel, kept)
         starter = socket(fileno=CHANNEL)
         starter.send(TAKEN)  # fails where the starter has given up
-        status = _delete(request, starter) if request.args[-1:] == ["delete"] else _serve(request, starter, note)
+        match request.args[-1:]:
+            case ["delete"]:
+                status = _delete(request, starter)
+            case ["-info"]:
+                status = _info(request, starter)
+            case _:
+                status = _serve(request, starter, note)
     except BaseException:  # nothing may unwind into the parent's code below fork()
         import sys
 
@@ -197,6 +203,20 @@ def answer_delete(given: flags.Flags, channel: socket) -> int:
         members.go_on()
     if left is not None:
         cleanup.sweep(left, given.id)
+    return 0
+
+
+def _info(request: Request, starter: socket) -> int:
+    """See shim.spawner.info. Without an answer, as one that is too long for a message, whoever asked does it."""
+    from shim.spawner import info
+
+    try:
+        said = DONE + info.answer(request.stdin)
+    except Exception as err:  # the border: containerd logs it
+        said = FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1]
+    if len(said) > ANSWER_LIMIT:
+        return 1
+    starter.send(said)
     return 0
 
 

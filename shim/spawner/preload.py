@@ -14,6 +14,7 @@ MODULES = (
     "shim.pod.daemon",
     "shim.pod.server",
     "shim.pod.cleanup",
+    "shim.spawner.info",
     "shim.task.hooks.poststop",
     "shim.installed.replaced",
 )

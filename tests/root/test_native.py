@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from google.protobuf.any_pb2 import Any
 
+from protos.gen import runc_options_pb2, types_pb2
 from runtime.linux import syscalls
 from runtime.spec.cri import SANDBOX_ID
 from shim.contract import bootstrap
@@ -440,6 +442,107 @@ def test_a_delete_without_a_spawner_is_the_scripts_and_begins_none(native_node, 
         assert left.is_gone()
         assert os.path.exists("/run/python")
         assert bool(list(Path("/run/pouchrich").glob("spawner-*"))) == (why == "off")
+
+    native_node(action)
+
+
+class Asker:
+    """Who asks `-info` of a node's program, as `comm`, of an OCI runtime whose features are `features`."""
+
+    def __init__(self, node, comm, features):
+        Path("/proc/self/comm").write_text(comm)
+        self.program = node.program
+        runtime = Path("/run/oci")
+        runtime.write_text(f"#!/bin/sh\necho '{json.dumps(features)}'\n")
+        runtime.chmod(0o755)
+        options = runc_options_pb2.Options(binary_name=str(runtime))
+        packed = Any(type_url=options.DESCRIPTOR.full_name, value=options.SerializeToString())
+        self.stdin = packed.SerializeToString()
+
+    def ask(self):
+        """The process, on its way."""
+        process = subprocess.Popen(
+            [*self.program, "-info"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        process.stdin.write(self.stdin)
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    @staticmethod
+    def features(process):
+        """What it answers."""
+        stdout, stderr = process.communicate(timeout=60)
+        assert (process.returncode, stderr) == (0, b"")
+        return json.loads(types_pb2.RuntimeInfo.FromString(stdout).features.value)
+
+
+FEATURES = {"ociVersionMin": "1.0.0"}
+
+
+def test_what_containerd_asks_of_the_runtime_needs_no_interpreter_where_a_spawner_is_there(native_node):
+    def action(node):
+        asker = Asker(node, "containerd", FEATURES)
+        node.start("one")
+        spawner = node.spawner()
+        only_natively(node)
+        assert asker.features(asker.ask()) == FEATURES
+        assert node.spawner() == spawner
+
+    native_node(action)
+
+
+def test_of_many_that_ask_at_once_on_a_node_that_boots_one_needs_an_interpreter(native_node):
+    """containerd 2.2 asks before each Create until one of our type was told: for all that come at once at first."""
+
+    def action(node):
+        asker = Asker(node, "containerd", FEATURES)
+        before_python(node, "print('python', file=open('/run/begun', 'a'))")
+        asked = [asker.ask() for _ in range(12)]
+        assert [asker.features(one) for one in asked] == [FEATURES] * 12
+        assert Path("/run/begun").read_text() == "python\n"
+        only_natively(node)
+        serves(node, "one", node.start("one"))
+
+    native_node(action)
+
+
+@pytest.mark.parametrize("comm", ["bash", "python3"])
+def test_who_else_asks_begins_no_spawner(native_node, comm):
+    def action(node):
+        asker = Asker(node, comm, FEATURES)
+        assert asker.features(asker.ask()) == FEATURES
+        assert not os.path.exists("/run/pouchrich")
+
+    native_node(action)
+
+
+def test_an_answer_that_the_spawner_cannot_send_is_the_scripts(native_node):
+    def action(node):
+        features = {**FEATURES, "annotations": {"long": "x" * request.ANSWER_LIMIT}}
+        asker = Asker(node, "containerd", features)
+        before_python(node, "print('python', file=open('/run/begun', 'a'))")
+        node.start("one")
+        spawner = node.spawner()
+        assert asker.features(asker.ask()) == features
+        assert Path("/run/begun").read_text() == "python\n" * 2
+        assert node.spawner() == spawner
+
+    native_node(action)
+
+
+def test_what_is_wrong_with_the_question_is_said_by_the_spawner_too(native_node):
+    def action(node):
+        asker = Asker(node, "containerd", FEATURES)
+        node.start("one")
+        only_natively(node)
+        asker.stdin = b"\xff"
+        process = asker.ask()
+        assert process.communicate(timeout=60) == (
+            b"",
+            b"containerd-shim-pouchrich-v2: standard input: not a google.protobuf.Any with runtime options\n",
+        )
+        assert process.returncode == 1
 
     native_node(action)
 

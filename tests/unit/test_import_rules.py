@@ -14,9 +14,9 @@ PROGRAMS = modules("pouchrich", "hack")
 
 # Modules that take protobuf messages apart or make them.
 MAY_USE_PROTOS = {
-    "shim/manager/info.py",
     "shim/pod/killed.py",
     "shim/pod/server.py",
+    "shim/spawner/info.py",
     "shim/spawner/warmup.py",
     "shim/task/agent_service.py",
     "shim/task/checkpoint.py",
@@ -41,7 +41,7 @@ MAY_WAIT = {
     "shim/installed/detached.py",
     "shim/manager/delete.py",
     "shim/pod/cleanup.py",
-    "shim/manager/info.py",
+    "shim/spawner/info.py",
     "shim/spawner/launch.py",
     "shim/spawner/child.py",
     "shim/spawner/release.py",

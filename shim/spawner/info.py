@@ -2,7 +2,9 @@
 
 containerd asks to learn whether user namespaces and recursive read-only mounts work: 2.0 and later for handlers of type
 `io.containerd.runc.v2`, 2.2.7, 2.3.4, 2.4 and later for all. The options on the standard input decide which OCI runtime
-answers.
+answers. 2.2 and later ask a runtime type that is not containerd's own before each task, until one of them was told:
+on a node that boots, for all of its first pods at once. And 2.0 and later ask before each container with ID-mapped
+mounts.
 
 For a pod with a user namespace containerd's CRI plugin adds the owner of its streams to the task's options, and can do
 so where there are none or where they are `containerd.runc.v1.Options` (client/task.go, getRuncOptions). A handler of

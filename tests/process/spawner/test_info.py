@@ -1,4 +1,4 @@
-"""shim.manager.info: what containerd hears of the runtime before it lets a pod in."""
+"""shim.spawner.info: what containerd hears of the runtime before it lets a pod in."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.any_pb2 import Any
 
 from protos.gen import runc_options_pb2, runtimeoptions_pb2, types_pb2
-from shim.manager import info
+from shim.spawner import info
 
 FEATURES = {
     "ociVersionMin": "1.0.0",
