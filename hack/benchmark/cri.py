@@ -202,6 +202,9 @@ class _Bench:
 
     def bursts(self, counts: list[int], rounds: int) -> None:
         """N pods at once, with the spawner there."""
+        for pods in self._pods.values():
+            pods.run()
+        self._remove_all()
         for count in counts:
             for _ in range(rounds):
                 for name, pods in self._pods.items():
@@ -272,8 +275,7 @@ class _Bench:
         return sum(_rollup(pid, "Pss") for pid in {*self._node.shims(), *self._node.spawners()})
 
     def _remove_all(self) -> None:
-        failed = next(iter(self._pods.values())).remove_all()
-        if failed:
+        if failed := next(iter(self._pods.values())).remove_all():
             raise RuntimeError("; ".join(failed))
 
 
