@@ -6,15 +6,26 @@ logs into a memory file of its own: the error that is reported is that call's, a
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Protocol
 
 from runtime import libexec
 from runtime.errors import NotFound, RuntimeFailed
 from runtime.oci import argv, log
 
-# Run an argument list with the given descriptors (child's number -> ours) and return its exit status (128+n if killed).
-Run = Callable[[Sequence[str], Mapping[int, int]], Awaitable[int]]
+
+class Run(Protocol):
+    """Runs programs."""
+
+    def __call__(
+        self, argv: Sequence[str], fds: Mapping[int, int], /, *, oom_score_adj: int | None = None
+    ) -> Awaitable[int]:
+        """Run an argument list with the given descriptors (child's number -> ours): its exit status (128+n if killed).
+
+        `oom_score_adj`: what it and its children have (proc_pid_oom_score_adj(5)); None: what the caller has.
+        """
+
+
 # The container's descriptors -> ours. None with a console: the runtime's own output is then kept for its error.
 Stdio = Mapping[int, int] | None
 _ERROR_LIMIT = 64 * 1024
@@ -25,12 +36,14 @@ class OCIRuntime:
     """One runtime binary and state directory. Methods raise RuntimeFailed with the runtime's own last error.
 
     `inside`: a cgroup.procs file, open for writing, of the cgroup in which the runtime is run wherever it makes
-    processes of the container, which then begin there; None: in this process's.
+    processes of the container, which then begin there; None: in this process's. `oom_score_adj`: the container's, which
+    what is executed in it has too. runc sees to that itself; crun, as of 1.21, does not.
     """
 
     def __init__(self, binary: argv.OCIBinary, run: Run) -> None:
         self.binary = binary
         self.inside: int | None = None
+        self.oom_score_adj: int | None = None
         self._run = run
 
     async def create(self, container_id: str, options: argv.CreateOptions, stdio: Stdio) -> None:
@@ -103,7 +116,10 @@ class OCIRuntime:
             if self.inside is not None and what in _MAKES_PROCESSES:
                 number = max(*fds, 2) + 1
                 command, fds = argv.entering(libexec.path("launch"), number, command), {**fds, number: self.inside}
-            status = await self._run(command, fds)
+            if what == "exec" and self.oom_score_adj is not None:
+                status = await self._run(command, fds, oom_score_adj=self.oom_score_adj)
+            else:
+                status = await self._run(command, fds)
             if status:
                 reason = log.last_error(errors.read(_ERROR_LIMIT), output.read(_ERROR_LIMIT), status)
                 raise RuntimeFailed(f"{prefix or f'OCI runtime {what} failed'}: {reason}")

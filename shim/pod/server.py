@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from protos.gen import agents_pb2, task_pb2, task_v3_pb2
+from runtime.linux import oom_score
 from runtime.oci import program
 from shim.pod import status
 from shim.pod.trim import Trim
@@ -113,15 +114,18 @@ class Pod:
         if self._tasks.idle:
             self._give_up = asyncio.get_running_loop().call_later(GIVE_UP_AFTER_S, self.end)
 
-    async def _run_program(self, argv: Sequence[str], fds: Mapping[int, int]) -> int:
+    async def _run_program(
+        self, argv: Sequence[str], fds: Mapping[int, int], *, oom_score_adj: int | None = None
+    ) -> int:
         """Run a program to its end, also when the request is given up: what it does half-way nobody could undo.
 
         Only one that then takes too long is killed; until it has gone the caller cannot know what there is to undo.
         """
-        try:
-            child = self._reaper.spawn(argv, fds, self._env, program=program.of(argv[0]))
-        except OSError:  # what worked before; if it is the program's fault, it is named now
-            child = self._reaper.spawn(argv, fds, self._env)
+        with oom_score.of_forks(oom_score_adj):
+            try:
+                child = self._reaper.spawn(argv, fds, self._env, program=program.of(argv[0]))
+            except OSError:  # what worked before; if it is the program's fault, it is named now
+                child = self._reaper.spawn(argv, fds, self._env)
         try:
             return (await asyncio.shield(child.ended)).status
         except asyncio.CancelledError:

@@ -22,6 +22,7 @@ from runtime.bundle import Bundle
 from runtime.cgroup import attach, pids
 from runtime.errors import InvalidArgument, PouchrichError, RuntimeFailed, Unsupported
 from runtime.init.cgroup import path_of
+from runtime.linux import oom_score
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import confinement, plan
@@ -91,6 +92,7 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
         identity = Identity.of(spec, namespace=request.namespace, container_id=request.id)
         choice = plan.choose(spec, chosen.config, identity)
         oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
+        oci.oom_score_adj = oom_score.of(spec)
         if attach.is_moved_by(oci.binary):
             attach.prime_migration()
         if request.checkpoint:

@@ -245,7 +245,8 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> bool:
         reaper = Reaper(asyncio.get_running_loop())
         reaper.install()
 
-        async def run(argv: Sequence[str], fds: Mapping[int, int]) -> int:
+        async def run(argv: Sequence[str], fds: Mapping[int, int], *, oom_score_adj: int | None = None) -> int:
+            del oom_score_adj  # nothing is executed in a container that has ended
             child = reaper.spawn(argv, fds, {"PATH": os.environ.get("PATH", DEFAULT_PATH)})
             return (await asyncio.shield(child.ended)).status
 
