@@ -31,6 +31,7 @@ from tests.root.starters import (
     parent,
     pids,
     serves,
+    status,
     until,
     waiting,
 )
@@ -365,16 +366,24 @@ def test_what_a_spawner_that_was_killed_in_its_warm_up_has_left_the_next_one_rem
         run = Path("/run/pouchrich")
         return [*run.glob("*.warmup"), *run.glob("bundles/.warmup/*"), *run.glob("containers/.warmup/*")]
 
+    def stopped_in_a_round(pid):
+        """Between two of them it goes on."""
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: status(pid, "State").startswith("T"), "it to stop")
+        if not left():
+            os.kill(pid, signal.SIGCONT)
+        return left()
+
     def action(node):
         module = Path(node.site, "shim/spawner/server.py")
         text = module.read_text()
-        module.write_text(text.replace("run(directory, rounds=", "run(directory, rounds=1000 + "))
+        assert "rounds=rounds)" in text
+        module.write_text(text.replace("rounds=rounds)", "rounds=1000 + rounds)"))
         starter = node.begin("one")
         until(lambda: len(left()) >= 2, "a warm-up to be under way")
         module.write_text(text)
         (first,) = [pid for pid in pids() if is_below(pid) and is_spawner(pid) and not is_spawner(parent(pid))]
-        os.kill(first, signal.SIGSTOP)
-        assert left()
+        until(lambda: stopped_in_a_round(first), "a round of the warm-up to be stopped in")
         os.kill(first, signal.SIGKILL)
         ended(first)
         serves(node, "one", node.finish(starter))
