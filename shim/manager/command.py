@@ -30,7 +30,7 @@ def _dispatch(given: flags.Flags) -> None:
         from shim.manager import start
         from shim.spawner import info
 
-        start.prepare()
+        start.begin_spawner_for_containerd()
         _write(info.answer(_read_stdin()))
     elif not given.namespace:
         raise ValueError("shim namespace cannot be empty")

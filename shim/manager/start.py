@@ -1,11 +1,10 @@
 """`start`: hand everything to the node's spawner, and print what it answers (`shim.spawner.request`).
 
-`-info` has a spawner made ready.
-
 This runs once per container where the native program does not (`native/`), so it must cost little more than the
 interpreter itself: it imports built-in modules only (`_socket` is one where Python is built like Debian's) and reads
 neither the configuration nor config.json. Where no spawner answers it begins one and asks that (`shim.spawner.launch`);
-where none can be had, it does the same work within its own process: nothing depends on a spawner.
+where none can be had, it does the same work within its own process: nothing depends on a spawner. `-info` begins one
+too, where containerd asks.
 """
 
 import posix
@@ -162,28 +161,31 @@ def main() -> "NoReturn":
     posix._exit(kind != DONE)
 
 
-def prepare() -> None:
-    """For `-info`: where containerd asks, which is before the first pods, have a spawner for them. Raises OSError.
+def begin_spawner_for_containerd() -> None:
+    """For `-info`, which containerd asks before the first pods. Raises nothing: the answer does not depend on it.
 
     Not for anybody else, whose shell would keep it alive.
     """
     if posix.environ.get(SWITCH) != b"off" and is_containerd(posix.getppid()):
         from shim.spawner import launch
 
-        launch.begin(key(), hung=0)
-        _let_others_go()
+        try:
+            launch.begin(key(), hung=0)
+            _let_others_go()
+        except OSError:  # `start` will find none either, and say why
+            pass
 
 
 def is_containerd(pid: int) -> bool:
     """Whether a process is called so, as the kernel has it (proc_pid_comm(5)). `native/` asks the same."""
     try:
         fd = posix.open(f"/proc/{pid}/comm", posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
+        try:
+            return posix.read(fd, 16).startswith(CONTAINERD)
+        finally:
+            posix.close(fd)
+    except OSError:  # it has ended
         return False
-    try:
-        return posix.read(fd, 16).startswith(CONTAINERD)
-    finally:
-        posix.close(fd)
 
 
 def _by_a_new_one(key: str, message: bytes, why: NoSpawner) -> bytes:
