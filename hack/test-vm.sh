@@ -48,7 +48,7 @@ for layout in "$@"; do
         apparmor) layouts="$layouts apparmor-default apparmor-ours" ;;
         apparmor-default|apparmor-ours|v2-cgroupfs|v2-systemd|oldest|engines) layouts="$layouts $layout" ;;
         nsdelegate|plain|systemd|delegate|selinux) layouts="$layouts $layout" ;;
-        kubelet) [ -x "${K8S_BIN:-}/kubelet" ] || fail "K8S_BIN: no kubelet in '${K8S_BIN:-}'"
+        kubelet) [ -x "${K8S_BIN:-}/kubelet" ] || fail "K8S_BIN: found '${K8S_BIN:-}', allowed: a directory with kubelet"
             layouts="$layouts kubelet" ;;
         *) fail "unknown layout $layout, allowed: $all" ;;
     esac

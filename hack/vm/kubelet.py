@@ -1,4 +1,4 @@
-"""What kubelet and its containers must show on cgroup v2 alone, which it wants since 1.35: run as `v2`.
+"""What kubelet and its containers must show on cgroup v2 alone, which it wants since 1.35: run like `v2`.
 
 kubelet runs by itself, without an API server, with its defaults for cgroups and systemd's driver. The pods are static
 ones, which name no RuntimeClass: the shim is that of containerd's default handler.

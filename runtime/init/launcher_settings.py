@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.config.kinds import shown
 from runtime.errors import InvalidArgument
 from runtime.init.boot import Launch
+from runtime.linux import oom_score
 from runtime.spec import edit
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ NAME = "app"  # the file in the run directory
 _HEADER = "pouchrich-launch 1"
 _ID_MAX = (1 << 32) - 2  # 2^32 - 1 is setresuid(2)'s "leave it"
 _LIMIT_MAX = (1 << 64) - 1
-_OOM_RANGE = range(-1000, 1001)
 # What runc and crun set where the spec names none.
 _UMASK = 0o022
 
@@ -119,7 +119,7 @@ def from_spec(
         no_new_privileges=_flag(process, "noNewPrivileges"),
         rlimits=_rlimits(process),
         umask=_UMASK if umask is None else umask,
-        oom_score_adj=_number(process, "oomScoreAdj", _OOM_RANGE.start, _OOM_RANGE.stop - 1, within="process."),
+        oom_score_adj=_number(process, "oomScoreAdj", oom_score.RANGE[0], oom_score.RANGE[-1], within="process."),
         terminal=_flag(process, "terminal"),
     )
 
