@@ -517,6 +517,38 @@ def test_who_else_asks_begins_no_spawner(native_node, comm):
     native_node(action)
 
 
+def test_a_spawner_that_hangs_holds_no_answer_up_for_long(native_node):
+    def action(node):
+        asker = Asker(node, "containerd", FEATURES)
+        node.start("one")
+        spawner = node.spawner()
+        until(lambda: serving_for(node) > 1, "the spawner to have served for the time that one may take to answer")
+        os.kill(spawner, 19)
+        began = time.monotonic()
+        assert asker.features(asker.ask()) == FEATURES
+        assert time.monotonic() - began < 8
+        os.kill(spawner, 9)
+
+    native_node(action)
+
+
+def serving_for(node):
+    """Seconds since the spawner wrote that it is ready."""
+    lock = Path(f"{node.spawner_socket()}.lock")
+    return time.time() - lock.stat().st_mtime if lock.read_bytes().endswith(request.READY) else 0
+
+
+def test_where_the_configuration_wants_no_spawner_the_answer_is_the_scripts(native_node):
+    def action(node):
+        configure("[spawner]\nenabled = false\n")
+        asker = Asker(node, "containerd", FEATURES)
+        asked = [asker.ask() for _ in range(4)]
+        assert [asker.features(one) for one in asked] == [FEATURES] * 4
+        assert not list(Path("/run/pouchrich").glob("spawner-*.sock"))
+
+    native_node(action)
+
+
 def test_an_answer_that_the_spawner_cannot_send_is_the_scripts(native_node):
     def action(node):
         features = {**FEATURES, "annotations": {"long": "x" * request.ANSWER_LIMIT}}
