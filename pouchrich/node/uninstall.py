@@ -10,6 +10,7 @@ from pouchrich.node import InstallError, apparmor, current
 from pouchrich.node.layout import LINKS, MADE, PROGRAMS, Layout, link_of, remove_empty
 from runtime.paths import RECORDS, STATE
 from shim.installed.replaced import LOCK
+from shim.installed.seen import is_seen
 from shim.installed.version import IN_USE
 
 _SERVER = PROGRAMS[0]
@@ -80,20 +81,22 @@ def _remove_home(layout: Layout, made: list[str]) -> None:
 
 
 def _servers(layout: Layout) -> Iterator[str]:
-    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
+    for pid in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
         with suppress(OSError):  # it has ended, or is another user's
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 words = file.read().replace(b"\0", b" ").decode(errors="replace")
-            if words.startswith(f"{_SERVER} ") and (_maps(pid, layout.home) or _holds(pid, layout.home)):
+            if not words.startswith(f"{_SERVER} ") or not is_seen(pid, layout.home):
+                continue
+            if _maps(pid, layout.home) or _holds(pid, layout.home):
                 yield f"pod: {words.partition(' -address')[0].rstrip()} (pid {pid})"
 
 
-def _maps(pid: int, home: str) -> bool:
+def _maps(pid: str, home: str) -> bool:
     with open(f"/proc/{pid}/maps", "rb") as file:
         return os.fsencode(f" {home}/") in file.read()
 
 
-def _holds(pid: int, home: str) -> bool:
+def _holds(pid: str, home: str) -> bool:
     pattern = re.compile(re.escape(home) + f"/[^/]+/{IN_USE}")
     for fd in os.listdir(f"/proc/{pid}/fd"):
         with suppress(OSError):

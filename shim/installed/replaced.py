@@ -8,6 +8,8 @@ the one that the link CURRENT names. From another one there still runs
 - and, where there is no such file, whoever has something of it mapped. That is a version of before there were such
   directories, or one whose installation was interrupted. Only the installer removes those: it knows when it is through.
 
+A process for which there is another directory at that path, as a container's may be, runs nothing of it.
+
 `start` looks for them once a minute. Who removes anything has HOME/LOCK locked, as the installer has, whose use of this
 is from its checkout and with any Python: it needs nothing but the standard library.
 
@@ -24,6 +26,7 @@ from contextlib import contextmanager, suppress
 
 from shim.installed.detached import detach
 from shim.installed.location import VERSION_DIRECTORY
+from shim.installed.seen import is_seen
 from shim.installed.version import IN_USE
 
 CURRENT, PREVIOUS, LOCK = "current", "previous", ".lock"
@@ -116,11 +119,12 @@ def _is_run(path: str, *, mapped: bool) -> bool:
     wanted = os.fsencode(path) + b"/"
     names = ("cmdline", "maps") if mapped else ("cmdline",)
     for pid in filter(str.isdigit, os.listdir("/proc")):
+        is_named = False
         with suppress(OSError):  # it has ended, is a kernel thread, or is another user's
-            if os.readlink(f"/proc/{pid}/exe").startswith(f"{path}/"):
-                return True
+            is_named = os.readlink(f"/proc/{pid}/exe").startswith(f"{path}/")
         for name in names:
             with suppress(OSError), open(f"/proc/{pid}/{name}", "rb") as file:
-                if wanted in file.read():
-                    return True
+                is_named = is_named or wanted in file.read()
+        if is_named and is_seen(pid, path):
+            return True
     return False

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtime.linux import syscalls
+from shim.installed import replaced
 from tests import checkout
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +101,31 @@ def test_a_pod_server_that_has_a_replaced_version_locked_is_listed_too(installed
                 server.stdout.readline()
                 status, said, is_there = uninstall(prefix)
                 assert (status, is_there, f"(pid {server.pid})" in said) == (1, True, True), said
+
+    installed(check)
+
+
+def hostile(prefix):
+    """A process that says all that a pod server does, in a mount namespace with another file at each of the paths."""
+    program = prefix / HOME / "0.9/sh"
+    script = f"""mount -t tmpfs image {prefix / HOME} && mkdir {program.parent} && cp /bin/sh {program} &&
+        exec -a containerd-shim-pouchrich-v2 {program} -c 'echo; read line' {program}"""
+    child = subprocess.Popen(
+        ["unshare", "--mount", "bash", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    child.stdout.readline()
+    assert os.readlink(f"/proc/{child.pid}/exe") == str(program)
+    return child
+
+
+def test_what_a_container_has_at_an_installations_path_keeps_nothing(installed):
+    def check(prefix):
+        with hostile(prefix) as process:
+            os.utime(prefix / HOME / "current", (0, 0), follow_symlinks=False)
+            assert replaced.remove_unused(str(prefix / HOME)) == [str(prefix / HOME / "0.9")]
+            status, said, is_there = uninstall(prefix)
+            assert (status, is_there) == (0, False), said
+            process.communicate(b"\n")
 
     installed(check)
 
