@@ -8,7 +8,8 @@
 #
 #   v2          cgroup2's cases in pods, limits changed in place, user namespaces: hack/vm/v2.py. Booted twice, as
 #               v2-cgroupfs and v2-systemd, for each of the OCI runtimes' cgroup drivers
-#   oldest      the same of pods and of limits changed in place, on Linux 5.10, the oldest kernel that node install takes
+#   oldest      the same of pods and of limits changed in place, on Linux 5.10, the oldest kernel that node install takes,
+#               by a release that is made for it, with its own Python
 #   kubelet     a kubelet of its own with static pods: hack/vm/kubelet.py. Only where K8S_BIN, as hack/test-kubernetes.sh
 #               has it, is a directory with one of 1.35 or later
 #   engines     podman, containerd with this shim, and Docker inside a pod: hack/vm/engines.py. A round of each, or
@@ -126,15 +127,20 @@ unpack_image() {
         "$guest/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
     : >"$guest/vm/$1.unpacked"
 }
+make_release() { [ -d "$work/release" ] || "$root/hack/release.sh" "$work/release" >&2; }
 [ -d "$guest" ] || make_guest
 for mode in systemd sbin-init; do unpack_image "$mode" "$cache/demo-$mode.tar"; done
 case " $layouts " in *" engines "*)
     if [ ! -e "$guest/vm/engines.unpacked" ]; then
         echo "making the image of engines"
-        "$root/hack/release.sh" "$work/release" >&2
+        make_release
         "$root/hack/vm/engines-image.sh" "$work/release"/*.tar.zst "$work/engines.tar"
         unpack_image engines "$work/engines.tar"
     fi ;;
+esac
+case " $layouts " in *" oldest "*)
+    make_release
+    cp "$work/release"/*.tar.zst "$guest/vm/release.tar.zst" ;;
 esac
 "$root/hack/install.sh" --prefix "$kept/prefix" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 chmod 755 "$work" "$kept"
@@ -175,7 +181,7 @@ for layout in $layouts; do
             more="systemd.run=/vm/init systemd.run_success_action=none systemd.run_failure_action=none"
             more="$more systemd.mask=containerd.service systemd.show_status=0" ;;
         delegate) checks=delegate ;;
-        oldest) checks=v2 path=$runtimes version=$oldest more="vm.cases=lives,resized" ;;
+        oldest) checks=v2 path=$runtimes version=$oldest more="vm.cases=lives,resized vm.prefix=/opt/released" ;;
         engines) checks=engines path=$runtimes version=$newest more="vm.rounds=$rounds vm.engines=$engines" ;;
         apparmor-default) checks=apparmor more="security=apparmor apparmor=1" ;;
         apparmor-ours) checks=own_profile path=$parser:$runtimes version=$newest

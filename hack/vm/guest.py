@@ -29,7 +29,6 @@ DRIVER = sys.argv[2]
 PARENT = "system.slice" if DRIVER == "systemd" else "pods"
 BUNDLES = Path("/run/containerd/io.containerd.runtime.v2.task/default")
 LOGS = Path("/run/logs")
-PREFIX = Path(sys.argv[1]).parents[6]
 PATIENCE_S = 120.0
 MIB = 1 << 20
 LIMIT = 192 * MIB
@@ -41,6 +40,9 @@ def option(name: str, default: str) -> list[str]:
     found = re.search(rf"\bvm\.{name}=(\S+)", Path("/proc/cmdline").read_text())
     return (found[1] if found else default).split(",")
 
+
+PREFIX = Path(option("prefix", str(Path(sys.argv[1]).parents[6]))[0])
+"""Where the shim is that is looked at; these checks have the packages of another."""
 
 OCIS = tuple(option("ocis", "crun,runc"))
 IMAGES = {"plain": "systemd", "dumb-init": "systemd", "systemd": "systemd", "sbin-init": "sbin-init"}

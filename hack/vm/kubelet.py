@@ -11,7 +11,8 @@ import ssl
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -233,23 +234,54 @@ def runs_out_of_memory(oci: str, mode: str, who: str) -> None:
         equal("state", pod.end("state"), (137, "OOMKilled"))
 
 
-def checks() -> None:
-    MANIFESTS.mkdir(parents=True)
+def loses_one_process(oci: str, mode: str) -> None:
+    """With `singleProcessOOMKill` the kernel kills what takes the memory, and all else in the container lives on."""
+    OWN_FILE.write_text(f"version = 1\n{configured(oci, mode)}")
+    script = "tail /dev/zero; echo $? >>/shared/order; touch /shared/ready; exec sleep 1000"
+    with (
+        of(f"{oci} {mode} static pod of which one process is out of memory"),
+        StaticPod(f"one-{mode}-{oci}", IMAGES[mode], script, policy="Always", more={}) as pod,
+    ):
+        check("the application outlives its child", until((SHARED / "ready").exists, BOOT_S), pod.status())
+        equal("the child's exit status", notes("order"), ["137"])
+        until(lambda: "running" in pod.status().get("state", {}), BOOT_S)
+        first = pod.info()["pid"]
+        equal("memory.oom.group", text(limits_of(pod) / "memory.oom.group"), "0")
+        equal("exit status of an exec that takes the memory", pod.exec("tail", "/dev/zero").exit_code, 137)
+        kills = dict(line.split() for line in text(limits_of(pod) / "memory.events").splitlines())["oom_kill"]
+        equal("processes that the kernel killed", kills, "2")
+        equal("another exec", pod.exec("cat", "/proc/1/comm").stdout.decode().strip(), INITS.get(mode, "sleep"))
+        equal("PID 1 is the one of before", pod.info()["pid"], first)
+        equal("restartCount", pod.status().get("restartCount"), 0)
+
+
+@contextmanager
+def kubelet(**more: object) -> Iterator[bool]:
+    """For the length of the `with` one runs with CONFIGURATION and `more`; whether it answers."""
+    MANIFESTS.mkdir(parents=True, exist_ok=True)
     file = Path("/etc/vm/kubelet.json")
-    file.write_text(json.dumps(CONFIGURATION))
+    file.write_text(json.dumps({**CONFIGURATION, **more}))
     argv = [PROGRAM, f"--config={file}", f"--hostname-override={NAME}", "--node-ip=127.0.0.1"]
     with (LOGS / "kubelet").open("wb") as said:
         daemon = subprocess.Popen(argv, stdout=said, stderr=said)
     with of(run(PROGRAM, "--version").stdout.strip()):
         holds = until(answers, BOOT_S)
         check("it answers", holds, text(LOGS / "kubelet")[-2000:])
-    for oci in OCIS if holds else ():
-        for mode in ("plain", *INITS):
+    yield holds
+    daemon.terminate()
+    daemon.wait()
+
+
+def checks() -> None:
+    each = [(oci, mode) for oci in OCIS for mode in ("plain", *INITS)]
+    with kubelet() as holds:
+        for oci, mode in each if holds else ():
             lives(oci, mode)
             for who in ("application", "exec"):
                 runs_out_of_memory(oci, mode, who)
-    daemon.terminate()
-    daemon.wait()
+    with kubelet(singleProcessOOMKill=True) as holds:
+        for oci, mode in each if holds else ():
+            loses_one_process(oci, mode)
 
 
 if __name__ == "__main__":
