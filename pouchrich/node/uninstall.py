@@ -8,9 +8,9 @@ from contextlib import suppress
 
 from pouchrich.node import InstallError, apparmor, current
 from pouchrich.node.layout import LINKS, MADE, PROGRAMS, Layout, link_of, remove_empty
+from runtime.linux.seen import is_seen
 from runtime.paths import RECORDS, STATE
 from shim.installed.replaced import LOCK
-from shim.installed.seen import is_seen
 from shim.installed.version import IN_USE
 
 _SERVER = PROGRAMS[0]

@@ -24,9 +24,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from runtime.linux.seen import is_seen
 from shim.installed.detached import detach
 from shim.installed.location import VERSION_DIRECTORY
-from shim.installed.seen import is_seen
 from shim.installed.version import IN_USE
 
 CURRENT, PREVIOUS, LOCK = "current", "previous", ".lock"
