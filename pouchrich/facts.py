@@ -9,6 +9,7 @@ from pouchrich import containers, owed
 from pouchrich.processes import PROC
 from pouchrich.survey import Survey
 from runtime import paths
+from runtime.linux.seen import is_seen
 from shim.spawner.request import DIRECTORY, LOCK_SUFFIX
 
 _POD_SERVER = b"containerd-shim-pouchrich-v2\0-namespace\0"
@@ -55,11 +56,12 @@ def collect(
 
 
 def _processes(begins: bytes, proc: str) -> Iterator[int]:
+    """Those whose command line begins so, but for a container's, which can say the same."""
     for name in os.listdir(proc):
         if name.isdecimal():
             try:
                 with open(f"{proc}/{name}/cmdline", "rb") as file:
-                    if file.read(len(begins)) == begins:
+                    if file.read(len(begins)) == begins and is_seen(name, "/", proc=proc):
                         yield int(name)
             except OSError:
                 continue

@@ -56,7 +56,9 @@ class Node:
     def process(self, pid, parent, name, *words, cgroup, ticks=0, children=0, started=1000, pages=256):
         """A process; again to change it. The cgroup is a path of the unified hierarchy."""
         directory = self.top / "proc" / str(pid)
-        directory.mkdir(exist_ok=True)
+        if not directory.exists():
+            directory.mkdir()
+            (directory / "root").symlink_to("/")
         times = [str(ticks), "0", str(children), "0"]
         fields = ["S", str(parent), *["0"] * 9, *times, *["0"] * 4, str(started), "0", "7", *["0"] * 20]
         (directory / "statm").write_text(f"9999 {pages} 0 0 0 0 0\n")

@@ -101,6 +101,10 @@ def test_the_node_is_looked_at(node, tmp_path):
     node.process(7, 1, "pouchrich", "containerd-shim-pouchrich-v2", "-namespace", "k8s.io", cgroup="/s")
     (node.top / "proc/7/smaps_rollup").write_text("Rss:  900 kB\nPss:  300 kB\n")
     node.process(8, 1, "pouchrich", "pouchrich-spawner", cgroup="/s")
+    for pid, words in ((11, ("containerd-shim-pouchrich-v2", "-namespace")), (12, ("pouchrich-spawner",))):
+        node.process(pid, 10, "hostile", *words, cgroup="/a")
+        (node.top / f"proc/{pid}/root").unlink()
+        (node.top / f"proc/{pid}/root").symlink_to(tmp_path)
     spawners = tmp_path / "spawners"
     spawners.mkdir()
     (spawners / "spawner-1.lock").write_text("8 x")
