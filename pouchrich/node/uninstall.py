@@ -8,6 +8,8 @@ from contextlib import suppress
 
 from pouchrich.node import InstallError, apparmor, current
 from pouchrich.node.layout import LINKS, MADE, PROGRAMS, Layout, link_of, remove_empty
+from pouchrich.output import clean
+from runtime.linux import command_line
 from runtime.linux.seen import is_seen
 from runtime.paths import RECORDS, STATE
 from shim.installed.replaced import LOCK
@@ -83,12 +85,11 @@ def _remove_home(layout: Layout, made: list[str]) -> None:
 def _servers(layout: Layout) -> Iterator[str]:
     for pid in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
         with suppress(OSError):  # it has ended, or is another user's
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                words = file.read().replace(b"\0", b" ").decode(errors="replace")
+            words = command_line.read(pid).replace(b"\0", b" ").decode(errors="replace")
             if not words.startswith(f"{_SERVER} ") or not is_seen(pid, layout.home):
                 continue
             if _maps(pid, layout.home) or _holds(pid, layout.home):
-                yield f"pod: {words.partition(' -address')[0].rstrip()} (pid {pid})"
+                yield f"pod: {clean(words.partition(' -address')[0].rstrip())} (pid {pid})"
 
 
 def _maps(pid: str, home: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from runtime.bundle import Bundle
 from runtime.errors import InvalidArgument, PouchrichError
 from runtime.init.cgroup import NESTED, path_of
-from runtime.linux import mountinfo, pidfd, readable
+from runtime.linux import command_line, mountinfo, pidfd, readable
 
 DYING_S = 3.0
 """For processes that end with their OCI runtime: on a busy machine a killed one may take a second."""
@@ -68,8 +68,8 @@ def _creates(bundle: str) -> Iterator[tuple[int, int]]:
 
 
 def _has_words(pid: str, *words: str) -> bool:
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        return set(map(os.fsencode, words)) <= set(file.read().split(b"\0"))
+    shown = b"\0" + command_line.read(pid)
+    return all(b"\0" + os.fsencode(word) + b"\0" in shown for word in words)
 
 
 def _await_end(fd: int, until: float) -> None:

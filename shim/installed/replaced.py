@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from runtime.linux import command_line
 from runtime.linux.seen import is_seen
 from shim.installed.detached import detach
 from shim.installed.location import VERSION_DIRECTORY
@@ -117,14 +118,17 @@ def _alone(path: str) -> Iterator[bool | None]:
 def _is_run(path: str, *, mapped: bool) -> bool:
     """Whether a process has a program below `path`, or a word of its command line or, if `mapped`, a mapped file."""
     wanted = os.fsencode(path) + b"/"
-    names = ("cmdline", "maps") if mapped else ("cmdline",)
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        is_named = False
+        if not is_seen(pid, path):
+            continue
         with suppress(OSError):  # it has ended, is a kernel thread, or is another user's
-            is_named = os.readlink(f"/proc/{pid}/exe").startswith(f"{path}/")
-        for name in names:
-            with suppress(OSError), open(f"/proc/{pid}/{name}", "rb") as file:
-                is_named = is_named or wanted in file.read()
-        if is_named and is_seen(pid, path):
-            return True
+            if os.readlink(f"/proc/{pid}/exe").startswith(f"{path}/"):
+                return True
+        with suppress(OSError):
+            if wanted in command_line.read(pid):
+                return True
+        if mapped:
+            with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
+                if wanted in file.read():
+                    return True
     return False
