@@ -101,7 +101,7 @@ def check(*, directory: str = paths.RECORDS, run: str = paths.POSTSTOP) -> None:
     try:
         with suppress(FileExistsError):
             passage.make(run)
-        _touch(marker)
+        _make_new(marker)
         if any(records(directory)):
             detach(lambda: _sweep_detached(directory, run), keep=())
     except OSError as err:
@@ -272,8 +272,12 @@ def _was_created(bundle: str) -> bool:
         return False
 
 
-def _touch(path: str) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+def _make_new(path: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.utime(fd)
+    finally:
+        os.close(fd)
 
 
 def _log_to_syslog() -> None:

@@ -196,6 +196,8 @@ def test_a_start_looks_for_records_now_and_then(node):
     for age_s, is_due in ((child.POSTSTOP_SWEEP_S - 10, False), (child.POSTSTOP_SWEEP_S, True), (-3600, True)):
         os.utime(node.marker, (0, time.time() - age_s))
         assert child.is_sweep_due(str(node.marker)) == is_due
+    node.check()
+    assert not child.is_sweep_due(str(node.marker)), "the marker was there, and is no newer"
 
 
 def test_a_record_that_cannot_be_read_does_not_stop_the_others(node):
