@@ -7,7 +7,8 @@ behind on purpose goes on and becomes a child of whoever started us; nobody wait
 
 Descriptor 3: JSON {"command": [...], "env": {...}, "timeout_s": n}. Descriptor 4: the line BEGUN before the hook is
 started, then the answer, `exit STATUS` (128+n for signal n), `error REASON` where the command could not be executed,
-`timeout LEFT` or `stopped LEFT` with the number of processes that would not die. 0, 1 and 2 are the hook's.
+`unstarted REASON` where the node had nothing left to do it with, `timeout LEFT` or `stopped LEFT` with the number of
+processes that would not die. 0, 1 and 2 are the hook's.
 """
 
 import ctypes
@@ -21,6 +22,10 @@ import time
 ORDERS, ANSWER = 3, 4
 KILL_FOR_S = 5.0
 BEGUN = "begun\n"
+UNSTARTED = "unstarted"
+SHORTAGES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""Of processes, memory or descriptors. What they keep from beginning can be tried again."""
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -59,8 +64,11 @@ def _keep(orders: dict) -> str:  # type: ignore[type-arg]  # JSON
 
 def _start(command: "list[str]", env: "dict[str, str]") -> "int | str":
     """The hook's pid, or the answer that says why there is none."""
-    reader, writer = os.pipe()
-    pid = os.fork()
+    try:
+        reader, writer = os.pipe()
+        pid = os.fork()
+    except OSError as err:
+        return _failed(err)
     if pid == 0:
         os.setsid()
         for number in (signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
@@ -69,16 +77,21 @@ def _start(command: "list[str]", env: "dict[str, str]") -> "int | str":
             _be_no_more_precious()
             os.execve(command[0], command, env)
         except OSError as err:
-            os.write(writer, (err.strerror or errno.errorcode.get(err.errno or 0, "")).lower().encode())
+            os.write(writer, _failed(err).encode())
         finally:
             os._exit(127)
     os.close(writer)
     with open(reader, "rb") as file:
-        reason = file.read()
-    if not reason:
+        answer = file.read().decode()
+    if not answer:
         return pid
     os.waitpid(pid, 0)
-    return f"error {reason.decode()}"
+    return answer
+
+
+def _failed(err: OSError) -> str:
+    word = UNSTARTED if err.errno in SHORTAGES else "error"
+    return f"{word} {err.strerror or errno.errorcode.get(err.errno or 0, '')}".lower()
 
 
 def _be_no_more_precious() -> None:

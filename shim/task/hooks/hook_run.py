@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -113,24 +113,23 @@ async def on_host(
 ) -> Outcome:
     """Run a hook of the node on the host, as a child of `runtime.hooks.host_supervisor`.
 
-    Where that cannot be run (an interpreter that was uninstalled, no memory) the hook was not started. Cancelled, it
-    kills the hook's process tree first.
+    Where that cannot be run (an interpreter that was uninstalled, no memory, descriptor or process to be had) the hook
+    was not started. Cancelled, it kills the hook's process tree first.
     """
     orders = {"command": hook.command, "env": dict(env), "timeout_s": timeout_s}
-    with (
-        MemoryFile("answer") as answer,
-        _input("hook", json.dumps(orders).encode()) as order,
-        _input("state", stdin) as state,
-        Capture() as capture,
-    ):
-        fds = {
-            0: state.fd,
-            1: capture.writer,
-            2: capture.writer,
-            host_supervisor.ORDERS: order.fd,
-            host_supervisor.ANSWER: answer.fd,
-        }
+    with ExitStack() as stack:
         try:
+            answer = stack.enter_context(MemoryFile("answer"))
+            order = stack.enter_context(_input("hook", json.dumps(orders).encode()))
+            state = stack.enter_context(_input("state", stdin))
+            capture = stack.enter_context(Capture())
+            fds = {
+                0: state.fd,
+                1: capture.writer,
+                2: capture.writer,
+                host_supervisor.ORDERS: order.fd,
+                host_supervisor.ANSWER: answer.fd,
+            }
             child = reaper.spawn([python, "-I", "-S", host_supervisor.__file__], fds, {}, session=True)
         except OSError as err:
             return Outcome(False, text_of(err), started=False)
@@ -162,6 +161,8 @@ def _judge(said: str, timeout_s: float, output: Tail, *, supervisor_failed: bool
     word, _, rest = said.removeprefix(host_supervisor.BEGUN).partition(" ")
     if word == "exit":
         return Outcome(rest == "0", f"exit status {rest}", output)
+    if word == host_supervisor.UNSTARTED:
+        return Outcome(False, rest, output, started=False)
     if word in ("timeout", "stopped"):
         result = timed_out(timeout_s) if word == "timeout" else "stopped"
         return Outcome(False, result if rest == "0" else f"{result}, and {rest} of its processes do not die", output)

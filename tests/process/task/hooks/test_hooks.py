@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import resource
+import sys
 import threading
 import time
 from dataclasses import asdict
@@ -686,17 +688,32 @@ def test_a_record_that_cannot_be_opened_is_tried_again(world, monkeypatch):
     assert (len(opens), counted(world), world.records()) == (3, ["hook 0 Completed"], [])
 
 
-@pytest.mark.parametrize("gone", ["interpreter", "supervisor", "both hooks' supervisor"])
-def test_a_hook_on_the_host_that_cannot_be_started_is_owed_until_it_can(world, monkeypatch, gone):
+@pytest.mark.parametrize(
+    "gone",
+    ["interpreter", "supervisor", "both hooks' supervisor", "descriptors", "the supervisor's descriptors"],
+)
+def test_a_hook_on_the_host_that_cannot_be_started_is_owed_until_it_can(world, monkeypatch, tmp_path, gone):
     """As while the shim is uninstalled, or another is put in its place."""
     broken = [True]
     real = owed.on_host
+    few = tmp_path / "python3"
+    few.write_text(f'#!/bin/sh\nulimit -n 6\nexec {sys.executable} "$@"\n')  # a pipe would be 5 and 6
+    few.chmod(0o755)
 
     async def on_host(reaper, hook, **given):
         if not broken or (hook.name != "b" and gone != "both hooks' supervisor"):
             return await real(reaper, hook, **given)
         if gone == "interpreter":
             return await real(reaper, hook, **given, python="/nonexistent/python3")
+        if gone == "the supervisor's descriptors":
+            return await real(reaper, hook, **given, python=str(few))
+        if gone == "descriptors":
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+            try:
+                return await real(reaper, hook, **given)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
         with monkeypatch.context() as patch:
             patch.setattr(host_supervisor, "__file__", "/nonexistent/host_supervisor.py")
             return await real(reaper, hook, **given)
