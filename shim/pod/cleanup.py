@@ -7,7 +7,7 @@ containerd's question to answer. It touches this container only: the pod's serve
 import os
 import sys
 import time
-from _signal import SIGKILL, SIGPIPE  # `signal` imports enum, which takes longer than all of this
+from _signal import SIGKILL  # `signal` imports enum, which takes longer than all of this
 
 from shim.contract import address, bootstrap, identifiers
 from shim.contract.flags import Flags
@@ -17,7 +17,6 @@ if False:  # typing.TYPE_CHECKING, without the import
 
 KILLED = 128 + SIGKILL
 RUNTIME_TIMEOUT_S = 3.5
-ATTEMPTS = 3  # where the runtime itself is killed, for want of memory say: containerd will not come back to this
 CREATE_PATIENCE_S = 1.0  # out of that
 DYING_S = 1.5  # for processes that the runtime has killed
 SWEEPS_S = 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0  # for the same after the answer: a busy machine may take long
@@ -221,20 +220,15 @@ def _forget(left: Left, container_id: str, *, keeps_record: bool = False) -> Non
 
     from runtime.bundle import Bundle
     from runtime.oci import argv, interrupted
+    from shim.pod import oci_delete
 
     until, bundle = time.monotonic() + RUNTIME_TIMEOUT_S, left.held.bundle
     if left.record is None:
         return
     binary = argv.OCIBinary(**left.record["oci"])
     interrupted.let_end(bundle, patience_s=CREATE_PATIENCE_S)
-    words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
-    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
-    for _ in range(ATTEMPTS):
-        if left.held.is_replaced():
-            return
-        pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
-        if not os.WIFSIGNALED(_wait(pid, until)) or time.monotonic() > until:
-            break
+    if not oci_delete.force(binary, container_id, until=until, is_moot=left.held.is_replaced):
+        return
     if not left.is_whole:
         with suppress(OSError):
             interrupted.end_creates(bundle)
@@ -247,19 +241,6 @@ def _forget(left: Left, container_id: str, *, keeps_record: bool = False) -> Non
         cgroup.remove_noted(bundle)
     if not keeps_record:
         Bundle(bundle).remove_record()
-
-
-def _wait(pid: int, until: float) -> int:
-    """Wait for the runtime, but leave time for the rest of the work; return its wait status."""
-    from runtime.linux import readable
-
-    fd = os.pidfd_open(pid)
-    try:
-        if not readable.within(fd, until - time.monotonic()):
-            os.kill(pid, SIGKILL)
-        return os.waitpid(pid, 0)[1]
-    finally:
-        os.close(fd)
 
 
 def _remove_dead_socket(flags: Flags, bundle: str) -> None:

@@ -40,7 +40,7 @@ MAY_WAIT = {
     "runtime/oci/program.py",
     "shim/installed/detached.py",
     "shim/manager/delete.py",
-    "shim/pod/cleanup.py",
+    "shim/pod/oci_delete.py",
     "shim/spawner/info.py",
     "shim/spawner/launch.py",
     "shim/spawner/child.py",

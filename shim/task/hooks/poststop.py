@@ -253,7 +253,7 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> bool:
         async def one(journal: Journal) -> bool:
             head = journal.account.head
             if forget_first:
-                with suppress(PouchrichError):
+                with suppress(PouchrichError, OSError):
                     await OCIRuntime(OCIBinary(**head["oci"]), run).delete(head["subject"]["id"], force=True)
             return await run_owed(journal, run=run, reaper=reaper, end=SHIM_KILLED)
 

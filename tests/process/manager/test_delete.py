@@ -144,7 +144,7 @@ def test_a_runtime_that_says_no_is_not_run_again_and_keeps_nothing_else_from_goi
 def test_a_runtime_that_hangs_is_killed_in_time_and_not_run_again(node, monkeypatch):
     real, pids = os.posix_spawn, []
     monkeypatch.setattr(cleanup, "RUNTIME_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(cleanup.os, "posix_spawn", lambda *a, **k: pids.append(real(*a, **k)) or pids[-1])
+    monkeypatch.setattr(os, "posix_spawn", lambda *a, **k: pids.append(real(*a, **k)) or pids[-1])
     node.owned("exec sleep 1000")
     cleanup.clean_up(node.flags)
     assert len(pids) == 1
