@@ -1,6 +1,8 @@
 """The OCI runtime's `delete` of a container whose pod server has gone, by a process without an event loop."""
 
+import errno
 import os
+import sys
 import time
 from _signal import SIGKILL, SIGPIPE  # `signal` imports enum, which takes longer than all of this
 
@@ -9,23 +11,40 @@ from runtime.oci import argv
 if False:  # typing.TYPE_CHECKING, without the import
     from collections.abc import Callable  # noqa: TC003 (this is such a block)
 
+SHORTAGES = (errno.EAGAIN, errno.ENOMEM)
+SHORTAGE_PAUSE_S = 0.05
 ATTEMPTS = 3  # where the runtime itself is killed, for want of memory say: containerd will not come back to this
 
 
 def force(binary: argv.OCIBinary, container_id: str, *, until: float, is_moot: "Callable[[], bool]") -> bool:
     """Have the runtime kill and forget the container by `until` (time.monotonic()); what it says does not count.
 
-    Returns False, without another attempt, where it `is_moot` by now. Raises OSError where it cannot be run.
+    Nor does whether it can be run: standard error is told. False, without another attempt, where it `is_moot` by now.
     """
     words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
-    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     for _ in range(ATTEMPTS):
         if is_moot():
             return False
-        pid = os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
-        if not os.WIFSIGNALED(_wait(pid, until)) or time.monotonic() > until:
+        try:
+            status = _wait(_begin(words, until), until)
+        except OSError as err:
+            sys.stderr.write(f"OCI runtime {words[0]}: not run: {err.strerror}\n")
+            break
+        if not os.WIFSIGNALED(status) or time.monotonic() > until:
             break
     return True
+
+
+def _begin(words: list[str], until: float) -> int:
+    """The pid of the runtime, begun once there is a process to be had for it. Raises OSError where there is none."""
+    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
+    while True:
+        try:
+            return os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
+        except OSError as err:
+            if err.errno not in SHORTAGES or time.monotonic() > until:
+                raise
+        time.sleep(SHORTAGE_PAUSE_S)
 
 
 def _wait(pid: int, until: float) -> int:

@@ -1,5 +1,6 @@
 """shim.manager.delete: a try that was killed is made up for, and what a killed pod server left goes."""
 
+import errno
 import fcntl
 import json
 import os
@@ -139,6 +140,34 @@ def test_a_runtime_that_says_no_is_not_run_again_and_keeps_nothing_else_from_goi
     node.delete()
     assert node.calls == [FORCED]
     assert not node.is_known()
+
+
+def test_a_runtime_is_run_once_the_kernel_has_a_process_for_it(node, monkeypatch):
+    real, failures = os.posix_spawn, [errno.EAGAIN, errno.ENOMEM]
+
+    def spawn(*given, **more):
+        if failures:
+            raise OSError(failures.pop(), "short")
+        return real(*given, **more)
+
+    monkeypatch.setattr(os, "posix_spawn", spawn)
+    node.owned()
+    node.delete()
+    assert node.calls == [FORCED]
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOENT])
+def test_a_runtime_that_cannot_be_run_keeps_nothing_else_from_going(node, monkeypatch, capsys, number):
+    def spawn(*given, **more):
+        raise OSError(number, "short")
+
+    monkeypatch.setattr(cleanup, "RUNTIME_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(os, "posix_spawn", spawn)
+    node.owned()
+    answer, _ = cleanup.clean_up(node.flags)
+    assert task_pb2.DeleteResponse.FromString(answer).exit_status == 137
+    assert not node.is_known()
+    assert "runtime: not run: short" in capsys.readouterr().err
 
 
 def test_a_runtime_that_hangs_is_killed_in_time_and_not_run_again(node, monkeypatch):
