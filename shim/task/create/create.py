@@ -20,7 +20,7 @@ from runtime import cgroup as cgroups
 from runtime import host, members, passage, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.cgroup import attach, pids
-from runtime.errors import InvalidArgument, PouchrichError, RuntimeFailed, Unsupported
+from runtime.errors import InvalidArgument, PouchrichError, RuntimeFailed, Unsupported, text_of
 from runtime.init.cgroup import path_of
 from runtime.linux import oom_score
 from runtime.oci import argv, interrupted
@@ -255,12 +255,12 @@ class _Making:
         return ""
 
     async def _forget(self) -> None:
-        for _ in range(DELETE_ATTEMPTS):  # the runtime may be killed, for want of memory say
+        for _ in range(DELETE_ATTEMPTS):  # the runtime may be killed, or not be begun, for want of memory say
             try:
                 await self._oci.delete(self._request.id, force=True)
                 break
-            except PouchrichError as err:
-                _log.warning("container %s: after a failed create: %s", self._request.id, err)
+            except (PouchrichError, OSError) as err:
+                _log.warning("container %s: after a failed create: %s", self._request.id, text_of(err))
         bundle, container_id = self._request.bundle.path, self._request.id
         await in_thread(lambda: interrupted.remove_rest(bundle, container_id, patience_s=interrupted.DYING_S))
 

@@ -1,6 +1,7 @@
 """shim.task.create.create step by step over a strict OCI runtime: whatever step fails, each one before it is undone."""
 
 import asyncio
+import errno
 import json
 import threading
 from dataclasses import replace
@@ -182,6 +183,20 @@ async def test_a_runtime_that_is_killed_at_its_delete_is_asked_again(world):
     world.runtime.answers["delete"] = [KILLED, KILLED]
     await world.fail("life.created")
     assert world.runtime.calls == ["create", *["delete --force"] * 3]
+    assert world.runtime.containers == {}
+
+
+@in_loop
+async def test_a_runtime_that_cannot_be_begun_at_its_delete_is_asked_again(world):
+    failures = [OSError(errno.EMFILE, "Too many open files"), OSError(errno.EAGAIN, "again")]
+
+    def begin():
+        if failures:
+            raise failures.pop()
+
+    world.runtime.before["delete"] = begin
+    undone = await world.fail("life.created")
+    assert undone[-5:] == ["remove_rest", "forget", "life.abandon", "stdio.close", "unmount"]
     assert world.runtime.containers == {}
 
 
