@@ -8,7 +8,7 @@ import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from runtime.linux import mountinfo
+from runtime.linux import mountinfo, open_files
 from runtime.linux.mountinfo import MountEntry
 
 RLIM_INFINITY = 2**64 - 1
@@ -24,8 +24,8 @@ class HostFacts:
 
     `nsdelegate`: the kernel keeps a cgroup namespace from writing the limits of its own root (cgroup-v2.rst,
     "Delegation"). `named` is where v1's `name=systemd` hierarchy is mounted, empty where it is not. `rlimits` are
-    this process's own, (resource number, soft, hard), which a container inherits where its spec names none. `systemd`
-    says whether systemd makes the containers' cgroups, as far as the host goes: it runs here.
+    (resource number, soft, hard) what this process passes on, which a container has where its spec names none.
+    `systemd` says whether systemd makes the containers' cgroups, as far as the host goes: it runs here.
     """
 
     cgroups: str = "unified"
@@ -70,7 +70,8 @@ def of_mounts(entries: Iterable[MountEntry]) -> tuple[str, bool, str]:
 
 
 def _own_limit(number: int) -> tuple[int, int, int]:
-    soft, hard = (RLIM_INFINITY if value < 0 else value for value in resource.getrlimit(number))
+    found = open_files.inherited() if number == resource.RLIMIT_NOFILE else resource.getrlimit(number)
+    soft, hard = (RLIM_INFINITY if value < 0 else value for value in found)
     return number, soft, hard
 
 

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 
 from runtime.cgroup import attach
-from runtime.linux import proctitle, syscalls
+from runtime.linux import open_files, proctitle, syscalls
 from shim.contract import address, bootstrap
 from shim.contract.flags import Flags
 from shim.installed import version
@@ -44,6 +44,7 @@ def serve(flags: Flags, given: bootstrap.StartInput, *, bundle: str, path: str, 
         if os.environ.get("SCHED_CORE"):
             syscalls.sched_core_create_pgrp()
         syscalls.set_child_subreaper()
+        open_files.take_hard_limit()
         if not attach.is_unified():
             attach.prime_migration()  # the pod's first container is about to be made
         log.open_fifo(f"{bundle}/log", debug=flags.debug or given.debug)

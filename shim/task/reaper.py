@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from runtime.linux import pidfd
+from runtime.linux import open_files, pidfd
 
 # Python ignores these in itself; a program must find them as the kernel makes them.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -122,15 +122,16 @@ class Reaper:
         moved = {fd: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, clear_of) for fd in fds.values() if fd < clear_of}
         try:
             actions.extend((os.POSIX_SPAWN_DUP2, moved.get(ours, ours), theirs) for theirs, ours in fds.items())
-            pid = os.posix_spawn(
-                program or argv[0],
-                list(argv),
-                dict(env),
-                file_actions=actions,
-                setsid=session,
-                setsigmask=(),
-                setsigdef=_DEFAULT_SIGNALS,
-            )
+            with open_files.of_spawned():
+                pid = os.posix_spawn(
+                    program or argv[0],
+                    list(argv),
+                    dict(env),
+                    file_actions=actions,
+                    setsid=session,
+                    setsigmask=(),
+                    setsigdef=_DEFAULT_SIGNALS,
+                )
         finally:
             for fd in moved.values():
                 os.close(fd)

@@ -12,6 +12,7 @@ from shim.task.application.adopt import Adopted
 
 _WAIT_STATUS = struct.Struct("=i")
 _KILLED = 128 + 9
+_AGAIN_S = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class ApplicationExit:
         # The launcher's parent half writes to it when the application has ended.
         self._report = adopted.connection.dup() if source is ExitStatusSource.LAUNCHER_PARENT else None
         self._source = self._events or self._report
+        self._again: asyncio.TimerHandle | None = None
         loop.add_reader(self._pidfd, self._ended)
 
     async def wait(self) -> int:
@@ -70,6 +72,8 @@ class ApplicationExit:
 
     def close(self) -> None:
         """Stop watching. Who still waits is cancelled."""
+        if self._again is not None:
+            self._again.cancel()
         self._loop.remove_reader(self._pidfd)
         if self._source is not None:
             self._loop.remove_reader(self._source.fileno())
@@ -80,7 +84,13 @@ class ApplicationExit:
     def _ended(self) -> None:
         """The pidfd is readable, and stays so: from here on another source tells, or PID 1's end does."""
         self._loop.remove_reader(self._pidfd)
-        if not self._resolve() and self._source is not None:
+        try:
+            is_known = self._resolve()
+        except OSError as err:  # no descriptor or memory for a look at /proc
+            _log.warning("pid %d: how it ended: %s", self._pid, err)
+            self._again = self._loop.call_later(_AGAIN_S, self._ended)
+            return
+        if not is_known and self._source is not None:
             self._loop.add_reader(self._source.fileno(), self._resolve)
 
     def _resolve(self) -> bool:

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import socket
 import struct
 import subprocess
@@ -40,6 +41,25 @@ def test_by_pidfd_a_status_is_known_before_anybody_reaps(script, status):
             async with asyncio.timeout(10):
                 assert await watching.wait() == status
                 assert await watching.wait() == status
+
+    asyncio.run(play())
+
+
+def test_a_look_that_there_is_no_descriptor_for_is_taken_again(monkeypatch):
+    async def play():
+        with watched("os._exit(7)", ExitStatusSource.PIDFD_INFO) as (child, watching, _):
+            real, failures = pidfd.zombie_status, [OSError(errno.EMFILE, "Too many open files")]
+
+            def short(fd):
+                if failures:
+                    raise failures.pop()
+                return real(fd)
+
+            monkeypatch.setattr(pidfd, "zombie_status", short)
+            child.stdin.close()
+            async with asyncio.timeout(10):
+                assert await watching.wait() == 7
+            assert not failures
 
     asyncio.run(play())
 

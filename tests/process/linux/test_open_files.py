@@ -1,0 +1,52 @@
+"""runtime.linux.open_files: more descriptors for this process, and no other limits for what it executes."""
+
+import asyncio
+import os
+import resource
+import sys
+
+import pytest
+
+from runtime import host
+from runtime.linux import open_files
+from shim.task.reaper import Reaper
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """This process began with a soft limit of 100."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(open_files, "_inherited", [])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+    yield (100, before[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_soft_limit_becomes_the_hard_one(limited):
+    assert open_files.inherited() == limited
+    for _ in range(2):
+        open_files.take_hard_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limited[1], limited[1])
+        assert open_files.inherited() == limited
+
+
+def test_a_program_has_the_limits_that_we_began_with(limited):
+    open_files.take_hard_limit()
+    reader, writer = os.pipe()
+
+    async def run():
+        reaper = Reaper(asyncio.get_running_loop())
+        reaper.install()
+        script = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+        return await reaper.spawn([sys.executable, "-c", script], {1: writer}, {}).ended
+
+    assert asyncio.run(run()).status == 0
+    assert os.read(reader, 100).decode().strip() == str(limited)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limited[1], limited[1])
+    for fd in (reader, writer):
+        os.close(fd)
+
+
+def test_so_has_an_application_that_is_given_its_limits_one_by_one(limited):
+    open_files.take_hard_limit()
+    assert (resource.RLIMIT_NOFILE, *limited) in host.read().rlimits
