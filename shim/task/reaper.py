@@ -96,6 +96,11 @@ class Reaper:
         else:
             self._watchers[pid] = on_exit
 
+    def kill(self, pid: int) -> None:
+        """SIGKILL a child, whoever made it; nothing once it is collected, as its number may be another process's."""
+        if _is_child(pid):
+            os.kill(pid, signal.SIGKILL)
+
     def forget(self, pid: int) -> None:
         """Do not tell anybody about `pid` any more."""
         self._watchers.pop(pid, None)

@@ -12,6 +12,7 @@ class NotedReaper:
     def __init__(self, note: Callable[[str], object] = lambda said: None) -> None:
         self.watched: dict[int, Callable[[Exit], None]] = {}
         self.forgotten: list[int] = []
+        self.killed: list[int] = []
         self._expecting = 0
         self._note = note
 
@@ -28,6 +29,9 @@ class NotedReaper:
         assert pid not in self.watched
         self._note("watch")
         self.watched[pid] = told
+
+    def kill(self, pid: int) -> None:
+        self.killed.append(pid)
 
     def forget(self, pid: int) -> None:
         self._note("forget")

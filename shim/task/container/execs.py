@@ -5,10 +5,7 @@ task/service.go).
 """
 
 import asyncio
-import os
-import signal
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from google.protobuf.message import Message
@@ -161,8 +158,7 @@ class Execs:
         try:
             await stdio.attach()
         except BaseException:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            self._reaper.kill(pid)
             raise
         return pid
 

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,8 +121,7 @@ class AgentExec:
         try:
             cgroup.enter(directory, pid)
         except OSError:
-            with suppress(ProcessLookupError):  # better none than one without its limit
-                os.kill(pid, signal.SIGKILL)
+            self.reaper.kill(pid)  # better none than one without its limit
 
     def note_cgroups(self, agents: Sequence[Supervised]) -> None:
         """Have `delete` remove the cgroups of these agents, should this process be killed. Raises OSError."""

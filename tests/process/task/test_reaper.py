@@ -97,6 +97,21 @@ async def test_an_earlier_processs_end_is_not_given_to_a_later_one_of_the_same_p
 
 
 @in_loop
+async def test_a_child_is_killed_and_what_has_its_number_later_is_not(monkeypatch):
+    reaper = installed()
+    told: list[Exit] = []
+    with reaper.expecting():
+        child = reaper.spawn([SH, "-c", "exec sleep 1000"], {}, {})
+        reaper.watch(child.pid, told.append)
+    reaper.kill(child.pid)
+    await until(lambda: told)
+    assert told[0].status == 137
+    monkeypatch.setattr(os, "kill", lambda *about: pytest.fail(f"killed {about}"))
+    reaper.kill(child.pid)
+    reaper.kill(1)
+
+
+@in_loop
 async def test_descriptors_arrive_where_they_should_even_where_theirs_are_taken():
     gc.collect()  # what other tests have dropped closes now
     before = open_fds()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -35,10 +34,8 @@ class World:
         self.reaper = NotedReaper(self.said.append)
         self.stdio = []
         self.changes = 0
-        self.killed = []
         self.attaching = None
         monkeypatch.setattr(execs_module, "open_stdio", self._open)
-        monkeypatch.setattr(execs_module.os, "kill", lambda *about: self.killed.append(about))
         monkeypatch.setattr(execs_module.attach, "prime_migration", lambda: None)
 
     def make(self):
@@ -153,7 +150,7 @@ async def test_a_process_that_no_client_takes_is_killed(world):
     execs = world.make()
     with pytest.raises(FileNotFoundError):
         await execs.start("e")
-    assert world.killed == [(NOT_THERE, signal.SIGKILL)]
+    assert world.reaper.killed == [NOT_THERE]
     assert world.stdio[0].said == ["attach", "close"]
     assert world.reaper.watched == {}
 
