@@ -39,6 +39,7 @@ UNFINISHED_S = 60.0
 RESULT_BYTES = 600
 """The most that a result takes of a line, as JSON."""
 
+_LOCK_PAUSE_S = 0.005
 _ROOM_BYTES = 512  # for owed, handed and ended
 _ROOM_OF_HOOK_BYTES = 1000 + RESULT_BYTES  # for started (and unstarted, some times), and for done or skipped
 _NOT_OFFERED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
@@ -99,14 +100,19 @@ class Journal:
         return journal
 
     @classmethod
-    def open(cls, path: str) -> "Journal | None":
-        """Take over a record; None where there is none, or where its holder lives."""
+    def open(cls, path: str, *, patience_s: float = 0.0) -> "Journal | None":
+        """Take over a record; None where there is none, or where its holder lives.
+
+        One that is killed is given `patience_s`: the kernel closes what it had open one after the other, its
+        connections perhaps before its record, and takes milliseconds for some (inotify(7)).
+        """
+        until = time.monotonic() + patience_s
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd, until)
             data = _read_all(fd)
             account, good = read_account(data)
             if os.stat(path).st_ino == os.fstat(fd).st_ino:
@@ -263,6 +269,17 @@ def _sync_directory(directory: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _lock(fd: int, until: float) -> None:
+    """Have the lock of a record by `until` (time.monotonic()). Raises BlockingIOError where another has it still."""
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_LOCK_PAUSE_S)
 
 
 def _read_all(fd: int) -> bytes:

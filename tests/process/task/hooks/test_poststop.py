@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import threading
 import time
 from dataclasses import asdict
 
@@ -292,6 +293,20 @@ def test_a_runner_notes_that_it_has_the_record_and_runs_the_hooks_once_it_is_tol
     assert handed.unpinned == [str(handed.node.directory / "pinned")]
     assert handover.finish(WITHIN_S)
     assert (handed.node.swept(), handed.calls) == (["a ShimKilled"], [])
+
+
+def test_a_record_that_a_dying_pod_server_still_has_is_waited_for(handed, monkeypatch):
+    handed.owe()
+    holder = Journal.open(path_of(handed.node.records, "k8s.io", "a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(poststop, "DYING_S", 0.05)
+        assert handed.hand_over() is None, "it lives"
+    dying = threading.Timer(0.1, holder.close)
+    dying.start()
+    handover = handed.hand_over()
+    dying.join()
+    assert handover.finish(WITHIN_S)
+    assert handed.node.swept() == ["a ShimKilled"]
 
 
 def test_a_runner_whose_delete_was_killed_has_the_container_forgotten_first(handed):
