@@ -7,9 +7,11 @@ import pty
 import socket
 import tty
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from shim.task.stdio import relay as relay_module
 from shim.task.stdio.relay import Relay
 from tests.fakes.loop import in_loop, until
 
@@ -198,6 +200,44 @@ async def test_a_target_that_breaks_while_it_is_full_ends_the_relay(wire: Wire):
     os.close(wire.right)
     await until(lambda: wire.ended)
     assert wire.ended == 1
+
+
+@in_loop
+async def test_a_full_disk_holds_the_writer_back_until_there_is_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(relay_module, "NO_SPACE_PAUSE_S", 0.01)
+    source, left = nonblocking_pipe()
+    target = os.open("/dev/full", os.O_WRONLY)
+    ends: list[bool] = []
+    relay = Relay(asyncio.get_running_loop(), source, target, lambda: ends.append(True))
+    os.write(left, b"one ")
+    await asyncio.sleep(0.05)
+    held_back = fill(left)
+    assert held_back
+    assert not ends
+    file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, target)
+    os.close(left)
+    await until(lambda: ends)
+    assert (tmp_path / "log").read_bytes() == b"one " + bytes(held_back)
+    relay.close()
+    for fd in (source, target, file):
+        os.close(fd)
+
+
+@in_loop
+async def test_a_relay_may_be_closed_while_the_disk_is_full(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(relay_module, "NO_SPACE_PAUSE_S", 0.01)
+    source, left = nonblocking_pipe()
+    target = os.open("/dev/full", os.O_WRONLY)
+    ends: list[bool] = []
+    relay = Relay(asyncio.get_running_loop(), source, target, lambda: ends.append(True))
+    os.write(left, b"one")
+    await asyncio.sleep(0.02)
+    relay.close()
+    for fd in (source, left, target):
+        os.close(fd)
+    await asyncio.sleep(0.03)
+    assert ends == [True]
 
 
 @pytest.mark.parametrize("full", [False, True])
