@@ -19,7 +19,7 @@ _TOKEN = re.compile(
 )
 _JOB = re.compile(r"\[[ *]{3,8}\] ")
 """systemd's animation of a job that takes its time (manager_print_jobs_in_progress)."""
-_NUMBERS = re.compile(r"\(\d+ of \d+\) |\([^()]*/[^()]*\)$")
+_COUNT = re.compile(r"\(\d{1,9} of \d{1,9}\) ")
 _BAD = ("[FAILED]", "[DEPEND]", "[ TIME ]")
 _HARMLESS = "Failed unmounting"
 """What systemd says in every container at its shutdown."""
@@ -49,7 +49,7 @@ class _Screen:
             self.note_job(before)
 
     def note_job(self, line: str) -> None:
-        key = _NUMBERS.sub("", _JOB.sub("", line)).strip()
+        key = _job_name(line)
         self.jobs.pop(key, None)
         self.jobs[key] = line
         if len(self.jobs) > ROWS:
@@ -109,6 +109,15 @@ class _Screen:
             del self.rows[self.row + 1 :]
         elif which in ("2", "3"):
             self.rows, self.row = [""], 0
+
+
+def _job_name(line: str) -> str:
+    """What is the same each time that a job is told of: not which of how many it is, nor for how long of how long."""
+    text = _COUNT.sub("", _JOB.sub("", line))
+    head, bracket, times = text.rpartition("(")
+    if bracket and "/" in times and times.find(")") == len(times) - 1:
+        text = head
+    return text.strip()
 
 
 def _number(text: str) -> int:

@@ -5,7 +5,6 @@ see. The last lines go into the error of a Start that failed, all of it into the
 what `pouchrich logs` shows.
 """
 
-import asyncio
 import fcntl
 import logging
 import os
@@ -14,6 +13,7 @@ import re
 from runtime.bundle_log import BundleLog
 from runtime.init import screen
 from shim.task.report.lines import LINE_BYTES, LineFilter
+from shim.task.report.reading import Reading
 from shim.task.stdio.terminal import RuntimeConsole
 
 KEPT_BYTES = 4096
@@ -42,6 +42,7 @@ class BootConsole:
         self._filter = LineFilter(burst=BURST, per_s=LINES_PER_S, shown=_text)
         self._source = RuntimeConsole(bundle)
         self._fds: list[int] = []
+        self._reading: Reading | None = None
         self._kept = b""
         self.lines = 0
 
@@ -56,7 +57,7 @@ class BootConsole:
         self._source.close()
         # While nobody holds the far end, reading gives EIO, which is not the end: init opens and closes it at will.
         self._fds = [master, fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)]
-        asyncio.get_running_loop().add_reader(master, self._read)
+        self._reading = Reading(master, self._read)
 
     def last_lines(self) -> str:
         """What the console shows at the end, as printable text of one line, or "": the last lines and what failed."""
@@ -65,8 +66,8 @@ class BootConsole:
     def close(self) -> None:
         """Hang up. May be repeated."""
         self._source.close()
-        if self._fds:
-            asyncio.get_running_loop().remove_reader(self._fds[0])
+        if self._reading is not None:
+            self._reading.close()
         while self._fds:
             os.close(self._fds.pop())
 
@@ -78,7 +79,8 @@ class BootConsole:
         except OSError:
             data = b""
         if not data:
-            asyncio.get_running_loop().remove_reader(self._fds[0])
+            if self._reading is not None:
+                self._reading.close()
             return
         self._kept = kept(self._kept, data)
         if not _WAITS.search(data):

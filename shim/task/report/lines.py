@@ -41,6 +41,9 @@ class LineFilter:
     def feed(self, data: bytes) -> list[str]:
         """The lines to log now that `data` has come; a line longer than LINE_BYTES is cut."""
         passed: list[str] = []
+        if not self._skipping and self._has_no_credit() and (dropped := data.count(b"\n")):
+            self._dropped += dropped
+            self._rest, data = b"", data[data.rindex(b"\n") + 1 :]
         *lines, rest = data.split(b"\n")
         for line in lines:
             if not self._skipping:
@@ -53,11 +56,14 @@ class LineFilter:
                 self._rest, self._skipping = b"", True
         return passed
 
-    def _offer(self, line: bytes, passed: list[str]) -> None:
+    def _has_no_credit(self) -> bool:
         now = self._now()
         self._credit = min(self._burst, self._credit + (now - self._at) * self._per_s)
         self._at = now
-        if self._credit < 1:
+        return self._credit < 1
+
+    def _offer(self, line: bytes, passed: list[str]) -> None:
+        if self._has_no_credit():
             self._dropped += 1
             return
         if self._dropped:

@@ -1,14 +1,14 @@
 """What an agent prints, as lines of the shim's log: bounded in length and rate, and it cannot forge one."""
 
-import asyncio
 import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
 
 from shim.task.report.lines import LineFilter
+from shim.task.report.reading import Reading
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 14
 _log = logging.getLogger(__name__)
 
 
@@ -23,6 +23,7 @@ class AgentLog:
         self._keep = keep
         self._filter = LineFilter()
         self._fds: tuple[int, int] | None = None
+        self._reading: Reading | None = None
         self._closed = False
 
     def writer(self, uid: int, gid: int) -> int:
@@ -33,12 +34,13 @@ class AgentLog:
             self._fds = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(self._fds[0], False)
             os.fchown(self._fds[1], uid, gid)
-            asyncio.get_running_loop().add_reader(self._fds[0], self._read, self._fds[0])
+            self._reading = Reading(self._fds[0], self._read)
         return self._fds[1]
 
-    def _read(self, fd: int) -> None:
+    def _read(self) -> None:
+        assert self._fds is not None
         with suppress(BlockingIOError):
-            lines = self._filter.feed(os.read(fd, _CHUNK))
+            lines = self._filter.feed(os.read(self._fds[0], _CHUNK))
             for line in lines:
                 _log.info("%s: %s", self._prefix, line)
             if lines:
@@ -47,9 +49,9 @@ class AgentLog:
     def close(self) -> None:
         """Log what is there, and take no more. May be repeated."""
         self._closed = True
-        fds, self._fds = self._fds, None
-        if fds is not None:
-            self._read(fds[0])
-            asyncio.get_running_loop().remove_reader(fds[0])
-            os.close(fds[0])
-            os.close(fds[1])
+        if self._fds is not None and self._reading is not None:
+            self._read()
+            self._reading.close()
+            for fd in self._fds:
+                os.close(fd)
+        self._fds = None

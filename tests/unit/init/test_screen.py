@@ -1,5 +1,7 @@
 """runtime.init.screen: what is read of a console in the end."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,3 +105,12 @@ def test_any_bytes_give_bounded_printable_lines(parts):
         assert len(read) <= screen.ROWS
         assert all(line.isprintable() and line.strip() and len(line) <= screen.COLUMNS for line in read)
         " | ".join(read).encode()
+
+
+def test_a_job_that_comes_and_goes_costs_no_more_than_other_text():
+    """Each `\\r[` makes the line one of a job's again, which was searched for its times as often as it has slashes."""
+    job = b"[*   ] (" + b"/" * (screen.COLUMNS - 8)
+    data = (job + b"\r[\rA" * 4096)[:16384]
+    began = time.process_time()
+    assert screen.lines(data)
+    assert time.process_time() - began < 0.5

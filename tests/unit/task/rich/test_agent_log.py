@@ -46,6 +46,15 @@ def test_a_flood_is_cut_to_the_burst_and_what_is_left_out_is_counted():
     assert lines.feed(b"y\n" * 10) == ["(950 lines left out)", "y", "y", "y", "y", "y"]
 
 
+def test_a_flood_that_comes_in_parts_is_counted_line_by_line():
+    time = Time()
+    lines = LineFilter(time)
+    lines.feed(b"x\n" * BURST + b"cut ")
+    assert lines.feed(b"off\n" + b"x\n" * 99 + b"y") == []
+    time.at = 1.0
+    assert lines.feed(b"z\n") == ["(100 lines left out)", "yz"]
+
+
 @pytest.mark.parametrize(
     ("line", "shown"), [(b"\x1b[2J", "\\x1b[2J"), (b"\xff", "\\xff"), ("é".encode(), "é"), (b"a\tb\r", "a\\x09b")]
 )

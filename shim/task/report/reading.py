@@ -1,0 +1,61 @@
+"""A descriptor that a container writes to, read for no more than a share of the event loop's time.
+
+What a container prints costs it little, and the pod server may have to look at each byte. Above its share the container
+waits for its reader, as at a terminal that is slow, and the pod's other requests do not.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+SHARE = 0.1
+"""Of one processor, of which a boot takes a thousandth."""
+BURST_S = 0.2
+"""Of processor time at once."""
+
+
+class Reading:
+    """Calls `read`, which reads `fd` once, whenever there is something, until `close`.
+
+    `read` may close it. `spent` is a clock of the processor time of this thread, in seconds.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        read: Callable[[], None],
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        spent: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._fd = fd
+        self._read = read
+        self._loop = loop or asyncio.get_running_loop()
+        self._spent = spent
+        self._credit_s = BURST_S
+        self._at = self._loop.time()
+        self._pause: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._loop.add_reader(fd, self._ready)
+
+    def close(self) -> None:
+        """Read no more; the descriptor stays the caller's. May be repeated."""
+        if self._pause is not None:
+            self._pause.cancel()
+        if not self._closed:
+            self._loop.remove_reader(self._fd)
+        self._closed = True
+
+    def _ready(self) -> None:
+        began = self._spent()
+        self._read()
+        now = self._loop.time()
+        self._credit_s = min(BURST_S, self._credit_s + (now - self._at) * SHARE) - (self._spent() - began)
+        self._at = now
+        if self._credit_s < 0 and not self._closed:
+            self._loop.remove_reader(self._fd)
+            self._pause = self._loop.call_later(-self._credit_s / SHARE, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._fd, self._ready)
