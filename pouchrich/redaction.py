@@ -11,6 +11,13 @@ from typing import Any
 
 GONE = "(removed)"
 _SECRET = re.compile(r"pass|secret|token|auth|credential|private|(^|[_.-])key($|[_.-])|cert|cookie", re.IGNORECASE)
+_SECRET_WORD = re.compile(r"pass|secret|token|auth|credential", re.IGNORECASE)
+"""In texts, where there is more than keys."""
+# A container may have written the text: each of these looks at a run of characters once, from its beginning.
+_KEY = re.compile(r"(?<![\w.-])([\w.-]+)\s{0,64}[=:]\s{0,64}")
+_VALUE = re.compile(r"\S+")
+_ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
+_USER = re.compile(r"(?<![a-z0-9+.-])[a-z0-9+.-]+://[^\s\"'@/]+@")
 _NAMES = {
     "id": "id",
     "pod": "pod",
@@ -71,8 +78,17 @@ class Redaction:
         for name in sorted(self._words, key=len, reverse=True):
             if len(name) >= _LEAST:
                 found = found.replace(name, self._words[name])
-        found = re.sub(
-            r"(?i)\b([\w.-]*(?:pass|secret|token|auth|credential)[\w.-]*)(\s*[=:]\s*)\S+", rf"\1\2{GONE}", found
-        )
-        found = re.sub(r"\b(?:\d{1,3}\.){3}\d{1,3}\b", "ADDRESS", found)
-        return re.sub(r"\b[a-z][a-z0-9+.-]*://[^\s\"'@/]+@", f"{GONE}@", found)
+        found = _ADDRESS.sub("ADDRESS", _without_secrets(found))
+        return _USER.sub(f"{GONE}@", found)
+
+
+def _without_secrets(text: str) -> str:
+    """`text` with GONE for each value of a key that is a secret's by its name."""
+    parts, at = [], 0
+    for key in _KEY.finditer(text):
+        if key.start() < at or not _SECRET_WORD.search(key[1]):
+            continue
+        if value := _VALUE.match(text, key.end()):
+            parts += [text[at : key.end()], GONE]
+            at = value.end()
+    return "".join([*parts, text[at:]])
