@@ -12,6 +12,9 @@ from contextlib import ExitStack, suppress
 from runtime import cgroup as cgroups
 from runtime.cgroup import Cgroup
 
+AT_ONCE = 256
+"""Each takes a descriptor, and a container may have had more processes made than this one may have of those."""
+
 
 def others(init: int, cgroup: Cgroup | None, *, private_pids: bool, proc: str = "/proc") -> list[int]:
     """Host pids of the container's living processes without `init`, which must be alive and not ours to name again."""
@@ -22,17 +25,21 @@ def others(init: int, cgroup: Cgroup | None, *, private_pids: bool, proc: str = 
 
 
 def kill_others(init: int, cgroup: Cgroup | None, *, private_pids: bool) -> int:
-    """SIGKILL them all once, and return how many there were; until it says 0, there may be new ones.
+    """SIGKILL AT_ONCE of them at the most, and return how many there were; until it says 0, there may be new ones.
 
     They are looked for again with their pidfds open, so that no later process of the same pid is hit.
     """
     with ExitStack() as stack:
         opened: dict[int, int] = {}
-        for pid in others(init, cgroup, private_pids=private_pids):
-            with suppress(ProcessLookupError):
+        for pid in others(init, cgroup, private_pids=private_pids)[:AT_ONCE]:
+            try:
                 opened[pid] = os.pidfd_open(pid)
-                stack.callback(os.close, opened[pid])
-        found = others(init, cgroup, private_pids=private_pids) if opened else []
+            except ProcessLookupError:
+                continue
+            except OSError:  # there are no more to be had: those that are open go first
+                break
+            stack.callback(os.close, opened[pid])
+        found = others(init, cgroup, private_pids=private_pids)
         for pid in found:
             if pid in opened:
                 with suppress(ProcessLookupError):

@@ -1,6 +1,7 @@
 """runtime.hooks.others: whom a prestart hook has left, and that nobody else is killed for it."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -87,3 +88,22 @@ def test_all_are_killed_and_counted(monkeypatch):
         monkeypatch.setattr(others_module, "others", lambda *about, **how: [child.pid])
         assert kill_others(os.getpid(), None, private_pids=True) == 1
         assert child.wait() == -signal.SIGKILL
+
+
+def test_more_than_there_are_descriptors_for_go_one_after_the_other(monkeypatch):
+    waits = [sys.executable, "-S", "-c", "input()"]
+    children = [subprocess.Popen(waits, stdin=subprocess.PIPE) for _ in range(6)]
+    living = lambda *about, **how: [child.pid for child in children if child.poll() is None]  # noqa: E731
+    monkeypatch.setattr(others_module, "others", living)
+    spare = os.open("/dev/null", os.O_RDONLY)
+    os.close(spare)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare + 2, before[1]))
+    try:
+        while kill_others(os.getpid(), None, private_pids=True):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert [child.returncode for child in children] == [-signal.SIGKILL] * 6
+    for child in children:
+        child.communicate()
