@@ -22,7 +22,7 @@ from runtime.config.model import Config
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.image.image import ImageFacts
-from runtime.init import INIT_MODES, kinds, services
+from runtime.init import INIT_MODES, kinds, may_be_real, services
 from runtime.init.base import InitMode, MountPoint, Setting
 from runtime.init.boot import Boot, Launch, RunFile
 from runtime.init.cgroup import Delegation
@@ -145,8 +145,10 @@ def _services(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The services that PID 1 is to start, and warnings about the others. Raises InvalidArgument for a pod's own."""
     asked = choice.overrides.get("services")
-    # Where the node's own mode has no services they are left out; what the pod or its image chose is no way past them.
-    must = mode.is_real or choice.mode_by_pod
+    # Where the node's own mode has no services they are left out; what the pod chose, be it an image or a name, is no
+    # way past them.
+    of_node = may_be_real(config.rich.mode) and not choice.is_spared
+    must = mode.is_real or choice.mode_by_pod or of_node
     requests = [services.Request(one, f"{config.source}: services.enable") for one in config.services.enable]
     requests += [
         services.Request(one, f"{config.source}: services.mandatory", must=must) for one in config.services.mandatory

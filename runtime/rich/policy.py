@@ -36,8 +36,9 @@ class Choice:
     """What policy says of the container called `identity` before its image is looked at.
 
     `mode` is the mode asked for, None where not rich. `mode_by_pod`: a pod's annotation or variable named it;
-    `mode_is_own`: for this very container. `overrides` are the pod's values by key (`prestart`, `init-script`, ...),
-    checked and permitted; there are none where the container is not rich. `services` are the node's and then the pod's.
+    `mode_is_own`: for this very container. `is_spared`: the node itself, not what is built in, names it among those
+    that boot no init. `overrides` are the pod's values by key (`prestart`, `init-script`, ...), checked and permitted;
+    there are none where the container is not rich. `services` are the node's and then the pod's.
     """
 
     identity: Identity
@@ -48,6 +49,7 @@ class Choice:
     mode_source: str = ""
     mode_by_pod: bool = False
     mode_is_own: bool = False
+    is_spared: bool = False
     overrides: Mapping[str, Override] = field(default_factory=dict)
     services: tuple[str, ...] = ()
 
@@ -159,11 +161,13 @@ def choose(spec: Spec, config: Config, identity: Identity) -> Choice:
         _refuse_steering(spec, config)
         asked = config.rich.mode if mode is None else mode.value
         source = config.source_of("rich.mode") if mode is None else mode.source
+        is_spared = False
         if may_be_real(asked) and not (mode is not None and mode.is_own) and (glob := _ephemeral(spec, config)):
             source = (
                 f"{config.source_of('rich.ephemeral')}: {glob} is for ephemeral containers, {source} asks for {asked}"
             )
             asked, mode = DUMB_INIT.name, None
+            is_spared = "rich.ephemeral" in config.explicit
         return Choice(
             identity,
             True,
@@ -172,6 +176,7 @@ def choose(spec: Spec, config: Config, identity: Identity) -> Choice:
             mode_source=source,
             warnings=(*_near_names(spec), *_unheard(spec)),
             mode_by_pod=mode is not None,
+            is_spared=is_spared,
             mode_is_own=mode is not None and mode.is_own,
             overrides=overrides,
             services=_services(overrides, config),

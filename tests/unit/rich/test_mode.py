@@ -30,6 +30,7 @@ def planned(
     command=None,
     env=(),
     resolved=(),
+    name="web",
 ):
     spec = {
         "process": {
@@ -39,7 +40,7 @@ def planned(
             "capabilities": {"bounding": CAPABILITIES},
         },
         "annotations": {f"pouchrich.io/{key}": value for key, value in dict(annotations).items()}
-        | {"io.kubernetes.cri.container-name": "web"},
+        | {"io.kubernetes.cri.container-name": name},
         "linux": {"cgroupsPath": "/c", "namespaces": [{"type": "pid"}] if own_pids else []},
     }
     facts = ImageFacts(
@@ -246,6 +247,18 @@ def test_a_pods_mode_is_no_way_past_the_nodes_mandatory_services():
     assert "services.mandatory: found audit" in refused({}, body=body, init=has)
     quiet = planned({}, body='rich.mode = "dumb-init"\nservices.mandatory = ["audit"]', init=has)
     assert "services.mandatory: found audit" in quiet.warnings[0]
+
+
+@pytest.mark.parametrize("mode", ["systemd", "sbin-init", "auto"])
+def test_nor_is_its_image_or_its_containers_name(mode):
+    has = InitFacts(systemd="/usr/lib/systemd/systemd", version=252, kind="systemd")
+    body = f'rich.mode = "{mode}"\nservices.mandatory = ["audit"]'
+    without = "services.mandatory: found audit, allowed where systemd is PID 1"
+    assert without in refused({}, body=body, init=InitFacts(problem="/sbin/init: no such file or directory"))
+    assert without in refused(name="debugger-web", body=body, init=has)
+    spared = planned(name="debugger-web", body=f'{body}\nrich.ephemeral = ["debugger-*"]', init=has)
+    assert spared.mode == "dumb-init"
+    assert "services.mandatory: found audit" in spared.warnings[-1]
 
 
 def test_a_nodes_services_that_cannot_be_had_are_warnings():
