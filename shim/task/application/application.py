@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 from runtime import rundir
 from runtime.bundle_log import BundleLog
@@ -217,22 +218,21 @@ class Application:
         # starts a runlevel's processes.
         again_s = math.inf if self._boot.kind.begins_anew else POWEROFF_AGAIN_S
         within_s = self._limits.shutdown_s(stopping_for_s)
-        await power_off(self._tell_poweroff, self._life.ended, within_s=within_s, again_s=again_s)
+        tell = partial(self._signal_init, self._boot.poweroff)
+        await power_off(tell, self._life.ended, within_s=within_s, again_s=again_s)
         self._kill_init()
-
-    def _tell_poweroff(self) -> None:
-        self._signal_init(self._boot.poweroff)
 
     async def _started_again(self) -> bool:
         """Whether init has restarted the application: where it is to, was not asked to stop, and has not given up."""
         if not self._restarts or not self._life.is_in(AppPhase.RUNNING):
             return False
         self._life.move(AppPhase.RESTARTING)
-        adopted = await self._booting.adopt(self._listen(), Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S))
-        if adopted is None:
-            return False
-        if not self._life.is_in(AppPhase.RESTARTING):
-            adopted.close()
+        listener = self._listen()
+        await self.restarts.brake()
+        adopted = await self._booting.adopt(listener, Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S))
+        if adopted is None or not self._life.is_in(AppPhase.RESTARTING):
+            if adopted is not None:
+                adopted.close()
             return False
         with suppress(RuntimeFailed):
             self._release(adopted)

@@ -1,5 +1,6 @@
 """What an init that restarts the application in place has done so far, told in the log and to `pouchrich`."""
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -36,6 +37,14 @@ class Restarts:
         measures.count("restarts_in_place")
         self._tell(f"the application ended with {status} and was restarted")
         self._changed()
+
+    async def brake(self) -> None:
+        """Return once another start is within systemd's limit, which an image can set as it likes: ours it cannot.
+
+        The launcher that init has started waits meanwhile. Each start is a line of containerd's log, too.
+        """
+        if len(self._starts) == START_LIMIT:
+            await asyncio.sleep(self._starts[0] + START_LIMIT_S - asyncio.get_running_loop().time())
 
     def given_up(self, status: int) -> None:
         """It ended with `status`, and init did not start it again although it was to."""

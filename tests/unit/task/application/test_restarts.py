@@ -1,10 +1,14 @@
 """shim.task.application.restarts: restarts in place are counted, and why there are no more is named."""
 
+import asyncio
+
 import pytest
 
 from runtime import bundle_log
 from runtime.bundle_log import BundleLog
+from shim.task.application import restarts
 from shim.task.application.restarts import START_LIMIT, START_LIMIT_S, Restarts
+from tests.fakes.loop import in_loop
 
 
 @pytest.fixture
@@ -23,6 +27,19 @@ def test_each_is_counted_and_told_before_it_is_noted(tmp_path, said):
     assert [line["text"] for line in bundle_log.read(str(tmp_path))] == [
         "the application ended with 3 and was restarted"
     ] * 3
+
+
+@in_loop
+async def test_more_than_systemds_limit_wait(monkeypatch):
+    monkeypatch.setattr(restarts, "START_LIMIT_S", 0.2)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    one = Restarts("c", "systemd")
+    for number in range(2 * START_LIMIT + 1):
+        await one.brake()
+        assert loop.time() - began >= number // START_LIMIT * 0.2
+        one.started(loop.time())
+    assert loop.time() - began < 5
 
 
 @pytest.mark.parametrize(
