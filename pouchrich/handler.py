@@ -12,6 +12,9 @@ RUNTIME_TYPE = "io.containerd.pouchrich.v2"
 PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 """By the version of containerd's configuration format: the CRI plugin's name."""
 
+AS_VERSION_3 = (3, 4)
+"""Formats in which that plugin is as in version 3; containerd 2.3 and later write 4, and import files of 3 into it."""
+
 _INTO_THE_FILE = """\
 # containerd {major}.x: into {file} itself{which}, at its end, then restart containerd.
 # Not into a file that it imports (conf.d): {why},
@@ -26,7 +29,7 @@ _WHY = {
     2: "one of another version takes the CRI section with the sandbox image away",
 }
 _OF_ITS_OWN = """\
-# containerd 2.x, configuration of version 3: into a file that {file} imports,
+# containerd 2.x, configuration of version 3 or 4: into a file that {file} imports,
 # such as /etc/containerd/conf.d/pouchrich.toml, or without the first line at its end; then restart containerd.
 """
 
@@ -39,7 +42,7 @@ def containerd(
     `version` is the format that its configuration `file` has, None where that is not known or there is no file.
     containerd passes no annotation that a handler does not list.
     """
-    new = major >= 2 and version in (None, 3)
+    new = major >= 2 and version in (None, *AS_VERSION_3)
     which = (
         ", which has version = 2" if version in (None, 2) else f", which has to be brought to version 2 from {version}"
     )

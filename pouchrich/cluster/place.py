@@ -94,11 +94,12 @@ def _format(path: str, major: int) -> int:
     found = format_version(path)
     if found is None:
         return 3 if major >= 2 else 2
-    if found == 2 or (found == 3 and major >= 2):
-        return found
-    raise InstallError(
-        f"{path}: version: found {found}, allowed {'2 or 3' if major >= 2 else '2'}: bring it to version 2, then again"
-    )
+    if found == 2:
+        return 2
+    if found in handler.AS_VERSION_3 and major >= 2:
+        return 3
+    allowed = "2, 3 or 4" if major >= 2 else "2"
+    raise InstallError(f"{path}: version: found {found}, allowed {allowed}: bring it to version 2, then again")
 
 
 def _imported(path: str, version: int) -> list[str]:

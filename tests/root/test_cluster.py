@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pouchrich import containerd_dump, running
+from pouchrich import containerd_config, containerd_dump, running
 from pouchrich.cluster import block, handling, membership, place, preflight, restart, status, trial
 from pouchrich.node import InstallError, uninstall
 from pouchrich.node.layout import Layout
@@ -45,6 +45,8 @@ CASES = [
     ("1.7", 2, "no handlers"),
     ("1.6", 2, "no handlers"),
 ]
+if os.path.isdir(OTHER := os.environ.get("POUCHRICH_CONTAINERD", "")):  # of 2.3 or later
+    CASES += [(OTHER, 4, "imports"), (OTHER, 4, "alone")]
 STEPS = ("os.mkdir", "os.remove", "os.rename", "os.rmdir")
 
 
@@ -76,7 +78,9 @@ class Site:
         self.one = Running("k3s" if is_k3s else "containerd", "/none", os.getpid(), program(release), str(self.config))
 
     def place(self):
-        return place.find(self.one, int(self.release[0]))
+        version = containerd_config.parse_version([self.one.program, "--version"])
+        assert version is not None
+        return place.find(self.one, version[0])
 
     def put(self):
         with locked(self.layout):
@@ -125,6 +129,7 @@ def test_a_handler_is_put_where_it_belongs_and_taken_out_to_the_last_byte(site):
     assert handlers["pouchrich"]["pod_annotations"] == ["pouchrich.io/*"]
     assert where.how == {
         ("2.1", "imports"): {2: place.LINES, 3: place.FILE_OF_OURS}.get(where.version),
+        (OTHER, "imports"): place.FILE_OF_OURS,
         ("2.1", "k3s"): place.FILE_OF_OURS,
         ("1.7", "k3s"): place.TEMPLATE,
         ("2.1", "old k3s"): place.TEMPLATE,
@@ -168,7 +173,7 @@ def test_another_handler_of_the_name_and_a_wrong_configuration_are_refused(tmp_p
     with locked(site.layout), pytest.raises(InstallError, match="containerd does not take it as it is"):
         handling.put(site.layout, site.one, place.Place(str(site.config), place.LINES, 3, ""))
     site.config.write_text("version = 1\n")
-    with pytest.raises(InstallError, match="version: found 1, allowed 2 or 3"):
+    with pytest.raises(InstallError, match="version: found 1, allowed 2, 3 or 4"):
         site.place()
 
 
