@@ -67,18 +67,32 @@ class AppLife:
     def __init__(self) -> None:
         self.phase = self.last = AppPhase.CREATED
         self.ended = asyncio.Event()
+        self._left = asyncio.Event()
 
     def move(self, to: AppPhase) -> None:
         """Raises RuntimeFailed where the table has no way."""
         if to not in ALLOWED[self.phase]:
             raise RuntimeFailed(f"the application is {self.phase.value}, and cannot be {to.value}")
         self.last, self.phase = self.phase, to
+        self._left.set()
+        self._left = asyncio.Event()
         if to is AppPhase.ENDED:
             self.ended.set()
 
     def is_in(self, *phases: AppPhase) -> bool:
         """Whether it is in one of `phases`."""
         return self.phase in phases
+
+    async def stays(self, for_s: float) -> bool:
+        """Whether it is in no other phase after that time, which is waited for only where it is."""
+        if for_s <= 0:
+            return True
+        try:
+            async with asyncio.timeout(for_s):
+                await self._left.wait()
+        except TimeoutError:
+            return True
+        return False
 
     def end(self) -> None:
         """Init has ended, in whatever phase. May be repeated."""

@@ -227,12 +227,9 @@ class Application:
         if not self._restarts or not self._life.is_in(AppPhase.RUNNING):
             return False
         self._life.move(AppPhase.RESTARTING)
-        listener = self._listen()
-        await self.restarts.brake()
-        adopted = await self._booting.adopt(listener, Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S))
-        if adopted is None or not self._life.is_in(AppPhase.RESTARTING):
-            if adopted is not None:
-                adopted.close()
+        patience = Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S)
+        adopted = await self._booting.adopt_again(self._listen(), patience, self.restarts.pause_s)
+        if adopted is None:
             return False
         with suppress(RuntimeFailed):
             self._release(adopted)

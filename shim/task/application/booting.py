@@ -11,7 +11,7 @@ from runtime.cgroup import Cgroup, pids
 from runtime.cgroup.spent import cpu_s
 from runtime.errors import RuntimeFailed
 from shim.task.application.adopt import Adopted, AppSocket
-from shim.task.application.app_life import AppLife
+from shim.task.application.app_life import AppLife, AppPhase
 from shim.task.application.boot_console import BootConsole
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.patience import Patience
@@ -89,6 +89,22 @@ class Booting:
             adopting.cancel()
             ended.cancel()
             listener.close()
+
+    async def adopt_again(
+        self, listener: AppSocket, patience: Patience, pause_s: Callable[[], float]
+    ) -> Adopted | None:
+        """The launcher that init has started again, `pause_s` after it came; None also where a stop comes meanwhile."""
+        adopted = await self.adopt(listener, patience)
+        if adopted is None:
+            return None
+        try:
+            if self._life.is_in(AppPhase.RESTARTING) and await self._life.stays(pause_s()):
+                return adopted
+        except BaseException:
+            adopted.close()
+            raise
+        adopted.close()
+        return None
 
     async def boot(self, listener: AppSocket, cgroup: Cgroup | None) -> Adopted:
         """The launcher, and all that is mandatory beside the application runs. Closes `listener`.

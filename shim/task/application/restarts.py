@@ -1,4 +1,4 @@
-"""What an init that restarts the application in place has done so far, told in the log and to `pouchrich`."""
+"""What an init that restarts the application in place has done so far, told in the log, and when it may again."""
 
 import asyncio
 import logging
@@ -38,13 +38,14 @@ class Restarts:
         self._tell(f"the application ended with {status} and was restarted")
         self._changed()
 
-    async def brake(self) -> None:
-        """Return once another start is within systemd's limit, which an image can set as it likes: ours it cannot.
+    def pause_s(self) -> float:
+        """For how long an application that init has started again must wait, so that it is not started too often.
 
-        The launcher that init has started waits meanwhile. Each start is a line of containerd's log, too.
+        systemd's limit is an image's to lift; this one, of as many starts, is not.
         """
-        if len(self._starts) == START_LIMIT:
-            await asyncio.sleep(self._starts[0] + START_LIMIT_S - asyncio.get_running_loop().time())
+        if len(self._starts) < START_LIMIT:
+            return 0.0
+        return max(0.0, self._starts[0] + START_LIMIT_S - asyncio.get_running_loop().time())
 
     def given_up(self, status: int) -> None:
         """It ended with `status`, and init did not start it again although it was to."""

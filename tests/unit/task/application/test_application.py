@@ -15,7 +15,9 @@ from shim.task.application.adopt import Adopted
 from shim.task.application.app_exit import ExitStatusSource
 from shim.task.application.app_life import AppPhase
 from shim.task.application.application import RESTART_TIMEOUT_S, Application
+from shim.task.application.booting import Booting as RealBooting
 from shim.task.application.limits import RESERVE_S, Limits
+from shim.task.application.restarts import START_LIMIT, START_LIMIT_S
 from shim.task.reaper import Exit
 from tests.fakes.clock import in_time, now, settled
 
@@ -24,10 +26,11 @@ POWEROFF = signal.SIGPWR
 STOP_S = 30.0
 
 
-class Booting:
-    """Stands for the boot: launchers come when the test says so."""
+class Booting(RealBooting):
+    """The boot, to which launchers come when the test says so."""
 
-    def __init__(self, init, console, **given):
+    def __init__(self, *args, **given):
+        super().__init__(*args, **given)
         self.launchers = asyncio.Queue()
         self.patience = []
         self.left = False
@@ -265,6 +268,63 @@ async def test_an_application_that_failed_is_restarted_in_place(world):
     assert world.signals[1:] == [(0.0, POWEROFF)]
     assert one.ended(Exit(INIT, 137, 5)) == Exit(INIT, 0, 5)
     one.close()
+
+
+async def restarting(world):
+    """An application that has been started as often as may be at once, and the launcher of the next start."""
+    one = await world.run("systemd", limits={"restarts": True})
+    for _ in range(START_LIMIT - 1):
+        await world.end(3)
+        one._booting.launchers.put_nowait(world.launcher())
+        await settled()
+    await world.end(3)
+    launcher = world.launcher()
+    one._booting.launchers.put_nowait(launcher)
+    await settled()
+    assert (len(world.exits), one.restarts.count) == (START_LIMIT, START_LIMIT - 1)
+    return one, launcher
+
+
+def is_closed(launcher):
+    return launcher.connection.fileno() == -1
+
+
+@in_time
+async def test_an_application_that_fails_again_and_again_waits_for_its_next_start(world):
+    one, launcher = await restarting(world)
+    await at(START_LIMIT_S - 0.1)
+    assert one.restarts.count == START_LIMIT - 1
+    await at(START_LIMIT_S + 0.1)
+    assert (one.restarts.count, world.signals) == (START_LIMIT, [])
+    one.close()
+    assert is_closed(launcher)
+
+
+@in_time
+async def test_a_stop_does_not_wait_for_the_next_start(world):
+    one, launcher = await restarting(world)
+    one.signal(signal.SIGTERM)
+    await settled()
+    assert (0.0, POWEROFF) in world.signals
+    assert (is_closed(launcher), one.restarts.count) == (True, START_LIMIT - 1)
+    one.close()
+
+
+@in_time
+async def test_nor_does_inits_end(world):
+    one, launcher = await restarting(world)
+    assert one.ended(Exit(INIT, 137, 5)).status == 3
+    await settled()
+    assert is_closed(launcher)
+    one.close()
+
+
+@in_time
+async def test_nor_is_anything_left_of_it_by_a_close(world):
+    one, launcher = await restarting(world)
+    one.close()
+    await settled()
+    assert is_closed(launcher)
 
 
 @in_time
