@@ -12,7 +12,7 @@ from typing import Any
 GONE = "(removed)"
 _SECRET = re.compile(r"pass|secret|token|auth|credential|private|(^|[_.-])key($|[_.-])|cert|cookie", re.IGNORECASE)
 _SECRET_WORD = re.compile(r"pass|secret|token|auth|credential", re.IGNORECASE)
-"""In texts, where there is more than keys."""
+"""Fewer than for keys, as a text has all kinds of words before `:` and `=`."""
 # A container may have written the text: each of these looks at a run of characters once, from its beginning.
 _KEY = re.compile(r"(?<![\w.-])([\w.-]+)\s{0,64}[=:]\s{0,64}")
 _VALUE = re.compile(r"\S+")

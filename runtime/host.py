@@ -23,8 +23,8 @@ class HostFacts:
     """`cgroups` is `unified` (v2 alone), `hybrid` (v1 controllers with a v2 tree beside them) or `v1`.
 
     `nsdelegate`: the kernel keeps a cgroup namespace from writing the limits of its own root (cgroup-v2.rst,
-    "Delegation"). `named` is where v1's `name=systemd` hierarchy is mounted, empty where it is not. `rlimits` are
-    (resource number, soft, hard) what this process passes on, which a container has where its spec names none.
+    "Delegation"). `named` is where v1's `name=systemd` hierarchy is mounted, empty where it is not. `rlimits`, each
+    (resource number, soft, hard), are those that this process passes on: a container's where its spec names none.
     `systemd` says whether systemd makes the containers' cgroups, as far as the host goes: it runs here.
     """
 

@@ -13,7 +13,7 @@ from runtime import cgroup as cgroups
 from runtime.cgroup import Cgroup
 
 AT_ONCE = 256
-"""Each takes a descriptor, and a container may have had more processes made than this one may have of those."""
+"""Each takes a descriptor, of which a container can make processes enough to use up all."""
 
 
 def others(init: int, cgroup: Cgroup | None, *, private_pids: bool, proc: str = "/proc") -> list[int]:
@@ -29,9 +29,12 @@ def kill_others(init: int, cgroup: Cgroup | None, *, private_pids: bool) -> int:
 
     They are looked for again with their pidfds open, so that no later process of the same pid is hit.
     """
+    first = others(init, cgroup, private_pids=private_pids)
+    if not first:
+        return 0
     with ExitStack() as stack:
         opened: dict[int, int] = {}
-        for pid in others(init, cgroup, private_pids=private_pids)[:AT_ONCE]:
+        for pid in first[:AT_ONCE]:
             try:
                 opened[pid] = os.pidfd_open(pid)
             except ProcessLookupError:

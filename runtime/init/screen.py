@@ -112,7 +112,7 @@ class _Screen:
 
 
 def _job_name(line: str) -> str:
-    """What is the same each time that a job is told of: not which of how many it is, nor for how long of how long."""
+    """A job's line without its counter, `(1 of 3)`, and its times, `(5s / 1min 30s)`."""
     text = _COUNT.sub("", _JOB.sub("", line))
     head, bracket, times = text.rpartition("(")
     if bracket and "/" in times and times.find(")") == len(times) - 1:

@@ -21,8 +21,7 @@ def take_hard_limit() -> None:
     """Make the soft limit of this process the hard one. May be repeated. Raises nothing."""
     if not _inherited:
         found = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (found[1], found[1]))
+        if _set(found[1], found[1]):
             _inherited.append(found)
 
 
@@ -33,13 +32,23 @@ def inherited() -> tuple[int, int]:
 
 @contextmanager
 def of_spawned() -> Iterator[None]:
-    """What is executed meanwhile begins with what was inherited. Threads that open a file then may be refused one."""
+    """What is executed meanwhile begins with what was inherited. Threads that open a file then may be refused one.
+
+    Raises nothing of its own: below an fs.nr_open that was lowered since, the limits stay what they are.
+    """
     if not _inherited:
         yield
         return
     soft, hard = _inherited[0]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    _set(soft, hard)
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        _set(hard, hard)
+
+
+def _set(soft: int, hard: int) -> bool:
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return True
+    return False

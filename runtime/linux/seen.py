@@ -1,4 +1,4 @@
-"""Which processes mean by a path what this one does. What a container runs may name any path, and have files there."""
+"""Whether a path that a process names is the file that this process knows: a container may have another one there."""
 
 import os
 

@@ -11,8 +11,8 @@ from runtime.oci import argv
 if False:  # typing.TYPE_CHECKING, without the import
     from collections.abc import Callable  # noqa: TC003 (this is such a block)
 
-SHORTAGES = (errno.EAGAIN, errno.ENOMEM)
-SHORTAGE_PAUSE_S = 0.05
+NO_PROCESS = (errno.EAGAIN, errno.ENOMEM)
+NO_PROCESS_PAUSE_S = 0.05
 ATTEMPTS = 3  # where the runtime itself is killed, for want of memory say: containerd will not come back to this
 
 
@@ -26,11 +26,11 @@ def force(binary: argv.OCIBinary, container_id: str, *, until: float, is_moot: "
         if is_moot():
             return False
         try:
-            status = _wait(_begin(words, until), until)
+            pid = _begin(words, until)
         except OSError as err:
             sys.stderr.write(f"OCI runtime {words[0]}: not run: {err.strerror}\n")
             break
-        if not os.WIFSIGNALED(status) or time.monotonic() > until:
+        if not os.WIFSIGNALED(_wait(pid, until)) or time.monotonic() > until:
             break
     return True
 
@@ -42,9 +42,9 @@ def _begin(words: list[str], until: float) -> int:
         try:
             return os.posix_spawn(words[0], words, os.environ, file_actions=null, setsigdef=[SIGPIPE])
         except OSError as err:
-            if err.errno not in SHORTAGES or time.monotonic() > until:
+            if err.errno not in NO_PROCESS or time.monotonic() > until:
                 raise
-        time.sleep(SHORTAGE_PAUSE_S)
+        time.sleep(NO_PROCESS_PAUSE_S)
 
 
 def _wait(pid: int, until: float) -> int:

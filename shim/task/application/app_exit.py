@@ -87,7 +87,8 @@ class ApplicationExit:
         try:
             is_known = self._resolve()
         except OSError as err:  # no descriptor or memory for a look at /proc
-            _log.warning("pid %d: how it ended: %s", self._pid, err)
+            if self._again is None:
+                _log.warning("pid %d: how it ended: %s", self._pid, err)
             self._again = self._loop.call_later(_AGAIN_S, self._ended)
             return
         if not is_known and self._source is not None:

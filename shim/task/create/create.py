@@ -5,6 +5,7 @@ acts on nothing. An act registers its undo before it is done, so a request that 
 containerd that died) leaves no mount, no descriptor and no container.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -47,7 +48,7 @@ from shim.task.stdio.terminal import AppConsole
 from shim.task.thread import in_thread
 from shim.task.whole import run_whole
 
-DELETE_ATTEMPTS = 3
+DELETE_PAUSES_S = (0.0, 0.1, 0.4, 1.0, 0.0)
 FEW = 20
 """Processes and threads: runc has about ten while it creates a container, and a pod's sandbox has one."""
 
@@ -255,12 +256,13 @@ class _Making:
         return ""
 
     async def _forget(self) -> None:
-        for _ in range(DELETE_ATTEMPTS):  # the runtime may be killed, or not be begun, for want of memory say
+        for pause_s in DELETE_PAUSES_S:  # the runtime may be killed, or not be begun, for want of memory say
             try:
                 await self._oci.delete(self._request.id, force=True)
                 break
             except (PouchrichError, OSError) as err:
                 _log.warning("container %s: after a failed create: %s", self._request.id, text_of(err))
+                await asyncio.sleep(pause_s)
         bundle, container_id = self._request.bundle.path, self._request.id
         await in_thread(lambda: interrupted.remove_rest(bundle, container_id, patience_s=interrupted.DYING_S))
 

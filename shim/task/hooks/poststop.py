@@ -34,8 +34,8 @@ from runtime.linux import readable, syscalls
 from shim.installed.detached import detach
 
 PATIENCE_S = 3.0
-DYING_S = 1.0
-"""For a pod server whose end is known before the kernel is through with it."""
+RECORD_PATIENCE_S = 0.3
+"""For a pod server whose end is known before the kernel is through with it, which takes some hundredths."""
 
 READY_TIMEOUT_S = 1.0
 AT_ONCE = 32
@@ -71,7 +71,7 @@ def hand_over(
     Call it before the container is killed, and `finish` it before its root file system is unmounted. None where
     nothing is owed, and where the pod server lives and has the record. Raises OSError.
     """
-    journal = Journal.open(path_of(directory, namespace, container_id), patience_s=DYING_S)
+    journal = Journal.open(path_of(directory, namespace, container_id), patience_s=RECORD_PATIENCE_S)
     if journal is None:
         return None
     try:

@@ -23,7 +23,7 @@ class Reading:
     def __init__(
         self,
         fd: int,
-        read: Callable[[], None],
+        read: Callable[[], object],
         *,
         loop: asyncio.AbstractEventLoop | None = None,
         spent: Callable[[], float] = time.thread_time,

@@ -3,12 +3,12 @@
 import logging
 import os
 from collections.abc import Callable
-from contextlib import suppress
 
 from shim.task.report.lines import LineFilter
 from shim.task.report.reading import Reading
 
-_CHUNK = 1 << 14
+_CHUNK, _CHUNKS = 1 << 14, 4
+"""Bytes, and how many times as much a pipe holds (pipe(7))."""
 _log = logging.getLogger(__name__)
 
 
@@ -37,20 +37,27 @@ class AgentLog:
             self._reading = Reading(self._fds[0], self._read)
         return self._fds[1]
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Whether there was something."""
         assert self._fds is not None
-        with suppress(BlockingIOError):
-            lines = self._filter.feed(os.read(self._fds[0], _CHUNK))
-            for line in lines:
-                _log.info("%s: %s", self._prefix, line)
-            if lines:
-                self._keep(lines)
+        try:
+            data = os.read(self._fds[0], _CHUNK)
+        except BlockingIOError:
+            return False
+        lines = self._filter.feed(data)
+        for line in lines:
+            _log.info("%s: %s", self._prefix, line)
+        if lines:
+            self._keep(lines)
+        return True
 
     def close(self) -> None:
         """Log what is there, and take no more. May be repeated."""
         self._closed = True
         if self._fds is not None and self._reading is not None:
-            self._read()
+            for _ in range(_CHUNKS):
+                if not self._read():
+                    break
             self._reading.close()
             for fd in self._fds:
                 os.close(fd)

@@ -3,7 +3,7 @@
 Between two pipes the kernel moves pages (splice) and the bytes never enter this process; a terminal or a file is read
 and written. A destination that is full stops the reading, so the writer is held back and nothing is buffered here
 beyond one read. Nothing is timed and an idle relay causes no wake-ups, but for a file on a disk that is full: no kernel
-says when it is so no more, and the process must not lose its output, and by SIGPIPE its life, over that.
+tells when there is space again, and the process must not lose its output, and by SIGPIPE its life, over that.
 
 The pipes keep the size they were made with. Larger ones are faster (1.5 times containerd 2.1's shim, not 1.1), but what
 a client has not read when it hears of the exit it may never read: containerd 1.6's CRI and `ctr run` stop there.
@@ -12,7 +12,9 @@ a client has not read when it hears of the exit it may never read: containerd 1.
 import asyncio
 import errno
 import fcntl
+import logging
 import os
+import select
 import stat
 import termios
 from collections.abc import Callable
@@ -22,6 +24,8 @@ READ_BYTES = 64 * 1024
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_SPACE_PAUSE_S = 1.0
 ROUNDS = 16  # moves in one go before the other descriptors of the loop get their turn
+
+_log = logging.getLogger(__name__)
 
 
 class Relay:
@@ -113,18 +117,30 @@ class Relay:
         except OSError as err:
             self._failed(err)
             return
+        self._pause = None
         self._loop.add_reader(self._source, self._move)
 
     def _failed(self, err: OSError) -> None:
-        if err.errno in NO_SPACE:
-            self._loop.remove_reader(self._source)
-            self._pause = self._loop.call_later(NO_SPACE_PAUSE_S, self._room)
-        else:
+        if err.errno not in NO_SPACE or _has_hung_up(self._source):
             self.close()
+            return
+        if self._pause is None:
+            _log.warning(
+                "%s: %s: a container's output waits", os.readlink(f"/proc/self/fd/{self._target}"), err.strerror
+            )
+        self._loop.remove_reader(self._source)
+        self._pause = self._loop.call_later(NO_SPACE_PAUSE_S, self._room)
 
 
 def _is_pipe(fd: int) -> bool:
     return stat.S_ISFIFO(os.fstat(fd).st_mode)
+
+
+def _has_hung_up(source: int) -> bool:
+    """Whether nobody can write to it any more."""
+    poll = select.poll()
+    poll.register(source, 0)  # POLLHUP is always told
+    return bool(poll.poll(0))
 
 
 def _holds_bytes(pipe: int) -> bool:

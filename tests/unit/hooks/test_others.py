@@ -90,6 +90,15 @@ def test_all_are_killed_and_counted(monkeypatch):
         assert child.wait() == -signal.SIGKILL
 
 
+def test_no_more_are_opened_at_once_than_is_said(monkeypatch):
+    opened, found = [], [os.getpid()] * 5
+    monkeypatch.setattr(others_module, "AT_ONCE", 2)
+    monkeypatch.setattr(others_module, "others", lambda *about, **how: found if not opened else [])
+    monkeypatch.setattr(others_module.os, "pidfd_open", lambda pid: opened.append(pid) or os.dup(0))
+    assert kill_others(1, None, private_pids=True) == 0
+    assert len(opened) == 2
+
+
 def test_more_than_there_are_descriptors_for_go_one_after_the_other(monkeypatch):
     waits = [sys.executable, "-S", "-c", "input()"]
     children = [subprocess.Popen(waits, stdin=subprocess.PIPE) for _ in range(6)]

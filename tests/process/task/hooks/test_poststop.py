@@ -299,7 +299,7 @@ def test_a_record_that_a_dying_pod_server_still_has_is_waited_for(handed, monkey
     handed.owe()
     holder = Journal.open(path_of(handed.node.records, "k8s.io", "a"))
     with monkeypatch.context() as patch:
-        patch.setattr(poststop, "DYING_S", 0.05)
+        patch.setattr(poststop, "RECORD_PATIENCE_S", 0.05)
         assert handed.hand_over() is None, "it lives"
     dying = threading.Timer(0.1, holder.close)
     dying.start()

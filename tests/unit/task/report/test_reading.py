@@ -47,17 +47,21 @@ async def test_what_costs_more_than_its_share_waits(monkeypatch: pytest.MonkeyPa
     await until(lambda: len(costly.reads) >= 6)
     took = asyncio.get_running_loop().time() - began
     assert took >= (5 * 0.01 - 0.02) / reading.SHARE
+    await until(lambda: costly.reading._pause is not None)
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, about: told.append(about))
     costly.close()
-    count = len(costly.reads)
     await asyncio.sleep(0.2)
-    assert len(costly.reads) == count, "it was closed while it waited"
+    assert told == [], "it went on after its close"
 
 
 @in_loop
-async def test_who_reads_may_end_it():
+async def test_who_reads_may_end_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reading, "SHARE", 100.0)  # it would go on after a tenth of a second
     costly = Costly(10.0)
-    costly.read = costly.reading.close
-    costly.reading._read = costly.read
-    await asyncio.sleep(0.05)
-    assert costly.reads == []
+    read = costly.reading._read
+    costly.reading._read = lambda: (read(), costly.reading.close())
+    await asyncio.sleep(0.3)
+    assert len(costly.reads) == 1
+    assert asyncio.get_running_loop().remove_reader(costly.reader) is False
     costly.close()

@@ -233,11 +233,31 @@ async def test_a_relay_may_be_closed_while_the_disk_is_full(monkeypatch: pytest.
     relay = Relay(asyncio.get_running_loop(), source, target, lambda: ends.append(True))
     os.write(left, b"one")
     await asyncio.sleep(0.02)
+    await until(lambda: relay._pause is not None)
     relay.close()
+    assert relay._pause is not None
+    assert (ends, relay._pause.cancelled()) == ([True], True)
     for fd in (source, left, target):
         os.close(fd)
-    await asyncio.sleep(0.03)
-    assert ends == [True]
+
+
+@in_loop
+async def test_a_full_disk_is_told_of_once_and_no_end_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(relay_module, "NO_SPACE_PAUSE_S", 0.01)
+    source, left = nonblocking_pipe()
+    target = os.open("/dev/full", os.O_WRONLY)
+    ends: list[bool] = []
+    Relay(asyncio.get_running_loop(), source, target, lambda: ends.append(True))
+    os.write(left, b"one")
+    await asyncio.sleep(0.05)
+    assert not ends
+    os.close(left)
+    await until(lambda: ends)
+    assert caplog.messages == ["/dev/full: No space left on device: a container's output waits"]
+    for fd in (source, target):
+        os.close(fd)
 
 
 @pytest.mark.parametrize("full", [False, True])
