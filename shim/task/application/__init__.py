@@ -10,6 +10,7 @@ adopt         who connects for the application
 app_streams   the descriptors that it gets
 app_exit      how it ended
 restarts      that init started it again, or no more
+stop          whether it is being stopped, and since when
 limits        the times that it and its init have
 shutdown      how an init is told that its application has ended
 halt          how an init says that it is done

@@ -30,7 +30,7 @@ class AppPhase(enum.Enum):
     """The application runs; where the image's command is the init itself, that does."""
 
     STOPPING = "stopping"
-    """A client's signal was passed on, and the application is not restarted any more."""
+    """A client's signal was passed on, and the application is not restarted, unless the signal was none to stop."""
 
     RESTARTING = "restarting"
     """The application failed, and init may start it again."""
@@ -50,7 +50,7 @@ ALLOWED: Mapping[AppPhase, frozenset[AppPhase]] = {
     AppPhase.RUNNING: frozenset(
         {AppPhase.STOPPING, AppPhase.RESTARTING, AppPhase.SHUTTING_DOWN, AppPhase.ENDED},
     ),
-    AppPhase.STOPPING: frozenset({AppPhase.SHUTTING_DOWN, AppPhase.ENDED}),
+    AppPhase.STOPPING: frozenset({AppPhase.RUNNING, AppPhase.SHUTTING_DOWN, AppPhase.ENDED}),
     AppPhase.RESTARTING: frozenset(
         {AppPhase.RUNNING, AppPhase.STOPPING, AppPhase.SHUTTING_DOWN, AppPhase.ENDED},
     ),

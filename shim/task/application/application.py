@@ -19,7 +19,6 @@ from runtime.bundle_log import BundleLog
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound, RuntimeFailed
 from runtime.init.boot import Boot
-from runtime.init.signals import for_application
 from runtime.linux import pidfd, selinux
 from shim.task.application.adopt import Adopted, AppSocket
 from shim.task.application.app_exit import ApplicationExit, ExitStatusSource, exit_status_source
@@ -34,6 +33,7 @@ from shim.task.application.patience import Patience
 from shim.task.application.restarts import TIMEOUT_S as RESTART_TIMEOUT_S
 from shim.task.application.restarts import Restarts
 from shim.task.application.shutdown import power_off
+from shim.task.application.stop import Stop
 from shim.task.reaper import Exit
 from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole
@@ -75,7 +75,7 @@ class Application:
         self._directory = directory
         self._stdio = stdio
         self._limits = limits
-        self._stop_signal = stop_signal
+        self._stop = Stop(boot.init, stop_signal, limits.grace_s)
         self._root = root
         self._app_uid = app_uid
         self._label = label
@@ -95,7 +95,6 @@ class Application:
             before=before,
             queue=queue,
         )
-        self._stop_began: float | None = None
         self._app: Adopted | None = None
         self._exit: ApplicationExit | None = None
         self._cgroup: Cgroup | None = None
@@ -210,10 +209,10 @@ class Application:
         self._streams.close()  # now its output can end
         if self._life.ended.is_set():
             return
-        if status and self._restarts and self._stop_began is None:
+        stopping_for_s = self._stop.for_s()
+        if status and self._restarts and stopping_for_s is None:
             self.restarts.given_up(status)
         self._life.move(AppPhase.SHUTTING_DOWN)
-        stopping_for_s = None if self._stop_began is None else asyncio.get_running_loop().time() - self._stop_began
         # systemd would begin anew with all that it failed to unmount; sysvinit loses a SIGPWR that comes while it
         # starts a runlevel's processes.
         again_s = math.inf if self._boot.kind.begins_anew else POWEROFF_AGAIN_S
@@ -224,6 +223,8 @@ class Application:
 
     async def _started_again(self) -> bool:
         """Whether init has restarted the application: where it is to, was not asked to stop, and has not given up."""
+        if self._life.is_in(AppPhase.STOPPING) and self._stop.for_s() is None:
+            self._life.move(AppPhase.RUNNING)
         if not self._restarts or not self._life.is_in(AppPhase.RUNNING):
             return False
         self._life.move(AppPhase.RESTARTING)
@@ -252,16 +253,12 @@ class Application:
                 self._life.move(AppPhase.CALLED_OFF)
             self._kill_init()
         else:
-            if self._life.is_in(AppPhase.RUNNING, AppPhase.RESTARTING):
+            sent = self._stop.signalled(number)
+            if self._life.is_in(AppPhase.RUNNING) or (self._life.is_in(AppPhase.RESTARTING) and self._stop.is_for_good):
                 self._life.move(AppPhase.STOPPING)
-                self._stop_began = asyncio.get_running_loop().time()
-            self._signal_application(number)
-
-    def _signal_application(self, number: int) -> None:
-        assert self._app is not None
-        number = for_application(number, self._boot.init, self._stop_signal)
-        with suppress(ProcessLookupError):  # it has gone, and init is going
-            pidfd.send_signal(self._app.pidfd, number)
+            assert self._app is not None
+            with suppress(ProcessLookupError):  # it has gone, and init is going
+                pidfd.send_signal(self._app.pidfd, sent)
 
     def _kill_init(self) -> None:
         self._signal_init(signal.SIGKILL)

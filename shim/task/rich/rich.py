@@ -181,7 +181,7 @@ class RichLifecycle:
 
     def signal(self, number: int) -> bool:
         """To the application, or to init in its own language; dumb-init forwards what it gets."""
-        self._times.stops()
+        self._times.stops(number)
         if self._application is None:
             return False
         self._application.signal(number)

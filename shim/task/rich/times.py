@@ -1,8 +1,10 @@
 """The times of one rich container's life: told in its log, and counted for `pouchrich metrics`."""
 
+import signal
 import time
 
 from runtime.bundle_log import BundleLog
+from shim.task.application.stop import FOR_GOOD
 from shim.task.report import measures
 
 
@@ -40,9 +42,10 @@ class Times:
         self._started("failed")
         self.say("the start failed")
 
-    def stops(self) -> None:
-        """A signal came that may end it; only the first counts."""
-        self._stops = self._stops or time.monotonic()
+    def stops(self, number: int) -> None:
+        """A signal came; the first that is to end it counts."""
+        if number in (*FOR_GOOD, signal.SIGKILL):
+            self._stops = self._stops or time.monotonic()
 
     def ended(self) -> None:
         """PID 1 has ended."""

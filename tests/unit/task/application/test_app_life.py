@@ -15,6 +15,7 @@ SHUTTING_DOWN, ENDED = AppPhase.SHUTTING_DOWN, AppPhase.ENDED
 LIVES = {
     "runs and ends": (CREATED, BOOTING, RUNNING, SHUTTING_DOWN, ENDED),
     "is stopped": (CREATED, BOOTING, RUNNING, STOPPING, SHUTTING_DOWN, ENDED),
+    "is signalled, and goes on": (CREATED, BOOTING, RUNNING, STOPPING, RUNNING, SHUTTING_DOWN, ENDED),
     "is killed": (CREATED, BOOTING, RUNNING, ENDED),
     "is restarted, and stopped as it fails again": (
         *(CREATED, BOOTING, RUNNING, RESTARTING, RUNNING, RESTARTING, STOPPING),

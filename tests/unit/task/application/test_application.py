@@ -270,6 +270,35 @@ async def test_an_application_that_failed_is_restarted_in_place(world):
     one.close()
 
 
+@in_time
+async def test_a_signal_that_was_none_to_stop_is_forgotten(world):
+    """HUP, to have a log rotated, hours before the end: init has its time then, and restarts what fails."""
+    one = await world.run("systemd", limits={"restarts": True, "grace_s": 30.0, "stop_s": 10.0})
+    one.signal(signal.SIGHUP)
+    await at(3600)
+    await world.end(3)
+    one._booting.launchers.put_nowait(world.launcher())
+    await settled()
+    assert one.restarts.count == 1
+    one.signal(signal.SIGHUP)
+    await at(7200)
+    await world.end(0)
+    assert world.signals[2:] == [(7200.0, POWEROFF)]
+    await at(7209)
+    assert len(world.signals) == 3, "nor is it killed before its time"
+    one.close()
+
+
+@in_time
+async def test_a_signal_that_may_be_one_to_stop_is_for_its_grace_period(world):
+    one = await world.run("systemd", limits={"restarts": True, "grace_s": 30.0})
+    one.signal(signal.SIGWINCH)
+    await at(29)
+    await world.end(3)
+    assert one._booting.patience == []
+    one.close()
+
+
 async def restarting(world):
     """An application that has been started as often as may be at once, and the launcher of the next start."""
     one = await world.run("systemd", limits={"restarts": True})
