@@ -10,4 +10,5 @@ logger       a program of the node that takes the output (`binary://`)
 terminal     a terminal between the client and whoever makes it
 console      receiving a terminal from the OCI runtime
 app_terminal  a terminal beside that of PID 1
+url          the paths of `file://` and `binary://`
 """

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from runtime.errors import InvalidArgument, RuntimeFailed
 from shim.task.reaper import Child, Reaper
+from shim.task.stdio.url import path_of
 from shim.task.whole import run_whole
 
 READY_TIMEOUT_S = 30.0
@@ -56,10 +57,10 @@ async def start(url: str, *, container_id: str, namespace: str, reaper: Reaper) 
     Raises InvalidArgument for a URL without an executable, RuntimeFailed where a `binary-v2` program ends or is
     silent for 30 s.
     """
-    parts = urlsplit(url)
-    if not os.access(parts.path, os.X_OK):
-        raise InvalidArgument(f"stdout: found {url!r}, but {parts.path!r} is no executable file")
-    argv = [parts.path]
+    parts, path = urlsplit(url), path_of(url)
+    if not os.access(path, os.X_OK):
+        raise InvalidArgument(f"stdout: found {url!r}, but {path!r} is no executable file")
+    argv = [path]
     for key, values in parse_qs(parts.query, keep_blank_values=True).items():
         argv += [key, values[0]]
     env = {"CONTAINER_ID": container_id, "CONTAINER_NAMESPACE": namespace}

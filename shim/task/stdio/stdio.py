@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from shim.task.stdio import fifo
 from shim.task.stdio.endpoints import Input, OpenOutput, Output, close_all
+from shim.task.stdio.url import path_of
 
 DRAIN_TIMEOUT_S = 10.0
 
@@ -206,7 +207,7 @@ def to_file(url: str) -> OpenOutput:
     """An output that is appended to the file of a `file://` URL, made with its directories where it is missing."""
 
     async def open_file() -> list[int]:
-        path = urlsplit(url).path
+        path = path_of(url)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         return [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)]
 
