@@ -221,7 +221,7 @@ class Container:
         else:
             # Our own child, and not reaped yet: the pid cannot be another process's.
             os.kill(process.pid, number)
-        if number == signal.SIGKILL and self.init.phase is Phase.PAUSED:
+        if not exec_id and number == signal.SIGKILL and self.init.phase is Phase.PAUSED:
             # A frozen process on cgroup v1 takes no signal; what is killed must be able to die.
             with suppress(PouchrichError):
                 await self._oci.resume(self.id)

@@ -330,6 +330,19 @@ async def test_a_paused_container_can_be_killed(world):
 
 
 @in_time
+async def test_a_paused_container_stays_so_when_an_exec_is_killed(world):
+    """As by a client's time-out: a checkpoint is being written, and State says that it is paused."""
+    container = await world.run()
+    world.runtime.pid += 1  # init has the first
+    container.execs.add("e", StdioPaths(), {"args": ["x"]})
+    await container.execs.start("e")
+    await container.freezer.pause()
+    await container.kill("e", signal.SIGKILL, everyone=False)
+    assert world.killed[-1][1] == signal.SIGKILL
+    assert (world.runtime.containers, container.init.phase) == ({"c": "paused"}, Phase.PAUSED)
+
+
+@in_time
 async def test_the_rest_of_a_container_that_ends_frozen_is_thawed_to_die(world):
     container = await world.run(private_pids=False)
     await container.freezer.pause()
