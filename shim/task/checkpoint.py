@@ -20,6 +20,12 @@ REAL_INIT = (
 )
 
 
+RICH = (
+    "restore of a rich container: its hooks, agents and routes are made when the OCI runtime creates it, which a"
+    " restore does not; allowed are plain containers"
+)
+
+
 def has_criu(*, path: str | None = None) -> bool:
     """Whether CRIU, by which OCI runtimes checkpoint and restore, is installed."""
     return shutil.which(CRIU, path=path) is not None

@@ -103,8 +103,8 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
         about = host.read() if choice.rich else None  # meanwhile
         looked = await mounting.looked if choice.rich else None
         decided = await making.decide(looked, about)
-        if request.checkpoint and decided.made.boot is not None:
-            raise Unsupported(f"restore of {checkpoint.REAL_INIT}")
+        if request.checkpoint and decided.made.rich:
+            raise Unsupported(checkpoint.RICH)
         container = await making.assemble(decided)
         await mounting.looked
         if not request.checkpoint:

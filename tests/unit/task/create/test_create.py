@@ -251,14 +251,15 @@ async def test_a_plain_container_has_its_root_mounted_before_the_runtime_hears_o
     assert world.said == ["stdio.open", "mount", "runtime.create", "watch", "stdio.attach"]
 
 
+@pytest.mark.parametrize("boot", [Boot("systemd", 41), None])
 @in_loop
-async def test_a_container_with_a_real_init_is_restored_from_no_checkpoint(world, monkeypatch):
-    async def decide_on_systemd(*given, **about):
-        return Decided(Plan(True, "systemd", (), boot=Boot("systemd", 41)), Extras())
+async def test_a_rich_container_is_restored_from_no_checkpoint(world, monkeypatch, boot):
+    async def decide_on_rich(*given, **about):
+        return Decided(Plan(True, "systemd" if boot else "dumb-init", (), boot=boot), Extras())
 
-    monkeypatch.setattr(create_module, "decide", decide_on_systemd)
+    monkeypatch.setattr(create_module, "decide", decide_on_rich)
     monkeypatch.setattr(create_module.checkpoint, "require_criu", lambda: None)
     world.request = replace(world.request, checkpoint="/checkpoint")
-    with pytest.raises(Unsupported, match="restore of a container whose PID 1 is a real init"):
+    with pytest.raises(Unsupported, match="restore of a rich container"):
         await world.create()
     assert world.said == ["mount", "unmount"]
