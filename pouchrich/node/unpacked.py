@@ -40,12 +40,15 @@ def name_for(layout: Layout, directory: str, version: str) -> tuple[str, bool]:
 
     Another build of the same version gets a name of its own.
     """
-    there = f"{layout.home}/{version}"
-    if not os.path.lexists(there):
+    if not os.path.lexists(f"{layout.home}/{version}"):
         return version, False
-    complete = all(os.path.exists(f"{there}/{name}") for name in (IN_USE, SUMS))
-    if complete and _read(f"{there}/{SUMS}") == _read(f"{directory}/{SUMS}"):
-        return version, True
+    wanted = _read(f"{directory}/{SUMS}")
+    for name in sorted(os.listdir(layout.home)):
+        there = f"{layout.home}/{name}"
+        if name != version and not name.startswith(f"{version}-"):
+            continue
+        if all(os.path.isfile(f"{there}/{one}") for one in (IN_USE, SUMS)) and _read(f"{there}/{SUMS}") == wanted:
+            return name, True
     return f"{version}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}", False
 
 

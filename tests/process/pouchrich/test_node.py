@@ -259,3 +259,23 @@ def test_a_released_interpreter_has_the_room_that_the_longest_home_needs():
 def test_what_is_no_artefact_is_not_installed(tmp_path: Path):
     with pytest.raises(InstallError, match="not an unpacked artefact"):
         unpacked.verify(str(tmp_path))
+
+
+def test_another_build_of_a_version_is_known_again(tmp_path: Path):
+    """By the sums of its files: a DaemonSet's pod that starts again installs nothing, and takes no rollback back."""
+    layout = Layout.below(str(tmp_path / "prefix"))
+    builds = {name: tmp_path / name for name in "ABC"}
+    for name, build in builds.items():
+        build.mkdir()
+        (build / unpacked.SUMS).write_text(name)
+    for directory, name in (("1.0", "A"), ("1.0-T1", "B"), ("1.0.1", "C")):
+        there = Path(layout.home, directory)
+        there.mkdir(parents=True)
+        (there / unpacked.SUMS).write_text(name)
+        (there / IN_USE).touch()
+    assert unpacked.name_for(layout, str(builds["A"]), "1.0") == ("1.0", True)
+    assert unpacked.name_for(layout, str(builds["B"]), "1.0") == ("1.0-T1", True)
+    name, is_there = unpacked.name_for(layout, str(builds["C"]), "1.0")
+    assert (name.startswith("1.0-2"), is_there) == (True, False)
+    (Path(layout.home) / "1.0-T1" / IN_USE).unlink()
+    assert unpacked.name_for(layout, str(builds["B"]), "1.0")[1] is False, "its installation was interrupted"
