@@ -60,7 +60,7 @@ def take_up(
             is_read = restart.do(layout, one, words)
         except InstallError:
             with suppress(InstallError):
-                handling.take_out(layout, restart.at(one))
+                handling.take_out(layout, restart.at(one) or one)
                 sys.stderr.write("install: the handler was taken out again\n")
                 restart.do(layout, one, words)
             raise
