@@ -131,10 +131,10 @@ def watching(proc: str = "/proc") -> Iterator[Check]:
         yield Check(WARN if few else OK, name, found, advice if few else "")
 
 
-def oci(config: Config) -> Iterator[Check]:
-    """Which OCI runtime, why, and that it answers."""
+def oci(config: Config, *, search: str | None = None) -> Iterator[Check]:
+    """Which OCI runtime, why, and that it answers. `search` is containerd's PATH, None for this process's."""
     try:
-        path, reason = choose(config.runtime.binary or "", source=f"{config.source}: runtime.binary")
+        path, reason = choose(config.runtime.binary or "", source=f"{config.source}: runtime.binary", path=search)
     except PouchrichError as err:
         yield Check(FAIL, "OCI runtime", str(err), "install crun or runc, or set runtime.binary")
         return
@@ -217,7 +217,12 @@ def containers(root: str) -> Iterator[Check]:
     found = every(root=root)
     yield from _unclaimed(found)
     for one in found:
-        for warning in one.plan.warnings:
+        try:
+            warnings = one.plan.warnings
+        except PouchrichError as err:
+            yield Check(WARN, one.label, f"its plan is another version's of the shim: {err}", "")
+            continue
+        for warning in warnings:
             yield Check(WARN, one.label, warning, f"pouchrich explain {one.id[:SHORT]} has the whole plan")
     for seen in Survey().look(found):
         for problem in seen.problems:

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pouchrich.containerd_config import CRI_PLUGINS, documents, is_ours
+from pouchrich.containerd_config import handlers as our_handlers
 from runtime.config.render import toml
-from runtime.errors import InvalidArgument, RuntimeFailed
+from runtime.errors import InvalidArgument, NotFound, RuntimeFailed
 
 _TIMEOUT_S = 20.0
 _HEADER = re.compile(r"^\s*\[\[?([^\[\]]*)\]\]?\s*(#.*)?$")
@@ -95,6 +96,19 @@ def dump(containerd: str, path: str) -> dict[str, Any]:
         ) from err
     except (OSError, subprocess.SubprocessError, ValueError) as err:
         raise RuntimeFailed(f"{containerd} config dump: {err}") from err
+
+
+def unread(path: str, *, major: int, containerd: str) -> tuple[str, ...]:
+    """Where our handlers are that containerd `major`.x does not see: in a section of another format's, say.
+
+    None where that cannot be told.
+    """
+    try:
+        named = {one.name: one.source for one in our_handlers(path, major=major)}
+        seen = handlers(dump(containerd, path))
+    except (NotFound, InvalidArgument, RuntimeFailed):
+        return ()
+    return tuple(named[name] for name in sorted(named.keys() - seen.keys()))
 
 
 def handlers(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,15 +1,17 @@
 """The node's rich containers as their bundles tell of them: who they are, their plan, what the shim noted."""
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pouchrich.output import clean
 from runtime import bundle as bundles
 from runtime import index, paths
 from runtime.bundle import Bundle
-from runtime.errors import InvalidArgument, NotFound
+from runtime.errors import InvalidArgument, NotFound, PouchrichError
 from runtime.spec.cri import CONTAINER_NAME, IMAGE_NAME, SANDBOX_NAME, SANDBOX_NAMESPACE
 
 if TYPE_CHECKING:
@@ -144,11 +146,18 @@ def _shared(one: str, other: str) -> int:
 
 
 def every(*, root: str = paths.BUNDLES) -> list[Container]:
-    """All of the node's, by pod. Raises OSError, PermissionError to who is not root."""
+    """All of the node's, by pod. Raises OSError, PermissionError to who is not root.
+
+    One whose record cannot be read, another version's say, is told of on standard error and left out.
+    """
     found = []
     for namespace, container_id, bundle in index.entries(root=root):
-        with suppress(NotFound, FileNotFoundError):
+        try:
             found.append(load(namespace, container_id, bundle))
+        except (NotFound, FileNotFoundError):
+            continue
+        except PouchrichError as err:
+            sys.stderr.write(f"pouchrich: container {container_id[:SHORT]} is left out: {clean(str(err))}\n")
     return sorted(found, key=lambda one: (one.label, one.namespace, one.id))
 
 

@@ -12,6 +12,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from runtime.errors import PouchrichError, text_of
+
 _UNUSED = {
     "ssl": ("SSLContext", "TLSVersion", "PROTOCOL_TLS_SERVER", "PROTOCOL_TLS_CLIENT"),
     "gzip": (),
@@ -82,8 +84,8 @@ def server(registry: CollectorRegistry, address: str, port: int) -> ThreadingHTT
             encode, content_type = exposition.choose_encoder(self.headers.get("Accept", ""))
             try:
                 data = encode(registry)
-            except OSError as err:
-                self.send_error(503, err.strerror)
+            except (OSError, PouchrichError) as err:
+                self.send_error(503, explain=text_of(err))
                 return
             self.send_response(200)
             self.send_header("Content-Type", content_type)

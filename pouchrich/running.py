@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from pouchrich.containerd_config import DEFAULT, documents, parse_version
 from pouchrich.processes import PROC, TICKS_PER_S, look, uptime_s, words_of
+from runtime.default_path import DEFAULT_PATH
 from runtime.errors import PouchrichError
 
 SOCKETS = (
@@ -56,6 +57,16 @@ class Running:
 def find(sockets: Sequence[tuple[str, str]] = SOCKETS, *, proc: str = PROC) -> list[Running]:
     """Those whose socket is there."""
     return [_at(kind, path, proc) for kind, path in sockets if os.path.exists(path)]
+
+
+def path_of(pid: int) -> str:
+    """The PATH of a process, by which containerd finds shims and those find an OCI runtime."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            found = [one for one in file.read().split(b"\0") if one.startswith(b"PATH=")]
+    except OSError:
+        found = []
+    return os.fsdecode(found[0].removeprefix(b"PATH=")) if found else DEFAULT_PATH
 
 
 def _at(kind: str, path: str, proc: str) -> Running:

@@ -12,7 +12,6 @@ from pouchrich.node import InstallError, unpacked
 from pouchrich.node.layout import Layout
 from pouchrich.running import Running
 from runtime.config import load_node
-from runtime.default_path import DEFAULT_PATH
 from runtime.errors import PouchrichError
 from runtime.linux.apparmor import ENABLED as APPARMOR_ON
 from runtime.oci.choose import choose
@@ -121,7 +120,7 @@ def containerd(one: Running, layout: Layout, config: str) -> Iterator[Check]:
         found = "its program does not say" if version is None else ".".join(map(str, version))
         yield Check(FAIL, what, f"version: found {found}, allowed 1.6 and later", "install a later one")
         return
-    path = path_of(one.pid)
+    path = running.path_of(one.pid)
     if version < NEEDS_PATH and layout.bin not in path.split(":"):
         found = f"its PATH has no {layout.bin}, and 1.6 finds a shim by nothing else"
         yield Check(FAIL, what, found, f"--bin DIR with one of {path}, or add it to the service's PATH")
@@ -137,19 +136,9 @@ def containerd(one: Running, layout: Layout, config: str) -> Iterator[Check]:
     yield Check(OK, what, f"{'.'.join(map(str, version))}, configuration {one.config}")
 
 
-def path_of(pid: int) -> str:
-    """The PATH of a process, by which containerd finds shims and those find an OCI runtime."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            found = [one for one in file.read().split(b"\0") if one.startswith(b"PATH=")]
-    except OSError:
-        found = []
-    return os.fsdecode(found[0].removeprefix(b"PATH=")) if found else DEFAULT_PATH
-
-
 def finds_shim(one: Running, layout: Layout) -> bool:
     """Whether containerd's PATH leads to this installation's shim, or will when it is there."""
-    directories = path_of(one.pid).split(":")
+    directories = running.path_of(one.pid).split(":")
     other = shutil.which(checks.SHIM, path=":".join(directories))
     ours = f"{layout.bin}/{checks.SHIM}"
     return layout.bin in directories and (other is None or os.path.realpath(other) == os.path.realpath(ours))

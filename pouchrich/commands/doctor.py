@@ -16,7 +16,7 @@ containerd on the PATH. `--json` prints
 import argparse
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from runtime.spec.cri import GRACE_PERIOD
 
 _STYLES = {OK: "good", WARN: "warn", FAIL: "bad"}
 _NAMED = 5
+_LINES = "pouchrich runtimeclass --containerd here has the lines for this file"
 _DROPS = (1, 6)
 """The containerd whose CRI plugin drops all of a handler's options but ConfigPath, and its path (containerd #8207)."""
 _KNOWS_USER_NAMESPACES = (2, 0)
@@ -111,15 +112,17 @@ def collect(
     if os.geteuid() != 0:
         yield "kernel", Check(WARN, "user", f"uid {os.geteuid()}", "run as root: what only root can see is not judged")
     node, check = _node(config_file)
+    here = [] if containerd_file is not None else _found(address)
+    search = next((running.path_of(one.pid) for one in here if one.pid), None)
     areas: dict[str, Iterable[Check]] = {
         "kernel": checks.kernel(),
         "cgroups": checks.cgroups(),
         "apparmor": itertools.chain(apparmor_node.checks(), apparmor_node.named(node)),
         "inotify": checks.watching(),
-        "runtime": checks.oci(node),
+        "runtime": checks.oci(node, search=search),
         "installation": checks.helpers(),
         "configuration": itertools.chain([check], checks.leases(node)),
-        "containerd": _containerd(containerd_file, address),
+        "containerd": _containerd(containerd_file, here, address),
         "spawner": checks.spawner(node),
         "containers": checks.containers(root),
         "hooks": checks.hooks(records),
@@ -132,6 +135,8 @@ def collect(
         except OSError as err:
             where = "" if err.filename is None else f"{err.filename}: "
             yield area, Check(FAIL, area, f"{where}{(err.strerror or str(err)).lower()}", "run as root")
+        except PouchrichError as err:
+            yield area, Check(FAIL, area, str(err), "")
 
 
 def _node(file: str | None) -> tuple[Config, Check]:
@@ -143,14 +148,21 @@ def _node(file: str | None) -> tuple[Config, Check]:
     return found, Check(OK, what, "built in, there is no file" if found is config.DEFAULT else found.source)
 
 
-def _containerd(file: str | None, address: str | None) -> Iterator[Check]:
+def _sockets(address: str | None) -> tuple[tuple[str, str], ...]:
+    return running.SOCKETS if address is None else (("containerd", address),)
+
+
+def _found(address: str | None) -> list[Running]:
+    return running.find(_sockets(address))
+
+
+def _containerd(file: str | None, here: Sequence[Running], address: str | None) -> Iterator[Check]:
     if file is None:
-        sockets = running.SOCKETS if address is None else (("containerd", address),)
-        if there := running.find(sockets):
-            for one in there:
-                yield from of_running(one)
+        for one in here:
+            yield from of_running(one)
+        if here:
             return
-        where = ", ".join(path for _, path in sockets)
+        where = ", ".join(path for _, path in _sockets(address))
         yield Check(WARN, "containerd", f"none listens at {where}", "start it, or name its socket with --address")
     file = file or containerd_config.DEFAULT
     version = containerd_config.containerd_version()
@@ -181,6 +193,8 @@ def of_running(one: Running) -> Iterator[Check]:
         advice = running.WHERE.get(one.kind, "") if check.what == "handlers" else ""
         yield replace(check, advice=f"{check.advice}; {advice}") if advice else check
     if version is not None:
+        for source in containerd_dump.unread(one.config, major=version[0], containerd=one.program):
+            yield Check(FAIL, "handlers", f"{source}: containerd does not read it (config dump)", _LINES)
         yield others(one.config, one.program)
 
 

@@ -96,13 +96,23 @@ def _parts(address: str | None, root: str, records: str, survey: Survey) -> Iter
             yield f"{name}.error", f"{err}\n"
 
 
+def _plan(container: containers.Container) -> dict[str, Any]:
+    try:
+        plan = container.plan
+    except PouchrichError as err:  # another version's
+        return {"plan": str(err)}
+    return {
+        "decisions": [f"{each.key} = {each.value} ({each.source})" for each in plan.decisions],
+        "warnings": list(plan.warnings),
+        "steps": [each.name for each in plan.steps],
+    }
+
+
 def _containers(root: str, survey: Survey) -> list[dict[str, Any]]:
     return [
         {
             **ps.container_json(one),
-            "decisions": [f"{each.key} = {each.value} ({each.source})" for each in one.container.plan.decisions],
-            "warnings": list(one.container.plan.warnings),
-            "steps": [each.name for each in one.container.plan.steps],
+            **_plan(one.container),
             "hooks": [dict(each) for each in one.container.hooks],
             "agents": [dict(each) for each in one.container.agents],
             "log": [f"{each['at']} {each['source']}: {each['text']}" for each in bundle_log.read(one.container.bundle)],

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from pouchrich import containerd_config, handler
+from pouchrich import containerd_config, containerd_dump, handler
 from pouchrich.checks import FAIL, OK
 from pouchrich.commands import doctor
 from tests.root.containerd_site import NEW, OLD, SITE, program
@@ -74,6 +74,18 @@ def test_a_handler_in_a_file_of_its_own_that_takes_the_sites_away_is_a_failure(n
     if major == 1:
         assert "containerd.runtimes: found nothing, without us it is there" in check.found
     assert "--containerd here" in check.advice
+
+
+@pytest.mark.parametrize("node", [("2.1", 3)], indirect=True, ids=["2.1-v3"])
+def test_a_handler_in_a_section_of_another_format_is_not_read(node):
+    """containerd migrates a file by the version that the file says it has, and drops what that has not."""
+    containerd, path, _, major = node
+    seen = f'[plugins."{NEW}".containerd.runtimes.seen]\n  runtime_type = "io.containerd.pouchrich.v2"\n'
+    path.write_text(path.read_text() + seen + seen.replace(NEW, OLD).replace("seen", "unseen"))
+    assert "unseen" not in dumped(containerd, path)
+    (source,) = containerd_dump.unread(str(path), major=major, containerd=containerd)
+    assert str(path) in source
+    assert "runtimes.unseen" in source
 
 
 @pytest.mark.parametrize("node", CASES[:1], indirect=True, ids=lambda case: f"{case[0]}-v{case[1]}")

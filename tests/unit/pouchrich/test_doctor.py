@@ -13,7 +13,7 @@ from pouchrich.output import plain
 from runtime import config
 from runtime.hooks.journal import Journal, path_of
 from runtime.spec.cri import CONTAINER_NAME
-from tests.unit.pouchrich.nodes import DUMB
+from tests.unit.pouchrich.nodes import DUMB, SYSTEMD
 
 TABLE = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rich]\n'
 GOOD = (
@@ -235,3 +235,23 @@ def test_doctor_repeats_what_plans_warn_of(node):
         (WARN, "k8s.io/abc", "one warning"),
         (OK, "rich containers", "1"),
     ]
+
+
+def test_a_plan_of_another_version_keeps_no_other_from_being_judged(node):
+    record = node.bundle("abc", SYSTEMD) / "pouchrich.json"
+    found = json.loads(record.read_text())
+    found["plan"]["boot"]["later"] = 1
+    record.write_text(json.dumps(found))
+    node.bundle("def", DUMB)
+    one, other, *_, whole = checks.containers(node.index)
+    assert (one.level, one.what, one.found[:39]) == (WARN, "k8s.io/abc", "its plan is another version's of the sh")
+    assert (other.what, whole.found) == ("k8s.io/def", "2")
+
+
+def test_an_oci_runtime_is_looked_for_where_containerd_does(tmp_path):
+    (found,) = checks.oci(config.DEFAULT, search=str(tmp_path))
+    assert found.level == FAIL
+    (tmp_path / "crun").write_text("#!/bin/sh\necho crun version 1\n")
+    (tmp_path / "crun").chmod(0o755)
+    (found,) = checks.oci(config.DEFAULT, search=str(tmp_path))
+    assert (found.level, found.found.startswith(f"{tmp_path}/crun (crun version 1)")) == (OK, True)

@@ -86,7 +86,7 @@ def test_a_socket_that_nobody_listens_at_is_a_failure(tmp_path):
 
 
 def test_none_that_runs_is_told_with_the_way_out(tmp_path):
-    found = list(doctor._containerd(None, str(tmp_path / "none")))
+    found = list(doctor._containerd(None, [], str(tmp_path / "none")))
     assert (found[0].level, found[0].advice) == (WARN, "start it, or name its socket with --address")
 
 
