@@ -32,6 +32,9 @@ def mode_label(mode: str) -> str:
     return f"{PREFIX}mode.{mode}"
 
 
+_NO_LABELS: dict[str, str | None] = dict.fromkeys([VERSION_LABEL, *map(mode_label, probe.INITS)])
+
+
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options of install and uninstall that concern the cluster."""
     parser.add_argument("--node", metavar="NAME", help="this node's in the cluster: it gets or loses its labels")
@@ -61,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     api = Kubectl(arguments.node, os.environ.get("POD_NAMESPACE", "default"))
     _until(lambda: hold.reason(api.annotations(), f"{arguments.root or ''}{hold.FILE}"), "held by ")
     if arguments.what == "uninstall":
-        api.label(dict.fromkeys([VERSION_LABEL, *map(mode_label, probe.INITS)]))
+        api.label(_NO_LABELS)
         status = _act(arguments)
     else:
         status = _install(arguments, api)
@@ -79,6 +82,8 @@ def _install(arguments: argparse.Namespace, api: Kubectl) -> int:
         _until(lambda: "" if _is_ready(arguments) else "containerd to be started anew", "waiting for ")
         status = 0
     if status:
+        if not _is_ready(arguments):  # labels may be there, of before the node was made anew or containerd upgraded
+            api.label(_NO_LABELS)
         return status
     images: dict[str, str] = {mode: image or _own_image(api) for mode, image in arguments.probe}
     failures, labels = [], dict[str, str | None](dict.fromkeys(map(mode_label, probe.INITS)))
