@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from pouchrich.node import InstallError, unpacked
+from runtime.cgroup.locate import hierarchies
 from runtime.default_path import DEFAULT_PATH
 from runtime.linux import syscalls
 
@@ -79,12 +81,14 @@ def check(root: str) -> None:
 
 
 def leave() -> None:
-    """Have the mounts and the root of process 1 again, if `run` gave this process others. Raises OSError.
+    """Have the mounts, root and cgroups of process 1, if `run` gave this process others. Raises OSError.
 
-    Where process 1 may more than this process, the kernel does not let it (ptrace(2)): it stays where it is.
+    What is started here, a containerd, is not to end with the pod, whose cgroups are killed then, nor be held to its
+    limits. Where process 1 may more than this process, the kernel lets it have no other mounts (ptrace(2)).
     """
     if ENTERED not in os.environ:
         return
+    _join_process_1()
     try:
         fd = os.open("/proc/1/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError:
@@ -93,3 +97,16 @@ def leave() -> None:
         syscalls.setns(fd, syscalls.CLONE_NEWNS)
     finally:
         os.close(fd)
+
+
+def _join_process_1() -> None:
+    mounts = hierarchies()
+    with open("/proc/1/cgroup") as file:
+        memberships = [line.rstrip("\n").split(":", 2)[1:] for line in file]
+    for names, path in memberships:
+        for mount in mounts:
+            is_it = mount.fstype == "cgroup2" if not names else set(names.split(",")) <= set(mount.options)
+            if is_it:
+                with suppress(OSError), open(f"{mount.mount_point}{path}/cgroup.procs", "w") as procs:
+                    procs.write("0")
+                break

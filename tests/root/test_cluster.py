@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from pouchrich import containerd_config, containerd_dump, running
-from pouchrich.cluster import block, handling, membership, place, preflight, restart, status, trial
+from pouchrich.cluster import block, handling, host, membership, place, preflight, restart, status, trial
 from pouchrich.node import InstallError, uninstall
 from pouchrich.node.layout import Layout
 from pouchrich.node.lock import locked
 from pouchrich.running import Running
+from runtime.linux import mountinfo
 from tests.integration import processes
 from tests.root.containerd_site import NEW, OLD, SITE, program
 
@@ -434,3 +435,29 @@ def test_whoever_starts_it_anew_by_hand_is_enough(tmp_path):
             preflight.the_one("k3s")
         assert preflight.the_one("kubeadm", daemon.socket).pid == daemon.now.pid
         assert membership.look(site.layout, "auto", daemon.socket)[0].pid == daemon.now.pid
+
+
+def test_what_starts_containerd_is_not_in_the_cgroups_of_the_pod(tmp_path, monkeypatch):
+    """A DaemonSet's pod has the host's pids, so all that is left in its cgroup is killed with it."""
+    mounts = mountinfo.read(fstypes=mountinfo.CGROUPS)
+    found = next((one for one in mounts if "pids" in one.options or one.fstype == "cgroup2"), None)
+    if found is None:
+        pytest.skip("no cgroup file system to make a cgroup in")
+    own = Path(found.mount_point, f"pouchrich-test-{os.getpid()}")
+    own.mkdir()
+    said = tmp_path / "said"
+    pid = os.fork()
+    if pid == 0:
+        try:
+            (own / "cgroup.procs").write_text("0")
+            os.environ[host.ENTERED] = "1"
+            restart._run(["sh", "-c", f"cat /proc/self/cgroup >{said}"])
+            os._exit(0 if own.name in Path("/proc/self/cgroup").read_text() else 2)
+        finally:
+            os._exit(1)
+    try:
+        assert os.waitpid(pid, 0)[1] == 0
+        assert own.name not in said.read_text()
+        assert said.read_text() == Path("/proc/1/cgroup").read_text()
+    finally:
+        own.rmdir()
