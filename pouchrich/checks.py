@@ -214,7 +214,10 @@ def spawner(config: Config, directory: str = paths.RUN) -> Iterator[Check]:
 
 def containers(root: str) -> Iterator[Check]:
     """What the plans of the rich containers that are there warn of, and what is not as it should be in them."""
-    found = every(root=root)
+    left_out: list[str] = []
+    found = every(root=root, left_out=left_out.append)
+    for text in left_out:
+        yield Check(WARN, "rich containers", text, "pouchrich of the version that made it can read it")
     yield from _unclaimed(found)
     for one in found:
         try:

@@ -101,7 +101,7 @@ def dump(containerd: str, path: str) -> dict[str, Any]:
 def unread(path: str, *, major: int, containerd: str) -> tuple[str, ...]:
     """Where our handlers are that containerd `major`.x does not see: in a section of another format's, say.
 
-    None where that cannot be told.
+    Empty where that cannot be told.
     """
     try:
         named = {one.name: one.source for one in our_handlers(path, major=major)}

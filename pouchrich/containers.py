@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -145,10 +145,14 @@ def _shared(one: str, other: str) -> int:
     )
 
 
-def every(*, root: str = paths.BUNDLES) -> list[Container]:
+def _tell(text: str) -> None:
+    sys.stderr.write(f"pouchrich: {clean(text)}\n")
+
+
+def every(*, root: str = paths.BUNDLES, left_out: Callable[[str], object] = _tell) -> list[Container]:
     """All of the node's, by pod. Raises OSError, PermissionError to who is not root.
 
-    One whose record cannot be read, another version's say, is told of on standard error and left out.
+    Those whose record cannot be read, another version's say, are not among them; `left_out` is told which, and why.
     """
     found = []
     for namespace, container_id, bundle in index.entries(root=root):
@@ -157,7 +161,7 @@ def every(*, root: str = paths.BUNDLES) -> list[Container]:
         except (NotFound, FileNotFoundError):
             continue
         except PouchrichError as err:
-            sys.stderr.write(f"pouchrich: container {container_id[:SHORT]} is left out: {clean(str(err))}\n")
+            left_out(f"container {container_id[:SHORT]} is left out: {err}")
     return sorted(found, key=lambda one: (one.label, one.namespace, one.id))
 
 

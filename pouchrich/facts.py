@@ -39,13 +39,14 @@ def collect(
     survey: Survey | None = None,
 ) -> Facts:
     """Look at them. Raises OSError."""
-    seen = (survey or Survey(proc=proc)).look(containers.every(root=root), whole=False)
+    left_out: list[str] = []
+    seen = (survey or Survey(proc=proc)).look(containers.every(root=root, left_out=left_out.append), whole=False)
     found = list(owed.read(records))
     servers = list(_processes(_POD_SERVER, proc))
     alive = sum(1 for _ in _processes(_SPAWNER, proc))
     return Facts(
         Counter((one.container.mode, one.state) for one in seen),
-        sum(1 for one in seen for _ in one.problems),
+        len(left_out) + sum(1 for one in seen for _ in one.problems),
         len(found),
         Counter(state for one in found for _, state, _ in one.hooks),
         len(servers),

@@ -100,6 +100,8 @@ def leave() -> None:
 
 
 def _join_process_1() -> None:
+    with suppress(PermissionError), open("/proc/1/ns/cgroup") as namespace:  # or its paths lead out of ours
+        syscalls.setns(namespace.fileno(), syscalls.CLONE_NEWCGROUP)
     mounts = hierarchies()
     with open("/proc/1/cgroup") as file:
         memberships = [line.rstrip("\n").split(":", 2)[1:] for line in file]

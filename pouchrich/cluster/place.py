@@ -1,6 +1,6 @@
 """Where a containerd's configuration takes a handler, by who made that configuration.
 
-kubeadm and all that start a containerd of the system's: its own file, or for 2.x in format 3 a file of ours in a
+kubeadm and all that start a containerd of the system's: its own file, or for 2.x in format 3 or 4 a file of ours in a
 directory that it imports. 1.x replaces a plugin's section by an imported one, so there it is lines in the file itself.
 k3s and rke2 write that file at each start, from a template beside it whose base is theirs (`{{ template "base" . }}`,
 from v1.24.17 on), and newer ones import config-v3.toml.d. k0s, from 1.27.1 on, merges what is in containerd.d, and

@@ -40,8 +40,6 @@ def name_for(layout: Layout, directory: str, version: str) -> tuple[str, bool]:
 
     Another build of the same version gets a name of its own.
     """
-    if not os.path.lexists(f"{layout.home}/{version}"):
-        return version, False
     wanted = _read(f"{directory}/{SUMS}")
     for name in sorted(os.listdir(layout.home)):
         there = f"{layout.home}/{name}"
@@ -49,6 +47,8 @@ def name_for(layout: Layout, directory: str, version: str) -> tuple[str, bool]:
             continue
         if all(os.path.isfile(f"{there}/{one}") for one in (IN_USE, SUMS)) and _read(f"{there}/{SUMS}") == wanted:
             return name, True
+    if not os.path.lexists(f"{layout.home}/{version}"):
+        return version, False
     return f"{version}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}", False
 
 

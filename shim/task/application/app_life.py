@@ -7,6 +7,7 @@ to an application that runs; what may follow upon what, the table says.
 import asyncio
 import enum
 from collections.abc import Mapping
+from contextlib import suppress
 
 from runtime.errors import RuntimeFailed
 
@@ -87,12 +88,11 @@ class AppLife:
         """Whether it is in no other phase after that time, which is waited for only where it is."""
         if for_s <= 0:
             return True
-        try:
+        here = self._left
+        with suppress(TimeoutError):
             async with asyncio.timeout(for_s):
-                await self._left.wait()
-        except TimeoutError:
-            return True
-        return False
+                await here.wait()
+        return not here.is_set()
 
     def end(self) -> None:
         """Init has ended, in whatever phase. May be repeated."""

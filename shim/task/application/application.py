@@ -225,7 +225,7 @@ class Application:
         """Whether init has restarted the application: where it is to, was not asked to stop, and has not given up."""
         if self._life.is_in(AppPhase.STOPPING) and self._stop.for_s() is None:
             self._life.move(AppPhase.RUNNING)
-        if not self._restarts or not self._life.is_in(AppPhase.RUNNING):
+        if not self._restarts or self._stop.for_s() is not None or not self._life.is_in(AppPhase.RUNNING):
             return False
         self._life.move(AppPhase.RESTARTING)
         patience = Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S)

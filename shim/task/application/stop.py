@@ -1,8 +1,8 @@
 """Whether an application is being stopped, and since when, by the signals that clients have sent it.
 
 Which signal a client stops it by is not told: an image (STOPSIGNAL) and a pod (`lifecycle.stopSignal`) may name any. A
-stop by TERM, INT, QUIT or what stands for them is one for good. Any other signal may be one, or have a log rotated: it
-counts for as long as a stop takes, after which the client kills.
+TERM, and what stands for it or for a shutdown of the init, is a stop for good. Any other signal may be one, or have a
+log rotated or a JVM's threads listed: it counts for as long as a stop takes, after which the client kills.
 """
 
 import asyncio
@@ -12,8 +12,6 @@ from runtime.init.signals import for_application
 
 WINDOW_S = 30.0
 """Where the grace period is not known: the kubelet's default, and more than ctr and nerdctl wait."""
-
-FOR_GOOD = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class Stop:
@@ -34,7 +32,7 @@ class Stop:
     def signalled(self, number: int) -> int:
         """A client sends `number`: note it, and return what the application is sent for it."""
         sent = for_application(number, self._kind, self._stop_signal)
-        for_good = number in FOR_GOOD or sent in (self._stop_signal, signal.SIGTERM)
+        for_good = sent in (self._stop_signal, signal.SIGTERM)
         if not self._for_good and (for_good or self.for_s() is None):
             self._began = asyncio.get_running_loop().time()
         self._for_good |= for_good

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from shim.task.report.lines import LineFilter
 from shim.task.report.reading import Reading
 
-_CHUNK, _CHUNKS = 1 << 14, 4
-"""Bytes, and how many times as much a pipe holds (pipe(7))."""
+_CHUNK, _MOST = 1 << 14, 1 << 20
+"""Bytes at once; and what a pipe may hold, 16 pages (pipe(7))."""
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +55,7 @@ class AgentLog:
         """Log what is there, and take no more. May be repeated."""
         self._closed = True
         if self._fds is not None and self._reading is not None:
-            for _ in range(_CHUNKS):
+            for _ in range(_MOST // _CHUNK):
                 if not self._read():
                     break
             self._reading.close()

@@ -25,6 +25,7 @@ from shim.task.application.application import Application
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.limits import Limits
 from shim.task.application.restarts import Restarts
+from shim.task.application.stop import Stop
 from shim.task.checkpoint import REAL_INIT
 from shim.task.hooks.hooks import HookRunner
 from shim.task.reaper import Exit
@@ -71,7 +72,8 @@ class RichLifecycle:
         self._init = 0
         self._cgroup: Cgroup | None = None
         self._start_failed = True
-        self._times = Times(BundleLog(about.bundle), decided.made.mode or "")
+        stop = Stop(decided.made.mode or "", decided.made.stop_signal, _grace(about.annotations))
+        self._times = Times(BundleLog(about.bundle), decided.made.mode or "", stop)
 
     # Create
 

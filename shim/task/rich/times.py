@@ -1,21 +1,21 @@
 """The times of one rich container's life: told in its log, and counted for `pouchrich metrics`."""
 
-import signal
 import time
 
 from runtime.bundle_log import BundleLog
-from shim.task.application.stop import FOR_GOOD
+from shim.task.application.stop import Stop
 from shim.task.report import measures
 
 
 class Times:
     """Those of the container in `mode` whose log is `log`. Each method is called when what it says happens."""
 
-    def __init__(self, log: BundleLog, mode: str) -> None:
+    def __init__(self, log: BundleLog, mode: str, stop: Stop) -> None:
         self._log = log
+        self._stop = stop
         self._mode = mode
         self._began = time.monotonic()
-        self._starts = self._boots = self._stops = 0.0
+        self._starts = self._boots = 0.0
         self.started_at = 0.0
 
     def say(self, text: str) -> None:
@@ -43,14 +43,13 @@ class Times:
         self.say("the start failed")
 
     def stops(self, number: int) -> None:
-        """A signal came; the first that is to end it counts."""
-        if number in (*FOR_GOOD, signal.SIGKILL):
-            self._stops = self._stops or time.monotonic()
+        """A client's signal came, which may be one to stop."""
+        self._stop.signalled(number)
 
     def ended(self) -> None:
         """PID 1 has ended."""
-        if self._stops:
-            measures.took("stop_seconds", time.monotonic() - self._stops, mode=self._mode)
+        if (for_s := self._stop.for_s()) is not None:
+            measures.took("stop_seconds", for_s, mode=self._mode)
 
     def exits(self, reason: str) -> None:
         """How it ended is known."""

@@ -3,7 +3,7 @@
 Between two pipes the kernel moves pages (splice) and the bytes never enter this process; a terminal or a file is read
 and written. A destination that is full stops the reading, so the writer is held back and nothing is buffered here
 beyond one read. Nothing is timed and an idle relay causes no wake-ups, but for a file on a disk that is full: no kernel
-tells when there is space again, and the process must not lose its output, and by SIGPIPE its life, over that.
+tells when there is space again, and the process must not end by SIGPIPE over that. Once it has ended nobody waits.
 
 The pipes keep the size they were made with. Larger ones are faster (1.5 times containerd 2.1's shim, not 1.1), but what
 a client has not read when it hears of the exit it may never read: containerd 1.6's CRI and `ctr run` stop there.
@@ -121,13 +121,16 @@ class Relay:
         self._loop.add_reader(self._source, self._move)
 
     def _failed(self, err: OSError) -> None:
-        if err.errno not in NO_SPACE or _has_hung_up(self._source):
+        if err.errno not in NO_SPACE:
             self.close()
             return
-        if self._pause is None:
-            _log.warning(
-                "%s: %s: a container's output waits", os.readlink(f"/proc/self/fd/{self._target}"), err.strerror
-            )
+        is_over = _has_hung_up(self._source)
+        if is_over or self._pause is None:
+            what = "the last of a container's output is lost" if is_over else "a container's output waits"
+            _log.warning("%s: %s: %s", os.readlink(f"/proc/self/fd/{self._target}"), err.strerror, what)
+        if is_over:
+            self.close()
+            return
         self._loop.remove_reader(self._source)
         self._pause = self._loop.call_later(NO_SPACE_PAUSE_S, self._room)
 

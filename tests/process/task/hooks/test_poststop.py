@@ -301,6 +301,7 @@ def test_a_record_that_a_dying_pod_server_still_has_is_waited_for(handed, monkey
     with monkeypatch.context() as patch:
         patch.setattr(poststop, "RECORD_PATIENCE_S", 0.05)
         assert handed.hand_over() is None, "it lives"
+    monkeypatch.setattr(poststop, "RECORD_PATIENCE_S", WITHIN_S)
     dying = threading.Timer(0.1, holder.close)
     dying.start()
     handover = handed.hand_over()

@@ -340,6 +340,30 @@ async def test_a_stop_does_not_wait_for_the_next_start(world):
 
 
 @in_time
+async def test_a_stop_at_the_very_end_of_the_pause_is_not_lost(world):
+    one, launcher = await restarting(world)
+    asyncio.get_running_loop().call_at(START_LIMIT_S, one.signal, signal.SIGTERM)
+    await at(START_LIMIT_S + 0.1)
+    assert (START_LIMIT_S, POWEROFF) in world.signals
+    assert (is_closed(launcher), one.restarts.count) == (True, START_LIMIT - 1)
+    one.close()
+
+
+@in_time
+async def test_a_stop_by_a_signal_of_the_images_while_init_restarts_lets_one_more_start_through(world):
+    one = await world.run("systemd", limits={"restarts": True, "grace_s": 30.0})
+    await world.end(3)
+    one.signal(signal.SIGWINCH)
+    one._booting.launchers.put_nowait(world.launcher())
+    await settled()
+    assert one.restarts.count == 1
+    await at(5)
+    await world.end(3)
+    assert (one.restarts.count, (5.0, POWEROFF) in world.signals) == (1, True)
+    one.close()
+
+
+@in_time
 async def test_nor_does_inits_end(world):
     one, launcher = await restarting(world)
     assert one.ended(Exit(INIT, 137, 5)).status == 3

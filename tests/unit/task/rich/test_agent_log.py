@@ -74,12 +74,13 @@ async def test_what_is_written_is_logged_under_the_agents_name():
     try:
         os.write(log.writer(os.getuid(), os.getgid()), b"hello\nlast\n")
         await until(lambda: len(records) == 2)
-        os.write(log.writer(os.getuid(), os.getgid()), b"at the end\n")
+        os.write(log.writer(os.getuid(), os.getgid()), b"x" * 40_000 + b"\nat the end\n")
     finally:
         log.close()
         log.close()
         logger.removeHandler(handler)
         logger.setLevel(logging.NOTSET)
-    assert records == [f"container c1: agent probe: {line}" for line in ("hello", "last", "at the end")]
+    lines = ("hello", "last", "x" * LINE_BYTES, "at the end")
+    assert records == [f"container c1: agent probe: {line}" for line in lines]
     with pytest.raises(BrokenPipeError):
         log.writer(0, 0)

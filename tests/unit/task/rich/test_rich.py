@@ -20,7 +20,9 @@ from tests.unit.agents.making import selected
 
 
 def life(bundle, plan=None, **parts):
-    decided = SimpleNamespace(more=Extras(), made=SimpleNamespace(cgroup=plan, helpers=(), mode="systemd"))
+    decided = SimpleNamespace(
+        more=Extras(), made=SimpleNamespace(cgroup=plan, helpers=(), mode="systemd", stop_signal=None)
+    )
     about = Subject("c", "ns", str(bundle), "/", {})
     tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
     parts = {"application": None, "hooks": None, "agents": agents(about), **parts}

@@ -255,7 +255,8 @@ async def test_a_full_disk_is_told_of_once_and_no_end_waits_for_it(
     assert not ends
     os.close(left)
     await until(lambda: ends)
-    assert caplog.messages == ["/dev/full: No space left on device: a container's output waits"]
+    words = "/dev/full: No space left on device: "
+    assert caplog.messages == [f"{words}a container's output waits", f"{words}the last of a container's output is lost"]
     for fd in (source, target):
         os.close(fd)
 
