@@ -193,8 +193,8 @@ static const char *find(const char *name, char **env, char room[PATH_MAX])
 		end = strchrnul(path, ':');
 		if (*path != '/' || snprintf(room, PATH_MAX, "%.*s/%s", (int)(end - path), path, name) >= PATH_MAX)
 			continue;
-		if (stat(room, &info) == 0 && !S_ISDIR(info.st_mode) && access(room, X_OK) == 0)
-			return room;
+		if (stat(room, &info) == 0 && !S_ISDIR(info.st_mode) && faccessat(AT_FDCWD, room, X_OK, AT_EACCESS) == 0)
+			return room; /* with the capabilities that the exec has */
 	}
 	return NULL;
 }
@@ -217,12 +217,15 @@ __attribute__((noreturn)) static void execute(const struct settings *s)
 void become(const struct settings *s)
 {
 	uint64_t known;
+	int is_there;
 	enter_session(s);
 	set_limits(s);
+	/* As OCI runtimes do it: a directory that is closed to the user is entered all the same. */
+	is_there = chdir(s->cwd) == 0;
 	known = drop_bounding(s->bounding);
 	set_user(s);
 	set_capabilities(s, known);
-	if (chdir(s->cwd) < 0)
+	if (!is_there && chdir(s->cwd) < 0)
 		fail("chdir", s->cwd);
 	if (s->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		fail("PR_SET_NO_NEW_PRIVS", "the application");

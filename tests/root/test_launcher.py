@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import struct
@@ -249,7 +250,7 @@ def test_arguments_hold_anything_but_nul(program, isolated):
     isolated(action)
 
 
-def test_the_working_directory_is_entered_as_the_user(program, isolated):
+def test_the_working_directory_is_entered(program, isolated):
     def action():
         stage = run(program, Launch(args=("/bin/pwd",), cwd="/usr/lib"))
         assert stage.out == b"/usr/lib\n"
@@ -257,13 +258,28 @@ def test_the_working_directory_is_entered_as_the_user(program, isolated):
     isolated(action)
 
 
-def test_a_directory_closed_to_the_user_is_closed(program, isolated):
+def test_a_directory_closed_to_the_user_is_entered_as_by_an_oci_runtime(program, isolated):
     def action():
         stage = Stage(program, Launch(args=("/bin/pwd",), cwd="/run/closed", uid=1000))
         os.mkdir("/run/closed", 0o700)
         stage.start()
         stage.release()
-        assert (stage.end(), stage.err) == (126, "pouchrich-launch: chdir: /run/closed: Permission denied\n")
+        assert (stage.end(), stage.out, stage.err) == (0, b"/run/closed\n", "")
+
+    isolated(action)
+
+
+def test_a_program_is_looked_for_with_the_capabilities_that_the_exec_has(program, isolated):
+    """CAP_DAC_OVERRIDE lets the user execute what is in a directory that is closed to it; access(2) says no."""
+
+    def action():
+        held = dict.fromkeys(("bounding", "permitted", "effective"), 1 << 1)
+        stage = Stage(program, Launch(args=("tool",), env=("PATH=/run/closed:/bin",), uid=1000, **held))
+        os.mkdir("/run/closed", 0o700)
+        shutil.copy("/bin/echo", "/run/closed/tool")
+        stage.start()
+        stage.release()
+        assert (stage.end(), stage.out, stage.err) == (0, b"\n", "")
 
     isolated(action)
 
