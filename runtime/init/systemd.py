@@ -11,6 +11,7 @@ from dataclasses import replace
 from runtime.init import cgroup, delegate, mounts, process, services, signals
 from runtime.init.base import HOME, Made, Setting, bound
 from runtime.init.boot import Boot, RunFile
+from runtime.init.launcher_settings import RLIMITS
 from runtime.spec.edit import Step
 
 UNIT = "pouchrich-app.service"
@@ -29,13 +30,17 @@ Wants={UNIT}
 """
 
 
+_LIMITS = "".join(f"Limit{name}={'40' if name == 'NICE' else 'infinity'}\n" for name in RLIMITS)
+"""The most of each (systemd.exec(5)); `LimitNICE=` knows no infinity."""
+
+
 def unit_text(*, stop_s: int, restarts: bool) -> str:
     """The application's unit.
 
-    TimeoutStopSec is finite because on v1 no notification comes when a cgroup gets empty: a child that the
-    application left behind would hold up the end for ever. A resource limit that systemd lowers for units would be a
-    wall for the launcher, so both go to PID 1's own hard limit. The OOM killer taking one process ends no more than in
-    any other container.
+    TimeoutStopSec is finite because on v1 no notification comes when a cgroup gets empty: a child that the application
+    left behind would hold up the end for ever. A resource limit that systemd lowers for units, by itself or by the
+    image's system.conf, would be a wall for the launcher, so all go to PID 1's own hard limits. The OOM killer taking
+    one process ends no more than in any other container.
     """
     restart = "Restart=on-failure\n" if restarts else ""
     return f"""\
@@ -53,9 +58,7 @@ ExecStart={HOME}/launch app
 {restart}KillMode=mixed
 TimeoutStopSec={stop_s}
 IgnoreSIGPIPE=no
-LimitNOFILE=infinity
-LimitMEMLOCK=infinity
-TasksMax=infinity
+{_LIMITS}TasksMax=infinity
 OOMPolicy=continue
 StandardInput=null
 StandardOutput=null
