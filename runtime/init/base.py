@@ -9,6 +9,7 @@ from runtime.init.boot import Boot
 from runtime.init.cgroup import Delegation
 from runtime.init.detect import InitFacts
 from runtime.spec.edit import Edit, Spec, Step
+from runtime.spec.image_volume import is_image_volume
 
 HOME = "/run/pouchrich"
 """The one directory inside a rich container that is ours."""
@@ -30,7 +31,8 @@ class MountPoint:
         """Whether the OCI runtime can create a mount point here that nobody outside the pod will see."""
         if "ro" in (self.mount.get("options") or ()):
             return False
-        return self.mount.get("type") == "tmpfs" or _EMPTY_DIR in str(self.mount.get("source", ""))
+        source = str(self.mount.get("source", ""))
+        return self.mount.get("type") == "tmpfs" or _EMPTY_DIR in source or is_image_volume(self.mount)
 
 
 _EMPTY_DIR = "/volumes/kubernetes.io~empty-dir/"

@@ -26,6 +26,7 @@ from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
+from runtime.spec.image_volume import is_image_volume
 
 try:  # what hashlib takes it from, without OpenSSL
     from _sha2 import sha256
@@ -69,6 +70,8 @@ def _refuse_foreign(spec: Spec, resolved: dict[str, str]) -> None:
     for one in edit.mounts(spec):
         destination = resolved.get(one["destination"], one["destination"])
         inside = destination == TOP or destination.startswith(f"{TOP}/")
+        if destination == TOP and is_image_volume(one):
+            continue  # which many an image for systemd has, and which makes room
         if inside and one.get("type") not in ("cgroup", "cgroup2"):
             raise InvalidArgument(
                 f"config.json: mounts[{one['destination']}]: found a mount of the pod,"

@@ -20,6 +20,11 @@ _READ_ONLY_ROOT = {
     "/var/lib/systemd": ("mode=755",),
 }
 
+_RESOLVED = frozenset(
+    ("/etc/resolv.conf", f"/run/systemd/resolve/{name}") for name in ("stub-resolv.conf", "resolv.conf")
+)
+"""containerd's own mount where the image has systemd-resolved's link, which no unit is made of."""
+
 WRITABLE = (*_RUN, *_READ_ONLY_ROOT)
 """Where a tmpfs may go; where these lead in the image has to be known."""
 
@@ -50,6 +55,8 @@ def refuse(setting: Setting, *closed: str) -> None:
     the pod alone may be there.
     """
     for point in setting.mounts:
+        if (point.destination, point.resolved) in _RESOLVED:
+            continue
         # Both as written and as the image has it now: the tmpfs at /run takes away links that were below it.
         leads = (point.resolved, posixpath.normpath(posixpath.join("/", point.destination)))
         for path in (HOME, *closed):

@@ -7,6 +7,7 @@ from runtime.init import mounts
 from runtime.spec import edit
 from tests.unit.init.settings import setting, spec_of
 
+IMAGE_VOLUME = "/var/lib/containerd/io.containerd.grpc.v1.cri/containers/c1/volumes/5f3a"
 EMPTY_DIR = "/var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/v"
 
 
@@ -34,8 +35,12 @@ def test_home_comes_after_everything():
 
 @pytest.mark.parametrize(
     "own",
-    [{"destination": "/run", "type": "tmpfs", "options": ["nosuid"]}, bind("/run", EMPTY_DIR, "rw")],
-    ids=["tmpfs", "emptyDir"],
+    [
+        {"destination": "/run", "type": "tmpfs", "options": ["nosuid"]},
+        bind("/run", EMPTY_DIR, "rw"),
+        bind("/run", IMAGE_VOLUME, "rbind", "rprivate", "rw"),
+    ],
+    ids=["tmpfs", "emptyDir", "image's VOLUME"],
 )
 def test_a_pods_own_run_counts(own):
     assert after(own) == ["/run", "/run/lock"]
@@ -49,6 +54,7 @@ def test_a_pods_own_run_counts(own):
         (bind("/var/run", "/host/run"), {"/var/run": "/run"}),
         (bind("/run", EMPTY_DIR, "ro"), {}),
         (bind("/run", "/etc/volumes/kubernetes.io~empty-dir"), {}),
+        (bind("/run", f"{IMAGE_VOLUME}/of-another-form"), {}),
     ],
 )
 def test_a_volume_at_run_is_refused(own, resolved):
@@ -74,6 +80,15 @@ def test_a_mount_where_init_or_we_keep_our_own_is_refused(destination, resolved)
         InvalidArgument, match=r"found a mount of the pod, allowed none at or below /run/(systemd|pouchrich)"
     ):
         mounts.refuse(setting(bind(destination), resolved=resolved), "/run/systemd")
+
+
+def test_systemd_resolveds_link_in_an_image_is_let_alone_and_no_other():
+    """containerd mounts /etc/resolv.conf in each pod; what it mounts may else stand in for a unit."""
+    own, leads = bind("/etc/resolv.conf"), "/run/systemd/resolve/stub-resolv.conf"
+    mounts.refuse(setting(own, resolved={"/etc/resolv.conf": leads}), "/run/systemd")
+    for path, target in (("/etc/hosts", leads), ("/etc/resolv.conf", "/run/systemd/system/a.service")):
+        with pytest.raises(InvalidArgument, match="none at or below /run/systemd"):
+            mounts.refuse(setting(bind(path), resolved={path: target}), "/run/systemd")
 
 
 @pytest.mark.parametrize("path", ["/run", "/run/pouchrich"])
