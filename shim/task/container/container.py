@@ -214,7 +214,7 @@ class Container:
         process.require_alive()
         if not process.pid:
             raise FailedPrecondition("process not created")
-        if not exec_id and number != signal.SIGKILL and self.life.signal(number):
+        if not exec_id and number != signal.SIGKILL and not (number := self.life.signal(number)):
             return
         if everyone and not exec_id and not (self._private_pids and number == signal.SIGKILL):
             await self._oci.kill(self.id, number, everyone=True)

@@ -42,8 +42,8 @@ class Lifecycle(Protocol):
     async def change_agent(self, name: str, verb: str, *, settled_s: float) -> Changed:
         """See `shim.task.rich.agent_changes.AgentChanges.change`."""
 
-    def signal(self, number: int) -> bool:
-        """A client's signal for the task, other than KILL. Return whether it was dealt with; else PID 1 gets it."""
+    def signal(self, number: int) -> int:
+        """A client's signal for the task, other than KILL. Return what PID 1 is to get, 0 where all is done."""
 
     def ended(self, exit: Exit) -> Exit:
         """Init has ended, and with it all processes of its pid namespace. Return how the task ended."""
@@ -97,9 +97,9 @@ class PlainLifecycle:
         """It has none."""
         raise NotFound(f"agent {name}: the container is a plain one")
 
-    def signal(self, number: int) -> bool:
+    def signal(self, number: int) -> int:
         """PID 1 gets it."""
-        return False
+        return number
 
     def ended(self, exit: Exit) -> Exit:
         """Init's end is the task's."""

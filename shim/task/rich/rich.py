@@ -181,13 +181,13 @@ class RichLifecycle:
         """See AgentChanges.change."""
         return await self._agents.change(name, verb, settled_s=settled_s)
 
-    def signal(self, number: int) -> bool:
+    def signal(self, number: int) -> int:
         """To the application, or to init in its own language; dumb-init forwards what it gets."""
-        self._times.stops(number)
+        sent = self._times.stops(number)
         if self._application is None:
-            return False
+            return sent
         self._application.signal(number)
-        return True
+        return 0
 
     def check_checkpoint(self) -> None:
         """CRIU cannot freeze the launcher's and init's ties to the shim."""

@@ -42,9 +42,9 @@ class Times:
         self._started("failed")
         self.say("the start failed")
 
-    def stops(self, number: int) -> None:
-        """A client's signal came, which may be one to stop."""
-        self._stop.signalled(number)
+    def stops(self, number: int) -> int:
+        """A client's signal came, which may be one to stop. Returns what the application is to be sent for it."""
+        return self._stop.signalled(number)
 
     def ended(self) -> None:
         """PID 1 has ended."""

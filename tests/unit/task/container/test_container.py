@@ -45,7 +45,7 @@ class Life(PlainLifecycle):
 
     def signal(self, number):
         self._say(f"life.signal {number}")
-        return number == signal.SIGHUP
+        return {signal.SIGHUP: 0, signal.SIGTERM: signal.SIGINT}.get(number, number)
 
     async def after_end(self, exit, *, oom_killed):
         self._say("life.after_end" + (" oom" if oom_killed else ""))
@@ -365,10 +365,10 @@ async def test_everyone_is_killed_by_the_kernel_where_init_has_a_pid_namespace_a
 @in_time
 async def test_a_signal_is_the_lifes_to_take_but_for_kill(world):
     container = await world.run()
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGKILL):
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL):
         await container.kill("", number, everyone=False)
-    assert world.said == [f"life.signal {signal.SIGHUP}", f"life.signal {signal.SIGUSR1}"]
-    assert world.killed == [(NOT_THERE, signal.SIGUSR1), (NOT_THERE, signal.SIGKILL)]
+    assert world.said == [f"life.signal {number}" for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)]
+    assert world.killed == [(NOT_THERE, number) for number in (signal.SIGUSR1, signal.SIGINT, signal.SIGKILL)]
 
 
 @in_time

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -16,12 +17,13 @@ from shim.task.rich import own_cgroups
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.rich import RichLifecycle
 from shim.task.rich.subject import Subject
+from tests.fakes.clock import in_time
 from tests.unit.agents.making import selected
 
 
-def life(bundle, plan=None, **parts):
+def life(bundle, plan=None, stop_signal=None, **parts):
     decided = SimpleNamespace(
-        more=Extras(), made=SimpleNamespace(cgroup=plan, helpers=(), mode="systemd", stop_signal=None)
+        more=Extras(), made=SimpleNamespace(cgroup=plan, helpers=(), mode="systemd", stop_signal=stop_signal)
     )
     about = Subject("c", "ns", str(bundle), "/", {})
     tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
@@ -143,3 +145,10 @@ def test_an_update_of_what_does_not_freeze_is_refused(nested, monkeypatch):
     with pytest.raises(RuntimeFailed, match="does not freeze"):
         asyncio.run(update(running, own / "memory.max", "4096\n"))
     assert (above / "cgroup.freeze").read_text()[0] == "0"
+
+
+@in_time
+async def test_a_pods_stop_signal_stands_in_for_sigterm_under_dumb_init_too(tmp_path):
+    one = life(tmp_path, stop_signal=signal.SIGINT)
+    assert one.signal(signal.SIGTERM) == signal.SIGINT
+    assert one.signal(signal.SIGHUP) == signal.SIGHUP
