@@ -5,6 +5,7 @@ before that: a connection that stays silent holds nothing up, and every check is
 """
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -179,7 +180,12 @@ def _open_peer(connection: socket.socket) -> int:
     pid = pidfd.peer_credentials(connection).pid
     if pid <= 0:
         raise ProcessLookupError("the peer has no pid here")
-    return pidfd.open(pid)
+    try:
+        return pidfd.open(pid)
+    except OSError as err:
+        if err.errno == errno.EINVAL:  # up to Linux 6.4, of a number that is a thread's or a session's by now
+            raise ProcessLookupError(f"pid {pid} has ended") from err
+        raise
 
 
 def _within(inner: cgroups.Cgroup, outer: cgroups.Cgroup) -> bool:

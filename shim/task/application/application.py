@@ -7,6 +7,7 @@ of what follows upon what.
 """
 
 import asyncio
+import logging
 import math
 import os
 import signal
@@ -39,6 +40,8 @@ from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole
 
 POWEROFF_AGAIN_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 class Application:
@@ -229,13 +232,15 @@ class Application:
             return False
         self._life.move(AppPhase.RESTARTING)
         patience = Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S)
-        adopted = await self._booting.adopt_again(self._listen(), patience, self.restarts.pause_s)
-        if adopted is None:
-            return False
-        with suppress(RuntimeFailed):
+        try:
+            adopted = await self._booting.adopt_again(self._listen(), patience, self.restarts.pause_s)
+            if adopted is None:
+                return False
             self._release(adopted)
             return True
-        return False
+        except (RuntimeFailed, OSError) as err:  # a shortage, say: the container must end all the same
+            _log.warning("its application cannot be started again: %s", err)
+            return False
 
     def _forget_application(self) -> None:
         if self._exit is not None:

@@ -1,6 +1,7 @@
 """An application in a time of its own: the order of a stop, its times, and what it is given."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -360,6 +361,20 @@ async def test_a_stop_by_a_signal_of_the_images_while_init_restarts_lets_one_mor
     await at(5)
     await world.end(3)
     assert (one.restarts.count, (5.0, POWEROFF) in world.signals) == (1, True)
+    one.close()
+
+
+@in_time
+async def test_a_restart_that_a_shortage_keeps_from_beginning_ends_the_container(world, caplog):
+    one = await world.run("systemd", limits={"restarts": True})
+
+    def short():
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    one._listen = short
+    await world.end(3)
+    assert (0.0, POWEROFF) in world.signals
+    assert "its application cannot be started again: [Errno 24] Too many open files" in caplog.text
     one.close()
 
 
