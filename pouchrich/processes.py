@@ -82,7 +82,8 @@ def look(pid: int, proc: str = PROC) -> Process | None:
     if fields[0] in b"ZX":
         return None
     cgroups = {}
-    for entry in _text(_read(f"{directory}/cgroup")).splitlines():
+    # At newlines alone, as a container can give its cgroup a name with any other character.
+    for entry in filter(None, _text(_read(f"{directory}/cgroup")).split("\n")):
         _, names, path = [*entry.split(":", 2), "", ""][:3]
         cgroups.update(dict.fromkeys(names.split(","), path))
     return Process(

@@ -23,7 +23,8 @@ _ACCOUNTING = frozenset({"memory", "cpu", "cpuacct", "pids", "blkio"})
 def _memberships(text: bytes) -> dict[str, str]:
     """Controller to path, from /proc/PID/cgroup; the unified hierarchy's key is ""."""
     paths = {}
-    for line in text.decode(errors="surrogateescape").splitlines():
+    # At newlines alone, as a container can give its cgroup a name with any other character.
+    for line in filter(None, text.decode(errors="surrogateescape").split("\n")):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         for controller in controllers.split(","):
