@@ -11,3 +11,10 @@ def within(fd: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(max(0.0, seconds) * 1000))
+
+
+def has_hung_up(fd: int) -> bool:
+    """Whether nobody holds the other end of a pipe or terminal any more; what they wrote may be there still."""
+    poll = select.poll()
+    poll.register(fd, 0)  # POLLHUP is always told
+    return bool(poll.poll(0))

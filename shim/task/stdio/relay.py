@@ -14,10 +14,11 @@ import errno
 import fcntl
 import logging
 import os
-import select
 import stat
 import termios
 from collections.abc import Callable
+
+from runtime.linux import readable
 
 SPLICE_BYTES = 1 << 20  # as much as a pipe may hold; the kernel moves what there is
 READ_BYTES = 64 * 1024
@@ -124,7 +125,7 @@ class Relay:
         if err.errno not in NO_SPACE:
             self.close()
             return
-        is_over = _has_hung_up(self._source)
+        is_over = readable.has_hung_up(self._source)
         if is_over or self._pause is None:
             what = "the last of a container's output is lost" if is_over else "a container's output waits"
             _log.warning("%s: %s: %s", os.readlink(f"/proc/self/fd/{self._target}"), err.strerror, what)
@@ -137,13 +138,6 @@ class Relay:
 
 def _is_pipe(fd: int) -> bool:
     return stat.S_ISFIFO(os.fstat(fd).st_mode)
-
-
-def _has_hung_up(source: int) -> bool:
-    """Whether nobody can write to it any more."""
-    poll = select.poll()
-    poll.register(source, 0)  # POLLHUP is always told
-    return bool(poll.poll(0))
 
 
 def _holds_bytes(pipe: int) -> bool:

@@ -46,3 +46,12 @@ def test_the_end_of_a_process_is_waited_for():
     assert readable.within(fd, 60.0)
     os.close(fd)
     os.waitpid(pid, 0)
+
+
+def test_a_pipe_has_hung_up_once_no_writer_is_left_though_there_is_something_to_read():
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    assert not readable.has_hung_up(reader)
+    os.close(writer)
+    assert readable.has_hung_up(reader)
+    os.close(reader)
