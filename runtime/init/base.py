@@ -80,6 +80,7 @@ class Made:
     helpers: tuple[str, ...]
     boot: Boot | None = None
     cgroup: Delegation | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from runtime.config.kinds import shown
 from runtime.init.base import HOME
-from runtime.init.detect import InitFacts
+from runtime.init.detect import INITTAB, InitFacts
 
 APP = f"{HOME}/launch app"
 SERVICES = f"/bin/sh {HOME}/services"
@@ -22,13 +23,17 @@ _LONGEST = 127
 """Bytes of a process in an inittab: sysvinit leaves out a line with more."""
 
 MAX_LINES = 200
+_NAMED = 5
+"""Lines that are left out, of which a warning each tells."""
 
 _LINE = re.compile(
     r"(?P<id>[A-Za-z0-9]{0,4}):(?P<runlevels>[0-6sS]{0,8}):(?P<action>[a-z]{4,11}):"
     r"(?P<process>/[A-Za-z0-9_./+-]{1,200}(?: [A-Za-z0-9_./=+,-]{1,100}){0,16}) *"
 )
 _DEFAULT = re.compile(r"[A-Za-z0-9]{1,4}:([1-5]):initdefault:.*")
-_TERMINALS = re.compile(r"getty|sulogin|/login|tty[0-9S]|console")
+_TERMINALS = re.compile(r"getty|sulogin|/login|tty[0-9S]|console(?![\w-])")
+_STARTS = re.compile(r"[^:#]*:[^:]*:(?:sysinit|boot|bootwait|wait|once|respawn):.+")
+"""A line of any form that has something started, but for terminals and power."""
 
 _SYSV_ACTIONS = frozenset({"sysinit", "boot", "bootwait", "wait", "respawn"})
 _BUSYBOX_ACTIONS = frozenset({"sysinit", "wait", "once", "respawn", "shutdown"})
@@ -52,6 +57,20 @@ def _kept(text: str, actions: frozenset[str]) -> Iterator[Line]:
         found = _LINE.fullmatch(line.strip())
         if found and found["action"] in actions and not _TERMINALS.search(found["process"]):
             yield Line(found["id"], found["runlevels"], found["action"], found["process"])
+
+
+def left_out(init: InitFacts) -> tuple[str, ...]:
+    """Warnings of what the image's inittab starts and ours does not, for its init `init.kind`."""
+    actions = _BUSYBOX_ACTIONS if init.kind == "busybox" else _SYSV_ACTIONS
+    text = init.inittab or ""
+    kept = {str(line) for line in _kept(text, actions)}
+    lines = [line.strip() for line in text.splitlines()[:MAX_LINES]]
+    found = [one for one in lines if _STARTS.fullmatch(one) and not _TERMINALS.search(one) and one not in kept]
+    more = (f"{INITTAB}: and {len(found) - _NAMED} more lines",) if len(found) > _NAMED else ()
+    return (
+        *(f"{INITTAB}: a line of no form that is taken over, and not started: {shown(one)}" for one in found[:_NAMED]),
+        *more,
+    )
 
 
 def _default_runlevel(text: str) -> str:

@@ -85,4 +85,5 @@ def make(setting: Setting) -> Made:
         environment=_environment(setting),
         signals=signals.translation(kind) if setting.supplied else (),
     )
-    return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation)
+    warnings = () if setting.supplied else inittab.left_out(setting.init)
+    return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)

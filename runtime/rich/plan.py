@@ -243,7 +243,7 @@ def make(
         True,
         mode.name,
         decisions,
-        (*warnings, *skipped, *_unrestarted(config, resolved)),
+        (*warnings, *skipped, *_unrestarted(config, resolved), *made.warnings),
         (*confinement.steps(profile), *made.steps),
         made.helpers,
         made.boot,

@@ -1,5 +1,7 @@
 """runtime.init.inittab: what is kept of an image's inittab, and what is added."""
 
+import json
+
 import pytest
 
 from runtime.init import inittab
@@ -147,3 +149,23 @@ def test_what_the_image_starts_is_started_by_the_script_with_the_environment_whe
     assert found.endswith(OURS)
     facts = InitFacts(kind="busybox", present=("/etc/init.d/rcS",))
     assert inittab.busybox(facts, environment=True).startswith(f"::sysinit:{start}/etc/init.d/rcS\n::once:/run")
+
+
+def test_what_is_started_no_more_is_named():
+    """A machine that was migrated has more lines than those of its distribution."""
+    erp = 'nb:345:respawn:/bin/su - erp -c "/opt/erp/bin/queue --fg"'
+    gone = [erp, "lg:345:once:/opt/erp/bin/licence-d", "h1:35:respawn:/etc/init.d/init.evmd run >/dev/null 2>&1"]
+    kept = "co:345:respawn:/opt/erp/bin/console-server"
+    text = DEBIAN + "\n".join([*gone, kept, "# a:2:once:/bin/b", "bad line", ""])
+    found = inittab.left_out(InitFacts(kind="sysvinit", inittab=text))
+    assert [json.dumps(line) in warning for line, warning in zip(gone, found, strict=True)] == [True] * 3
+    assert kept in str(sysvinit(text))
+    assert inittab.left_out(InitFacts(kind="sysvinit", inittab=DEBIAN)) == ()
+
+
+def test_no_more_is_named_than_can_be_read():
+    lines = "".join(f"x{n}:2:once:/bin/{n}\n" for n in range(10))
+    *named, last = inittab.left_out(InitFacts(kind="sysvinit", inittab=lines))
+    assert (len(named), last) == (5, "/etc/inittab: and 5 more lines")
+    assert len(inittab.left_out(InitFacts(kind="sysvinit", inittab="x:2:once:/" + "\x1b" * 5000))[0]) < 200
+    assert inittab.left_out(InitFacts(kind="busybox", inittab="::once:/bin/a\ntty1::respawn:/bin/sh\n")) == ()
