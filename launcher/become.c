@@ -181,6 +181,12 @@ static void close_others(void)
 	}
 }
 
+/* With the capabilities that the exec has; an old seccomp profile may answer faccessat2 with EPERM. */
+static int may_execute(const char *path)
+{
+	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0 || access(path, X_OK) == 0;
+}
+
 /* Looks `name` up as runc does, in the application's own PATH: the first file in it that may be executed, and none
  * found through a relative element. The path stays in `room`; NULL where there is none. */
 static const char *find(const char *name, char **env, char room[PATH_MAX])
@@ -193,8 +199,8 @@ static const char *find(const char *name, char **env, char room[PATH_MAX])
 		end = strchrnul(path, ':');
 		if (*path != '/' || snprintf(room, PATH_MAX, "%.*s/%s", (int)(end - path), path, name) >= PATH_MAX)
 			continue;
-		if (stat(room, &info) == 0 && !S_ISDIR(info.st_mode) && faccessat(AT_FDCWD, room, X_OK, AT_EACCESS) == 0)
-			return room; /* with the capabilities that the exec has */
+		if (stat(room, &info) == 0 && !S_ISDIR(info.st_mode) && may_execute(room))
+			return room;
 	}
 	return NULL;
 }

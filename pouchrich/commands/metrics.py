@@ -42,7 +42,7 @@ from runtime import measured, paths
 _HELP = {
     "start_seconds": "Start requests of rich containers, with their hooks and the queue for boots",
     "boot_seconds": "Boots of real inits, from their start to a running application",
-    "stop_seconds": "Stops, from the first signal to the end of PID 1",
+    "stop_seconds": "Stops, from the signal that stops it to the end of PID 1",
     "hook_seconds": "Hooks that ran",
     "exits": "Ends of rich containers",
     "fallbacks": "Containers that got another mode than was asked for, or stayed plain",

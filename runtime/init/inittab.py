@@ -32,7 +32,8 @@ _LINE = re.compile(
 )
 _DEFAULT = re.compile(r"[A-Za-z0-9]{1,4}:([1-5]):initdefault:.*")
 _TERMINALS = re.compile(r"getty|sulogin|/login|tty[0-9S]|console(?![\w-])")
-_STARTS = re.compile(r"[^:#]*:[^:]*:(?:sysinit|boot|bootwait|wait|once|respawn):.+")
+_OURS = frozenset({"id", "pa", "ph", "pp", "pq", "ps", "pz"})
+_STARTS = re.compile(r"[^:#]*:[0-6sS]*:(?:sysinit|boot|bootwait|wait|once|respawn):.+")
 """A line of any form that has something started, but for terminals and power."""
 
 _SYSV_ACTIONS = frozenset({"sysinit", "boot", "bootwait", "wait", "respawn"})
@@ -60,17 +61,18 @@ def _kept(text: str, actions: frozenset[str]) -> Iterator[Line]:
 
 
 def left_out(init: InitFacts) -> tuple[str, ...]:
-    """Warnings of what the image's inittab starts and ours does not, for its init `init.kind`."""
-    actions = _BUSYBOX_ACTIONS if init.kind == "busybox" else _SYSV_ACTIONS
-    text = init.inittab or ""
-    kept = {str(line) for line in _kept(text, actions)}
-    lines = [line.strip() for line in text.splitlines()[:MAX_LINES]]
-    found = [one for one in lines if _STARTS.fullmatch(one) and not _TERMINALS.search(one) and one not in kept]
+    """Warnings of what the image's inittab starts and ours does not."""
+    taken = {str(line) for line in (_busybox(init) if init.kind == "busybox" else _sysvinit(init)[1])}
+    lines = (line.strip() for line in (init.inittab or "").splitlines())
+    found = [one for one in lines if _STARTS.fullmatch(one) and not _is_terminal(one) and one not in taken]
     more = (f"{INITTAB}: and {len(found) - _NAMED} more lines",) if len(found) > _NAMED else ()
-    return (
-        *(f"{INITTAB}: a line of no form that is taken over, and not started: {shown(one)}" for one in found[:_NAMED]),
-        *more,
-    )
+    words = "this line is not started, as its form or action is not supported"
+    return (*(f"{INITTAB}: {words}: {shown(one)}" for one in found[:_NAMED]), *more)
+
+
+def _is_terminal(line: str) -> bool:
+    """Whether it has a terminal for its id, as busybox has it, or a program for one, wherever its output goes."""
+    return _TERMINALS.search(re.split("[<>]", line, maxsplit=1)[0]) is not None
 
 
 def _default_runlevel(text: str) -> str:
@@ -112,6 +114,20 @@ def _given(lines: list[Line]) -> list[Line]:
     return [new if len(new.process) <= _LONGEST else old for old, new in zip(lines, made, strict=True)]
 
 
+def _sysvinit(init: InitFacts) -> tuple[str, list[Line]]:
+    """The runlevel, and the lines of the image's: those of its inittab, or what its scripts tell."""
+    text = init.inittab or ""
+    runlevel, lines = _default_runlevel(text), list(_kept(text, _SYSV_ACTIONS))
+    if not any(one.action in ("sysinit", "boot", "bootwait", "wait") for one in lines):
+        runlevel, lines = _by_style(init, runlevel)
+    return runlevel, [one for one in lines if one.id not in _OURS]
+
+
+def _busybox(init: InitFacts) -> list[Line]:
+    """The lines of the image's inittab, but for those with a terminal of their own."""
+    return [one for one in _kept(init.inittab or "", _BUSYBOX_ACTIONS) if not one.id]
+
+
 def sysvinit(
     init: InitFacts, *, services: bool = False, can_halt: bool = False, environment: bool = False
 ) -> str | None:
@@ -122,14 +138,10 @@ def sysvinit(
     that, and OpenRC, which leaves the halting to its inittab, is given the line for it. `services`: there is a script
     that starts some more before the application. `environment`: ENVIRONMENT is there.
     """
-    text = init.inittab or ""
-    runlevel, lines = _default_runlevel(text), list(_kept(text, _SYSV_ACTIONS))
-    if not any(one.action in ("sysinit", "boot", "bootwait", "wait") for one in lines):
-        runlevel, lines = _by_style(init, runlevel)
+    runlevel, lines = _sysvinit(init)
     if not lines:
         return None
     runlevel = runlevel or ("3" if "/etc/rc.d/rc" in init.present else "2")
-    taken = {"id", "pa", "ph", "pp", "pq", "ps", "pz"}
     more = [Line("ps", runlevel, "wait", SERVICES)] if services else []
     if environment:
         lines, more = _given(lines), _given(more)
@@ -138,7 +150,7 @@ def sysvinit(
         f"{line}\n"
         for line in (
             Line("id", runlevel, "initdefault", ""),
-            *(one for one in lines if one.id not in taken),
+            *lines,
             *more,
             Line("pa", runlevel, "once", APP),
             *ends,
@@ -154,7 +166,7 @@ def busybox(init: InitFacts, *, environment: bool = False) -> str:
 
     `environment`: as for `sysvinit`.
     """
-    lines = [Line("", "", one.action, one.process) for one in _kept(init.inittab or "", _BUSYBOX_ACTIONS) if not one.id]
+    lines = [Line("", "", one.action, one.process) for one in _busybox(init)]
     if init.inittab is None and "/etc/init.d/rcS" in init.present:
         lines = [Line("", "", "sysinit", "/etc/init.d/rcS")]
     if environment:

@@ -67,8 +67,8 @@ def refuse(setting: Setting, *closed: str) -> None:
                 )
         if point.resolved == "/run" and not point.is_private:
             raise InvalidArgument(
-                f"config.json: mounts[{point.destination}]: found a volume, allowed at /run only a writable tmpfs or"
-                f" emptyDir in mode {setting.mode}"
+                f"config.json: mounts[{point.destination}]: found a volume, allowed at /run only a writable tmpfs,"
+                f" emptyDir or VOLUME of the image in mode {setting.mode}"
             )
 
 

@@ -36,7 +36,8 @@ _UNIT_DIRECTORIES = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
-"""systemd.unit(5), without the directories in /run: those are the container's own and empty before it starts."""
+"""systemd.unit(5), without the directories in /run: those are the container's own, and empty before it starts
+unless the image has a VOLUME at /run."""
 
 _SCRIPTS = "/etc/init.d"
 _SYSV_GENERATORS = tuple(f"/{lib}/systemd/system-generators/systemd-sysv-generator" for lib in ("usr/lib", "lib"))

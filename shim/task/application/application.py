@@ -7,18 +7,17 @@ of what follows upon what.
 """
 
 import asyncio
-import logging
 import math
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from runtime import rundir
 from runtime.bundle_log import BundleLog
 from runtime.cgroup import Cgroup
-from runtime.errors import NotFound, RuntimeFailed
+from runtime.errors import NotFound, RuntimeFailed, text_of
 from runtime.init.boot import Boot
 from runtime.linux import pidfd, selinux
 from shim.task.application.adopt import Adopted, AppSocket
@@ -40,8 +39,6 @@ from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole
 
 POWEROFF_AGAIN_S = 1.0
-
-_log = logging.getLogger(__name__)
 
 
 class Application:
@@ -84,7 +81,7 @@ class Application:
         self._label = label
         self._terminal = terminal
         self._status_source = exit_status_source()
-        self._init_pid = 0
+        self._init_pid, self._not_again = 0, ""
         self._life = AppLife()
         self._restarts = limits.restarts and boot.kind.restarts
         self._streams = AppStreams(stdio, uid=app_uid, again=self._restarts)
@@ -189,17 +186,17 @@ class Application:
 
     def _release(self, adopted: Adopted) -> None:
         """Let the launcher become the application: it runs. Raises RuntimeFailed, OSError."""
-        exit = ApplicationExit(adopted, self._status_source, asyncio.get_running_loop())
-        try:
-            with self._streams.given() as fds:
-                adopted.release(fds)
-            self._life.move(AppPhase.RUNNING)
-        except BaseException as err:
-            exit.close()
-            adopted.close()
-            if isinstance(err, NotFound):
+        with ExitStack() as undo:
+            undo.callback(adopted.close)
+            exit = ApplicationExit(adopted, self._status_source, asyncio.get_running_loop())
+            undo.callback(exit.close)
+            try:
+                with self._streams.given() as fds:
+                    adopted.release(fds)
+            except NotFound as err:
                 raise RuntimeFailed(f"{self._boot.init} did not start the application: {err}") from err
-            raise
+            self._life.move(AppPhase.RUNNING)
+            undo.pop_all()
         self._forget_application()
         self._app, self._exit = adopted, exit
         self.restarts.started(asyncio.get_running_loop().time())
@@ -214,7 +211,7 @@ class Application:
             return
         stopping_for_s = self._stop.for_s()
         if status and self._restarts and stopping_for_s is None:
-            self.restarts.given_up(status)
+            self.restarts.given_up(status, self._not_again)
         self._life.move(AppPhase.SHUTTING_DOWN)
         # systemd would begin anew with all that it failed to unmount; sysvinit loses a SIGPWR that comes while it
         # starts a runlevel's processes.
@@ -239,7 +236,7 @@ class Application:
             self._release(adopted)
             return True
         except (RuntimeFailed, OSError) as err:  # a shortage, say: the container must end all the same
-            _log.warning("its application cannot be started again: %s", err)
+            self._not_again = text_of(err)
             return False
 
     def _forget_application(self) -> None:

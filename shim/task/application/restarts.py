@@ -47,9 +47,9 @@ class Restarts:
             return 0.0
         return max(0.0, self._starts[0] + START_LIMIT_S - asyncio.get_running_loop().time())
 
-    def given_up(self, status: int) -> None:
-        """It ended with `status`, and init did not start it again although it was to."""
-        why = f"{self._init} did not start it again within {TIMEOUT_S:g} s"
+    def given_up(self, status: int, why: str = "") -> None:
+        """It ended with `status`, and was not started again although it was to: `why`, else init did not."""
+        why = why or f"{self._init} did not start it again within {TIMEOUT_S:g} s"
         if len(self._starts) == START_LIMIT and self._starts[-1] - self._starts[0] < START_LIMIT_S:
             why = (
                 f"systemd's start limit ended rich.restart, {START_LIMIT} starts in {START_LIMIT_S:g} s unless the"

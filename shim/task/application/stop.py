@@ -1,7 +1,7 @@
 """Whether an application is being stopped, and since when, by the signals that clients have sent it.
 
 Which signal a client stops it by is not told: an image (STOPSIGNAL) and a pod (`lifecycle.stopSignal`) may name any. A
-TERM, and what stands for it or for a shutdown of the init, is a stop for good. Any other signal may be one, or have a
+TERM or INT, and what stands for a shutdown of the init, is a stop for good. Any other signal may be one, or have a
 log rotated or a JVM's threads listed: it counts for as long as a stop takes, after which the client kills.
 """
 
@@ -32,7 +32,7 @@ class Stop:
     def signalled(self, number: int) -> int:
         """A client sends `number`: note it, and return what the application is sent for it."""
         sent = for_application(number, self._kind, self._stop_signal)
-        for_good = sent in (self._stop_signal, signal.SIGTERM)
+        for_good = number == signal.SIGINT or sent in (self._stop_signal, signal.SIGTERM)
         if not self._for_good and (for_good or self.for_s() is None):
             self._began = asyncio.get_running_loop().time()
         self._for_good |= for_good

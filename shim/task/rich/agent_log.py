@@ -8,7 +8,7 @@ from shim.task.report.lines import LineFilter
 from shim.task.report.reading import Reading
 
 _CHUNK, _MOST = 1 << 14, 1 << 20
-"""Bytes at once; and what a pipe may hold, 16 pages (pipe(7))."""
+"""Bytes at once; and the most that a pipe holds, 16 pages (pipe(7)), where a page has 64 KiB."""
 _log = logging.getLogger(__name__)
 
 

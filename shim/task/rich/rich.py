@@ -69,10 +69,10 @@ class RichLifecycle:
         self._application = application
         self._hooks = hooks
         self._agents = agents
-        self._init = 0
         self._cgroup: Cgroup | None = None
-        self._start_failed = True
-        stop = Stop(decided.made.mode or "", decided.made.stop_signal, _grace(about.annotations))
+        self._init, self._start_failed = 0, True
+        boot = decided.made.boot
+        stop = Stop(boot.init if boot else "", decided.made.stop_signal, _grace(about.annotations))
         self._times = Times(BundleLog(about.bundle), decided.made.mode or "", stop)
 
     # Create

@@ -163,6 +163,34 @@ def test_what_is_started_no_more_is_named():
     assert inittab.left_out(InitFacts(kind="sysvinit", inittab=DEBIAN)) == ()
 
 
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("busybox", "null::respawn:/usr/sbin/daemon"),
+        ("sysvinit", "ps:3:respawn:/opt/print/server"),
+        ("sysvinit", "q:3:respawn:/opt/erp/q >/dev/console 2>&1"),
+        ("sysvinit", "q:3:respawn:/opt/erp/q </dev/tty1"),
+    ],
+)
+def test_a_line_is_named_also_for_its_id_or_a_terminal_that_it_writes_to(kind, line):
+    (found,) = inittab.left_out(
+        InitFacts(kind=kind, inittab=f"si::sysinit:/etc/init.d/rcS\n{line}\n" if kind != "busybox" else line)
+    )
+    assert json.dumps(line) in found
+
+
+def test_what_the_scripts_take_the_place_of_is_named():
+    init = InitFacts(kind="sysvinit", inittab="my:3:respawn:/opt/erp/queue\n", present=("/etc/init.d/rc",))
+    assert "/opt/erp/queue" not in str(inittab.sysvinit(init))
+    (found,) = inittab.left_out(init)
+    assert "/opt/erp/queue" in found
+
+
+def test_what_no_runlevel_of_a_boot_has_is_not_named():
+    """As Gentoo's `x:a:once:/etc/X11/startDM.sh`."""
+    assert inittab.left_out(InitFacts(kind="sysvinit", inittab="x:a:once:/etc/X11/startDM.sh\n")) == ()
+
+
 def test_no_more_is_named_than_can_be_read():
     lines = "".join(f"x{n}:2:once:/bin/{n}\n" for n in range(10))
     *named, last = inittab.left_out(InitFacts(kind="sysvinit", inittab=lines))

@@ -58,7 +58,9 @@ def test_a_pods_own_run_counts(own):
     ],
 )
 def test_a_volume_at_run_is_refused(own, resolved):
-    with pytest.raises(InvalidArgument, match="allowed at /run only a writable tmpfs or emptyDir in mode systemd"):
+    with pytest.raises(
+        InvalidArgument, match="allowed at /run only a writable tmpfs, emptyDir or VOLUME of the image in mode systemd"
+    ):
         mounts.refuse(setting(own, resolved=resolved))
 
 

@@ -374,7 +374,7 @@ async def test_a_restart_that_a_shortage_keeps_from_beginning_ends_the_container
     one._listen = short
     await world.end(3)
     assert (0.0, POWEROFF) in world.signals
-    assert "its application cannot be started again: [Errno 24] Too many open files" in caplog.text
+    assert "container c: the application ended with 3 and was not restarted: too many open files" in caplog.text.lower()
     one.close()
 
 

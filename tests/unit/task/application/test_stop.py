@@ -12,7 +12,7 @@ from tests.fakes.clock import in_time
 HALT = RTMIN + 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, HALT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, HALT])
 @in_time
 async def test_a_stop_is_one_for_good_and_began_with_the_first(number):
     stop = Stop("systemd", signal.SIGUSR2, 10.0)
@@ -23,7 +23,7 @@ async def test_a_stop_is_one_for_good_and_began_with_the_first(number):
     assert (stop.for_s(), stop.is_for_good) == (100.0, True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
 @pytest.mark.parametrize(("grace_s", "window_s"), [(10.0, 10.0), (None, WINDOW_S)])
 @in_time
 async def test_another_signal_counts_for_as_long_as_a_stop_takes(grace_s, window_s, number):

@@ -23,7 +23,7 @@ from tests.unit.agents.making import selected
 
 def life(bundle, plan=None, stop_signal=None, **parts):
     decided = SimpleNamespace(
-        more=Extras(), made=SimpleNamespace(cgroup=plan, helpers=(), mode="systemd", stop_signal=stop_signal)
+        more=Extras(), made=SimpleNamespace(cgroup=plan, helpers=(), mode="systemd", boot=None, stop_signal=stop_signal)
     )
     about = Subject("c", "ns", str(bundle), "/", {})
     tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
