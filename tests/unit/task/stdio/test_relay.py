@@ -202,63 +202,55 @@ async def test_a_target_that_breaks_while_it_is_full_ends_the_relay(wire: Wire):
     assert wire.ended == 1
 
 
-@in_loop
-async def test_a_full_disk_holds_the_writer_back_until_there_is_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    """A wire from a pipe to what is a file on a full disk, which is tried again after 10 ms."""
     monkeypatch.setattr(relay_module, "NO_SPACE_PAUSE_S", 0.01)
-    source, left = nonblocking_pipe()
-    target = os.open("/dev/full", os.O_WRONLY)
-    ends: list[bool] = []
-    relay = Relay(asyncio.get_running_loop(), source, target, lambda: ends.append(True))
-    os.write(left, b"one ")
+    wire = Wire(nonblocking_pipe)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, wire.target)
+    os.close(full)
+    yield wire
+    wire.close()
+
+
+@in_loop
+async def test_a_full_disk_holds_the_writer_back_until_there_is_space(full_disk: Wire, tmp_path: Path):
+    relay = full_disk.relay()
+    os.write(full_disk.left, b"one ")
     await asyncio.sleep(0.05)
-    held_back = fill(left)
+    held_back = fill(full_disk.left)
     assert held_back
-    assert not ends
+    assert not full_disk.ended
     file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
-    os.dup2(file, target)
-    os.close(left)
-    await until(lambda: ends)
+    os.dup2(file, full_disk.target)
+    os.close(file)
+    os.close(full_disk.left)
+    await until(lambda: full_disk.ended)
     assert (tmp_path / "log").read_bytes() == b"one " + bytes(held_back)
     relay.close()
-    for fd in (source, target, file):
-        os.close(fd)
 
 
 @in_loop
-async def test_a_relay_may_be_closed_while_the_disk_is_full(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(relay_module, "NO_SPACE_PAUSE_S", 0.01)
-    source, left = nonblocking_pipe()
-    target = os.open("/dev/full", os.O_WRONLY)
-    ends: list[bool] = []
-    relay = Relay(asyncio.get_running_loop(), source, target, lambda: ends.append(True))
-    os.write(left, b"one")
-    await asyncio.sleep(0.02)
+async def test_a_relay_may_be_closed_while_the_disk_is_full(full_disk: Wire):
+    relay = full_disk.relay()
+    os.write(full_disk.left, b"one")
     await until(lambda: relay._pause is not None)
     relay.close()
     assert relay._pause is not None
-    assert (ends, relay._pause.cancelled()) == ([True], True)
-    for fd in (source, left, target):
-        os.close(fd)
+    assert (full_disk.ended, relay._pause.cancelled()) == (1, True)
 
 
 @in_loop
-async def test_a_full_disk_is_told_of_once_and_no_end_waits_for_it(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    monkeypatch.setattr(relay_module, "NO_SPACE_PAUSE_S", 0.01)
-    source, left = nonblocking_pipe()
-    target = os.open("/dev/full", os.O_WRONLY)
-    ends: list[bool] = []
-    Relay(asyncio.get_running_loop(), source, target, lambda: ends.append(True))
-    os.write(left, b"one")
+async def test_a_full_disk_is_told_of_once_and_no_end_waits_for_it(full_disk: Wire, caplog: pytest.LogCaptureFixture):
+    full_disk.relay()
+    os.write(full_disk.left, b"one")
     await asyncio.sleep(0.05)
-    assert not ends
-    os.close(left)
-    await until(lambda: ends)
+    assert not full_disk.ended
+    os.close(full_disk.left)
+    await until(lambda: full_disk.ended)
     words = "/dev/full: No space left on device: "
     assert caplog.messages == [f"{words}a container's output waits", f"{words}the last of a container's output is lost"]
-    for fd in (source, target):
-        os.close(fd)
 
 
 @pytest.mark.parametrize("full", [False, True])
