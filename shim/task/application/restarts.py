@@ -49,13 +49,15 @@ class Restarts:
 
     def given_up(self, status: int, why: str = "") -> None:
         """It ended with `status`, and was not started again although it was to: `why`, else init did not."""
-        why = why or f"{self._init} did not start it again within {TIMEOUT_S:g} s"
+        self._tell(f"the application ended with {status} and was not restarted: {why or self._why_not()}")
+
+    def _why_not(self) -> str:
         if len(self._starts) == START_LIMIT and self._starts[-1] - self._starts[0] < START_LIMIT_S:
-            why = (
+            return (
                 f"systemd's start limit ended rich.restart, {START_LIMIT} starts in {START_LIMIT_S:g} s unless the"
                 " image's system.conf says otherwise (DefaultStartLimitBurst=, DefaultStartLimitIntervalSec=)"
             )
-        self._tell(f"the application ended with {status} and was not restarted: {why}")
+        return f"{self._init} did not start it again within {TIMEOUT_S:g} s"
 
     def _tell(self, text: str) -> None:
         _log.warning("container %s: %s", self._container_id, text)

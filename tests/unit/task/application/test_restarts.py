@@ -63,6 +63,14 @@ def test_systemds_start_limit_is_named_where_it_is_what_ended_it(times, limit, s
     assert ("systemd did not start it again within 10 s" in text) != limit
 
 
+def test_a_reason_that_is_known_is_told_whatever_the_starts_were(said):
+    one = Restarts("c", "systemd")
+    for at in range(START_LIMIT):
+        one.started(at / 10)
+    one.given_up(7, "too many open files")
+    assert said() == ["container c: the application ended with 7 and was not restarted: too many open files"]
+
+
 def test_the_limit_is_systemds_own():
     """systemd-system.conf(5): DefaultStartLimitIntervalSec=10s, DefaultStartLimitBurst=5."""
     assert (START_LIMIT, START_LIMIT_S) == (5, 10.0)
