@@ -5,12 +5,16 @@ from typing import Any
 
 
 class NotedStdio:
-    """Implements `shim.task.stdio.Stdio`: `said` is what was asked, `fails[name]` an error that the call raises."""
+    """Implements `shim.task.stdio.Stdio`: `said` is what was asked, `fails[name]` an error that the call raises.
+
+    `is_over`: the process's end was told.
+    """
 
     console_socket = ""
 
     def __init__(self, note: Callable[[str], Any] = lambda said: None) -> None:
         self.said: list[str] = []
+        self.is_over = False
         self.fails: dict[str, BaseException] = {}
         self._note = note
 
@@ -31,6 +35,9 @@ class NotedStdio:
 
     def resize(self, *, width: int, height: int) -> None:
         self._say(f"resize {width} {height}")
+
+    def process_ended(self) -> None:
+        self.is_over = True
 
     def discard(self) -> None:
         self._say("discard")

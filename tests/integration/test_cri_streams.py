@@ -83,3 +83,13 @@ def test_the_terminal_of_a_container_is_attached_and_resized(pods: Pods) -> None
         output = stream.read_all()
     assert re.search(rb"/dev/(pts/\d+|console)", output)
     assert container.wait().exit_code == 6
+
+
+def test_a_terminal_that_nobody_holds_for_a_while_goes_on(pods: Pods) -> None:
+    """As an init has /dev/console, which opens it for each line."""
+    script = "for word in one two; do (echo $word) >/dev/console; sleep 0.3; done"
+    container = pods.run().run(
+        "sh", "-c", f"exec </dev/null >/dev/null 2>&1; {script}", config=pb.ContainerConfig(tty=True)
+    )
+    assert container.wait().exit_code == 0
+    container.wait_output(b"one\ntwo\n")

@@ -57,3 +57,4 @@ class AppStreams:
     def close(self) -> None:
         """There is no next application: let the client see the end of what is written. May be repeated."""
         close_all(self._kept_fds)
+        self._stdio.process_ended()

@@ -5,7 +5,6 @@ see. The last lines go into the error of a Start that failed, all of it into the
 what `pouchrich logs` shows.
 """
 
-import fcntl
 import logging
 import os
 import re
@@ -14,6 +13,7 @@ from runtime.bundle_log import BundleLog
 from runtime.init import screen
 from shim.task.report.lines import LINE_BYTES, LineFilter
 from shim.task.report.reading import Reading
+from shim.task.stdio import console
 from shim.task.stdio.terminal import RuntimeConsole
 
 KEPT_BYTES = 4096
@@ -24,7 +24,6 @@ BURST, LINES_PER_S = 400, 20.0
 """Of the lines that are kept: a boot has some hundred, and who writes more than these has no more to say."""
 _WAITS = re.compile(rb"\[[ *]{3,8}\]|\x1b\[[0-9;]*m\*")
 """systemd's animation of a job, with colours or without."""
-TIOCGPTPEER = 0x5441  # opens the far end of this very terminal, whatever its name is here (ioctl_tty(2))
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +54,7 @@ class BootConsole:
         """Take the terminal from the runtime, and begin to read. Raises RuntimeFailed."""
         master = await self._source.receive()
         self._source.close()
-        # While nobody holds the far end, reading gives EIO, which is not the end: init opens and closes it at will.
-        self._fds = [master, fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)]
+        self._fds = [master, console.far_end(master)]
         self._reading = Reading(master, self._read)
 
     def last_lines(self) -> str:

@@ -166,7 +166,7 @@ class Container:
 
     def _init_ended(self, exit: Exit) -> None:
         """From the reaper. A Start under way settles it when it is through."""
-        self.init.exit = self.life.ended(exit)
+        self.init.ended(self.life.ended(exit))
         self._settle()
         self._exited.set()
 

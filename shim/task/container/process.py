@@ -33,9 +33,15 @@ class Process:
         if self.phase is not Phase.STOPPED:
             self.move(to)
 
-    def finish(self, exit: Exit) -> None:
-        """The process has ended. Waiters are not told before `release`, when the event is on its way."""
+    def ended(self, exit: Exit) -> None:
+        """Note how the process ended. Waiters are not told before `release`, when the event is on its way."""
         self.exit = exit
+        if self.stdio is not None:
+            self.stdio.process_ended()
+
+    def finish(self, exit: Exit) -> None:
+        """The process has ended, and nothing else is to come before that shows."""
+        self.ended(exit)
         self.move(Phase.STOPPED)
 
     def release(self) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from runtime.errors import RuntimeFailed, text_of
 from runtime.linux import syscalls
+from shim.task.stdio import console
 
 _PTMX = "dev/pts/ptmx"  # /dev/ptmx is a link to it
 _PTMX_DEVICE = os.makedev(5, 2)
 _TIOCSPTLCK = 0x40045431
-_TIOCGPTPEER = 0x5441  # Linux 4.13: the other end without a path, so from any mount namespace
 _FLAGS = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -56,7 +56,7 @@ def _open_in(root: int, uid: int) -> AppTerminal:
         os.close(place)
     try:
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-        slave = fcntl.ioctl(master, _TIOCGPTPEER, _FLAGS)
+        slave = console.far_end(master)
     except BaseException:
         os.close(master)
         raise

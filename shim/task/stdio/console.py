@@ -18,6 +18,7 @@ from contextlib import suppress
 from runtime.errors import RuntimeFailed
 
 RECEIVE_TIMEOUT_S = 10.0
+_TIOCGPTPEER = 0x5441  # Linux 4.13, ioctl_tty(2)
 
 _numbers = itertools.count()
 
@@ -81,6 +82,14 @@ async def _readable(connection: socket.socket) -> None:
         await ready.wait()
     finally:
         loop.remove_reader(connection.fileno())
+
+
+def far_end(master: int) -> int:
+    """Open the process's end of this very terminal, whatever its name is here. Raises OSError.
+
+    While it is held, reading `master` gives no EIO, which is not the end: a process may open and close it at will.
+    """
+    return fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def resize(master: int, *, width: int, height: int) -> None:

@@ -124,6 +124,9 @@ class LoggerIO:
     def resize(self, *, width: int, height: int) -> None:
         """No terminal."""
 
+    def process_ended(self) -> None:
+        """The logger sees no end before Delete."""
+
     def discard(self) -> None:
         """The logger sees no end before Delete, and nobody waits for it."""
 

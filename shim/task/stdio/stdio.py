@@ -61,6 +61,9 @@ class Stdio(Protocol):
     def resize(self, *, width: int, height: int) -> None:
         """Set the terminal's size, where there is one."""
 
+    def process_ended(self) -> None:
+        """It is gone: its streams end with whoever holds them now. May be repeated, and come before `attach`."""
+
     def discard(self) -> None:
         """No process will have the far ends, which are not attached: the client is to see its streams end.
 
@@ -91,6 +94,9 @@ class NullIO:
 
     def resize(self, *, width: int, height: int) -> None:
         """No terminal."""
+
+    def process_ended(self) -> None:
+        """It holds nothing."""
 
     def discard(self) -> None:
         """It holds nothing."""
@@ -157,6 +163,9 @@ class PipeIO:
 
     def resize(self, *, width: int, height: int) -> None:
         """No terminal, no effect."""
+
+    def process_ended(self) -> None:
+        """Its ends went with it."""
 
     def discard(self) -> None:
         """Close every pipe; what is attached afterwards is nothing."""

@@ -10,7 +10,7 @@ from typing import Protocol
 from shim.task.stdio import console
 from shim.task.stdio.app_terminal import AppTerminal, open_terminal
 from shim.task.stdio.console import ConsoleSocket
-from shim.task.stdio.endpoints import Input, OpenOutput, Output
+from shim.task.stdio.endpoints import Input, OpenOutput, Output, close_all
 from shim.task.stdio.stdio import drained
 
 
@@ -89,7 +89,7 @@ class AppConsole:
 
 
 class TerminalIO:
-    """A pseudo-terminal, copied to and from the client.
+    """A pseudo-terminal, copied to and from the client until the process has ended, held by that or not.
 
     `after_close` ends what takes the output, where that is not the client itself.
     """
@@ -106,6 +106,8 @@ class TerminalIO:
         self._source = source
         self._after_close = after_close
         self._master: int | None = None
+        self._far_end: list[int] = []
+        self._process_ended = False
         self._size: tuple[int, int] | None = None
         self._ended_input = False
         self._input: Input | None = None
@@ -123,6 +125,8 @@ class TerminalIO:
     async def attach(self) -> None:
         """Take the master and connect it."""
         self._master = await self._source.receive()
+        if not self._process_ended:
+            self._far_end.append(console.far_end(self._master))
         self._source.close()
         if self._size is not None:
             self.resize(width=self._size[0], height=self._size[1])
@@ -146,6 +150,11 @@ class TerminalIO:
         if self._master is not None:
             console.resize(self._master, width=width, height=height)
 
+    def process_ended(self) -> None:
+        """Let go of its end of the terminal, which was held for it."""
+        self._process_ended = True
+        close_all(self._far_end)
+
     def discard(self) -> None:
         """The client's ends are not open before `attach`."""
 
@@ -157,6 +166,7 @@ class TerminalIO:
     async def close(self) -> None:
         """Close the master, which hangs the terminal up."""
         self._source.close()
+        close_all(self._far_end)
         for end in (self._input, self._output):
             if end is not None:
                 end.close()

@@ -85,6 +85,9 @@ class Stdio:
     async def attach(self):
         self.said.append("attach")
 
+    def process_ended(self):
+        self.said.append("process_ended")
+
     def discard(self):
         self.said.append("discard")
 

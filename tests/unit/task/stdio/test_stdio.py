@@ -404,11 +404,49 @@ async def test_a_terminal_is_received_sized_and_copied_both_ways(client: Client,
     os.write(slave, b"shown")
     os.close(slave)
     await until(lambda: got(reader) == b"shown")
+    form.process_ended()
     await until(lambda: got(reader) == b"")
     await form.drain()
     await form.close()
     close(reader, writer)
     assert open_fds() == before
+
+
+@in_loop
+async def test_a_terminal_that_nobody_holds_for_a_while_has_not_ended(client: Client, tmp_path: Path):
+    """As /dev/console is with an init that opens it for each line."""
+    reader = client.read(client.stdout)
+    form = await opened(StdioPaths("", client.stdout, "", True), bundle=tmp_path)
+    slave = send_master(form.console_socket)
+    again = os.open(f"/proc/self/fd/{slave}", os.O_PATH)
+    await form.attach()
+    for line in (b"one", b"two"):
+        os.write(slave, line)
+        os.close(slave)
+        await until(lambda line=line: got(reader) == line)
+        await asyncio.sleep(0)
+        slave = os.open(f"/proc/self/fd/{again}", os.O_RDWR | os.O_NOCTTY)
+    close(slave, again)
+    form.process_ended()
+    await until(lambda: got(reader) == b"")
+    await form.drain()
+    await form.close()
+    close(reader)
+
+
+@in_loop
+async def test_a_terminal_whose_process_ends_before_it_is_attached_ends(client: Client, tmp_path: Path):
+    reader = client.read(client.stdout)
+    form = await opened(StdioPaths("", client.stdout, "", True), bundle=tmp_path)
+    slave = send_master(form.console_socket)
+    os.write(slave, b"said")
+    form.process_ended()
+    os.close(slave)
+    await form.attach()
+    await until(lambda: got(reader) == b"said")
+    await until(lambda: got(reader) == b"")
+    await form.close()
+    close(reader)
 
 
 @in_loop
@@ -427,6 +465,7 @@ async def test_a_terminal_without_stdout_does_not_hold_its_process_up(tmp_path: 
 
     await until(write)
     os.close(slave)
+    form.process_ended()
     await form.drain()
     await form.close()
 
