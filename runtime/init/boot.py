@@ -51,7 +51,8 @@ class Boot:
     command is that init and there is no application beside it. `poweroff` is the signal number that makes PID 1 shut
     down; where it then cannot end by itself (no CAP_SYS_BOOT), `halts` is true and its last act is `launch halt`.
     `environment` is the file in the run directory that init's lines are started by, for the caller to make, or "".
-    `signals` translates what a client sends to an init that has no application: pairs of signal numbers.
+    `signals` translates what a client sends to an init that has no application: pairs of signal numbers. `streams`: PID
+    1 has the container's own streams or terminal, in the place of a console that only the shim reads.
     """
 
     init: str
@@ -61,6 +62,7 @@ class Boot:
     halts: bool = False
     environment: str = ""
     signals: tuple[tuple[int, int], ...] = field(default=())
+    streams: bool = False
 
     @property
     def kind(self) -> InitKind:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from runtime.errors import InvalidArgument
-from runtime.init import launcher_settings
+from runtime.init import kinds, launcher_settings
 from runtime.init.base import Setting, listed, variables
 from runtime.init.boot import Launch
 from runtime.spec import edit
@@ -87,6 +87,11 @@ def _check(setting: Setting, made: Launch | None) -> None:
     )
 
 
+def has_streams(setting: Setting) -> bool:
+    """Whether PID 1 has the container's own streams or terminal: an init that is the image's command and uses them."""
+    return setting.supplied and (setting.terminal or kinds.kind_of(setting.init.kind).writes_to_its_streams)
+
+
 def _environment(setting: Setting) -> list[str]:
     own = {"container": "pouch", "container_uuid": uuid_of(setting.spec, setting.run_dir)}
     if setting.supplied:
@@ -116,11 +121,12 @@ def step(setting: Setting, made: Launch | None, arguments: tuple[str, ...]) -> S
             "ambient": [],
         },
         "env": _environment(setting),
-        "terminal": True,
+        "terminal": setting.terminal or not has_streams(setting),
         "args": list(arguments),
     }
+    where = "the container's own streams" if has_streams(setting) else "a console of its own"
     return Step(
         "process-init",
-        f"PID 1 is {arguments[0]}, root on a console of its own, with {listed(names)}",
+        f"PID 1 is {arguments[0]}, root on {where}, with {listed(names)}",
         Edit("with_process", new),
     )

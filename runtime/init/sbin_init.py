@@ -84,6 +84,7 @@ def make(setting: Setting) -> Made:
         halts=kind != "busybox" and not setting.supplied,
         environment=_environment(setting),
         signals=signals.translation(kind) if setting.supplied else (),
+        streams=process.has_streams(setting),
     )
     warnings = () if setting.supplied else inittab.left_out(setting.init)
     return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)

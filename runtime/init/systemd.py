@@ -125,5 +125,6 @@ def make(setting: Setting) -> Made:
         files=() if setting.supplied else _files(setting),
         launch=launch,
         signals=signals.translation("systemd") if setting.supplied else (),
+        streams=process.has_streams(setting),
     )
     return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation)

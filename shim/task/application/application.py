@@ -69,7 +69,7 @@ class Application:
         log: BundleLog | None = None,
         restarts: Restarts | None = None,
     ) -> None:
-        self.console = BootConsole(container_id, bundle, log)
+        self.console = BootConsole(container_id, bundle, log, private=not boot.streams)
         self.restarts = restarts or Restarts(container_id, boot.init)
         self._boot = boot
         self._directory = directory
@@ -169,7 +169,8 @@ class Application:
                     self._life.move(AppPhase.RUNNING)
             else:
                 await self._boot_application()
-            await self._stdio.attach()
+            if not self._boot.streams:
+                await self._stdio.attach()
         except BaseException:
             if self._life.is_in(AppPhase.BOOTING):
                 self._life.move(AppPhase.FAILED)
@@ -249,7 +250,7 @@ class Application:
     def signal(self, number: int) -> None:
         """Pass a client's signal on, other than KILL. Before the application runs, any calls the start off."""
         if self._boot.launch is None:
-            self._signal_init(dict(self._boot.signals).get(number, number))
+            self._signal_init(self._stop.for_init(number, self._boot.signals))
         elif not self._life.has_run:
             if self._life.is_in(AppPhase.CREATED, AppPhase.BOOTING):
                 self._life.move(AppPhase.CALLED_OFF)

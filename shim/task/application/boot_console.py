@@ -32,14 +32,15 @@ class BootConsole:
     """A terminal that the OCI runtime makes for init, and that nobody but the shim reads.
 
     `lines` counts what it said, without the job that it waits for, which it says again and again. `log` gets the
-    lines themselves, with all that steers a terminal still in them.
+    lines themselves, with all that steers a terminal still in them. Where it is not `private` there is none: init has
+    the container's own streams or terminal.
     """
 
-    def __init__(self, container_id: str, bundle: str, log: BundleLog | None = None) -> None:
+    def __init__(self, container_id: str, bundle: str, log: BundleLog | None = None, *, private: bool = True) -> None:
         self._container_id = container_id
         self._log = log
         self._filter = LineFilter(burst=BURST, per_s=LINES_PER_S, shown=_text)
-        self._source = RuntimeConsole(bundle)
+        self._source = RuntimeConsole(bundle) if private else None
         self._fds: list[int] = []
         self._reading: Reading | None = None
         self._kept = b""
@@ -47,11 +48,13 @@ class BootConsole:
 
     @property
     def socket_path(self) -> str:
-        """For the runtime's `--console-socket`."""
-        return self._source.path
+        """For the runtime's `--console-socket`; "" where there is no console of its own."""
+        return self._source.path if self._source is not None else ""
 
     async def attach(self) -> None:
         """Take the terminal from the runtime, and begin to read. Raises RuntimeFailed."""
+        if self._source is None:
+            return
         master = await self._source.receive()
         self._source.close()
         self._fds = [master, console.far_end(master)]
@@ -63,7 +66,8 @@ class BootConsole:
 
     def close(self) -> None:
         """Hang up. May be repeated."""
-        self._source.close()
+        if self._source is not None:
+            self._source.close()
         if self._reading is not None:
             self._reading.close()
         while self._fds:

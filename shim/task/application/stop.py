@@ -7,6 +7,7 @@ log rotated or a JVM's threads listed: it counts for as long as a stop takes, af
 
 import asyncio
 import signal
+from collections.abc import Iterable
 
 from runtime.init.signals import for_application
 
@@ -37,6 +38,11 @@ class Stop:
             self._began = asyncio.get_running_loop().time()
         self._for_good |= for_good
         return sent
+
+    def for_init(self, number: int, translated: Iterable[tuple[int, int]]) -> int:
+        """What an init that is the image's own command is sent for a client's `number`; see Boot.signals."""
+        asked = self._stop_signal if number == signal.SIGTERM and self._stop_signal is not None else number
+        return dict(translated).get(asked, asked)
 
     def for_s(self) -> float | None:
         """For how many seconds it has been stopping; None where it is not."""

@@ -174,7 +174,8 @@ class _Making:
         """Everything but the OCI runtime's part: streams, life, records, and the spec that the runtime gets."""
         request, made = self._request, decided.made
         written = dict(made.apply(self._spec)) if made.steps else self._spec
-        console = AppConsole() if made.boot is not None and request.paths.terminal else None
+        beside = made.boot is not None and not made.boot.streams
+        console = AppConsole() if beside and request.paths.terminal else None
         stdio = await open_stdio(
             request.paths,
             self._chosen.owner,

@@ -97,7 +97,7 @@ class RichLifecycle:
         await self.close()
 
     def init_console(self) -> str:
-        """A real init has a private one."""
+        """A real init has a private one, unless it has the container's streams or terminal."""
         return self._application.console.socket_path if self._application is not None else ""
 
     async def created(self, init: int, cgroup: Cgroup | None) -> None:

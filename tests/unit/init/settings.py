@@ -26,11 +26,11 @@ def spec_of(*mounts, uid=0, gid=0, bounding=CAPABILITIES, readonly=False, **proc
     }
 
 
-def setting(*mounts, spec=None, resolved=None, mode="systemd", init=SYSTEMD, args=("app",), **more):
+def setting(*mounts, spec=None, resolved=None, mode="systemd", init=SYSTEMD, args=("app",), terminal=False, **more):
     spec = spec_of(*mounts) if spec is None else spec
     leads = resolved or {}
     points = tuple(
         MountPoint(one["destination"], leads.get(one["destination"], one["destination"]), one) for one in spec["mounts"]
     )
     known = {"host": HostFacts(), "run_dir": "/run/pouchrich/containers/ns/c", "mode": mode, "init": init, **more}
-    return Setting(spec, tuple(args), False, points, {**RESOLVED, **leads}, **known)
+    return Setting(spec, tuple(args), terminal, points, {**RESOLVED, **leads}, **known)

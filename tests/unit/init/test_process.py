@@ -38,6 +38,25 @@ def test_an_image_whose_command_is_the_init_keeps_the_pods_environment():
     assert {"SECRET=x", "container=pouch", "rich_mode=true"} <= set(found["env"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "asked", "terminal", "streams"),
+    [
+        ("systemd", True, True, True),
+        ("systemd", False, True, False),
+        ("sysvinit", False, True, False),
+        ("busybox", True, True, True),
+        ("busybox", False, False, True),
+    ],
+)
+def test_an_image_whose_command_is_the_init_has_the_pods_terminal_or_the_streams_that_it_uses(
+    kind, asked, terminal, streams
+):
+    one = setting(supplied=True, terminal=asked, init=InitFacts(kind=kind))
+    assert (process_of(one)["terminal"], process.has_streams(one)) == (terminal, streams)
+    beside = setting(terminal=asked, init=InitFacts(kind=kind))
+    assert (process_of(beside)["terminal"], process.has_streams(beside)) == (True, False)
+
+
 @pytest.mark.parametrize("name", ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"])
 def test_what_systemd_lacks_for_a_boot_is_named(name):
     with pytest.raises(InvalidArgument) as caught:

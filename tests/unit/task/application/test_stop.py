@@ -39,3 +39,18 @@ async def test_another_signal_counts_for_as_long_as_a_stop_takes(grace_s, window
     assert (stop.for_s(), stop.is_for_good) == (3.0, False)
     stop.signalled(signal.SIGTERM)
     assert (stop.for_s(), stop.is_for_good) == (0.0, True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "number", "sent"),
+    [
+        (None, signal.SIGTERM, HALT),
+        (None, signal.SIGHUP, signal.SIGHUP),
+        (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1),
+        (signal.SIGUSR1, signal.SIGHUP, signal.SIGHUP),
+        (signal.SIGINT, signal.SIGTERM, HALT),
+    ],
+)
+def test_an_init_that_is_the_command_is_told_to_shut_down_or_what_the_pod_said(asked, number, sent):
+    stop = Stop("systemd", asked, None)
+    assert stop.for_init(number, [(signal.SIGTERM, HALT), (signal.SIGINT, HALT)]) == sent
