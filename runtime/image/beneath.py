@@ -36,6 +36,16 @@ def place(root: int, path: str) -> Iterator[int]:
         os.close(fd)
 
 
+@contextmanager
+def _itself(root: int, path: str) -> Iterator[int]:
+    """As `place`, but of a symbolic link where `path` is one."""
+    fd = openat2(root, path, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_IN_ROOT)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def names(root: int, path: str, at_most: int) -> list[str]:
     """At most `at_most` names in the directory at `path` below directory descriptor `root`. Raises OSError."""
     with place(root, path) as found:
@@ -47,14 +57,28 @@ def names(root: int, path: str, at_most: int) -> list[str]:
         os.close(fd)
 
 
+def below(root: int, path: str, at_most: int) -> Iterator[tuple[str, os.stat_result]]:
+    """All that is in the directory at `path` and in those below it, of each at most `at_most`; no link is followed.
+
+    (Path, what is told of it), one after the other as they are asked for. Raises OSError.
+    """
+    todo = [path]
+    while todo:
+        directory = todo.pop()
+        for name in names(root, directory, at_most):
+            at = f"{directory}/{name}"
+            with _itself(root, at) as fd:
+                about = os.fstat(fd)
+            if stat.S_ISDIR(about.st_mode):
+                todo.append(at)
+            yield at, about
+
+
 def mode_of(root: int, path: str) -> tuple[int, str]:
     """Mode of what is at `path` itself, and where it points if it is a symbolic link, else "". Raises OSError."""
-    fd = openat2(root, path, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_IN_ROOT)
-    try:
+    with _itself(root, path) as fd:
         mode = os.fstat(fd).st_mode
         return mode, os.readlink("", dir_fd=fd) if stat.S_ISLNK(mode) else ""
-    finally:
-        os.close(fd)
 
 
 def read(root: int, path: str, size: int) -> bytes:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.errors import InvalidArgument
-from runtime.image import beneath, image_init
+from runtime.image import beneath, copied, image_init
 from runtime.init.base import HOME
-from runtime.init.detect import INITTAB, InitFacts
-from runtime.init.mounts import WRITABLE
+from runtime.init.detect import INITTAB, SUPPORTED, InitFacts
+from runtime.init.mounts import WRITABLE, in_memory
 from runtime.spec import edit
 from runtime.spec.edit import Spec
 
@@ -51,13 +51,15 @@ class Command:
 class ImageFacts:
     """`resolved`: where each mount destination, and each path in PLACES, leads.
 
-    `is_s6`: whether `/init` is s6-overlay's; `init`: what the image has for PID 1.
+    `is_s6`: whether `/init` is s6-overlay's; `init`: what the image has for PID 1; `uncopied`: paths of WRITABLE that a
+    file system in memory there cannot begin with, and why.
     """
 
     command: Command
     resolved: dict[str, str]
     is_s6: bool = False
     init: InitFacts = field(default_factory=InitFacts)
+    uncopied: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,15 @@ class Rootfs:
         except OSError:
             return []
 
+    def uncopied(self, path: str, most_bytes: int) -> str:
+        """Why what is below the directory at `path` cannot be copied (`runtime.image.copied`), or ""."""
+        try:
+            return copied.problem(beneath.below(self.fd, path, copied.MOST_NAMES + 1), most_bytes)
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        except OSError as err:
+            return os.strerror(err.errno or 0).lower()
+
     def head(self, path: str, size: int = 4096) -> bytes:
         """The first bytes of a regular file; empty where it is none or cannot be read."""
         try:
@@ -247,4 +258,10 @@ def facts_of(root: Rootfs, spec: Spec, services: Sequence[str] = ()) -> ImageFac
     )
     is_s6 = command.path == "/init" and any(word in root.head("/init") for word in (b"s6", b"execline"))
     found = image_init.read(root, hiding, uid=_uid(process), services=services)
-    return ImageFacts(command, resolved, is_s6, found)
+    may_boot = found.systemd or found.kind in SUPPORTED
+    return ImageFacts(command, resolved, is_s6, found, _uncopied(root, spec) if may_boot else {})
+
+
+def _uncopied(root: Rootfs, spec: Spec) -> dict[str, str]:
+    found = {path: root.uncopied(path, most_bytes) for path, most_bytes in in_memory(spec).items()}
+    return {path: problem for path, problem in found.items() if problem}

@@ -7,7 +7,7 @@ from typing import Any
 from runtime.errors import InvalidArgument
 from runtime.init.base import HOME, Setting, bound, covers
 from runtime.spec import edit
-from runtime.spec.edit import Edit, Step
+from runtime.spec.edit import Edit, Spec, Step
 
 _RUN = {
     "/run": ("mode=755", "size=64m"),
@@ -28,6 +28,19 @@ _RESOLVED = frozenset(
 WRITABLE = (*_RUN, *_READ_ONLY_ROOT)
 """Where a tmpfs may go; where these lead in the image has to be known."""
 
+_COPIED_BYTES = {"/run": 48 << 20, "/run/lock": 4 << 20}
+_MOST_COPIED_BYTES = 64 << 20
+
+
+def _has_read_only_root(spec: Spec) -> bool:
+    return edit.table(spec, "root").get("readonly") is True
+
+
+def in_memory(spec: Spec) -> dict[str, int]:
+    """Where a tmpfs may go for `spec`, and how many bytes the image may have there for it to begin with them."""
+    paths = WRITABLE if _has_read_only_root(spec) else _RUN
+    return {path: _COPIED_BYTES.get(path, _MOST_COPIED_BYTES) for path in paths}
+
 
 def _tmpfs(destination: str, options: Sequence[str]) -> dict[str, Any]:
     return {
@@ -41,10 +54,12 @@ def _tmpfs(destination: str, options: Sequence[str]) -> dict[str, Any]:
 def _step(setting: Setting, path: str, options: Sequence[str]) -> Step:
     # A mount at or below the path that was there before (a secret below /run) has to be made after the tmpfs.
     below = [one.destination for one in setting.mounts if covers(path, one.resolved)]
+    # A daemon's directory with its owner, say, which no boot makes.
+    copies = () if path in setting.uncopied else ("tmpcopyup",)
     return Step(
         f"mount-{path[1:].replace('/', '-')}",
         f"a tmpfs at {path}, below the pod's own mounts there",
-        Edit("with_mount_before", {"mount": _tmpfs(path, options), "before": below}),
+        Edit("with_mount_before", {"mount": _tmpfs(path, (*copies, *options)), "before": below}),
     )
 
 
@@ -85,13 +100,23 @@ def writable(setting: Setting) -> tuple[Step, ...]:
             )
     taken = {point.resolved for point in setting.mounts}
     steps = [_step(setting, path, options) for path, options in _RUN.items() if path not in taken]
-    if edit.table(setting.spec, "root").get("readonly") is True:
+    if _has_read_only_root(setting.spec):
         steps += [
             _step(setting, path, options)
             for path, options in _READ_ONLY_ROOT.items()
             if setting.resolved[path] == path and not any(covers(one, path) for one in taken - {"/"})
         ]
     return tuple(steps)
+
+
+def hidden(setting: Setting, steps: Sequence[Step]) -> tuple[str, ...]:
+    """Warnings about what the image has where `steps`, which `writable` made, mount an empty tmpfs."""
+    paths = [step.edit.operand["mount"]["destination"] for step in steps]
+    return tuple(
+        f"image: {path}: {setting.uncopied[path]}: nothing of what the image has there is in the container"
+        for path in paths
+        if path in setting.uncopied
+    )
 
 
 def home(setting: Setting) -> tuple[Step, ...]:

@@ -68,9 +68,10 @@ def make(setting: Setting) -> Made:
     files, ours = _inittab(setting)
     launch = None if setting.supplied else process.application(setting)
     groups, delegation = delegate.subtree(setting)
+    in_memory = mounts.writable(setting)
     steps = (
         *groups,
-        *mounts.writable(setting),
+        *in_memory,
         *ours,
         *mounts.home(setting),
         process.step(setting, launch, setting.args if setting.supplied else (SBIN_INIT,)),
@@ -86,5 +87,6 @@ def make(setting: Setting) -> Made:
         signals=signals.translation(kind) if setting.supplied else (),
         streams=process.has_streams(setting),
     )
-    warnings = () if setting.supplied else inittab.left_out(setting.init)
+    left_out = () if setting.supplied else inittab.left_out(setting.init)
+    warnings = (*left_out, *mounts.hidden(setting, in_memory))
     return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)

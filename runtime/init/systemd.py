@@ -112,9 +112,10 @@ def make(setting: Setting) -> Made:
     groups, delegation = cgroup.layout(setting.spec, setting.host, setting.cgroup_limits, written, setting.init.version)
     launch = None if setting.supplied else process.application(setting)
     ours = () if setting.supplied else _units(setting)
+    in_memory = mounts.writable(setting)
     steps = (
         *groups,
-        *mounts.writable(setting),
+        *in_memory,
         *ours,
         *mounts.home(setting),
         process.step(setting, launch, setting.args if setting.supplied else _arguments(setting)),
@@ -127,4 +128,4 @@ def make(setting: Setting) -> Made:
         signals=signals.translation("systemd") if setting.supplied else (),
         streams=process.has_streams(setting),
     )
-    return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation)
+    return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=mounts.hidden(setting, in_memory))

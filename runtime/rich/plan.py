@@ -236,6 +236,7 @@ def make(
             stop_timeout_s=config.rich.stop_timeout_s,
             delegates=config.named("rich.cgroup") if config.rich.cgroup == "delegate" else "",
             environment=environment.UNITS in config.rich.env_file,
+            uncopied=facts.uncopied,
             cgroup_limits=(config.rich.cgroup_descendants, config.rich.cgroup_depth),
         )
     )

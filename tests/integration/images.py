@@ -48,12 +48,17 @@ int main(void)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a layer: a file with `data`, a symbolic link to `link`, or else a directory."""
+    """One entry of a layer: a file with `data`, a symbolic link to `link`, a FIFO, or else a directory.
+
+    `owner` is both ids.
+    """
 
     name: str
     data: bytes | None = None
     link: str = ""
     mode: int = 0o755
+    owner: int = 0
+    fifo: bool = False
 
 
 def write_layout(path: Path, reference: str, entries: Iterable[Entry], config: dict[str, object]) -> None:
@@ -99,7 +104,7 @@ def layer_of(entries: Iterable[Entry]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for entry in entries:
             member = tarfile.TarInfo(entry.name)
-            member.mode = entry.mode
+            member.mode, member.uid, member.gid = entry.mode, entry.owner, entry.owner
             if entry.data is not None:
                 member.size = len(entry.data)
                 tar.addfile(member, io.BytesIO(entry.data))
@@ -107,7 +112,7 @@ def layer_of(entries: Iterable[Entry]) -> bytes:
                 member.type, member.linkname = tarfile.SYMTYPE, entry.link
                 tar.addfile(member)
             else:
-                member.type = tarfile.DIRTYPE
+                member.type = tarfile.FIFOTYPE if entry.fifo else tarfile.DIRTYPE
                 tar.addfile(member)
     return buffer.getvalue()
 

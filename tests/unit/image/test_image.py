@@ -7,7 +7,7 @@ import time
 import pytest
 
 from runtime.errors import InvalidArgument
-from runtime.image import image
+from runtime.image import copied, image
 from tests.fakes.loop import open_fds
 
 
@@ -29,10 +29,11 @@ def program(path, mode=0o755, text="x"):
     path.chmod(mode)
 
 
-def facts(root, *args, cwd="/", path="PATH=/usr/bin:/bin", mounts=()):
+def facts(root, *args, cwd="/", path="PATH=/usr/bin:/bin", mounts=(), readonly=False):
     env = [path] if path is not None else []
     spec = {
         "process": {"args": list(args), "env": env, "cwd": cwd},
+        "root": {"readonly": readonly},
         "mounts": [{"destination": one} for one in mounts],
     }
     return image.read_facts(str(root), spec)
@@ -230,3 +231,59 @@ def test_what_is_missed_is_freed_without_a_garbage_collection(rootfs):
             assert one.walk("/etc/nowhere/at/all").error == "no such file or directory"
     del one
     assert gc.collect() == 0
+
+
+# What a file system in memory begins with
+
+
+@pytest.fixture
+def booting(rootfs):
+    program(rootfs / "usr/lib/systemd/systemd")
+    return rootfs
+
+
+def test_a_few_files_directories_and_links_can_be_copied(booting):
+    (booting / "run/sshd").mkdir()
+    (booting / "run/sshd/defaults").write_text("x")
+    (booting / "run/out").symlink_to("../../../..")
+    (booting / "tmp").symlink_to("nowhere")
+    (booting / "var").mkdir()
+    (booting / "var/log").write_text("no directory")
+    assert facts(booting, "app", readonly=True).uncopied == {}
+
+
+def test_what_no_oci_runtime_copies_is_found_below_too(booting):
+    (booting / "run/lock/deep").mkdir(parents=True)
+    os.mkfifo(booting / "run/lock/deep/\x1b")
+    found = facts(booting, "app").uncopied
+    assert set(found) == {"/run", "/run/lock"}
+    assert found["/run"] == "found '/run/lock/deep/\\x1b', which is no file, directory or symbolic link"
+
+
+def test_an_image_without_an_init_is_not_looked_at(rootfs):
+    os.mkfifo(rootfs / "run/fifo")
+    assert facts(rootfs, "app").uncopied == {}
+
+
+def test_more_names_or_bytes_than_are_for_memory_are_not_copied(booting):
+    for directory in ("var/log", "run/lock", "tmp"):
+        (booting / directory).mkdir(parents=True, exist_ok=True)
+    with open(booting / "run/lock/large", "wb") as file:
+        file.truncate((4 << 20) + 1)
+    for number in range(copied.MOST_NAMES):
+        (booting / f"var/log/{number}").touch()
+    assert facts(booting, "app", readonly=True).uncopied == {"/run/lock": "found more than 4 MiB"}
+    (booting / "var/log/one-more").touch()
+    assert facts(booting, "app", readonly=True).uncopied["/var/log"] == "found more than 1024 names"
+    assert set(facts(booting, "app").uncopied) == {"/run/lock"}, "only in a container whose root is read-only"
+
+
+def test_a_hostile_depth_ends(booting):
+    fd = os.open(booting / "run", os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(40):
+        os.mkdir("d" * 200, dir_fd=fd)
+        below = os.open("d" * 200, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    assert facts(booting, "app").uncopied == {"/run": "file name too long"}

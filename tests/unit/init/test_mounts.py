@@ -1,9 +1,12 @@
 """runtime.init.mounts: file systems in memory around the pod's own mounts, and the mounts that leave no room."""
 
+from dataclasses import replace
+
 import pytest
 
 from runtime.errors import InvalidArgument
 from runtime.init import mounts
+from runtime.init.base import MountPoint
 from runtime.spec import edit
 from tests.unit.init.settings import setting, spec_of
 
@@ -24,6 +27,18 @@ def test_parents_come_first_and_the_pods_mounts_below_stay_on_top():
     secret, lock = bind("/var/run/secrets/x"), bind("/run/lock/y")
     found = after(bind("/proc"), secret, lock, bind("/data"), resolved={"/var/run/secrets/x": "/run/secrets/x"})
     assert found == ["/proc", "/run", "/var/run/secrets/x", "/run/lock", "/run/lock/y", "/data"]
+
+
+def test_a_tmpfs_begins_with_what_the_image_has_there_unless_that_cannot_be_copied():
+    one = setting(spec=spec_of(readonly=True), uncopied={"/var/log": "found more than 64 MiB", "/tmp": "of no matter"})
+    one = replace(one, mounts=(MountPoint("/tmp", "/tmp", bind("/tmp")),))
+    steps = mounts.writable(one)
+    made = edit.apply(one.spec, steps)["mounts"]
+    copies = {mount["destination"]: "tmpcopyup" in mount["options"] for mount in made}
+    assert copies == {"/run": True, "/run/lock": True, "/var/tmp": True, "/var/log": False, "/var/lib/systemd": True}
+    assert mounts.hidden(one, steps) == (
+        "image: /var/log: found more than 64 MiB: nothing of what the image has there is in the container",
+    )
 
 
 def test_home_comes_after_everything():

@@ -1,0 +1,26 @@
+"""Whether what an image has in a directory can be copied into a file system in memory that is mounted there.
+
+The OCI runtimes copy it (tmpcopyup), and a Create fails where they cannot: runc 1.3 knows files, directories and
+symbolic links alone. What is more than a daemon's few files is for no memory.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+
+MOST_NAMES = 1024
+_COPIED = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
+
+
+def problem(entries: Iterable[tuple[str, os.stat_result]], most_bytes: int) -> str:
+    """Why `entries`, each a path and what is told of it, cannot be copied, or ""; the first that is found."""
+    size = 0
+    for number, (path, about) in enumerate(entries):
+        if number == MOST_NAMES:
+            return f"found more than {MOST_NAMES} names"
+        if stat.S_IFMT(about.st_mode) not in _COPIED:
+            return f"found {path!a}, which is no file, directory or symbolic link"
+        size += about.st_size if stat.S_ISREG(about.st_mode) else 0
+        if size > most_bytes:
+            return f"found more than {most_bytes >> 20} MiB"
+    return ""
