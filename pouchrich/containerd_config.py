@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from pouchrich.handler import RUNTIME_TYPE
+from pouchrich.program import Program
 from runtime.config.annotations import PREFIX
 from runtime.errors import InvalidArgument, NotFound
 from runtime.spec.cri import GRACE_PERIOD
@@ -23,8 +24,9 @@ DEFAULT = "/etc/containerd/config.toml"
 CRI_PLUGINS = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
 """The CRI plugin's section in configuration versions 2, and 3 and later."""
 
+ON_PATH = Program("containerd")
 _SHIM = "containerd-shim-pouchrich-v2"
-_VERSION = re.compile(r"\bv?(\d+)\.(\d+)\.\d")
+_VERSION = re.compile(r"containerd .*?\bv?(\d+)\.(\d+)\.\d")
 _TIMEOUT_S = 5.0
 
 
@@ -60,16 +62,16 @@ class _Merged:
 
 def containerd_version() -> tuple[int, int] | None:
     """Major and minor of the containerd on PATH, None where there is none that says so."""
-    return parse_version(["containerd", "--version"])
+    return version_of(ON_PATH)
 
 
-def parse_version(words: list[str]) -> tuple[int, int] | None:
-    """Major and minor that the command `words` prints, None where it does not."""
+def version_of(containerd: Program) -> tuple[int, int] | None:
+    """Major and minor that it says it is, None where it says nothing, or is something else."""
     try:
-        answer = subprocess.run(words, capture_output=True, timeout=_TIMEOUT_S, check=True)
+        said = containerd.output("--version", timeout_s=_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):
         return None
-    found = _VERSION.search(answer.stdout.decode(errors="replace"))
+    found = _VERSION.match(said)
     return None if found is None else (int(found[1]), int(found[2]))
 
 

@@ -13,8 +13,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pouchrich.containerd_config import CRI_PLUGINS, documents, is_ours
+from pouchrich.containerd_config import CRI_PLUGINS, ON_PATH, documents, is_ours
 from pouchrich.containerd_config import handlers as our_handlers
+from pouchrich.program import Program
 from runtime.config.render import toml
 from runtime.errors import InvalidArgument, NotFound, RuntimeFailed
 
@@ -23,7 +24,7 @@ _HEADER = re.compile(r"^\s*\[\[?([^\[\]]*)\]\]?\s*(#.*)?$")
 IMPORTS = re.compile(r"^[ \t]*imports[ \t]*=[ \t]*\[[^\]]*\][^\n]*$", re.MULTILINE)
 
 
-def changed(path: str, *, containerd: str = "containerd") -> tuple[str, ...]:
+def changed(path: str, *, containerd: Program = ON_PATH) -> tuple[str, ...]:
     """The keys outside of our handlers that are not what they would be without us, for the configuration at `path`.
 
     Each reads `KEY: found VALUE, without us VALUE`. Raises NotFound, InvalidArgument where a file cannot be taken
@@ -79,16 +80,13 @@ def _shown(value: Any) -> str:
     return toml(value)[:100]
 
 
-def dump(containerd: str, path: str) -> dict[str, Any]:
+def dump(containerd: Program, path: str) -> dict[str, Any]:
     """What the program `containerd` makes of the configuration at `path`, merged and with its defaults.
 
     Raises RuntimeFailed where it cannot be asked, or refuses the file.
     """
     try:
-        answer = subprocess.run(
-            [containerd, "--config", path, "config", "dump"], capture_output=True, timeout=_TIMEOUT_S, check=True
-        )
-        return tomllib.loads(answer.stdout.decode())
+        return tomllib.loads(containerd.output("--config", path, "config", "dump", timeout_s=_TIMEOUT_S))
     except subprocess.CalledProcessError as err:
         said = err.stderr.decode(errors="replace").strip().splitlines()
         raise RuntimeFailed(
@@ -98,7 +96,7 @@ def dump(containerd: str, path: str) -> dict[str, Any]:
         raise RuntimeFailed(f"{containerd} config dump: {err}") from err
 
 
-def unread(path: str, *, major: int, containerd: str) -> tuple[str, ...]:
+def unread(path: str, *, major: int, containerd: Program) -> tuple[str, ...]:
     """Where our handlers are that containerd `major`.x does not see: in a section of another format's, say.
 
     Empty where that cannot be told.

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pouchrich.containerd_config import DEFAULT, documents, parse_version
+from pouchrich.containerd_config import DEFAULT, documents, version_of
 from pouchrich.processes import PROC, TICKS_PER_S, look, uptime_s, words_of
+from pouchrich.program import Program
 from runtime.default_path import DEFAULT_PATH
 from runtime.errors import PouchrichError
 
@@ -37,11 +38,12 @@ WHERE = {
 """Where a handler belongs that containerd's own file would lose."""
 
 _TIMEOUT_S = 5.0
+_NONE = Program("")
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A containerd. `kind` is the distribution, `program` a path by which it can be run, `pid` 0 where not known.
+    """A containerd. `kind` is the distribution, `program` runs it once more, `pid` is 0 where not known.
 
     `problem` says why it cannot be spoken to, "" where it can.
     """
@@ -49,7 +51,7 @@ class Running:
     kind: str
     socket: str
     pid: int = 0
-    program: str = ""
+    program: Program = _NONE
     config: str = DEFAULT
     problem: str = ""
 
@@ -87,7 +89,7 @@ def _at(kind: str, path: str, proc: str) -> Running:
     if not os.path.isabs(config):
         with suppress(OSError):
             config = os.path.normpath(os.path.join(os.readlink(f"{proc}/{pid}/cwd"), config))
-    return Running("rke2" if "/rke2/" in config else kind, path, pid, f"{proc}/{pid}/exe", config)
+    return Running("rke2" if "/rke2/" in config else kind, path, pid, Program(f"{proc}/{pid}/exe", words[0]), config)
 
 
 def config_of(words: Sequence[str]) -> str:
@@ -101,7 +103,7 @@ def config_of(words: Sequence[str]) -> str:
 
 def version(one: Running) -> tuple[int, int] | None:
     """Major and minor of what runs, None where it does not say so."""
-    return parse_version([one.program, "--version"])
+    return version_of(one.program)
 
 
 def changed_since(one: Running, *, proc: str = PROC) -> str:
@@ -124,7 +126,7 @@ def _changed_s(path: str) -> float:
 
 def failed_plugins(one: Running) -> Iterator[str]:
     """The CRI plugins that it could not load, by its own `ctr plugins ls`. Raises PouchrichError where none answers."""
-    real = os.path.realpath(one.program)
+    real = os.path.realpath(one.program.path)
     ctr = next(filter(None, (shutil.which("ctr", path=os.path.dirname(real)), shutil.which("ctr"))), None)
     if ctr is None:
         return
@@ -146,8 +148,6 @@ def dump(one: Running) -> str:
     """Its configuration as it dumps it, below a line that says what it is; or why it does not."""
     about = f"# {one.kind} at {one.socket}, configuration {one.config}\n"
     try:
-        words = [one.program, "--config", one.config, "config", "dump"]
-        answer = subprocess.run(words, capture_output=True, timeout=2 * _TIMEOUT_S, check=True)
+        return about + one.program.output("--config", one.config, "config", "dump", timeout_s=2 * _TIMEOUT_S)
     except (OSError, subprocess.SubprocessError) as err:
         return f"{about}# {one.problem or err}\n"
-    return about + answer.stdout.decode(errors="replace")

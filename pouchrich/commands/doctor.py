@@ -22,8 +22,9 @@ from typing import Any
 
 from pouchrich import apparmor_node, checks, containerd_config, containerd_dump, engines_node, running
 from pouchrich.checks import FAIL, OK, WARN, Check
-from pouchrich.containerd_config import Handler
+from pouchrich.containerd_config import ON_PATH, Handler
 from pouchrich.output import Block, Line, Span, heading, line, show, show_json
+from pouchrich.program import Program
 from pouchrich.running import Running
 from runtime import config, paths
 from runtime.config import Config
@@ -213,7 +214,7 @@ def containerd(file: str, version: tuple[int, int] | None) -> Iterator[Check]:
         yield from _handler(one, version)
 
 
-def others(file: str, program: str = "containerd") -> Check:
+def others(file: str, program: Program = ON_PATH) -> Check:
     """Whether all that is not ours in containerd's configuration is as it would be without us; `program` is asked."""
     what = "containerd config dump"
     try:

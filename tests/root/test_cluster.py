@@ -79,7 +79,7 @@ class Site:
         self.one = Running("k3s" if is_k3s else "containerd", "/none", os.getpid(), program(release), str(self.config))
 
     def place(self):
-        version = containerd_config.parse_version([self.one.program, "--version"])
+        version = containerd_config.version_of(self.one.program)
         assert version is not None
         return place.find(self.one, version[0])
 
