@@ -63,8 +63,11 @@ CONTROL
 cat >"$root/DEBIAN/postinst" <<'SCRIPT'
 #!/bin/sh
 set -e
-if [ "$1" = configure ]; then
-    /usr/lib/pouchrich/release/install --bin /usr/bin >/dev/null
+install="/usr/lib/pouchrich/release/install --bin /usr/bin"
+if [ "$1" = configure ] && [ -e /etc/pouchrich/hold ]; then # or apt would be stuck for as long as it is there
+    echo "pouchrich: held by /etc/pouchrich/hold, so what runs stays as it was; when that has gone: $install" >&2
+elif [ "$1" = configure ]; then
+    $install >/dev/null
 fi
 SCRIPT
 cat >"$root/DEBIAN/prerm" <<'SCRIPT'

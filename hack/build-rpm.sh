@@ -58,7 +58,12 @@ cp -a %{tree}/. %{buildroot}
 %missingok /usr/bin/pouchrich
 
 %post
-/usr/lib/pouchrich/release/install --bin /usr/bin >/dev/null
+install="/usr/lib/pouchrich/release/install --bin /usr/bin"
+if [ -e /etc/pouchrich/hold ]; then
+    echo "pouchrich: held by /etc/pouchrich/hold, so what runs stays as it was; when that has gone: $install" >&2
+else
+    $install >/dev/null
+fi
 
 %preun
 if [ "$1" = 0 ]; then

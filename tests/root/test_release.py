@@ -23,6 +23,7 @@ RUN = ("--rootfs", "--env", "PATH=/bin", "--runtime", "io.containerd.pouchrich.v
 OF_ROOT = {"opt/pouchrich/.lock", f"opt/pouchrich/{__version__}/in-use"}
 """Readable by nobody else."""
 
+INSTALLS = "/usr/lib/pouchrich/release/install --bin /usr/bin"
 LIMIT = 25_000_000
 INSTALL_S = 10.0
 """What an installation may take of processor time, without a network."""
@@ -72,7 +73,7 @@ def test_it_works_where_there_is_nothing_and_leaves_nothing(on_bare_root):
         version = unpacked.rpartition("-")[2]
         subprocess.run(["chmod", "-R", "go=", bare.path / unpacked[1:]], check=True)
         status, said = bare.run("/bin/sh", "-c", f"umask 077; {unpacked}/install")
-        assert (status, "pod_annotations" in said) == (0, True), said
+        assert (status, "pod_annotations" in said, "options]" in said) == (0, True, False), said
         status, said = bare.run("/usr/local/bin/containerd-shim-pouchrich-v2", "-v")
         assert (status, re.search(r"Version: +(\S+)\n +Python: +3\.13\.", said)[1]) == (0, version)
         assert pouchrich(bare, "version") == (0, f"{version}\n")
@@ -276,6 +277,13 @@ def test_the_package_of_a_release_installs_it_keeps_what_is_needed_and_purges_al
             return done.returncode, done.stdout + done.stderr
 
         before = files()
+        hold = bare.path / "etc/pouchrich/hold"
+        hold.parent.mkdir()
+        hold.touch()
+        status, said = dpkg("-i", package)
+        assert (status, f"so what runs stays as it was; when that has gone: {INSTALLS}" in said) == (0, True), said
+        assert not (bare.path / "opt/pouchrich").exists()
+        shutil.rmtree(hold.parent)
         status, said = dpkg("-i", package)
         assert status == 0, said
         assert bare.run("/usr/bin/pouchrich", "version")[0] == 0
@@ -323,7 +331,13 @@ def test_the_rpm_of_a_release_installs_it_keeps_what_is_needed_and_erases_all(on
 
         (bare.path / "var/lib/rpm").mkdir(parents=True)
         before = files()
-        assert rpm("-i", "--nodeps", package) == (0, "")
+        hold = bare.path / "etc/pouchrich/hold"
+        hold.parent.mkdir()
+        hold.touch()
+        status, said = rpm("-i", "--nodeps", package)
+        assert (status, f"so what runs stays as it was; when that has gone: {INSTALLS}" in said) == (0, True), said
+        shutil.rmtree(hold.parent)
+        assert bare.run(*INSTALLS.split())[0] == 0
         assert bare.run("/usr/bin/pouchrich", "version")[0] == 0
         assert (bare.path / "usr/share/man/man8/containerd-shim-pouchrich-v2.8.gz").exists()
         assert rpm("-V", "--nodeps", "pouchrich") == (0, "")
