@@ -54,9 +54,8 @@ def _install(layout: Layout, directory: str, version: str, *, unattended: bool) 
 def advice(layout: Layout) -> str:
     """What containerd, Kubernetes and the kernel should be told, as text. Raises InstallError."""
     here = f"{layout.home}/{layout.current()}"
-    words = ["--config-path", layout.config]
-    if layout.bin != BIN:
-        words += ["--runtime-path", f"{layout.bin}/{PROGRAMS[0]}"]
+    # No ConfigPath: each version knows its file, and to a handler with options containerd gives no user namespace.
+    words = ["--runtime-path", f"{layout.bin}/{PROGRAMS[0]}"] if layout.bin != BIN else []
     lines = []
     for version in _containerds():
         lines += ["", place.ask(here, "runtimeclass", "--containerd", version, *words).rstrip("\n")]

@@ -50,9 +50,7 @@ class Layout:
         if known is None and not home.endswith("/lib/pouchrich"):
             raise InstallError(f"{home}: not a place of an installation")
         found = known or cls.below(home.removesuffix("/lib/pouchrich"))
-        with suppress(FileNotFoundError), open(f"{home}/{LINKS}") as file:
-            found = replace(found, bin=file.read().strip())
-        return found
+        return replace(found, bin=_noted(f"{home}/{LINKS}") or found.bin)
 
     def checked(self) -> Self:
         """This layout. Raises InstallError for a path that no #! line can hold."""
@@ -115,9 +113,15 @@ class Layout:
         self._note(made)
 
     def keep_bin(self) -> None:
-        """Note where the links are, for `at`. Raises OSError."""
-        with open(f"{self.home}/{LINKS}", "w") as file:
+        """Note where the links are, for `at`; who is killed meanwhile leaves the note of before. Raises OSError."""
+        note = f"{self.home}/{LINKS}"
+        if _noted(note) == self.bin:
+            return
+        with open(f"{note}.new", "w") as file:
             file.write(f"{self.bin}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(f"{note}.new", note)
 
     def make_directory_of(self, path: str) -> None:
         """Make the directory of a file outside of home, and note what was not there. Raises OSError."""
@@ -144,8 +148,16 @@ class Layout:
     def is_empty(self) -> bool:
         """Whether nothing is left in home but what holds no version."""
         with suppress(FileNotFoundError):
-            return set(os.listdir(self.home)) <= {LOCK, MADE, LINKS}
+            return set(os.listdir(self.home)) <= {LOCK, MADE, LINKS, f"{LINKS}.new"}
         return True
+
+
+def _noted(path: str) -> str:
+    """The directory that a note names, "" for none, and where the note was cut short. Raises OSError."""
+    with suppress(FileNotFoundError), open(path) as file:
+        text = file.read()
+        return text.removesuffix("\n") if text.startswith("/") and text.endswith("\n") else ""
+    return ""
 
 
 def link_of(path: str) -> str:

@@ -96,7 +96,7 @@ def test_an_upgrade_that_is_killed_at_any_step_leaves_what_works_and_the_next_on
         assert "kept" not in capsys.readouterr().out
         if not is_killed:
             break
-    assert step > 20
+    assert step > 19
     remove(layout)
     assert not os.path.exists(layout.prefix)
 
@@ -209,6 +209,28 @@ def test_another_directory_for_the_links_is_known_again(layout: Layout, tmp_path
     found = Layout.at(layout.home)
     assert found.bin == str(tmp_path / "elsewhere")
     remove(found)
+    assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
+
+
+@pytest.mark.parametrize("cut_short", ["", "/else", "elsewhere\n"])
+def test_a_note_of_the_links_that_was_cut_short_is_none(layout: Layout, cut_short: str):
+    install(layout, "1")
+    note = Path(layout.home, "links")
+    note.write_text(cut_short)
+    assert Layout.at(layout.home) == layout
+    install(layout, "2")
+    assert note.read_text() == f"{layout.bin}\n"
+    inode = note.stat().st_ino
+    install(layout, "3")
+    assert note.stat().st_ino == inode, "written although it is right"
+    remove(layout)
+
+
+def test_who_is_killed_while_the_note_is_written_leaves_that_of_before(layout: Layout, tmp_path: Path):
+    install(layout, "1")
+    Path(layout.home, "links.new").write_text("/el")
+    assert Layout.at(layout.home) == layout
+    remove(layout)
     assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
 
 
