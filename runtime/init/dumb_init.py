@@ -1,6 +1,6 @@
 """Mode dumb-init: a static dumb-init as PID 1, the command as its only child.
 
-dumb-init forwards signals to the command's session (to the command alone with `-c`), reaps orphans, and ends
+dumb-init forwards signals to the command, as they reach it without an init, reaps orphans, and ends
 as soon as the command does with its exit code, or 128+n where signal n ended it. It needs no privilege and
 nothing of the image: the binary is static and bound read-only from the container's run directory. What it cannot
 tell apart is a command that does not exist from one that exits 2, which is why the command is looked up in the image
@@ -10,6 +10,7 @@ before (`runtime.image.image`).
 from runtime.errors import InvalidArgument
 from runtime.init import delegate
 from runtime.init.base import HOME, Made, MountPoint, Setting, bound, covers, variables
+from runtime.spec import edit
 from runtime.spec.edit import Edit, Step
 
 _ASIDE = "/dev/.pouchrich"
@@ -46,12 +47,14 @@ def _directory(setting: Setting) -> str:
 def make(setting: Setting) -> Made:
     """The mount of the binary after every mount of the pod, the variables, the command.
 
-    With a terminal dumb-init stays in the command's session (`-c`): a new session would have no controlling
-    terminal, so no job control and no SIGWINCH. Raises InvalidArgument where the pod's mounts leave the
+    By itself dumb-init makes a session of the command's and forwards signals to that: a master's workers would be
+    stopped with it. A pod may ask for that by dumb-init's own variable, but not with a terminal: a new session would
+    have no controlling one, so no job control and no SIGWINCH. Raises InvalidArgument where the pod's mounts leave the
     binary no place.
     """
     path = f"{_directory(setting)}/dumb-init"
-    flags = ("-c",) if setting.terminal else ()
+    wants_session = edit.env(setting.spec).get("DUMB_INIT_SETSID") == "1"
+    flags = () if wants_session and not setting.terminal else ("-c",)
     groups, delegation = delegate.subtree(setting)
     steps = (
         *groups,

@@ -88,6 +88,28 @@ def test_a_command_without_a_handler_dies_of_sigterm(rich: Pod) -> None:
     assert container.status().exit_code == 143
 
 
+@pytest.mark.parametrize(("group", "said"), [("", b"ready\nworker is done\n"), ("1", b"ready\nworker is stopped\n")])
+def test_a_signal_reaches_the_command_and_its_workers_only_where_the_pod_says_so(
+    rich: Pod, group: str, said: bytes
+) -> None:
+    """As under runc: a master that lets its workers finish is told alone."""
+    worker = "(trap 'echo worker is stopped; exit' TERM; until [ -e /tmp/go ]; do sleep 0.1; done; echo worker is done)"
+    master = f"{worker} & trap 'sleep 0.3; touch /tmp/go; wait; exit 5' TERM; echo ready; while :; do sleep 0.1; done"
+    config = pb.ContainerConfig(envs=[pb.KeyValue(key="DUMB_INIT_SETSID", value=group)] if group else [])
+    container = rich.run("sh", "-c", master, config=config)
+    container.wait_output(b"ready\n")
+    # A shell has its children inherit no trap: the worker sets its own.
+    until(lambda: sum(processes.catches(pid, signal.SIGTERM) for pid in workers(container)) == 2, "both to have a trap")
+    container.stop(20)
+    assert container.status().exit_code == 5
+    container.wait_output(said)
+
+
+def workers(container: Container) -> list[int]:
+    """The host pids of what runs below its PID 1."""
+    return processes.descendants(container.pid())
+
+
 def test_a_command_killed_by_a_signal_gives_128_plus_its_number(rich: Pod) -> None:
     assert rich.run("sh", "-c", "kill -KILL $$").wait().exit_code == 137
 

@@ -39,11 +39,22 @@ def test_the_steps_in_order():
 
 
 def test_the_command_becomes_the_child_of_dumb_init():
-    assert edit.args(made(setting(args=("-x", "")))) == ("/run/pouchrich/dumb-init", "--", "-x", "")
+    assert edit.args(made(setting(args=("-x", "")))) == ("/run/pouchrich/dumb-init", "-c", "--", "-x", "")
 
 
-def test_with_a_terminal_dumb_init_stays_in_the_session():
-    assert edit.args(made(setting(terminal=True)))[:3] == ("/run/pouchrich/dumb-init", "-c", "--")
+@pytest.mark.parametrize(
+    ("terminal", "env", "alone"),
+    [
+        (False, [], True),
+        (False, ["DUMB_INIT_SETSID=0"], True),
+        (False, ["DUMB_INIT_SETSID=1"], False),
+        (True, ["DUMB_INIT_SETSID=1"], True),
+    ],
+)
+def test_signals_are_the_commands_alone_unless_the_pod_has_no_terminal_and_wants_a_session(terminal, env, alone):
+    one = setting(terminal=terminal)
+    one.spec["process"]["env"] = env
+    assert ("-c" in edit.args(made(one))) == alone
 
 
 def test_the_binary_is_bound_read_only_after_every_mount_of_the_pod():

@@ -66,7 +66,7 @@ def test_the_plan_its_sources_and_what_it_changes(capsys, files, tmp_path):
     assert (
         "  process.args\n"
         '    - ["app", "--serve"]\n'
-        '    + ["/run/pouchrich/dumb-init", "--", "app", "--serve"]\n'
+        '    + ["/run/pouchrich/dumb-init", "-c", "--", "app", "--serve"]\n'
         "  process.env[rich_mode]\n"
         '    + "true"\n'
     ) in out
@@ -88,7 +88,7 @@ def test_json_has_every_documented_key(capsys, files):
     assert (status, found["version"], found["refused"], found["rich"], found["mode"]) == (0, 1, None, True, "dumb-init")
     assert (found["init"], found["stored"], found["policy_only"]) == ("dumb-init", False, False)
     args = {"path": "process.args", "before": ["app", "--serve"]}
-    assert {**args, "after": ["/run/pouchrich/dumb-init", "--", "app", "--serve"]} in found["difference"]
+    assert {**args, "after": ["/run/pouchrich/dumb-init", "-c", "--", "app", "--serve"]} in found["difference"]
     assert [hook["name"] for hook in found["hooks"]["prestart"]] == ["first"]
     assert found["routes"] == [{"to": "10.1.0.0/16", "via": "10.0.0.1"}]
     assert set(found) == {
