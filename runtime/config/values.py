@@ -21,6 +21,9 @@ DEFAULT_MASK = (
     "NetworkManager.service",
     "systemd-resolved.service",
     "systemd-udevd.service",
+    "systemd-udev-trigger.service",
+    "systemd-modules-load.service",
+    "systemd-binfmt.service",
     "systemd-firstboot.service",
     "systemd-timesyncd.service",
     "chrony.service",
@@ -44,6 +47,8 @@ DEFAULT_MASK = (
     "e2scrub_reap.service",
 )
 """Units of distributions that in a container take a console or the network, wait for hardware, or have nothing to do.
+
+In a privileged one they would act on the node: its devices' events, modules and sysctls.
 
 What the OCI runtime has mounted and set up is not to be done again, caches are the image's, and who types passwords at
 boot is not there: the two paths alone hold two inotify instances. Measured for Debian 12: 0.22 s of processor time a

@@ -8,7 +8,7 @@ name, and drop-ins count for each of a unit's names), so no link is needed and t
 
 from dataclasses import replace
 
-from runtime.init import cgroup, delegate, mounts, process, services, signals
+from runtime.init import cgroup, delegate, kept, mounts, process, services, signals
 from runtime.init.base import HOME, Made, Setting, bound
 from runtime.init.boot import Boot, RunFile
 from runtime.init.launcher_settings import RLIMITS
@@ -74,6 +74,7 @@ def _files(setting: Setting) -> tuple[RunFile, ...]:
         RunFile(UNIT, unit_text(stop_s=stop_s, restarts=setting.restarts)),
         RunFile(DROP_IN, _DROP_IN_TEXT),
         *((RunFile(_SERVICES, services.dropin(setting.services, needed)),) if setting.services else ()),
+        *kept.files(setting),
     )
 
 
@@ -93,13 +94,14 @@ def _units(setting: Setting) -> tuple[Step, ...]:
             for name, target in _WANTED_BY.items()
         ),
         *((ordered,) if setting.services else ()),
+        *kept.steps(setting),
     )
 
 
 def _arguments(setting: Setting) -> tuple[str, ...]:
     """systemd reads its own arguments as a kernel command line when it is in a container."""
     fails = () if process.has_capability(setting, "CAP_SYS_ADMIN") else _CANNOT_MOUNT
-    masks = tuple(f"systemd.mask={name}" for name in dict.fromkeys((*setting.mask, *fails)))
+    masks = tuple(f"systemd.mask={name}" for name in dict.fromkeys((*setting.mask, *fails, *kept.masks(setting))))
     return (setting.init.systemd, "--show-status=1", *masks)
 
 

@@ -1,5 +1,6 @@
 """Volumes as today's kubelets ask for them: ones that do not execute, images, mounts that are read-only all through."""
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -120,3 +121,27 @@ def test_a_mount_that_is_read_only_all_through_is(
         until(lambda: container.output() == b"no\nno\nready\n", "the application", timeout_s=20)
         assert container.exec("touch", "/volume/inner/x").exit_code != 0
         container.stop(grace_s=20)
+
+
+def test_a_boot_leaves_mode_and_owner_and_content_of_volumes_alone(rich_pods: RichPods) -> None:
+    """systemd-tmpfiles would give them what the distribution has there, and empty /tmp."""
+    volumes = rich_pods.node.base / f"volumes-{time.monotonic_ns()}"
+    at = {"/var/log": 0o777, "/var/cache": 0o2775, "/home": 0o2775, "/tmp": 0o770, "/var/lib/app": 0o707}
+    for path, mode in at.items():
+        directory = Path(f"{volumes}{path}")
+        directory.mkdir(parents=True, exist_ok=True)
+        os.chown(directory, 0, 1000)
+        directory.chmod(mode)
+        (directory / "kept").touch()
+    config = pb.ContainerConfig(mounts=[pb.Mount(container_path=path, host_path=f"{volumes}{path}") for path in at])
+    script = f"stat -c '%a %g' {' '.join(at)}; for at in {' '.join(at)}; do [ -e $at/kept ] || echo no $at/kept; done"
+    container = rich_pods.run(System("systemd"), "sh", "-c", script, config=config)
+    assert container.wait(timeout_s=60).exit_code == 0
+    container.wait_output("".join(f"{mode:o} 1000\n" for mode in at.values()).encode())
+
+
+def test_logind_is_told_to_leave_shared_memory_to_the_pod(rich_pods: RichPods) -> None:
+    """Removed at a logout, an application's would be gone: the IPC namespace is the pod's."""
+    container = rich_pods.run(System("systemd"), "sleep", "300")
+    ask = "busctl get-property org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager RemoveIPC"
+    until(lambda: container.exec(*ask.split()).stdout == b"b false\n", "logind to answer", timeout_s=30, every_s=0.3)

@@ -18,6 +18,7 @@ def test_the_steps_in_order():
         "mount-unit",
         "mount-default-drop-in",
         "mount-drop-in",
+        "mount-logind",
         "mount-home",
         "process-init",
     ]
@@ -71,7 +72,7 @@ def test_the_time_to_stop_is_finite_and_below_inits_own(timeout_s, stop):
 def test_what_the_shim_needs_to_talk_with_systemd():
     made = systemd.make(setting())
     assert (made.boot.init, made.boot.poweroff, made.boot.halts, made.boot.signals) == ("systemd", 38, False, ())
-    assert [file.name for file in made.boot.files] == ["pouchrich-app.service", "50-pouchrich.conf"]
+    assert [file.name for file in made.boot.files] == ["pouchrich-app.service", "50-pouchrich.conf", "logind.conf"]
     assert (made.helpers, made.cgroup.descendants, made.cgroup.depth) == (("launch",), 1024, 8)
 
 
@@ -83,6 +84,18 @@ def test_an_image_whose_command_is_systemd_gets_no_unit_and_keeps_its_arguments(
     assert not any("/run/systemd" in mount["destination"] for mount in after["mounts"])
     assert (made.boot.launch, made.boot.files) == (None, ())
     assert (15, 38) in made.boot.signals
+
+
+def test_the_pods_volumes_stay_as_they_are_and_nothing_hides_them():
+    paths = ("/var/log", "/tmp/work", "/data", "/home/of us", "/run/secrets/x", "/etc/hosts")
+    made = systemd.make(setting(*({"destination": path, "type": "bind", "source": "/h"} for path in paths)))
+    (text,) = [file.text for file in made.boot.files if file.name == "volumes.conf"]
+    assert text == "d /var/log - - - -\nd /tmp/work - - - -\n"
+    can_mount = spec_of(
+        {"destination": "/tmp/work", "type": "bind", "source": "/h"}, bounding=(*CAPABILITIES, "CAP_SYS_ADMIN")
+    )
+    one = setting(spec=can_mount)
+    assert "systemd.mask=tmp.mount" in edit.args(edit.apply(one.spec, systemd.make(one).steps))
 
 
 def test_an_unknown_version_is_taken_for_a_current_one():
