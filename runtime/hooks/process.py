@@ -39,9 +39,10 @@ def poststop_spec(
 
     The pod's root file system (host path `rootfs`), mounts, limits and, from the directory `pinned`, its namespaces; a
     fresh pid namespace; `suffix` makes its cgroup a sibling of the container's. Annotations are left out, for runtimes
-    obey some, and so are OCI hooks, which have run. Raises InvalidArgument for a malformed spec.
+    obey some, and so are OCI hooks, which have run, and network devices, which were moved. Raises InvalidArgument for
+    a malformed spec.
     """
-    linux = dict(edit.table(spec, "linux"))
+    linux = {key: value for key, value in edit.table(spec, "linux").items() if key != "netDevices"}
     linux["namespaces"] = _namespaces(linux, pinned)
     if path := linux.get("cgroupsPath"):
         linux["cgroupsPath"] = sibling(str(path), suffix)

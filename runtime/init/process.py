@@ -111,8 +111,10 @@ def step(setting: Setting, made: Launch | None, arguments: tuple[str, ...]) -> S
     """
     _check(setting, made)
     names = list(_bounding(setting.spec) if setting.capabilities is None else setting.capabilities)
+    # As an application's would be, the groups and umask of an init that is one are the pod's (fsGroup, say).
+    own = edit.table(edit.table(setting.spec, "process"), "user", within="process.")
     new: dict[str, Any] = {
-        "user": {"uid": 0, "gid": 0},
+        "user": {**own, "uid": 0} if setting.supplied else {"uid": 0, "gid": 0},
         "capabilities": {
             "bounding": names,
             "effective": names,

@@ -29,6 +29,7 @@ SPEC = {
     "annotations": {"run.oci.handler": "x"},
     "hooks": {"poststop": [{"path": "/x"}]},
     "linux": {
+        "netDevices": {"eth1": {}},
         "cgroupsPath": "/kubepods/pod1/c1",
         "resources": {"pids": {"limit": 5}},
         "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
@@ -92,6 +93,7 @@ def test_a_poststop_hooks_container_has_the_pods_root_mounts_limits_and_held_nam
     assert made["mounts"] == SPEC["mounts"]
     assert "hooks" not in made
     assert "annotations" not in made
+    assert "netDevices" not in made["linux"]
 
 
 def test_a_container_in_the_hosts_network_has_its_hooks_there_too():

@@ -38,6 +38,15 @@ def test_an_image_whose_command_is_the_init_keeps_the_pods_environment():
     assert {"SECRET=x", "container=pouch", "rich_mode=true"} <= set(found["env"])
 
 
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_an_image_whose_command_is_the_init_keeps_the_pods_groups_and_umask(uid):
+    spec = spec_of()
+    spec["process"]["user"] = {"uid": uid, "gid": 1000, "additionalGids": [2000], "umask": 0o77}
+    user = process_of(setting(spec=spec, supplied=True))["user"]
+    assert user == {"uid": 0, "gid": 1000, "additionalGids": [2000], "umask": 0o77}
+    assert process_of(setting(spec=spec))["user"] == {"uid": 0, "gid": 0}
+
+
 @pytest.mark.parametrize(
     ("kind", "asked", "terminal", "streams"),
     [
