@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 SYSTEMD_PATHS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
@@ -39,8 +39,12 @@ _BANNER = re.compile(rb"systemd (\d{3})\b")
 
 SUPPORTED = ("systemd", "sysvinit", "openrc", "busybox")
 
-_INIT_PATHS = frozenset(f"{directory}/init" for directory in ("/sbin", "/usr/sbin", "/bin", "/usr/bin"))
-_INIT_NAMES = frozenset({"systemd", "tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
+_INIT_PATHS = frozenset(
+    f"{directory}/init" for directory in ("/sbin", "/usr/sbin", "/usr/local/sbin", "/bin", "/usr/bin")
+)
+_INIT_NAMES = frozenset(
+    {"systemd", "tini", "tini-static", "docker-init", "dumb-init", "catatonit", "runit", "runit-init", "openrc-init"}
+)
 """Programs that expect to be PID 1. As a child tini and dumb-init warn, systemd and s6's /init refuse."""
 
 
@@ -76,6 +80,31 @@ def kind_of(path: str, content: bytes) -> str:
     if known := _BY_NAME.get(name) or _FOREIGN.get(name):
         return known
     return next((kind for word, kind in _BY_CONTENT if word in content), "")
+
+
+_SHELLS = frozenset({"sh", "ash", "bash", "dash"})
+_WORDS = re.compile(r"\s*(?:exec\s+)?([A-Za-z0-9/._+@:=-]+(?:\s+[A-Za-z0-9/._+@:=-]+)*)\s*")
+
+
+def replaces_shell(args: Sequence[str]) -> tuple[str, ...]:
+    """What a shell that does nothing else becomes, as of an image's CMD in shell form; () for another command."""
+    if len(args) != 3 or posixpath.basename(args[0]) not in _SHELLS or args[1] != "-c":
+        return ()
+    found = _WORDS.fullmatch(args[2])
+    return tuple(found[1].split()) if found else ()
+
+
+def applet(args: Sequence[str]) -> tuple[str, str] | None:
+    """The init that a program of many is asked to be, and its kind, or None."""
+    if len(args) > 1 and (posixpath.basename(args[0]), args[1]) == ("busybox", "init"):
+        return f"{args[0]} init", "busybox"
+    return None
+
+
+def given_init(args: Sequence[str]) -> str:
+    """The path of an init that a program is given as its last argument, as images' entry points are, or ""."""
+    last = args[-1] if len(args) > 1 else ""
+    return last if last in _INIT_PATHS or last in SYSTEMD_PATHS else ""
 
 
 def own_init(paths: Iterable[str | None], *, kind: str) -> tuple[str, str] | None:

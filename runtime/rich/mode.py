@@ -5,7 +5,7 @@ namespaces allow. Pure, like all of a plan.
 """
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runtime.config.kinds import shown
@@ -66,14 +66,22 @@ def _user(spec: Spec) -> int:
     return uid
 
 
-def image_init(facts: ImageFacts) -> tuple[str, str] | None:
-    """The init that the command already is, and its kind where it is one of SUPPORTED, or None."""
+def image_init(facts: ImageFacts, args: Sequence[str]) -> tuple[str, str] | None:
+    """The init that the command `args` already is or becomes, and its kind where it is one of SUPPORTED, or None."""
     command = facts.command
     # Below a mount nothing but the name is known.
     paths = (command.path, command.target, posixpath.normpath(command.name))
     if (found := detect.own_init(paths, kind=facts.init.kind)) is not None:
         path, kind = found
         return path, "" if command.hidden_by else kind
+    if words := detect.replaces_shell(args):
+        if (found := detect.own_init((posixpath.normpath(words[0]),), kind=facts.init.kind)) is not None:
+            return found
+        args = words
+    if (found := detect.applet(args)) is not None:
+        return found
+    if init := detect.given_init(args):
+        return f"{init}, given to {args[0]}", ""
     return ("s6's /init", "") if facts.is_s6 else None
 
 
@@ -173,7 +181,7 @@ def resolve(choice: Choice, spec: Spec, *, config: Config, facts: ImageFacts, ho
     rule, source = config.rich.cgroup_v1, config.source_of("rich.cgroup-v1")
     site = Site(facts.init, facts.resolved, host, shared_pid_namespace(spec), rule, source)
     case = _Case(choice, config, facts, site, _user(spec))
-    if (found := image_init(facts)) is not None:
+    if (found := image_init(facts, edit.args(spec))) is not None:
         return _supplied(case, *found)
     if facts.command.problem is not None:
         raise InvalidArgument(f"start process: {facts.command.problem}")

@@ -36,8 +36,10 @@ def ends_by_itself(container: Container) -> None:
 
 
 @everywhere
-def test_what_busyboxs_services_write_is_the_containers_log(rich_pods: RichPods) -> None:
-    container = rich_pods.create(rich_pods.pod("sbin-init"), with_script(rich_pods)).start()
+@pytest.mark.parametrize("command", [(), ("/bin/sh", "-c", "/sbin/init")], ids=["exec form", "shell form"])
+def test_what_busyboxs_services_write_is_the_containers_log(rich_pods: RichPods, command: tuple[str, ...]) -> None:
+    container = rich_pods.create(rich_pods.pod("sbin-init"), with_script(rich_pods), *command).start()
+    until(lambda: container.shell("cat /proc/1/comm") == "init\n", "the shell's exec")
     container.wait_output(b"to stdout\n")
     container.wait_output(b"to stderr\n", "stderr")
     ends_by_itself(container)

@@ -286,3 +286,51 @@ def test_a_plan_with_a_boot_is_kept_as_json_and_read_again(mode, init):
     again = plan.Plan.from_json(found.to_json())
     assert again == found
     assert hash(again.boot) == hash(found.boot)
+
+
+@pytest.mark.parametrize(
+    ("args", "init", "mode"),
+    [
+        (["/bin/sh", "-c", "/sbin/init"], SYSTEMD, "systemd"),
+        (["sh", "-c", " exec /usr/lib/systemd/systemd --log-level=debug "], SYSTEMD, "systemd"),
+        (["/usr/local/sbin/init"], SYSTEMD, "systemd"),
+        (["busybox", "init"], BUSYBOX, "sbin-init"),
+        (["/bin/sh", "-c", "exec /bin/busybox init"], BUSYBOX, "sbin-init"),
+    ],
+)
+def test_a_command_that_becomes_an_init_is_one(args, init, mode):
+    found = planned(args=args, init=init)
+    assert (found.mode, found.boot.launch) == (mode, None)
+    after = found.apply({"process": {"args": args}, "linux": {"namespaces": []}})
+    assert after["process"]["args"] == args
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (["/usr/local/bin/entrypoint", "/sbin/init"], "/sbin/init, given to /usr/local/bin/entrypoint"),
+        (["/bin/sh", "-c", "/entrypoint /usr/lib/systemd/systemd"], "/usr/lib/systemd/systemd, given to /entrypoint"),
+        (["/sbin/runit-init"], "/sbin/runit-init"),
+        (["/sbin/openrc-init"], "/sbin/openrc-init"),
+    ],
+)
+def test_a_command_that_has_to_be_pid_1_to_start_an_init_stays_it(args, reason):
+    command = Command(args[0], args[0], args[0])
+    found = planned(args=args, command=command)
+    assert (found.rich, found.decisions[-1].source) == (False, f"the image's command already is an init: {reason}")
+    body = 'agents = [{name = "scan", command = ["/s"], mandatory = true}]'
+    assert "agents scan is mandatory" in refused(args=args, command=command, body=body)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["/bin/sh", "-c", "echo; /sbin/init"],
+        ["/bin/sh", "-c", "/sbin/init && true"],
+        ["/bin/sh", "/sbin/init", "x"],
+        ["ls", "/etc/systemd"],
+        ["apt-get", "install", "systemd"],
+    ],
+)
+def test_what_only_names_one_is_none(args):
+    assert planned(args=args).mode == "dumb-init"
