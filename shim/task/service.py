@@ -16,7 +16,7 @@ from shim.contract import identifiers
 from shim.task import checkpoint, packed
 from shim.task.container.container import Container
 from shim.task.container.phase import FREEZING, Phase
-from shim.task.container.process import Process
+from shim.task.container.process import Process, note_end
 from shim.task.create.create import CreateRequest, Tools, create
 from shim.task.reaper import Exit
 from shim.task.report import log_fields, measures
@@ -164,18 +164,14 @@ class TaskService:
             stderr=process.paths.stderr,
             terminal=process.paths.terminal,
         )
-        if process.exit is not None and process.released:
-            response.exit_status = process.exit.status
-            response.exited_at.FromNanoseconds(process.exit.at)
+        note_end(response, process.exit if process.released else None)
         return response
 
     async def wait(self, request: task_pb2.WaitRequest) -> task_pb2.WaitResponse:
         """Return once a process has ended."""
         exit = await self.container(request.id).process(request.exec_id).wait()
         response = task_pb2.WaitResponse()
-        if exit is not None:
-            response.exit_status = exit.status
-            response.exited_at.FromNanoseconds(exit.at)
+        note_end(response, exit)
         return response
 
     def connect(self, request: task_pb2.ConnectRequest) -> task_pb2.ConnectResponse:
@@ -291,7 +287,5 @@ def _status(container: Container, process: Process) -> "task_types_pb2.Status":
 
 def _delete_response(pid: int, exit: Exit | None) -> task_pb2.DeleteResponse:
     response = task_pb2.DeleteResponse(pid=pid)
-    if exit is not None:
-        response.exit_status = exit.status
-        response.exited_at.FromNanoseconds(exit.at)
+    note_end(response, exit)
     return response

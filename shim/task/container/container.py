@@ -29,7 +29,7 @@ from shim.task.container.freezer import Freezer
 from shim.task.container.lifecycle import Lifecycle
 from shim.task.container.oom import OOMReports
 from shim.task.container.phase import Phase
-from shim.task.container.process import Process, exit_event
+from shim.task.container.process import Process, exit_event, note_end
 from shim.task.reaper import Exit, Reaper
 from shim.task.stats.metrics import Metrics
 from shim.task.stdio.stdio import Owner
@@ -275,13 +275,10 @@ class Container:
         self._oom.close()
         self.metrics.close()
         self.init.move(Phase.DELETED)
-        exit = self.init.exit
         event = events_pb2.TaskDelete(container_id=self.id, pid=self.init.pid)
-        if exit is not None:
-            event.exit_status = exit.status
-            event.exited_at.FromNanoseconds(exit.at)
+        note_end(event, self.init.exit)
         self._publish(event)
-        return exit
+        return self.init.exit
 
     async def _settled(self) -> None:
         """Wait for the exit to be reported; an exec that cannot die must not hold up the rest for ever."""

@@ -2,12 +2,23 @@
 
 import asyncio
 
-from protos.gen import events_pb2
+from protos.gen import events_pb2, task_pb2
 from runtime.errors import NotFound
 from shim.task.container import phase
 from shim.task.container.phase import Phase
 from shim.task.reaper import Exit
 from shim.task.stdio.stdio import Stdio, StdioPaths
+
+_NEVER_S = -62_135_596_800
+"""Go's zero time, the beginning of year 1: clients ask for IsZero(), and one that is not there reads as 1970."""
+
+Ended = (
+    events_pb2.TaskExit
+    | events_pb2.TaskDelete
+    | task_pb2.StateResponse
+    | task_pb2.WaitResponse
+    | task_pb2.DeleteResponse
+)
 
 
 class Process:
@@ -95,8 +106,17 @@ class Process:
             await self.stdio.close()
 
 
+def note_end(message: Ended, exit: Exit | None) -> None:
+    """Set `exit_status` and `exited_at` of a message about a process: how it ended, or that it has not."""
+    if exit is None:
+        message.exited_at.seconds = _NEVER_S
+    else:
+        message.exit_status = exit.status
+        message.exited_at.FromNanoseconds(exit.at)
+
+
 def exit_event(container_id: str, process_id: str, exit: Exit) -> events_pb2.TaskExit:
     """The event that tells of a process's end; `process_id` is the container's id for init, else the exec's."""
-    event = events_pb2.TaskExit(container_id=container_id, id=process_id, pid=exit.pid, exit_status=exit.status)
-    event.exited_at.FromNanoseconds(exit.at)
+    event = events_pb2.TaskExit(container_id=container_id, id=process_id, pid=exit.pid)
+    note_end(event, exit)
     return event

@@ -25,11 +25,12 @@ class Metrics:
     def __init__(self, cgroup: Cgroup | None) -> None:
         self._cgroup = cgroup
         self._type_url = v2.TYPE_URL if cgroup is not None and cgroup.unified else v1.TYPE_URL
+        self._always = b""
         self._parts: list[Part] = []
         self._looked = -LOOK_AGAIN_S
 
     def to_any(self) -> Any:
-        """The metrics as the kernel tells them now; what it does not offer is absent.
+        """The metrics as the kernel tells them now; what it does not offer is 0.
 
         The type URL is the bare message name: containerd looks it up as it is (typeurl), without protobuf's usual
         `type.googleapis.com/` in front. Raises NotFound if the cgroup is gone, Unavailable where no descriptor is left
@@ -40,7 +41,7 @@ class Metrics:
     def _read(self) -> bytes:
         if time.monotonic() < self._looked + LOOK_AGAIN_S:
             with suppress(OSError):  # the cgroup has gone, or one of its controllers
-                return b"".join([part.chunk() for part in self._parts])
+                return self._always + b"".join([part.chunk() for part in self._parts])
         return self._look()
 
     def _look(self) -> bytes:
@@ -49,7 +50,9 @@ class Metrics:
         if self._cgroup is None:
             raise NotFound(_GONE)
         unified = self._cgroup.unified
-        found = v2.parts(unified) if unified else v1.parts(dict(self._cgroup.controllers))
+        controllers = dict(self._cgroup.controllers)
+        found = v2.parts(unified) if unified else v1.parts(controllers)
+        self._always = v2.ALWAYS if unified else v1.always(controllers)
         chunks = []
         for part in found:
             try:
@@ -62,7 +65,7 @@ class Metrics:
             self.rest()
             raise NotFound(_GONE)
         self._looked = time.monotonic()
-        return b"".join(chunks)
+        return self._always + b"".join(chunks)
 
     def rest(self) -> None:
         """Give all descriptors back until the next time."""

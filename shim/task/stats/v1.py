@@ -20,6 +20,9 @@ _CPU, _MEMORY, _BLKIO, _RDMA = map(METRICS.within, ("cpu", "memory", "blkio", "r
 _USAGE = _CPU.within("usage")
 _PIDS = METRICS.within("pids")
 _HUGETLB = METRICS.within("hugetlb")
+_THROTTLED = _CPU.within("throttling")
+_CPU_ALWAYS = _USAGE.wrap(b"") + _THROTTLED.wrap(b"")
+_ALWAYS = {"pids": _PIDS, "memory": _MEMORY, "blkio": _BLKIO, "rdma": _RDMA}
 
 _LOCAL = (
     *("cache", "rss", "rss_huge", "mapped_file", "dirty", "writeback"),
@@ -66,7 +69,7 @@ _FILES = (
     ("cpuacct", "cpuacct.usage", encode.number(_USAGE, "total")),
     ("cpuacct", "cpuacct.stat", encode.keyed(_USAGE, {"user": "user", "system": "kernel"}, _NS_PER_TICK)),
     ("cpuacct", "cpuacct.usage_percpu", encode.numbers(_USAGE, "per_cpu")),
-    ("cpu", "cpu.stat", encode.keyed(_CPU.within("throttling"), _THROTTLING)),
+    ("cpu", "cpu.stat", encode.keyed(_THROTTLED, _THROTTLING)),
     ("memory", "memory.stat", encode.keyed(_MEMORY, _MEMORY_STAT)),
     *(
         ("memory", f"{prefix}.{end}", encode.number(_MEMORY.within(entry), field))
@@ -120,6 +123,14 @@ _HUGETLB_FILES = {
     "max_usage_in_bytes": encode.number(_HUGETLB_ENTRY, "max"),
     "failcnt": encode.number(_HUGETLB_ENTRY, "failcnt"),
 }
+
+
+def always(directories: Mapping[str, str]) -> bytes:
+    """What is there of each container with these controllers, as `v2.ALWAYS`.
+
+    containerd itself does not ask whether the processor's is (core/metrics/cgroups/v1).
+    """
+    return _CPU_ALWAYS + b"".join(message.wrap(b"") for name, message in _ALWAYS.items() if name in directories)
 
 
 def parts(directories: Mapping[str, str]) -> Iterator[Part]:

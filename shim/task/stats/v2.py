@@ -16,6 +16,8 @@ TYPE_URL = cgroups_v2_pb2.Metrics.DESCRIPTOR.full_name
 
 _MAX = (1 << 64) - 1
 _PIDS, _CPU, _MEMORY, _IO, _RDMA = map(METRICS.within, ("pids", "cpu", "memory", "io", "rdma"))
+ALWAYS = b"".join(message.wrap(b"") for message in (_PIDS, _CPU, _MEMORY, _IO, _RDMA))
+"""These messages are there, empty if nothing is known: containerd's cgroups does so, and clients do not ask."""
 _CPU_STAT = (
     *("usage_usec", "user_usec", "system_usec", "nr_periods", "nr_throttled", "throttled_usec"),
     *("nr_bursts", "burst_usec"),

@@ -34,7 +34,8 @@ def test_v2_metrics_come_under_their_bare_name(tmp_path):
     assert metrics.io.usage[0].wios == 4
     assert metrics.hugetlb[0].pagesize == "2MB"
     assert metrics.rdma.limit[0].hca_handles == 2**32 - 1
-    assert not metrics.HasField("pids")
+    assert (metrics.HasField("pids"), metrics.pids.current) == (True, 0), "clients do not ask whether it is there"
+    assert not metrics.HasField("memory_events")
 
 
 def test_v1_metrics_come_under_their_bare_name(tmp_path):
@@ -166,6 +167,7 @@ def test_cgroups_of_the_containers_own_are_no_files_of_it(tmp_path):
         (tmp_path / name).mkdir()
     metrics = Metrics(Cgroup(unified=root))
     found = cgroups_v2_pb2.Metrics.FromString(metrics.to_any().value)
-    assert found == cgroups_v2_pb2.Metrics(hugetlb=[{"pagesize": "2MB", "current": 5}])
+    empty = {name: {} for name in ("pids", "cpu", "memory", "io", "rdma")}
+    assert found == cgroups_v2_pb2.Metrics(hugetlb=[{"pagesize": "2MB", "current": 5}], **empty)
     metrics.close()
     assert open_below(tmp_path) == 0
