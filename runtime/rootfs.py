@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from runtime.default_path import DEFAULT_PATH
 from runtime.errors import InvalidArgument, PouchrichError, text_of
 from runtime.linux import idmap, loop, mount_options, mounts, overlay, syscalls
 
@@ -137,8 +139,11 @@ def _mount(mount: Mount, rootfs: str, run: Run) -> str:
 
 
 def _mount_fuse(helper: str, mount: Mount, path: str, run: Run) -> None:
+    program = shutil.which(helper)
+    if program is None:
+        raise PouchrichError(f"mount {mount.type} at {path}: {helper} is not in {os.environ.get('PATH', DEFAULT_PATH)}")
     words = (argument for word in mount.options for argument in ("-o", word))
-    argv = [helper, mount.source, path, *words, "-t", mount.type.partition(".")[2]]
+    argv = [program, mount.source, path, *words, "-t", mount.type.partition(".")[2]]
     status = run(argv)
     if status != 0:
         raise PouchrichError(f"mount {mount.type} at {path}: {helper} exited with status {status}")

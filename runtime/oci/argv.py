@@ -158,12 +158,15 @@ def restore(container_id: str, options: RestoreOptions) -> list[str]:
     words = ["restore", "--image-path", options.image_path, "--work-path", options.work_path]
     if options.parent_path:
         words += ["--parent-path", options.parent_path]
-    words += ["--detach", "--pid-file", options.create.pid_file, *_create_flags(options.create)]
+    words += ["--detach", "--pid-file", options.create.pid_file, *_placing(options.create)]
     return [*words, "--bundle", options.create.bundle, container_id]
 
 
 def _create_flags(options: CreateOptions) -> list[str]:
+    return [*_placing(options), *(["--no-new-keyring"] if options.no_new_keyring else [])]
+
+
+def _placing(options: CreateOptions) -> list[str]:
+    """Of the flags those that restore has, too."""
     console = ["--console-socket", options.console_socket] if options.console_socket else []
-    pivot = ["--no-pivot"] if options.no_pivot else []
-    keyring = ["--no-new-keyring"] if options.no_new_keyring else []
-    return [*console, *pivot, *keyring]
+    return [*console, *(["--no-pivot"] if options.no_pivot else [])]

@@ -17,6 +17,7 @@ from runtime.linux import proc_events, syscalls
 from shim.task.application.adopt import AppSocket
 from shim.task.application.app_exit import ApplicationExit, ExitStatusSource
 from shim.task.stdio.app_terminal import open_terminal
+from shim.task.stdio.terminal import AppConsole
 
 pytestmark = [
     pytest.mark.integration,
@@ -146,6 +147,9 @@ def test_a_terminal_is_of_the_containers_devpts_and_its_users(isolated):
         assert not os.get_inheritable(terminal.master)
         with pytest.raises(BlockingIOError):
             os.read(terminal.master, 1)
+        sized = AppConsole({"width": 111, "height": 22})
+        sized.make(os.getpid(), uid=1000)
+        assert os.get_terminal_size(sized.child_fds()[0]) == (111, 22)
 
     isolated(action)
 

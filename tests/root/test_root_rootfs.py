@@ -333,9 +333,12 @@ def test_a_fuse_type_goes_to_its_helper_and_a_failed_helper_is_an_error(bundle):
             seen.append(argv)
             return 3
 
+        helper = directory / "mount.fuse3"
+        helper.touch(0o755)
+        os.environ["PATH"] = f"{os.environ['PATH']}:{directory}"
         mount = Mount("fuse3.fuse-overlayfs", "overlay", "", ("lowerdir=/a", "ro"))
         with pytest.raises(PouchrichError, match=r"mount\.fuse3 exited with status 3"):
             rootfs.mount_all([mount], str(root), run=run)
-        assert seen == [["mount.fuse3", "overlay", str(root), "-o", "lowerdir=/a", "-o", "ro", "-t", "fuse-overlayfs"]]
+        assert seen == [[str(helper), "overlay", str(root), "-o", "lowerdir=/a", "-o", "ro", "-t", "fuse-overlayfs"]]
 
     bundle(check)

@@ -19,14 +19,30 @@ def test_no_mounts_is_nothing_to_do(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fuse_type_is_its_helpers_work_with_every_option(tmp_path):
+@pytest.fixture
+def helpers(tmp_path, monkeypatch):
+    """A directory on PATH with the helpers in it."""
+    for name in ("mount.fuse", "mount.fuse3"):
+        (tmp_path / name).touch(0o755)
+    monkeypatch.setenv("PATH", f"/usr/bin:{tmp_path}")
+    return tmp_path
+
+
+def test_a_fuse_type_whose_helper_is_not_on_path_is_an_error_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    with pytest.raises(PouchrichError, match=rf"mount\.fuse3 is not in {tmp_path}$"):
+        rootfs.mount_all([Mount("fuse3.x", "x", "", ())], str(tmp_path / "rootfs"), run=never)
+
+
+def test_a_fuse_type_is_its_helpers_work_with_every_option(tmp_path, helpers):
     seen = []
     mount = Mount("fuse.sshfs", "host:/dir", "", ("ro", "allow_other"))
     rootfs.mount_all([mount], str(tmp_path / "rootfs"), run=lambda argv: seen.append(argv) or 0)
     target = str(tmp_path / "rootfs")
-    assert seen == [["mount.fuse", "host:/dir", target, "-o", "ro", "-o", "allow_other", "-t", "sshfs"]]
+    assert seen == [[f"{helpers}/mount.fuse", "host:/dir", target, "-o", "ro", "-o", "allow_other", "-t", "sshfs"]]
 
 
+@pytest.mark.usefixtures("helpers")
 def test_a_helper_that_fails_is_an_error_that_names_it(tmp_path):
     mount = Mount("fuse3.x", "x", "", ())
     with pytest.raises(PouchrichError, match=r"^rootfs mount 0: mount fuse3\.x at .*: mount\.fuse3 exited with"):

@@ -50,8 +50,8 @@ class AppStreams:
         """To the application's user, which may then open /dev/stdout again, as the OCI runtimes do with init's."""
         for fd in fds:
             about = os.fstat(fd)
-            if not stat.S_ISCHR(about.st_mode) and about.st_uid != self._uid:
-                with suppress(OSError):  # a file of the client's that cannot be given away stays as it is
+            if stat.S_ISFIFO(about.st_mode) and about.st_uid != self._uid:
+                with suppress(OSError):  # one of the client's that cannot be given away stays as it is
                     os.fchown(fd, self._uid, -1)
 
     def close(self) -> None:

@@ -171,6 +171,8 @@ class Execs:
     async def delete(self, exec_id: str) -> Process:
         """Forget an exec that has ended or never started. Raises NotFound, FailedPrecondition."""
         process = await self.settled(exec_id)
+        if process.phase is Phase.DELETED:  # by a request that waits for the last of its output
+            raise NotFound(f"process does not exist {exec_id}")
         if process.phase not in (Phase.CREATED, Phase.STOPPED):
             raise phase.refused("delete", process.phase)
         process.move(Phase.DELETED)

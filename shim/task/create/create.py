@@ -175,7 +175,8 @@ class _Making:
         request, made = self._request, decided.made
         written = dict(made.apply(self._spec)) if made.steps else self._spec
         beside = made.boot is not None and not made.boot.streams
-        console = AppConsole() if beside and request.paths.terminal else None
+        size = (self._spec.get("process") or {}).get("consoleSize")
+        console = AppConsole(size) if beside and request.paths.terminal else None
         stdio = await open_stdio(
             request.paths,
             self._chosen.owner,

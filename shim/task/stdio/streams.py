@@ -1,5 +1,6 @@
 """From a client's words about stdio to the form that serves them (containerd, pkg/process/io.go, createIO)."""
 
+import os
 from functools import partial
 
 from runtime.errors import InvalidArgument
@@ -30,7 +31,9 @@ async def open_stdio(
     client's FIFOs without a copy, where they are read already. Raises InvalidArgument for a scheme that is not served,
     RuntimeFailed for a driver that does not come up, OSError.
     """
-    scheme = paths.scheme
+    scheme, stdin = paths.scheme, _plain(paths.stdin)
+    if stdin == os.devnull:
+        stdin = ""  # as a process without one has it
     if scheme not in SCHEMES:
         raise InvalidArgument(f"stdout: unknown STDIO scheme {scheme}, allowed: {', '.join(SCHEMES)}")
     if scheme.startswith("binary"):
@@ -38,14 +41,14 @@ async def open_stdio(
         if not paths.terminal:
             return logger.LoggerIO(program)
         duplicate = partial(_duplicate, program)
-        return TerminalIO(paths.stdin, duplicate, console or RuntimeConsole(bundle), program.close)
+        return TerminalIO(stdin, duplicate, console or RuntimeConsole(bundle), program.close)
     if paths.terminal:
-        return TerminalIO(paths.stdin, _opener(paths.stdout), console or RuntimeConsole(bundle))
+        return TerminalIO(stdin, _opener(paths.stdout), console or RuntimeConsole(bundle))
     # A file takes both streams, whatever stderr says.
     wanted = {1: paths.stdout, 2: paths.stdout if scheme == "file" else paths.stderr}
     ends = _direct(wanted) if direct and scheme == "fifo" else {}
     outputs = {fd: opener for fd, path in wanted.items() if fd not in ends and (opener := _opener(path)) is not None}
-    return PipeIO(paths.stdin, outputs, owner, direct=ends) if paths.stdin or outputs or ends else NullIO()
+    return PipeIO(stdin, outputs, owner, direct=ends) if stdin or outputs or ends else NullIO()
 
 
 def _direct(wanted: dict[int, str]) -> dict[int, tuple[int, int]]:

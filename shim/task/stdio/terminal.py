@@ -4,7 +4,7 @@ That is the OCI runtime, or for an application under a real init the shim itself
 """
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from shim.task.stdio import console
@@ -58,17 +58,23 @@ class RuntimeConsole:
 
 
 class AppConsole:
-    """A terminal that is made in the container's devpts, between the runtime's create and its start."""
+    """A terminal that is made in the container's devpts, between the runtime's create and its start.
+
+    `size` is what it begins with, an object of width and height (consoleSize of the OCI runtime spec), or None.
+    """
 
     path = ""
 
-    def __init__(self) -> None:
+    def __init__(self, size: Mapping[str, int] | None = None) -> None:
+        self._size = size
         self._terminal: AppTerminal | None = None
         self._fds: list[int] = []
 
     def make(self, init_pid: int, *, uid: int) -> None:
         """Make it in the container of host process `init_pid`, for the user of host id `uid`. Raises RuntimeFailed."""
         self._terminal = open_terminal(init_pid, uid=uid)
+        if self._size:
+            console.resize(self._terminal.master, width=self._size.get("width", 0), height=self._size.get("height", 0))
         self._fds = [self._terminal.master, self._terminal.slave]
 
     def child_fds(self) -> dict[int, int]:

@@ -48,7 +48,7 @@ FULL = argv.CreateOptions(bundle="/b", pid_file="/p", console_socket="/s", no_pi
         (
             argv.restore("c", argv.RestoreOptions("/i", "/w", FULL, "/par")),
             "restore --image-path /i --work-path /w --parent-path /par --detach --pid-file /p --console-socket /s "
-            "--no-pivot --no-new-keyring --bundle /b c",
+            "--no-pivot --bundle /b c",  # runc's restore knows no --no-new-keyring
         ),
     ],
 )

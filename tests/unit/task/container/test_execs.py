@@ -196,6 +196,22 @@ async def test_the_last_of_an_execs_output_is_waited_for_before_its_streams_are_
 
 
 @in_time
+async def test_a_second_delete_of_an_exec_finds_none_while_the_first_waits_for_its_output(world):
+    """containerd's CRI takes NotFound for an exec that is gone, and any other answer for a failure."""
+    execs = world.make()
+    await execs.start("e")
+    world.reaper.end(NOT_THERE)
+    draining = asyncio.Event()
+    world.stdio[0].drain = draining.wait
+    first = asyncio.ensure_future(execs.delete("e"))
+    await settled()
+    with pytest.raises(NotFound):
+        await execs.delete("e")
+    draining.set()
+    await first
+
+
+@in_time
 async def test_who_waits_for_an_exec_that_is_deleted_is_let_go(world):
     execs = world.make()
     waiting = asyncio.ensure_future(execs.get("e").wait())

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import pty
+import resource
 import socket
 import tty
 from collections.abc import Callable, Iterator
@@ -229,6 +230,29 @@ async def test_a_full_disk_holds_the_writer_back_until_there_is_space(full_disk:
     await until(lambda: full_disk.ended)
     assert (tmp_path / "log").read_bytes() == b"one " + bytes(held_back)
     relay.close()
+
+
+@in_loop
+async def test_a_file_that_cannot_be_written_to_holds_the_writer_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """As one on a network file system that does not answer; the writer must not end by SIGPIPE."""
+    monkeypatch.setattr(relay_module, "NO_SPACE_PAUSE_S", 0.01)
+    wire = Wire(nonblocking_pipe)
+    file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, wire.target)
+    os.close(file)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        wire.relay()
+        os.write(wire.left, b"one ")
+        await asyncio.sleep(0.05)
+        assert not wire.ended
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    os.close(wire.left)
+    await until(lambda: wire.ended)
+    assert (tmp_path / "log").read_bytes() == b"one "
+    wire.close()
 
 
 @in_loop

@@ -357,6 +357,33 @@ async def test_the_requests_words_decide_the_form(paths: StdioPaths, kind: type,
     await form.close()
 
 
+@pytest.mark.parametrize("scheme", ["", "fifo://"])
+@in_loop
+async def test_an_input_that_is_no_fifo_is_read_by_the_process_itself(tmp_path: Path, scheme: str):
+    """Nothing of it is given away: it is the client's file."""
+    before = open_fds()
+    (tmp_path / "in").write_bytes(b"text")
+    form = await opened(StdioPaths(f"{scheme}{tmp_path}/in"), owner=Owner(1000, 1000))
+    ends = process_ends(form)
+    await form.attach()
+    assert (os.read(ends[0], 100), os.read(ends[0], 100)) == (b"text", b"")
+    assert (tmp_path / "in").stat().st_uid == os.geteuid()
+    close(*ends.values())
+    form.close_stdin()
+    await form.close()
+    assert type(await opened(StdioPaths(os.devnull))) is NullIO
+    assert open_fds() == before
+
+
+@in_loop
+async def test_no_input_for_a_terminal_is_none(client: Client, tmp_path: Path):
+    form = await opened(StdioPaths(os.devnull, terminal=True), bundle=tmp_path)
+    slave = send_master(form.console_socket)
+    await form.attach()
+    os.close(slave)
+    await form.close()
+
+
 @in_loop
 async def test_an_unknown_scheme_is_refused():
     with pytest.raises(InvalidArgument, match=r"^stdout: unknown STDIO scheme ttrpc\+unix, allowed: fifo, file"):
