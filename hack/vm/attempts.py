@@ -47,7 +47,7 @@ DENIED = {
     "pivot": "mount -t tmpfs none /mnt && mkdir /mnt/old && pivot_root /mnt /mnt/old",
     "sysctl": "umount -l /proc/sys && echo vm >/proc/sys/kernel/domainname",
     "sysrq": "umount -l /proc/sysrq-trigger; echo h >/proc/sysrq-trigger",
-    "kernel": "umount -R /sys/fs/cgroup; mount -o remount,rw /sys; echo 0 >/sys/kernel/profiling",
+    "kernel": "umount -R /sys/fs/cgroup; mount -o remount,rw /sys; echo 0 >/sys/kernel/rcu_expedited",
     "detached": "cd /proc && umount -l /proc && echo h >sysrq-trigger",
     "view-sysctl": f"{SEEN} && umount {VIEW}/proc/sys && echo vm >{VIEW}/proc/sys/kernel/domainname",
     "view-fresh": f"{FRESH} && echo vm >{VIEW}/proc/sys/kernel/domainname",
