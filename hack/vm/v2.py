@@ -5,6 +5,7 @@ The cases are cgroup2's, in pods; and limits that are changed in place, and user
 
 import os
 import sys
+from pathlib import Path
 
 import cgroup2
 import pods
@@ -17,6 +18,7 @@ from guest import (
     LOGS,
     MIB,
     OCIS,
+    TOP,
     Container,
     check,
     configured,
@@ -55,18 +57,21 @@ def resized(kind: type[Container], oci: str, mode: str) -> None:
         container = kind(f"resized-{mode}-{oci}", IMAGES[mode], configured(oci, mode), "/bin/sh", "-c", APPLICATION)
         until(lambda: "ready" in text(container.log))
         pid, limits = container.pid(), limits_of(container)
+        equal("memory.max where the application is", shown_to(container, "memory.max"), str(LIMIT))
         found = set()
         for percent, memory in ((150, LIMIT + 64 * MIB), (20, LIMIT), (200, LIMIT + 32 * MIB), (80, 128 * MIB)):
             container.update({"memory": {"limit": memory}, "cpu": {"quota": percent * 1000, "period": PERIOD}})
             said = text(limits / "memory.max"), text(limits / "cpu.max")
             found.add(said == (str(memory), f"{percent * 1000} {PERIOD}") or said)
+            shown = shown_to(container, "memory.max"), shown_to(container, "cpu.max")
+            found.add(shown == said or ("shown to the application", shown))
         equal("what the kernel has after each of four resizes as asked", found, {True})
         equal("PID 1 is the one of before", container.pid(), pid)
         if mode == "systemd":
             container.shell("systemctl daemon-reload")
-            equal("memory.max of the cgroups inside", nested(container, "memory.max"), {"max"})
+            equal("memory.max of the cgroups inside", nested(container, "memory.max"), {"max", str(128 * MIB)})
             values = nested(container, "cpu.max") - {f"max {PERIOD}"}
-            equal("cpu.max of the cgroups inside, where it has another than max", values, set())
+            equal("cpu.max of the cgroups inside, where it has another than max", values, {f"80000 {PERIOD}"})
             equal("cgroup.max.descendants, which the node set", text(limits / "cgroup.max.descendants"), "1024")
             equal("memory.max as seen inside", container.shell("cat /sys/fs/cgroup/memory.max"), own_limit(container))
             hog = "systemd-run --quiet --wait -p MemorySwapMax=0 tail /dev/zero; echo $?"
@@ -79,6 +84,15 @@ def resized(kind: type[Container], oci: str, mode: str) -> None:
         check("peak of memory is within it", int(text(limits / "memory.current")) <= 128 * MIB)
         equal("exit status after TERM", container.end("TERM"), 42)
         container.is_gone()
+
+
+def shown_to(container: Container, name: str) -> str:
+    """What the file `name` says in the cgroup of the application's child, where a language runtime looks."""
+    for found in Path("/proc").glob("[0-9]*/cgroup"):
+        at = TOP / text(found).removeprefix("0::/")
+        if at.is_relative_to(own_cgroup(container)) and text(found.with_name("comm")) == "sleep":
+            return text(at / name)
+    return "there is no application"
 
 
 def own_limit(container: Container) -> str:

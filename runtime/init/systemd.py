@@ -40,7 +40,8 @@ def unit_text(*, stop_s: int, restarts: bool) -> str:
     TimeoutStopSec is finite because on v1 no notification comes when a cgroup gets empty: a child that the application
     left behind would hold up the end for ever. A resource limit that systemd lowers for units, by itself or by the
     image's system.conf, would be a wall for the launcher, so all go to PID 1's own hard limits. The OOM killer taking
-    one process ends no more than in any other container.
+    one process ends no more than in any other container. The weight is the default one, and has systemd enable the
+    controller, without which there is no cpu.max in the unit's cgroup (`runtime.cgroup.shown`).
     """
     restart = "Restart=on-failure\n" if restarts else ""
     return f"""\
@@ -60,6 +61,7 @@ TimeoutStopSec={stop_s}
 IgnoreSIGPIPE=no
 {_LIMITS}TasksMax=infinity
 OOMPolicy=continue
+CPUWeight=100
 StandardInput=null
 StandardOutput=null
 StandardError=tty

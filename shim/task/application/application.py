@@ -16,7 +16,7 @@ from functools import partial
 
 from runtime import rundir
 from runtime.bundle_log import BundleLog
-from runtime.cgroup import Cgroup
+from runtime.cgroup import Cgroup, shown
 from runtime.errors import NotFound, RuntimeFailed, text_of
 from runtime.init.boot import Boot
 from runtime.linux import pidfd, selinux
@@ -191,6 +191,7 @@ class Application:
             undo.callback(adopted.close)
             exit = ApplicationExit(adopted, self._status_source, asyncio.get_running_loop())
             undo.callback(exit.close)
+            shown.limits(adopted.pid, self._cgroup)
             try:
                 with self._streams.given() as fds:
                     adopted.release(fds)

@@ -4,7 +4,6 @@ What there is of these was decided before (`decide`); a part that a container do
 """
 
 import logging
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
@@ -20,10 +19,9 @@ from runtime.linux import selinux
 from runtime.rich import env_file
 from runtime.rich.plan import Choice
 from runtime.spec import ids
-from runtime.spec.cri import GRACE_PERIOD
 from shim.task.application.application import Application
 from shim.task.application.boot_queue import BootQueue
-from shim.task.application.limits import Limits
+from shim.task.application.limits import Limits, grace_s
 from shim.task.application.restarts import Restarts
 from shim.task.application.stop import Stop
 from shim.task.checkpoint import REAL_INIT
@@ -63,7 +61,7 @@ class RichLifecycle:
         self._app = ids.host_uid(about.spec, int(user.get("uid", 0))), ids.host_gid(about.spec, int(user.get("gid", 0)))
         group = decided.made.cgroup
         writes = self._app if group is not None and group.leaf else self._root
-        self._cgroups = OwnCgroups(about.id, group, tools.oci, writes)
+        self._cgroups = OwnCgroups(about.id, group, tools.oci, writes, self._first)
         self._reaper = tools.reaper
         self._directory = rundir.path_of(about.namespace, about.id)
         self._application = application
@@ -72,7 +70,7 @@ class RichLifecycle:
         self._cgroup: Cgroup | None = None
         self._init, self._start_failed = 0, True
         boot = decided.made.boot
-        stop = Stop(boot.init if boot else "", decided.made.stop_signal, _grace(about.annotations))
+        stop = Stop(boot.init if boot else "", decided.made.stop_signal, grace_s(about.annotations))
         self._times = Times(BundleLog(about.bundle), decided.made.mode or "", stop)
 
     # Create
@@ -164,6 +162,9 @@ class RichLifecycle:
             self._application.start_failed()
 
     # Running
+
+    def _first(self) -> int:
+        return self._application.pid if self._application is not None else self._init
 
     def updating(self) -> AbstractAsyncContextManager[None]:
         """See OwnCgroups.updating."""
@@ -275,7 +276,7 @@ def make(
                 config.rich.start_timeout_s,
                 config.rich.stop_timeout_s,
                 config.rich.start_timeout_max_s,
-                _grace(about.annotations),
+                grace_s(about.annotations),
                 restarts=config.rich.restart == "on-failure",
                 sources=(config.named("rich.start-timeout"), config.named("rich.start-timeout-max")),
             ),
@@ -292,9 +293,3 @@ def make(
     hooks = HookRunner(subject, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
     life = RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents)
     return life
-
-
-def _grace(annotations: Mapping[str, str]) -> float | None:
-    """The pod's grace period, which kubelet writes as whole seconds, where containerd passes it on."""
-    text = annotations.get(GRACE_PERIOD, "")
-    return float(text) if text.isascii() and text.isdigit() else None
