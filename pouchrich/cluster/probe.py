@@ -1,4 +1,19 @@
-"""A pod of a mode, run on this node by its kubelet: whether PID 1 is the mode's init and the exit status is right."""
+"""A pod of a mode, run on this node by its kubelet: whether PID 1 is the mode's init and the exit status is right.
+
+What a probe says against its mode is one of two things: its container ran and had another PID 1 or exit status, or
+the runtime refused to create or start it (CreateContainerError and RunContainerError of kubelet's kuberuntime,
+StartError of containerd's CRI). Whatever else keeps a pod from its end is of the node's circumstances, and the mode is
+not judged by it:
+
+- `status.reason` of the pod: kubelet admitted it not (OutOf*, UnexpectedAdmissionError, NodeAffinity and whatever else
+  pkg/kubelet/lifecycle knows), or ended it (Evicted, Preempting, NodeShutdown, Terminated, DeadlineExceeded); a pod
+  that failed by its container has none. Likewise a pod that somebody deletes.
+- A container that waits for something else: for its image, for a Secret (CreateContainerConfigError), for its sandbox
+  (ContainerCreating: volumes and network are made then), or that still runs.
+- A container that ended while nobody looked: ContainerStatusUnknown by kubelet, Unknown by containerd.
+- A runtime that did not answer kubelet in time, or went away meanwhile.
+- The API server, where it takes no pod or does not answer.
+"""
 
 import hashlib
 import time
@@ -15,14 +30,31 @@ INITS = {"dumb-init": "dumb-init", "systemd": "systemd", "sbin-init": "init"}
 """Mode to what its PID 1 is called; for sbin-init by an image whose init is busybox's."""
 
 PATIENCE_S = 180.0
+_DEADLINE_S = 240
+"""After which kubelet ends one whose run was killed: later than a run looks for the last time, as it hides why."""
+
+REFUSED = ("CreateContainerError", "RunContainerError")
+"""What a container waits for that the runtime refused, as long as kubelet goes on trying."""
+
+_UNSEEN = ("ContainerStatusUnknown", "Unknown")
+_NO_ANSWER = (
+    *("context deadline exceeded", "failed to reserve container name"),  # the latter of a request that is still at work
+    *("error reading from server", "transport is closing", "connection error: desc"),
+)
+"""In the message of a request of kubelet's that the runtime did not answer (grpc-go's clientconn.go, transport)."""
+
 _CONTAINER = "probe"
 _STATUS = 7
 _POLL_S = 1.0
 _NAME = 40
 
 
+class Fails(InstallError):
+    """The mode was judged, and does not do on this node."""
+
+
 def run(api: Kubectl, mode: str, image: str) -> None:
-    """Raises InstallError, saying what the pod came to, where it is not as it should be. Leaves no pod."""
+    """Raises Fails where the mode does not do, another InstallError where it was not judged. Leaves no pod."""
     name = name_of(mode, api.node)
     api.delete(name)  # of a run that was killed
     api.create(manifest(name, api, mode, image))
@@ -34,7 +66,10 @@ def run(api: Kubectl, mode: str, image: str) -> None:
 
 
 def judge(mode: str, pod: dict[str, Any]) -> None:
-    """Raises InstallError unless a pod has ended as a probe should."""
+    """Raises Fails where a pod has ended otherwise than a probe of this mode, another InstallError where it has not.
+
+    `pod` is the API's object.
+    """
     status, one = pod.get("status", {}), _container(pod)
     ended = one.get("state", {}).get("terminated", {})
     found = (ended.get("exitCode"), (ended.get("message") or "").strip())
@@ -44,7 +79,18 @@ def judge(mode: str, pod: dict[str, Any]) -> None:
     words = [status.get("phase", "no status"), status.get("reason"), status.get("message")]
     words += [waiting.get("reason"), waiting.get("message"), ended.get("reason"), ended.get("message")]
     why = ": ".join(str(word).strip() for word in words if word)
-    raise InstallError(f"the probe pod of mode {mode} did not run: {why}")
+    error = Fails if _is_of_the_mode(pod, ended, waiting) else InstallError
+    raise error(f"the probe pod of mode {mode} did not run: {why}")
+
+
+def _is_of_the_mode(pod: dict[str, Any], ended: dict[str, Any], waiting: dict[str, Any]) -> bool:
+    """Whether a pod that is not right, with its container's states, says something of its mode."""
+    if pod.get("status", {}).get("reason") or pod.get("metadata", {}).get("deletionTimestamp"):
+        return False
+    state = ended or waiting
+    if any(words in (state.get("message") or "") for words in _NO_ANSWER):
+        return False
+    return ended.get("reason") not in _UNSEEN if ended else waiting.get("reason") in REFUSED
 
 
 def _container(pod: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +126,7 @@ def manifest(name: str, api: Kubectl, mode: str, image: str) -> dict[str, Any]:
             "nodeName": api.node,
             "runtimeClassName": RUNTIME_CLASS,
             "restartPolicy": "Never",
-            "activeDeadlineSeconds": int(PATIENCE_S),
+            "activeDeadlineSeconds": _DEADLINE_S,
             "terminationGracePeriodSeconds": 10,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,

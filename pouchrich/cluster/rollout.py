@@ -1,13 +1,18 @@
 """A node's part in a rollout, as a DaemonSet's pod does it: held or not, installed, probed, labelled, and stayed with.
 
 What changes the node is run with the node's root (`host`); the cluster is asked from the image, which has kubectl.
+
+A label is in the node selector of each rich pod by its RuntimeClass, and a kubelet that is started anew kills the pods
+whose selector its node does not match any more (kubernetes/kubernetes issues 99708, 124586). So a mode's label goes
+only by the verdict of a probe, or by an operator who asks for the mode no more.
 """
 
 import argparse
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -16,13 +21,16 @@ from pouchrich.cluster import hold, host, probe
 from pouchrich.cluster.kubectl import Kubectl
 from pouchrich.cluster.membership import RESTART_OWED
 from pouchrich.node import InstallError, install
+from pouchrich.node.layout import PROGRAMS
 from runtime.config.annotations import PREFIX
+from runtime.linux import command_line, statx
 
 READY = "/run/pouchrich-node-ready"
 """In the image, for the pod's readiness probe: there once all is done."""
 
 VERSION_LABEL = f"{PREFIX}version"
 _POLL_S = 10.0
+_PAUSE_S = 60.0
 _PASSED_ON = ("prefix", "bin", "containerd", "address", "restart", "wait")
 _FLAGS = ("unattended", "force", "json")
 
@@ -76,28 +84,64 @@ def run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _install(arguments: argparse.Namespace, api: Kubectl) -> int:
+def _pause() -> None:
+    time.sleep(_PAUSE_S)
+
+
+def _install(arguments: argparse.Namespace, api: Kubectl, pause: Callable[[], None] = _pause) -> int:
+    """Install, and return 0 once each mode was judged good; `pause` is between two tries of one that was not judged."""
     status = _act(arguments)
     if status == RESTART_OWED:
         _until(lambda: "" if _is_ready(arguments) else "containerd to be started anew", "waiting for ")
         status = 0
     if status:
-        if not _is_ready(arguments):  # labels may be there, of before the node was made anew or containerd upgraded
+        # Labels may be there, of before the node was made anew or containerd upgraded.
+        if not _is_ready(arguments) and not _serves(arguments.root or "/"):
             api.label(_NO_LABELS)
         return status
     images: dict[str, str] = {mode: image or _own_image(api) for mode, image in arguments.probe}
-    failures, labels = [], dict[str, str | None](dict.fromkeys(map(mode_label, probe.INITS)))
-    for mode, image in images.items():
-        try:
-            probe.run(api, mode, image)
-            labels[mode_label(mode)] = "true"
-            print(f"mode {mode} runs", flush=True)
-        except InstallError as err:
-            failures.append(str(err))
-    api.label({VERSION_LABEL: shim.__version__.replace("+", "_"), **labels})
-    if failures:
+    asked_no_more = dict.fromkeys(mode_label(mode) for mode in probe.INITS if mode not in images)
+    api.label({VERSION_LABEL: shim.__version__.replace("+", "_"), **asked_no_more})
+    if failures := _judge(api, images, pause):
         raise InstallError("\n".join(failures))
     return 0
+
+
+def _judge(api: Kubectl, images: Mapping[str, str], pause: Callable[[], None]) -> list[str]:
+    """Have the node's labels be what a probe of each mode comes to, tried until it comes to something: what failed."""
+    failures, left = [], list(images)
+    while left:
+        for mode in list(left):
+            try:
+                probe.run(api, mode, images[mode])
+            except probe.Fails as err:
+                failures.append(str(err))
+                print(f"mode {mode} fails: {err}", flush=True)
+                api.label({mode_label(mode): None})
+            except InstallError as err:
+                print(f"mode {mode} is not judged, its label stays as it is: {err}", flush=True)
+                continue
+            else:
+                print(f"mode {mode} runs", flush=True)
+                api.label({mode_label(mode): "true"})
+            left.remove(mode)
+        if left:
+            pause()
+    return failures
+
+
+def _serves(root: str) -> bool:
+    """Whether a pod server runs on the node whose root directory is at `root`, of whichever installation.
+
+    /proc has the node's pids (`host.check`); a container's process has another root directory, whatever it calls
+    itself.
+    """
+    here, begins = statx.identity(root), f"{PROGRAMS[0]}\0".encode()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):  # it has ended
+            if command_line.read(pid).startswith(begins) and statx.identity(f"/proc/{pid}/root") == here:
+                return True
+    return False
 
 
 def _is_ready(arguments: argparse.Namespace) -> bool:

@@ -1,18 +1,74 @@
-"""pouchrich.cluster.rollout: what a node's labels say when its installation has failed."""
+"""pouchrich.cluster.rollout: a node's labels after an installation that failed, and after what its probes came to."""
 
 import argparse
+import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pouchrich.cluster import rollout
+from pouchrich.cluster import probe, rollout
+from pouchrich.node import InstallError
+from pouchrich.node.layout import PROGRAMS
+
+LABELS = {f"pouchrich.io/{name}" for name in ("version", "mode.dumb-init", "mode.systemd", "mode.sbin-init")}
 
 
 class Api:
-    def __init__(self) -> None:
+    """The labels that a node is given, and what the kubelet makes of each probe pod: in turn one of `ends`, by mode."""
+
+    node, namespace = "worker-1", "pouchrich"
+
+    def __init__(self, **ends: list[dict[str, Any] | str]) -> None:
         self.labels: list[dict[str, str | None]] = []
+        self.of_node: dict[str, str] = dict.fromkeys(LABELS, "true")
+        self.made: list[dict[str, Any]] = []
+        self._ends = {mode.replace("_", "-"): list(found) for mode, found in ends.items()}
 
     def label(self, labels: dict[str, str | None]) -> None:
         self.labels.append(labels)
+        for name, value in labels.items():
+            self.of_node.pop(name, None)
+            if value is not None:
+                self.of_node[name] = value
+
+    def create(self, pod: dict[str, Any]) -> None:
+        self.made.append(pod)
+
+    def delete(self, name: str) -> None:
+        pass
+
+    def pod(self, name: str) -> dict[str, Any]:
+        end = self._ends[self.made[-1]["metadata"]["annotations"]["pouchrich.io/mode.probe"]].pop(0)
+        if isinstance(end, str):
+            raise InstallError(end)
+        return end
+
+    def modes(self) -> set[str]:
+        """Those that the node is labelled for."""
+        return {name.removeprefix("pouchrich.io/mode.") for name in self.of_node if "mode." in name}
+
+
+def ran(init: str) -> dict[str, Any]:
+    one = {"name": "probe", "state": {"terminated": {"exitCode": 7, "message": init, "reason": "Error"}}}
+    return {"status": {"phase": "Failed", "containerStatuses": [one]}}
+
+
+def rejected(reason: str) -> dict[str, Any]:
+    return {"status": {"phase": "Failed", "reason": reason, "message": "Pod was rejected"}}
+
+
+@pytest.fixture
+def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout, "_act", lambda arguments: 0)
+
+
+def asked(*modes: str) -> argparse.Namespace:
+    return argparse.Namespace(probe=[(mode, "image") for mode in modes])
+
+
+def never() -> None:
+    raise AssertionError("all was judged")
 
 
 @pytest.mark.parametrize("is_ready", [False, True])
@@ -22,8 +78,83 @@ def test_a_node_whose_installation_failed_is_labelled_only_where_another_runs_th
     """As a node that was made anew under its old name, which keeps its labels."""
     monkeypatch.setattr(rollout, "_act", lambda arguments: 1)
     monkeypatch.setattr(rollout, "_is_ready", lambda arguments: is_ready)
+    monkeypatch.setattr(rollout, "_serves", lambda root: False)
     api = Api()
-    assert rollout._install(argparse.Namespace(), api) == 1
-    gone = {f"pouchrich.io/{name}" for name in ("version", "mode.dumb-init", "mode.systemd", "mode.sbin-init")}
-    assert [set(one) for one in api.labels] == ([] if is_ready else [gone])
+    assert rollout._install(argparse.Namespace(root=""), api) == 1
+    assert [set(one) for one in api.labels] == ([] if is_ready else [LABELS])
     assert {value for one in api.labels for value in one.values()} <= {None}
+
+
+def test_nor_does_it_lose_its_labels_where_pods_still_run(monkeypatch: pytest.MonkeyPatch):
+    """As a node whose containerd was told of nothing any more by somebody else: its rich pods run on."""
+    monkeypatch.setattr(rollout, "_act", lambda arguments: 1)
+    monkeypatch.setattr(rollout, "_is_ready", lambda arguments: False)
+    monkeypatch.setattr(rollout, "_serves", lambda root: True)
+    api = Api()
+    assert rollout._install(argparse.Namespace(root=""), api) == 1
+    assert api.labels == []
+
+
+def test_a_pod_server_of_the_nodes_is_known_by_its_name_and_root(tmp_path: Path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([PROGRAMS[0]], executable="/bin/cat", **pipes) as server:
+        try:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            server.stdin.write(b"x")
+            server.stdin.flush()
+            assert server.stdout.read(1) == b"x"  # it is executed, and has its name
+            assert rollout._serves("/")
+            assert not rollout._serves(str(tmp_path))  # it is a container's
+        finally:
+            server.kill()
+
+
+@pytest.mark.usefixtures("_installed")
+@pytest.mark.parametrize("end", [rejected("OutOfpods"), rejected("NodeAffinity"), "kubectl create: quota exceeded"])
+def test_a_mode_that_is_not_judged_keeps_its_label_and_is_tried_again(end: Any, capsys: pytest.CaptureFixture[str]):
+    api, pauses = Api(dumb_init=[ran("dumb-init")], systemd=[end, end, ran("systemd")]), []
+
+    def pause() -> None:
+        pauses.append(api.modes())
+
+    assert rollout._install(asked("systemd", "dumb-init"), api, pause) == 0
+    assert pauses == [{"dumb-init", "systemd"}] * 2
+    assert not [one for one in api.labels if one.get(rollout.mode_label("systemd"), "") is None]
+    assert len(api.made) == 4  # the one that was judged is not run again
+    assert "mode systemd is not judged, its label stays as it is: " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_mode_that_is_not_judged_gets_no_label_by_that():
+    api = Api(systemd=[rejected("Evicted"), ran("systemd")])
+    api.of_node.clear()
+    seen = []
+    assert rollout._install(asked("systemd"), api, lambda: seen.append(api.modes())) == 0
+    assert (seen, api.modes()) == ([set()], {"systemd"})
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_mode_that_fails_loses_its_label_when_it_does_and_the_node_is_not_ready():
+    api, seen = Api(dumb_init=[rejected("OutOfcpu"), ran("dumb-init")], systemd=[ran("sh")]), []
+    with pytest.raises(InstallError, match=r"the probe pod of mode systemd did not run: .*sh$"):
+        rollout._install(asked("systemd", "dumb-init"), api, lambda: seen.append(api.modes()))
+    assert (seen, api.modes()) == ([{"dumb-init"}], {"dumb-init"})
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_mode_that_is_asked_for_no_more_loses_its_label():
+    api = Api(dumb_init=[ran("dumb-init")])
+    assert rollout._install(asked("dumb-init"), api, never) == 0
+    assert api.modes() == {"dumb-init"}
+    assert set(api.of_node) == {"pouchrich.io/version", "pouchrich.io/mode.dumb-init"}
+
+
+def test_a_refusal_by_the_runtime_that_stays_is_a_failure_and_one_that_passes_is_none(monkeypatch: pytest.MonkeyPatch):
+    state = {"waiting": {"reason": "CreateContainerError", "message": "no init"}}
+    refused = {"status": {"phase": "Pending", "containerStatuses": [{"name": "probe", "state": state}]}}
+    monkeypatch.setattr(probe, "_POLL_S", 0.0)
+    probe.run(Api(systemd=[refused, refused, ran("systemd")]), "systemd", "image")
+    monkeypatch.setattr(probe, "PATIENCE_S", 0.0)
+    with pytest.raises(probe.Fails, match="Pending: CreateContainerError: no init"):
+        probe.run(Api(systemd=[refused, refused]), "systemd", "image")
