@@ -71,16 +71,20 @@ def run(arguments: argparse.Namespace) -> int:
         return _act(arguments)
     api = Kubectl(arguments.node, os.environ.get("POD_NAMESPACE", "default"))
     _until(lambda: hold.reason(api.annotations(), f"{arguments.root or ''}{hold.FILE}"), "held by ")
-    if arguments.what == "uninstall":
-        api.label(_NO_LABELS)
-        status = _act(arguments)
-    else:
-        status = _install(arguments, api)
+    status = _uninstall(arguments, api) if arguments.what == "uninstall" else _install(arguments, api)
     if status == 0 and arguments.stay:
         with open(READY, "w"):
             pass
         while True:
             signal.pause()
+    return status
+
+
+def _uninstall(arguments: argparse.Namespace, api: Kubectl) -> int:
+    """Uninstall, and take the labels once nothing is left; deploy/ has its RuntimeClasses choose no node meanwhile."""
+    status = _act(arguments)
+    if status == 0:
+        api.label(_NO_LABELS)
     return status
 
 

@@ -73,6 +73,10 @@ def test_the_policy_is_that_of_kustomize(name: str):
     assert all(part.strip() in text_of(name) for part in policy.split("---\n"))
 
 
+def test_while_nodes_are_given_back_no_new_pod_goes_there():
+    test_deploy.no_pods_are_taken(rendered("uninstall"))
+
+
 def test_every_value_arrives():
     found = rendered("every-value")
     assert not {one["kind"] for one in found} & POLICIES

@@ -119,3 +119,18 @@ def test_the_classes_are_of_the_one_handler_and_go_where_a_probe_was():
     for name, mode in (("pouchrich", "dumb-init"), ("pouchrich-systemd", "systemd")):
         assert classes[name]["scheduling"]["nodeSelector"] == {rollout.mode_label(mode): "true"}
         assert classes[name]["overhead"]["podFixed"].keys() == {"cpu", "memory"}
+
+
+def no_pods_are_taken(found: list[dict[str, Any]]) -> None:
+    """Whether new pods of the classes wait for a node that is labelled as none is by this program."""
+    classes = {one["metadata"]["name"]: one for one in of_kind(found, "RuntimeClass")}
+    ours = {rollout.VERSION_LABEL, *map(rollout.mode_label, probe.INITS)}
+    for name in ("pouchrich", "pouchrich-systemd"):
+        ((label, value),) = classes[name]["scheduling"]["nodeSelector"].items()
+        assert (label, value) == ("pouchrich.io/no-node", "true")
+        assert label not in ours
+        assert classes[name]["handler"] == place.HANDLER  # which is immutable
+
+
+def test_while_nodes_are_given_back_no_new_pod_goes_there():
+    no_pods_are_taken(rendered("uninstall"))

@@ -25,6 +25,9 @@ class Api:
         self.made: list[dict[str, Any]] = []
         self._ends = {mode.replace("_", "-"): list(found) for mode, found in ends.items()}
 
+    def annotations(self) -> dict[str, str]:
+        return {}
+
     def label(self, labels: dict[str, str | None]) -> None:
         self.labels.append(labels)
         for name, value in labels.items():
@@ -158,3 +161,16 @@ def test_a_refusal_by_the_runtime_that_stays_is_a_failure_and_one_that_passes_is
     monkeypatch.setattr(probe, "PATIENCE_S", 0.0)
     with pytest.raises(probe.Fails, match="Pending: CreateContainerError: no init"):
         probe.run(Api(systemd=[refused, refused]), "systemd", "image")
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_node_that_is_given_back_keeps_its_labels_until_it_is(monkeypatch: pytest.MonkeyPatch, status: int):
+    """Its rich pods run meanwhile, and have the labels in their node selectors."""
+    api, seen = Api(), []
+    monkeypatch.setattr(rollout, "Kubectl", lambda node, namespace: api)
+    monkeypatch.setattr(rollout.hold, "reason", lambda annotations, path: "")
+    monkeypatch.setattr(rollout, "_act", lambda arguments: seen.append(set(api.of_node)) or status)
+    arguments = argparse.Namespace(node=api.node, root="/host", what="uninstall", stay=False)
+    assert rollout.run(arguments) == status
+    assert seen == [LABELS]
+    assert set(api.of_node) == (set() if status == 0 else LABELS)
