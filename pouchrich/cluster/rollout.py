@@ -9,6 +9,7 @@ only by the verdict of a probe, or by an operator who asks for the mode no more.
 
 import argparse
 import os
+import random
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ READY = "/run/pouchrich-node-ready"
 VERSION_LABEL = f"{PREFIX}version"
 _POLL_S = 10.0
 _PAUSE_S = 60.0
+_LOOK_S, _AGAIN_S, _MISSES = 240.0, 30.0, 2
 _PASSED_ON = ("prefix", "bin", "containerd", "address", "restart", "wait")
 _FLAGS = ("unattended", "force", "json")
 
@@ -46,7 +48,7 @@ _NO_LABELS: dict[str, str | None] = dict.fromkeys([VERSION_LABEL, *map(mode_labe
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options of install and uninstall that concern the cluster."""
     parser.add_argument("--node", metavar="NAME", help="this node's in the cluster: it gets or loses its labels")
-    parser.add_argument("--stay", action="store_true", help="with --node: when done, wait to be terminated")
+    parser.add_argument("--stay", action="store_true", help="with --node: when done, wait while the node has it")
     parser.add_argument(
         "--probe",
         metavar="MODE[=IMAGE]",
@@ -72,12 +74,28 @@ def run(arguments: argparse.Namespace) -> int:
     api = Kubectl(arguments.node, os.environ.get("POD_NAMESPACE", "default"))
     _until(lambda: hold.reason(api.annotations(), f"{arguments.root or ''}{hold.FILE}"), "held by ")
     status = _uninstall(arguments, api) if arguments.what == "uninstall" else _install(arguments, api)
-    if status == 0 and arguments.stay:
-        with open(READY, "w"):
-            pass
-        while True:
-            signal.pause()
-    return status
+    return _stay(arguments) if status == 0 and arguments.stay else status
+
+
+def _stay(arguments: argparse.Namespace, *, look_s: float = _LOOK_S, again_s: float = _AGAIN_S) -> int:
+    """Be ready as long as the node is, which is looked at now and then: the exit status, for kubelet to run it again.
+
+    Looks are `look_s` seconds apart, and by chance up to half as many more, so that not all nodes look at once. After
+    one that says no another one follows, `again_s` later: containerd may just be started anew by somebody else.
+    A node that was given back is not looked at.
+    """
+    with open(READY, "w"):
+        pass
+    while arguments.what == "uninstall":
+        signal.pause()
+    misses = 0
+    while misses < _MISSES:
+        time.sleep(again_s if misses else look_s * random.uniform(1.0, 1.5))
+        misses = 0 if _is_ready(arguments) else misses + 1
+    os.unlink(READY)
+    print("the node has it no more, so this ends and is done again:", flush=True)
+    _status(arguments, quiet=False)
+    return 1
 
 
 def _uninstall(arguments: argparse.Namespace, api: Kubectl) -> int:
@@ -149,8 +167,12 @@ def _serves(root: str) -> bool:
 
 
 def _is_ready(arguments: argparse.Namespace) -> bool:
+    return _status(arguments, quiet=True) == 0
+
+
+def _status(arguments: argparse.Namespace, *, quiet: bool) -> int:
     words = [] if arguments.prefix is None else ["--prefix", arguments.prefix]
-    return host.run(arguments.root or "/", install.root(), ["node", "status", *words], quiet=True) == 0
+    return host.run(arguments.root or "/", install.root(), ["node", "status", *words], quiet=quiet)
 
 
 def _until(condition: Callable[[], str], words: str) -> None:
