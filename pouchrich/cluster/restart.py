@@ -1,7 +1,9 @@
 """A containerd started anew, so that it reads its configuration: who is asked for that, and whether it has been.
 
-Pods run on meanwhile. systemd is asked where the process is in a service's cgroup, which for k3s and rke2 is theirs;
-k0s does it by itself when a file in containerd.d changes. A command is run with the mounts of the node's process 1.
+Pods run on meanwhile. systemd is asked where the process is in a service's cgroup, which for k3s and rke2 is theirs.
+It is not waited for: rke2-server's unit (Type=notify, TimeoutStartSec=0) has started when its control plane is up, long
+after its containerd, and that is seen at its socket. k0s does it by itself when a file in containerd.d changes. A
+command is run with the mounts of the node's process 1.
 """
 
 import os
@@ -20,6 +22,9 @@ from runtime.errors import PouchrichError
 
 AS_FOUND, NEVER = "auto", "never"
 PATIENCE_S = 120.0
+_LONGER_S = {"k3s": 600.0, "rke2": 600.0}
+"""For a containerd whose service has more to do before it starts one, by distribution."""
+
 _POLL_S = 0.2
 _SERVICE = re.compile(r"/([^/]+\.service)(?=/|$)")
 _SYSTEMD = "/run/systemd/system"
@@ -38,7 +43,7 @@ def command(one: Running, how: str) -> list[str] | None:
     if one.kind == "k0s":
         return []
     if (unit := unit_of(one.pid)) and os.path.isdir(_SYSTEMD):
-        return ["systemctl", "restart", unit]
+        return ["systemctl", "restart", "--no-block", unit]
     raise InstallError(
         f"{one.socket}: process {one.pid} is in no service of systemd's, so it is not known how to start it anew: "
         "give --restart COMMAND, or --restart never and do it by hand"
@@ -65,7 +70,7 @@ def unit_of(pid: int) -> str:
 def do(layout: Layout, one: Running, words: list[str] | None) -> bool:
     """Start it anew if that is owed, and wait until it serves; whether it has read its configuration then.
 
-    Raises InstallError where it does not come back in time.
+    Raises InstallError where it does not come back in time, or comes back without CRI.
     """
     now = at(one)
     if handling.owed(layout) is None or (now is not None and _has_read(layout, now)):
@@ -75,19 +80,26 @@ def do(layout: Layout, one: Running, words: list[str] | None) -> bool:
         return False
     if words:
         print(f"starting containerd anew: {shlex.join(words)}")
-        _run(words)
-    end = time.monotonic() + PATIENCE_S
+        _run(words, patience_s(one))
+    end = time.monotonic() + patience_s(one)
     while True:
         now = at(one)
-        if now is not None and _has_read(layout, now) and not _failed(now):
+        if now is not None and _has_read(layout, now) and (failed := _failed(now)) is not None:
+            if failed:
+                raise InstallError(f"{one.socket}: containerd could not load {', '.join(failed)}: see its log")
             handling.settle(layout)
             return True
         if time.monotonic() > end:
             state = now.problem if now is not None else "does not listen"
             raise InstallError(
-                f"{one.socket}: containerd has not started anew in {PATIENCE_S:g} s: {state or 'see its log'}"
+                f"{one.socket}: containerd has not started anew in {patience_s(one):g} s: {state or 'see its log'}"
             )
         time.sleep(_POLL_S)
+
+
+def patience_s(one: Running) -> float:
+    """How long a containerd may take to come up."""
+    return _LONGER_S.get(one.kind, PATIENCE_S)
 
 
 def again(one: Running) -> Running:
@@ -108,14 +120,15 @@ def _has_read(layout: Layout, now: Running) -> bool:
     return bool(now.pid) and not handling.owes_restart(layout, now)
 
 
-def _failed(one: Running) -> bool:
+def _failed(one: Running) -> list[str] | None:
+    """The CRI plugins that it could not load: it listens when it has tried. None where it does not say so yet."""
     try:
-        return any(running.failed_plugins(one))
+        return list(running.failed_plugins(one))
     except PouchrichError:
-        return True
+        return None
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str], limit_s: float = PATIENCE_S) -> None:
     try:
         done = subprocess.run(
             words,
@@ -124,7 +137,7 @@ def _run(words: list[str]) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=PATIENCE_S,
+            timeout=limit_s,
             check=False,
             env={**os.environ, "SYSTEMD_IGNORE_CHROOT": "1"},  # in a pod's mount namespace it looks like one
             preexec_fn=None if words[0] == "systemctl" else host.leave,

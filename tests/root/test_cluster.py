@@ -405,6 +405,44 @@ def test_a_containerd_is_started_anew_once_and_only_if_something_changed(case, t
             assert "1.6 finds a shim by nothing else" in checks[0].found
 
 
+def test_systemd_is_asked_and_not_waited_for(tmp_path, monkeypatch):
+    """A unit of Type=notify whose containerd is up early keeps its `systemctl restart` for as long as it likes."""
+    site = Site(tmp_path, "2.1", 3, "imports")
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(
+        f'#!/bin/sh\necho "$*" >>{tmp_path}/said\n'
+        f'case " $* " in *" --no-block "*) ;; *) exec sleep 1000;; esac\n'
+        f"(sleep 0.5; kill $(cat {tmp_path}/pid)) >/dev/null 2>&1 &\n"
+    )
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(restart, "_SYSTEMD", str(tmp_path))
+    monkeypatch.setattr(restart, "unit_of", lambda pid: "containerd.service")
+    with Daemon(site) as daemon:
+        one = daemon.now
+        (tmp_path / "pid").write_text(str(one.pid))
+        with locked(site.layout):
+            handling.put(site.layout, one, place.find(one, 2))
+            assert restart.do(site.layout, one, restart.command(one, restart.AS_FOUND))
+        assert daemon.now.pid != one.pid
+    assert (tmp_path / "said").read_text() == "restart --no-block containerd.service\n"
+
+
+def test_one_that_comes_back_without_cri_is_known_at_once(tmp_path):
+    """No patience is needed for that: containerd listens when all its plugins have been loaded or not."""
+    site = Site(tmp_path, "2.1", 3, "imports")
+    with Daemon(site) as daemon:
+        one = daemon.now
+        with locked(site.layout):
+            handling.put(site.layout, one, place.find(one, 2))
+            text = site.config.read_text()
+            site.config.write_text(f'{text}\n[plugins."{OLD}"]\n  stream_idle_timeout = "never"\n')
+            began = time.monotonic()
+            with pytest.raises(InstallError, match=r"could not load io\.containerd\.grpc\.v1\.cri: see its log"):
+                restart.do(site.layout, one, ["kill", str(one.pid)])
+            assert time.monotonic() - began < restart.PATIENCE_S
+
+
 def test_one_that_was_started_anew_before_the_change_is_started_anew_after_it(tmp_path):
     site = Site(tmp_path, "2.1", 3, "imports")
     with Daemon(site) as daemon:

@@ -255,6 +255,12 @@ def test_who_starts_containerd_anew():
     assert restart.command(dataclasses.replace(one, kind="k0s"), "auto") == []
 
 
+def test_a_containerd_has_time_to_come_up():
+    """k3s' and rke2's is started by a service that first has the whole of Kubernetes up."""
+    patience_s = {kind: restart.patience_s(Running(kind, "/s")) for kind in ("containerd", "k0s", "k3s", "rke2")}
+    assert patience_s == {"containerd": 120.0, "k0s": 120.0, "k3s": 600.0, "rke2": 600.0}
+
+
 def test_a_record_that_cannot_be_read_is_said(tmp_path: Path):
     layout = Layout.below(str(tmp_path))
     layout.make()
