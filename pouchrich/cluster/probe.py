@@ -17,6 +17,7 @@ not judged by it:
 
 import hashlib
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pouchrich.cluster.kubectl import Kubectl
@@ -53,11 +54,14 @@ class Fails(InstallError):
     """The mode was judged, and does not do on this node."""
 
 
-def run(api: Kubectl, mode: str, image: str) -> None:
-    """Raises Fails where the mode does not do, another InstallError where it was not judged. Leaves no pod."""
+def run(api: Kubectl, mode: str, image: str, *, secrets: Sequence[Mapping[str, str]] = ()) -> None:
+    """Raises Fails where the mode does not do, another InstallError where it was not judged. Leaves no pod.
+
+    `secrets` are the pod's `imagePullSecrets`, objects with a `name`: kubelet pulls `image` by them.
+    """
     name = name_of(mode, api.node)
     api.delete(name)  # of a run that was killed
-    api.create(manifest(name, api, mode, image))
+    api.create(manifest(name, api, mode, image, secrets))
     try:
         found = _ended(api, name)
     finally:
@@ -104,8 +108,10 @@ def name_of(mode: str, node: str) -> str:
     return f"probe-{mode}-{hashlib.sha256(node.encode()).hexdigest()[:8]}-{node.replace('.', '-')}"[:_NAME].rstrip("-")
 
 
-def manifest(name: str, api: Kubectl, mode: str, image: str) -> dict[str, Any]:
-    """The pod."""
+def manifest(
+    name: str, api: Kubectl, mode: str, image: str, secrets: Sequence[Mapping[str, str]] = ()
+) -> dict[str, Any]:
+    """The pod. It has no token, and of the namespace's Secrets those alone that its image is pulled by (`run`)."""
     container = {
         "name": _CONTAINER,
         "image": image,
@@ -132,6 +138,7 @@ def manifest(name: str, api: Kubectl, mode: str, image: str) -> dict[str, Any]:
             "enableServiceLinks": False,
             "tolerations": [{"operator": "Exists"}],
             "containers": [container],
+            **({"imagePullSecrets": list(secrets)} if secrets else {}),
         },
     }
 

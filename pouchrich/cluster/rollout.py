@@ -14,8 +14,9 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import shim
 from pouchrich.cluster import hold, host, probe
@@ -121,21 +122,25 @@ def _install(arguments: argparse.Namespace, api: Kubectl, pause: Callable[[], No
         if not _is_ready(arguments) and not _serves(arguments.root or "/"):
             api.label(_NO_LABELS)
         return status
-    images: dict[str, str] = {mode: image or _own_image(api) for mode, image in arguments.probe}
+    own = _own_spec(api) if arguments.probe else {}
+    images: dict[str, str] = {mode: image or _image(own) for mode, image in arguments.probe}
     asked_no_more = dict.fromkeys(mode_label(mode) for mode in probe.INITS if mode not in images)
     api.label({VERSION_LABEL: shim.__version__.replace("+", "_"), **asked_no_more})
-    if failures := _judge(api, images, pause):
+    run = partial(probe.run, api, secrets=own.get("imagePullSecrets", []))
+    if failures := _judge(api, images, run, pause):
         raise InstallError("\n".join(failures))
     return 0
 
 
-def _judge(api: Kubectl, images: Mapping[str, str], pause: Callable[[], None]) -> list[str]:
+def _judge(
+    api: Kubectl, images: Mapping[str, str], run: Callable[[str, str], None], pause: Callable[[], None]
+) -> list[str]:
     """Have the node's labels be what a probe of each mode comes to, tried until it comes to something: what failed."""
     failures, left = [], list(images)
     while left:
         for mode in list(left):
             try:
-                probe.run(api, mode, images[mode])
+                run(mode, images[mode])
             except probe.Fails as err:
                 failures.append(str(err))
                 print(f"mode {mode} fails: {err}", flush=True)
@@ -185,11 +190,16 @@ def _until(condition: Callable[[], str], words: str) -> None:
         time.sleep(_POLL_S)
 
 
-def _own_image(api: Kubectl) -> str:
+def _own_spec(api: Kubectl) -> dict[str, Any]:
+    """The spec of the pod that this runs in, {} where that is none."""
     name = os.environ.get("POD_NAME", "")
-    if not name:
+    return api.pod(name)["spec"] if name else {}
+
+
+def _image(own: dict[str, Any]) -> str:
+    if not own:
         raise InstallError("--probe MODE: no POD_NAME in the environment: name the image too, MODE=IMAGE")
-    image: str = api.pod(name)["spec"]["containers"][0]["image"]
+    image: str = own["containers"][0]["image"]
     return image
 
 

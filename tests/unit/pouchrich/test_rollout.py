@@ -23,6 +23,7 @@ class Api:
         self.labels: list[dict[str, str | None]] = []
         self.of_node: dict[str, str] = dict.fromkeys(LABELS, "true")
         self.made: list[dict[str, Any]] = []
+        self.others: dict[str, dict[str, Any]] = {}
         self._ends = {mode.replace("_", "-"): list(found) for mode, found in ends.items()}
 
     def annotations(self) -> dict[str, str]:
@@ -42,6 +43,8 @@ class Api:
         pass
 
     def pod(self, name: str) -> dict[str, Any]:
+        if name in self.others:
+            return self.others[name]
         end = self._ends[self.made[-1]["metadata"]["annotations"]["pouchrich.io/mode.probe"]].pop(0)
         if isinstance(end, str):
             raise InstallError(end)
@@ -161,6 +164,38 @@ def test_a_refusal_by_the_runtime_that_stays_is_a_failure_and_one_that_passes_is
     monkeypatch.setattr(probe, "PATIENCE_S", 0.0)
     with pytest.raises(probe.Fails, match="Pending: CreateContainerError: no init"):
         probe.run(Api(systemd=[refused, refused]), "systemd", "image")
+
+
+@pytest.mark.usefixtures("_installed")
+@pytest.mark.parametrize("secrets", [[{"name": "pull"}, {"name": "other"}], None])
+def test_a_probe_pulls_its_image_as_the_daemonset_does_and_may_no_more(
+    monkeypatch: pytest.MonkeyPatch, secrets: list[dict[str, str]] | None
+):
+    spec: dict[str, Any] = {
+        "containers": [{"image": "registry.example/node:1"}],
+        "serviceAccountName": "pouchrich-node",
+    }
+    if secrets:
+        spec["imagePullSecrets"] = secrets
+    api = Api(dumb_init=[ran("dumb-init")], systemd=[ran("systemd")])
+    api.others["node-x7k2p"] = {"spec": spec}
+    monkeypatch.setenv("POD_NAME", "node-x7k2p")
+    probes = [("dumb-init", ""), ("systemd", "registry.example/systemd")]
+    assert rollout._install(argparse.Namespace(probe=probes), api, never) == 0
+    assert [one["spec"]["containers"][0]["image"] for one in api.made] == [
+        "registry.example/node:1",
+        "registry.example/systemd",
+    ]
+    assert [one["spec"].get("imagePullSecrets") for one in api.made] == [secrets] * 2
+    assert [one["spec"]["automountServiceAccountToken"] for one in api.made] == [False] * 2
+    assert not [one for one in api.made if "serviceAccountName" in one["spec"]]
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_probe_of_no_image_outside_of_a_pod_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("POD_NAME", raising=False)
+    with pytest.raises(InstallError, match="--probe MODE: no POD_NAME in the environment: name the image too"):
+        rollout._install(argparse.Namespace(probe=[("dumb-init", "")]), Api(), never)
 
 
 @pytest.mark.parametrize("status", [0, 1])
