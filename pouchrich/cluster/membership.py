@@ -70,12 +70,22 @@ def take_up(
     return 0
 
 
-def give_back(layout: Layout, *, force: bool = False, wait_s: float = 0.0, how: str = restart.AS_FOUND) -> None:
+def give_back(
+    layout: Layout,
+    *,
+    force: bool = False,
+    wait_s: float = 0.0,
+    how: str = restart.AS_FOUND,
+    address: str | None = None,
+) -> None:
     """Take the handler out of containerd's configuration, and all versions away.
 
-    Raises InstallError where pods or poststop hooks still need them after `wait_s`, unless `force`; OSError.
+    Raises InstallError where pods or poststop hooks still need them after `wait_s`, or where there is nothing to give
+    back but a containerd, at one of the usual sockets or `address`, has our handler, unless `force`; OSError.
     """
     hold.refuse()
+    if not force:
+        _refuse_elsewhere(layout, address)
     warn(needed(layout, force=force, wait_s=wait_s))
     if reader := handling.recorded(layout) or handling.owed(layout):
         one = restart.at(Running(reader.kind, reader.socket))
@@ -90,6 +100,25 @@ def give_back(layout: Layout, *, force: bool = False, wait_s: float = 0.0, how: 
         warn(needed(layout, force=force, wait_s=wait_s))
     with locked(layout) if os.path.isdir(layout.home) else nullcontext():
         uninstall.remove(layout)
+
+
+def _refuse_elsewhere(layout: Layout, address: str | None) -> None:
+    if os.path.isdir(layout.home) and os.listdir(layout.home):
+        return
+    sockets = [*running.SOCKETS, *([("containerd", address)] if address else [])]
+    for one in running.find(sockets):
+        if one.pid and _has_handler(one):
+            raise InstallError(
+                f"{layout.where}: nothing is installed there, but {one.config} has the handler {place.HANDLER}: give "
+                "the --prefix that it was installed with, or take the handler out of there by hand"
+            )
+
+
+def _has_handler(one: Running) -> bool:
+    """Whether it is ours; a containerd that does not say what its configuration is says nothing of that either."""
+    with suppress(InstallError):
+        return trial.has_handler(trial.dump(one))
+    return False
 
 
 def needed(layout: Layout, *, force: bool, wait_s: float) -> str:

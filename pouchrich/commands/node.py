@@ -51,13 +51,9 @@ def add(node: argparse.ArgumentParser) -> None:
         parser.add_argument("--root", metavar="DIR", help="the node's root directory, with its /proc")
         parser.set_defaults(run=_telling, act=run, what=name)
         if name in ("install", "uninstall"):
-            _add_containerd(parser)
+            _add_containerd(parser, name)
             rollout.add(parser)
-        if name == "install":
-            parser.add_argument("--containerd", choices=DISTRIBUTIONS, help="put the handler into its configuration")
-            parser.add_argument("--address", metavar="SOCKET", help="of that containerd, where it is none of the usual")
-            parser.add_argument("--unattended", action="store_true", help="not a version that was rolled back here")
-        elif name == "uninstall":
+        if name == "uninstall":
             parser.add_argument("--force", action="store_true", help="all the same; it says what is lost")
             parser.add_argument(
                 "--wait", metavar="SECONDS", type=_seconds, default=0.0, help="for pods and hooks to end"
@@ -66,7 +62,23 @@ def add(node: argparse.ArgumentParser) -> None:
             parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
 
 
-def _add_containerd(parser: argparse.ArgumentParser) -> None:
+def _add_containerd(parser: argparse.ArgumentParser, name: str) -> None:
+    """What `install` is told; `uninstall` takes the same words, so that a DaemonSet's need change in the verb alone."""
+    about = {
+        "install": (
+            "put the handler into its configuration",
+            "of that containerd, where it is none of the usual",
+            "not a version that was rolled back here",
+        ),
+        "uninstall": (
+            "as for install; what was told of the handler is known",
+            "look for the handler in this containerd too, where nothing is installed",
+            "as for install; without effect",
+        ),
+    }[name]
+    parser.add_argument("--containerd", choices=DISTRIBUTIONS, help=about[0])
+    parser.add_argument("--address", metavar="SOCKET", help=about[1])
+    parser.add_argument("--unattended", action="store_true", help=about[2])
     parser.add_argument(
         "--restart",
         metavar="HOW",
@@ -131,7 +143,9 @@ def _install(arguments: argparse.Namespace) -> int:
 
 def _uninstall(arguments: argparse.Namespace) -> int:
     layout = _layout(arguments)
-    membership.give_back(layout, force=arguments.force, wait_s=arguments.wait, how=arguments.restart)
+    membership.give_back(
+        layout, force=arguments.force, wait_s=arguments.wait, how=arguments.restart, address=arguments.address
+    )
     print(f"uninstalled from {layout.where}")
     return 0
 

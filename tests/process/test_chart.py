@@ -77,6 +77,13 @@ def test_while_nodes_are_given_back_no_new_pod_goes_there():
     test_deploy.no_pods_are_taken(rendered("uninstall"))
 
 
+def test_the_pods_give_back_what_they_have_installed_by_the_same_words():
+    args = {name: test_deploy.container(rendered(name))["args"] for name in ("kubeadm", "uninstall")}
+    installed = [one.replace("=kubeadm", "=auto") for one in args["kubeadm"]]
+    assert args["uninstall"] == ["node", "uninstall", *installed[2:], "--wait=604800"]
+    _parser(args["uninstall"]).parse_args(args["uninstall"])
+
+
 def test_every_value_arrives():
     found = rendered("every-value")
     assert not {one["kind"] for one in found} & POLICIES

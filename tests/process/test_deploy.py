@@ -1,5 +1,6 @@
 """deploy/: that its manifests are whole, ask for no more than is needed, and say what the code says."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -80,6 +81,58 @@ def test_the_command_line_is_one(directory: str):
         assert {mode for mode, _ in parsed.probe} == {"dumb-init", "sbin-init"}
     else:
         assert (parsed.what, parsed.wait > 3600) == ("uninstall", True)
+
+
+OWN = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources:
+  - {deploy}/base
+components:
+  - {deploy}/components/own-node-only
+  - {deploy}/components/uninstall
+images:
+  - name: pouchrich-node
+    newName: registry.example/node
+    newTag: "7"
+patches:
+  - target: {{kind: DaemonSet, name: pouchrich-node}}
+    patch: |-
+      - {{op: replace, path: /spec/template/spec/containers/0/args/3, value: --containerd=k3s}}
+      - {{op: add, path: /spec/template/spec/containers/0/args/-, value: --prefix=/var/lib/node}}
+      - {{op: add, path: /spec/template/spec/containers/0/args/-, value: --bin=/usr/bin}}
+      - {{op: add, path: /spec/template/spec/containers/0/args/-, value: --address=/run/c.sock}}
+      - {{op: add, path: /spec/template/spec/containers/0/args/-, value: --restart=systemctl restart k3s}}
+"""
+
+
+def test_an_overlay_of_the_operators_gives_back_what_it_has_installed(tmp_path: Path):
+    """One component more, and nothing of what the overlay says is lost; it deletes all that it has made."""
+    overlay = OWN.format(deploy=os.path.relpath(DEPLOY, tmp_path.resolve()))
+    uninstalling = tmp_path / "kustomization.yaml"
+    uninstalling.write_text(overlay)
+    found = rendered(str(tmp_path))
+    no_pods_are_taken(found)
+    assert len(of_kind(found, "ValidatingAdmissionPolicy")) == 1
+    one = container(found)
+    assert one["image"] == "registry.example/node:7"
+    parsed = _parser(one["args"]).parse_args(one["args"])
+    assert (parsed.what, parsed.wait, parsed.force) == ("uninstall", 604800, False)
+    assert (parsed.prefix, parsed.bin, parsed.restart) == ("/var/lib/node", "/usr/bin", "systemctl restart k3s")
+    assert (parsed.containerd, parsed.address) == ("k3s", "/run/c.sock")
+    (daemons,) = of_kind(found, "DaemonSet")
+    assert daemons["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": "100%"}
+    uninstalling.write_text("".join(line for line in overlay.splitlines(True) if "components/uninstall" not in line))
+    installed = container(rendered(str(tmp_path)))["args"]
+    assert [*installed[:1], "uninstall", *installed[2:]] == [one for one in one["args"] if one != "--wait=604800"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_overlay_deletes_all_that_uninstalling_leaves(overlay: str):
+    def named(directory: str) -> set[tuple[str, str]]:
+        return {(one["kind"], one.get("metadata", {}).get("name", "")) for one in rendered(directory)}
+
+    assert named("uninstall") <= named(f"overlays/{overlay}")
 
 
 def test_the_daemonset_may_what_it_needs_and_no_more():

@@ -443,6 +443,33 @@ def test_one_that_comes_back_without_cri_is_known_at_once(tmp_path):
             assert time.monotonic() - began < restart.PATIENCE_S
 
 
+def test_nothing_is_uninstalled_where_containerd_has_the_handler_of_an_installation_elsewhere(tmp_path, monkeypatch):
+    """As by a command line that lacks the --prefix of the one that installed."""
+    site, other = Site(tmp_path, "2.1", 3, "imports"), Layout.below(str(tmp_path / "other"))
+    monkeypatch.setattr(uninstall, "RECORDS", str(tmp_path / "records"))
+    monkeypatch.setattr(running, "SOCKETS", ())
+    with Daemon(site) as daemon:
+        one = daemon.now
+        membership.give_back(other, address=daemon.socket)
+        with locked(site.layout):
+            handling.put(site.layout, one, place.find(one, 2))
+        there = site.files()
+        with pytest.raises(InstallError) as caught:
+            membership.give_back(other, address=daemon.socket)
+        assert str(caught.value) == (
+            f"{other.where}: nothing is installed there, but {site.config} has the handler pouchrich: give the --prefix"
+            " that it was installed with, or take the handler out of there by hand"
+        )
+        assert site.files() == there
+        membership.give_back(other, address=daemon.socket, force=True)
+        membership.give_back(site.layout, how=f"kill {one.pid}", address=daemon.socket)
+        membership.give_back(site.layout, address=daemon.socket)  # again, of nothing
+        text = site.config.read_text()
+        ours = f'[plugins."{NEW}".containerd.runtimes.pouchrich]\n  runtime_type = "io.x.v1"\n'
+        site.config.write_text(f"{text}\n{ours}")
+        membership.give_back(other, address=daemon.socket)  # another's of the name
+
+
 def test_one_that_was_started_anew_before_the_change_is_started_anew_after_it(tmp_path):
     site = Site(tmp_path, "2.1", 3, "imports")
     with Daemon(site) as daemon:
