@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 
 from pouchrich import running
@@ -12,6 +13,8 @@ from pouchrich.node import InstallError, apparmor, current, install, uninstall
 from pouchrich.node.layout import PROGRAMS, Layout
 from pouchrich.node.lock import locked
 from pouchrich.running import Running
+from shim.pod import killed
+from shim.task.hooks import poststop
 
 RESTART_OWED = 3
 """Exit status: all is in place, but containerd has not read it, and nobody was to start it anew."""
@@ -121,10 +124,21 @@ def _has_handler(one: Running) -> bool:
     return False
 
 
-def needed(layout: Layout, *, force: bool, wait_s: float) -> str:
+def _settle() -> None:
+    """Have settled what is in nobody's care, such as hooks owed since before the node's last boot.
+
+    A pod's start sees to it, and there may be none any more: new ones do not come to a node that is given back.
+    """
+    killed.check()
+    poststop.check()
+
+
+def needed(layout: Layout, *, force: bool, wait_s: float, settle: Callable[[], None] = _settle) -> str:
     """A warning of what is lost (`uninstall.check`), after as long a wait for nothing to be. Raises InstallError."""
     end = time.monotonic() + wait_s
     needs = list(uninstall.needing(layout))
+    if needs and not force:
+        settle()
     if needs and wait_s and not force:
         print("\n".join(["waiting: these need the shim:", *needs]), flush=True)
     while needs and not force and time.monotonic() < end:

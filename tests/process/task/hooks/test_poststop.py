@@ -9,6 +9,9 @@ from dataclasses import asdict
 
 import pytest
 
+from pouchrich.cluster import membership
+from pouchrich.node import InstallError, uninstall
+from pouchrich.node.layout import Layout
 from runtime.config.model import Hook, When
 from runtime.hooks.account import read_account
 from runtime.hooks.environment import Subject
@@ -114,6 +117,18 @@ def test_the_first_start_after_a_boot_runs_what_was_owed_before_it_once(node):
     assert list(records(node.records)) == []
     node.check()
     assert node.swept() == ["a ShimKilled", "b ShimKilled"]
+
+
+def test_who_takes_the_shim_away_has_what_was_owed_before_a_boot_run_first(node, monkeypatch):
+    """No pod comes to such a node any more, whose start would see to it."""
+    monkeypatch.setattr(uninstall, "RECORDS", node.records)
+    monkeypatch.setattr(membership, "_POLL_S", 0.05)
+    node.owe("a").close()
+    layout = Layout.below(str(node.directory / "prefix"))
+    with pytest.raises(InstallError, match=r"a\.jsonl"):
+        membership.needed(layout, force=False, wait_s=0.2, settle=lambda: None)
+    assert membership.needed(layout, force=False, wait_s=WITHIN_S, settle=node.check) == ""
+    assert node.swept() == ["a ShimKilled"]
 
 
 def test_a_hook_of_the_container_is_skipped_and_the_hosts_runs(node):
