@@ -16,32 +16,18 @@ containerd on the PATH. `--json` prints
 import argparse
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
-from pouchrich import apparmor_node, checks, containerd_config, containerd_dump, engines_node, running
+from pouchrich import apparmor_node, checks, containerd_checks, engines_node, running
 from pouchrich.checks import FAIL, OK, WARN, Check
-from pouchrich.containerd_config import ON_PATH, Handler
 from pouchrich.output import Block, Line, Span, heading, line, show, show_json
-from pouchrich.program import Program
-from pouchrich.running import Running
 from runtime import config, paths
 from runtime.config import Config
-from runtime.config.annotations import PREFIX
-from runtime.config.render import toml
-from runtime.errors import NotFound, PouchrichError
-from runtime.spec.cri import GRACE_PERIOD
+from runtime.errors import PouchrichError
 
 _STYLES = {OK: "good", WARN: "warn", FAIL: "bad"}
-_NAMED = 5
-_LINES = "pouchrich runtimeclass --containerd here has the lines for this file"
-_DROPS = (1, 6)
-"""The containerd whose CRI plugin drops all of a handler's options but ConfigPath, and its path (containerd #8207)."""
-_KNOWS_USER_NAMESPACES = (2, 0)
-_ASKS_EVERY_TYPE = (2, 2)
-"""From 2.2.7 on in that series; which patch release it is is not known here."""
-
 Found = Iterable[tuple[str, Check]]
 
 
@@ -113,7 +99,7 @@ def collect(
     if os.geteuid() != 0:
         yield "kernel", Check(WARN, "user", f"uid {os.geteuid()}", "run as root: what only root can see is not judged")
     node, check = _node(config_file)
-    here = [] if containerd_file is not None else _found(address)
+    here = [] if containerd_file is not None else containerd_checks.found(address)
     search = next((running.path_of(one.pid) for one in here if one.pid), None)
     areas: dict[str, Iterable[Check]] = {
         "kernel": checks.kernel(),
@@ -123,7 +109,7 @@ def collect(
         "runtime": checks.oci(node, search=search),
         "installation": checks.helpers(),
         "configuration": itertools.chain([check], checks.leases(node)),
-        "containerd": _containerd(containerd_file, here, address),
+        "containerd": containerd_checks.of_node(containerd_file, here, address),
         "spawner": checks.spawner(node),
         "containers": checks.containers(root),
         "hooks": checks.hooks(records),
@@ -147,149 +133,3 @@ def _node(file: str | None) -> tuple[Config, Check]:
     except PouchrichError as err:
         return config.DEFAULT, Check(FAIL, what, str(err), "correct it; until then containers are refused")
     return found, Check(OK, what, "built in, there is no file" if found is config.DEFAULT else found.source)
-
-
-def _sockets(address: str | None) -> tuple[tuple[str, str], ...]:
-    return running.SOCKETS if address is None else (("containerd", address),)
-
-
-def _found(address: str | None) -> list[Running]:
-    return running.find(_sockets(address))
-
-
-def _containerd(file: str | None, here: Sequence[Running], address: str | None) -> Iterator[Check]:
-    if file is None:
-        for one in here:
-            yield from of_running(one)
-        if here:
-            return
-        where = ", ".join(path for _, path in _sockets(address))
-        yield Check(WARN, "containerd", f"none listens at {where}", "start it, or name its socket with --address")
-    file = file or containerd_config.DEFAULT
-    version = containerd_config.containerd_version()
-    yield from containerd(file, version)
-    if version is not None:
-        yield others(file)
-
-
-def of_running(one: Running) -> Iterator[Check]:
-    """A containerd that runs: whether it answers, has loaded its CRI plugin and what its configuration says now."""
-    what = "containerd" if one.kind == "containerd" else f"containerd of {one.kind}"
-    if one.problem:
-        yield Check(FAIL, what, f"{one.socket}: {one.problem}", "start it, or remove the socket that is left of it")
-        return
-    yield Check(OK, what, f"listens at {one.socket}, pid {one.pid}, configuration {one.config}")
-    try:
-        failed = list(running.failed_plugins(one))
-        stale = running.changed_since(one)
-    except PouchrichError as err:
-        yield Check(FAIL, what, f"does not answer as it should: {err}", "see its log")
-    else:
-        for plugin in failed:
-            yield Check(FAIL, what, f"has not loaded {plugin}", "see its log; often its configuration is wrong")
-        if stale:
-            yield Check(WARN, what, f"{stale} was changed after it was started", "restart it: it has not read that yet")
-    version = running.version(one)
-    for check in containerd(one.config, version):
-        advice = running.WHERE.get(one.kind, "") if check.what == "handlers" else ""
-        yield replace(check, advice=f"{check.advice}; {advice}") if advice else check
-    if version is not None:
-        for source in containerd_dump.unread(one.config, major=version[0], containerd=one.program):
-            yield Check(FAIL, "handlers", f"{source}: containerd does not read it (config dump)", _LINES)
-        yield others(one.config, one.program)
-
-
-def containerd(file: str, version: tuple[int, int] | None) -> Iterator[Check]:
-    """containerd's handlers for us in the configuration `file`, judged for containerd `version` (None: not known)."""
-    if version is not None:
-        yield Check(OK, "containerd", f"version {version[0]}.{version[1]}")
-    try:
-        handlers = containerd_config.handlers(file, major=version[0] if version is not None else 2)
-    except (NotFound, PouchrichError) as err:
-        yield Check(FAIL, "handlers", str(err), _how(version))
-        return
-    if not handlers:
-        yield Check(FAIL, "handlers", f"{file}: none is ours", _how(version))
-    for one in handlers:
-        yield from _handler(one, version)
-
-
-def others(file: str, program: Program = ON_PATH) -> Check:
-    """Whether all that is not ours in containerd's configuration is as it would be without us; `program` is asked."""
-    what = "containerd config dump"
-    try:
-        changed = containerd_dump.changed(file, containerd=program)
-    except NotFound as err:
-        return Check(OK, what, str(err))
-    except PouchrichError as err:
-        return Check(WARN, what, str(err), "what our handlers change besides themselves was not judged")
-    if not changed:
-        return Check(OK, what, "our handlers change nothing else")
-    more = f", and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-    found = f"our handlers change more than themselves: {'; '.join(changed[:_NAMED])}{more}"
-    return Check(FAIL, what, found, f"pouchrich runtimeclass --containerd here says where they belong ({file})")
-
-
-def _how(version: tuple[int, int] | None) -> str:
-    which = "2" if version is None else "here"
-    return f"pouchrich runtimeclass --containerd {which} prints what to add, and where; restart containerd afterwards"
-
-
-def _handler(one: Handler, version: tuple[int, int] | None) -> Iterator[Check]:
-    what = f"handler {one.name}"
-    yield Check(OK, what, one.source)
-    if containerd_config.passes_pod_annotations(one):
-        yield Check(OK, what, "passes the pods' annotations")
-    else:
-        found = f"pod_annotations does not let {PREFIX}KEY through: pods' settings are lost in silence"
-        yield Check(FAIL, what, found, f'add "{PREFIX}*" to pod_annotations')
-    if containerd_config.passes_grace_period(one):
-        yield Check(OK, what, "passes the grace period")
-    else:
-        found = "container_annotations has no grace period: init's shutdown may be cut short by KILL"
-        yield Check(WARN, what, found, f'add "{GRACE_PERIOD}" to container_annotations')
-    if one.runtime_path and not os.access(one.runtime_path, os.X_OK):
-        yield Check(FAIL, what, f"runtime_path {one.runtime_path} is no executable file", "correct it")
-    elif one.runtime_path and version == _DROPS:
-        found = "runtime_path: containerd 1.6.20 does not look at it, later ones of 1.6 may"
-        on_path = "put the shim on containerd's PATH"
-        yield Check(WARN, what, found, on_path if one.takes_our_options else "pods get containerd's own shim: use 1.7")
-    if one.takes_our_options:
-        yield from _options(one, what, version)
-    if version is None or version >= _KNOWS_USER_NAMESPACES:
-        yield Check(OK, what, _user_namespaces(one, version))
-
-
-def _user_namespaces(one: Handler, version: tuple[int, int] | None) -> str:
-    """What becomes of a pod with `hostUsers: false` (`shim.spawner.info` has why)."""
-    if not one.takes_our_options:
-        return "hostUsers: false works where the OCI runtime has ID-mapped mounts"
-    if one.options is not None:
-        return (
-            "hostUsers: false is refused, as the handler has an options table: with its keys in the node's file"
-            " and without the table such pods are let in"
-        )
-    if version is not None and version < _ASKS_EVERY_TYPE:
-        return "hostUsers: false is refused: this containerd asks its own runtime type only, use a drop-in handler"
-    return (
-        "hostUsers: false works with containerd 2.2.7, 2.3.4, 2.4 and later, where the OCI runtime has ID-mapped mounts"
-    )
-
-
-def _options(one: Handler, what: str, version: tuple[int, int] | None) -> Iterator[Check]:
-    """Judge the handler's configuration as a Create request would."""
-    if one.options is None:
-        yield Check(OK, what, "configured by the node's file")
-        return
-    if not one.config_path and version == _DROPS:
-        found = "options without ConfigPath: containerd 1.6 passes no other key, and every container is refused"
-        yield Check(FAIL, what, found, "put the keys into a file and name it by ConfigPath")
-        return
-    try:
-        body = "" if one.config_path else "\n".join(f"{name} = {toml(value)}" for name, value in one.options.items())
-        made = config.for_handler(config_path=one.config_path, config_body=body.encode())
-    except (PouchrichError, TypeError) as err:
-        yield Check(FAIL, what, f"options: {err}", "correct it; until then its containers are refused")
-        return
-    yield Check(OK, what, f"configured by {made.source}")
-    yield from (replace(check, what=what) for check in apparmor_node.named(made))

@@ -5,9 +5,8 @@ import subprocess
 
 import pytest
 
-from pouchrich import containerd_config, containerd_dump, handler
+from pouchrich import containerd_checks, containerd_config, containerd_dump, handler
 from pouchrich.checks import FAIL, OK
-from pouchrich.commands import doctor
 from pouchrich.program import Program
 from tests.root.containerd_site import NEW, OLD, SITE, program
 
@@ -56,7 +55,7 @@ def test_what_is_printed_put_where_it_says_changes_nothing_else(node):
         (path.parent / "conf.d/pouchrich.toml").write_text(text)
     found = dumped(containerd, path)
     assert all(word in found for word in ("runtimes.rich]", "runtimes.runc]", '"site/pause:1"', "pouchrich.io/*"))
-    check = doctor.others(str(path), Program(containerd))
+    check = containerd_checks.others(str(path), Program(containerd))
     assert (check.level, check.found) == (OK, "our handlers change nothing else")
 
 
@@ -69,7 +68,7 @@ def test_a_handler_in_a_file_of_its_own_that_takes_the_sites_away_is_a_failure(n
         '  runtime_type = "io.containerd.pouchrich.v2"\n  [plugins."'
         f'{plugin}".containerd.runtimes.rich.options]\n    ConfigPath = "/x"\n'
     )
-    check = doctor.others(str(path), Program(containerd))
+    check = containerd_checks.others(str(path), Program(containerd))
     assert check.level == FAIL
     assert 'without us "site/pause:1"' in check.found
     if major == 1:
@@ -94,7 +93,10 @@ def test_what_cannot_be_judged_is_said(node):
     containerd, path, _, _ = node
     inline = 'runtime_type = "io.containerd.pouchrich.v2"'
     path.write_text(f'version = 2\nplugins."{OLD}".containerd.runtimes = {{ rich = {{ {inline} }} }}\n')
-    assert "cannot be taken out, allowed a table of its own" in doctor.others(str(path), Program(containerd)).found
+    assert (
+        "cannot be taken out, allowed a table of its own"
+        in containerd_checks.others(str(path), Program(containerd)).found
+    )
     path.write_text(f"version = 2\n{printed(path, 1)}")
-    assert "no such file" in doctor.others(str(path), Program("/nowhere/containerd")).found.lower()
-    assert doctor.others(f"{path}.none", Program(containerd)).level == OK
+    assert "no such file" in containerd_checks.others(str(path), Program("/nowhere/containerd")).found.lower()
+    assert containerd_checks.others(f"{path}.none", Program(containerd)).level == OK

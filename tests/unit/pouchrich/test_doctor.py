@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pouchrich import checks, containers, owed
+from pouchrich import checks, containerd_checks, containers, owed
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.commands import doctor
 from pouchrich.output import plain
@@ -28,7 +28,7 @@ OPTIONS = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rich.options
 def judged(tmp_path, text, version=(1, 7)):
     path = tmp_path / "config.toml"
     path.write_text(text)
-    found = list(doctor.containerd(str(path), version))
+    found = list(containerd_checks.containerd(str(path), version))
     return [(one.level, one.found) for one in found if one.level != OK], found
 
 
@@ -53,7 +53,7 @@ def test_no_handler_is_a_failure_with_the_remedy(tmp_path):
     bad, found = judged(tmp_path, "version = 2\n")
     assert bad == [(FAIL, f"{tmp_path}/config.toml: none is ours")]
     assert found[-1].advice.startswith("pouchrich runtimeclass --containerd here prints")
-    (missing,) = doctor.containerd(str(tmp_path / "none"), None)
+    (missing,) = containerd_checks.containerd(str(tmp_path / "none"), None)
     assert (missing.level, missing.found) == (FAIL, f"{tmp_path}/none: no such file or directory")
 
 

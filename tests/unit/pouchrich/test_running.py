@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from pouchrich import running
+from pouchrich import containerd_checks, running
 from pouchrich.checks import FAIL, WARN
-from pouchrich.commands import doctor
 from pouchrich.processes import uptime_s
 
 LISTENS = """
@@ -71,7 +70,7 @@ def test_doctor_says_where_rke2_wants_the_handler_and_that_a_file_was_not_read_y
     later = time.time() + 60
     os.utime(config, (later, later))
     (one,) = running.find((("k3s", path),))
-    found = list(doctor.of_running(one))
+    found = list(containerd_checks.of_running(one))
     levels = {check.what: check for check in found if check.level != "ok"}
     assert (levels["containerd of rke2"].level, levels["handlers"].level) == (WARN, FAIL)
     assert "was changed after it was started" in levels["containerd of rke2"].found
@@ -82,12 +81,12 @@ def test_a_socket_that_nobody_listens_at_is_a_failure(tmp_path):
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(tmp_path / "s"))
     (found,) = running.find((("containerd", str(tmp_path / "s")),))
-    (check,) = doctor.of_running(found)
+    (check,) = containerd_checks.of_running(found)
     assert (check.level, check.found) == (FAIL, f"{tmp_path}/s: connection refused")
 
 
 def test_none_that_runs_is_told_with_the_way_out(tmp_path):
-    found = list(doctor._containerd(None, [], str(tmp_path / "none")))
+    found = list(containerd_checks.of_node(None, [], str(tmp_path / "none")))
     assert (found[0].level, found[0].advice) == (WARN, "start it, or name its socket with --address")
 
 
@@ -114,5 +113,5 @@ def test_a_configuration_that_goes_while_it_is_looked_at_ends_no_look(listener, 
     monkeypatch.setattr(running, "uptime_s", lambda proc: uptime_s(proc) + 60)  # it has run for a minute
     monkeypatch.setattr(running, "failed_plugins", lambda _one: iter(()))
     monkeypatch.setattr(running, "documents", lambda _file: iter([(gone, {})]))
-    warned = [check.found for check in doctor.of_running(found) if check.level == WARN]
+    warned = [check.found for check in containerd_checks.of_running(found) if check.level == WARN]
     assert f"{gone} was changed after it was started" in warned
