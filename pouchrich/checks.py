@@ -147,15 +147,15 @@ def oci(config: Config, *, search: str | None = None) -> Iterator[Check]:
     yield Check(OK, "OCI runtime", f"{path} ({''.join(version)}): {reason}")
 
 
-def helpers() -> Iterator[Check]:
-    """The static binaries that are bound into containers, and the shim itself."""
+def helpers(*, search: str | None = None) -> Iterator[Check]:
+    """The static binaries that are bound into containers, and the shim itself. `search` as for `oci`."""
     for name in ("dumb-init", "launch"):
         try:
             yield Check(OK, name, libexec.path(name))
         except PouchrichError as err:
             found, _, advice = str(err).partition(": run ")
             yield Check(FAIL, name, found, f"run {advice}")
-    path = shutil.which(SHIM)
+    path = shutil.which(SHIM, path=search)
     if path is not None:
         yield Check(OK, "shim", path)
     else:

@@ -6,6 +6,7 @@ is changed by them.
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from pouchrich import apparmor_node, containerd_config, containerd_dump, running
@@ -20,6 +21,8 @@ from runtime.errors import NotFound, PouchrichError
 from runtime.spec.cri import GRACE_PERIOD
 
 _NAMED = 5
+_NONE = "none is ours"
+_NONES = (_NONE, "no such file or directory")
 _LINES = "pouchrich runtimeclass --containerd here has the lines for this file"
 _DROPS = (1, 6)
 """The containerd whose CRI plugin drops all of a handler's options but ConfigPath, and its path (containerd #8207)."""
@@ -33,13 +36,23 @@ def _sockets(address: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def found(address: str | None) -> list[Running]:
-    return running.find(_sockets(address))
+    """The containerds that run, or the one at socket `address`: those that have a handler of ours first."""
+    return sorted(running.find(_sockets(address)), key=lambda one: not _has_handler(one))
+
+
+def _has_handler(one: Running) -> bool:
+    with suppress(NotFound, PouchrichError, OSError):
+        return bool(containerd_config.handlers(one.config, major=2))
+    return False
 
 
 def of_node(file: str | None, here: Sequence[Running], address: str | None) -> Iterator[Check]:
     if file is None:
+        is_used = any(map(_has_handler, here))
         for one in here:
-            yield from of_running(one)
+            for check in of_running(one):
+                unused = is_used and check.what == "handlers" and check.found.endswith(_NONES)
+                yield replace(check, level=OK, advice="not for rich containers") if unused else check
         if here:
             return
         where = ", ".join(path for _, path in _sockets(address))
@@ -88,7 +101,7 @@ def containerd(file: str, version: tuple[int, int] | None) -> Iterator[Check]:
         yield Check(FAIL, "handlers", str(err), _how(version))
         return
     if not handlers:
-        yield Check(FAIL, "handlers", f"{file}: none is ours", _how(version))
+        yield Check(FAIL, "handlers", f"{file}: {_NONE}", _how(version))
     for one in handlers:
         yield from _handler(one, version)
 

@@ -8,8 +8,8 @@ programs that are asked for version and configuration. With --containerd-config 
 containerd on the PATH. `--json` prints
 
     {"version": 1, "healthy": whether nothing fails, "summary": {"ok", "warn", "fail": how many},
-     "checks": [{"area": kernel | cgroups | inotify | runtime | installation | configuration | containerd | spawner |
-                 containers | hooks,
+     "checks": [{"area": kernel | cgroups | apparmor | inotify | runtime | installation | configuration | containerd |
+                 spawner | containers | hooks | engines,
                  "level": ok | warn | fail, "what", "found", "advice": what to do, or ""}]}
 """
 
@@ -107,7 +107,7 @@ def collect(
         "apparmor": itertools.chain(apparmor_node.checks(), apparmor_node.named(node)),
         "inotify": checks.watching(),
         "runtime": checks.oci(node, search=search),
-        "installation": checks.helpers(),
+        "installation": checks.helpers(search=search),
         "configuration": itertools.chain([check], checks.leases(node)),
         "containerd": containerd_checks.of_node(containerd_file, here, address),
         "spawner": checks.spawner(node),

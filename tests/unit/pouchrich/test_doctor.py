@@ -255,3 +255,10 @@ def test_an_oci_runtime_is_looked_for_where_containerd_does(tmp_path):
     (tmp_path / "crun").chmod(0o755)
     (found,) = checks.oci(config.DEFAULT, search=str(tmp_path))
     assert (found.level, found.found.startswith(f"{tmp_path}/crun (crun version 1)")) == (OK, True)
+
+
+def test_the_areas_are_those_that_its_help_names(tmp_path):
+    areas = {area for area, _ in doctor.collect(None, None, str(tmp_path / "none"), str(tmp_path), str(tmp_path))}
+    assert doctor.__doc__ is not None
+    named = doctor.__doc__.partition('"area": ')[2].partition(",")[0]
+    assert areas <= set(named.replace("|", " ").split())

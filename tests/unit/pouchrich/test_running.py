@@ -5,11 +5,12 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from pouchrich import containerd_checks, running
-from pouchrich.checks import FAIL, WARN
+from pouchrich.checks import FAIL, OK, WARN
 from pouchrich.processes import uptime_s
 
 LISTENS = """
@@ -115,3 +116,24 @@ def test_a_configuration_that_goes_while_it_is_looked_at_ends_no_look(listener, 
     monkeypatch.setattr(running, "documents", lambda _file: iter([(gone, {})]))
     warned = [check.found for check in containerd_checks.of_running(found) if check.level == WARN]
     assert f"{gone} was changed after it was started" in warned
+
+
+@pytest.mark.parametrize("text", ['version = 2\ndisabled_plugins = ["cri"]\n', None])
+def test_a_containerd_beside_the_one_with_the_handler_needs_none(listener, tmp_path, monkeypatch, text):
+    """Docker's, beside k3s'; and it is the other's PATH that is looked at."""
+    path, config, _ = listener
+    monkeypatch.setattr(running, "failed_plugins", lambda one: [])
+    handler = 'plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rich'
+    config.write_text(f'version = 2\n[{handler}]\nruntime_type = "io.containerd.pouchrich.v2"\n')
+    (ours,) = running.find((("k3s", path),))
+    other = tmp_path / "docker.toml"
+    if text is not None:
+        other.write_text(text)
+    docker = replace(ours, kind="containerd", config=str(other))
+    monkeypatch.setattr(running, "find", lambda sockets: [docker, ours])
+    here = containerd_checks.found(None)
+    assert [one.kind for one in here] == ["rke2", "containerd"]
+    found = [one for one in containerd_checks.of_node(None, here, None) if one.what == "handlers"]
+    assert [(one.level, str(other) in one.found) for one in found] == [(OK, True)]
+    (alone,) = [one for one in containerd_checks.of_node(None, [docker], None) if one.what == "handlers"]
+    assert alone.level == FAIL
