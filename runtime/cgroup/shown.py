@@ -2,7 +2,8 @@
 
 Under an init that makes cgroups of its own that is one of these, and the limits stand above. Language runtimes look for
 theirs where they are: JDK before 24, Go's GOMAXPROCS since 1.25 and libuv read no cgroup above, and would take the
-node's memory and processors for theirs. No more is had by it: what the container may use is decided above, first.
+node's memory and processors for theirs. No more is had by it: what the container may use is decided above, first. A
+systemd that reloads its units writes there what those say, which is nothing; so an old limit never comes back.
 """
 
 from contextlib import suppress

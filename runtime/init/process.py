@@ -34,6 +34,13 @@ def uuid_of(spec: Spec, run_dir: str) -> str:
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
+def no_privilege(kind: str, spec: Spec, capabilities: tuple[str, ...] | None) -> str:
+    """Why PID 1 of this kind cannot boot with the pod's bounding set, or the node's `capabilities`; "" where it can."""
+    names = _bounding(spec) if capabilities is None else capabilities
+    missing = [name for name in _SYSTEMD_NEEDS if name not in names] if kind == "systemd" else []
+    return f"{kind} cannot boot without {listed(missing)}" if missing else ""
+
+
 def _bounding(spec: Spec) -> tuple[str, ...]:
     sets = edit.table(edit.table(spec, "process"), "capabilities", within="process.")
     return edit.strings(sets, "bounding", within="process.capabilities.")

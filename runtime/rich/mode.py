@@ -13,7 +13,7 @@ from runtime.config.model import Config
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.image.image import ImageFacts
-from runtime.init import AUTO, DUMB_INIT, INIT_MODES, SYSTEMD, detect, mode_for, possible
+from runtime.init import AUTO, DUMB_INIT, INIT_MODES, SYSTEMD, detect, mode_for, possible, process
 from runtime.init.base import InitMode, Site
 from runtime.init.detect import InitFacts
 from runtime.rich.policy import Choice, Decision
@@ -42,6 +42,7 @@ class _Case:
     facts: ImageFacts
     site: Site
     uid: int
+    spec: Spec
 
     @property
     def shared(self) -> str:
@@ -109,9 +110,19 @@ def _resolved(
     return ResolvedMode(mode.name, init, decisions=decisions, warnings=warnings)
 
 
+def _may_be_root(case: _Case) -> bool:
+    rule = case.config.rich.root_init
+    return case.uid == 0 or rule == "allow" or (rule == "auto" and not case.choice.mode_by_pod)
+
+
+def _no_privilege(case: _Case, mode: InitMode) -> str:
+    """What PID 1 lacks in this pod for a boot, where another mode may be had instead, or ""."""
+    return process.no_privilege(mode.kind or case.facts.init.kind, case.spec, case.config.rich.init_capabilities)
+
+
 def _check_root_init(case: _Case, mode: InitMode) -> None:
     rule = case.config.rich.root_init
-    if case.uid == 0 or rule == "allow" or (rule == "auto" and not case.choice.mode_by_pod):
+    if _may_be_root(case):
         return
     raise InvalidArgument(
         f"config.json: {case.choice.mode_source}: found mode {mode.name} for a container of user {case.uid},"
@@ -137,13 +148,17 @@ def _cannot(case: _Case, mode: InitMode, problem: str) -> ResolvedMode:
 def _asked(case: _Case) -> ResolvedMode:
     mode = INIT_MODES.get(case.choice.mode or DUMB_INIT.name)
     if mode is None:
-        if problem := SYSTEMD.problem(case.site):
+        problem = SYSTEMD.problem(case.site) or _no_privilege(case, SYSTEMD)
+        if not problem and not _may_be_root(case):
+            problem = f"PID 1 would be root in a container of user {case.uid} (rich.root-init)"
+        if problem:
             return _dumb_init(case, Decision("mode", DUMB_INIT.name, f"{AUTO}: {problem}"))
         found = Decision("mode", SYSTEMD.name, f"{AUTO}: the image has {case.facts.init.systemd}")
         return _real(case, SYSTEMD, found)
     if not mode.is_real:
         return _dumb_init(case)
-    if problem := mode.problem(case.site):
+    is_firm = case.choice.mode_is_own or case.config.rich.strict  # then the plan's error says more
+    if problem := mode.problem(case.site) or ("" if is_firm else _no_privilege(case, mode)):
         return _cannot(case, mode, problem)
     return _real(case, mode)
 
@@ -180,7 +195,7 @@ def resolve(choice: Choice, spec: Spec, *, config: Config, facts: ImageFacts, ho
     """
     rule, source = config.rich.cgroup_v1, config.source_of("rich.cgroup-v1")
     site = Site(facts.init, facts.resolved, host, shared_pid_namespace(spec), rule, source)
-    case = _Case(choice, config, facts, site, _user(spec))
+    case = _Case(choice, config, facts, site, _user(spec), spec)
     if (found := image_init(facts, edit.args(spec))) is not None:
         return _supplied(case, *found)
     if facts.command.problem is not None:

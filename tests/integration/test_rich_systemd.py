@@ -96,7 +96,7 @@ def test_a_service_that_the_image_does_not_have_is_refused_or_left_out(rich_pods
 
 
 def test_without_the_capabilities_for_a_boot_the_create_says_which_are_missing(rich_pods: RichPods) -> None:
-    pod = rich_pods.pod()
+    pod = rich_pods.pod("", annotations={"pouchrich.io/mode.app": "systemd"})
     message = refused(rich_pods.create(pod, SYSTEMD, "true", config=security(drop=["ALL"])))
     expected = ("process.capabilities.bounding", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "rich.init-capabilities")
     assert all(word in message for word in expected), message

@@ -31,13 +31,14 @@ def planned(
     env=(),
     resolved=(),
     name="web",
+    bounding=CAPABILITIES,
 ):
     spec = {
         "process": {
             "args": list(args),
             "env": list(env),
             "user": {"uid": uid, "gid": 0},
-            "capabilities": {"bounding": CAPABILITIES},
+            "capabilities": {"bounding": list(bounding)},
         },
         "annotations": {f"pouchrich.io/{key}": value for key, value in dict(annotations).items()}
         | {"io.kubernetes.cri.container-name": name},
@@ -334,3 +335,24 @@ def test_a_command_that_has_to_be_pid_1_to_start_an_init_stays_it(args, reason):
 )
 def test_what_only_names_one_is_none(args):
     assert planned(args=args).mode == "dumb-init"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "body"),
+    [({"mode": "auto"}, ""), ({"mode.web": "auto"}, ""), ({}, "rich.mode = 'auto'"), ({}, "rich.mode = 'systemd'")],
+)
+def test_a_pod_that_leaves_no_privilege_for_a_boot_gets_dumb_init_unless_it_asks_itself(annotations, body):
+    """As all do in a namespace of Pod Security's level "restricted"."""
+    found = planned(annotations, body=body, bounding=())
+    reason = "systemd cannot boot without CAP_SETUID, CAP_SETGID, CAP_SETPCAP"
+    assert (found.mode, reason in found.decisions[-1].source) == ("dumb-init", True)
+    assert planned(annotations, body=f"{body}\nrich.init-capabilities = {CAPABILITIES}", bounding=()).mode == "systemd"
+    assert "found no CAP_SETGID" in refused({"mode.web": "systemd"}, bounding=("CAP_SETUID", "CAP_SETPCAP"))
+    assert "found no CAP_SETUID" in refused({}, body="rich.mode = 'systemd'\nrich.strict = true", bounding=())
+
+
+def test_auto_of_a_pod_of_another_user_is_dumb_init_where_no_root_may_be_its_pid_1():
+    found = planned({"mode": "auto"}, uid=1000)
+    reason = "auto: PID 1 would be root in a container of user 1000 (rich.root-init)"
+    assert (found.mode, found.decisions[-1].source) == ("dumb-init", reason)
+    assert planned({}, body="rich.mode = 'auto'", uid=1000).mode == "systemd"
