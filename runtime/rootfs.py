@@ -139,9 +139,10 @@ def _mount(mount: Mount, rootfs: str, run: Run) -> str:
 
 
 def _mount_fuse(helper: str, mount: Mount, path: str, run: Run) -> None:
-    program = shutil.which(helper)
+    search = os.environ.get("PATH", DEFAULT_PATH)
+    program = shutil.which(helper, path=search)
     if program is None:
-        raise PouchrichError(f"mount {mount.type} at {path}: {helper} is not in {os.environ.get('PATH', DEFAULT_PATH)}")
+        raise PouchrichError(f"mount {mount.type} at {path}: {helper} is not in {search}")
     words = (argument for word in mount.options for argument in ("-o", word))
     argv = [program, mount.source, path, *words, "-t", mount.type.partition(".")[2]]
     status = run(argv)

@@ -13,18 +13,36 @@ from runtime.cgroup.locate import locate
 from runtime.cgroup.model import Cgroup
 from runtime.errors import NotFound
 
-_SHOWN = ("memory.max", "cpu.max")
+_UNSET = {"memory.max": b"max\n", "cpu.max": b"max 100000\n"}
+"""File to what it says where nobody has set a limit."""
 
 
-def limits(pid: int, cgroup: Cgroup | None) -> None:
-    """Have the cgroup of host process `pid`, where it is below `cgroup`, say what that says: cgroup v2 alone.
+class Shown:
+    """What is shown of the limits of the container in `cgroup`: cgroup v2 alone."""
 
-    What has ended meanwhile, or has no such controller, is left.
-    """
-    if cgroup is None or not cgroup.unified:
-        return
-    with suppress(OSError, NotFound):
-        at = locate(pid).unified
-        for name in _SHOWN if at.startswith(f"{cgroup.unified}/") else ():
-            with suppress(OSError):
-                files.write(f"{at}/{name}", (files.read(cgroup.unified, name) or b"").decode())
+    def __init__(self, cgroup: Cgroup) -> None:
+        self._top = cgroup.unified
+        self._files: set[str] = set()
+
+    def to(self, pid: int) -> None:
+        """Have the cgroup of host process `pid`, where it is below the container's, say what that says.
+
+        A limit that somebody else has set there is left. So is what has ended meanwhile, or has no such controller.
+        """
+        with suppress(OSError, NotFound):
+            at = locate(pid).unified
+            if self._top and at.startswith(f"{self._top}/"):
+                self._files |= {f"{at}/{name}" for name, unset in _UNSET.items() if files.read(at, name) == unset}
+        self.again()
+
+    def again(self) -> None:
+        """The container's limits have changed: write them wherever they were shown, for what is there lives on."""
+        for path in sorted(self._files):
+            name = path.rpartition("/")[2]
+            with suppress(OSError):  # the cgroup has gone
+                files.write(path, self._limit(name).decode())
+
+    def _limit(self, name: str) -> bytes:
+        if name == "cpu.max" and files.read(self._top, "cpu.max.burst") not in (b"0\n", None):
+            return _UNSET[name]  # below, a quota without a burst of its own would take the container's away
+        return files.read(self._top, name) or _UNSET[name]

@@ -9,6 +9,11 @@ import stat
 from collections.abc import Iterable
 
 MOST_NAMES = 1024
+_PAGE = 4096
+_AS_THEY_ARE = frozenset(
+    ("/run/lock", "/run/systemd", "/run/systemd/system", "/run/systemd/logind.conf.d", "/run/tmpfiles.d")
+)
+"""By a link these mounts would be made where the image says, in a volume of the pod's say."""
 _COPIED = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 
 
@@ -20,7 +25,9 @@ def problem(entries: Iterable[tuple[str, os.stat_result]], most_bytes: int) -> s
             return f"found more than {MOST_NAMES} names"
         if stat.S_IFMT(about.st_mode) not in _COPIED:
             return f"found {path!a}, which is no file, directory or symbolic link"
-        size += about.st_size if stat.S_ISREG(about.st_mode) else 0
+        if stat.S_ISLNK(about.st_mode) and path in _AS_THEY_ARE:
+            return f"found a symbolic link at {path}, where files of the shim's are mounted"
+        size += -(-about.st_size // _PAGE) * _PAGE if stat.S_ISREG(about.st_mode) else 0
         if size > most_bytes:
             return f"found more than {most_bytes >> 20} MiB"
     return ""

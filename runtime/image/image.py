@@ -17,7 +17,7 @@ from typing import Any
 from runtime.errors import InvalidArgument
 from runtime.image import beneath, copied, image_init
 from runtime.init.base import HOME
-from runtime.init.detect import INITTAB, SUPPORTED, InitFacts
+from runtime.init.detect import INITTAB, InitFacts
 from runtime.init.mounts import WRITABLE, in_memory
 from runtime.spec import edit
 from runtime.spec.edit import Spec
@@ -258,8 +258,7 @@ def facts_of(root: Rootfs, spec: Spec, services: Sequence[str] = ()) -> ImageFac
     )
     is_s6 = command.path == "/init" and any(word in root.head("/init") for word in (b"s6", b"execline"))
     found = image_init.read(root, hiding, uid=_uid(process), services=services)
-    may_boot = found.systemd or found.kind in SUPPORTED
-    return ImageFacts(command, resolved, is_s6, found, _uncopied(root, spec) if may_boot else {})
+    return ImageFacts(command, resolved, is_s6, found, _uncopied(root, spec))
 
 
 def _uncopied(root: Rootfs, spec: Spec) -> dict[str, str]:

@@ -82,6 +82,7 @@ def kind_of(path: str, content: bytes) -> str:
     return next((kind for word, kind in _BY_CONTENT if word in content), "")
 
 
+_SYSTEM = frozenset({"/bin", "/sbin", "/usr/bin", "/usr/sbin"})
 _SHELLS = frozenset({"sh", "ash", "bash", "dash"})
 _WORDS = re.compile(r"\s*(?:exec\s+)?([A-Za-z0-9/._+@:=-]+(?:\s+[A-Za-z0-9/._+@:=-]+)*)\s*")
 
@@ -101,10 +102,14 @@ def applet(args: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def given_init(args: Sequence[str]) -> str:
-    """The path of an init that a program is given as its last argument, as images' entry points are, or ""."""
-    last = args[-1] if len(args) > 1 else ""
-    return last if last in _INIT_PATHS or last in SYSTEMD_PATHS else ""
+def given_init(args: Sequence[str], path: str | None) -> str:
+    """The path of an init that an image's entry point is given as its only argument, or "".
+
+    `path` is where `args[0]` is: what a distribution has in its own directories, such as ldd, executes no init.
+    """
+    if len(args) != 2 or path is None or posixpath.dirname(path) in ("", *_SYSTEM):
+        return ""
+    return args[1] if args[1] in _INIT_PATHS or args[1] in SYSTEMD_PATHS else ""
 
 
 def own_init(paths: Iterable[str | None], *, kind: str) -> tuple[str, str] | None:

@@ -42,6 +42,7 @@ def steps(setting: Setting) -> tuple[Step, ...]:
 
 
 def masks(setting: Setting) -> tuple[str, ...]:
-    """Units that would hide what the pod mounts."""
+    """Units that would hide what the pod mounts, or remove what is old there."""
     is_below = any(covers("/tmp", point.resolved) and point.resolved != "/tmp" for point in setting.mounts)
-    return ("tmp.mount",) if is_below else ()
+    ages = ("systemd-tmpfiles-clean.timer",) if _volumes(setting) else ()
+    return (*(("tmp.mount",) if is_below else ()), *ages)

@@ -28,8 +28,8 @@ _RESOLVED = frozenset(
 WRITABLE = (*_RUN, *_READ_ONLY_ROOT)
 """Where a tmpfs may go; where these lead in the image has to be known."""
 
-_COPIED_BYTES = {"/run": 48 << 20, "/run/lock": 4 << 20}
-_MOST_COPIED_BYTES = 64 << 20
+_COPIED_BYTES = {"/run": 8 << 20, "/run/lock": 1 << 20, "/var/log": 16 << 20, "/var/lib/systemd": 4 << 20}
+"""What an image may have where a tmpfs begins with that: the pod's memory, for as long as it lives."""
 
 
 def _has_read_only_root(spec: Spec) -> bool:
@@ -37,9 +37,9 @@ def _has_read_only_root(spec: Spec) -> bool:
 
 
 def in_memory(spec: Spec) -> dict[str, int]:
-    """Where a tmpfs may go for `spec`, and how many bytes the image may have there for it to begin with them."""
-    paths = WRITABLE if _has_read_only_root(spec) else _RUN
-    return {path: _COPIED_BYTES.get(path, _MOST_COPIED_BYTES) for path in paths}
+    """Where a tmpfs for `spec` begins with what the image has there, and how many bytes that may be."""
+    paths = _COPIED_BYTES if _has_read_only_root(spec) else _RUN
+    return {path: _COPIED_BYTES[path] for path in paths}
 
 
 def _tmpfs(destination: str, options: Sequence[str]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _step(setting: Setting, path: str, options: Sequence[str]) -> Step:
     # A mount at or below the path that was there before (a secret below /run) has to be made after the tmpfs.
     below = [one.destination for one in setting.mounts if covers(path, one.resolved)]
     # A daemon's directory with its owner, say, which no boot makes.
-    copies = () if path in setting.uncopied else ("tmpcopyup",)
+    copies = ("tmpcopyup",) if path in _COPIED_BYTES and path not in setting.uncopied else ()
     return Step(
         f"mount-{path[1:].replace('/', '-')}",
         f"a tmpfs at {path}, below the pod's own mounts there",
@@ -72,7 +72,7 @@ def refuse(setting: Setting, *closed: str) -> None:
     for point in setting.mounts:
         if (point.destination, point.resolved) in _RESOLVED:
             continue
-        # Both as written and as the image has it now: the tmpfs at /run takes away links that were below it.
+        # Both as written and as the image has it now: an empty tmpfs at /run takes away links that were below it.
         leads = (point.resolved, posixpath.normpath(posixpath.join("/", point.destination)))
         for path in (HOME, *closed):
             if any(covers(path, one) for one in leads):

@@ -76,13 +76,13 @@ def image_init(facts: ImageFacts, args: Sequence[str]) -> tuple[str, str] | None
         path, kind = found
         return path, "" if command.hidden_by else kind
     if words := detect.replaces_shell(args):
-        if (found := detect.own_init((posixpath.normpath(words[0]),), kind=facts.init.kind)) is not None:
+        found = detect.own_init((posixpath.normpath(words[0]),), kind=facts.init.kind)
+        if found is not None and found[1]:  # of tini and the like the shell may be the parent
             return found
-        args = words
-    if (found := detect.applet(args)) is not None:
+    if (found := detect.applet(words or args)) is not None:
         return found
-    if init := detect.given_init(args):
-        return f"{init}, given to {args[0]}", ""
+    if facts.init.kind and (init := detect.given_init(words or args, words[0] if words else command.path)):
+        return f"{init}, given to {args[0] if not words else words[0]}", ""
     return ("s6's /init", "") if facts.is_s6 else None
 
 
@@ -178,7 +178,9 @@ def _supplied(case: _Case, path: str, kind: str) -> ResolvedMode:
     problem = f"the container {case.shared}" if case.shared else _not_permitted(case) if kind else ""
     if problem or not kind:
         stays = Decision("rich", "false", f"{reason}; {problem}" if problem else reason)
-        return ResolvedMode(None, case.facts.init, decisions=(stays,))
+        asked = case.choice.mode_source if case.choice.mode_is_own else ""
+        warnings = (f"{asked}: ignored, the container stays plain",) if asked else ()
+        return ResolvedMode(None, case.facts.init, decisions=(stays,), warnings=warnings)
     if refused := possible.no_cgroups(case.site, kind):
         raise InvalidArgument(f"config.json: process.args: found {path}, which cannot boot: {refused}")
     mode = mode_for(kind).name

@@ -16,7 +16,7 @@ from functools import partial
 
 from runtime import rundir
 from runtime.bundle_log import BundleLog
-from runtime.cgroup import Cgroup, shown
+from runtime.cgroup import Cgroup
 from runtime.errors import NotFound, RuntimeFailed, text_of
 from runtime.init.boot import Boot
 from runtime.linux import pidfd, selinux
@@ -48,6 +48,7 @@ class Application:
     `root` (user and group) and `app_uid` are host ids, `label` is SELinux's for the container's processes. `terminal`
     is the application's, if it has one. `before` is awaited before the application is let run: what has to run beside
     it does by then, or it raises. `queue` is for its turn to boot. `log` gets what init says, `restarts` counts.
+    `joined` is told the host pid of an application before it begins.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Application:
         queue: BootQueue | None = None,
         log: BundleLog | None = None,
         restarts: Restarts | None = None,
+        joined: Callable[[int], None] = lambda pid: None,
     ) -> None:
         self.console = BootConsole(container_id, bundle, log, private=not boot.streams)
         self.restarts = restarts or Restarts(container_id, boot.init)
@@ -76,7 +78,7 @@ class Application:
         self._stdio = stdio
         self._limits = limits
         self._stop = Stop(boot.init, stop_signal, limits.grace_s)
-        self._root = root
+        self._root, self._joined = root, joined
         self._app_uid = app_uid
         self._label = label
         self._terminal = terminal
@@ -191,7 +193,7 @@ class Application:
             undo.callback(adopted.close)
             exit = ApplicationExit(adopted, self._status_source, asyncio.get_running_loop())
             undo.callback(exit.close)
-            shown.limits(adopted.pid, self._cgroup)
+            self._joined(adopted.pid)
             try:
                 with self._streams.given() as fds:
                     adopted.release(fds)
@@ -275,7 +277,7 @@ class Application:
     def ended(self, exit: Exit) -> Exit:
         """PID 1 has ended with `exit`, and with it everything: return how the task ended."""
         self._life.end()
-        if not self._life.has_run:
+        if not self._life.has_run and not self._boot.streams:
             self._stdio.discard()
         if self._exit is None or self._app is None:
             return exit

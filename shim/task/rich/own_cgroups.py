@@ -6,10 +6,11 @@ What is to be done was planned (`runtime.init.cgroup.Delegation`); here is when.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from runtime.cgroup import Cgroup, delegation, shown, upper
+from runtime.cgroup import Cgroup, delegation, upper
+from runtime.cgroup.shown import Shown
 from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
 from runtime.oci.cli import OCIRuntime
@@ -23,25 +24,14 @@ _log = logging.getLogger(__name__)
 
 
 class OwnCgroups:
-    """`owner` are the host's ids of who may write to its cgroups. One that has no `plan` does nothing.
+    """`owner` are the host's ids of who may write to its cgroups. One that has no `plan` does nothing."""
 
-    `application` tells the host process whose cgroup shows the container's limits, 0 where there is none.
-    """
-
-    def __init__(
-        self,
-        container_id: str,
-        plan: Delegation | None,
-        oci: OCIRuntime,
-        owner: tuple[int, int],
-        application: Callable[[], int],
-    ) -> None:
+    def __init__(self, container_id: str, plan: Delegation | None, oci: OCIRuntime, owner: tuple[int, int]) -> None:
         self._container_id = container_id
         self._plan = plan
         self._oci = oci
         self._owner = owner
-        self._application = application
-        self._cgroup: Cgroup | None = None
+        self._shown: Shown | None = None
         self._own = ""
         self._lower: dict[str, str] = {}
         self._inside: int | None = None
@@ -56,11 +46,12 @@ class OwnCgroups:
         """After it; process `init` in `cgroup` waits to be started. Raises OSError, RuntimeFailed."""
         if self._plan is None:
             return
-        self._cgroup = cgroup
+        self._shown = None if cgroup is None else Shown(cgroup)
         self._own = delegation.find(self._plan, init)
         delegation.apply(self._plan, self._own, owner=self._owner)
         delegation.settle(self._plan, self._own, init, owner=self._owner)
-        self._show()
+        if self._plan.leaf:
+            self.show(init)
         if self._plan.parent and cgroup is not None:
             self._lower = dict(cgroup.controllers)
             upper.copy(self._lower)
@@ -80,15 +71,17 @@ class OwnCgroups:
                 upper.loosen(self._lower)
                 yield
                 delegation.apply(self._plan, self._own, owner=self._owner)
-                self._show()
+                if self._shown is not None:
+                    self._shown.again()
             finally:
                 upper.copy(self._lower)
                 if is_held:
                     delegation.thaw(self._own)
 
-    def _show(self) -> None:
-        if pid := self._application():
-            shown.limits(pid, self._cgroup)
+    def show(self, pid: int) -> None:
+        """Show the container's limits to host process `pid`, which is in a cgroup that PID 1 has made."""
+        if self._shown is not None:
+            self._shown.to(pid)
 
     async def _frozen(self) -> None:
         try:

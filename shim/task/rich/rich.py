@@ -61,7 +61,7 @@ class RichLifecycle:
         self._app = ids.host_uid(about.spec, int(user.get("uid", 0))), ids.host_gid(about.spec, int(user.get("gid", 0)))
         group = decided.made.cgroup
         writes = self._app if group is not None and group.leaf else self._root
-        self._cgroups = OwnCgroups(about.id, group, tools.oci, writes, self._first)
+        self._cgroups = OwnCgroups(about.id, group, tools.oci, writes)
         self._reaper = tools.reaper
         self._directory = rundir.path_of(about.namespace, about.id)
         self._application = application
@@ -163,8 +163,9 @@ class RichLifecycle:
 
     # Running
 
-    def _first(self) -> int:
-        return self._application.pid if self._application is not None else self._init
+    def joined(self, pid: int) -> None:
+        """See OwnCgroups.show."""
+        self._cgroups.show(pid)
 
     def updating(self) -> AbstractAsyncContextManager[None]:
         """See OwnCgroups.updating."""
@@ -289,6 +290,7 @@ def make(
             queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel),
             log=log,
             restarts=Restarts(about.id, made.boot.init, log=log, changed=lambda: life.note_state()),
+            joined=lambda pid: life.joined(pid),
         )
     hooks = HookRunner(subject, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
     life = RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents)

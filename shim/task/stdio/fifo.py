@@ -40,16 +40,9 @@ def open_if_read(path: str) -> tuple[int, int] | None:
     return None
 
 
-def open_if_file(path: str) -> int | None:
-    """What is at `path`, for a process to read by itself: a file, /dev/null. None for a FIFO, be it made yet or not.
-
-    Raises OSError.
-    """
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return None
-    return None if stat.S_ISFIFO(mode) else os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+def is_another_file(path: str) -> bool:
+    """Whether there is something at `path` that is no FIFO."""
+    return os.path.exists(path) and not stat.S_ISFIFO(os.stat(path).st_mode)
 
 
 async def open_output(path: str) -> list[int]:

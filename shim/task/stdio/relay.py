@@ -25,6 +25,8 @@ SPLICE_BYTES = 1 << 20  # as much as a pipe may hold; the kernel moves what ther
 READ_BYTES = 64 * 1024
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_SPACE_PAUSE_S = 1.0
+TRIES = 60
+"""Of what is written to a file that cannot be written to for another reason; then its output is lost."""
 ROUNDS = 16  # moves in one go before the other descriptors of the loop get their turn
 
 _log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Relay:
         self._ended: Callable[[], None] | None = ended
         self._waiting = b""  # read, but not yet taken by the target
         self._pause: asyncio.TimerHandle | None = None
+        self._tries = 0
         self._splices = target is not None and _is_pipe(source) and _is_pipe(target)
         self._to_file = target is not None and stat.S_ISREG(os.fstat(target).st_mode)
         loop.add_reader(source, self._move)
@@ -120,12 +123,14 @@ class Relay:
         except OSError as err:
             self._failed(err)
             return
-        self._pause = None
+        self._pause, self._tries = None, 0
         self._loop.add_reader(self._source, self._move)
 
     def _failed(self, err: OSError) -> None:
-        if err.errno not in NO_SPACE and not (self._to_file and self._waiting):
-            self.close()
+        is_space = err.errno in NO_SPACE
+        self._tries += 1
+        if not is_space and not (self._to_file and self._waiting and self._tries <= TRIES):
+            self._give_up(err)
             return
         is_over = readable.has_hung_up(self._source)
         if is_over or self._pause is None:
@@ -136,6 +141,15 @@ class Relay:
             return
         self._loop.remove_reader(self._source)
         self._pause = self._loop.call_later(NO_SPACE_PAUSE_S, self._room)
+
+    def _give_up(self, err: OSError) -> None:
+        """Nothing can be written any more. To a file's writer it shall not show: what comes is discarded."""
+        if not (self._to_file and self._waiting):
+            self.close()
+            return
+        _log.warning("%s: %s: output is lost", os.readlink(f"/proc/self/fd/{self._target}"), err.strerror)
+        self._target, self._waiting, self._pause = None, b"", None
+        self._loop.add_reader(self._source, self._move)
 
 
 def _is_pipe(fd: int) -> bool:

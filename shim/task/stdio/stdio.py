@@ -112,8 +112,7 @@ class PipeIO:
     """Pipes to the process: they outlive any client, and their ends can belong to the process's user.
 
     They are anonymous and copied from and to the client's. Those outputs that are in `direct` are the client's own
-    FIFOs: descriptor of the process -> (end that it gets, end that is kept so that it never breaks), which it owns. An
-    input that is no FIFO is read by the process itself.
+    FIFOs: descriptor of the process -> (end that it gets, end that is kept so that it never breaks), which it owns.
     """
 
     console_socket = ""
@@ -128,9 +127,7 @@ class PipeIO:
         try:
             for theirs in self._child_ends.values():
                 _give(theirs, owner)
-            if stdin and (file := fifo.open_if_file(stdin)) is not None:
-                self._child_ends[0] = file
-            elif stdin:
+            if stdin:
                 theirs, ours = self._pipe(owner)
                 self._child_ends[0] = theirs
                 self._input = Input(stdin, ours)

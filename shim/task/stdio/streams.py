@@ -34,6 +34,8 @@ async def open_stdio(
     scheme, stdin = paths.scheme, _plain(paths.stdin)
     if stdin == os.devnull:
         stdin = ""  # as a process without one has it
+    elif fifo.is_another_file(stdin):
+        raise InvalidArgument(f"stdin: found {stdin!a}, which is no FIFO, allowed a FIFO or {os.devnull}")
     if scheme not in SCHEMES:
         raise InvalidArgument(f"stdout: unknown STDIO scheme {scheme}, allowed: {', '.join(SCHEMES)}")
     if scheme.startswith("binary"):

@@ -1,55 +1,110 @@
 """runtime.cgroup.shown: the container's limits in the cgroup where its application looks for them."""
 
-import os
+import pytest
 
 from runtime.cgroup import shown
 from runtime.cgroup.model import Cgroup
+from runtime.cgroup.shown import Shown
 from runtime.errors import NotFound
 
-ROOT = "sys/fs/cgroup/pod/c"
+UNSET = {"memory.max": "max\n", "cpu.max": "max 100000\n"}
+LIMITS = {"memory.max": "536870912\n", "cpu.max": "150000 100000\n"}
 
 
-def tree(tmp_path, monkeypatch, at, files=("memory.max", "cpu.max")):
-    """The container's cgroup, and a process's below it."""
-    root, own = tmp_path / ROOT, tmp_path / at
-    own.mkdir(parents=True)
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "memory.max").write_text("536870912\n")
-    (root / "cpu.max").write_text("150000 100000\n")
-    for name in files:
-        if own != root:
-            (own / name).write_text("max\n")
-    monkeypatch.setattr(shown, "locate", lambda pid: Cgroup(unified=str(own)))
-    return Cgroup(unified=str(root)), own
+class Tree:
+    """The container's cgroup `top`, and processes in cgroups below it."""
+
+    def __init__(self, path):
+        self.top = path / "pod/c"
+        self.top.mkdir(parents=True)
+        self.places = {}
+        self.set(LIMITS)
+
+    def set(self, limits):
+        for name, text in limits.items():
+            (self.top / name).write_text(text)
+
+    def place(self, pid, where, files=UNSET):
+        at = (self.top / where).resolve()
+        at.mkdir(parents=True, exist_ok=True)
+        if at != self.top:
+            for name, text in files.items():
+                (at / name).write_text(text)
+        self.places[pid] = at
+        return at
+
+    def locate(self, pid):
+        if pid not in self.places:
+            raise NotFound("gone")
+        return Cgroup(unified=str(self.places[pid]))
 
 
-def test_the_applications_cgroup_says_what_the_containers_does(tmp_path, monkeypatch):
-    cgroup, own = tree(tmp_path, monkeypatch, f"{ROOT}/system.slice/pouchrich-app.service")
-    shown.limits(7, cgroup)
-    assert ((own / "memory.max").read_text(), (own / "cpu.max").read_text()) == ("536870912\n", "150000 100000\n")
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    one = Tree(tmp_path)
+    monkeypatch.setattr(shown, "locate", one.locate)
+    return one
 
 
-def test_where_there_is_no_controller_nothing_is_made(tmp_path, monkeypatch):
-    cgroup, own = tree(tmp_path, monkeypatch, f"{ROOT}/app", files=("memory.max",))
-    shown.limits(7, cgroup)
-    assert (own / "memory.max").read_text() == "536870912\n"
+def said(at):
+    return {path.name: path.read_text() for path in at.iterdir() if path.is_file()}
 
 
-def test_another_cgroup_than_one_below_is_left(tmp_path, monkeypatch):
-    cgroup, own = tree(tmp_path, monkeypatch, f"{ROOT}-2/app")
-    shown.limits(7, cgroup)
-    assert (own / "memory.max").read_text() == "max\n"
-    cgroup, own = tree(tmp_path / "x", monkeypatch, ROOT)
-    before = os.stat(own / "memory.max").st_mtime_ns
-    shown.limits(7, cgroup)
-    assert os.stat(own / "memory.max").st_mtime_ns == before
+def test_the_applications_cgroup_says_what_the_containers_does_and_goes_on_to(tree):
+    at = tree.place(7, "system.slice/pouchrich-app.service")
+    one = Shown(Cgroup(unified=str(tree.top)))
+    one.to(7)
+    assert said(at) == LIMITS
+    more = {**LIMITS, "memory.max": "1073741824\n"}
+    tree.set(more)
+    one.again()
+    assert said(at) == more
 
 
-def test_a_process_that_has_ended_and_a_v1_cgroup_are_no_error(monkeypatch):
-    def gone(pid):
-        raise NotFound("gone")
+def test_who_moves_itself_further_down_keeps_no_old_limit_above(tree):
+    at = tree.place(7, "app.service")
+    one = Shown(Cgroup(unified=str(tree.top)))
+    one.to(7)
+    below = tree.place(7, "app.service/leaf")
+    tree.set({**LIMITS, "memory.max": "999999999\n"})
+    one.again()
+    assert (at / "memory.max").read_text() == "999999999\n"
+    assert said(below) == UNSET
 
-    monkeypatch.setattr(shown, "locate", gone)
-    shown.limits(7, Cgroup(unified="/x"))
-    shown.limits(7, Cgroup(controllers=(("memory", "/x"),)))
-    shown.limits(7, None)
+
+def test_a_burst_of_the_containers_is_not_taken_away(tree):
+    at = tree.place(7, "app.service")
+    tree.set({"cpu.max.burst": "5000\n"})
+    Shown(Cgroup(unified=str(tree.top))).to(7)
+    assert said(at) == {**LIMITS, **{"cpu.max": "max 100000\n"}}
+
+
+def test_a_limit_of_somebody_elses_is_left_and_no_file_is_made(tree):
+    at = tree.place(7, "app.service", {"memory.max": "1000\n"})
+    one = Shown(Cgroup(unified=str(tree.top)))
+    one.to(7)
+    one.again()
+    assert said(at) == {"memory.max": "1000\n"}
+
+
+def test_another_cgroup_than_one_below_is_left(tree, tmp_path):
+    beside = tree.place(7, "../c-2/app")
+    one = Shown(Cgroup(unified=str(tree.top)))
+    one.to(7)
+    assert said(beside) == UNSET
+    tree.place(7, "")
+    one.to(7)
+    assert said(tree.top) == LIMITS
+
+
+def test_what_has_ended_and_a_v1_cgroup_are_no_error(tree):
+    at = tree.place(7, "app.service")
+    one = Shown(Cgroup(unified=str(tree.top)))
+    one.to(7)
+    one.to(8)
+    for path in at.iterdir():
+        path.unlink()
+    at.rmdir()
+    one.again()
+    assert not at.exists()
+    Shown(Cgroup(controllers=(("memory", str(tree.top)),))).to(7)

@@ -30,14 +30,14 @@ def test_parents_come_first_and_the_pods_mounts_below_stay_on_top():
 
 
 def test_a_tmpfs_begins_with_what_the_image_has_there_unless_that_cannot_be_copied():
-    one = setting(spec=spec_of(readonly=True), uncopied={"/var/log": "found more than 64 MiB", "/tmp": "of no matter"})
+    one = setting(spec=spec_of(readonly=True), uncopied={"/var/log": "found more than 16 MiB", "/tmp": "of no matter"})
     one = replace(one, mounts=(MountPoint("/tmp", "/tmp", bind("/tmp")),))
     steps = mounts.writable(one)
     made = edit.apply(one.spec, steps)["mounts"]
     copies = {mount["destination"]: "tmpcopyup" in mount["options"] for mount in made}
-    assert copies == {"/run": True, "/run/lock": True, "/var/tmp": True, "/var/log": False, "/var/lib/systemd": True}
+    assert copies == {"/run": True, "/run/lock": True, "/var/tmp": False, "/var/log": False, "/var/lib/systemd": True}
     assert mounts.hidden(one, steps) == (
-        "image: /var/log: found more than 64 MiB: nothing of what the image has there is in the container",
+        "image: /var/log: found more than 16 MiB: nothing of what the image has there is in the container",
     )
 
 

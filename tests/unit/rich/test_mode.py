@@ -331,10 +331,22 @@ def test_a_command_that_has_to_be_pid_1_to_start_an_init_stays_it(args, reason):
         ["/bin/sh", "/sbin/init", "x"],
         ["ls", "/etc/systemd"],
         ["apt-get", "install", "systemd"],
+        ["ldd", "/sbin/init"],
+        ["/bin/sh", "-c", "file /usr/bin/init"],
+        ["sh", "-c", "exec myapp", "/sbin/init"],
+        ["sh", "-c", "tini -- node app.js"],
+        ["/opt/tool", "--check", "/sbin/init"],
     ],
 )
 def test_what_only_names_one_is_none(args):
-    assert planned(args=args).mode == "dumb-init"
+    path = args[0] if args[0].startswith("/") else f"/usr/bin/{args[0]}"
+    assert planned(args=args, command=Command(args[0], path, path)).mode == "dumb-init"
+
+
+def test_a_mode_that_its_pod_asked_for_is_not_lost_in_silence():
+    command = Command("/entrypoint", "/entrypoint", "/entrypoint")
+    found = planned({"mode.web": "systemd"}, args=["/entrypoint", "/sbin/init"], command=command)
+    assert found.warnings == ("annotation pouchrich.io/mode.web: ignored, the container stays plain",)
 
 
 @pytest.mark.parametrize(

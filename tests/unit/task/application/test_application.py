@@ -125,9 +125,9 @@ class World:
         os.fstat(fd)
         self.signals.append((now(), "application", number))
 
-    def make(self, init="sysvinit", *, launch=True, **given):
+    def make(self, init="sysvinit", *, launch=True, streams=False, **given):
         limits = {"start_s": 60.0, "stop_s": STOP_S, **given.pop("limits", {})}
-        boot = Boot(init, POWEROFF, launch=Launch(("x",)) if launch else None)
+        boot = Boot(init, POWEROFF, launch=Launch(("x",)) if launch else None, streams=streams)
         given = {"limits": Limits(**limits), "app_uid": 1000, **given}
         one = Application("c", str(self.directory), boot, str(self.directory), self.stdio, **given)
         one._init_pid = INIT
@@ -586,6 +586,14 @@ async def test_streams_that_no_application_got_are_ended_for_the_client(world):
     one = world.make()
     one.ended(Exit(INIT, 1, 1))
     assert world.stdio.said == ["discard"]
+    one.close()
+
+
+@in_time
+async def test_what_an_init_with_the_containers_streams_said_last_is_kept(world):
+    one = world.make("busybox", launch=False, streams=True)
+    one.ended(Exit(INIT, 1, 5))
+    assert world.stdio.said == []
     one.close()
 
 

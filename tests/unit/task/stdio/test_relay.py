@@ -256,6 +256,31 @@ async def test_a_file_that_cannot_be_written_to_holds_the_writer_back(monkeypatc
 
 
 @in_loop
+async def test_what_a_file_does_not_take_is_lost_in_the_end_and_its_writer_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(relay_module, "NO_SPACE_PAUSE_S", 0.001)
+    wire = Wire(nonblocking_pipe)
+    file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, wire.target)
+    os.close(file)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        relay = wire.relay()
+        os.write(wire.left, b"one ")
+        await until(lambda: relay._target is None)
+        for _ in range(4):  # more than the pipe holds
+            await until(lambda: fill(wire.left) > 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not wire.ended
+    os.close(wire.left)
+    await until(lambda: wire.ended)
+    wire.close()
+
+
+@in_loop
 async def test_a_relay_may_be_closed_while_the_disk_is_full(full_disk: Wire):
     relay = full_disk.relay()
     os.write(full_disk.left, b"one")
