@@ -1,12 +1,12 @@
 """Work that a cancellation must not cut short: half of it nobody could undo, nor know what there is to undo.
 
-A task that is cancelled while it awaits another cancels that (asyncio, Task.cancel); both functions here are between
-the two. They differ in when the caller hears of its own cancellation.
+A task that is cancelled while it awaits another cancels that (asyncio, Task.cancel); `run_whole` and `run_on` are
+between the two. They differ in when the caller hears of its own cancellation.
 """
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -48,3 +48,12 @@ def _hear(done: "asyncio.Future[T]") -> None:
     """Take what it raised, or asyncio would log that nobody did."""
     with suppress(asyncio.CancelledError):
         done.exception()
+
+
+def undo_whole(undo: AsyncExitStack, call: Callable[[], Awaitable[None]]) -> None:
+    """Register `call` so that a cancellation which arrives while it runs does not cut it short."""
+
+    async def whole() -> None:
+        await run_whole(call())
+
+    undo.push_async_callback(whole)

@@ -75,7 +75,8 @@ def test_an_image_that_does_not_answer_does_not_hold_up_its_pods_other_container
     async def play():
         reaper = Reaper(asyncio.get_running_loop())
         choice = plan.choose(spec, settings, Identity.of(spec, namespace="default", container_id="c"))
-        mounting = Mounting((), "", lambda: look(str(tmp_path), spec, choice, settings), run=never)
+        mounting = Mounting((), "", run=never)
+        mounting.look(lambda: look(str(tmp_path), spec, choice, settings))
         await asyncio.wait_for(waits(passwd), 5)
         assert not mounting.looked.done()
         passwd.let_go()

@@ -46,7 +46,7 @@ from shim.task.stdio.stdio import Stdio, StdioPaths
 from shim.task.stdio.streams import open_stdio
 from shim.task.stdio.terminal import AppConsole
 from shim.task.thread import in_thread
-from shim.task.whole import run_whole
+from shim.task.whole import undo_whole
 
 DELETE_PAUSES_S = (0.0, 0.1, 0.4, 1.0, 0.0)
 FEW = 20
@@ -85,8 +85,11 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
     Raises InvalidArgument for a spec, option or configuration at fault, RuntimeFailed, OSError; nothing is left then.
     """
     async with AsyncExitStack() as undo:
+        if not attach.is_unified():
+            attach.prime_migration()  # there every OCI runtime moves its container
         path = member.own_bundle(request.bundle.path, undo, namespace=request.namespace, container_id=request.id)
         request = replace(request, bundle=Bundle(path))
+        mounting = _begin_mount(request, tools, undo)  # what follows is the time that it takes
         spec = request.bundle.load_spec()
         log_fields.enter(request.id, spec.get("annotations") or {})
         chosen = options.read(request.options, sandbox=plan.is_sandbox(spec))
@@ -94,12 +97,12 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
         choice = plan.choose(spec, chosen.config, identity)
         oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
         oci.oom_score_adj = oom_score.of(spec)
-        if attach.is_moved_by(oci.binary):
+        if attach.is_unified() and attach.is_moved_by(oci.binary):
             attach.prime_migration()
         if request.checkpoint:
             checkpoint.require_criu()
         making = _Making(request, tools, chosen, choice, oci, spec, undo)
-        mounting = making.begin_mount()
+        making.look(mounting)
         about = host.read() if choice.rich else None  # meanwhile
         looked = await mounting.looked if choice.rich else None
         decided = await making.decide(looked, about)
@@ -111,6 +114,15 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
             await making.make(container)
         undo.pop_all()
     return container
+
+
+def _begin_mount(request: CreateRequest, tools: Tools, undo: AsyncExitStack) -> Mounting[Looked]:
+    """Begin to mount the root file system, where the request brings one."""
+    given = members.given_of(request.bundle.path) if request.mounts else ""
+    shown = f"{given}/rootfs" if given else ""
+    mounting = Mounting[Looked](request.mounts, request.bundle.rootfs, run=tools.run, shown=shown)
+    undo_whole(undo, mounting.undo)
+    return mounting
 
 
 class _Making:
@@ -135,20 +147,14 @@ class _Making:
         self._undo = undo
         self._life: Lifecycle = SandboxLifecycle(tools.sandbox) if plan.is_sandbox(spec) else PlainLifecycle()
 
-    def begin_mount(self) -> Mounting[Looked | None]:
-        """Begin to mount the root file system, where the request brings one, and to look at the image if it matters."""
-        request, spec, choice, config = self._request, self._spec, self._choice, self._chosen.config
-        root = root_of(spec, request.bundle.path)
-
-        def look_at_image() -> Looked | None:
-            return look(root, spec, choice, config) if choice.rich else None
-
-        given = members.given_of(request.bundle.path) if request.mounts else ""
-        shown = f"{given}/rootfs" if given else ""
-        mounting = Mounting(request.mounts, request.bundle.rootfs, look_at_image, run=self._tools.run, shown=shown)
-        if request.mounts:
-            self._undo_later(mounting.undo)
-        return mounting
+    def look(self, mounting: Mounting[Looked]) -> None:
+        """Have the image looked at, once it is mounted, if it matters."""
+        spec, choice, config = self._spec, self._choice, self._chosen.config
+        root = root_of(spec, self._request.bundle.path)
+        if choice.rich:
+            mounting.look(lambda: look(root, spec, choice, config))
+        else:
+            mounting.look()
 
     async def decide(self, looked: Looked | None, about: host.HostFacts | None) -> Decided:
         """Plan, from what was seen of the image and the host; None where it does not matter."""
@@ -269,12 +275,7 @@ class _Making:
         await in_thread(lambda: interrupted.remove_rest(bundle, container_id, patience_s=interrupted.DYING_S))
 
     def _undo_later(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Register `call` so that a cancellation which arrives while it runs does not cut it short."""
-
-        async def undo() -> None:
-            await run_whole(call())
-
-        self._undo.push_async_callback(undo)
+        undo_whole(self._undo, call)
 
     def _create_options(self, console_socket: str) -> argv.CreateOptions:
         return argv.CreateOptions(

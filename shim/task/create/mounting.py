@@ -16,36 +16,48 @@ from shim.task.thread import in_thread
 T = TypeVar("T")
 
 
-class Mounting(Generic[T]):
-    """Begin to mount `mounts` on the host directory `target`, then to `look`; `shown` is where it is to be seen too.
+def _no_look() -> None:
+    """What is looked for where nothing matters."""
 
-    `looked` is what `look` returns, once all is mounted; it raises what `rootfs.mount_all` and `look` do. A wait for it
-    that is cancelled stops neither.
+
+class Mounting(Generic[T]):
+    """Begin to mount `mounts` on the host directory `target`; `shown` is where it is to be seen too.
+
+    `looked` is what the look that `look` has begun returns, None without one; it raises what `rootfs.mount_all` and the
+    look do. A wait for it that is cancelled stops neither.
     """
 
-    def __init__(
-        self, mounts: Sequence[rootfs.Mount], target: str, look: Callable[[], T], *, run: Run, shown: str = ""
-    ) -> None:
-        self._target = target
+    def __init__(self, mounts: Sequence[rootfs.Mount], target: str, *, run: Run, shown: str = "") -> None:
+        self._target = target if mounts else ""
         self._shown = shown
         self._mounted = allocate_lock()
         self._mounted.acquire()
+        self._told = allocate_lock()
+        self._told.acquire()
+        self._is_told = False
+        self._look: Callable[[], T | None] = _no_look
         loop = asyncio.get_running_loop()
 
         def run_helper(words: list[str]) -> int:
             return asyncio.run_coroutine_threadsafe(_awaited(run(words, {})), loop).result()
 
-        def work() -> T:
+        def work() -> T | None:
             try:
                 rootfs.mount_all(mounts, target, run=run_helper)
                 if shown:
                     rootfs.show(target, shown)
             finally:
                 self._mounted.release()
-            return look()
+            with self._told:
+                return self._look()
 
         self.looked = in_thread(work)
         self.looked.add_done_callback(_seen)
+
+    def look(self, look: Callable[[], T | None] = _no_look) -> None:
+        """Look once all is mounted. To be said once, or it is undone."""
+        self._is_told, self._look = True, look
+        self._told.release()
 
     async def undo(self) -> None:
         """Unmount, after a mount(2) under way, which cannot be called back; a look under way is not waited for.
@@ -53,13 +65,17 @@ class Mounting(Generic[T]):
         Raises OSError where something stays mounted.
         """
 
+        if not self._is_told:
+            self.look()
+
         def work() -> None:
             with self._mounted:
                 if self._shown:
                     rootfs.hide(self._shown)
                 rootfs.unmount_all(self._target)
 
-        await in_thread(work)
+        if self._target:
+            await in_thread(work)
 
 
 def _seen(done: "asyncio.Future[T]") -> None:
