@@ -1,6 +1,7 @@
 """This node's part in a cluster taken up and given back: versions, handler and containerd, each step safe to repeat."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from contextlib import nullcontext, suppress
 from pouchrich import running
 from pouchrich.checks import Check
 from pouchrich.cluster import handling, hold, place, preflight, restart, trial
+from pouchrich.containerd_config import handlers
 from pouchrich.node import InstallError, apparmor, current, install, uninstall
 from pouchrich.node.layout import PROGRAMS, Layout
 from pouchrich.node.lock import locked
@@ -110,7 +112,7 @@ def _refuse_elsewhere(layout: Layout, address: str | None) -> None:
         return
     sockets = [*running.SOCKETS, *([("containerd", address)] if address else [])]
     for one in running.find(sockets):
-        if one.pid and _has_handler(one):
+        if one.pid and _has_handler(one) and _has_shim(one):
             raise InstallError(
                 f"{layout.where}: nothing is installed there, but {one.config} has the handler {place.HANDLER}: give "
                 "the --prefix that it was installed with, or take the handler out of there by hand"
@@ -122,6 +124,13 @@ def _has_handler(one: Running) -> bool:
     with suppress(InstallError):
         return trial.has_handler(trial.dump(one))
     return False
+
+
+def _has_shim(one: Running) -> bool:
+    """Whether the shim is there that a handler of ours in its configuration leads to: so it is installed somewhere."""
+    named = [found.runtime_path for found in handlers(one.config, major=2)]
+    where = (path if path else shutil.which(PROGRAMS[0], path=running.path_of(one.pid)) for path in named)
+    return any(path is not None and os.access(path, os.X_OK) for path in where)
 
 
 def _settle() -> None:

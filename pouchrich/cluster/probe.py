@@ -1,13 +1,15 @@
 """A pod of a mode, run on this node by its kubelet: whether PID 1 is the mode's init and the exit status is right.
 
 What a probe says against its mode is one of two things: its container ran and had another PID 1 or exit status, or
-the runtime refused to create or start it (CreateContainerError and RunContainerError of kubelet's kuberuntime,
-StartError of containerd's CRI). Whatever else keeps a pod from its end is of the node's circumstances, and the mode is
-not judged by it:
+the shim refused to create or start its task, which containerd's CRI asks for in StartContainer and tells in words of
+its own (internal/cri/server/container_start.go): kubelet's RunContainerError, or StartError once that was given up.
+Whatever else keeps a pod from its end is of the node's circumstances, and the mode is not judged by it:
 
 - `status.reason` of the pod: kubelet admitted it not (OutOf*, UnexpectedAdmissionError, NodeAffinity and whatever else
   pkg/kubelet/lifecycle knows), or ended it (Evicted, Preempting, NodeShutdown, Terminated, DeadlineExceeded); a pod
   that failed by its container has none. Likewise a pod that somebody deletes.
+- A container that containerd could not make, for want of disk or of its image say (CreateContainerError), or not
+  start, as its sandbox or log was gone: the shim was not asked.
 - A container that waits for something else: for its image, for a Secret (CreateContainerConfigError), for its sandbox
   (ContainerCreating: volumes and network are made then), or that still runs.
 - A container that ended while nobody looked: ContainerStatusUnknown by kubelet, Unknown by containerd.
@@ -34,9 +36,8 @@ PATIENCE_S = 180.0
 _DEADLINE_S = 240
 """After which kubelet ends one whose run was killed: later than a run looks for the last time, as it hides why."""
 
-REFUSED = ("CreateContainerError", "RunContainerError")
-"""What a container waits for that the runtime refused, as long as kubelet goes on trying."""
-
+_NOT_STARTED = ("RunContainerError", "StartError", "ContainerCannotRun")
+_BY_THE_SHIM = ("failed to create containerd task", "failed to start containerd task")
 _UNSEEN = ("ContainerStatusUnknown", "Unknown")
 _NO_ANSWER = (
     *("context deadline exceeded", "failed to reserve container name"),  # the latter of a request that is still at work
@@ -92,9 +93,12 @@ def _is_of_the_mode(pod: dict[str, Any], ended: dict[str, Any], waiting: dict[st
     if pod.get("status", {}).get("reason") or pod.get("metadata", {}).get("deletionTimestamp"):
         return False
     state = ended or waiting
-    if any(words in (state.get("message") or "") for words in _NO_ANSWER):
+    message = state.get("message") or ""
+    if any(words in message for words in _NO_ANSWER):
         return False
-    return ended.get("reason") not in _UNSEEN if ended else waiting.get("reason") in REFUSED
+    if state.get("reason") in _NOT_STARTED:
+        return any(words in message for words in _BY_THE_SHIM)
+    return bool(ended) and ended.get("reason") not in _UNSEEN
 
 
 def _container(pod: dict[str, Any]) -> dict[str, Any]:

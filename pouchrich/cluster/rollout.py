@@ -33,7 +33,12 @@ READY = "/run/pouchrich-node-ready"
 VERSION_LABEL = f"{PREFIX}version"
 _POLL_S = 10.0
 _PAUSE_S = 60.0
-_LOOK_S, _AGAIN_S, _MISSES = 240.0, 30.0, 2
+_ROUNDS = 10
+_LOOK_S, _AGAIN_S, _MISSES = 240.0, 30.0, 20
+"""As long as a containerd of k3s or rke2 may take to be started anew (`restart`)."""
+_SURE = 2
+"""Probes of a mode that fail before its label goes: one may have met a node that had just booted."""
+
 _PASSED_ON = ("prefix", "bin", "containerd", "address", "restart", "wait")
 _FLAGS = ("unattended", "force", "json")
 
@@ -82,7 +87,7 @@ def _stay(arguments: argparse.Namespace, *, look_s: float = _LOOK_S, again_s: fl
     """Be ready as long as the node is, which is looked at now and then: the exit status, for kubelet to run it again.
 
     Looks are `look_s` seconds apart, and by chance up to half as many more, so that not all nodes look at once. After
-    one that says no another one follows, `again_s` later: containerd may just be started anew by somebody else.
+    one that says no others follow, `again_s` apart: containerd may just be started anew by somebody else.
     A node that was given back is not looked at.
     """
     with open(READY, "w"):
@@ -127,23 +132,33 @@ def _install(arguments: argparse.Namespace, api: Kubectl, pause: Callable[[], No
     asked_no_more = dict.fromkeys(mode_label(mode) for mode in probe.INITS if mode not in images)
     api.label({VERSION_LABEL: shim.__version__.replace("+", "_"), **asked_no_more})
     run = partial(probe.run, api, secrets=own.get("imagePullSecrets", []))
-    if failures := _judge(api, images, run, pause):
+    if failures := _judge(api, images, run, pause, lambda: _is_ready(arguments)):
         raise InstallError("\n".join(failures))
     return 0
 
 
 def _judge(
-    api: Kubectl, images: Mapping[str, str], run: Callable[[str, str], None], pause: Callable[[], None]
+    api: Kubectl,
+    images: Mapping[str, str],
+    run: Callable[[str, str], None],
+    pause: Callable[[], None],
+    is_ready: Callable[[], bool],
 ) -> list[str]:
-    """Have the node's labels be what a probe of each mode comes to, tried until it comes to something: what failed."""
-    failures, left = [], list(images)
-    while left:
+    """Have the node's labels be what probes of each mode come to, tried until they come to something: what failed.
+
+    Raises InstallError where some come to nothing at all.
+    """
+    failures, left, against = [], list(images), dict.fromkeys(images, 0)
+    for _ in range(_ROUNDS):
         for mode in list(left):
             try:
                 run(mode, images[mode])
             except probe.Fails as err:
-                failures.append(str(err))
+                against[mode] += 1
                 print(f"mode {mode} fails: {err}", flush=True)
+                if against[mode] < _SURE:
+                    continue
+                failures.append(str(err))
                 api.label({mode_label(mode): None})
             except InstallError as err:
                 print(f"mode {mode} is not judged, its label stays as it is: {err}", flush=True)
@@ -152,9 +167,12 @@ def _judge(
                 print(f"mode {mode} runs", flush=True)
                 api.label({mode_label(mode): "true"})
             left.remove(mode)
-        if left:
-            pause()
-    return failures
+        if not left:
+            return failures
+        pause()
+        if not is_ready():
+            break
+    raise InstallError("\n".join([*failures, f"not judged: {', '.join(left)}, and their labels stay as they are"]))
 
 
 def _serves(root: str) -> bool:

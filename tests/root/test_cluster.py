@@ -448,11 +448,14 @@ def test_nothing_is_uninstalled_where_containerd_has_the_handler_of_an_installat
     site, other = Site(tmp_path, "2.1", 3, "imports"), Layout.below(str(tmp_path / "other"))
     monkeypatch.setattr(uninstall, "RECORDS", str(tmp_path / "records"))
     monkeypatch.setattr(running, "SOCKETS", ())
+    shim = tmp_path / "shim"
     with Daemon(site) as daemon:
         one = daemon.now
         membership.give_back(other, address=daemon.socket)
         with locked(site.layout):
-            handling.put(site.layout, one, place.find(one, 2))
+            handling.put(site.layout, one, place.find(one, 2, runtime_path=str(shim)))
+        membership.give_back(other, address=daemon.socket)  # what the handler leads to has been taken away: again
+        shim.touch(0o755)
         there = site.files()
         with pytest.raises(InstallError) as caught:
             membership.give_back(other, address=daemon.socket)

@@ -67,6 +67,7 @@ def rejected(reason: str) -> dict[str, Any]:
 @pytest.fixture
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout, "_act", lambda arguments: 0)
+    monkeypatch.setattr(rollout, "_is_ready", lambda arguments: True)
 
 
 def asked(*modes: str) -> argparse.Namespace:
@@ -142,10 +143,28 @@ def test_a_mode_that_is_not_judged_gets_no_label_by_that():
 
 @pytest.mark.usefixtures("_installed")
 def test_a_mode_that_fails_loses_its_label_when_it_does_and_the_node_is_not_ready():
-    api, seen = Api(dumb_init=[rejected("OutOfcpu"), ran("dumb-init")], systemd=[ran("sh")]), []
+    """Not by a single probe: a node that has just booted may be too busy for one."""
+    api, seen = Api(dumb_init=[rejected("OutOfcpu")] * 2 + [ran("dumb-init")], systemd=[ran("sh")] * 2), []
     with pytest.raises(InstallError, match=r"the probe pod of mode systemd did not run: .*sh$"):
         rollout._install(asked("systemd", "dumb-init"), api, lambda: seen.append(api.modes()))
-    assert (seen, api.modes()) == ([{"dumb-init"}], {"dumb-init"})
+    assert (seen, api.modes()) == ([{"dumb-init", "systemd"}, {"dumb-init"}], {"dumb-init"})
+    api = Api(systemd=[ran("sh"), ran("systemd")])
+    assert rollout._install(asked("systemd"), api, lambda: None) == 0
+    assert api.modes() == {"systemd"}
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_mode_that_comes_to_nothing_ends_it_in_the_end_and_so_does_a_node_that_has_lost_the_shim(monkeypatch):
+    api = Api(systemd=[rejected("OutOfcpu")] * 100)
+    with pytest.raises(InstallError, match="not judged: systemd, and their labels stay as they are"):
+        rollout._install(asked("systemd"), api, lambda: None)
+    assert len(api.made) == rollout._ROUNDS
+    assert "systemd" in api.modes()
+    monkeypatch.setattr(rollout, "_is_ready", lambda arguments: False)
+    api = Api(systemd=[rejected("OutOfcpu")] * 100)
+    with pytest.raises(InstallError, match="not judged: systemd"):
+        rollout._install(asked("systemd"), api, lambda: None)
+    assert len(api.made) == 1
 
 
 @pytest.mark.usefixtures("_installed")
@@ -157,12 +176,12 @@ def test_a_mode_that_is_asked_for_no_more_loses_its_label():
 
 
 def test_a_refusal_by_the_runtime_that_stays_is_a_failure_and_one_that_passes_is_none(monkeypatch: pytest.MonkeyPatch):
-    state = {"waiting": {"reason": "CreateContainerError", "message": "no init"}}
+    state = {"waiting": {"reason": "RunContainerError", "message": "failed to create containerd task: no init"}}
     refused = {"status": {"phase": "Pending", "containerStatuses": [{"name": "probe", "state": state}]}}
     monkeypatch.setattr(probe, "_POLL_S", 0.0)
     probe.run(Api(systemd=[refused, refused, ran("systemd")]), "systemd", "image")
     monkeypatch.setattr(probe, "PATIENCE_S", 0.0)
-    with pytest.raises(probe.Fails, match="Pending: CreateContainerError: no init"):
+    with pytest.raises(probe.Fails, match="Pending: RunContainerError: failed to create containerd task: no init"):
         probe.run(Api(systemd=[refused, refused]), "systemd", "image")
 
 
