@@ -20,6 +20,7 @@ from pouchrich.cluster import block, handling, host, membership, place, prefligh
 from pouchrich.node import InstallError, uninstall
 from pouchrich.node.layout import Layout
 from pouchrich.node.lock import locked
+from pouchrich.program import Program
 from pouchrich.running import Running
 from runtime.linux import mountinfo
 from tests.integration import processes
@@ -76,7 +77,9 @@ class Site:
         if kind == "templates":
             (self.etc / "config-v3.toml.tmpl").write_text('{{ template "base" . }}\n# the site\'s\n')
         self.layout = Layout.below(str(base / "prefix"))
-        self.one = Running("k3s" if is_k3s else "containerd", "/none", os.getpid(), program(release), str(self.config))
+        self.one = Running(
+            "k3s" if is_k3s else "containerd", "/none", os.getpid(), Program(program(release)), str(self.config)
+        )
 
     def place(self):
         version = containerd_config.version_of(self.one.program)
@@ -347,7 +350,7 @@ class Daemon:
 
     def __enter__(self):
         loop = 'while [ -e "$1" ]; do "$2" --config "$3" >>"$4" 2>&1; done'
-        words = [str(self.site.etc), self.site.one.program, str(self.site.config), f"{self.site.base}/log"]
+        words = [str(self.site.etc), self.site.one.program.path, str(self.site.config), f"{self.site.base}/log"]
         self._loop = subprocess.Popen(["sh", "-c", loop, "sh", *words], cwd=self.site.base)
         end = time.monotonic() + 60
         while not (found := running.find((("containerd", self.socket),))) or not found[0].pid:

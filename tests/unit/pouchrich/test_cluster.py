@@ -17,6 +17,7 @@ from pouchrich.cluster import block, handling, hold, host, place, preflight, pro
 from pouchrich.commands import node as command
 from pouchrich.node import InstallError
 from pouchrich.node.layout import Layout
+from pouchrich.program import Program
 from pouchrich.running import Running
 
 TEXTS = st.text(st.sampled_from("ab#=[]\n\r\t é"), max_size=40)
@@ -98,7 +99,7 @@ def test_a_power_cut_does_not_take_back_what_was_replaced(tmp_path: Path, monkey
 def test_where_each_distribution_takes_a_handler(tmp_path: Path, kind, text, major, how, path):
     config = tmp_path / "config.toml"
     config.write_text(text.replace("{d}", str(tmp_path)))
-    found = place.find(Running(kind, "/s", 1, "/c", str(config)), major)
+    found = place.find(Running(kind, "/s", 1, Program("/c"), str(config)), major)
     assert (found.how, os.path.relpath(found.path, tmp_path).startswith(path)) == (how, True), found
     assert f"version = {found.version}" in text.replace("4", "3")
     assert not found.is_done()
@@ -122,7 +123,7 @@ def test_where_there_is_no_place_it_is_said_why(tmp_path: Path, kind, text, majo
     config = tmp_path / "config.toml"
     config.write_text(text)
     with pytest.raises(InstallError, match=words):
-        place.find(Running(kind, "/s", 1, "/c", str(config)), major)
+        place.find(Running(kind, "/s", 1, Program("/c"), str(config)), major)
 
 
 def test_what_a_node_lacks_is_listed_and_what_it_could_do_better_is_no_reason():
