@@ -147,15 +147,19 @@ def oci(config: Config, *, search: str | None = None) -> Iterator[Check]:
     yield Check(OK, "OCI runtime", f"{path} ({''.join(version)}): {reason}")
 
 
-def helpers(*, search: str | None = None) -> Iterator[Check]:
-    """The static binaries that are bound into containers, and the shim itself. `search` as for `oci`."""
+def helpers(*, search: str | None = None, named: Sequence[str] = ()) -> Iterator[Check]:
+    """The static binaries that are bound into containers, and the shim itself.
+
+    `search` as for `oci`; `named` are paths of the shim that handlers have.
+    """
     for name in ("dumb-init", "launch"):
         try:
             yield Check(OK, name, libexec.path(name))
         except PouchrichError as err:
             found, _, advice = str(err).partition(": run ")
             yield Check(FAIL, name, found, f"run {advice}")
-    path = shutil.which(SHIM, path=search)
+    executable = (one for one in named if os.access(one, os.X_OK))
+    path = shutil.which(SHIM, path=search) or next(executable, None)
     if path is not None:
         yield Check(OK, "shim", path)
     else:

@@ -40,10 +40,19 @@ def found(address: str | None) -> list[Running]:
     return sorted(running.find(_sockets(address)), key=lambda one: not _has_handler(one))
 
 
-def _has_handler(one: Running) -> bool:
+def named_shims(here: Sequence[Running]) -> list[str]:
+    """The paths by which our handlers in the configurations of these name the shim."""
+    return [handler.runtime_path for one in here for handler in _handlers(one) if handler.runtime_path]
+
+
+def _handlers(one: Running) -> tuple[Handler, ...]:
     with suppress(NotFound, PouchrichError, OSError):
-        return bool(containerd_config.handlers(one.config, major=2))
-    return False
+        return containerd_config.handlers(one.config, major=2)
+    return ()
+
+
+def _has_handler(one: Running) -> bool:
+    return bool(_handlers(one))
 
 
 def of_node(file: str | None, here: Sequence[Running], address: str | None) -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -9,19 +10,20 @@ from contextlib import nullcontext, suppress
 
 from pouchrich import running
 from pouchrich.checks import Check
-from pouchrich.cluster import handling, hold, place, preflight, restart, trial
+from pouchrich.cluster import handling, hold, host, place, preflight, restart, trial
 from pouchrich.containerd_config import handlers
 from pouchrich.node import InstallError, apparmor, current, install, uninstall
 from pouchrich.node.layout import PROGRAMS, Layout
 from pouchrich.node.lock import locked
 from pouchrich.running import Running
-from shim.pod import killed
-from shim.task.hooks import poststop
 
 RESTART_OWED = 3
 """Exit status: all is in place, but containerd has not read it, and nobody was to start it anew."""
 
 _POLL_S = 2.0
+_SETTLE_AGAIN_S = 300.0
+_SETTLING_S = 60.0
+"""It leaves processes behind, and waits for none."""
 
 
 def look(layout: Layout, containerd: str, address: str | None) -> tuple[Running, list[Check]]:
@@ -133,24 +135,30 @@ def _has_shim(one: Running) -> bool:
     return any(path is not None and os.access(path, os.X_OK) for path in where)
 
 
-def _settle() -> None:
+def _settle(layout: Layout) -> None:
     """Have settled what is in nobody's care, such as hooks owed since before the node's last boot.
 
-    A pod's start sees to it, and there may be none any more: new ones do not come to a node that is given back.
+    A pod's start sees to it, and there may be none any more: new ones do not come to a node that is given back. It is
+    the node's own program that does it, with the node's mounts and outside of the cgroup of a pod that this may be in:
+    hooks go on when this has ended.
     """
-    killed.check()
-    poststop.check()
+    words = [layout.target(PROGRAMS[1]), "node", "settle"]
+    with suppress(OSError, subprocess.SubprocessError):  # one of before that has no such word
+        subprocess.run(words, capture_output=True, timeout=_SETTLING_S, check=False, preexec_fn=host.leave)
 
 
-def needed(layout: Layout, *, force: bool, wait_s: float, settle: Callable[[], None] = _settle) -> str:
+def needed(layout: Layout, *, force: bool, wait_s: float, settle: Callable[[Layout], None] = _settle) -> str:
     """A warning of what is lost (`uninstall.check`), after as long a wait for nothing to be. Raises InstallError."""
     end = time.monotonic() + wait_s
-    needs = list(uninstall.needing(layout))
+    needs, settled = list(uninstall.needing(layout)), time.monotonic()
     if needs and not force:
-        settle()
+        settle(layout)
     if needs and wait_s and not force:
         print("\n".join(["waiting: these need the shim:", *needs]), flush=True)
     while needs and not force and time.monotonic() < end:
+        if time.monotonic() > settled + _SETTLE_AGAIN_S:
+            settle(layout)
+            settled = time.monotonic()
         time.sleep(_POLL_S)
         needs = list(uninstall.needing(layout))
     return uninstall.check(layout, force=force)

@@ -94,14 +94,24 @@ def _stay(arguments: argparse.Namespace, *, look_s: float = _LOOK_S, again_s: fl
         pass
     while arguments.what == "uninstall":
         signal.pause()
-    misses = 0
-    while misses < _MISSES:
-        time.sleep(again_s if misses else look_s * random.uniform(1.0, 1.5))
-        misses = 0 if _is_ready(arguments) else misses + 1
+    while True:
+        time.sleep(look_s * random.uniform(1.0, 1.5))
+        if not _is_there(arguments, again_s):
+            break
     os.unlink(READY)
     print("the node has it no more, so this ends and is done again:", flush=True)
     _status(arguments, quiet=False)
     return 1
+
+
+def _is_there(arguments: argparse.Namespace, again_s: float) -> bool:
+    """Whether the node has it, at one of the looks that are taken while its containerd may be started anew."""
+    for look in range(_MISSES):
+        if look:
+            time.sleep(again_s)
+        if _is_ready(arguments):
+            return True
+    return False
 
 
 def _uninstall(arguments: argparse.Namespace, api: Kubectl) -> int:
@@ -132,7 +142,7 @@ def _install(arguments: argparse.Namespace, api: Kubectl, pause: Callable[[], No
     asked_no_more = dict.fromkeys(mode_label(mode) for mode in probe.INITS if mode not in images)
     api.label({VERSION_LABEL: shim.__version__.replace("+", "_"), **asked_no_more})
     run = partial(probe.run, api, secrets=own.get("imagePullSecrets", []))
-    if failures := _judge(api, images, run, pause, lambda: _is_ready(arguments)):
+    if failures := _judge(api, images, run, pause, lambda: _is_there(arguments, _AGAIN_S)):
         raise InstallError("\n".join(failures))
     return 0
 
@@ -149,7 +159,11 @@ def _judge(
     Raises InstallError where some come to nothing at all.
     """
     failures, left, against = [], list(images), dict.fromkeys(images, 0)
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
+        if number:
+            pause()
+            if not is_ready():
+                break
         for mode in list(left):
             try:
                 run(mode, images[mode])
@@ -169,9 +183,6 @@ def _judge(
             left.remove(mode)
         if not left:
             return failures
-        pause()
-        if not is_ready():
-            break
     raise InstallError("\n".join([*failures, f"not judged: {', '.join(left)}, and their labels stay as they are"]))
 
 

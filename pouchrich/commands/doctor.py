@@ -107,7 +107,7 @@ def collect(
         "apparmor": itertools.chain(apparmor_node.checks(), apparmor_node.named(node)),
         "inotify": checks.watching(),
         "runtime": checks.oci(node, search=search),
-        "installation": checks.helpers(search=search),
+        "installation": checks.helpers(search=search, named=containerd_checks.named_shims(here)),
         "configuration": itertools.chain([check], checks.leases(node)),
         "containerd": containerd_checks.of_node(containerd_file, here, address),
         "spawner": checks.spawner(node),

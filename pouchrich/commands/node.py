@@ -43,6 +43,7 @@ def add(node: argparse.ArgumentParser) -> None:
         ("install", _install, "have this version be the one that is run from now on"),
         ("uninstall", _uninstall, "take all versions away; refused while pods or poststop hooks need one"),
         ("rollback", _rollback, "have the version of before be run again"),
+        ("settle", _settle, "have poststop hooks run that are owed and in nobody's care; a pod's start does so too"),
         ("status", _status, "what of it is on this node"),
     ):
         parser = what.add_parser(name, help=about)
@@ -147,6 +148,15 @@ def _uninstall(arguments: argparse.Namespace) -> int:
         layout, force=arguments.force, wait_s=arguments.wait, how=arguments.restart, address=arguments.address
     )
     print(f"uninstalled from {layout.where}")
+    return 0
+
+
+def _settle(_: argparse.Namespace) -> int:
+    from shim.pod import killed
+    from shim.task.hooks import poststop
+
+    killed.check()
+    poststop.check()
     return 0
 
 

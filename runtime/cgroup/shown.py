@@ -22,25 +22,32 @@ class Shown:
 
     def __init__(self, cgroup: Cgroup) -> None:
         self._top = cgroup.unified
-        self._files: set[str] = set()
+        self._files: dict[str, bytes] = {}  # and what the kernel last said of each
 
     def to(self, pid: int) -> None:
         """Have the cgroup of host process `pid`, where it is below the container's, say what that says.
 
-        A limit that somebody else has set there is left. So is what has ended meanwhile, or has no such controller.
+        What has ended meanwhile, or has no such controller, is left.
         """
         with suppress(OSError, NotFound):
             at = locate(pid).unified
             if self._top and at.startswith(f"{self._top}/"):
-                self._files |= {f"{at}/{name}" for name, unset in _UNSET.items() if files.read(at, name) == unset}
+                self._files = {f"{at}/{name}": unset for name, unset in _UNSET.items()} | self._files
         self.again()
 
     def again(self) -> None:
-        """The container's limits have changed: write them wherever they were shown, for what is there lives on."""
-        for path in sorted(self._files):
-            name = path.rpartition("/")[2]
-            with suppress(OSError):  # the cgroup has gone
+        """The container's limits have changed: write them wherever they were shown, for what is there lives on.
+
+        A limit that somebody else has set there meanwhile, or before, is left from then on.
+        """
+        for path, last in list(self._files.items()):
+            directory, _, name = path.rpartition("/")
+            if files.read(directory, name) not in (last, _UNSET[name]):
+                del self._files[path]
+                continue
+            with suppress(OSError):  # the cgroup goes
                 files.write(path, self._limit(name).decode())
+            self._files[path] = files.read(directory, name) or _UNSET[name]
 
     def _limit(self, name: str) -> bytes:
         if name == "cpu.max" and files.read(self._top, "cpu.max.burst") not in (b"0\n", None):

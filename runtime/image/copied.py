@@ -10,11 +10,18 @@ from collections.abc import Iterable
 
 MOST_NAMES = 1024
 _PAGE = 4096
-_AS_THEY_ARE = frozenset(
-    ("/run/lock", "/run/systemd", "/run/systemd/system", "/run/systemd/logind.conf.d", "/run/tmpfiles.d")
+_MOUNTED = (
+    *("/run/systemd/system", "/run/systemd/system.conf.d", "/run/systemd/logind.conf.d", "/run/tmpfiles.d"),
+    "/run/lock",
 )
-"""By a link these mounts would be made where the image says, in a volume of the pod's say."""
+"""Where files of the shim's are mounted, or a file system: by a link where the image says, in a volume of the pod's."""
 _COPIED = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
+
+
+def _meet(link: str, mounted: str) -> bool:
+    """Whether a mount at `mounted`, or below it, would be made by way of `link`; /run/lock is empty by then."""
+    above = f"{mounted}/".startswith(f"{link}/")
+    return above or (mounted != "/run/lock" and link.startswith(f"{mounted}/"))
 
 
 def problem(entries: Iterable[tuple[str, os.stat_result]], most_bytes: int) -> str:
@@ -25,7 +32,7 @@ def problem(entries: Iterable[tuple[str, os.stat_result]], most_bytes: int) -> s
             return f"found more than {MOST_NAMES} names"
         if stat.S_IFMT(about.st_mode) not in _COPIED:
             return f"found {path!a}, which is no file, directory or symbolic link"
-        if stat.S_ISLNK(about.st_mode) and path in _AS_THEY_ARE:
+        if stat.S_ISLNK(about.st_mode) and any(_meet(path, one) for one in _MOUNTED):
             return f"found a symbolic link at {path}, where files of the shim's are mounted"
         size += -(-about.st_size // _PAGE) * _PAGE if stat.S_ISREG(about.st_mode) else 0
         if size > most_bytes:

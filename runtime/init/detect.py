@@ -42,9 +42,8 @@ SUPPORTED = ("systemd", "sysvinit", "openrc", "busybox")
 _INIT_PATHS = frozenset(
     f"{directory}/init" for directory in ("/sbin", "/usr/sbin", "/usr/local/sbin", "/bin", "/usr/bin")
 )
-_INIT_NAMES = frozenset(
-    {"systemd", "tini", "tini-static", "docker-init", "dumb-init", "catatonit", "runit", "runit-init", "openrc-init"}
-)
+_SMALL = frozenset({"tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
+_INIT_NAMES = _SMALL | {"systemd", "runit", "runit-init", "openrc-init"}
 """Programs that expect to be PID 1. As a child tini and dumb-init warn, systemd and s6's /init refuse."""
 
 
@@ -88,11 +87,15 @@ _WORDS = re.compile(r"\s*(?:exec\s+)?([A-Za-z0-9/._+@:=-]+(?:\s+[A-Za-z0-9/._+@:
 
 
 def replaces_shell(args: Sequence[str]) -> tuple[str, ...]:
-    """What a shell that does nothing else becomes, as of an image's CMD in shell form; () for another command."""
+    """What a shell that does nothing else becomes, as of an image's CMD in shell form; () for another command.
+
+    Of tini and the like the shell may be the parent.
+    """
     if len(args) != 3 or posixpath.basename(args[0]) not in _SHELLS or args[1] != "-c":
         return ()
     found = _WORDS.fullmatch(args[2])
-    return tuple(found[1].split()) if found else ()
+    words = tuple(found[1].split()) if found else ("",)
+    return () if posixpath.basename(words[0]) in ("", *_SMALL) else words
 
 
 def applet(args: Sequence[str]) -> tuple[str, str] | None:
@@ -102,12 +105,12 @@ def applet(args: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def given_init(args: Sequence[str], path: str | None) -> str:
+def given_init(args: Sequence[str], path: str) -> str:
     """The path of an init that an image's entry point is given as its only argument, or "".
 
     `path` is where `args[0]` is: what a distribution has in its own directories, such as ldd, executes no init.
     """
-    if len(args) != 2 or path is None or posixpath.dirname(path) in ("", *_SYSTEM):
+    if len(args) != 2 or posixpath.dirname(path) in ("", *_SYSTEM):
         return ""
     return args[1] if args[1] in _INIT_PATHS or args[1] in SYSTEMD_PATHS else ""
 

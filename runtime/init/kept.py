@@ -17,6 +17,7 @@ _LOGIND, _LOGIND_AT = "logind.conf", "/run/systemd/logind.conf.d/50-pouchrich.co
 _LOGIND_TEXT = "[Login]\nRemoveIPC=no\n"
 _TREES = ("/home", "/root", "/srv", "/tmp", "/var")
 """What distributions have lines for; /run is none of the pod's."""
+_AGED = ("/tmp", "/var/tmp")
 _PLAIN = re.compile(r"[A-Za-z0-9/._+@:-]+")
 
 
@@ -44,5 +45,6 @@ def steps(setting: Setting) -> tuple[Step, ...]:
 def masks(setting: Setting) -> tuple[str, ...]:
     """Units that would hide what the pod mounts, or remove what is old there."""
     is_below = any(covers("/tmp", point.resolved) and point.resolved != "/tmp" for point in setting.mounts)
-    ages = ("systemd-tmpfiles-clean.timer",) if _volumes(setting) else ()
+    at_aged = any(covers(tree, path) or covers(path, tree) for tree in _AGED for path in _volumes(setting))
+    ages = ("systemd-tmpfiles-clean.timer",) if at_aged else ()
     return (*(("tmp.mount",) if is_below else ()), *ages)

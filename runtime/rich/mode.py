@@ -77,12 +77,13 @@ def image_init(facts: ImageFacts, args: Sequence[str]) -> tuple[str, str] | None
         return path, "" if command.hidden_by else kind
     if words := detect.replaces_shell(args):
         found = detect.own_init((posixpath.normpath(words[0]),), kind=facts.init.kind)
-        if found is not None and found[1]:  # of tini and the like the shell may be the parent
+        if found is not None:
             return found
     if (found := detect.applet(words or args)) is not None:
         return found
-    if facts.init.kind and (init := detect.given_init(words or args, words[0] if words else command.path)):
-        return f"{init}, given to {args[0] if not words else words[0]}", ""
+    entry, where = (words, words[0]) if words else (args, command.path or "")
+    if (facts.init.kind or facts.init.systemd) and (init := detect.given_init(entry, where)):
+        return f"{init}, given to {entry[0]}", ""
     return ("s6's /init", "") if facts.is_s6 else None
 
 

@@ -50,7 +50,7 @@ function _shtab_pouchrich_using
   test "$_shtab_pouchrich_cmdpath" = "$argv"
 end
 
-set -g _shtab_pouchrich_commands ps top inspect logs explain agent 'agent status' 'agent restart' 'agent upgrade' 'agent back-out' doctor metrics node 'node install' 'node uninstall' 'node rollback' 'node status' support config 'config show' 'config check' 'config set-default' 'config default' 'config sysctl' runtimeclass version help
+set -g _shtab_pouchrich_commands ps top inspect logs explain agent 'agent status' 'agent restart' 'agent upgrade' 'agent back-out' doctor metrics node 'node install' 'node uninstall' 'node rollback' 'node settle' 'node status' support config 'config show' 'config check' 'config set-default' 'config default' 'config sysctl' runtimeclass version help
 set -g _shtab_pouchrich_opts_with_value --address --annotation --bin --canary --config --config-path --container --containerd --containerd-config --count --env --file --filter --handler --image --interval --listen --namespace --node --output --prefix --probe --restart --root --rootfs --runtime-path --settle --sort --spec --tail --textfile --wait --watch -d -f -n -o
 
 complete -c pouchrich -e
@@ -168,6 +168,11 @@ complete -c pouchrich -n '_shtab_pouchrich_using node rollback' -s h -l help -d 
 complete -c pouchrich -n '_shtab_pouchrich_using node rollback' -l prefix -xka "(__fish_complete_directories)" -d 'everything below DIR; default /opt/pouchrich and /usr/local/bin'
 complete -c pouchrich -n '_shtab_pouchrich_using node rollback' -l bin -xka "(__fish_complete_directories)" -d 'where the links to the programs go, a directory on PATH'
 complete -c pouchrich -n '_shtab_pouchrich_using node rollback' -l root -xka "(__fish_complete_directories)" -d 'the node'"'"'s root directory, with its /proc'
+complete -c pouchrich -n '_shtab_pouchrich_using node; and test $_shtab_pouchrich_npos -eq 0' -a settle -d 'have poststop hooks run that are owed and in nobody'"'"'s care; a pod'"'"'s start does so too'
+complete -c pouchrich -n '_shtab_pouchrich_using node settle' -s h -l help -d 'show this help message and exit'
+complete -c pouchrich -n '_shtab_pouchrich_using node settle' -l prefix -xka "(__fish_complete_directories)" -d 'everything below DIR; default /opt/pouchrich and /usr/local/bin'
+complete -c pouchrich -n '_shtab_pouchrich_using node settle' -l bin -xka "(__fish_complete_directories)" -d 'where the links to the programs go, a directory on PATH'
+complete -c pouchrich -n '_shtab_pouchrich_using node settle' -l root -xka "(__fish_complete_directories)" -d 'the node'"'"'s root directory, with its /proc'
 complete -c pouchrich -n '_shtab_pouchrich_using node; and test $_shtab_pouchrich_npos -eq 0' -a status -d 'what of it is on this node'
 complete -c pouchrich -n '_shtab_pouchrich_using node status' -s h -l help -d 'show this help message and exit'
 complete -c pouchrich -n '_shtab_pouchrich_using node status' -l prefix -xka "(__fish_complete_directories)" -d 'everything below DIR; default /opt/pouchrich and /usr/local/bin'

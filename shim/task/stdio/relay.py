@@ -128,7 +128,7 @@ class Relay:
 
     def _failed(self, err: OSError) -> None:
         is_space = err.errno in NO_SPACE
-        self._tries += 1
+        self._tries += not is_space
         if not is_space and not (self._to_file and self._waiting and self._tries <= TRIES):
             self._give_up(err)
             return

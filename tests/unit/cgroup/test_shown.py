@@ -85,6 +85,12 @@ def test_a_limit_of_somebody_elses_is_left_and_no_file_is_made(tree):
     one.to(7)
     one.again()
     assert said(at) == {"memory.max": "1000\n"}
+    later = tree.place(8, "other.service")
+    one.to(8)
+    (later / "memory.max").write_text("200000000\n")
+    tree.set({"memory.max": "999999999\n"})
+    one.again()
+    assert said(later) == {"memory.max": "200000000\n", "cpu.max": LIMITS["cpu.max"]}
 
 
 def test_another_cgroup_than_one_below_is_left(tree, tmp_path):

@@ -246,6 +246,10 @@ def test_a_few_files_directories_and_links_can_be_copied(booting):
     (booting / "run/sshd").mkdir()
     (booting / "run/sshd/defaults").write_text("x")
     (booting / "run/out").symlink_to("../../../..")
+    (booting / "run/lock").mkdir()
+    (booting / "run/lock/link").symlink_to("x")
+    (booting / "run/systemd/units").mkdir(parents=True)
+    (booting / "run/systemd/units/invocation:a.service").symlink_to("1234")
     (booting / "var").mkdir()
     (booting / "var/log").write_text("no directory")
     assert facts(booting, "app", readonly=True).uncopied == {}
@@ -259,9 +263,15 @@ def test_what_no_oci_runtime_copies_is_found_below_too(booting):
     assert found["/run"] == "found '/run/lock/deep/\\x1b', which is no file, directory or symbolic link"
 
 
-@pytest.mark.parametrize("place", ["run/systemd", "run/systemd/system", "run/tmpfiles.d", "run/lock"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("run/systemd", "run/systemd/system", "run/tmpfiles.d", "run/lock", "run/systemd/system.conf.d"),
+        "run/systemd/system/multi-user.target.d",
+    ],
+)
 def test_a_link_where_files_of_the_shims_are_mounted_is_not_copied(booting, place):
-    (booting / place).parent.mkdir(exist_ok=True)
+    (booting / place).parent.mkdir(parents=True, exist_ok=True)
     (booting / place).symlink_to("/data")
     assert facts(booting, "app").uncopied["/run"].startswith(f"found a symbolic link at /{place}")
 

@@ -13,7 +13,20 @@ from hypothesis import strategies as st
 
 from pouchrich import processes, running
 from pouchrich.checks import FAIL, OK, WARN, Check
-from pouchrich.cluster import block, handling, hold, host, place, preflight, probe, restart, rollout, status, trial
+from pouchrich.cluster import (
+    block,
+    handling,
+    hold,
+    host,
+    membership,
+    place,
+    preflight,
+    probe,
+    restart,
+    rollout,
+    status,
+    trial,
+)
 from pouchrich.commands import node as command
 from pouchrich.node import InstallError
 from pouchrich.node.layout import Layout
@@ -376,3 +389,16 @@ def test_a_trial_is_judged_by_what_else_it_changes():
         trial.judge(dumped(**ours), before, "f")
     with pytest.raises(InstallError, match="found another's, of type 'x'"):
         trial.judge(dumped(pouchrich="x"), before, "f")
+
+
+def test_it_is_the_nodes_own_program_that_settles_what_is_owed(tmp_path: Path):
+    """What it leaves behind must outlive a pod that gives the node back, and see the node's mounts."""
+    layout = Layout.below(str(tmp_path))
+    program = Path(layout.target("pouchrich"))
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/said\n')
+    program.chmod(0o755)
+    membership._settle(layout)
+    assert (tmp_path / "said").read_text() == "node settle\n"
+    program.unlink()
+    membership._settle(layout)  # there is none any more

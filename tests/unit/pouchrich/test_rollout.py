@@ -161,6 +161,7 @@ def test_a_mode_that_comes_to_nothing_ends_it_in_the_end_and_so_does_a_node_that
     assert len(api.made) == rollout._ROUNDS
     assert "systemd" in api.modes()
     monkeypatch.setattr(rollout, "_is_ready", lambda arguments: False)
+    monkeypatch.setattr(rollout, "_AGAIN_S", 0.0)
     api = Api(systemd=[rejected("OutOfcpu")] * 100)
     with pytest.raises(InstallError, match="not judged: systemd"):
         rollout._install(asked("systemd"), api, lambda: None)

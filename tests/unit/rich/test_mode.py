@@ -324,6 +324,18 @@ def test_a_command_that_has_to_be_pid_1_to_start_an_init_stays_it(args, reason):
 
 
 @pytest.mark.parametrize(
+    ("args", "init"),
+    [
+        (["/bin/sh", "-c", "/sbin/init"], InitFacts(kind="runit")),
+        (["/bin/sh", "-c", "exec openrc-init"], NOTHING),
+        (["/entrypoint.sh", "/lib/systemd/systemd"], InitFacts(systemd="/usr/lib/systemd/systemd", version=252)),
+    ],
+)
+def test_so_it_is_with_inits_that_have_no_mode_and_with_systemd_alone(args, init):
+    assert not planned(args=args, init=init, command=Command(args[0], args[0], args[0])).rich
+
+
+@pytest.mark.parametrize(
     "args",
     [
         ["/bin/sh", "-c", "echo; /sbin/init"],

@@ -126,8 +126,8 @@ def test_who_takes_the_shim_away_has_what_was_owed_before_a_boot_run_first(node,
     node.owe("a").close()
     layout = Layout.below(str(node.directory / "prefix"))
     with pytest.raises(InstallError, match=r"a\.jsonl"):
-        membership.needed(layout, force=False, wait_s=0.2, settle=lambda: None)
-    assert membership.needed(layout, force=False, wait_s=WITHIN_S, settle=node.check) == ""
+        membership.needed(layout, force=False, wait_s=0.2, settle=lambda layout: None)
+    assert membership.needed(layout, force=False, wait_s=WITHIN_S, settle=lambda layout: node.check()) == ""
     assert node.swept() == ["a ShimKilled"]
 
 
