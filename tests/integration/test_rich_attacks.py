@@ -101,7 +101,7 @@ for (1 .. 80) {
 """
     image = image_with_attack(rich_pods, "attack-die", program)
     container = running(rich_pods.run(image, "sh", "-c", f"echo ready; echo $PPID; trap 'exit 42' TERM; {FOREVER}"))
-    assert container.output().startswith(b"ready\n1\n")
+    until(lambda: container.output().startswith(b"ready\n1\n"), "its parent to be PID 1")
     container.stop(grace_s=20)
     assert container.status().exit_code == 42
 
