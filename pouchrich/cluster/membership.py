@@ -88,7 +88,8 @@ def give_back(
     """Take the handler out of containerd's configuration, and all versions away.
 
     Raises InstallError where pods or poststop hooks still need them after `wait_s`, or where there is nothing to give
-    back but a containerd, at one of the usual sockets or `address`, has our handler, unless `force`; OSError.
+    back but a containerd, at one of the usual sockets or `address`, has our handler, which leads to a shim that is
+    there, unless `force`; OSError.
     """
     hold.refuse()
     if not force:

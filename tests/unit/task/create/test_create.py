@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from google.protobuf.any_pb2 import Any as Packed
 from protos.gen import runtimeoptions_pb2
 from runtime import rootfs
 from runtime.bundle import Bundle
-from runtime.errors import RuntimeFailed, Unsupported
+from runtime.errors import InvalidArgument, RuntimeFailed, Unsupported
 from runtime.init.boot import Boot
 from runtime.rich.extras import Extras
 from runtime.rich.plan import Decision, Plan
@@ -262,4 +263,20 @@ async def test_a_rich_container_is_restored_from_no_checkpoint(world, monkeypatc
     world.request = replace(world.request, checkpoint="/checkpoint")
     with pytest.raises(Unsupported, match="restore of a rich container"):
         await world.create()
+    assert world.said == ["mount", "unmount"]
+
+
+@in_loop
+async def test_a_mount_that_a_bad_spec_was_read_after_is_undone_and_its_thread_ends(world, monkeypatch):
+    begun, make = [], mounting.Mounting.__init__
+
+    def noted(one, *parts, **more):
+        make(one, *parts, **more)
+        begun.append(one)
+
+    monkeypatch.setattr(mounting.Mounting, "__init__", noted)
+    (Path(world.bundle.path) / "config.json").write_text("{")
+    with pytest.raises(InvalidArgument):
+        await world.create()
+    await until(lambda: begun[0].looked.done())
     assert world.said == ["mount", "unmount"]
