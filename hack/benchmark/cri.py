@@ -10,14 +10,14 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from benchmark import killed, spent, started, tracing
+from benchmark import bursts, killed, spent, started, tracing
+from benchmark.bursts import SLEEP
 from tests.cri.gen import runtime_pb2 as pb
-from tests.integration import binaries, cgroups, configuration, images, isolation, processes
+from tests.integration import binaries, cgroups, configuration, images, isolation
 from tests.integration.node import Node, running
 from tests.integration.pods import Container, Pod, Pods
 
@@ -26,10 +26,8 @@ Samples = dict[str, dict[str, list[float]]]
 
 HANDLERS = {"ours-rich": "pouchrich-rich", "ours-plain": "pouchrich", "go-shim": "runc.v2"}
 T = TypeVar("T")
-SLEEP = ("sleep", "1000000")
 POLL_S, PROBE_S = 1.0, 10.0
 SETTLE_S = 3.0
-GONE_S = 20.0
 CONTAINERD = "containerd"
 
 
@@ -120,7 +118,7 @@ class _Bench:
 
     def _until_no_shim(self, pod: Pod) -> None:
         """Wait until the pod's shim has gone: what it still does is this pod's, not the next one's."""
-        end = time.monotonic() + GONE_S
+        end = time.monotonic() + bursts.GONE_S
         while self._node.shims(containing=pod.id) and time.monotonic() < end:
             time.sleep(0.01)
 
@@ -208,7 +206,7 @@ class _Bench:
         for count in counts:
             for _ in range(rounds):
                 for name, pods in self._pods.items():
-                    self._found[name][f"burst of {count}"].append(self._burst(pods, count))
+                    self._found[name][f"burst of {count}"].append(bursts.burst(pods, count))
                     self._remove_all()
 
     def cold(self, counts: list[int], rounds: int) -> None:
@@ -216,27 +214,11 @@ class _Bench:
         for count in counts:
             for _ in range(rounds):
                 for name, pods in self._pods.items():
-                    self._end_spawners()
-                    self._found[name][f"cold burst of {count}"].append(self._burst(pods, count))
+                    bursts.end_spawners(self._node)
+                    self._found[name][f"cold burst of {count}"].append(bursts.burst(pods, count))
                     time.sleep(SETTLE_S)
                     self._found[name][f"PSS of {count} cold pods"].append(self._pss())
                     self._remove_all()
-
-    def _burst(self, pods: Pods, count: int) -> float:
-        began = time.perf_counter()
-        with ThreadPoolExecutor(count) as pool:
-            for one in [pool.submit(lambda: pods.run().run(*SLEEP)) for _ in range(count)]:
-                one.result()
-        return time.perf_counter() - began
-
-    def _end_spawners(self) -> None:
-        """Kill them, and wait until they are gone: their sockets and locks stay, as after a boot's power cut."""
-        for pid in (found := self._node.spawners()):
-            with suppress(ProcessLookupError):
-                os.kill(pid, 9)
-        end = time.monotonic() + GONE_S
-        while any(processes.alive(pid) for pid in found) and time.monotonic() < end:
-            time.sleep(0.01)
 
     def killed(self, rounds: int) -> None:
         """A pod's shim is killed."""

@@ -6,12 +6,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from benchmark.bursts import SLEEP
 from tests.integration.node import Node
 from tests.integration.pods import Pods
 
 GONE_S = 60.0
 PAUSE_S = 0.001
-SLEEP = ("sleep", "1000000")
 
 
 def samples(

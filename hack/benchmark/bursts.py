@@ -1,0 +1,32 @@
+"""Pods asked for all at once, on a node that has just come to be what it is."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from tests.integration import processes
+from tests.integration.node import Node
+from tests.integration.pods import Pods
+
+GONE_S = 20.0
+SLEEP = ("sleep", "1000000")
+
+
+def burst(pods: Pods, count: int) -> float:
+    """Seconds until `count` pods of one container, begun at once, are up. Raises CallFailed."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(count) as pool:
+        for one in [pool.submit(lambda: pods.run().run(*SLEEP)) for _ in range(count)]:
+            one.result()
+    return time.perf_counter() - began
+
+
+def end_spawners(node: Node) -> None:
+    """Kill them, and wait until they are gone: their sockets and locks stay, as after a boot's power cut."""
+    for pid in (found := node.spawners()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, 9)
+    end = time.monotonic() + GONE_S
+    while any(processes.alive(pid) for pid in found) and time.monotonic() < end:
+        time.sleep(0.01)
