@@ -5,7 +5,7 @@ Each is a no-op where the label is empty, as it is wherever SELinux is not in fo
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _ATTRIBUTE = "security.selinux"
@@ -20,6 +20,12 @@ def label_file(file: str | int, label: str) -> None:
     """
     if label:
         os.setxattr(file, _ATTRIBUTE, label.encode())
+
+
+def copy_label(path: str, fd: int) -> None:
+    """Give the file behind `fd` the label that the one at `path` has; nothing where that has none. Raises nothing."""
+    with suppress(OSError):
+        os.setxattr(fd, _ATTRIBUTE, os.getxattr(path, _ATTRIBUTE))
 
 
 def files_label(spec: Mapping[str, Any]) -> str:

@@ -7,10 +7,12 @@ logs into a memory file of its own: the error that is reported is that call's, a
 import json
 import os
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from runtime import libexec
 from runtime.errors import NotFound, RuntimeFailed
+from runtime.linux import null
 from runtime.oci import argv, log
 
 
@@ -55,8 +57,13 @@ class OCIRuntime:
         await self._call("start", argv.start(container_id))
 
     async def exec(self, container_id: str, options: argv.ExecOptions, stdio: Stdio) -> None:
-        """Start a further process with the descriptors `stdio`."""
-        await self._call("exec", argv.exec(container_id, options), stdio)
+        """Start a further process with the descriptors `stdio`; those of 0 to 2 that it leaves out are a /dev/null."""
+        with ExitStack() as after:
+            if stdio is not None and not {0, 1, 2} <= stdio.keys():
+                own = null.open_own()
+                after.callback(os.close, own)
+                stdio = {**dict.fromkeys((0, 1, 2), own), **stdio}
+            await self._call("exec", argv.exec(container_id, options), stdio)
 
     async def kill(self, container_id: str, signal: int, *, everyone: bool = False) -> None:
         """Send a signal. Raises NotFound where the process or the container is gone already."""

@@ -348,6 +348,18 @@ def test_no_descriptor_of_the_shims_is_in_the_container(rich_pods: RichPods) -> 
         assert not [one for one in targets if "/containers/" in one or one.startswith("/tmp/pouchrich-")], targets
 
 
+@pytest.mark.parametrize("mode", ["dumb-init", "systemd"])
+def test_no_process_has_the_nodes_dev_null(rich_pods: RichPods, mode: str) -> None:
+    """Root in the container may change its mode, and no user of the node could open it any more."""
+    look = "stat -Lc '%d %t:%T' /proc/self/fd/0; readlink /proc/self/fd/0"
+    container = rich_pods.create(rich_pods.pod(mode), SYSTEMD, "sh", "-c", f"{look}; sleep 300").start()
+    until(lambda: container.output().count(b"\n") == 2, "the application's look")
+    for looked in (container.output().decode(), container.shell(look)):
+        device, kind, name = looked.split()
+        assert (kind, name) == ("1:3", "/dev/null")
+        assert int(device) != os.stat("/dev/null").st_dev
+
+
 def _alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/fd").exists()
 

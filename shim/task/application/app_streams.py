@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
+from runtime.linux import null
 from shim.task.stdio.endpoints import close_all
 from shim.task.stdio.stdio import Stdio
 
@@ -24,17 +25,17 @@ class AppStreams:
 
     @contextmanager
     def given(self) -> Iterator[list[int]]:
-        """The application's 0, 1 and 2, which are its user's; /dev/null in the place of each that is not wanted.
+        """The application's 0, 1 and 2, which are its user's; a /dev/null in the place of each that is not wanted.
 
         They are to be passed on within the context. Raises OSError.
         """
         fds = self._far_ends()
         self._give(fds.values())
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        own = null.open_own()
         try:
-            yield [fds.get(number, null) for number in (0, 1, 2)]
+            yield [fds.get(number, own) for number in (0, 1, 2)]
         finally:
-            os.close(null)
+            os.close(own)
 
     def _far_ends(self) -> dict[int, int]:
         """The process's descriptor -> ours, of the far ends of the client's streams."""

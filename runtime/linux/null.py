@@ -1,0 +1,30 @@
+"""A device file /dev/null of its own for a process in a container (null(4)).
+
+Root in a container without a user namespace owns the node's /dev/null, and may change through a descriptor of it who
+may open that: nobody but root, say. The OCI runtimes give a container's init the container's own in its place (runc,
+reOpenDevNull; crun, libcrun_reopen_dev_null), but not what is executed in it later.
+"""
+
+import os
+import stat
+
+from runtime.linux import detached, selinux
+
+MODE = 0o666
+
+
+def open_own() -> int:
+    """Open a /dev/null that nobody else has, for reading and writing; the caller's to close. Raises OSError.
+
+    Its file system is mounted nowhere, and goes with the last descriptor.
+    """
+    root = detached.mount("tmpfs")
+    try:
+        os.mkdir("dev", 0o755, dir_fd=root)  # for the name that /proc shows
+        os.mknod("dev/null", stat.S_IFCHR, os.stat(os.devnull).st_rdev, dir_fd=root)
+        fd = os.open("dev/null", os.O_RDWR | os.O_CLOEXEC, dir_fd=root)
+    finally:
+        os.close(root)
+    os.fchmod(fd, MODE)
+    selinux.copy_label(os.devnull, fd)  # every domain may use what has that
+    return fd
