@@ -6,8 +6,9 @@ Usage: hack/bench-cri.py [--containerd RELEASE|DIR] [--oci runc|crun] [--row NAM
 Rows: pod (a pod of 1 and one of 3 containers, each request of its life, and the processor time of all of it), exec,
 start (the parts of a further container's StartContainer and of an ExecSync, by the programs that the kernel saw run),
 spent (whose the processor time of a pod is: containerd's, the shim's, the OCI runtime's), burst (N pods at once), cold
-(N pods at once while no spawner is there: a boot, an upgrade), polled (Stats of every container each second, and an
-exec each ten seconds in half of the pods, for --minutes), killed (a pod's shim is, and containerd cleans up).
+(N pods at once while no spawner is there: an upgrade, or one that was killed), restarted (N pods at once as soon as a
+containerd that was started anew answers), polled (Stats of every container each second, and an exec each ten seconds in
+half of the pods, for --minutes), killed (a pod's shim is, and containerd cleans up).
 
 Three handlers of one containerd run interleaved with the same OCI runtime and the same containers: containerd's own
 shim, ours with plain containers, ours with rich ones (dumb-init). Medians are printed, and the ratios of ours to
@@ -23,7 +24,7 @@ from pathlib import Path
 
 HACK = Path(__file__).resolve().parent
 HANDLERS = ("ours-rich", "ours-plain", "go-shim")
-ROWS = ("pod", "exec", "start", "spent", "burst", "cold", "polled", "killed")
+ROWS = ("pod", "exec", "start", "spent", "burst", "cold", "restarted", "polled", "killed")
 
 
 def parse() -> argparse.Namespace:
@@ -35,7 +36,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--handler", action="append", choices=HANDLERS, help="only this one; may be repeated")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--bursts", type=numbers, default=[10, 50], help="pods at once")
-    parser.add_argument("--cold", type=numbers, default=[20], help="pods at once without a spawner")
+    parser.add_argument("--cold", type=numbers, default=[20], help="pods at once, for cold and restarted")
     parser.add_argument("--pods", type=int, default=20, help="pods that are polled, of each handler")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long they are polled")
     parser.add_argument("--json", type=Path, help="write every sample there")

@@ -24,9 +24,16 @@ def burst(pods: Pods, count: int) -> float:
 
 def end_spawners(node: Node) -> None:
     """Kill them, and wait until they are gone: their sockets and locks stay, as after a boot's power cut."""
-    for pid in (found := node.spawners()):
+    for pid in node.spawners():
         with suppress(ProcessLookupError):
             os.kill(pid, 9)
+    await_no_spawner(node)
+
+
+def await_no_spawner(node: Node) -> None:
+    """Wait for them to end, as they do with their containerd. Raises TimeoutError."""
     end = time.monotonic() + GONE_S
-    while any(processes.alive(pid) for pid in found) and time.monotonic() < end:
+    while any(processes.alive(pid) for pid in node.spawners()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"a spawner lives after {GONE_S:.0f} s: {node.spawners()}")
         time.sleep(0.01)

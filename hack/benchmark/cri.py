@@ -6,6 +6,7 @@ own in namespaces of its own, of which nothing is left.
 
 import argparse
 import os
+import signal
 import statistics
 import time
 from collections import defaultdict
@@ -45,6 +46,7 @@ def run(given: argparse.Namespace) -> Samples:
             "spent": lambda: bench.spent(given.rounds),
             "burst": lambda: bench.bursts(given.bursts, max(2, given.rounds // 10)),
             "cold": lambda: bench.cold(given.cold, max(2, given.rounds // 10)),
+            "restarted": lambda: bench.restarted(given.cold, max(2, given.rounds // 10)),
             "polled": lambda: bench.polled(given.pods, given.minutes * 60),
             "killed": lambda: bench.killed(given.rounds),
         }
@@ -218,6 +220,20 @@ class _Bench:
                     self._found[name][f"cold burst of {count}"].append(bursts.burst(pods, count))
                     time.sleep(SETTLE_S)
                     self._found[name][f"PSS of {count} cold pods"].append(self._pss())
+                    self._remove_all()
+
+    def restarted(self, counts: list[int], rounds: int) -> None:
+        """N pods at once as soon as a containerd that was restarted answers: its spawner ended with the one before."""
+        for count in counts:
+            for _ in range(rounds):
+                for name, pods in self._pods.items():
+                    self._node.kill_containerd(signal.SIGTERM)
+                    bursts.await_no_spawner(self._node)
+                    self._node.start()
+                    for every in self._pods.values():
+                        every.reconnect()
+                    row = f"burst of {count}, containerd restarted"
+                    self._found[name][row].append(bursts.burst(pods, count))
                     self._remove_all()
 
     def killed(self, rounds: int) -> None:
