@@ -1,9 +1,6 @@
 """The times that an application and its init have."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-from runtime.spec.cri import GRACE_PERIOD
 
 RESERVE_S = 2.0
 """Of a pod's grace period, for what comes after init's shutdown: kubelet kills what is left when it is over."""
@@ -35,9 +32,3 @@ class Limits:
         if self.grace_s is None or stopping_for_s is None:
             return self.stop_s
         return max(0.0, min(self.stop_s, self.grace_s - stopping_for_s - RESERVE_S))
-
-
-def grace_s(annotations: Mapping[str, str]) -> float | None:
-    """The pod's grace period, which kubelet writes as whole seconds, where containerd passes it on."""
-    text = annotations.get(GRACE_PERIOD, "")
-    return float(text) if text.isascii() and text.isdigit() else None

@@ -19,9 +19,10 @@ from runtime.linux import selinux
 from runtime.rich import env_file
 from runtime.rich.plan import Choice
 from runtime.spec import ids
+from runtime.spec.grace import grace_s
 from shim.task.application.application import Application
 from shim.task.application.boot_queue import BootQueue
-from shim.task.application.limits import Limits, grace_s
+from shim.task.application.limits import Limits
 from shim.task.application.restarts import Restarts
 from shim.task.application.stop import Stop
 from shim.task.checkpoint import REAL_INIT

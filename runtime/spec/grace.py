@@ -1,0 +1,11 @@
+"""How long a pod that is stopped has, as Kubernetes tells a container runtime."""
+
+from collections.abc import Mapping
+
+from runtime.spec.cri import GRACE_PERIOD
+
+
+def grace_s(annotations: Mapping[str, str]) -> float | None:
+    """The pod's grace period, which kubelet writes as whole seconds, where containerd passes it on."""
+    text = annotations.get(GRACE_PERIOD, "")
+    return float(text) if text.isascii() and text.isdigit() else None
