@@ -140,7 +140,6 @@ options.ConfigPath = "{OWN_FILE}"
 runtime_type = "io.containerd.runc.v2"
 runtime_path = "{PREFIX}/bin/containerd-shim-pouchrich-v2"
 {kind}
-options.SystemdCgroup = {str(DRIVER == "systemd").lower()}
 """
 
 
@@ -148,7 +147,8 @@ class PodContainer(Container):
     """The container of a pod with one, made through the CRI as the kubelet makes it; limits are changed in place.
 
     With `mapped` the pod has a user namespace (`hostUsers: false`), by the drop-in: containerd 2.1 asks its own
-    runtime type alone for features. `more` is added to the container's configuration.
+    runtime type alone for features. That handler has no options, and containerd makes some, with the owner of streams.
+    `more` is added to the container's configuration.
     """
 
     NAMESPACE = "k8s.io"

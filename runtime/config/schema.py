@@ -47,7 +47,7 @@ KEYS: tuple[Key, ...] = (
         "runtime.systemd-cgroup",
         SWITCH,
         "auto",
-        "whether the OCI runtime asks systemd for cgroups; auto: as runc's options say, else where systemd is PID 1 and"
+        "whether the OCI runtime asks systemd for cgroups; auto: where runc's options say so, or systemd is PID 1 and"
         " cgroupsPath has its form",
     ),
     Key("rich.enabled", BOOLEAN, True, "whether containers are rich where nothing else decides"),

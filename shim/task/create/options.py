@@ -38,8 +38,9 @@ class TaskOptions:
     config: Config
     binary_name: str = ""
     root: str = ""
-    systemd_cgroup: bool | None = None
-    """What runc's options say; None where there are none."""
+    systemd_cgroup: bool = False
+    """That runc's options say so. That they do not says nothing: for a pod with a user namespace containerd makes
+    options that have no more than the owner of its streams (client/task.go, getRuncOptions)."""
     no_pivot: bool = False
     no_new_keyring: bool = False
     owner: Owner = field(default_factory=Owner)
@@ -63,10 +64,8 @@ class TaskOptions:
         is a directory's name, as it is for containerd's own shim, which goes by its options alone.
         """
         configured = self.config.runtime.systemd_cgroup
-        if configured is not None:
-            return configured or bool(self.systemd_cgroup)
-        if self.systemd_cgroup is not None:
-            return self.systemd_cgroup
+        if self.systemd_cgroup or configured is not None:
+            return self.systemd_cgroup or bool(configured)
         path = (spec.get("linux") or {}).get("cgroupsPath")
         return isinstance(path, str) and path.count(":") == 2 and not path.startswith("/") and host.has_systemd()
 

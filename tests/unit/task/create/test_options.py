@@ -116,10 +116,11 @@ def test_systemds_form_of_a_cgroups_path_asks_for_systemd(
         (Any(), False, False),
         (handler(config_body=BODY + b"systemd-cgroup = true\n"), False, True),
         (packed(runc_options_pb2.Options(systemd_cgroup=True)), False, True),
-        (packed(runc_options_pb2.Options()), True, False),
+        (packed(runc_options_pb2.Options(io_uid=65536, io_gid=65536)), True, True),
+        (packed(runc_options_pb2.Options(io_uid=65536, io_gid=65536)), False, False),
         (Any(), True, True),
     ],
-    ids=["no systemd", "node says so", "containerd says so", "containerd says no", "systemd"],
+    ids=["no systemd", "node says so", "containerd says so", "user namespace", "user namespace, no systemd", "systemd"],
 )
 def test_auto_asks_whether_there_is_a_systemd_and_containerds_word_wins(
     monkeypatch: pytest.MonkeyPatch, given: Any, runs: bool, expected: bool
