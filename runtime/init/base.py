@@ -47,6 +47,7 @@ class Setting:
     `supplied`: the image's own command is the init, and nothing is started beside it. `services` are names that exist
     in the image, already checked; those of them in `needed` are mandatory. `capabilities` is PID 1's bounding set where
     the node names one. `environment`: its services are to have the pod's environment.
+    `stop_signal` is the pod's, None where that is TERM.
     `uncopied` has why a tmpfs at a path cannot begin with what the image has there.
     `delegates` is what makes PID 1's cgroups writable, as errors name it (rich.cgroup), or "".
     """
@@ -68,6 +69,7 @@ class Setting:
     capabilities: tuple[str, ...] | None = None
     restarts: bool = False
     stop_timeout_s: float = 10.0
+    stop_signal: int | None = None
     cgroup_limits: tuple[int, int] = (1024, 8)
     environment: bool = False
     delegates: str = ""

@@ -18,6 +18,8 @@ _LOGIND_TEXT = "[Login]\nRemoveIPC=no\n"
 _TREES = ("/home", "/root", "/srv", "/tmp", "/var")
 """What distributions have lines for; /run is none of the pod's."""
 _AGED = ("/tmp", "/var/tmp")
+_FULL = ("/tmp",)
+"""What may be in use before the boot: by prestart hooks, and as the pod's working directory."""
 _PLAIN = re.compile(r"[A-Za-z0-9/._+@:-]+")
 
 
@@ -29,17 +31,18 @@ def _volumes(setting: Setting) -> list[str]:
 
 def files(setting: Setting) -> tuple[RunFile, ...]:
     """Their texts."""
-    lines = "".join(f"d {path} - - - -\n" for path in _volumes(setting))
-    return (RunFile(_LOGIND, _LOGIND_TEXT), *((RunFile(_VOLUMES, lines),) if lines else ()))
+    # A line with a mode would be taken for no other than the distribution's, and both would count.
+    lines = "".join(f"d {path} - - - -\n" for path in dict.fromkeys((*_FULL, *_volumes(setting))))
+    return (RunFile(_LOGIND, _LOGIND_TEXT), RunFile(_VOLUMES, lines))
 
 
 def steps(setting: Setting) -> tuple[Step, ...]:
     """What binds them."""
     logind = bound("mount-logind", "shared memory stays at a logout", f"{setting.run_dir}/{_LOGIND}", _LOGIND_AT)
     volumes = bound(
-        "mount-tmpfiles", "the pod's volumes stay as they are", f"{setting.run_dir}/{_VOLUMES}", _VOLUMES_AT
+        "mount-tmpfiles", "/tmp and the pod's volumes stay as they are", f"{setting.run_dir}/{_VOLUMES}", _VOLUMES_AT
     )
-    return (logind, *((volumes,) if _volumes(setting) else ()))
+    return (logind, volumes)
 
 
 def masks(setting: Setting) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ PID 1's child nor started once: they are served only where they are the image's 
 from dataclasses import replace
 
 from runtime.errors import InvalidArgument
-from runtime.init import delegate, inittab, kinds, mounts, process, services, signals, systemd
+from runtime.init import delegate, inittab, kinds, mounts, process, services, shared, signals, systemd
 from runtime.init.base import Made, Setting, bound, covers
 from runtime.init.boot import Boot, RunFile
 from runtime.init.detect import INITTAB, SBIN_INIT
@@ -65,6 +65,7 @@ def make(setting: Setting) -> Made:
         init = replace(setting.init, systemd=SBIN_INIT)
         return systemd.make(replace(setting, init=init))
     mounts.refuse(setting)
+    shared.refuse(setting)
     files, ours = _inittab(setting)
     launch = None if setting.supplied else process.application(setting)
     groups, delegation = delegate.subtree(setting)

@@ -30,6 +30,11 @@ from runtime.init.detect import InitFacts
 DROPIN = "/run/systemd/system/pouchrich-app.service.d/50-services.conf"
 """Ordering belongs to the application's unit: what it wants is started with it, and first."""
 
+GATE = "pouchrich-services.service"
+"""A unit between the application's and the services that are mandatory."""
+
+_OR_POWEROFF = "OnFailure=poweroff.target\nOnFailureJobMode=replace-irreversibly\n"
+
 _UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/usr/local/lib/systemd/system",
@@ -222,10 +227,19 @@ def dropin(names: Iterable[str], mandatory: Iterable[str] = ()) -> str:
     Without one of the `mandatory`, units among `names`, the application is not started, and systemd powers off then,
     which fails the start at once: for a unit whose dependency fails it begins what OnFailure= names.
     """
-    checked, needed = _checked(names), set(_checked(mandatory))
-    end = "OnFailure=poweroff.target\nOnFailureJobMode=replace-irreversibly\n" if needed else ""
-    lines = (f"{'Requires' if name in needed else 'Wants'}={name}\nAfter={name}\n" for name in checked)
-    return f"[Unit]\n{''.join(lines)}{end}"
+    lines = "".join(f"Wants={name}\nAfter={name}\n" for name in _checked(names))
+    needed = f"Requires={GATE}\nAfter={GATE}\n{_OR_POWEROFF}" if _checked(mandatory) else ""
+    return f"[Unit]\n{lines}{needed}"
+
+
+def gate(mandatory: Iterable[str]) -> str:
+    """GATE's text: it begins once all of the `mandatory` are up, fails where one does, and is through at once.
+
+    The application requires it and not them: what requires a service is stopped with it, at each of its restarts too
+    (systemd.unit(5), Requires=), and of what is through there is nothing to stop.
+    """
+    lines = "".join(f"Requires={name}\nAfter={name}\n" for name in _checked(mandatory))
+    return f"[Unit]\nDefaultDependencies=no\n{lines}\n[Service]\nType=oneshot\nExecStart=-/bin/true\n"
 
 
 def commands(names: Iterable[str]) -> tuple[str, ...]:

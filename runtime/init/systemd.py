@@ -8,11 +8,13 @@ name, and drop-ins count for each of a unit's names), so no link is needed and t
 
 from dataclasses import replace
 
-from runtime.init import cgroup, delegate, kept, mounts, process, services, signals
+from runtime.init import cgroup, delegate, kept, mounts, process, services, shared, signals
 from runtime.init.base import HOME, Made, Setting, bound
 from runtime.init.boot import Boot, RunFile
 from runtime.init.launcher_settings import RLIMITS
+from runtime.spec import edit
 from runtime.spec.edit import Step
+from runtime.spec.grace import grace_s
 
 UNIT = "pouchrich-app.service"
 DROP_IN = "50-pouchrich.conf"
@@ -34,16 +36,24 @@ _LIMITS = "".join(f"Limit{name}={'40' if name == 'NICE' else 'infinity'}\n" for 
 """The most of each (systemd.exec(5)); `LimitNICE=` knows no infinity."""
 
 
-def unit_text(*, stop_s: int, restarts: bool) -> str:
-    """The application's unit.
+_RESTART = """\
+Restart=on-failure
+RestartForceExitStatus=SIGHUP SIGINT SIGTERM SIGPIPE
+RestartSec=100ms
+"""
+"""By default an end by one of these is a clean one (systemd.service(5), SuccessExitStatus=)."""
 
-    TimeoutStopSec is finite because on v1 no notification comes when a cgroup gets empty: a child that the application
-    left behind would hold up the end for ever. A resource limit that systemd lowers for units, by itself or by the
-    image's system.conf, would be a wall for the launcher, so all go to PID 1's own hard limits. The OOM killer taking
-    one process ends no more than in any other container. The weight is the default one, and has systemd enable the
-    controller, without which there is no cpu.max in the unit's cgroup (`runtime.cgroup.shown`).
+
+def unit_text(*, stop_s: int | None, stop_signal: int | None, restarts: bool) -> str:
+    """The application's unit. `stop_s` and `stop_signal` are for who stops it from inside, None for systemd's own.
+
+    A resource limit that systemd lowers for units, by itself or by the image's system.conf, would be a wall for the
+    launcher, so all go to PID 1's own hard limits. The OOM killer taking one process ends no more than in any other
+    container. The weight is the default one, and has systemd enable the controller, as accounting does memory's:
+    without them there is no cpu.max and no memory.max in the unit's cgroup (`runtime.cgroup.shown`).
     """
-    restart = "Restart=on-failure\n" if restarts else ""
+    stop = "" if stop_s is None else f"TimeoutStopSec={stop_s}\n"
+    kill = "" if stop_signal is None else f"KillSignal={stop_signal}\n"
     return f"""\
 [Unit]
 Description=Application of this container
@@ -56,12 +66,12 @@ Before=shutdown.target
 [Service]
 Type=simple
 ExecStart={HOME}/launch app
-{restart}KillMode=mixed
-TimeoutStopSec={stop_s}
-IgnoreSIGPIPE=no
+{_RESTART if restarts else ""}KillMode=mixed
+{kill}{stop}IgnoreSIGPIPE=no
 {_LIMITS}TasksMax=infinity
 OOMPolicy=continue
 CPUWeight=100
+MemoryAccounting=yes
 StandardInput=null
 StandardOutput=null
 StandardError=tty
@@ -69,14 +79,29 @@ TTYPath=/dev/console
 """
 
 
-def _files(setting: Setting) -> tuple[RunFile, ...]:
-    stop_s = max(1, int(setting.stop_timeout_s) // 2)
+def _stop_s(setting: Setting, *, is_told: bool) -> int | None:
+    """The time from inside a stop to a kill: the pod's grace period, else systemd's own time.
+
+    Not `is_told`: on v1 no notification comes when a cgroup gets empty, and a child that the application left behind
+    would hold up every end for so long.
+    """
+    if not is_told:
+        return max(1, int(setting.stop_timeout_s) // 2)
+    given = grace_s(edit.annotations(setting.spec))
+    return None if given is None else max(1, int(given))
+
+
+def _files(setting: Setting, *, is_told: bool) -> tuple[RunFile, ...]:
     needed = [name for name in setting.services if name in setting.needed]
+    stop_s = _stop_s(setting, is_told=is_told)
+    text = unit_text(stop_s=stop_s, stop_signal=setting.stop_signal, restarts=setting.restarts)
     return (
-        RunFile(UNIT, unit_text(stop_s=stop_s, restarts=setting.restarts)),
+        RunFile(UNIT, text),
         RunFile(DROP_IN, _DROP_IN_TEXT),
         *((RunFile(_SERVICES, services.dropin(setting.services, needed)),) if setting.services else ()),
+        *((RunFile(services.GATE, services.gate(needed)),) if needed else ()),
         *kept.files(setting),
+        *shared.files(setting),
     )
 
 
@@ -87,6 +112,12 @@ def _units(setting: Setting) -> tuple[Step, ...]:
         f"{setting.run_dir}/{_SERVICES}",
         services.DROPIN,
     )
+    gate = bound(
+        "mount-gate",
+        "what fails where a mandatory service does",
+        f"{setting.run_dir}/{services.GATE}",
+        f"{_UNITS}/{services.GATE}",
+    )
     return (
         bound("mount-unit", "the application's unit", f"{setting.run_dir}/{UNIT}", f"{_UNITS}/{UNIT}"),
         *(
@@ -96,7 +127,9 @@ def _units(setting: Setting) -> tuple[Step, ...]:
             for name, target in _WANTED_BY.items()
         ),
         *((ordered,) if setting.services else ()),
+        *((gate,) if set(setting.services) & set(setting.needed) else ()),
         *kept.steps(setting),
+        *shared.steps(setting),
     )
 
 
@@ -104,7 +137,8 @@ def _arguments(setting: Setting) -> tuple[str, ...]:
     """systemd reads its own arguments as a kernel command line when it is in a container."""
     fails = () if process.has_capability(setting, "CAP_SYS_ADMIN") else _CANNOT_MOUNT
     masks = tuple(f"systemd.mask={name}" for name in dict.fromkeys((*setting.mask, *fails, *kept.masks(setting))))
-    return (setting.init.systemd, "--show-status=1", *masks)
+    # Its first boot was the image's: what an author has disabled stays so, and an image without a machine-id gets one.
+    return (setting.init.systemd, "--show-status=1", "systemd.condition-first-boot=no", *masks)
 
 
 def make(setting: Setting) -> Made:
@@ -127,7 +161,7 @@ def make(setting: Setting) -> Made:
     boot = Boot(
         init="systemd",
         poweroff=signals.POWEROFF["systemd"],
-        files=() if setting.supplied else _files(setting),
+        files=() if setting.supplied else _files(setting, is_told=not delegation.directory),
         launch=launch,
         signals=signals.translation("systemd") if setting.supplied else (),
         streams=process.has_streams(setting),

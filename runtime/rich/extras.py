@@ -22,11 +22,15 @@ from runtime.image.image import Rootfs
 from runtime.image.passwd import User
 from runtime.init.base import MountPoint, bound, variables
 from runtime.init.boot import Boot, RunFile
+from runtime.init.services import GATE
 from runtime.init.systemd import UNIT
 from runtime.rich import environment, lxcfs, unit_claims
 from runtime.rich.environment import EnvFile, EnvSeen
 from runtime.spec import edit
 from runtime.spec.edit import Spec, Step
+
+_APPLICATION = (UNIT, GATE)
+"""Its units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +78,14 @@ def look(root: Rootfs, spec: Spec, config: Config, *, units: bool = False) -> Se
     destinations = [posixpath.join("/", one["destination"]) for one in edit.mounts(spec)]
     leads = {one: root.walk(one).path for one in destinations}
     hiding = [path for path in leads.values() if path != "/"]
-    ours = (UNIT, *(unit.unit_name(agent.name) for agent in config.agents)) if units else ()
+    agents = [unit.unit_name(agent.name) for agent in config.agents]
     wanted = {agent.user for agent in config.agents if agent.user is not None}
     return Seen(
         environment.look(root, config.rich.env_file, hiding),
         {target: root.walk(target).path for target in select.targets(config.agents)},
         _users(root, wanted),
         cgroup.has_v2_memory(),
-        claims=unit_claims.look(root, ours, edit.mounts(spec), leads) if ours else {},
+        claims=unit_claims.look(root, _APPLICATION, agents, edit.mounts(spec), leads) if units else {},
     )
 
 
@@ -128,8 +132,9 @@ def make(
     source = config.source
     chosen = selected(config, selects, seen)
     claims = seen.claims if units else {}
-    if taken := claims.get(UNIT):
-        raise InvalidArgument(f"image: found {taken}, allowed nothing that changes {UNIT}, which is the application's")
+    for name in _APPLICATION:
+        if taken := claims.get(name):
+            raise InvalidArgument(f"image: found {taken}, allowed nothing that changes {name}: it is the application's")
     steps = [*mounts.steps(chosen, points, seen.targets, source=source)]
     # What is mandatory is not left to a systemd that the image can tell what to run.
     by_unit = tuple(one for one in chosen if units and not one.agent.mandatory)

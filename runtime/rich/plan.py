@@ -234,6 +234,7 @@ def make(
             capabilities=config.rich.init_capabilities,
             restarts=config.rich.restart == "on-failure",
             stop_timeout_s=config.rich.stop_timeout_s,
+            stop_signal=_stop_signal(choice),
             delegates=config.named("rich.cgroup") if config.rich.cgroup == "delegate" else "",
             environment=environment.UNITS in config.rich.env_file,
             uncopied=facts.uncopied,

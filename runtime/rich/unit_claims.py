@@ -91,19 +91,23 @@ class _Looker:
 
 
 def look(
-    root: Rootfs, units: Sequence[str], mounts: Iterable[Mapping[str, Any]], resolved: Mapping[str, str]
+    root: Rootfs,
+    application: Sequence[str],
+    agents: Sequence[str],
+    mounts: Iterable[Mapping[str, Any]],
+    resolved: Mapping[str, str],
 ) -> dict[str, str]:
     """For each unit of ours that something stands in for or is added to, the path in the container of the first such.
 
-    `units` are names; `mounts` are the spec's, and `resolved` says where their destinations lead in the image. The
-    application's is the first. Changes nothing.
+    `application` and `agents` are names of units; `mounts` are the spec's, and `resolved` says where their destinations
+    lead in the image. Changes nothing.
     """
     looker = _Looker(root, _volumes(mounts, resolved))
     claims: dict[str, str] = {}
     for directory in (*_BEFORE, *_BESIDE):
         wanted: dict[str, list[str]] = {}
-        for unit in units:
-            started_by = _APPLICATION if unit == units[0] else _AGENTS
+        for unit in (*application, *agents):
+            started_by = _APPLICATION if unit in application else _AGENTS
             whole = (unit, *(f"{one}/{started_by}" for one in _TARGETS)) if directory in _BEFORE else ()
             for name in (*whole, *_names(unit)):
                 wanted.setdefault(name, []).append(unit)

@@ -6,7 +6,7 @@ to an application that runs; what may follow upon what, the table says.
 
 import asyncio
 import enum
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 
 from runtime.errors import RuntimeFailed
@@ -83,6 +83,10 @@ class AppLife:
     def is_in(self, *phases: AppPhase) -> bool:
         """Whether it is in one of `phases`."""
         return self.phase in phases
+
+    def leaving(self) -> Awaitable[object]:
+        """What is over once it is in another phase."""
+        return self._left.wait()
 
     async def stays(self, for_s: float) -> bool:
         """Whether it is in no other phase after that time, which is waited for only where it is."""

@@ -68,10 +68,15 @@ class Booting:
         if self._queue is not None:
             self._queue.leave()
 
-    async def adopt(self, listener: AppSocket, patience: Patience) -> Adopted | None:
-        """The launcher; None where init ends, a signal calls it off or the time is up first. Closes `listener`."""
+    async def adopt(
+        self, listener: AppSocket, patience: Patience, over: Awaitable[object] | None = None
+    ) -> Adopted | None:
+        """The launcher; None where a signal calls it off, the time is up or `over` is first, by default init's end.
+
+        Closes `listener`.
+        """
         adopting = asyncio.ensure_future(listener.accept())
-        ended = asyncio.ensure_future(self._life.ended.wait())
+        ended = asyncio.ensure_future(over or self._life.ended.wait())
         try:
             while (wait_s := patience.wait_s()) > 0 and not (adopting.done() or ended.done()):
                 await asyncio.wait([adopting, ended], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
@@ -94,7 +99,7 @@ class Booting:
         self, listener: AppSocket, patience: Patience, pause_s: Callable[[], float]
     ) -> Adopted | None:
         """The launcher that init has started again, `pause_s` after it came; None also where a stop comes meanwhile."""
-        adopted = await self.adopt(listener, patience)
+        adopted = await self.adopt(listener, patience, self._life.leaving())
         if adopted is None:
             return None
         try:

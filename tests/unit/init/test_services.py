@@ -132,7 +132,10 @@ def test_the_image_itself_is_looked_at_below_its_root(tmp_path):
 def test_without_a_mandatory_service_the_application_is_not_started():
     text = services.dropin(("a.service", "b.service"), ("b.service",))
     assert "Wants=a.service\n" in text
-    assert "Requires=b.service\nAfter=b.service\n" in text
+    assert "Wants=b.service\nAfter=b.service\n" in text
+    assert f"Requires={services.GATE}\nAfter={services.GATE}\n" in text
+    assert "Requires=b.service" not in text, "what stops the service would stop the application"
+    assert "Requires=b.service\nAfter=b.service\n" in services.gate(("b.service",))
     assert "OnFailure=poweroff.target\n" in text
     assert "OnFailure" not in services.dropin(("a.service",))
 

@@ -3,10 +3,13 @@
 import pytest
 
 from runtime.errors import InvalidArgument
+from runtime.host import HostFacts
 from runtime.init import systemd
 from runtime.init.detect import InitFacts
 from runtime.spec import edit
 from tests.unit.init.settings import CAPABILITIES, setting, spec_of
+
+INIT = ("/usr/lib/systemd/systemd", "--show-status=1", "systemd.condition-first-boot=no")
 
 
 def test_the_steps_in_order():
@@ -19,6 +22,7 @@ def test_the_steps_in_order():
         "mount-default-drop-in",
         "mount-drop-in",
         "mount-logind",
+        "mount-tmpfiles",
         "mount-home",
         "process-init",
     ]
@@ -28,14 +32,14 @@ def test_pid_1s_arguments_are_systemds_path_and_the_nodes_masks():
     one = setting(args=("app", "; rm"), mask=("a.service", "getty@.service"))
     after = edit.apply(one.spec, systemd.make(one).steps)
     assert after["process"]["args"] == [
-        *("/usr/lib/systemd/systemd", "--show-status=1"),
+        *INIT,
         *("systemd.mask=a.service", "systemd.mask=getty@.service", "systemd.mask=tmp.mount"),
     ]
 
 
 def test_what_can_be_mounted_is_not_masked():
     one = setting(spec=spec_of(bounding=(*CAPABILITIES, "CAP_SYS_ADMIN")))
-    assert edit.args(edit.apply(one.spec, systemd.make(one).steps)) == ("/usr/lib/systemd/systemd", "--show-status=1")
+    assert edit.args(edit.apply(one.spec, systemd.make(one).steps)) == INIT
 
 
 def test_nothing_of_the_pod_is_in_a_unit():
@@ -46,13 +50,17 @@ def test_nothing_of_the_pod_is_in_a_unit():
     assert systemd.make(one).boot.launch.args == one.args
 
 
-def test_the_unit_is_a_constant_but_for_services_and_a_number():
-    text = systemd.unit_text(stop_s=5, restarts=False)
+def test_the_unit_is_a_constant_but_for_numbers():
+    text = systemd.unit_text(stop_s=5, stop_signal=37, restarts=False)
     assert "Wants=" not in text
     assert "After=basic.target\n" in text
     assert "Restart=" not in text
-    assert {"TimeoutStopSec=5", "KillMode=mixed", "OOMPolicy=continue", "TasksMax=infinity"} <= set(text.splitlines())
-    assert "Restart=on-failure\n" in systemd.unit_text(stop_s=5, restarts=True)
+    lines = set(text.splitlines())
+    assert {"TimeoutStopSec=5", "KillSignal=37", "KillMode=mixed", "OOMPolicy=continue", "TasksMax=infinity"} <= lines
+    text = systemd.unit_text(stop_s=None, stop_signal=None, restarts=True)
+    assert "Restart=on-failure\nRestartForceExitStatus=SIGHUP SIGINT SIGTERM SIGPIPE\n" in text
+    assert "KillSignal" not in text
+    assert "TimeoutStopSec" not in text
 
 
 def test_services_are_a_drop_in_of_their_own():
@@ -64,15 +72,43 @@ def test_services_are_a_drop_in_of_their_own():
 
 
 @pytest.mark.parametrize(("timeout_s", "stop"), [(10.0, 5), (0.0, 1), (3.5, 1), (3600.0, 1800)])
-def test_the_time_to_stop_is_finite_and_below_inits_own(timeout_s, stop):
-    text = systemd.make(setting(stop_timeout_s=timeout_s)).boot.files[0].text
+def test_the_time_to_stop_is_finite_and_below_inits_own_where_systemd_is_not_told_of_an_empty_cgroup(timeout_s, stop):
+    v1 = HostFacts(cgroups="hybrid", named="/sys/fs/cgroup/systemd")
+    old = InitFacts(systemd="/lib/systemd/systemd", version=231, kind="systemd")
+    text = systemd.make(setting(stop_timeout_s=timeout_s, host=v1, init=old)).boot.files[0].text
     assert f"TimeoutStopSec={stop}\n" in text
+
+
+@pytest.mark.parametrize(("grace", "line"), [("60", "TimeoutStopSec=60"), ("0", "TimeoutStopSec=1"), ("", None)])
+def test_who_stops_it_from_inside_gives_it_the_pods_signal_and_grace_period(grace, line):
+    spec = {**setting().spec, "annotations": {"io.kubernetes.pod.terminationGracePeriod": grace}}
+    lines = systemd.make(setting(spec=spec, stop_signal=3)).boot.files[0].text.splitlines()
+    assert "KillSignal=3" in lines
+    assert [one for one in lines if one.startswith("TimeoutStopSec=")] == ([] if line is None else [line])
+
+
+def test_what_is_mounted_below_a_shared_volume_is_left_alone():
+    shared = {"destination": "/srv/a-b/.c", "type": "bind", "source": "/h", "options": ["rbind", "rshared"]}
+    can_mount = spec_of(shared, bounding=(*CAPABILITIES, "CAP_SYS_ADMIN"))
+    one = setting(spec=can_mount)
+    destinations = [mount["destination"] for mount in edit.apply(one.spec, systemd.make(one).steps)["mounts"]]
+    name = r"/run/systemd/system/srv-a\x2db-.c"
+    assert {f"{name}.mount.d/50-pouchrich.conf", f"{name}-.mount.d/50-pouchrich.conf"} <= set(destinations)
+    assert "DefaultDependencies=no\n" in next(
+        file.text for file in systemd.make(one).boot.files if file.name == "shared.conf"
+    )
+    for cannot in (setting(shared), setting(spec=can_mount, supplied=True)):
+        assert not any("mount.d" in step.name or "shared" in step.name for step in systemd.make(cannot).steps)
+    old = InitFacts(systemd="/lib/systemd/systemd", version=238, kind="systemd")
+    with pytest.raises(InvalidArgument, match=r"mounts\[/srv/a-b/\.c\]: found a volume with propagation to the node"):
+        systemd.make(setting(spec=can_mount, init=old))
 
 
 def test_what_the_shim_needs_to_talk_with_systemd():
     made = systemd.make(setting())
     assert (made.boot.init, made.boot.poweroff, made.boot.halts, made.boot.signals) == ("systemd", 38, False, ())
-    assert [file.name for file in made.boot.files] == ["pouchrich-app.service", "50-pouchrich.conf", "logind.conf"]
+    files = ["pouchrich-app.service", "50-pouchrich.conf", "logind.conf", "volumes.conf"]
+    assert [file.name for file in made.boot.files] == files
     assert (made.helpers, made.cgroup.descendants, made.cgroup.depth) == (("launch",), 1024, 8)
 
 
@@ -90,7 +126,7 @@ def test_the_pods_volumes_stay_as_they_are_and_nothing_hides_them():
     paths = ("/var/log", "/tmp/work", "/data", "/home/of us", "/run/secrets/x", "/etc/hosts")
     made = systemd.make(setting(*({"destination": path, "type": "bind", "source": "/h"} for path in paths)))
     (text,) = [file.text for file in made.boot.files if file.name == "volumes.conf"]
-    assert text == "d /var/log - - - -\nd /tmp/work - - - -\n"
+    assert text == "d /tmp - - - -\nd /var/log - - - -\nd /tmp/work - - - -\n"
     can_mount = spec_of(
         {"destination": "/tmp/work", "type": "bind", "source": "/h"}, bounding=(*CAPABILITIES, "CAP_SYS_ADMIN")
     )

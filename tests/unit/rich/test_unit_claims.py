@@ -13,7 +13,7 @@ APP, PROBE = "pouchrich-app.service", "pouchrich-agent-my-probe.service"
 def look(root, mounts=(), resolved=None):
     leads = {one["destination"]: one["destination"] for one in mounts} | (resolved or {})
     with Rootfs.open(str(root)) as opened:
-        return unit_claims.look(opened, (APP, PROBE), mounts, leads)
+        return unit_claims.look(opened, [APP], [PROBE], mounts, leads)
 
 
 def put(root, path, *, link="", text=""):

@@ -39,7 +39,8 @@ class Booting(RealBooting):
     async def boot(self, listener, cgroup):
         return await self.launchers.get()
 
-    async def adopt(self, listener, patience):
+    async def adopt(self, listener, patience, over=None):
+        over.close()
         self.patience.append(patience)
         return await self.launchers.get()
 

@@ -159,6 +159,20 @@ async def test_a_launcher_that_comes_with_inits_end_is_let_go():
 
 
 @in_time
+async def test_a_stop_ends_the_wait_for_a_launcher_that_init_may_not_start_again():
+    one = Boot()
+    for phase in (AppPhase.BOOTING, AppPhase.RUNNING, AppPhase.RESTARTING):
+        one.life.move(phase)
+    again = asyncio.ensure_future(one.booting.adopt_again(one.listener, Patience(10.0, 10.0), lambda: 0.0))
+    await settled()
+    assert not again.done()
+    one.life.move(AppPhase.STOPPING)
+    await settled()
+    assert again.done()
+    assert (again.result(), one.listener.is_closed) == (None, True)
+
+
+@in_time
 async def test_a_launcher_that_comes_after_a_signal_is_let_go():
     boot = Boot()
     booting = boot.begin()
