@@ -21,6 +21,7 @@ from runtime.errors import NotFound, PouchrichError
 from runtime.spec.cri import GRACE_PERIOD
 
 _NAMED = 5
+_RESTART = "it has not read that yet: restart it, once nothing here fails"
 _NONE = "none is ours"
 _NONES = (_NONE, "no such file or directory")
 _LINES = "pouchrich runtimeclass --containerd here has the lines for this file"
@@ -89,7 +90,7 @@ def of_running(one: Running) -> Iterator[Check]:
         for plugin in failed:
             yield Check(FAIL, what, f"has not loaded {plugin}", "see its log; often its configuration is wrong")
         if stale:
-            yield Check(WARN, what, f"{stale} was changed after it was started", "restart it: it has not read that yet")
+            yield Check(WARN, what, f"{stale} was changed after it was started", _RESTART)
     version = running.version(one)
     for check in containerd(one.config, version):
         advice = running.WHERE.get(one.kind, "") if check.what == "handlers" else ""
@@ -122,6 +123,8 @@ def others(file: str, program: Program = ON_PATH) -> Check:
         changed = containerd_dump.changed(file, containerd=program)
     except NotFound as err:
         return Check(OK, what, str(err))
+    except containerd_dump.Refused as err:
+        return Check(FAIL, what, f"containerd would not start with this: {err}", "correct it before that is restarted")
     except PouchrichError as err:
         return Check(WARN, what, str(err), "what our handlers change besides themselves was not judged")
     if not changed:
@@ -155,6 +158,10 @@ def _handler(one: Handler, version: tuple[int, int] | None) -> Iterator[Check]:
         found = "runtime_path: containerd 1.6.20 does not look at it, later ones of 1.6 may"
         on_path = "put the shim on containerd's PATH"
         yield Check(WARN, what, found, on_path if one.takes_our_options else "pods get containerd's own shim: use 1.7")
+    for key, value, usual in (("sandboxer", one.sandboxer, "podsandbox"), ("io_type", one.io_type, "fifo")):
+        if value not in ("", usual):
+            found = f"{key} = {toml(value)}: of another kind of shim, no pod of this handler can run"
+            yield Check(FAIL, what, found, f"take it out, for {usual}")
     if one.takes_our_options:
         yield from _options(one, what, version)
     if version is None or version >= _KNOWS_USER_NAMESPACES:

@@ -32,7 +32,10 @@ _TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One handler of ours. `source` is where it was found: file and table; `options` its table, None without one."""
+    """One handler of ours. `source` is where it was found: file and table; `options` its table, None without one.
+
+    `sandboxer` and `io_type` are "" for containerd's defaults.
+    """
 
     name: str
     source: str
@@ -41,6 +44,8 @@ class Handler:
     pod_annotations: tuple[str, ...] = ()
     container_annotations: tuple[str, ...] = ()
     options: Mapping[str, Any] | None = None
+    sandboxer: str = ""
+    io_type: str = ""
 
     @property
     def config_path(self) -> str:
@@ -175,6 +180,8 @@ def handlers(path: str, *, major: int) -> tuple[Handler, ...]:
                     _texts(table, "pod_annotations"),
                     _texts(table, "container_annotations"),
                     options if isinstance(options, Mapping) else None,
+                    str(table.get("sandboxer", "")),
+                    str(table.get("io_type", "")),
                 )
             )
     return tuple(found)

@@ -24,6 +24,10 @@ _HEADER = re.compile(r"^\s*\[\[?([^\[\]]*)\]\]?\s*(#.*)?$")
 IMPORTS = re.compile(r"^[ \t]*imports[ \t]*=[ \t]*\[[^\]]*\][^\n]*$", re.MULTILINE)
 
 
+class Refused(RuntimeFailed):
+    """containerd would not start with the configuration."""
+
+
 def changed(path: str, *, containerd: Program = ON_PATH) -> tuple[str, ...]:
     """The keys outside of our handlers that are not what they would be without us, for the configuration at `path`.
 
@@ -83,13 +87,13 @@ def _shown(value: Any) -> str:
 def dump(containerd: Program, path: str) -> dict[str, Any]:
     """What the program `containerd` makes of the configuration at `path`, merged and with its defaults.
 
-    Raises RuntimeFailed where it cannot be asked, or refuses the file.
+    Raises RuntimeFailed where it cannot be asked, Refused where it refuses the file.
     """
     try:
         return tomllib.loads(containerd.output("--config", path, "config", "dump", timeout_s=_TIMEOUT_S))
     except subprocess.CalledProcessError as err:
         said = err.stderr.decode(errors="replace").strip().splitlines()
-        raise RuntimeFailed(
+        raise Refused(
             f"{containerd} config dump: {said[-1] if said else f'exit status {err.returncode}'}"
         ) from err
     except (OSError, subprocess.SubprocessError, ValueError) as err:

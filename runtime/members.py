@@ -54,7 +54,8 @@ def make(path: str, given: str) -> None:
 
     Its owner and mode are those of containerd's, which lets the root of a user namespace pass. `address` and `work` are
     the sandbox's and containerd's. What containerd has written down of the shim with the sandbox is written down with
-    the member too: a containerd that is started again would look for it on its PATH (core/runtime/v2/shim_load.go).
+    the member too: a containerd that is started again would look for it on its PATH (core/runtime/v2/shim_load.go). So
+    is the address, by which one before 2.0 finds the server of what a later one has made.
 
     Raises OSError; AlreadyExists where there is one of a container that nobody has ended.
     """
@@ -77,6 +78,8 @@ def make(path: str, given: str) -> None:
             os.symlink(os.readlink(f"{given}/{_WORK}"), f"{path}/{_WORK}")
         with suppress(FileNotFoundError):  # containerd has written it down; another client of the Task API does not
             _put(f"{sandbox}/{_SHIM}", f"{given}/{_SHIM}")
+        with suppress(FileNotFoundError):
+            _put(f"{sandbox}/{_ADDRESS}", f"{given}/{_ADDRESS}")
         with suppress(FileNotFoundError):  # whoever reads it says so
             _put(f"{given}/{_SPEC}", f"{path}/{_SPEC}")
     except BaseException:
@@ -92,6 +95,11 @@ def _put(source: str, target: str) -> None:
         pass
     except OSError:
         shutil.copyfile(source, target)
+
+
+def is_own(path: str) -> bool:
+    """Whether `path`, of a container's bundle, is a member's."""
+    return path.startswith(f"{paths.PODS}/")
 
 
 def given_of(path: str) -> str:

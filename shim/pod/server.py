@@ -82,6 +82,7 @@ class Pod:
             ],
             status_of=status.status_of,
             on_answer=Trim(loop, self._tasks.rest).answered,
+            ending=("Shutdown",),  # containerd 2.4 asks once more after the Delete that ended this server
         )
         await self._server.start(socket.socket(fileno=listener))
         self._consider_going()

@@ -7,11 +7,12 @@ be given up half-way when a client goes away runs to its end regardless (`run_on
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from protos.gen import events_pb2, runc_options_pb2, task_pb2, task_types_pb2
 from runtime import members, rootfs
 from runtime.bundle import Bundle
-from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
+from runtime.errors import AlreadyExists, InvalidArgument, NotFound, PouchrichError, Unavailable
 from shim.contract import identifiers
 from shim.task import checkpoint, packed
 from shim.task.container.container import Container
@@ -128,7 +129,7 @@ class TaskService:
         return _delete_response(container.init.pid, await run_on(self._delete(container)))
 
     async def _delete(self, container: Container) -> Exit | None:
-        is_member = _is_member(container)
+        is_member = members.is_own(container.bundle.path)
         exit = await container.delete()
         if self._containers.get(container.id) is container:  # else another caller came here first
             del self._containers[container.id]
@@ -142,9 +143,13 @@ class TaskService:
         """End the pod server if no container is left; asked while one is being made, once that has failed.
 
         Asked while members of a sandbox are left and no sandbox, once they are deleted: containerd 2.0 to 2.3 asks
-        for no Shutdown after that (core/runtime/v2/shim.go, shimTask.delete).
+        for no Shutdown after that (core/runtime/v2/shim.go, shimTask.delete). No Delete comes for one that the shim's
+        `delete` command has ended: containerd calls that where it cannot reach the server any more.
         """
-        self._shutdown_wanted = all(map(_is_member, self._containers.values()))
+        for container in tuple(filter(_is_given_up, self._containers.values())):
+            with suppress(PouchrichError, OSError):
+                await self._delete(container)
+        self._shutdown_wanted = all(members.is_own(one.bundle.path) for one in self._containers.values())
         if self._shutdown_wanted and self.idle:
             self._on_empty()
 
@@ -269,8 +274,9 @@ def _create_request(request: task_pb2.CreateTaskRequest, namespace: str) -> Crea
     )
 
 
-def _is_member(container: Container) -> bool:
-    return members.given_of(container.bundle.path) != ""
+def _is_given_up(container: Container) -> bool:
+    path = container.bundle.path
+    return members.is_own(path) and container.init.phase is Phase.STOPPED and not os.path.exists(path)
 
 
 def _status(container: Container, process: Process) -> "task_types_pb2.Status":

@@ -8,7 +8,7 @@ not be left half done shields itself. Nothing runs and no timer is set while no 
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import cast
 
 from google.protobuf.message import DecodeError, Message
@@ -29,7 +29,8 @@ class TtrpcServer:
 
     `status_of` gives the code, not 0, and the message for an exception of a handler; None says that it is a
     bug, which is logged with its traceback and answered as Unknown. `authorize` decides on each new
-    connection. `on_answer` is called when a request has been dealt with.
+    connection. `on_answer` is called when a request has been dealt with. `ending` are methods that ask for no more than
+    that the server ends: one that does answers with success, where another is Unavailable.
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class TtrpcServer:
         status_of: StatusOf,
         authorize: Callable[[Peer], bool] = same_owner,
         on_answer: Callable[[], None] | None = None,
+        ending: Collection[str] = (),
     ) -> None:
         self.services = {service.name: service for service in services}
         self.status_of = status_of
         self.authorize = authorize
         self.on_answer = on_answer
+        self.ending = ending
         self.draining = False
         self._connections: set[_Connection] = set()
         self._listener: asyncio.Server | None = None
@@ -169,7 +172,9 @@ class _Connection(asyncio.Protocol):
         """Start a task for `request`, or answer it where it cannot be served."""
         service = self._server.services.get(request.service)
         method = service.methods.get(request.method) if service else None
-        if self._server.draining:
+        if self._server.draining and method is not None and request.method in self._server.ending:
+            self._succeed(request, b"")
+        elif self._server.draining:
             self._fail(request, Code.UNAVAILABLE, "server is shutting down: unavailable")
         elif service is None:
             self._fail(request, Code.UNIMPLEMENTED, f"service {request.service}")

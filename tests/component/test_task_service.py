@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from protos.gen import events_pb2, runc_options_pb2
 from runtime import paths
+from shim.contract.flags import Flags
+from shim.manager.delete import delete
 from shim.pod import server as pod_server
 from shim.pod.status import Code
 from shim.ttrpc.errors import ConnectionClosed, RemoteError
@@ -255,6 +258,37 @@ async def test_the_server_of_a_sandbox_that_is_gone_goes_with_its_last_member(ow
         await pod.call("Delete", id="two")
         assert await asyncio.to_thread(pod.exited) == 0
         assert not pod.listens()
+
+
+@in_loop
+async def test_a_server_whose_member_containerd_has_given_up_goes_with_its_sandbox(
+    tmp_path: Path, own_bundles: Path, pod: Pod, monkeypatch: pytest.MonkeyPatch
+):
+    """A containerd that cannot reach the server calls `delete`, and asks for no Delete then."""
+    for name in ("RECORDS", "BUNDLES", "CONTAINERS"):
+        monkeypatch.setattr(paths, name, str(tmp_path / name.lower()))
+    async with pod.served():
+        await pod.run("box")
+        await pod.run("one", sandbox="box")
+        flags = Flags()
+        flags.namespace, flags.id, flags.bundle = "test", "one", str(pod.directory / "one")
+        await asyncio.to_thread(delete, flags)
+        await pod.until_event(events_pb2.TaskExit)
+        shutil.rmtree(pod.directory / "one")
+        await pod.call("Kill", id="box", signal=9)
+        await pod.call("Wait", id="box")
+        await pod.call("Delete", id="box")
+        await pod.call("Shutdown", id="box")
+        assert await asyncio.to_thread(pod.exited) == 0
+
+
+@in_loop
+async def test_a_containerd_before_2_finds_the_server_by_its_members_bundles(own_bundles: Path, pod: Pod):
+    async with pod.served():
+        await pod.create("box")
+        (pod.directory / "box/address").write_text("unix:///here")
+        await pod.create("one", sandbox="box")
+        assert (pod.directory / "one/address").read_text() == "unix:///here"
 
 
 @in_loop

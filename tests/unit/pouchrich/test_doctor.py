@@ -10,6 +10,7 @@ from pouchrich import checks, containerd_checks, containers, owed
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.commands import doctor
 from pouchrich.output import plain
+from pouchrich.program import Program
 from runtime import config
 from runtime.hooks.journal import Journal, path_of
 from runtime.spec.cri import CONTAINER_NAME
@@ -47,6 +48,26 @@ def test_how_long_a_lease_may_hold_up_agents_is_told_where_there_are_any(tmp_pat
     (one,) = checks.leases(config.parse(f"version = 1\n{body}{agent}", source="c"), str(tmp_path / "time"))
     assert one.level == level
     assert f"a file of /srv/a may wait for {seconds} s" in one.found
+
+
+@pytest.mark.parametrize("line", ['sandboxer = "shim"', 'io_type = "streaming"'])
+def test_a_handler_of_another_kind_of_shim_is_a_failure(tmp_path, line):
+    bad, _ = judged(tmp_path, f"{GOOD}{line}\n", (2, 3))
+    assert bad == [(FAIL, f"{line}: of another kind of shim, no pod of this handler can run")]
+    usual = line.replace("shim", "podsandbox").replace("streaming", "fifo")
+    assert judged(tmp_path, f"{GOOD}{usual}\n", (2, 3))[0] == []
+
+
+def test_a_configuration_that_containerd_refuses_is_a_failure(tmp_path):
+    """2.3.4 does a file of version 3 below one of version 2."""
+    (tmp_path / "config.toml").write_text(GOOD)
+    program = tmp_path / "containerd"
+    program.write_text("#!/bin/sh\necho 'containerd: drop-in config version 3 higher than 2' >&2\nexit 1\n")
+    program.chmod(0o755)
+    found = containerd_checks.others(str(tmp_path / "config.toml"), Program(str(program)))
+    assert (found.level, found.advice) == (FAIL, "correct it before that is restarted")
+    assert "containerd would not start with this: " in found.found
+    assert found.found.endswith("config dump: containerd: drop-in config version 3 higher than 2")
 
 
 def test_no_handler_is_a_failure_with_the_remedy(tmp_path):

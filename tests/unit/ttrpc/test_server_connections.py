@@ -139,6 +139,8 @@ def test_draining_answers_what_runs_and_refuses_what_comes(tmp_path: Path) -> No
                 with pytest.raises(RemoteError, match="shutting down") as caught:
                     await state(client)
                 assert caught.value.code == 14
+                server.ending = ("State",)  # who asks for no more than that is told that it is
+                assert (await state(client)).id == ""
                 with pytest.raises(ConnectionRefusedError):
                     await asyncio.open_unix_connection(path)
                 go_on.set()
