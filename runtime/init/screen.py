@@ -72,7 +72,14 @@ class _Screen:
             self.rows.append("")
         if self.row >= ROWS:
             self.row -= 1
-            del self.rows[0]
+            self._scroll()
+
+    def _scroll(self) -> None:
+        """The oldest line goes, but for the first that told of a failure: of that comes a shutdown, which says much."""
+        first = 0
+        while first < _KEPT and _is_bad(self.rows[first]):
+            first += 1
+        del self.rows[first]
 
     def sequence(self, parameters: str, final: str) -> None:
         first, _, second = parameters.partition(";")
@@ -158,10 +165,14 @@ def end(read: Iterable[str], count: int) -> list[str]:
     """The last `count` of the lines; before them what systemd said had failed first, and what it was still starting."""
     whole = list(read)
     before = whole[:-count]
-    bad = [line for line in before if line.startswith(_BAD) and _HARMLESS not in line]
+    bad = [line for line in before if _is_bad(line)]
     begun = [line for line in before if line.startswith(_STARTING) and not _is_over(line, whole)]
     told = {*bad[:_KEPT], *begun[-_KEPT:]}
     return [*(line for line in dict.fromkeys(before) if line in told), *whole[-count:]]
+
+
+def _is_bad(line: str) -> bool:
+    return line.lstrip().startswith(_BAD) and _HARMLESS not in line
 
 
 def _is_over(starting: str, read: Iterable[str]) -> bool:

@@ -114,3 +114,12 @@ def test_a_job_that_comes_and_goes_costs_no_more_than_other_text():
     began = time.process_time()
     assert screen.lines(data)
     assert time.process_time() - began < 0.5
+
+
+def test_what_failed_first_is_not_scrolled_away_by_a_shutdown():
+    failed = [f"[FAILED] Failed to start {number}.service." for number in range(6)]
+    said = ["[  OK  ] Reached target a.", *failed, *(f"[  OK  ] Stopped {number}." for number in range(100))]
+    found = screen.lines("\r\n".join(said).encode())
+    assert len(found) == screen.ROWS
+    assert found[:5] == [*failed[:4], "[  OK  ] Stopped 40."]
+    assert screen.end(found, 2) == [*failed[:4], "[  OK  ] Stopped 98.", "[  OK  ] Stopped 99."]
