@@ -94,6 +94,15 @@ def _check(setting: Setting, made: Launch | None) -> None:
     )
 
 
+def wider(setting: Setting) -> tuple[str, ...]:
+    """A warning where root in the pod can have back, of init, capabilities that the pod has not."""
+    more = sorted(set(setting.capabilities or ()) - set(_bounding(setting.spec)))
+    user = edit.table(edit.table(setting.spec, "process"), "user", within="process.")
+    if not more or user.get("uid", 0) != 0:
+        return ()
+    return (f"rich.init-capabilities: root in the pod has {listed(more)} too, by what it has init start",)
+
+
 def has_streams(setting: Setting) -> bool:
     """Whether PID 1 has the container's own streams or terminal: an init that is the image's command and uses them."""
     return setting.supplied and (setting.terminal or kinds.kind_of(setting.init.kind).writes_to_its_streams)

@@ -89,5 +89,5 @@ def make(setting: Setting) -> Made:
         streams=process.has_streams(setting),
     )
     left_out = () if setting.supplied else inittab.left_out(setting.init)
-    warnings = (*left_out, *mounts.hidden(setting, in_memory))
+    warnings = (*left_out, *process.wider(setting), *mounts.hidden(setting, in_memory))
     return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)

@@ -166,4 +166,5 @@ def make(setting: Setting) -> Made:
         signals=signals.translation("systemd") if setting.supplied else (),
         streams=process.has_streams(setting),
     )
-    return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=mounts.hidden(setting, in_memory))
+    warnings = (*process.wider(setting), *mounts.hidden(setting, in_memory))
+    return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)

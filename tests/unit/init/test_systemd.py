@@ -140,6 +140,16 @@ def test_an_unknown_version_is_taken_for_a_current_one():
     assert made.cgroup.directory == ""
 
 
+def test_root_in_the_pod_is_warned_of_to_have_inits_capabilities():
+    more = (*CAPABILITIES, "CAP_SYS_ADMIN", "CAP_KILL")
+    (warning,) = systemd.make(setting(capabilities=more)).warnings
+    assert warning == (
+        "rich.init-capabilities: root in the pod has CAP_KILL, CAP_SYS_ADMIN too, by what it has init start"
+    )
+    for none in (setting(capabilities=CAPABILITIES), setting(), setting(spec=spec_of(uid=7), capabilities=more)):
+        assert systemd.make(none).warnings == ()
+
+
 BY_HANDLE = (*CAPABILITIES, "CAP_DAC_READ_SEARCH")
 
 
