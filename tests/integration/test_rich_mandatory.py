@@ -112,6 +112,56 @@ def test_a_mandatory_agent_that_does_not_run_fails_the_start(
     assert why in message, message
 
 
+MOUNTED = """
+[[agents]]
+name = "guard"
+command = ["/opt/node/guard/bin/watch", "77777"]
+mounts = [{ source = "%s", target = "/opt/node/guard" }]
+mandatory = true
+"""
+SWAP = "mv /opt/node /opt/real; mkdir -p /opt/node/guard/bin; cp /bin/sleep /opt/node/guard/bin/watch"
+"""Where the mount's parent is of the image overlayfs refuses that (EXDEV)."""
+
+
+@pytest.fixture
+def mounted_guard(rich_pods: RichPods) -> str:
+    """The configuration of a mandatory agent whose program is on the node."""
+    directory = rich_pods.node.base / "guard"
+    (directory / "bin").mkdir(parents=True, exist_ok=True)
+    (directory / "bin/watch").write_text("#!/bin/sh\nexec sleep 77777\n")
+    for path in (rich_pods.node.base, directory, directory / "bin", directory / "bin/watch"):
+        path.chmod(0o755)
+    return MOUNTED % directory
+
+
+@pytest.mark.parametrize("mode", ["systemd", "dumb-init"])
+def test_a_pods_hook_puts_no_program_in_the_place_of_a_mandatory_agents(
+    rich_pods: RichPods, mounted_guard: str, mode: str
+) -> None:
+    """The kernel renames no mount point, but what is above one it does."""
+    about = {"pouchrich.io/prestart": json.dumps([{"name": "swap", "command": ["/bin/sh", "-c", SWAP]}])}
+    pod = rich_pods.pod(mode, more=mounted_guard, annotations=about)
+    message = failed_start(rich_pods.create(pod, SYSTEMD, "sleep", "300"))
+    assert "mandatory agent guard: /opt/node/guard in the container: found another file than" in message, message
+
+
+def test_an_agent_that_was_ended_is_not_started_again_as_another_program(
+    rich_pods: RichPods, mounted_guard: str
+) -> None:
+    container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER, more=mounted_guard))
+    assert runs(container)
+    container.shell(f"{SWAP}; pkill -f '[s]leep 77777'")
+    until(lambda: guard(container)["state"].startswith("waiting"), "it not to run")
+    assert b"/opt/node/guard/bin/watch" not in container.exec("ps", "-eo", "args").stdout
+    program = Path(os.environ["POUCHRICH_PREFIX"], "bin/pouchrich")
+    logs = [program, "logs", "--json", container.id]
+    until(
+        lambda: b"found another file than the node's" in subprocess.run(logs, capture_output=True, check=True).stdout,
+        "the reason",
+        every_s=0.2,
+    )
+
+
 def test_an_agent_that_the_image_masks_is_listed_as_such(rich_pods: RichPods) -> None:
     container = running(rich_pods.run(image_of(rich_pods, "masks", MASKED), "sh", "-c", FOREVER, more=OPTIONAL))
     assert not runs(container)

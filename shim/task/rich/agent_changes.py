@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from runtime.agents import change, mounts, select
+from runtime.agents import change, files, mounts, select
 from runtime.agents.cgroup import has_v2_memory
 from runtime.agents.process import supervised
 from runtime.agents.select import Selected
@@ -209,4 +209,4 @@ class AgentChanges:
 
     async def _require_same_files(self, one: Selected) -> None:
         root = f"/proc/{self._init}/root"
-        await in_thread(lambda: change.require_same_files(one.agent, root))
+        await in_thread(lambda: files.require_nodes(one.agent, root))

@@ -20,6 +20,7 @@ from runtime.oci import argv
 from runtime.oci.cli import MemoryFile, OCIRuntime
 from shim.task.hooks.hook_run import Capture
 from shim.task.reaper import Exit, Reaper
+from shim.task.rich.agent_files import AgentFiles
 from shim.task.rich.agent_log import AgentLog
 from shim.task.whole import run_whole
 
@@ -30,6 +31,7 @@ class AgentExec:
     known, and set, once the container has been created.
 
     `owner` is the host's id of the container's root: with a user namespace the agent's ids are counted from there.
+    `files` is asked before and after an agent's program is executed; None asks nobody.
     """
 
     container_id: str
@@ -38,6 +40,7 @@ class AgentExec:
     reaper: Reaper
     cgroup_path: str = ""
     owner: tuple[int, int] = (0, 0)
+    files: AgentFiles | None = None
     frozen: bool = False
     _starting: int = 0
     _none: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,7 +66,8 @@ class AgentExec:
                 self._none.set()
 
     async def __call__(self, agent: Supervised, output: AgentLog, ended: Callable[[Exit], None]) -> int:
-        """Start it. Raises RuntimeFailed, FailedPrecondition for its memory limit, OSError."""
+        """Start it. Raises RuntimeFailed, FailedPrecondition for its memory limit or its files, OSError."""
+        await self._require_files(agent)
         directory = self._limited(agent)
         user = agent.process["user"]
         writer = output.writer(self.owner[0] + user["uid"], self.owner[1] + user["gid"])
@@ -80,7 +84,16 @@ class AgentExec:
             self.reaper.watch(pid, ended)
         if directory:
             self._enter(directory, pid)
+        try:
+            await self._require_files(agent)
+        except BaseException:
+            self.reaper.kill(pid)
+            raise
         return pid
+
+    async def _require_files(self, agent: Supervised) -> None:
+        if self.files is not None:
+            await self.files.require(agent.name)
 
     async def program(self, process: Mapping[str, Any], *, timeout_s: float) -> tuple[int, str]:
         """Run the OCI process object `process` to its end; its exit status and the end of what it printed.

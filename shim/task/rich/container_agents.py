@@ -12,6 +12,7 @@ from runtime.rich.extras import Extras
 from shim.task.rich import notes
 from shim.task.rich.agent_changes import AgentChanges, Changed
 from shim.task.rich.agent_exec import AgentExec
+from shim.task.rich.agent_files import AgentFiles
 from shim.task.rich.agent_units import AgentUnits
 from shim.task.rich.agents import Supervisor
 from shim.task.rich.subject import Subject, Tools
@@ -37,10 +38,12 @@ class ContainerAgents:
         self._more = more
         self._supervisor: Supervisor | None = None
         self._exec: AgentExec | None = None
+        self._files: AgentFiles | None = None
         self._changes: AgentChanges | None = None
         if not more.chosen:
             return
-        self._exec = AgentExec(about.id, about.bundle, tools.oci, tools.reaper, owner=root)
+        self._files = AgentFiles(more.chosen)
+        self._exec = AgentExec(about.id, about.bundle, tools.oci, tools.reaper, owner=root, files=self._files)
         if more.agents:
             self._supervisor = Supervisor(
                 about.id,
@@ -70,9 +73,11 @@ class ContainerAgents:
         """As `Extras.unit_agents`."""
         return dict(self._more.unit_agents)
 
-    def created(self, cgroup: Cgroup) -> None:
-        """The container's cgroup is there. Raises OSError."""
-        if self._exec is not None:
+    async def created(self, init: int, cgroup: Cgroup | None) -> None:
+        """The container of host process `init` is there, and its cgroup. Raises FailedPrecondition, OSError."""
+        if self._files is not None:
+            await self._files.created(init)
+        if self._exec is not None and cgroup is not None:
             self._exec.cgroup_path = cgroup.unified
             self._exec.note_cgroups(self._more.agents)
 

@@ -102,8 +102,7 @@ class RichLifecycle:
     async def created(self, init: int, cgroup: Cgroup | None) -> None:
         """From here on poststop hooks are owed."""
         self._init, self._cgroup = init, cgroup
-        if cgroup is not None:
-            self._agents.created(cgroup)
+        await self._agents.created(init, cgroup)
         self._cgroups.created(init, cgroup)
         if self._application is not None:
             await self._application.created(init, cgroup)

@@ -71,7 +71,7 @@ class Fixed:
 @pytest.fixture(autouse=True)
 def root(monkeypatch):
     """The root of a container's init, whose mounts are another test's matter."""
-    monkeypatch.setattr("shim.task.rich.agent_changes.change.require_same_files", lambda agent, root: None)
+    monkeypatch.setattr("shim.task.rich.agent_changes.files.require_nodes", lambda agent, root: None)
 
 
 @in_loop
