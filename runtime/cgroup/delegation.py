@@ -125,6 +125,12 @@ def thaw(own: str) -> None:
         files.write(f"{os.path.dirname(own)}/cgroup.freeze", "0")
 
 
+def end(plan: Delegation) -> None:
+    """PID 1 has ended: so does whatever of ours is still in a cgroup that it could freeze. Raises nothing."""
+    if plan.unmounted:
+        unmounted.end(plan.unmounted)
+
+
 def clear(plan: Delegation, *, patience_s: float) -> None:
     """Once the container has ended, before delete: remove what it made below name=systemd, where nothing limits that.
 

@@ -64,6 +64,19 @@ def check(path: str, pid: int, *, proc: str = "/proc") -> None:
         raise RuntimeFailed(f"the OCI runtime left the container in cgroup v2 {found or 'none'}, not in {expected}")
 
 
+def end(path: str) -> None:
+    """PID 1 has ended, and with it its pid namespace: end what else is in the lower level. Raises nothing.
+
+    That is an OCI runtime which was to execute something, and cannot any more. The container may have frozen it.
+    """
+    with suppress(OSError), mounted() as root:
+        inner = f"{root}{path}/{INNER}"
+        try:
+            files.write(f"{inner}/cgroup.kill", "1")
+        except OSError:  # before Linux 5.14; once it is thawed it fails by itself
+            files.write(f"{inner}/cgroup.freeze", "0")
+
+
 def remove(path: str, *, patience_s: float) -> bool:
     """Remove both levels and all below, and kill whoever is there still. Return whether nothing is left.
 

@@ -3,12 +3,14 @@
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from runtime.cgroup import unmounted
+from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import cgroups, processes, rich_images
 from tests.integration.images import Entry
@@ -18,6 +20,7 @@ from tests.integration.rich_pods import HANDLER, RichPods, configure
 from tests.integration.test_crashes import kill_shim
 from tests.integration.test_rich_application import FOREVER, everywhere, in_one_place, running
 from tests.integration.test_rich_dumb_init import refused
+from tests.integration.test_rich_hooks import hook
 from tests.integration.waiting import until
 from tests.root import rootfs_images
 
@@ -241,3 +244,35 @@ def test_a_subtree_is_given_on_cgroup_v2_alone_and_else_refused_with_the_reason(
 def test_systemd_has_its_own_cgroups_whatever_rich_cgroup_says(rich_pods: RichPods) -> None:
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER, rich='cgroup = "delegate"'))
     assert made(container, 3, 2, keep=False) == (3, 2)
+
+
+def test_a_container_that_freezes_itself_ends_all_the_same(rich_pods: RichPods) -> None:
+    """An OCI runtime that is to execute something in it stands in its cgroup, and is frozen with it."""
+    ran = rich_pods.node.base / f"ran-{time.monotonic_ns()}"
+    more = hook("poststop", "host", f"cat >/dev/null; touch {ran}")
+    container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER, more=more))
+    container.shell(f"(sleep 1; echo 1 >{OWN}/cgroup.freeze) >/dev/null 2>&1 &")
+
+    def is_frozen() -> bool:
+        with unmounted.mounted() as root:
+            own = [one for one, _, _ in os.walk(root) if container.id in one and one.endswith(f"/{unmounted.INNER}")]
+            return any("frozen 1" in Path(one, "cgroup.events").read_text() for one in own)
+
+    with ThreadPoolExecutor(1) as pool:
+        until(is_frozen, "the container to have frozen itself")
+        probe = pool.submit(container.exec, "true", timeout_s=60)
+        until(
+            lambda: len(in_the_tree(container)) > 0 and _is_executing(rich_pods, container), "the OCI runtime to be run"
+        )
+        container.stop(grace_s=1)
+        assert container.status().state == EXITED
+        assert ran.exists()
+        with suppress(CallFailed):
+            probe.result(timeout=20)
+
+
+def _is_executing(rich_pods: RichPods, container: Container) -> bool:
+    return any(
+        "exec" in processes.command(pid).split() and container.id in processes.command(pid)
+        for pid in rich_pods.node.below()
+    )

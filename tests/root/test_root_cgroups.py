@@ -148,3 +148,15 @@ def test_pid_1_is_settled_in_a_leaf_from_where_the_cgroup_above_is_free_for_cont
             assert Path(own, "cgroup.max.descendants").stat().st_uid == 0
         finally:
             child.kill()
+
+
+def test_what_was_frozen_in_the_lower_level_is_ended_with_pid_1(own):
+    process = subprocess.Popen(["sleep", "1000"])
+    try:
+        files.write(f"{own}/cgroup.procs", str(process.pid))
+        files.write(f"{own}/cgroup.freeze", "1")
+        delegation.end(Delegation(20, 4, unmounted=NAME))
+        assert process.wait(timeout=10) == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.wait()

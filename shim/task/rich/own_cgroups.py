@@ -91,6 +91,12 @@ class OwnCgroups:
         except TimeoutError:
             raise RuntimeFailed("the container does not freeze, so its limits cannot be changed safely") from None
 
+    def init_ended(self) -> None:
+        """See delegation.end: an exec that is being started may be waited for."""
+        plan = self._plan
+        if plan is not None and plan.unmounted:
+            in_thread(lambda: delegation.end(plan))
+
     async def ended(self) -> None:
         """Nothing of the container runs, and the OCI runtime's delete is to come."""
         plan = self._plan

@@ -201,6 +201,7 @@ class RichLifecycle:
     def ended(self, exit: Exit) -> Exit:
         """The task ends as the application ended."""
         self._hooks.init_ended()
+        self._cgroups.init_ended()
         self._times.ended()
         return exit if self._application is None else self._application.ended(exit)
 
