@@ -1,10 +1,11 @@
 #!/bin/sh
-# Build a static dumb-init from the source that PyPI carries, checked against its hash.
+# Build a static dumb-init from the source that PyPI carries, checked against its hash, with dumb-init/signals.h.
 #
 #   hack/build-dumb-init.sh DEST       writes the program DEST and its licence DEST.LICENSE
 #
 # The wheel and Debian's package are dynamic and fail in Alpine and scratch images. PYTHON names the interpreter whose
-# pip downloads (default /usr/bin/python3), ARCHITECTURE whose program it is (hack/architecture.sh). Does nothing where DEST is this version and static already.
+# pip downloads (default /usr/bin/python3), ARCHITECTURE whose program it is (hack/architecture.sh). Does nothing where
+# DEST is this version, static and does as it is to already.
 set -eu
 umask 022
 
@@ -18,16 +19,18 @@ fail() { echo "build-dumb-init: $*" >&2; exit 1; }
 # Static: no program interpreter and nothing needed at run time.
 is_static() { ! readelf -lW "$1" | grep -q INTERP && ! readelf -dW "$1" | grep -q NEEDED; }
 
-# Works: says its version, passes its child's exit status on, and 128+15 for TERM.
+# Works: says its version, passes its child's exit status on, 128+15 for TERM, and SIGRTMIN to it.
 works() {
     $run "$1" --version 2>&1 | grep -q "v$VERSION" || return 1
     status=0; $run "$1" -- sh -c 'exit 7' || status=$?; [ "$status" = 7 ] || return 1
-    status=0; $run "$1" -- sh -c 'kill -TERM $$' || status=$?; [ "$status" = 143 ]
+    status=0; $run "$1" -- sh -c 'kill -TERM $$' || status=$?; [ "$status" = 143 ] || return 1
+    [ -z "$run" ] || return 0 # an emulator has such signals for itself
+    status=0; "$1" -c -- sh -c 'trap "exit 9" 34; kill -34 $PPID; sleep 5 & wait' || status=$?; [ "$status" = 9 ]
 }
 
 [ $# = 1 ] || fail "usage: hack/build-dumb-init.sh DEST"
 case $1 in -*) fail "usage: hack/build-dumb-init.sh DEST" ;; esac
-dest=$1
+dest=$1 signals=$(cd "$(dirname "$0")/../dumb-init" && pwd)/signals.h
 choose_architecture
 command -v readelf >/dev/null || fail "readelf not found, run: apt-get install binutils"
 if [ -x "$dest" ] && is_static "$dest" && works "$dest"; then exit 0; fi
@@ -48,7 +51,7 @@ echo "$RELEASE --hash=sha256:$SHA256" >"$work/requirement"
     --requirement "$work/requirement" --dest "$work" || fail "cannot download $RELEASE"
 tar -xzf "$work"/dumb-init-*.tar.gz -C "$work" --strip-components=1
 
-"$cc" -std=gnu99 -static -Os -s -Wall -ffile-prefix-map="$work=." -o "$work/dumb-init" "$work/dumb-init.c" ||
+"$cc" -std=gnu99 -static -Os -s -Wall -Wno-maybe-uninitialized -ffile-prefix-map="$work=." -include "$signals" -o "$work/dumb-init" "$work/dumb-init.c" ||
     fail "$cc cannot link a static program"
 is_static "$work/dumb-init" || fail "$cc made a dynamic program"
 works "$work/dumb-init" || fail "the program made by $cc does not work"

@@ -1,0 +1,58 @@
+/*
+ * Which signals dumb-init 1.2.5 waits for and forwards, put right from outside of its source: this is compiled before it
+ * (hack/build-dumb-init.sh), and stands in for two functions of the C library there.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#define MASK_BYTES 8 /* the kernel's sigset_t */
+#define LAST_STANDARD 31 /* dumb-init looks any signal up in an array that ends with this one */
+
+extern pid_t child_pid;
+extern char use_setsid;
+
+/* All: musl's leaves out those that C libraries have for themselves, and with them what to glibc is SIGRTMIN. */
+static inline int every_signal(sigset_t *set)
+{
+	memset(set, 0xff, sizeof *set);
+	return 0;
+}
+
+/* What a terminal sends to its foreground group (n_tty.c, tty_io.c): with one child that has had it as well. */
+static inline int is_the_childs_too(const siginfo_t *info)
+{
+	if (use_setsid || info->si_code != SI_KERNEL)
+		return 0;
+	switch (info->si_signo) {
+	case SIGINT: case SIGQUIT: case SIGTSTP: case SIGTTIN: case SIGTTOU: case SIGWINCH:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+static inline int next_signal(const sigset_t *set, int *number)
+{
+	siginfo_t info;
+	/* musl lets through again what it has for itself when a handler is installed. */
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, set, NULL, MASK_BYTES);
+	for (;;) {
+		if (sigwaitinfo(set, &info) < 0) {
+			if (errno != EINTR)
+				return errno;
+		} else if (info.si_signo > LAST_STANDARD) {
+			kill(use_setsid ? -child_pid : child_pid, info.si_signo);
+		} else if (!is_the_childs_too(&info)) {
+			*number = info.si_signo;
+			return 0;
+		}
+	}
+}
+
+#define sigfillset every_signal
+#define sigwait next_signal

@@ -1,0 +1,92 @@
+"""The dumb-init that is built here: which signals reach its child, and how often."""
+
+import os
+import pty
+import signal
+import subprocess
+import time
+
+import pytest
+
+from runtime import libexec
+from tests.integration.waiting import until
+
+pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+NUMBERS = [one for one in range(1, 65) if one not in (9, 17, 18, 19, 20, 21, 22, 32, 33)]
+"""All that a shell may handle and that stop nobody; 32 and 33 are glibc's own."""
+TRAPS = "; ".join(f"trap 'echo got {number}' {number}" for number in NUMBERS)
+WAITING = "echo ready; while :; do sleep 0.05; done"
+
+
+COUNTING = """
+$| = 1; for my $name (qw(INT QUIT)) { $SIG{$name} = sub { print "got $name\n" } }
+$SIG{TERM} = sub { exit 5 }; print "ready\n"; select(undef, undef, undef, 0.05) while 1;
+"""
+"""A shell would take two that come together for one."""
+
+
+@pytest.fixture
+def program() -> str:
+    return libexec.path("dumb-init")
+
+
+def said(fd: int) -> bytes:
+    """What there is to read by now."""
+    time.sleep(0.01)
+    try:
+        return os.read(fd, 1 << 16)
+    except BlockingIOError:
+        return b""
+
+
+@pytest.mark.parametrize("flags", [("-c",), ()], ids=["one child", "session"])
+def test_every_signal_reaches_the_child_each_time(program: str, flags: tuple[str, ...]) -> None:
+    """Real-time ones too, of which dumb-init 1.2.5 loses the first, and another by writing behind an array."""
+    child = subprocess.Popen([program, *flags, "--", "bash", "-c", f"{TRAPS}; {WAITING}"], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    out, got = child.stdout.fileno(), b""
+    os.set_blocking(out, False)
+
+    def shows(text: bytes, times: int) -> bool:
+        nonlocal got
+        got += said(out)
+        return got.count(text) >= times
+
+    try:
+        until(lambda: shows(b"ready\n", 1), "the child")
+        for times in (1, 2):
+            for number in NUMBERS:
+                child.send_signal(number)
+                until(lambda n=number, t=times: shows(f"got {n}\n".encode(), t), f"{number}")  # type: ignore[misc]
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_what_a_terminal_sends_reaches_the_child_once(program: str) -> None:
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(program, [program, "-c", "--", "perl", "-e", COUNTING])
+    os.set_blocking(master, False)
+    got = b""
+
+    def shows(text: bytes) -> bool:
+        nonlocal got
+        got += said(master)
+        return text in got
+
+    until(lambda: shows(b"ready"), "the child")
+    os.write(master, b"\x03")
+    until(lambda: shows(b"got INT"), "the interrupt")
+    os.write(master, b"\x1c")
+    until(lambda: shows(b"got QUIT"), "the quit")
+    time.sleep(0.2)
+    got += said(master)
+    assert (got.count(b"got INT"), got.count(b"got QUIT")) == (1, 1)
+    os.kill(pid, signal.SIGINT)
+    until(lambda: shows(b"got INT") and got.count(b"got INT") == 2, "one that somebody has sent")
+    os.kill(pid, signal.SIGTERM)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 5
+    os.close(master)
