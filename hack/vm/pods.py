@@ -101,7 +101,10 @@ class Pod:
 
 
 def both_ways() -> str:
-    """The configuration of a containerd with OWN and DROP_IN, and a network for pods, a bridge in the guest."""
+    """The configuration of a containerd with OWN and DROP_IN, and a network for pods, a bridge in the guest.
+
+    By the options of `runc` the kubelet is told the cgroup driver.
+    """
     network = {
         "cniVersion": "0.4.0",
         "name": "pods",
@@ -140,6 +143,9 @@ options.ConfigPath = "{OWN_FILE}"
 runtime_type = "io.containerd.runc.v2"
 runtime_path = "{PREFIX}/bin/containerd-shim-pouchrich-v2"
 {kind}
+[{plugin}.containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+options.SystemdCgroup = {str(DRIVER == "systemd").lower()}
 """
 
 
