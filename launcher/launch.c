@@ -105,13 +105,22 @@ static void receive_stdio(int sock)
 	status_on_failure = CANNOT_RUN;
 }
 
-/* Returns in the child. The parent is blind to signals: those meant for the application go to the application. */
+/* PID 1's, which knows no other process of the unit's than this: a stop from inside the container, say. */
+static void pass_on(pid_t child, const siginfo_t *info)
+{
+	if (info->si_pid == 1 && info->si_code <= 0) /* not the kernel's */
+		kill(child, info->si_signo);
+}
+
+/* Returns in the child. The parent is blind to signals but PID 1's: others go to the application itself. */
 static void stay_as_parent(int sock)
 {
 	sigset_t every;
-	pid_t child;
+	siginfo_t info;
+	pid_t child, ended;
 	int status;
-	sigfillset(&every);
+	memset(&every, 0xff, sizeof every); /* sigfillset() of a C library leaves out what it has for itself */
+	signal(SIGCHLD, SIG_DFL);
 	if (sigprocmask(SIG_SETMASK, &every, NULL) < 0)
 		fail("sigprocmask", "all signals");
 	child = fork();
@@ -119,9 +128,11 @@ static void stay_as_parent(int sock)
 		fail("fork", "the application");
 	if (child == 0)
 		return;
-	while (waitpid(child, &status, 0) < 0)
-		if (errno != EINTR)
-			fail("waitpid", "the application");
+	while ((ended = waitpid(child, &status, WNOHANG)) == 0)
+		if (sigwaitinfo(&every, &info) >= 0)
+			pass_on(child, &info);
+	if (ended < 0)
+		fail("waitpid", "the application");
 	/* A shim that has gone, or a child that never connected, leaves nobody to tell. */
 	if (send(sock, &status, sizeof status, MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ENOTCONN &&
 	    errno != ECONNRESET)

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import traceback
 
 import pytest
 
@@ -22,6 +23,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 
+CLONE_NEWPID = 0x20000000
 SOURCE = pathlib.Path(__file__).parents[2]
 ALL = (1 << len(CAPABILITIES)) - 1
 PATH = "PATH=/usr/bin:/bin"
@@ -468,6 +470,42 @@ def test_a_parent_that_stays_is_blind_to_termination(program, isolated):
         stage.start("app")
         stage.release()
         assert stage.end() == 3
+
+    isolated(action)
+
+
+def test_a_parent_that_stays_passes_on_what_pid_1_sends(program, isolated):
+    """systemd knows no other process of the unit's (KillMode=mixed)."""
+
+    def as_pid_1():
+        signal.alarm(30)
+        script = "trap 'echo got 34' 34; trap 'exit 4' TERM; echo ready; while :; do sleep 0.05; done"
+        stage = Stage(program, encode(Launch(args=("/bin/bash", "-c", script)), stay=True))
+        reader, writer = os.pipe()
+        stage.start("app")
+        connection, _ = stage.listener.accept()
+        null = os.open("/dev/null", os.O_RDWR)
+        socket.send_fds(connection, [b"x"], [null, writer, null])
+        os.close(writer)
+        with open(reader, "rb", buffering=0) as said:
+            assert said.read(6) == b"ready\n"
+            os.kill(stage.pid, 34)
+            assert said.read(7) == b"got 34\n"
+        os.kill(stage.pid, signal.SIGTERM)
+        assert pidfd.status_of(struct.unpack("i", connection.recv(16))[0]) == 4
+        assert pidfd.status_of(os.waitpid(stage.pid, 0)[1]) == 4
+
+    def action():
+        syscalls.unshare(CLONE_NEWPID)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                as_pid_1()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
 
     isolated(action)
 
