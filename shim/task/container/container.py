@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -52,7 +52,7 @@ class Container:
         *,
         oci: OCIRuntime,
         reaper: Reaper,
-        publish: Callable[[Message], None],
+        publish: Callable[[Message], Awaitable[None]],
         owner: Owner,
         private_pids: bool,
         life: Lifecycle,
@@ -81,7 +81,7 @@ class Container:
         self._private_pids = private_pids
         self.life = life
         self._restore = restore
-        self._oom = OOMReports(None, lambda: None)
+        self._oom = OOMReports(None, lambda: asyncio.sleep(0))
         self._announced = False
         self._exited = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -188,6 +188,7 @@ class Container:
         self._oom.drain()
         await self.life.after_end(exit, oom_killed=self._oom.seen)
         self._oom.close()
+        await self._oom.told()
         if not self.init.released:
             self._publish(exit_event(self.id, self.id, exit))
             self.init.release()

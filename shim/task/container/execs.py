@@ -50,7 +50,7 @@ class Execs:
         *,
         oci: OCIRuntime,
         reaper: Reaper,
-        publish: Callable[[Message], None],
+        publish: Callable[[Message], object],
         owner: Owner,
         changed: Callable[[], None],
     ) -> None:

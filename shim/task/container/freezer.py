@@ -27,7 +27,7 @@ class Freezer:
         execs: Execs,
         *,
         oci: OCIRuntime,
-        publish: Callable[[Message], None],
+        publish: Callable[[Message], object],
         life: Lifecycle,
     ) -> None:
         self._id = container_id

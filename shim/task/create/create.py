@@ -75,7 +75,7 @@ class Tools:
 
     reaper: Reaper
     run: Run
-    publish: Callable[[Message], None]
+    publish: Callable[[Message], Awaitable[None]]
     sandbox: Sandbox = field(default_factory=Sandbox)
 
 

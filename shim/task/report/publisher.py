@@ -46,27 +46,30 @@ class Publisher:
         self._address = address.removeprefix("unix://")
         self._namespace = namespace
         self._retry_delays_s = retry_delays_s
-        self._queue: deque[events_service_pb2.Envelope] = deque()
+        self._queue: deque[tuple[events_service_pb2.Envelope, asyncio.Future[None]]] = deque()
         self._forwarder: asyncio.Task[None] | None = None
         self._client: TtrpcClient | None = None
 
-    def publish(self, event: Message) -> None:
-        """Queue `event`, one of TOPICS."""
+    def publish(self, event: Message) -> "asyncio.Future[None]":
+        """Queue `event`, one of TOPICS. What is returned is done once containerd has it, or it was dropped."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not self._address:
-            return
+            done.set_result(None)
+            return done
         if len(self._queue) >= QUEUE_LIMIT:
             _log.error(
                 "event %s dropped: containerd has taken none of the last %d",
-                self._queue[0].topic,
+                self._queue[0][0].topic,
                 QUEUE_LIMIT,
             )
-            self._queue.popleft()
+            _settle(self._queue.popleft()[1])
         packed = Any(type_url=event.DESCRIPTOR.full_name, value=event.SerializeToString())
         envelope = events_service_pb2.Envelope(namespace=self._namespace, topic=TOPICS[type(event)], event=packed)
         envelope.timestamp.FromNanoseconds(time.time_ns())
-        self._queue.append(envelope)
+        self._queue.append((envelope, done))
         if self._forwarder is None:
             self._forwarder = asyncio.get_running_loop().create_task(self._forward_all())
+        return done
 
     async def close(self, timeout_s: float) -> None:
         """Deliver what is queued, within `timeout_s`, and hang up."""
@@ -81,9 +84,10 @@ class Publisher:
         # Only this task removes from the left while it works on the left-most, so order holds across retries.
         try:
             while self._queue:
-                envelope = self._queue[0]
+                envelope, done = self._queue[0]
                 await self._deliver(envelope)
-                if self._queue and self._queue[0] is envelope:
+                _settle(done)
+                if self._queue and self._queue[0][0] is envelope:
                     self._queue.popleft()
         finally:
             self._forwarder = None
@@ -114,3 +118,8 @@ class Publisher:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+
+
+def _settle(done: "asyncio.Future[None]") -> None:
+    if not done.done():
+        done.set_result(None)

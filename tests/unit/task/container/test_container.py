@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from functools import partial
 
 import pytest
 
@@ -57,9 +58,13 @@ class Life(PlainLifecycle):
 class Oom:
     """Stands for OOMReports: the kernel's report is there when it is asked for the last time."""
 
-    def __init__(self, cgroup, report):
+    def __init__(self, cgroup, report, *, said):
         self.seen = False
         self._report = report
+        self._said = said
+
+    async def told(self):
+        self._said.append("oom told")
 
     def drain(self):
         self.seen = True
@@ -84,7 +89,7 @@ class World:
         self.stdio = NotedStdio(self.say)
         self.killed = []
         monkeypatch.setattr(container_module.cgroups, "locate", lambda pid, mounts: None)
-        monkeypatch.setattr(container_module, "OOMReports", Oom)
+        monkeypatch.setattr(container_module, "OOMReports", partial(Oom, said=self.said))
         monkeypatch.setattr(container_module.os, "kill", lambda *about: self.killed.append(about))
         monkeypatch.setattr(container_module, "in_thread", self._removed)
 
@@ -132,7 +137,7 @@ def world(tmp_path, monkeypatch):
     return World(tmp_path, monkeypatch)
 
 
-END = ["TaskOOM", "life.after_end oom", "TaskExit"]
+END = ["TaskOOM", "life.after_end oom", "oom told", "TaskExit"]
 
 
 @in_time

@@ -63,6 +63,20 @@ def event(number: int) -> events_pb2.TaskStart:
 
 
 @in_loop
+async def test_who_waits_is_told_when_containerd_has_an_event_and_when_it_is_dropped(tmp_path: Path):
+    containerd = Containerd(tmp_path / "s")
+    await containerd.start()
+    sender = Publisher(f"unix://{containerd.path}", "k8s.io", retry_delays_s=(0.0,))
+    await asyncio.wait_for(sender.publish(event(1)), 10)
+    assert containerd.pids() == [1]
+    containerd.stop()
+    await asyncio.wait_for(sender.publish(event(2)), 10)
+    assert containerd.pids() == [1]
+    await asyncio.wait_for(Publisher("", "k8s.io").publish(event(3)), 10)
+    await sender.close(1)
+
+
+@in_loop
 async def test_an_event_arrives_with_its_topic_namespace_and_time(tmp_path: Path):
     containerd = Containerd(tmp_path / "s")
     await containerd.start()
