@@ -7,7 +7,18 @@ program below a mount of the pod is not the image's and counts as not there.
 from collections.abc import Sequence
 from typing import Protocol
 
-from runtime.init.detect import INITTAB, RC_PATHS, SBIN_INIT, SYSTEMD_PATHS, InitFacts, kind_of, refined, version_of
+from runtime.init.detect import (
+    INITTAB,
+    MACHINE_ID,
+    RC_PATHS,
+    SBIN_INIT,
+    SYSTEMD_PATHS,
+    InitFacts,
+    is_machine_id,
+    kind_of,
+    refined,
+    version_of,
+)
 from runtime.init.services import look, near
 
 _PROGRAM_BYTES = 4 << 20
@@ -90,4 +101,5 @@ def read(root: Root, mounts: Sequence[str], *, uid: int, services: Sequence[str]
         scripts=tuple(scripts.items()),
         near=tuple(near(root, [name for name in units if not units[name] and not scripts.get(name)]).items()),
         home=home_of(root.head("/etc/passwd", _PASSWD_BYTES), uid),
+        machine_id=is_machine_id(root.head(MACHINE_ID)),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 SYSTEMD_PATHS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 SBIN_INIT = "/sbin/init"
 INITTAB = "/etc/inittab"
+MACHINE_ID = "/etc/machine-id"
 
 RC_PATHS = (
     "/etc/init.d/rc",
@@ -55,7 +56,8 @@ class InitFacts:
     is: one of SUPPORTED, another init's name, or empty; `problem` is why it cannot be used, where it cannot be looked
     at. `inittab` is the text of /etc/inittab, `present` which of RC_PATHS exist, `services` where systemd finds
     those asked for, `scripts` where sysvinit and OpenRC do (`runtime.init.services.look`), `home` the home directory of
-    the spec's user, `near` hints for those asked for that are in neither.
+    the spec's user, `near` hints for those asked for that are in neither, `machine_id` whether it has one
+    (machine-id(5)).
     """
 
     systemd: str = ""
@@ -68,6 +70,12 @@ class InitFacts:
     scripts: tuple[tuple[str, str], ...] = ()
     near: tuple[tuple[str, str], ...] = ()
     home: str | None = None
+    machine_id: bool = True
+
+
+def is_machine_id(content: bytes) -> bool:
+    """Whether a file of that content is one."""
+    return re.fullmatch(rb"[0-9a-f]{32}\n?", content) is not None
 
 
 def kind_of(path: str, content: bytes) -> str:

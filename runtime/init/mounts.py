@@ -32,13 +32,14 @@ _COPIED_BYTES = {"/run": 8 << 20, "/run/lock": 1 << 20, "/var/log": 16 << 20, "/
 """What an image may have where a tmpfs begins with that: the pod's memory, for as long as it lives."""
 
 
-def _has_read_only_root(spec: Spec) -> bool:
+def has_read_only_root(spec: Spec) -> bool:
+    """As a pod's readOnlyRootFilesystem."""
     return edit.table(spec, "root").get("readonly") is True
 
 
 def in_memory(spec: Spec) -> dict[str, int]:
     """Where a tmpfs for `spec` begins with what the image has there, and how many bytes that may be."""
-    paths = _COPIED_BYTES if _has_read_only_root(spec) else _RUN
+    paths = _COPIED_BYTES if has_read_only_root(spec) else _RUN
     return {path: _COPIED_BYTES[path] for path in paths}
 
 
@@ -100,7 +101,7 @@ def writable(setting: Setting) -> tuple[Step, ...]:
             )
     taken = {point.resolved for point in setting.mounts}
     steps = [_step(setting, path, options) for path, options in _RUN.items() if path not in taken]
-    if _has_read_only_root(setting.spec):
+    if has_read_only_root(setting.spec):
         steps += [
             _step(setting, path, options)
             for path, options in _READ_ONLY_ROOT.items()

@@ -9,8 +9,9 @@ name, and drop-ins count for each of a unit's names), so no link is needed and t
 from dataclasses import replace
 
 from runtime.init import cgroup, delegate, kept, mounts, process, services, shared, signals
-from runtime.init.base import HOME, Made, Setting, bound
+from runtime.init.base import HOME, Made, Setting, bound, covers
 from runtime.init.boot import Boot, RunFile
+from runtime.init.detect import MACHINE_ID
 from runtime.init.launcher_settings import RLIMITS
 from runtime.spec import edit
 from runtime.spec.edit import Step
@@ -19,6 +20,7 @@ from runtime.spec.grace import grace_s
 UNIT = "pouchrich-app.service"
 DROP_IN = "50-pouchrich.conf"
 _SERVICES = "services.conf"
+_ID = "machine-id"
 _UNITS = "/run/systemd/system"
 
 _WANTED_BY = {"mount-default-drop-in": "default.target", "mount-drop-in": "multi-user.target"}
@@ -79,6 +81,14 @@ TTYPath=/dev/console
 """
 
 
+def _machine_id(setting: Setting) -> str:
+    """One that systemd cannot write, as the root is read-only; "" where it can, or there is one."""
+    is_mounted = any(covers(point.resolved, MACHINE_ID) and point.resolved != "/" for point in setting.mounts)
+    if setting.init.machine_id or is_mounted or not mounts.has_read_only_root(setting.spec):
+        return ""
+    return process.uuid_of(setting.spec, setting.run_dir).replace("-", "")
+
+
 def _stop_s(setting: Setting, *, is_told: bool) -> int | None:
     """The time from inside a stop to a kill: the pod's grace period, else systemd's own time.
 
@@ -100,6 +110,7 @@ def _files(setting: Setting, *, is_told: bool) -> tuple[RunFile, ...]:
         RunFile(DROP_IN, _DROP_IN_TEXT),
         *((RunFile(_SERVICES, services.dropin(setting.services, needed)),) if setting.services else ()),
         *((RunFile(services.GATE, services.gate(needed)),) if needed else ()),
+        *((RunFile(_ID, f"{_machine_id(setting)}\n"),) if _machine_id(setting) else ()),
         *kept.files(setting),
         *shared.files(setting),
     )
@@ -118,6 +129,7 @@ def _units(setting: Setting) -> tuple[Step, ...]:
         f"{setting.run_dir}/{services.GATE}",
         f"{_UNITS}/{services.GATE}",
     )
+    known = bound("mount-machine-id", "an id, as the root is read-only", f"{setting.run_dir}/{_ID}", MACHINE_ID)
     return (
         bound("mount-unit", "the application's unit", f"{setting.run_dir}/{UNIT}", f"{_UNITS}/{UNIT}"),
         *(
@@ -127,6 +139,7 @@ def _units(setting: Setting) -> tuple[Step, ...]:
             for name, target in _WANTED_BY.items()
         ),
         *((ordered,) if setting.services else ()),
+        *((known,) if _machine_id(setting) else ()),
         *((gate,) if set(setting.services) & set(setting.needed) else ()),
         *kept.steps(setting),
         *shared.steps(setting),

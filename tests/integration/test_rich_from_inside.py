@@ -34,16 +34,19 @@ def test_what_was_in_tmp_before_the_boot_is_there_after_it(rich_pods: RichPods) 
     container.wait_output(b"hook\n/tmp/work\n")
 
 
+@pytest.mark.parametrize("read_only", [False, True], ids=["writable", "read-only"])
 @pytest.mark.parametrize("text", [None, b"uninitialized\n", b""], ids=["missing", "uninitialized", "empty"])
 def test_an_image_without_a_machine_id_gets_one_and_keeps_its_units_as_they_are(
-    rich_pods: RichPods, text: bytes | None
+    rich_pods: RichPods, text: bytes | None, read_only: bool
 ) -> None:
     """To systemd it is a first boot, at which it enables what its distribution's presets say."""
     entries = [Entry("usr/lib/systemd/system/off.service", SERVICE + b"[Install]\nWantedBy=multi-user.target\n")]
     entries += [Entry("etc/.wh.machine-id", b"") if text is None else Entry("etc/machine-id", text, mode=0o444)]
     name = f"no-machine-id-{'missing' if text is None else len(text)}"
     image = rich_images.import_variant(rich_pods.node, SYSTEMD, name, entries)
-    container = running(rich_pods.run(image, "sh", "-c", FOREVER))
+    config = security()
+    config.linux.security_context.readonly_rootfs = read_only
+    container = running(rich_pods.run(image, "sh", "-c", FOREVER, config=config))
     environ = Path(f"/proc/{container.pid()}/environ").read_bytes().split(b"\0")
     (uuid,) = (one.removeprefix(b"container_uuid=") for one in environ if one.startswith(b"container_uuid="))
     assert container.exec("cat", "/etc/machine-id").stdout == uuid.replace(b"-", b"") + b"\n"

@@ -1,13 +1,15 @@
 """runtime.init.systemd: the unit, PID 1's arguments, the steps in order."""
 
+from dataclasses import replace
+
 import pytest
 
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
-from runtime.init import systemd
+from runtime.init import detect, systemd
 from runtime.init.detect import InitFacts
 from runtime.spec import edit
-from tests.unit.init.settings import CAPABILITIES, setting, spec_of
+from tests.unit.init.settings import CAPABILITIES, SYSTEMD, setting, spec_of
 
 INIT = ("/usr/lib/systemd/systemd", "--show-status=1", "systemd.condition-first-boot=no")
 
@@ -138,6 +140,22 @@ def test_the_pods_volumes_stay_as_they_are_and_nothing_hides_them():
 def test_an_unknown_version_is_taken_for_a_current_one():
     made = systemd.make(setting(init=InitFacts(systemd="/lib/systemd/systemd", kind="systemd")))
     assert made.cgroup.directory == ""
+
+
+def test_an_image_without_a_machine_id_has_one_also_where_its_root_is_read_only():
+    def bound(**more):
+        one = setting(init=replace(SYSTEMD, machine_id=False), **more)
+        made = systemd.make(one)
+        found = {mount["destination"]: mount["source"] for mount in edit.apply(one.spec, made.steps)["mounts"]}
+        texts = {file.name: file.text for file in made.boot.files}
+        return found.get("/etc/machine-id"), texts.get("machine-id", "")
+
+    source, text = bound(spec=spec_of(readonly=True))
+    assert source == f"{setting().run_dir}/machine-id"
+    assert detect.is_machine_id(text.encode())
+    mounted = {"destination": "/etc/machine-id", "type": "bind", "source": "/h"}
+    assert bound(spec=spec_of(mounted, readonly=True)) == ("/h", "")
+    assert bound() == (None, "")
 
 
 def test_root_in_the_pod_is_warned_of_to_have_inits_capabilities():
