@@ -3,7 +3,7 @@
 | host | what PID 1 gets |
 |---|---|
 | unified | its cgroup namespace, writable |
-| hybrid | the v2 tree alone: systemd uses no v1 controller it cannot see, and 258 or later runs |
+| hybrid | v1's controllers read-only with the v2 tree at TOP/systemd; from 258 on the v2 tree alone |
 | v1 | the v1 controllers read-only, and where name=systemd would be the v2 tree, which the kernel has unmounted |
 | v1, systemd 258 or later | the v2 tree alone |
 | hybrid or v1, before 232 | everything read-only but its own directory of the name=systemd hierarchy, if allowed |
@@ -135,14 +135,12 @@ def _in_one_level(path: str) -> str:
     return f"/pouchrich-{readable}-{sha256(path.encode(errors='backslashreplace')).hexdigest()[:16]}"
 
 
-def _on_v1(spec: Spec, host: HostFacts, version: int | None) -> tuple[tuple[Step, ...], str]:
-    """The v2 tree on a v1 host: the steps, and the path of the container's cgroup in that tree.
+def _beside_v1(host: HostFacts, version: int | None, v2: str) -> tuple[Step, ...]:
+    """What shows `v2`, the container's own cgroup of the v2 tree, to a systemd of `version` on a host that has v1 too.
 
     systemd up to 257 takes a v2 tree at TOP/systemd for its own and v1 controllers beside it for what they are (the
     layout of its release 232), so programs that read their limits there still can.
     """
-    path = path_of(spec, systemd=host.systemd)
-    name = _in_one_level(path)
     if host.named and version is not None and version < V1_ENDS:
         return (
             Step(
@@ -151,17 +149,10 @@ def _on_v1(spec: Spec, host: HostFacts, version: int | None) -> tuple[tuple[Step
                 Edit("with_mount_replaced", _mount("cgroup", "ro")),
             ),
             Step(
-                "mount-cgroup-unmounted",
-                "its own v2 cgroup, which this host shows nowhere, writable",
-                Edit("with_mount", _mount("cgroup2", "rw", at=f"{TOP}/systemd")),
+                "mount-cgroup-own", f"{v2}, writable", Edit("with_mount", _mount("cgroup2", "rw", at=f"{TOP}/systemd"))
             ),
-        ), name
-    alone = Step(
-        "mount-cgroup",
-        "its own v2 cgroup, which this host shows nowhere, writable",
-        Edit("with_mount_replaced", _mount("cgroup2", "rw")),
-    )
-    return (alone,), name
+        )
+    return (Step("mount-cgroup", f"{v2}, writable", Edit("with_mount_replaced", _mount("cgroup2", "rw"))),)
 
 
 def layout(
@@ -193,13 +184,12 @@ def layout(
             Step("mount-cgroup-named", "its own directory of name=systemd, writable", Edit("with_mount", named)),
         ), Delegation(descendants, depth, directory=directory)
     if host.cgroups == "v1":
-        shown_v2, name = _on_v1(spec, host, version)
-        return (own, *shown_v2), Delegation(descendants, depth, unmounted=name)
-    kind = "cgroup2" if host.cgroups == "hybrid" else "cgroup"
-    steps = [
-        own,
-        Step("mount-cgroup", "its own v2 cgroup, writable", Edit("with_mount_replaced", _mount(kind, "rw"))),
-    ]
+        unmounted = _in_one_level(path_of(spec, systemd=host.systemd))
+        shown_v2 = _beside_v1(host, version, "its own v2 cgroup, which this host shows nowhere")
+        return (own, *shown_v2), Delegation(descendants, depth, unmounted=unmounted)
+    alone = Step("mount-cgroup", "its own v2 cgroup, writable", Edit("with_mount_replaced", _mount("cgroup", "rw")))
+    is_alone = host.cgroups != "hybrid"
+    steps = [own, *((alone,) if is_alone else _beside_v1(host, version, "its own v2 cgroup"))]
     if host.nsdelegate:
         return tuple(steps), Delegation(descendants, depth)
     parent = _nested(spec, host)

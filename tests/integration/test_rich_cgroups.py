@@ -111,9 +111,8 @@ def test_a_process_that_is_executed_in_the_container_is_in_its_cgroup(rich_pods:
         os.kill(pid, 9)
 
 
+@everywhere
 def test_the_limits_that_v1_has_can_still_be_read_in_the_container(rich_pods: RichPods) -> None:
-    if Path("/sys/fs/cgroup/unified").exists() and rich_pods.node.oci.name == "runc":
-        pytest.skip("on a hybrid host the v2 tree alone is shown")
     resources = pb.LinuxContainerResources(memory_limit_in_bytes=256 << 20)
     config = pb.ContainerConfig(linux=pb.LinuxContainerConfig(resources=resources))
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", FOREVER, config=config))

@@ -34,9 +34,16 @@ def test_on_v2_with_nsdelegate_the_own_cgroup_is_writable_and_the_kernel_guards_
     assert (after["linux"]["cgroupsPath"], delegation) == ("/kubepods/pod/c", Delegation(100, 4))
 
 
-def test_on_a_hybrid_host_the_v2_tree_alone_is_shown():
-    after, _ = laid(HostFacts(cgroups="hybrid"))
-    assert [(one["type"], one["options"][-1]) for one in after["mounts"]] == [("cgroup2", "rw")]
+def test_on_a_hybrid_host_a_systemd_that_knows_v1_has_its_v2_cgroup_beside_v1s_limits():
+    hybrid = HostFacts(cgroups="hybrid", named="/sys/fs/cgroup/systemd")
+    after, _ = laid(hybrid, version=252)
+    assert [(one["destination"], one["type"], one["options"][-1]) for one in after["mounts"]] == [
+        ("/sys/fs/cgroup", "cgroup", "ro"),
+        ("/sys/fs/cgroup/systemd", "cgroup2", "rw"),
+    ]
+    for version in (258, None):
+        after, _ = laid(hybrid, version=version)
+        assert [(one["type"], one["options"][-1]) for one in after["mounts"]] == [("cgroup2", "rw")]
 
 
 def test_without_nsdelegate_the_container_goes_one_level_below_its_limits():
