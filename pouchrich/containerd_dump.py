@@ -93,9 +93,7 @@ def dump(containerd: Program, path: str) -> dict[str, Any]:
         return tomllib.loads(containerd.output("--config", path, "config", "dump", timeout_s=_TIMEOUT_S))
     except subprocess.CalledProcessError as err:
         said = err.stderr.decode(errors="replace").strip().splitlines()
-        raise Refused(
-            f"{containerd} config dump: {said[-1] if said else f'exit status {err.returncode}'}"
-        ) from err
+        raise Refused(f"{containerd} config dump: {said[-1] if said else f'exit status {err.returncode}'}") from err
     except (OSError, subprocess.SubprocessError, ValueError) as err:
         raise RuntimeFailed(f"{containerd} config dump: {err}") from err
 
