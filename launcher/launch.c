@@ -105,15 +105,15 @@ static void receive_stdio(int sock)
 	status_on_failure = CANNOT_RUN;
 }
 
-/* PID 1's, which knows no other process of the unit's than this: a stop from inside the container, say. */
+/* PID 1's: a systemd knows no other process of the unit's than this, and stops it so from inside the container, say. */
 static void pass_on(pid_t child, const siginfo_t *info)
 {
 	if (info->si_pid == 1 && info->si_code <= 0) /* not the kernel's */
 		kill(child, info->si_signo);
 }
 
-/* Returns in the child. The parent is blind to signals but PID 1's: others go to the application itself. */
-static void stay_as_parent(int sock)
+/* Returns in the child. The parent is blind to signals, but for PID 1's where it `passes_on`: others are the child's. */
+static void stay_as_parent(int sock, int passes_on)
 {
 	sigset_t every;
 	siginfo_t info;
@@ -129,7 +129,7 @@ static void stay_as_parent(int sock)
 	if (child == 0)
 		return;
 	while ((ended = waitpid(child, &status, WNOHANG)) == 0)
-		if (sigwaitinfo(&every, &info) >= 0)
+		if (sigwaitinfo(&every, &info) >= 0 && passes_on)
 			pass_on(child, &info);
 	if (ended < 0)
 		fail("waitpid", "the application");
@@ -184,7 +184,7 @@ int main(int argc, char **argv)
 	read_settings(&settings);
 	sock = make_socket();
 	if (settings.stay)
-		stay_as_parent(sock);
+		stay_as_parent(sock, settings.pass_on);
 	leave_inherited_session();
 	connect_to(sock, APP_SOCKET);
 	receive_stdio(sock);

@@ -12,6 +12,7 @@
  *   cwd PATH                      default /
  *   terminal                      descriptor 0 becomes the controlling terminal
  *   stay                          be the application's parent, and report its wait status
+ *   pass-on                       as such pass on what PID 1 sends
  *   env NAME=VALUE                may repeat, in order; the environment holds nothing else
  *   arg WORD                      may repeat, in order; at least one
  *
@@ -38,7 +39,7 @@ struct settings {
 	uint64_t bounding, permitted, effective, inheritable, ambient;
 	struct { int resource; struct rlimit limit; } rlimits[RLIMITS];
 	size_t rlimit_count;
-	int no_new_privs, terminal, stay, has_umask;
+	int no_new_privs, terminal, stay, pass_on, has_umask;
 	mode_t umask;
 	const char *oom_score_adj; /* NULL: leave it */
 	const char *cwd;

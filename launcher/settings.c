@@ -96,6 +96,8 @@ static void take_record(struct settings *s, char *record)
 		s->terminal = 1;
 	else if (strcmp(record, "stay") == 0)
 		s->stay = 1;
+	else if (strcmp(record, "pass-on") == 0)
+		s->pass_on = 1;
 	else
 		fail_with(EINVAL, "settings", "unknown record"); /* not shown: it may hold a secret */
 }

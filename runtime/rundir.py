@@ -69,7 +69,7 @@ def fill(path: str, boot: Boot, *, stay: bool = False, owner: tuple[int, int] = 
     for file in boot.files:
         _write(path, file.name, file.text.encode(errors="surrogateescape"), file.mode, owner)
     if boot.launch is not None:
-        _write(path, SETTINGS, encode(boot.launch, stay=stay), 0o600, owner)
+        _write(path, SETTINGS, encode(boot.launch, stay=stay, passes_on=boot.kind.has_units), 0o600, owner)
 
 
 def rewrite(path: str, name: str, text: str) -> None:

@@ -39,8 +39,9 @@ RLIMITS = (
 _RLIMIT = {f"RLIMIT_{name}": number for number, name in enumerate(RLIMITS)}
 
 
-def encode(launch: Launch, *, stay: bool = False) -> bytes:
-    """The settings file of `launch`. With `stay` the launcher remains as the application's parent.
+def encode(launch: Launch, *, stay: bool = False, passes_on: bool = False) -> bytes:
+    """The settings file of `launch`. With `stay` the launcher remains as the application's parent, and `passes_on` what
+    PID 1 sends to it.
 
     Raises InvalidArgument, naming the key, for what the format or execve(2) cannot hold: a NUL byte anywhere, no
     args. A value's length is nobody's business but the kernel's, which refuses the exec as it would in any container.
@@ -50,6 +51,7 @@ def encode(launch: Launch, *, stay: bool = False) -> bytes:
     records: list[tuple[str, str]] = [("", _HEADER), *(("process", line) for line in _numbers(launch))]
     if stay:
         records.append(("process", "stay"))
+        records.extend([("process", "pass-on")] if passes_on else [])
     records.append(("process.cwd", f"cwd {launch.cwd or '/'}"))
     records.extend((f"process.env[{index}]", f"env {word}") for index, word in enumerate(launch.env))
     records.extend((f"process.args[{index}]", f"arg {word}") for index, word in enumerate(launch.args))

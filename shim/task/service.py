@@ -7,12 +7,11 @@ be given up half-way when a client goes away runs to its end regardless (`run_on
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import suppress
 
 from protos.gen import events_pb2, runc_options_pb2, task_pb2, task_types_pb2
 from runtime import members, rootfs
 from runtime.bundle import Bundle
-from runtime.errors import AlreadyExists, InvalidArgument, NotFound, PouchrichError, Unavailable
+from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 from shim.contract import identifiers
 from shim.task import checkpoint, packed
 from shim.task.container.container import Container
@@ -146,12 +145,11 @@ class TaskService:
         for no Shutdown after that (core/runtime/v2/shim.go, shimTask.delete). No Delete comes for one that the shim's
         `delete` command has ended: containerd calls that where it cannot reach the server any more.
         """
-        for container in tuple(filter(_is_given_up, self._containers.values())):
-            with suppress(PouchrichError, OSError):
-                await self._delete(container)
         self._shutdown_wanted = all(members.is_own(one.bundle.path) for one in self._containers.values())
         if self._shutdown_wanted and self.idle:
             self._on_empty()
+        given_up = filter(_is_given_up, self._containers.values())
+        await asyncio.gather(*(run_on(self._delete(one)) for one in given_up), return_exceptions=True)
 
     # Looking
 
@@ -276,7 +274,8 @@ def _create_request(request: task_pb2.CreateTaskRequest, namespace: str) -> Crea
 
 def _is_given_up(container: Container) -> bool:
     path = container.bundle.path
-    return members.is_own(path) and container.init.phase is Phase.STOPPED and not os.path.exists(path)
+    has_ended = container.init.phase in (Phase.STOPPED, Phase.DELETED)
+    return has_ended and members.is_own(path) and not os.path.exists(path)
 
 
 def _status(container: Container, process: Process) -> "task_types_pb2.Status":

@@ -4,18 +4,21 @@ import asyncio
 import os
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from google.protobuf.empty_pb2 import Empty
 
-from protos.gen import events_pb2, runc_options_pb2
+from protos.gen import events_pb2, runc_options_pb2, task_pb2
 from runtime import paths
 from shim.contract.flags import Flags
 from shim.manager.delete import delete
 from shim.pod import server as pod_server
 from shim.pod.status import Code
+from shim.task.stdio import stdio
 from shim.ttrpc.errors import ConnectionClosed, RemoteError
-from tests.component.conftest import Pod
+from tests.component.conftest import TASK, Pod
 from tests.fakes.loop import in_loop, until, until_async
 
 CREATED, STOPPED = 1, 3
@@ -260,16 +263,32 @@ async def test_the_server_of_a_sandbox_that_is_gone_goes_with_its_last_member(ow
         assert not pod.listens()
 
 
+@pytest.fixture
+def brief_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the server of a `pod` that is asked for after this."""
+    monkeypatch.setattr(stdio, "DRAIN_TIMEOUT_S", 1.0)
+
+
+@pytest.mark.parametrize("unread", [False, True], ids=["", "output that nobody reads"])
 @in_loop
 async def test_a_server_whose_member_containerd_has_given_up_goes_with_its_sandbox(
-    tmp_path: Path, own_bundles: Path, pod: Pod, monkeypatch: pytest.MonkeyPatch
+    brief_drain: None, tmp_path: Path, own_bundles: Path, pod: Pod, monkeypatch: pytest.MonkeyPatch, unread: bool
 ):
     """A containerd that cannot reach the server calls `delete`, and asks for no Delete then."""
     for name in ("RECORDS", "BUNDLES", "CONTAINERS"):
         monkeypatch.setattr(paths, name, str(tmp_path / name.lower()))
+    os.mkfifo(tmp_path / "out")
+    reader = os.open(tmp_path / "out", os.O_RDONLY | os.O_NONBLOCK)
     async with pod.served():
         await pod.run("box")
-        await pod.run("one", sandbox="box")
+        spec = {
+            "linux": {"namespaces": [{"type": "pid"}]},
+            "process": {"args": ["x"], "apparmorProfile": "one with which output is copied"},
+        }
+        await pod.create("one", sandbox="box", stdout=str(tmp_path / "out"), spec=spec)
+        says = 300_000 if unread else 1
+        (own_bundles / "one/init.cmd").write_text(f"head -c {says} /dev/zero; exec sleep 1000")
+        await pod.call("Start", id="one")
         flags = Flags()
         flags.namespace, flags.id, flags.bundle = "test", "one", str(pod.directory / "one")
         await asyncio.to_thread(delete, flags)
@@ -278,8 +297,10 @@ async def test_a_server_whose_member_containerd_has_given_up_goes_with_its_sandb
         await pod.call("Kill", id="box", signal=9)
         await pod.call("Wait", id="box")
         await pod.call("Delete", id="box")
-        await pod.call("Shutdown", id="box")
+        with suppress(RemoteError, TimeoutError):
+            await pod.client.call(TASK, "Shutdown", task_pb2.ShutdownRequest(id="box"), Empty, timeout_s=0.3)
         assert await asyncio.to_thread(pod.exited) == 0
+    os.close(reader)
 
 
 @in_loop

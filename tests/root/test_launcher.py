@@ -480,7 +480,7 @@ def test_a_parent_that_stays_passes_on_what_pid_1_sends(program, isolated):
     def as_pid_1():
         signal.alarm(30)
         script = "trap 'echo got 34' 34; trap 'exit 4' TERM; echo ready; while :; do sleep 0.05; done"
-        stage = Stage(program, encode(Launch(args=("/bin/bash", "-c", script)), stay=True))
+        stage = Stage(program, encode(Launch(args=("/bin/bash", "-c", script)), stay=True, passes_on=True))
         reader, writer = os.pipe()
         stage.start("app")
         connection, _ = stage.listener.accept()
