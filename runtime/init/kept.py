@@ -18,8 +18,8 @@ _LOGIND_TEXT = "[Login]\nRemoveIPC=no\n"
 _TREES = ("/home", "/root", "/srv", "/tmp", "/var")
 """What distributions have lines for; /run is none of the pod's."""
 _AGED = ("/tmp", "/var/tmp")
-_FULL = ("/tmp",)
-"""What may be in use before the boot: by prestart hooks, and as the pod's working directory."""
+_FULL = "/tmp"
+"""It may be in use before the boot: by prestart hooks, and as the pod's working directory."""
 _PLAIN = re.compile(r"[A-Za-z0-9/._+@:-]+")
 
 
@@ -31,9 +31,10 @@ def _volumes(setting: Setting) -> list[str]:
 
 def files(setting: Setting) -> tuple[RunFile, ...]:
     """Their texts."""
-    # A line with a mode would be taken for no other than the distribution's, and both would count.
-    lines = "".join(f"d {path} - - - -\n" for path in dict.fromkeys((*_FULL, *_volumes(setting))))
-    return (RunFile(_LOGIND, _LOGIND_TEXT), RunFile(_VOLUMES, lines))
+    kept = _volumes(setting)
+    # With owner and group too it would be no other line than the distribution's, and both would count.
+    full = "" if any(covers(path, _FULL) for path in kept) else f"d {_FULL} 1777 - - -\n"
+    return (RunFile(_LOGIND, _LOGIND_TEXT), RunFile(_VOLUMES, full + "".join(f"d {path} - - - -\n" for path in kept)))
 
 
 def steps(setting: Setting) -> tuple[Step, ...]:
@@ -46,8 +47,7 @@ def steps(setting: Setting) -> tuple[Step, ...]:
 
 
 def masks(setting: Setting) -> tuple[str, ...]:
-    """Units that would hide what the pod mounts, or remove what is old there."""
-    is_below = any(covers("/tmp", point.resolved) and point.resolved != "/tmp" for point in setting.mounts)
+    """Units that would hide what is in /tmp, or remove what is old where the pod mounts something."""
     at_aged = any(covers(tree, path) or covers(path, tree) for tree in _AGED for path in _volumes(setting))
     ages = ("systemd-tmpfiles-clean.timer",) if at_aged else ()
-    return (*(("tmp.mount",) if is_below else ()), *ages)
+    return ("tmp.mount", *ages)

@@ -65,7 +65,7 @@ def make(setting: Setting) -> Made:
         init = replace(setting.init, systemd=SBIN_INIT)
         return systemd.make(replace(setting, init=init))
     mounts.refuse(setting)
-    shared.refuse(setting)
+    of_node = shared.refuse(setting)
     files, ours = _inittab(setting)
     launch = None if setting.supplied else process.application(setting)
     groups, delegation = delegate.subtree(setting)
@@ -89,5 +89,5 @@ def make(setting: Setting) -> Made:
         streams=process.has_streams(setting),
     )
     left_out = () if setting.supplied else inittab.left_out(setting.init)
-    warnings = (*left_out, *process.wider(setting), *mounts.hidden(setting, in_memory))
+    warnings = (*left_out, *of_node, *process.wider(setting), *mounts.hidden(setting, in_memory))
     return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)

@@ -1,7 +1,8 @@
 """Volumes from which an unmount reaches the node (mount_namespaces(7)), as those of `mountPropagation: Bidirectional`.
 
 An init unmounts at its shutdown what it sees, and so would take from the node, and from other pods, whatever is mounted
-below such a volume. systemd is told to leave that alone; other inits cannot be.
+below such a volume. systemd is told to leave that alone; other inits cannot be, and are refused but where the image's
+own command is one, as it would be in a plain container.
 """
 
 import re
@@ -24,19 +25,26 @@ _TO_ESCAPE = re.compile(rb"[^A-Za-z0-9:_./]|^\.")
 
 def _points(setting: Setting) -> Sequence[MountPoint]:
     """Such volumes, where PID 1 may unmount at all."""
-    if setting.supplied or not process.has_capability(setting, "CAP_SYS_ADMIN"):
+    if not process.has_capability(setting, "CAP_SYS_ADMIN"):
         return ()
     return [point for point in setting.mounts if {"shared", "rshared"} & set(point.mount.get("options") or ())]
 
 
-def refuse(setting: Setting) -> None:
-    """Raise InvalidArgument where there is such a volume: this init unmounts all."""
+def refuse(setting: Setting) -> tuple[str, ...]:
+    """For an init that unmounts all: raise InvalidArgument where there is such a volume, or warn of one that stays."""
+    if setting.supplied:
+        return tuple(
+            f"config.json: mounts[{point.destination}]: at its shutdown {setting.init.kind} unmounts what is below, on"
+            " the node too"
+            for point in _points(setting)
+        )
     for point in _points(setting):
         raise InvalidArgument(
             f"config.json: mounts[{point.destination}]: found a volume with propagation to the node, allowed none where"
             f" {setting.init.kind} is PID 1 with CAP_SYS_ADMIN: at its shutdown it unmounts what is below, on the node"
             " too"
         )
+    return ()
 
 
 def _escaped(path: str) -> str:
@@ -46,13 +54,15 @@ def _escaped(path: str) -> str:
     return safe.replace(b"/", b"-").decode()
 
 
+def check(setting: Setting) -> tuple[str, ...]:
+    """As `refuse`, for a systemd that is too old for the drop-ins."""
+    is_old = setting.init.version is not None and setting.init.version < _BY_PREFIX
+    return refuse(setting) if is_old else ()
+
+
 def files(setting: Setting) -> tuple[RunFile, ...]:
-    """The drop-in's text, if there is such a volume. Raises InvalidArgument where systemd is too old for it."""
-    if not _points(setting):
-        return ()
-    if setting.init.version is not None and setting.init.version < _BY_PREFIX:
-        refuse(setting)
-    return (RunFile(_FILE, _TEXT),)
+    """The drop-in's text, if there is such a volume."""
+    return (RunFile(_FILE, _TEXT),) if _points(setting) else ()
 
 
 def steps(setting: Setting) -> tuple[Step, ...]:

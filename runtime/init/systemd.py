@@ -21,12 +21,13 @@ UNIT = "pouchrich-app.service"
 DROP_IN = "50-pouchrich.conf"
 _SERVICES = "services.conf"
 _ID = "machine-id"
+_COMMIT = "systemd-machine-id-commit.service"
+"""Makes of a mount at /etc/machine-id a file, and fails without CAP_SYS_ADMIN."""
+_KNOWS_FIRST_BOOT = 252
+"""The first systemd that goes by the argument itself, and not only for units' ConditionFirstBoot=."""
 _UNITS = "/run/systemd/system"
 
 _WANTED_BY = {"mount-default-drop-in": "default.target", "mount-drop-in": "multi-user.target"}
-
-_CANNOT_MOUNT = ("tmp.mount",)
-"""Units that the distributions enable and that fail without CAP_SYS_ADMIN (Debian from 13 on)."""
 
 _DROP_IN_TEXT = f"""\
 [Unit]
@@ -82,9 +83,10 @@ TTYPath=/dev/console
 
 
 def _machine_id(setting: Setting) -> str:
-    """One that systemd cannot write, as the root is read-only; "" where it can, or there is one."""
+    """One that systemd would not write: the root is read-only, or to it this is a first boot; "" where there is one."""
     is_mounted = any(covers(point.resolved, MACHINE_ID) and point.resolved != "/" for point in setting.mounts)
-    if setting.init.machine_id or is_mounted or not mounts.has_read_only_root(setting.spec):
+    writes = (setting.init.version or 0) >= _KNOWS_FIRST_BOOT and not mounts.has_read_only_root(setting.spec)
+    if setting.init.machine_id or is_mounted or writes:
         return ""
     return process.uuid_of(setting.spec, setting.run_dir).replace("-", "")
 
@@ -112,7 +114,6 @@ def _files(setting: Setting, *, is_told: bool) -> tuple[RunFile, ...]:
         *((RunFile(services.GATE, services.gate(needed)),) if needed else ()),
         *((RunFile(_ID, f"{_machine_id(setting)}\n"),) if _machine_id(setting) else ()),
         *kept.files(setting),
-        *shared.files(setting),
     )
 
 
@@ -129,7 +130,7 @@ def _units(setting: Setting) -> tuple[Step, ...]:
         f"{setting.run_dir}/{services.GATE}",
         f"{_UNITS}/{services.GATE}",
     )
-    known = bound("mount-machine-id", "an id, as the root is read-only", f"{setting.run_dir}/{_ID}", MACHINE_ID)
+    known = bound("mount-machine-id", "an id that systemd would not write", f"{setting.run_dir}/{_ID}", MACHINE_ID)
     return (
         bound("mount-unit", "the application's unit", f"{setting.run_dir}/{UNIT}", f"{_UNITS}/{UNIT}"),
         *(
@@ -142,14 +143,13 @@ def _units(setting: Setting) -> tuple[Step, ...]:
         *((known,) if _machine_id(setting) else ()),
         *((gate,) if set(setting.services) & set(setting.needed) else ()),
         *kept.steps(setting),
-        *shared.steps(setting),
     )
 
 
 def _arguments(setting: Setting) -> tuple[str, ...]:
     """systemd reads its own arguments as a kernel command line when it is in a container."""
-    fails = () if process.has_capability(setting, "CAP_SYS_ADMIN") else _CANNOT_MOUNT
-    masks = tuple(f"systemd.mask={name}" for name in dict.fromkeys((*setting.mask, *fails, *kept.masks(setting))))
+    known = (_COMMIT,) if _machine_id(setting) else ()
+    masks = tuple(f"systemd.mask={name}" for name in dict.fromkeys((*setting.mask, *kept.masks(setting), *known)))
     # Its first boot was the image's: what an author has disabled stays so, and an image without a machine-id gets one.
     return (setting.init.systemd, "--show-status=1", "systemd.condition-first-boot=no", *masks)
 
@@ -164,20 +164,25 @@ def make(setting: Setting) -> Made:
     launch = None if setting.supplied else process.application(setting)
     ours = () if setting.supplied else _units(setting)
     in_memory = mounts.writable(setting)
+    of_node = shared.check(setting)
     steps = (
         *groups,
         *in_memory,
         *ours,
+        *shared.steps(setting),
         *mounts.home(setting),
         process.step(setting, launch, setting.args if setting.supplied else _arguments(setting)),
     )
     boot = Boot(
         init="systemd",
         poweroff=signals.POWEROFF["systemd"],
-        files=() if setting.supplied else _files(setting, is_told=not delegation.directory),
+        files=(
+            *(() if setting.supplied else _files(setting, is_told=not delegation.directory)),
+            *shared.files(setting),
+        ),
         launch=launch,
         signals=signals.translation("systemd") if setting.supplied else (),
         streams=process.has_streams(setting),
     )
-    warnings = (*process.wider(setting), *mounts.hidden(setting, in_memory))
+    warnings = (*of_node, *process.wider(setting), *mounts.hidden(setting, in_memory))
     return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)

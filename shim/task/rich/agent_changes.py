@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from runtime.agents import change, files, mounts, select
+from runtime.agents import change, mounts, select
 from runtime.agents.cgroup import has_v2_memory
 from runtime.agents.process import supervised
 from runtime.agents.select import Selected
@@ -19,10 +19,10 @@ from runtime.config.model import Config, When
 from runtime.errors import FailedPrecondition, InvalidArgument, NotFound, PouchrichError, RuntimeFailed, text_of
 from shim.task.hooks.hook_run import user_below
 from shim.task.rich.agent_exec import AgentExec
+from shim.task.rich.agent_files import AgentFiles
 from shim.task.rich.agent_units import AgentUnits
 from shim.task.rich.agents import Supervisor
 from shim.task.rich.subject import Subject
-from shim.task.thread import in_thread
 
 VERBS = ("look", "restart", "upgrade", "back-out")
 LONGEST_SETTLED_S = 600.0
@@ -63,6 +63,7 @@ class AgentChanges:
         supervisor: Supervisor | None,
         units: AgentUnits,
         run: AgentExec,
+        files: AgentFiles,
         load: Callable[[str], Config] = config_file.load,
     ) -> None:
         self._about = about
@@ -74,14 +75,15 @@ class AgentChanges:
         self._supervisor = supervisor
         self._units = units
         self._run = run
+        self._files = files
         self._load = load
-        self._init = 0
+        self._has_started = False
         self._task: asyncio.Task[None] | None = None
         self._over = False
 
-    def started(self, init: int) -> None:
-        """The container runs, its init being host process `init`."""
-        self._init = init
+    def started(self) -> None:
+        """The container runs."""
+        self._has_started = True
 
     async def stop(self) -> None:
         """The container ends: give up what is under way, and begin nothing more. May be repeated."""
@@ -104,7 +106,7 @@ class AgentChanges:
             raise InvalidArgument(f"found {verb} and {settled_s:g}s, allowed {', '.join(VERBS)} and 0s to 600s")
         if verb == "look":
             return await self._look(running)
-        if not self._init or self._over:
+        if not self._has_started or self._over:
             raise FailedPrecondition(f"agent {name}: the container {'ends' if self._over else 'has not started'}")
         if self._task is not None:
             raise FailedPrecondition(f"agent {name}: another change is under way in this container")
@@ -163,7 +165,7 @@ class AgentChanges:
         return wanted
 
     async def _restart(self, running: Selected, settled_s: float) -> None:
-        await self._require_same_files(running)
+        await self._files.require_nodes(running.agent)
         await self._put(running, settled_s, is_new=False)
 
     async def _upgrade(self, running: Selected, settled_s: float) -> None:
@@ -172,7 +174,7 @@ class AgentChanges:
             return
         change.require_possible(running, wanted, source=self._source)
         mounts.check_sources([wanted], source=self._source)
-        await self._require_same_files(wanted)
+        await self._files.require_nodes(wanted.agent)
         await self._exchange(running, wanted, settled_s)
         self._before[wanted.agent.name] = running
 
@@ -180,7 +182,7 @@ class AgentChanges:
         before = self._before.get(running.agent.name)
         if before is None:
             raise FailedPrecondition(f"agent {running.agent.name}: not upgraded in this container, or backed out")
-        await self._require_same_files(before)
+        await self._files.require_nodes(before.agent)
         await self._exchange(running, before, settled_s)
         del self._before[running.agent.name]
 
@@ -206,7 +208,3 @@ class AgentChanges:
         if is_new:
             self._run.note_cgroups([made, *(supervised(other, self._about.spec) for other in self._running.values())])
         await self._supervisor.replace(made, settled_s=settled_s)
-
-    async def _require_same_files(self, one: Selected) -> None:
-        root = f"/proc/{self._init}/root"
-        await in_thread(lambda: files.require_nodes(one.agent, root))

@@ -1,10 +1,12 @@
 """Sees that an agent which is started in a container is of the files that the node has mounted there for it."""
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 
 from runtime.agents import files
 from runtime.agents.select import Selected
+from runtime.config.model import Agent
 from runtime.errors import FailedPrecondition
 from shim.task.thread import in_thread
 
@@ -18,32 +20,52 @@ class AgentFiles:
     def __init__(self, chosen: Sequence[Selected]) -> None:
         self._agents = {one.agent.name: one.agent for one in chosen if one.agent.mounts}
         self._known: dict[str, dict[str, files.Identity]] = {}
-        self._root = ""
+        self._root = -1
 
     async def created(self, init: int) -> None:
         """The OCI runtime has made the mounts, in the container of host process `init`, and nothing has run in it.
 
-        Raises FailedPrecondition where they are not at their targets.
+        Raises FailedPrecondition where they are not at their targets, OSError.
         """
-        self._root = f"/proc/{init}/root"
         if self._agents:
-            await _in_time(self._remember)
+            self._root = os.open(f"/proc/{init}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            await self._in_time(self._remember)
 
-    def _remember(self) -> None:
+    def _remember(self, root: int) -> None:
         for name, agent in self._agents.items():
-            files.require_nodes(agent, self._root)
-            self._known[name] = files.look(agent, self._root)
+            files.require_nodes(agent, root)
+            self._known[name] = files.look(agent, root)
 
     async def require(self, name: str) -> None:
         """Raise FailedPrecondition where what is mounted for agent `name` is not at its place any more."""
         agent, known = self._agents.get(name), self._known.get(name)
         if agent is not None and known is not None:
-            await _in_time(lambda: files.require_unchanged(agent, self._root, known))
+            await self._in_time(lambda root: files.require_unchanged(agent, root, known))
 
+    async def require_nodes(self, agent: Agent) -> None:
+        """Raise FailedPrecondition where `agent`, as it is to be, would be of other files than the node has now."""
+        if agent.mounts:
+            await self._in_time(lambda root: files.require_nodes(agent, root))
 
-async def _in_time(look: Callable[[], None]) -> None:
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            await in_thread(look)
-    except TimeoutError:
-        raise FailedPrecondition(f"agents' mounts: the container's files did not answer for {PATIENCE_S:g} s") from None
+    async def _in_time(self, look: Callable[[int], None]) -> None:
+        root = os.dup(self._root)  # a look that is given up goes on, after `close` too
+
+        def call() -> None:
+            try:
+                look(root)
+            finally:
+                os.close(root)
+
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await in_thread(call)
+        except TimeoutError:
+            raise FailedPrecondition(
+                f"agents' mounts: the container's files did not answer for {PATIENCE_S:g} s"
+            ) from None
+
+    def close(self) -> None:
+        """Let go of the container's root. May be repeated."""
+        root, self._root = self._root, -1
+        if root >= 0:
+            os.close(root)

@@ -61,6 +61,7 @@ class ContainerAgents:
             supervisor=self._supervisor,
             units=AgentUnits(rundir.path_of(about.namespace, about.id), about.spec, self._exec, more.to_units),
             run=self._exec,
+            files=self._files,
         )
 
     @property
@@ -86,12 +87,12 @@ class ContainerAgents:
         if self._supervisor is not None:
             await self._supervisor.start_mandatory()
 
-    def start(self, init: int) -> None:
-        """The application runs, in the container of host process `init`: the agents may."""
+    def start(self) -> None:
+        """The application runs: the agents may."""
         if self._supervisor is not None:
             self._supervisor.start()
         if self._changes is not None:
-            self._changes.started(init)
+            self._changes.started()
 
     def paused(self, now: bool) -> None:
         """None can be started in a frozen container."""
@@ -117,6 +118,8 @@ class ContainerAgents:
             await self._changes.stop()
         if self._supervisor is not None:
             await self._supervisor.stop()
+        if self._files is not None:
+            self._files.close()
 
     def remove_cgroups(self) -> None:
         """See AgentExec.remove_cgroups."""

@@ -136,7 +136,7 @@ class RichLifecycle:
         self._start_failed = False
         self._times.runs()
         self.note_state()
-        self._agents.start(self._init)
+        self._agents.start()
 
     def note_state(self) -> None:
         """Write down what the operator's command is told of the application, which init may have restarted."""

@@ -12,6 +12,7 @@ from runtime.spec import edit
 from tests.unit.init.settings import CAPABILITIES, SYSTEMD, setting, spec_of
 
 INIT = ("/usr/lib/systemd/systemd", "--show-status=1", "systemd.condition-first-boot=no")
+TMP = "systemd.mask=tmp.mount"
 
 
 def test_the_steps_in_order():
@@ -35,13 +36,13 @@ def test_pid_1s_arguments_are_systemds_path_and_the_nodes_masks():
     after = edit.apply(one.spec, systemd.make(one).steps)
     assert after["process"]["args"] == [
         *INIT,
-        *("systemd.mask=a.service", "systemd.mask=getty@.service", "systemd.mask=tmp.mount"),
+        *("systemd.mask=a.service", "systemd.mask=getty@.service", TMP),
     ]
 
 
-def test_what_can_be_mounted_is_not_masked():
+def test_nothing_is_mounted_over_tmp_though_it_could_be():
     one = setting(spec=spec_of(bounding=(*CAPABILITIES, "CAP_SYS_ADMIN")))
-    assert edit.args(edit.apply(one.spec, systemd.make(one).steps)) == INIT
+    assert edit.args(edit.apply(one.spec, systemd.make(one).steps)) == (*INIT, TMP)
 
 
 def test_nothing_of_the_pod_is_in_a_unit():
@@ -99,8 +100,10 @@ def test_what_is_mounted_below_a_shared_volume_is_left_alone():
     assert "DefaultDependencies=no\n" in next(
         file.text for file in systemd.make(one).boot.files if file.name == "shared.conf"
     )
-    for cannot in (setting(shared), setting(spec=can_mount, supplied=True)):
-        assert not any("mount.d" in step.name or "shared" in step.name for step in systemd.make(cannot).steps)
+    made = systemd.make(setting(spec=can_mount, supplied=True))
+    assert [file.name for file in made.boot.files] == ["shared.conf"]
+    assert sum("shared" in step.name for step in made.steps) == 2
+    assert not any("shared" in step.name for step in systemd.make(setting(shared)).steps)
     old = InitFacts(systemd="/lib/systemd/systemd", version=238, kind="systemd")
     with pytest.raises(InvalidArgument, match=r"mounts\[/srv/a-b/\.c\]: found a volume with propagation to the node"):
         systemd.make(setting(spec=can_mount, init=old))
@@ -128,13 +131,15 @@ def test_the_pods_volumes_stay_as_they_are_and_nothing_hides_them():
     paths = ("/var/log", "/tmp/work", "/data", "/home/of us", "/run/secrets/x", "/etc/hosts")
     made = systemd.make(setting(*({"destination": path, "type": "bind", "source": "/h"} for path in paths)))
     (text,) = [file.text for file in made.boot.files if file.name == "volumes.conf"]
-    assert text == "d /tmp - - - -\nd /var/log - - - -\nd /tmp/work - - - -\n"
+    assert text == "d /tmp 1777 - - -\nd /var/log - - - -\nd /tmp/work - - - -\n"
+    made = systemd.make(setting({"destination": "/tmp", "type": "bind", "source": "/h"}))
+    assert [file.text for file in made.boot.files if file.name == "volumes.conf"] == ["d /tmp - - - -\n"]
     can_mount = spec_of(
         {"destination": "/tmp/work", "type": "bind", "source": "/h"}, bounding=(*CAPABILITIES, "CAP_SYS_ADMIN")
     )
     one = setting(spec=can_mount)
     masks = set(edit.args(edit.apply(one.spec, systemd.make(one).steps)))
-    assert {"systemd.mask=tmp.mount", "systemd.mask=systemd-tmpfiles-clean.timer"} <= masks
+    assert {TMP, "systemd.mask=systemd-tmpfiles-clean.timer"} <= masks
 
 
 def test_an_unknown_version_is_taken_for_a_current_one():
@@ -142,20 +147,22 @@ def test_an_unknown_version_is_taken_for_a_current_one():
     assert made.cgroup.directory == ""
 
 
-def test_an_image_without_a_machine_id_has_one_also_where_its_root_is_read_only():
-    def bound(**more):
-        one = setting(init=replace(SYSTEMD, machine_id=False), **more)
+def test_an_image_without_a_machine_id_has_one_where_systemd_would_not_write_it():
+    def bound(version=252, **more):
+        one = setting(init=replace(SYSTEMD, machine_id=False, version=version), **more)
         made = systemd.make(one)
-        found = {mount["destination"]: mount["source"] for mount in edit.apply(one.spec, made.steps)["mounts"]}
+        after = edit.apply(one.spec, made.steps)
+        found = {mount["destination"]: mount["source"] for mount in after["mounts"]}
         texts = {file.name: file.text for file in made.boot.files}
-        return found.get("/etc/machine-id"), texts.get("machine-id", "")
+        is_masked = "systemd.mask=systemd-machine-id-commit.service" in edit.args(after)
+        return found.get("/etc/machine-id"), texts.get("machine-id", ""), is_masked
 
-    source, text = bound(spec=spec_of(readonly=True))
-    assert source == f"{setting().run_dir}/machine-id"
-    assert detect.is_machine_id(text.encode())
+    for source, text, is_masked in (bound(spec=spec_of(readonly=True)), bound(version=247), bound(version=None)):
+        assert (source, is_masked) == (f"{setting().run_dir}/machine-id", True)
+        assert detect.is_machine_id(text.encode())
     mounted = {"destination": "/etc/machine-id", "type": "bind", "source": "/h"}
-    assert bound(spec=spec_of(mounted, readonly=True)) == ("/h", "")
-    assert bound() == (None, "")
+    assert bound(spec=spec_of(mounted, readonly=True)) == ("/h", "", False)
+    assert bound() == (None, "", False)
 
 
 def test_root_in_the_pod_is_warned_of_to_have_inits_capabilities():

@@ -56,10 +56,11 @@ class Fixed:
             supervisor=self.supervisor,
             units=None,
             run=self.exec,
+            files=Files(),
             load=lambda path: parse(self.text, source=path),
         )
         if started:
-            self.changes.started(1)
+            self.changes.started()
 
     def configure(self, command="/new", more=""):
         self.text = TEXT.format(command=command, more=more)
@@ -68,10 +69,11 @@ class Fixed:
         return await self.changes.change(name, verb, settled_s=settled_s)
 
 
-@pytest.fixture(autouse=True)
-def root(monkeypatch):
-    """The root of a container's init, whose mounts are another test's matter."""
-    monkeypatch.setattr("shim.task.rich.agent_changes.files.require_nodes", lambda agent, root: None)
+class Files:
+    """Stands for AgentFiles: the container has what the node has."""
+
+    async def require_nodes(self, agent):
+        pass
 
 
 @in_loop
