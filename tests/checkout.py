@@ -13,6 +13,7 @@ PARTS = (
     "protos",
     "pouchrich",
     "hack",
+    "dumb-init",
     "launcher",
     "native",
     "heap",

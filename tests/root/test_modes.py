@@ -130,7 +130,7 @@ def test_no_limit_can_be_raised_from_inside(boots, systemd, runtime, form):
             if kind in ("cgroup", "cgroup2"):
                 options[target] = words.split(",")
         writable = {target for target, words in options.items() if "rw" in words}
-        assert writable == ({f"{TOP}/systemd"} if form == "v1" else {TOP})
+        assert writable == {f"{TOP}/systemd"}
         for name in ("memory.limit_in_bytes", "memory.max", "pids.max", "cpu.max"):
             found = container.exec("find", TOP, "-name", name, "-writable").split()
             assert all(

@@ -237,7 +237,7 @@ def test_two_releases_are_the_same_and_are_signed(tmp_path):
     env = {**os.environ, "SOURCE_DATE_EPOCH": "1767225600"}
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
     copy = tmp_path / "another" / "checkout"
-    for name in ("shim", "runtime", "protos", "pouchrich", "hack", "launcher", "native", "heap", "share"):
+    for name in ("shim", "runtime", "protos", "pouchrich", "hack", "dumb-init", "launcher", "native", "heap", "share"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "libexec"))
     shutil.copy(ROOT / "LICENSE", copy)
     first = [ROOT / "hack/release.sh", "--key", tmp_path / "key", tmp_path / "one"]
