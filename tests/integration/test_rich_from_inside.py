@@ -12,6 +12,7 @@ from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import rich_images
 from tests.integration.images import Entry
 from tests.integration.node import Node
+from tests.integration.pods import Container
 from tests.integration.rich_images import System
 from tests.integration.rich_pods import RichPods, security
 from tests.integration.test_rich_application import FOREVER, in_one_place, running
@@ -47,10 +48,25 @@ def test_an_image_without_a_machine_id_gets_one_and_keeps_its_units_as_they_are(
     config = security()
     config.linux.security_context.readonly_rootfs = read_only
     container = running(rich_pods.run(image, "sh", "-c", FOREVER, config=config))
+    assert container.exec("cat", "/etc/machine-id").stdout == given_id(container)
+    assert container.exec("systemctl", "is-enabled", "off").stdout == b"disabled\n"
+
+
+@pytest.mark.full
+def test_an_older_systemd_has_that_machine_id_too(rich_pods: RichPods) -> None:
+    """247 goes by /etc/machine-id alone, and would mount a passing one."""
+    old = System("systemd", "bullseye")
+    image = rich_images.import_variant(rich_pods.node, old, "old-no-machine-id", [Entry("etc/.wh.machine-id", b"")])
+    container = running(rich_pods.run(image, "sh", "-c", FOREVER))
+    assert container.exec("cat", "/etc/machine-id").stdout == given_id(container)
+    until(lambda: container.exec("systemctl", "is-system-running").stdout == b"running\n", "the system to be up")
+
+
+def given_id(container: Container) -> bytes:
+    """The machine-id that the container's `container_uuid` stands for (machine-id(5))."""
     environ = Path(f"/proc/{container.pid()}/environ").read_bytes().split(b"\0")
     (uuid,) = (one.removeprefix(b"container_uuid=") for one in environ if one.startswith(b"container_uuid="))
-    assert container.exec("cat", "/etc/machine-id").stdout == uuid.replace(b"-", b"") + b"\n"
-    assert container.exec("systemctl", "is-enabled", "off").stdout == b"disabled\n"
+    return uuid.replace(b"-", b"") + b"\n"
 
 
 def test_a_mandatory_service_is_restarted_and_stopped_beside_the_application(rich_pods: RichPods) -> None:
