@@ -4,6 +4,7 @@ import fcntl
 import os
 import signal
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,13 @@ def test_the_launchers_settings_are_the_containers_roots_alone_and_all_files_are
     rundir.forget_settings(str(tmp_path))
     rundir.forget_settings(str(tmp_path))
     assert modes(tmp_path) == {"unit": 0o444, "run": 0o555}
+
+
+@pytest.mark.parametrize(("init", "words"), [("systemd", {b"stay", b"pass-on"}), ("busybox", {b"stay"})])
+def test_a_launcher_that_stays_passes_on_what_a_systemd_sends(tmp_path, init, words):
+    """Others send to the application itself too."""
+    rundir.fill(str(tmp_path), replace(BOOT, init=init), stay=True, owner=OURS)
+    assert words == {b"stay", b"pass-on"} & set((tmp_path / rundir.SETTINGS).read_bytes().split(b"\0"))
 
 
 def test_what_is_there_is_never_written_to(tmp_path):
