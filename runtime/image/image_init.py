@@ -101,5 +101,6 @@ def read(root: Root, mounts: Sequence[str], *, uid: int, services: Sequence[str]
         scripts=tuple(scripts.items()),
         near=tuple(near(root, [name for name in units if not units[name] and not scripts.get(name)]).items()),
         home=home_of(root.head("/etc/passwd", _PASSWD_BYTES), uid),
-        machine_id=is_machine_id(root.head(MACHINE_ID)),
+        # What leads elsewhere is left alone: a mount there would be made where the image says.
+        machine_id=root.walk(MACHINE_ID).path != MACHINE_ID or is_machine_id(root.head(MACHINE_ID)),
     )

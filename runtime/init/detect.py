@@ -57,7 +57,7 @@ class InitFacts:
     at. `inittab` is the text of /etc/inittab, `present` which of RC_PATHS exist, `services` where systemd finds
     those asked for, `scripts` where sysvinit and OpenRC do (`runtime.init.services.look`), `home` the home directory of
     the spec's user, `near` hints for those asked for that are in neither, `machine_id` whether it has one
-    (machine-id(5)).
+    (machine-id(5)), or a symbolic link in its place.
     """
 
     systemd: str = ""

@@ -124,3 +124,29 @@ def test_services_are_units_templates_and_scripts(rootfs):
 )
 def test_a_home_directory_is_read_by_our_own_parser(line, home):
     assert image_init.home_of(line, 1000) == home
+
+
+ID = "0123456789abcdef0123456789abcdef\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "known"), [(ID, True), (ID.strip(), True), (None, False), ("", False), ("uninitialized\n", False)]
+)
+def test_an_image_has_a_machine_id_or_none(rootfs, text, known):
+    if text is not None:
+        (rootfs / "etc/machine-id").write_text(text)
+    assert facts(with_systemd(rootfs)).machine_id is known
+
+
+def test_a_fifo_in_a_machine_ids_place_is_none_and_holds_nobody_up(rootfs):
+    os.mkfifo(rootfs / "etc/machine-id")
+    assert facts(with_systemd(rootfs)).machine_id is False
+
+
+@pytest.mark.parametrize("link", ["etc/machine-id", "etc"])
+def test_a_link_in_a_machine_ids_place_is_left_alone(rootfs, link):
+    """By it a file would be mounted where the image says, in a volume of the pod's say."""
+    if link == "etc":
+        (rootfs / "etc").rename(rootfs / "elsewhere")
+    (rootfs / link).symlink_to("/elsewhere")
+    assert facts(with_systemd(rootfs)).machine_id is True

@@ -90,6 +90,23 @@ def test_who_stops_it_from_inside_gives_it_the_pods_signal_and_grace_period(grac
     assert [one for one in lines if one.startswith("TimeoutStopSec=")] == ([] if line is None else [line])
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/srv/a-b/.c", r"srv-a\x2db-.c"),
+        ("/.hidden", r"\x2ehidden"),
+        ("/a b\n[Unit]", r"a\x20b\x0a\x5bUnit\x5d"),
+        ("/\u00e9", r"\xc3\xa9"),
+    ],
+)
+def test_a_volumes_path_is_a_units_name_whatever_its_letters(path, name):
+    """As `systemd-escape --path` has it."""
+    shared = {"destination": path, "type": "bind", "source": "/h", "options": ["rbind", "shared"]}
+    one = setting(spec=spec_of(shared, bounding=(*CAPABILITIES, "CAP_SYS_ADMIN")))
+    destinations = {mount["destination"] for mount in edit.apply(one.spec, systemd.make(one).steps)["mounts"]}
+    assert f"/run/systemd/system/{name}.mount.d/50-pouchrich.conf" in destinations
+
+
 def test_what_is_mounted_below_a_shared_volume_is_left_alone():
     shared = {"destination": "/srv/a-b/.c", "type": "bind", "source": "/h", "options": ["rbind", "rshared"]}
     can_mount = spec_of(shared, bounding=(*CAPABILITIES, "CAP_SYS_ADMIN"))
