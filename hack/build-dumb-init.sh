@@ -51,7 +51,8 @@ echo "$RELEASE --hash=sha256:$SHA256" >"$work/requirement"
     --requirement "$work/requirement" --dest "$work" || fail "cannot download $RELEASE"
 tar -xzf "$work"/dumb-init-*.tar.gz -C "$work" --strip-components=1
 
-"$cc" -std=gnu99 -static -Os -s -Wall -Wno-maybe-uninitialized -ffile-prefix-map="$work=." -include "$signals" -o "$work/dumb-init" "$work/dumb-init.c" ||
+"$cc" -std=gnu99 -static -Os -s -Wall -Wno-maybe-uninitialized -ffile-prefix-map="$work=." -include "$signals" \
+    -o "$work/dumb-init" "$work/dumb-init.c" ||
     fail "$cc cannot link a static program"
 is_static "$work/dumb-init" || fail "$cc made a dynamic program"
 works "$work/dumb-init" || fail "the program made by $cc does not work"

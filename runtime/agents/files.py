@@ -40,8 +40,8 @@ def require_unchanged(agent: Agent, root: int, known: Mapping[str, Identity]) ->
             raise FailedPrecondition(f"{target} in the container: found another file than the node's, which was moved")
 
 
-def require_nodes(agent: Agent, root: int, *, stat: Callable[[str], os.stat_result] = os.stat) -> None:
-    """Raise FailedPrecondition where the container below `root` sees other files than the node has.
+def require_nodes(agent: Agent, root: int, *, stat: Callable[[str], os.stat_result] = os.stat) -> dict[str, Identity]:
+    """What `look` finds. Raises FailedPrecondition where the container sees other files than the node has.
 
     A bind mount shows the file or directory that it was made of, also after that was renamed or replaced (mount(8)); a
     program that was put in its place would not be the one that is started. What the container has unmounted or covered
@@ -54,6 +54,7 @@ def require_nodes(agent: Agent, root: int, *, stat: Callable[[str], os.stat_resu
                 f"{mount.source}: replaced since the container was made, which still sees the old one at"
                 f" {mount.target}; bring the old one back, or change files inside a directory that is mounted"
             )
+    return seen
 
 
 def identity(found: os.stat_result) -> Identity:

@@ -33,8 +33,7 @@ class AgentFiles:
 
     def _remember(self, root: int) -> None:
         for name, agent in self._agents.items():
-            files.require_nodes(agent, root)
-            self._known[name] = files.look(agent, root)
+            self._known[name] = files.require_nodes(agent, root)
 
     async def require(self, name: str) -> None:
         """Raise FailedPrecondition where what is mounted for agent `name` is not at its place any more."""
@@ -47,7 +46,7 @@ class AgentFiles:
         if agent.mounts:
             await self._in_time(lambda root: files.require_nodes(agent, root))
 
-    async def _in_time(self, look: Callable[[int], None]) -> None:
+    async def _in_time(self, look: Callable[[int], object]) -> None:
         root = os.dup(self._root)  # a look that is given up goes on, after `close` too
 
         def call() -> None:
