@@ -1,5 +1,5 @@
 #!/bin/sh
-# Says how many processes the container has, again and again. It stands for an agent that is one static program.
+# Prints the container's number of processes every WATCHER_EVERY seconds. Stands for an agent that is a static program.
 while :; do
     set -- /proc/[0-9]*
     echo "$# processes"
