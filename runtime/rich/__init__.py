@@ -1,10 +1,10 @@
-"""From a spec, configuration and image to a plan: pure decisions.
+"""Decide a container's plan from its spec, the configuration and the image. All decisions are pure.
 
-policy       whether it is rich, and in which mode, by spec and configuration
-mode         the mode that its image can have
+policy       whether the container is rich, and which mode is asked for, by spec and configuration
+mode         the mode that the image and the host allow
 plan         the whole plan
-extras       what it has beside its init and its application
-environment  which places have the pod's environment: env_file, env_pam, env_units
-lxcfs        the container's own /proc/meminfo and the like
-unit_claims  what is where systemd would take it for a unit of ours
+extras       what a rich container has besides its init and its application
+environment  the files through which the pod's environment is passed on: env_file, env_pam, env_units
+lxcfs        the container's own /proc/meminfo and similar files
+unit_claims  files that systemd would use instead of our units or as drop-ins for them
 """

@@ -1,7 +1,7 @@
-"""The AppArmor profile of a rich container: the node's, in place of the one that containerd gives to who asks for none.
+"""The AppArmor profile of a rich container: the node's profile replaces containerd's default profile.
 
-A profile that the pod names stays, and so does being unconfined: who may ask for that is decided before containerd is
-asked (Kubernetes' Pod Security Standards). Pure.
+A profile that the pod names is kept, and so is an unconfined container: who may ask for that is decided before
+containerd is asked (Kubernetes' Pod Security Standards). Pure.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,18 @@ from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 
 DEFAULT = "cri-containerd.apparmor.d"
-"""containerd's profile for who asks for none or for RuntimeDefault (internal/cri/server, defaultAppArmorProfile)."""
+"""The profile that containerd gives a container that asks for no profile or for RuntimeDefault (internal/cri/server,
+defaultAppArmorProfile)."""
 
 KEY = "rich.apparmor-profile"
 _WHAT = "apparmor-profile"
 
 
 def decide(spec: Spec, config: Config) -> tuple[str, tuple[Decision, ...]]:
-    """The profile that replaces containerd's default, "" for none, and why; no decision where the node names none."""
+    """The profile that replaces containerd's default ("" for none), and why.
+
+    There is no decision where the node names no profile.
+    """
     name = config.rich.apparmor_profile
     if name is None:
         return "", ()
@@ -34,21 +38,21 @@ def decide(spec: Spec, config: Config) -> tuple[str, tuple[Decision, ...]]:
 
 
 def steps(name: str) -> tuple[Step, ...]:
-    """What PID 1 gets, and the container with it; nothing for ""."""
+    """The step that gives PID 1, and so the whole container, the profile `name`; none for ""."""
     if not name:
         return ()
     return (Step(_WHAT, f"{name}, in place of {DEFAULT}", Edit("with_process", {"apparmorProfile": name})),)
 
 
 def of_process(process: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """An OCI process object of the container's, such as a client's for an exec, under the profile that it has now.
+    """A copy of an OCI process object, such as a client's for an exec, with the container's current profile.
 
-    Clients make them from the spec as containerd wrote it. With "" for `name` it is left as it is.
+    Clients make these objects from the spec as containerd wrote it. With "" for `name` the copy is unchanged.
     """
     replaced = name and process.get("apparmorProfile") == DEFAULT
     return {**process, "apparmorProfile": name} if replaced else dict(process)
 
 
 def of_spec(spec: Spec, name: str) -> dict[str, Any]:
-    """The same of a whole spec, which hooks and agents are made from."""
+    """The same for a whole spec, from which hooks and agents are made."""
     return {**spec, "process": of_process(edit.table(spec, "process"), name)} if name else dict(spec)

@@ -1,16 +1,17 @@
-"""The pod's environment for login shells: `/etc/profile.d/pouchenv.sh`, `profile` of `rich.env-file`.
+"""The pod's environment for login shells: `/etc/profile.d/pouchenv.sh`, `profile` in `rich.env-file`.
 
-PouchContainer's file of that name, made safe: its values are quoted for any shell, it is a read-only bind of a file in
-the container's run directory (the image is not written to), and only root and the application's group can read it.
+PouchContainer has a file of the same name. Ours is safer: values are quoted for any shell, the file is a read-only bind
+of a file in the container's run directory (the image is not written to), and only root and the application's group can
+read it.
 
-How a plan uses it:
+How a plan uses this module:
 
     found = root.walk(env_file.TARGET, mounts)                                 in image.read_facts
     reason = env_file.reason_to_skip(found.path, found.mode, found.error, hidden_by=found.hidden_by)
     step = env_file.step(f"{run_directory}/{env_file.NAME}")                   where there is none; else a warning
     env_file.write(run_directory, env_file.text(edit.env(spec)), group=gid)    once the run directory exists
 
-`runtime.rich.environment` does so for this file and those of the other places.
+`runtime.rich.environment` does this for this file and for the files of the other places.
 """
 
 import os
@@ -33,11 +34,11 @@ _STATE = (
 )
 _OWN = frozenset(f"{_IDENTITY} {_STATE}".split())
 _OWN_PREFIXES = ("BASH", "KSH_", "ZSH_")
-"""Never set. Who is logged in and on which terminal is the login's to say, not the pod's. The rest is what a shell
-keeps for itself: some of it is read-only (bash: UID, EUID, PPID, SHELLOPTS, BASHOPTS, BASH_VERSINFO; TMOUT on hardened
-images), and dash stops reading at an assignment to such a one; some names files or commands that every later shell
-runs (ENV, BASH_ENV, PROMPT_COMMAND); IFS and its like change what the profile's remaining lines mean. PATH has lines of
-its own."""
+"""Variables that are never set. The login, not the pod, says who is logged in and on which terminal. The others belong
+to the shell: some are read-only (bash: UID, EUID, PPID, SHELLOPTS, BASHOPTS, BASH_VERSINFO; TMOUT on hardened images),
+and dash stops reading a file at an assignment to a read-only variable; some name files or commands that every later
+shell runs (ENV, BASH_ENV, PROMPT_COMMAND); IFS and similar variables change what the remaining lines of the profile
+mean. PATH has lines of its own."""
 
 _HEADER = "# The environment of this container, for shells. Made by pouchrich; names no shell can hold are left out.\n"
 
@@ -48,7 +49,7 @@ def is_exported(name: str) -> bool:
 
 
 def is_encodable(value: str) -> bool:
-    """Whether `value` can be an environment's: no NUL, and nothing but bytes behind its lone surrogates."""
+    """Whether `value` can stand in an environment: no NUL, and no lone surrogates but those that stand for bytes."""
     try:
         return b"\0" not in os.fsencode(value)
     except UnicodeEncodeError:
@@ -61,9 +62,9 @@ def quoted(value: str) -> str:
 
 
 def _path_lines(value: str) -> list[str]:
-    """Append each directory of a PATH that is not there yet.
+    """The shell lines that append each directory of a PATH that the shell's PATH lacks.
 
-    Only absolute ones: an empty or relative entry is the current directory's, in a login shell of root.
+    Only absolute directories: an empty or relative entry would mean the current directory, in a login shell of root.
     """
     lines = [
         f'case ":${{PATH-}}:" in *:{quoted(directory)}:*) ;; *) PATH="${{PATH:+$PATH:}}"{quoted(directory)} ;; esac\n'
@@ -74,7 +75,7 @@ def _path_lines(value: str) -> list[str]:
 
 
 def text(env: Mapping[str, str]) -> str:
-    """The file for the variables `env`, in their order; to be encoded as os.fsencode does, which cannot fail."""
+    """The file's text for the variables `env`, in their order. Encode it with os.fsencode, which cannot fail here."""
     usable = {name: value for name, value in env.items() if is_encodable(value)}
     lines = [f"export {name}={quoted(value)}\n" for name, value in usable.items() if is_exported(name)]
     return "".join((_HEADER, *lines, *_path_lines(usable.get("PATH", ""))))
@@ -85,10 +86,10 @@ def reason_to_skip(
 ) -> str | None:
     """Why a file cannot be bound at `target`, or None where it can.
 
-    The arguments are what a walk in the image from its root found (`runtime.image.image.Rootfs.walk`): where `target`
-    leads, the mode of what is there, why nothing is, and the mount it lies below. A missing directory is no reason: the
-    OCI runtime makes mount points in the container's own layer, where there is one to write to (`writable`). In a mount
-    it would make one on the pod's volume.
+    The arguments are the result of walking to `target` in the image (`runtime.image.image.Rootfs.walk`): the path that
+    `target` leads to, the mode of what is there, why nothing is there, and the mount that it lies below. A missing
+    directory is no reason: the OCI runtime makes mount points in the container's own layer if that is writable
+    (`writable`). Below a mount the OCI runtime would make the mount point on the pod's volume.
     """
     if hidden_by is not None:
         return f"{target}: it is below the mount at {hidden_by}"
@@ -115,10 +116,10 @@ def step(source: str, target: str = TARGET, *, name: str = "mount-environment-fi
 
 
 def write(directory: str, content: str, *, group: int, owner: int = 0, name: str = NAME, mode: int = 0o640) -> None:
-    """Make the file `name` in a run directory, of `mode`: as it is root's and the application's group's.
+    """Make the file `name` with `mode` in a run directory; the default mode is for root and the application's group.
 
-    `owner` and `group` are ids as the host sees them, so mapped where the container has a user namespace. Raises
-    OSError; FileExistsError where the file is there.
+    `owner` and `group` are ids as the host sees them, that is, mapped ids where the container has a user namespace.
+    Raises OSError; FileExistsError where the file exists.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(f"{directory}/{name}", flags, 0o600)

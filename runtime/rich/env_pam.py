@@ -1,9 +1,9 @@
-"""The pod's environment for all that PAM opens a session for: `ssh host command`, `su -`, cron jobs (`rich.env-file`).
+"""The pod's environment for every session that PAM opens: `ssh host command`, `su -`, cron jobs (`rich.env-file`).
 
-pam_env(8) reads lines `NAME=value` of /etc/environment. It knows no escapes: a `#` begins a comment even between
-quotes, a value ends with its line, and of a line longer than its buffer (1,024 bytes before Linux-PAM 1.4, 8,192 since)
-it makes two, or reads no further. What such a line cannot hold is left out and named, rather than given wrongly. Found
-by `su -` of Debian 11, 12, 13 and sid.
+pam_env(8) reads lines `NAME=value` from /etc/environment. The format has no escapes: a `#` begins a comment even
+between quotes, and a value ends with its line. pam_env splits a line longer than its buffer (1,024 bytes before
+Linux-PAM 1.4, 8,192 since) in two, or stops reading there. A variable that such a line cannot hold is left out and
+named in a warning, rather than given a wrong value. Found with `su -` of Debian 11, 12, 13 and sid.
 """
 
 import os
@@ -16,10 +16,10 @@ from runtime.rich.env_file import is_encodable
 ENVIRONMENT = "/etc/environment"
 CRON_ENVIRONMENT = "/etc/security/pouchenv"
 CRONS = ("/etc/pam.d/cron", "/etc/pam.d/crond")
-"""The PAM service of a cron: Debian's, and cronie's."""
+"""The PAM service files of cron: Debian's name, and cronie's."""
 
 MAX_TEXT = 65_536
-"""Bytes of a file of the image's that are taken over."""
+"""The most bytes of an image's file that are copied into ours."""
 _MAX_LINE = 1000
 _UNHOLDABLE = re.compile(r"[#\x00-\x08\x0a-\x1f\x7f]")
 
@@ -35,14 +35,14 @@ def line(name: str, value: str) -> str | None:
 
 
 def longer_path(base: str, more: str) -> str | None:
-    """The PATH `base` and behind it the absolute directories of `more` that it lacks; None where it lacks none."""
+    """The PATH `base`, then the absolute directories of `more` that `base` lacks; None where it lacks none."""
     known = base.split(":")
     added = [one for one in dict.fromkeys(more.split(":")) if one.startswith("/") and one not in known]
     return ":".join([base, *added]) if added else None
 
 
 def _path_of(image: str) -> str:
-    """The last PATH of the image's file. In one pass: an expression would look at a long line once for each blank."""
+    """The last PATH in the image's file. One pass: a regular expression would scan a long line once for each blank."""
     found = DEFAULT_PATH
     for one in image.split("\n"):
         name, equals, value = one.strip(" \t").removeprefix("export ").partition("=")
@@ -53,10 +53,10 @@ def _path_of(image: str) -> str:
 
 
 def text(env: Mapping[str, str], image: str = "") -> tuple[str, tuple[str, ...]]:
-    """A file of the image's lines and then those of `env`, which win; and the names that no line can give.
+    """The image's lines followed by those of `env`, which take precedence; and the names that no line can hold.
 
-    `env` holds names that `env_file.is_exported` takes, and PATH, which is only made longer: by what the image's own
-    line lacks, else the usual PATH of root.
+    `env` holds names that `env_file.is_exported` accepts, and PATH. PATH is only extended: the directories that the
+    image's own PATH line (or, without one, the usual PATH of root) lacks are appended to it.
     """
     lines, unholdable = [], []
     for name, value in env.items():
@@ -75,8 +75,8 @@ def text(env: Mapping[str, str], image: str = "") -> tuple[str, tuple[str, ...]]
 
 
 def service(image: str) -> str:
-    """The PAM service `image` with one more line: its sessions get the variables of CRON_ENVIRONMENT."""
+    """The PAM service file `image` with one more line, which gives its sessions the variables of CRON_ENVIRONMENT."""
     own = f"{image.rstrip(chr(10))}\n" if image.strip() else ""
-    # Without "conffile" the module would want pam_env.conf too; "-": nothing is logged where an image has no module.
+    # Without "conffile" pam_env would also want pam_env.conf. "-": PAM logs nothing where an image lacks the module.
     module = f"pam_env.so conffile=/dev/null readenv=1 envfile={CRON_ENVIRONMENT} user_readenv=0"
     return f"{own}{_HEADER}-session optional {module}\n"

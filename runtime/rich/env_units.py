@@ -1,10 +1,10 @@
-"""The pod's environment for the services of an init: `units` of `rich.env-file`.
+"""The pod's environment for the services of an init: `units` in `rich.env-file`.
 
-    systemd            a drop-in of its own configuration (systemd-system.conf(5), DefaultEnvironment=)
-    sysvinit, busybox  a script that what the image's inittab names is started by
-    OpenRC             not: it clears the environment of its services
+    systemd            a drop-in of the manager's configuration (systemd-system.conf(5), DefaultEnvironment=)
+    sysvinit, busybox  a script that starts the commands that the image's inittab names
+    OpenRC             not supported: OpenRC clears the environment of its services
 
-The application, and agents that are units, have theirs and nothing of this.
+The application, and agents that run as units, have their own environment and get nothing from here.
 """
 
 import re
@@ -18,12 +18,13 @@ from runtime.rich.env_pam import longer_path
 TARGET = "/run/systemd/system.conf.d/50-pouchrich.conf"
 
 _PLAIN_UNTIL, _EXPANDS_SINCE = 247, 252
-"""The newest systemd that was seen to take a percent sign in DefaultEnvironment= as it is, and the oldest that was seen
-to take two for one (systemd-system.conf(5), "Specifiers"): 247 and 252. Between them it is not known."""
+"""The newest systemd that was seen to take a percent sign in DefaultEnvironment= literally, and the oldest that was
+seen to take two for one (systemd-system.conf(5), "Specifiers"): 247 and 252. The versions between are untested."""
 _LONG_SINCE, _OLD_LINE = 235, 2000
-"""Since when systemd reads lines of up to a mebibyte; before, of 2,048 bytes."""
+"""The systemd version since which lines may be up to a mebibyte long, and our limit before it, where systemd reads
+2,048 bytes."""
 _UNHOLDABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-"""What systemd refuses in a value (env_value_is_valid): other control characters than tab and newline, no UTF-8."""
+"""What systemd refuses in a value (env_value_is_valid): control characters but tab and newline, invalid UTF-8."""
 
 _HEADER = "# The environment of this container's pod, for its units. Made by pouchrich.\n"
 
@@ -40,7 +41,7 @@ def _line(name: str, value: str, version: int) -> str | None:
 def drop_in(env: Mapping[str, str], version: int | None) -> tuple[str, tuple[str, ...]]:
     """The drop-in for systemd of `version` (None: unknown), and the names whose values it cannot hold.
 
-    `env` is as for `env_pam.text`.
+    `env` is the same as for `env_pam.text`.
     """
     lines, unholdable = [], []
     for name, value in env.items():
@@ -56,5 +57,5 @@ def drop_in(env: Mapping[str, str], version: int | None) -> tuple[str, tuple[str
 
 
 def script(env: Mapping[str, str]) -> str:
-    """A script of sh that becomes the command it is given, with the variables `env` beside its own."""
+    """A sh script that sets the variables `env` beside its own and then executes the command in its arguments."""
     return env_file.text(env) + 'exec "$@"\n'

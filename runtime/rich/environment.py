@@ -1,4 +1,4 @@
-"""The pod's environment where a machine has one: which files `rich.env-file` asks for, and which can be had.
+"""The pod's environment for the rest of the container: which files `rich.env-file` asks for, and which are possible.
 
     place    file                                                            read by
     profile  /etc/profile.d/pouchenv.sh                                      login shells
@@ -6,9 +6,9 @@
     cron     /etc/security/pouchenv, /etc/pam.d/cron or crond one line more  PAM, for cron alone
     units    see `runtime.rich.env_units`                                    the services of the init
 
-Every file is made in the container's run directory and bound read-only over the image's, which is not written to.
-Where one cannot be bound (the image leads elsewhere by symbolic links, the pod has mounted something there) it is left
-out with a warning. A pod's variables become text here, never anything that the shim acts on.
+Every file is made in the container's run directory and bound read-only over the image's file, which is not changed. A
+file that cannot be bound (a symbolic link of the image leads elsewhere, the pod has mounted something there) is left
+out with a warning. The pod's variables only become text in these files; the shim never acts on them.
 
     seen = environment.look(root, places, hiding)                               reads the image
     made = environment.make(env, places=..., exclude=..., seen=seen, boot=..., ...)    pure
@@ -36,20 +36,20 @@ _TARGETS: Mapping[str, tuple[str, ...]] = {
     UNITS: (),
 }
 _KEPT = frozenset({env_pam.ENVIRONMENT, *env_pam.CRONS})
-"""Files of the image whose text is taken over."""
+"""Files of the image whose text is kept, as the first part of our file."""
 
 _SESSION = frozenset(
     {"DBUS_SESSION_BUS_ADDRESS", "INVOCATION_ID", "JOURNAL_STREAM", "MAINPID", "MANAGERPID", "NOTIFY_SOCKET"}
 )
 _SESSION_PREFIXES = ("XDG_RUNTIME_", "XDG_SESSION_", "XDG_SEAT", "XDG_VTNR", "SSH_", "LISTEN_", "WATCHDOG_", "SYSTEMD_")
-"""Never given to sessions and units: what sshd, logind and systemd say of the session or unit they begin."""
+"""Variables never given to sessions and units: sshd, logind and systemd set them for each session or unit."""
 
 _NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class EnvSeen:
-    """What the image has: `problems` by target, why nothing can be bound there; `texts`, of files taken over."""
+    """What the image has: `problems` (by target) say why nothing can be bound there; `texts` are those of `_KEPT`."""
 
     problems: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class EnvSeen:
 
 @dataclass(frozen=True, slots=True)
 class EnvFile:
-    """A file of the run directory: root's and the application's group's."""
+    """A file in the run directory that belongs to root and the application's group."""
 
     name: str
     text: str
@@ -66,7 +66,7 @@ class EnvFile:
 
 @dataclass(frozen=True, slots=True)
 class EnvMade:
-    """`to_units`: names that systemd gives to every unit, which those of the node's are not to get."""
+    """The result of `make`. `to_units`: names that systemd sets for every unit; units of the node must not get them."""
 
     files: tuple[EnvFile, ...] = ()
     steps: tuple[Step, ...] = ()
@@ -137,7 +137,7 @@ class _Making:
             self.skip(f"{place}: {named}{more}: found a value that no line there can hold")
 
     def bind(self, target: str, name: str, text: str, step: str, mode: int = 0o640) -> bool:
-        """Have `text` bound at `target`, unless the image or a mount stands in the way."""
+        """Have `text` bound at `target`; False (and a warning) where the image or a mount prevents it."""
         if problem := self._seen.problems.get(target):
             self.skip(problem)
             return False
@@ -156,9 +156,9 @@ def make(
     boot: Boot | None = None,
     systemd_version: int | None = None,
 ) -> EnvMade:
-    """Decide. `env` is the pod's, `exclude` are globs for names that no place gets.
+    """Decide. `env` is the pod's environment, `exclude` has globs of names that no place gets.
 
-    `boot` is the plan's (None: no real init), `systemd_version` that of the image's systemd where it can be told.
+    `boot` is the plan's (None: no real init), `systemd_version` the version of the image's systemd where known.
     """
     shared = _shared(env, exclude)
     session = _for_sessions(shared)
@@ -180,7 +180,7 @@ def make(
 def _cron(making: _Making, session: Mapping[str, str], seen: EnvSeen) -> None:
     services = [one for one in env_pam.CRONS if one in seen.texts or one in seen.problems]
     if not services:
-        return  # the image has no cron that asks PAM
+        return  # the image has no cron that uses PAM
     text, names = env_pam.text(session)
     if not making.bind(env_pam.CRON_ENVIRONMENT, "cron", text, "mount-environment-cron"):
         return

@@ -1,8 +1,8 @@
-"""The extras of a rich container, beside its init and its application: environment files, lxcfs, agents, routes.
+"""What a rich container has besides its init and its application: environment files, lxcfs, agents, routes.
 
-One look at image and node, one pure decision, and values to act on:
+The image and the node are read once, one pure function decides, and the result is values to act on:
 
-    seen = extras.look(root, spec, config)                   reads; the lxcfs part is the shim's to ask for and add
+    seen = extras.look(root, spec, config)                   reads; the shim itself probes lxcfs and adds the result
     more = extras.make(spec, config=config, mode=mode, selects=..., units=..., seen=seen, points=..., run_dir=...)
     the plan's steps + more.steps, its boot's files + more.files, its warnings + more.warnings
     more.env_files written by env_file.write once the run directory exists; more.routes set before the prestart hooks;
@@ -30,15 +30,15 @@ from runtime.spec import edit
 from runtime.spec.edit import Spec, Step
 
 _APPLICATION = (UNIT, GATE)
-"""Its units."""
+"""The application's units."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Facts of image and node; the last two are what `shim.task.rich.lxcfs.alive_files` found.
+    """Facts about the image and the node. `lxcfs_*` are what `shim.task.rich.lxcfs.alive_files` found.
 
-    `users` holds a User or why there is none, by what the configuration calls them.
-    `claims` are paths in the container that stand in for units of ours, by the unit (`runtime.rich.unit_claims`).
+    `users` has, by the configuration's name for it, a User or why there is none.
+    `claims` has, by unit, the path in the container that takes the place of our unit (`runtime.rich.unit_claims`).
     """
 
     env: EnvSeen = field(default_factory=EnvSeen)
@@ -52,11 +52,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """`env_files` go into the run directory. `agents` are for the shim to supervise; units are `files` and `steps`.
+    """`env_files` go into the run directory. The shim supervises `agents`; agents as units are `files` and `steps`.
 
-    `unit_agents` are those that are units, each with the path in the image that stands in its unit's place, or "".
-    `chosen` are all of them, as the configuration has them. `to_units` are names of variables that systemd gives to
-    every unit, and that those of agents do not get.
+    `unit_agents` has the agents that are units, each with the path in the image that takes its unit's place, or "".
+    `chosen` has all selected agents, as configured. `to_units` are the names of the variables that systemd sets for
+    every unit, and that agents' units must not get.
     """
 
     steps: tuple[Step, ...] = ()
@@ -71,9 +71,10 @@ class Extras:
 
 
 def look(root: Rootfs, spec: Spec, config: Config, *, units: bool = False) -> Seen:
-    """Read what `make` needs of the image at `root` and of the node, all but lxcfs. Raises InvalidArgument.
+    """Read what `make` needs of the image at `root` and of the node, except lxcfs. Raises InvalidArgument.
 
-    `units`: a systemd of the image may be given units. Call it beside an event loop, as `image.facts_of`.
+    `units`: the image has a systemd that may be given units. Call this in a thread beside an event loop, like
+    `image.facts_of`.
     """
     destinations = [posixpath.join("/", one["destination"]) for one in edit.mounts(spec)]
     leads = {one: root.walk(one).path for one in destinations}
@@ -122,12 +123,12 @@ def make(
     boot: Boot | None = None,
     systemd_version: int | None = None,
 ) -> Extras:
-    """Decide. `spec` is containerd's, before any step, and `points` its mounts as in `Setting.mounts`.
+    """Decide. `spec` is containerd's, before any step; `points` are its mounts, as in `Setting.mounts`.
 
-    `selects` is about this container; `units`: its init is a systemd that units may be given to (not where the image's
-    own command is that systemd). `boot` is the plan's, `systemd_version` the image's where it can be told. Raises
-    InvalidArgument for an agent that cannot be had as the node wants it.
-    `mounts.check_sources` is not called here, as it looks at the node: call it with `selected` of the same arguments.
+    `selects` says whether a `when` table selects this container. `units`: the init is a systemd that units may be given
+    to (false where the image's own command is that systemd). `boot` is the plan's, `systemd_version` the version of the
+    image's systemd where known. Raises InvalidArgument for an agent that cannot be had as the node wants it.
+    `mounts.check_sources` is not called here, as it reads the node: call it with `selected` of the same arguments.
     """
     source = config.source
     chosen = selected(config, selects, seen)
@@ -136,7 +137,7 @@ def make(
         if taken := claims.get(name):
             raise InvalidArgument(f"image: found {taken}, allowed nothing that changes {name}: it is the application's")
     steps = [*mounts.steps(chosen, points, seen.targets, source=source)]
-    # What is mandatory is not left to a systemd that the image can tell what to run.
+    # A mandatory agent is not left to a systemd whose units the image can change.
     by_unit = tuple(one for one in chosen if units and not one.agent.mandatory)
     unit_agents = {one.agent.name: claims.get(unit.unit_name(one.agent.name), "") for one in by_unit}
     for one in chosen:
@@ -176,7 +177,7 @@ def make(
 
 
 def selected(config: Config, selects: Callable[[When], bool], seen: Seen) -> tuple[select.Selected, ...]:
-    """The agents of this container, with their users. Raises InvalidArgument."""
+    """The agents selected for this container, with their users. Raises InvalidArgument."""
     return select.select(
         config.agents,
         lambda agent: selects(agent.when),

@@ -1,16 +1,16 @@
-"""lxcfs: its files over those of /proc and /sys, so that `free`, `top` and `nproc` show the container's limits.
+"""lxcfs: bind its files over those of /proc and /sys, so that `free`, `top` and `nproc` show the container's limits.
 
-lxcfs is a FUSE file system of the node, and a node where it crashed or was restarted still has its mount: a bind of it
-answers ENOTCONN for ever, and one whose daemon hangs blocks its reader beyond any signal (fs/fuse/dev.c waits out a
-request that the daemon has read). So nothing here touches the mount. Whether it is there is read from mountinfo;
-whether it answers is tried by a program of its own, which is abandoned where it does not end in time:
+lxcfs is a FUSE file system of the node. After lxcfs crashed or was restarted its mount is still there: a bind of it
+answers ENOTCONN for ever, and one whose daemon hangs blocks its reader, which no signal ends (fs/fuse/dev.c waits for
+the reply to a request that the daemon has read). So nothing here touches the mount. mountinfo says whether it is there;
+a separate program tries whether it answers, and is abandoned if it does not end in time:
 
     if is_mounted(mountinfo.around(MOUNT)):                   in the shim
         files = parse_probe(output of probe_command(sys.executable), or b"" where it did not end in PROBE_TIMEOUT_S)
     steps, warnings = plan(config.rich.lxcfs, files, points)  in the plan; points as in Setting.mounts
 
-Known limits of lxcfs itself: a file bound into a running container is lost with the daemon it came from, and programs
-that call sysinfo(2) do not see it (busybox's free).
+Known limits of lxcfs itself: a file bound into a running container is lost when its daemon ends, and programs that call
+sysinfo(2) do not see lxcfs' values (busybox's free).
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ FILES = (
     "proc/uptime",
     "sys/devices/system/cpu/online",
 )
-"""What is bound. In /proc it is what runc allows a mount on (libcontainer/rootfs_linux.go, checkProcMount): not
-/proc/pressure, which lxcfs 6 offers too."""
+"""The files that are bound. In /proc these are the files over which runc allows a mount (libcontainer/rootfs_linux.go,
+checkProcMount): not /proc/pressure, which lxcfs 6 offers too."""
 
 PROBE_TIMEOUT_S = 2.0
 _PROBE = """
@@ -51,7 +51,7 @@ print("done", flush=True)
 
 
 def is_mounted(entries: Sequence[MountEntry], path: str = MOUNT) -> bool:
-    """Whether lxcfs is what is mounted at `path`: the last entry of a mount point is the one on top."""
+    """Whether lxcfs is what is mounted at `path`: the last entry of a mount point is the topmost mount."""
     there = [entry.fstype for entry in entries if entry.mount_point == path]
     return bool(there) and there[-1] == "fuse.lxcfs"
 
@@ -59,19 +59,22 @@ def is_mounted(entries: Sequence[MountEntry], path: str = MOUNT) -> bool:
 def probe_command(python: str, path: str = MOUNT) -> list[str]:
     """The program that reads each file once and prints the names of those that answered; `python` is absolute.
 
-    It imports nothing but os and sys. Once it hangs in the kernel it cannot be killed: send SIGKILL, do not wait.
+    It imports nothing but os and sys. If it hangs in the kernel it cannot be killed: send SIGKILL, do not wait.
     """
     return [python, "-I", "-S", "-c", _PROBE, path, *FILES]
 
 
 def parse_probe(output: bytes) -> tuple[str, ...]:
-    """The files that answered; none where the program did not come to its end."""
+    """The files that answered; none where the program did not finish."""
     words = output.decode("ascii", "replace").splitlines()
     return tuple(name for name in FILES if name in words) if words[-1:] == ["done"] else ()
 
 
 def _skipped(name: str, points: Sequence[MountPoint]) -> str | None:
-    """Why the file is not bound over /NAME, or None: it must lie in the runtime's own /proc or /sys, and be free."""
+    """Why the file is not bound over /NAME, or None. It must be in the container's own /proc or /sys, and not mounted.
+
+    `points` are the spec's mounts in order.
+    """
     target, fstype = f"/{name}", "proc" if name.startswith("proc/") else "sysfs"
     above = None
     for point in points:
@@ -99,8 +102,9 @@ def plan(
 ) -> tuple[tuple[Step, ...], tuple[str, ...]]:
     """The binds and the warnings for `rich.lxcfs`: true, false, or None for "auto".
 
-    `files` are those that answered (`parse_probe`), `mounted` what `is_mounted` said. lxcfs that is absent is worth a
-    warning only where it was asked for; lxcfs that is mounted and dead always is. A container is never refused for it.
+    `files` are those that answered (`parse_probe`), `mounted` is the result of `is_mounted`. A missing lxcfs is a
+    warning only where it was asked for; an lxcfs that is mounted but dead always is one. It is never a reason to refuse
+    a container.
     """
     if wanted is False:
         return (), ()
