@@ -1,7 +1,7 @@
-"""From the mode that was asked for to the one a container gets, once its image has been looked at.
+"""From the mode that was asked for to the mode that a container gets, once its image has been examined.
 
-Policy (`runtime.rich.policy`) says what is wanted and by whom; here is what the image, the host and the container's
-namespaces allow. Pure, like all of a plan.
+Policy (`runtime.rich.policy`) says which mode is wanted and by whom. This module says what the image, the host and the
+container's namespaces allow. Pure, like all of a plan.
 """
 
 import posixpath
@@ -23,9 +23,9 @@ from runtime.spec.edit import Spec
 
 @dataclass(frozen=True, slots=True)
 class ResolvedMode:
-    """The mode that a container gets; None: it stays plain, and the last decision says why.
+    """The mode that a container gets. None: the container stays plain, and the last decision says why.
 
-    `init` is what PID 1 will be, `supplied` whether the image's own command is it.
+    `init` is what PID 1 will be; `supplied` says whether that is the image's own command.
     """
 
     mode: str | None
@@ -46,12 +46,15 @@ class _Case:
 
     @property
     def shared(self) -> str:
-        """Empty where the container has a pid namespace of its own, else what it has instead."""
+        """Empty where the container has a PID namespace of its own, else what it has instead."""
         return self.site.shared
 
 
 def shared_pid_namespace(spec: Spec) -> str:
-    """Empty where the container has a pid namespace of its own, else what it has instead."""
+    """Empty where the container has a PID namespace of its own, else a phrase for what it has instead.
+
+    Raises InvalidArgument for a malformed `linux.namespaces`.
+    """
     for index, one in enumerate(edit.items(edit.table(spec, "linux"), "namespaces", within="linux.")):
         if not isinstance(one, Mapping):
             raise InvalidArgument(f"config.json: linux.namespaces[{index}]: found {shown(one)}, allowed an object")
@@ -68,9 +71,9 @@ def _user(spec: Spec) -> int:
 
 
 def image_init(facts: ImageFacts, args: Sequence[str]) -> tuple[str, str] | None:
-    """The init that the command `args` already is or becomes, and its kind where it is one of SUPPORTED, or None."""
+    """The init that the command `args` is or becomes, and its kind where that is one of SUPPORTED, else ""; or None."""
     command = facts.command
-    # Below a mount nothing but the name is known.
+    # For a command below a mount only the name is known.
     paths = (command.path, command.target, posixpath.normpath(command.name))
     if (found := detect.own_init(paths, kind=facts.init.kind)) is not None:
         path, kind = found
@@ -117,7 +120,7 @@ def _may_be_root(case: _Case) -> bool:
 
 
 def _no_privilege(case: _Case, mode: InitMode) -> str:
-    """What PID 1 lacks in this pod for a boot, where another mode may be had instead, or ""."""
+    """What PID 1 lacks for a boot in this pod ("": nothing). Used where another mode may be given instead."""
     return process.no_privilege(mode.kind or case.facts.init.kind, case.spec, case.config.rich.init_capabilities)
 
 
@@ -158,14 +161,14 @@ def _asked(case: _Case) -> ResolvedMode:
         return _real(case, SYSTEMD, found)
     if not mode.is_real:
         return _dumb_init(case)
-    is_firm = case.choice.mode_is_own or case.config.rich.strict  # then the plan's error says more
+    is_firm = case.choice.mode_is_own or case.config.rich.strict  # for these the plan's own error says more
     if problem := mode.problem(case.site) or ("" if is_firm else _no_privilege(case, mode)):
         return _cannot(case, mode, problem)
     return _real(case, mode)
 
 
 def _not_permitted(case: _Case) -> str:
-    """Why an image may not choose a real init by its command, or empty: it counts as the pod's author choosing."""
+    """Why an image may not choose a real init by its command, or "": such an image counts as the pod's own choice."""
     config = case.config
     if "mode" not in config.rich.pod_override:
         return f"pods may not choose a mode (rich.pod-override; {config.source_of('rich.pod-override')})"
@@ -192,9 +195,9 @@ def _supplied(case: _Case, path: str, kind: str) -> ResolvedMode:
 def resolve(choice: Choice, spec: Spec, *, config: Config, facts: ImageFacts, host: HostFacts) -> ResolvedMode:
     """The mode for a rich container.
 
-    Raises InvalidArgument where the command cannot be started, in runc's words; where the mode asked for this very
-    container cannot be had, or none but it may (`rich.strict`), naming what would work; and where PID 1 would be root
-    in a container of another user against policy.
+    Raises InvalidArgument where the command cannot be started, in runc's words; where the mode cannot be had, naming
+    what would work, if it was asked for this very container or `rich.strict` is set; and where policy forbids a PID 1
+    that is root in a container of another user.
     """
     rule, source = config.rich.cgroup_v1, config.source_of("rich.cgroup-v1")
     site = Site(facts.init, facts.resolved, host, shared_pid_namespace(spec), rule, source)

@@ -1,6 +1,6 @@
 """The plan of a container: whether it is rich, in which mode, why, and the steps that make it so.
 
-The caller reads, this module decides and touches nothing, the caller acts:
+The caller reads, this module decides without touching anything, and the caller acts:
 
     choice = plan.choose(spec, config, identity)          policy; raises before anything is mounted
     facts = image.read_facts(rootfs, spec, choice.services)      only where choice.rich
@@ -8,7 +8,7 @@ The caller reads, this module decides and touches nothing, the caller acts:
     spec = made.apply(spec)                               pure; written by the caller, with made.as_object()
     beside it
 
-A sandbox needs none of this, nor a configuration that can be read: `is_sandbox` tells.
+A sandbox needs no plan, and so no readable configuration: `is_sandbox` recognises it.
 """
 
 import json
@@ -38,11 +38,11 @@ __all__ = ["Choice", "Decision", "Plan", "choose", "is_sandbox", "make", "plain"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Frozen at Create, kept in the bundle. `helpers` are the binaries of `runtime.libexec` it runs.
+    """Fixed at Create and kept in the bundle. `helpers` are the binaries of `runtime.libexec` that the container runs.
 
-    `boot` is None where no real init is PID 1. `cgroup` is what the caller does to cgroups where systemd is PID 1.
-    `stop_signal` is the number of what a client's TERM becomes, where the pod said so. `apparmor` is the profile that
-    all in the container has in place of containerd's default, "" for none.
+    `boot` is None where PID 1 is no real init. `cgroup` is what the caller does to cgroups (None: nothing).
+    `stop_signal` is the signal number that replaces a client's SIGTERM, where the pod set one. `apparmor` is the
+    profile that every process of the container has in place of containerd's default, "" for none.
     """
 
     rich: bool
@@ -57,11 +57,11 @@ class Plan:
     apparmor: str = ""
 
     def apply(self, spec: Spec) -> Spec:
-        """The spec with all steps made; the argument is left alone."""
+        """The spec after all steps; the argument is not changed."""
         return edit.apply(spec, self.steps)
 
     def as_object(self) -> dict[str, Any]:
-        """What `from_json` takes, for `runtime.bundle.to_json`; it may hold the pod's arguments, so it is kept 0600."""
+        """What `from_dict` takes, for `runtime.bundle.to_json`. It may hold the pod's arguments, so keep it 0600."""
         return {"version": 1, **bundle.fields_of(self)}
 
     def to_json(self) -> str:
@@ -70,7 +70,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
-        """The plan `to_json` wrote. Raises InvalidArgument."""
+        """The plan that `to_json` wrote. Raises InvalidArgument."""
         try:
             found = json.loads(text)
         except (ValueError, RecursionError) as err:
@@ -115,7 +115,7 @@ def _step(found: Mapping[str, Any]) -> Step:
 
 
 def _fields(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of a value that holds tuples, from JSON, which has lists."""
+    """Keyword arguments for a class whose fields are tuples, from JSON, which has lists."""
 
     def frozen(value: Any) -> Any:
         return tuple(frozen(one) for one in value) if isinstance(value, list) else value
@@ -136,17 +136,17 @@ def _boot(found: Mapping[str, Any] | None) -> Boot | None:
 
 
 def plain(source: str) -> Plan:
-    """A plan that changes nothing, with the reason."""
+    """A plan that changes nothing; `source` is the reason."""
     return Plan(rich=False, mode=None, decisions=(Decision("rich", "false", source),))
 
 
 def _services(
     choice: Choice, mode: InitMode, resolved: ResolvedMode, config: Config
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The services that PID 1 is to start, and warnings about the others. Raises InvalidArgument for a pod's own."""
+    """The services that PID 1 starts, and warnings about the others. Raises as `services.check` does."""
     asked = choice.overrides.get("services")
-    # Where the node's own mode has no services they are left out; what the pod chose, be it an image or a name, is no
-    # way past them.
+    # Services are left out where the node's own mode starts none. Where the pod chose such a mode, by an image or by a
+    # container's name, the node's mandatory services still have to start.
     of_node = may_be_real(config.rich.mode) and not choice.is_spared
     must = mode.is_real or choice.mode_by_pod or of_node
     requests = [services.Request(one, f"{config.source}: services.enable") for one in config.services.enable]
@@ -189,11 +189,11 @@ def make(
     host: HostFacts | None = None,
     run_dir: str = "",
 ) -> Plan:
-    """Decide everything about a container from its spec, what policy chose, and what was seen of image and host.
+    """Decide everything about a container from its spec, the policy's choice, and what was seen of image and host.
 
-    `choice` is `choose`'s for the same spec and configuration. `facts` may be None only where it is not rich.
-    `terminal` is the Create request's, `run_dir` the host path that the container's run directory will have. Raises
-    what `resolve` raises, and InvalidArgument where the spec leaves no room for the mode.
+    `choice` is the result of `choose` for the same spec and configuration. `facts` may be None only where the container
+    is not rich. `terminal` is the Create request's, `run_dir` the host path of the container's future run directory.
+    Raises what `resolve` raises, and InvalidArgument where the spec leaves no room for the mode.
     """
     if not choice.rich or choice.mode is None:
         return Plan(False, None, choice.decisions, choice.warnings)
@@ -204,7 +204,7 @@ def make(
     decisions = (*choice.decisions, *resolved.decisions)
     warnings = (*choice.warnings, *resolved.warnings)
     if resolved.mode is None:
-        # By its command or namespaces a pod gets out of what rich = false would not get it out of.
+        # A pod must not evade by its command or its namespaces what it could not evade with rich = false.
         found = "a container that has to stay plain, allowed a rich one"
         refuse_mandatory(decisions[-1].source, found, choice.identity, config)
         return Plan(False, None, decisions, (*warnings, *_ignored(choice)))
@@ -256,7 +256,7 @@ def make(
 
 
 def mount_points(spec: Spec, facts: ImageFacts) -> tuple[MountPoint, ...]:
-    """The spec's mounts, with where they are in the image once its symbolic links have been followed."""
+    """The spec's mounts, each with where it lies in the image once symbolic links have been followed."""
     return tuple(
         MountPoint(one["destination"], facts.resolved[posixpath.join("/", one["destination"])], one)
         for one in edit.mounts(spec)

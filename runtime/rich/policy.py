@@ -1,7 +1,7 @@
 """Whether a container is rich and in which mode, from its spec and the configuration alone.
 
-Two questions, answered separately, first match wins: the annotation for this container, the pod-wide one,
-PouchContainer's variables, the configuration, the default. Every answer carries where it came from.
+These are two separate questions. For each the first match wins: the annotation for this container, the pod-wide
+annotation, PouchContainer's variables, the configuration, the default. Every answer records its source.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ _NO_DIGITS = str.maketrans("", "", "0123456789")
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`source` names the file, annotation, variable or fact the value came from."""
+    """One decision of a plan. `source` names the file, annotation, variable or fact that the value came from."""
 
     key: str
     value: str
@@ -33,12 +33,13 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What policy says of the container called `identity` before its image is looked at.
+    """What policy says of the container `identity` before its image is examined.
 
-    `mode` is the mode asked for, None where not rich. `mode_by_pod`: a pod's annotation or variable named it;
-    `mode_is_own`: for this very container. `is_spared`: the node itself, not what is built in, names it among those
-    that boot no init. `overrides` are the pod's values by key (`prestart`, `init-script`, ...), checked and permitted;
-    there are none where the container is not rich. `services` are the node's and then the pod's.
+    `mode` is the mode asked for, None where not rich. `mode_by_pod`: a pod's annotation or variable named the mode;
+    `mode_is_own`: an annotation for this very container did. `is_spared`: `rich.ephemeral` as set by the node, not its
+    default, keeps this container from booting an init. `overrides` are the pod's values by key (`prestart`,
+    `init-script`, ...), checked and permitted; empty where the container is not rich. `services` are the node's, then
+    the pod's.
     """
 
     identity: Identity
@@ -64,9 +65,9 @@ def _words(value: object) -> str:
 
 
 def refuse_mandatory(source: str, found: str, identity: Identity, config: Config) -> None:
-    """Raise InvalidArgument where something mandatory selects this container, which `source` keeps from being rich.
+    """Raise InvalidArgument where a mandatory service, hook or agent selects this container, which is not to be rich.
 
-    `found` is what was found there.
+    `source` names what keeps the container from being rich, `found` is what was found there.
     """
     if config.services.mandatory:
         name = config.services.mandatory[0]
@@ -103,18 +104,18 @@ def _services(overrides: Mapping[str, Override], config: Config) -> tuple[str, .
 
 
 def _ephemeral(spec: Spec, config: Config) -> str:
-    """The glob of `rich.ephemeral` that the name of this pod's container matches, or "".
+    """The glob of `rich.ephemeral` that the container's name matches, or "".
 
-    The CRI does not tell an ephemeral container from others: a name is all there is to go by.
+    The CRI does not tell an ephemeral container from others: the name is the only evidence.
     """
     name = edit.annotations(spec).get(CONTAINER_NAME, "")
     return next((glob for glob in config.rich.ephemeral if name and fnmatchcase(name, glob)), "")
 
 
 def _near_names(spec: Spec) -> tuple[str, ...]:
-    """Warnings of annotations for a container whose name is nearly this one's: most likely this one is meant.
+    """Warnings about annotations for a container whose name is almost this container's, which was probably meant.
 
-    Names that differ in digits alone are often those of two containers of the pod.
+    Names that differ only in digits do not count: a pod often has two such containers.
     """
     about = edit.annotations(spec)
     name = about.get(CONTAINER_NAME, "")
@@ -128,10 +129,10 @@ def _near_names(spec: Spec) -> tuple[str, ...]:
 
 
 def _unheard(spec: Spec) -> tuple[str, ...]:
-    """A warning where containerd seems to pass on nothing that pod and kubelet annotate.
+    """A warning where containerd seems to pass on no annotations of the pod and the kubelet.
 
-    kubelet annotates each container with its grace period; one without was made by another client, or the handler
-    lists no annotations, and then all that the pod says is lost.
+    The kubelet annotates each container with its grace period. A container without that annotation was made by another
+    client, or the handler lists no annotations, and then everything that the pod annotates is lost.
     """
     about = edit.annotations(spec)
     if about.get(CONTAINER_TYPE) != "container" or GRACE_PERIOD in about:
@@ -145,10 +146,10 @@ def _unheard(spec: Spec) -> tuple[str, ...]:
 
 
 def choose(spec: Spec, config: Config, identity: Identity) -> Choice:
-    """Resolve `rich` and `mode`, first match wins: annotations, variables, configuration, built in.
+    """Resolve `rich` and `mode`. The first match wins: annotations, variables, configuration, default.
 
-    `identity` is the container's (`Identity.of`). Raises InvalidArgument where the pod asks for what it may not or what
-    does not exist.
+    `identity` is the container's (`Identity.of`). Raises InvalidArgument where the pod asks for what is not permitted
+    or does not exist.
     """
     if is_sandbox(spec):
         return Choice(identity, False, None, (Decision("rich", "false", "a pod's sandbox is never rich"),))

@@ -1,9 +1,9 @@
-"""What an image or a pod's mount has where systemd would take it for one of our units, or add it to one.
+"""Files of an image or of a pod's mount that systemd would use instead of one of our units, or as its drop-in.
 
-Our units stand in /run/systemd/system. systemd prefers what is in /etc (systemd.unit(5), "Unit File Load Path"), adds
-drop-ins from everywhere, and for `a-b.service` also those of `a-.service`: a link to /dev/null there takes a unit away,
-and nobody is told. What a program of the image puts there while it boots cannot be seen before; so nothing that has to
-hold rests on this, it only makes the mistake an early and a plain one.
+Our units are in /run/systemd/system. systemd prefers units in /etc (systemd.unit(5), "Unit File Load Path"), adds
+drop-ins from all its directories, and for `a-b.service` also those of `a-.service`. A link to /dev/null there disables
+a unit silently. What a program of the image puts there during the boot cannot be seen beforehand, so this check
+enforces nothing: it only reports the mistake early and clearly.
 """
 
 import posixpath
@@ -22,24 +22,24 @@ _BEFORE = (
     "/run/systemd/transient",
     "/run/systemd/generator.early",
 )
-"""Directories whose units come before those in /run/systemd/system. /run may be a volume that had a life before."""
+"""Directories whose units take precedence over /run/systemd/system. /run may be a volume that was used before."""
 _BESIDE = ("/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
-"""Where drop-ins count, and units do not."""
+"""Directories whose drop-ins apply to our units, but whose units do not replace them."""
 _TARGETS = ("multi-user.target.d", "default.target.d")
 _APPLICATION, _AGENTS = "50-pouchrich.conf", "60-agents.conf"
-"""The drop-ins that have application and agents started; one of the same name in /etc stands in for them."""
+"""The drop-ins that start the application and the agents; a file of the same name in /etc replaces them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Volume:
-    """A bind mount of the spec: where it is in the image, and what it shows, a host path."""
+    """A bind mount of the spec: `at` is where it lies in the image, `source` is the host path that it shows."""
 
     at: str
     source: str
 
 
 def _names(unit: str) -> tuple[str, ...]:
-    """What a directory may hold that changes `unit`: drop-in directories, also those of its name's beginnings."""
+    """The names in a directory that change `unit`: its drop-in directory, and those of its name's dashed prefixes."""
     stem, dot, suffix = unit.rpartition(".")
     parts = stem.split("-")
     beginnings = ["-".join(parts[:count]) + "-" for count in range(1, len(parts))]
@@ -62,14 +62,14 @@ def _covers(directory: str, path: str) -> bool:
 
 
 class _Looker:
-    """Looks up entries, through the volumes that lie over the image."""
+    """Looks up directory entries as the container will see them, with volumes over the image."""
 
     def __init__(self, root: Rootfs, volumes: Sequence[_Volume]) -> None:
         self._root = root
         self._volumes = volumes
 
     def entries(self, directory: str, names: Iterable[str]) -> list[str]:
-        """Those of `names` that `directory` has, each as a path in the container."""
+        """The `names` that exist in `directory`, each as a path in the container."""
         place = self._root.walk(directory)
         at = place.path
         above = [one for one in self._volumes if _covers(one.at, at)]
@@ -86,7 +86,7 @@ class _Looker:
         try:
             with Rootfs.open(volume.source) as root:
                 return [name for name in names if root.has(f"{rest}/{name}")]
-        except InvalidArgument:  # a file, or nothing: the OCI runtime will say so
+        except InvalidArgument:  # the source is a file or missing: the OCI runtime reports that
             return []
 
 
@@ -97,10 +97,10 @@ def look(
     mounts: Iterable[Mapping[str, Any]],
     resolved: Mapping[str, str],
 ) -> dict[str, str]:
-    """For each unit of ours that something stands in for or is added to, the path in the container of the first such.
+    """By unit of ours, the path in the container of the first file that replaces it or adds to it.
 
     `application` and `agents` are names of units; `mounts` are the spec's, and `resolved` says where their destinations
-    lead in the image. Changes nothing.
+    lead in the image. Only reads.
     """
     looker = _Looker(root, _volumes(mounts, resolved))
     claims: dict[str, str] = {}
