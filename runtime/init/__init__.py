@@ -1,7 +1,7 @@
-"""The inits a rich container may have, by mode. `runtime.rich.mode` tells which of them a container gets.
+"""The inits a rich container may have, by mode. `runtime.rich.mode` decides which of them a container gets.
 
-Whoever works with a mode or with PID 1 asks for a fact of it, a field of `InitMode` or of `InitKind`
-(`runtime.init.kinds`); no module outside this folder compares the names.
+Code that depends on a mode or on PID 1 reads a field of `InitMode` or of `InitKind` (`runtime.init.kinds`); no module
+outside this folder compares the names.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ DUMB_INIT = InitMode("dumb-init", dumb_init.make, possible.no_dumb_init, kind=ki
 INIT_MODES: Mapping[str, InitMode] = {one.name: one for one in (SYSTEMD, SBIN_INIT, DUMB_INIT)}
 
 AUTO = "auto"
-"""Asks for SYSTEMD where that can be had, and else for DUMB_INIT: no mode that a container has."""
+"""Asks for SYSTEMD where possible, else for DUMB_INIT. Not itself a mode that a container has."""
 
 
 def mode_for(kind: str) -> InitMode:
-    """The mode of a container whose own command is an init of this kind."""
+    """The mode of a container whose own command is an init of the kind `kind`."""
     return SYSTEMD if kind == SYSTEMD.kind else SBIN_INIT
 
 
 def may_be_real(asked: str) -> bool:
-    """Whether a container that asks for a mode by this name, or for AUTO, may get an init of its image as PID 1."""
+    """Whether a container that asks for the mode `asked`, or for AUTO, may get an init of its image as PID 1."""
     return asked == AUTO or INIT_MODES[asked].is_real

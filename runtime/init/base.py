@@ -1,4 +1,4 @@
-"""What an init mode is: given facts and choices it answers with steps and a Boot, and touches nothing."""
+"""The interface of an init mode: from facts and choices it makes steps and a Boot, and it touches nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from runtime.spec.edit import Edit, Spec, Step
 from runtime.spec.image_volume import is_image_volume
 
 HOME = "/run/pouchrich"
-"""The one directory inside a rich container that is ours."""
+"""Our only directory inside a rich container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class MountPoint:
 
     @property
     def is_private(self) -> bool:
-        """Whether the OCI runtime can create a mount point here that nobody outside the pod will see."""
+        """Whether a mount point that the OCI runtime creates in this mount is visible to nobody outside the pod."""
         if "ro" in (self.mount.get("options") or ()):
             return False
         source = str(self.mount.get("source", ""))
@@ -36,20 +36,20 @@ class MountPoint:
 
 
 _EMPTY_DIR = "/volumes/kubernetes.io~empty-dir/"
-"""Part of the host path of every emptyDir, from kubelet's volume directory layout."""
+"""Part of the host path of every emptyDir, from the kubelet's volume directory layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What a mode needs to know. `args` is the command as the pod gave it, `resolved` where paths of the image lead.
 
-    `run_dir` is the container's run directory on the host, with the static binaries in it.
+    `run_dir` is the container's run directory on the host, which has the static binaries in it.
     `supplied`: the image's own command is the init, and nothing is started beside it. `services` are names that exist
-    in the image, already checked; those of them in `needed` are mandatory. `capabilities` is PID 1's bounding set where
-    the node names one. `environment`: its services are to have the pod's environment.
-    `stop_signal` is the pod's, None where that is TERM.
-    `uncopied` has why a tmpfs at a path cannot begin with what the image has there.
-    `delegates` is what makes PID 1's cgroups writable, as errors name it (rich.cgroup), or "".
+    in the image, already checked; `needed` are the mandatory ones among them. `capabilities` is PID 1's bounding set
+    where the node sets one. `environment`: the init's services get the pod's environment.
+    `stop_signal` is the pod's, None where the pod sets none (SIGTERM).
+    `uncopied` says, by path, why a tmpfs there cannot start with the image's files.
+    `delegates` is the setting that makes PID 1's cgroups writable, as errors name it (rich.cgroup), or "".
     """
 
     spec: Spec
@@ -78,7 +78,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a mode makes of a setting. `helpers` are binaries of `runtime.libexec` that go into the run directory."""
+    """The result of a mode's `make`. `helpers` are binaries of `runtime.libexec` that go into the run directory."""
 
     steps: tuple[Step, ...]
     helpers: tuple[str, ...]
@@ -89,10 +89,10 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What an image and its host offer a PID 1.
+    """What an image and its host offer to a PID 1.
 
-    `resolved` is where paths of the image lead. `shared` says what the container has in the place of a pid namespace of
-    its own, "" where it has one. `cgroup_v1` is the node's rich.cgroup-v1, from `cgroup_v1_source`.
+    `resolved` is where paths of the image lead. `shared` says what the container has instead of a PID namespace of its
+    own, "" where it has its own. `cgroup_v1` is the node's rich.cgroup-v1, set in `cgroup_v1_source`.
     """
 
     init: InitFacts
@@ -105,12 +105,12 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class InitMode:
-    """What is particular about a mode.
+    """What is specific to a mode.
 
-    `make(setting)` raises InvalidArgument where the spec leaves no room for it. `problem(site)` says why it cannot be
-    had, or "". `kind` is PID 1's (`runtime.init.kinds`), "" where that is whatever the image's /sbin/init is.
+    `make(setting)` raises InvalidArgument where the spec leaves no room for the mode. `problem(site)` says why the mode
+    cannot be had, or "". `kind` is PID 1's kind (`runtime.init.kinds`), "" where the image's /sbin/init decides it.
 
-    `is_real`: PID 1 is an init of the image's that starts the application; else it is a program of ours.
+    `is_real`: PID 1 is an init of the image that starts the application. Otherwise PID 1 is a program of ours.
     """
 
     name: str
@@ -121,12 +121,12 @@ class InitMode:
 
 
 def covers(directory: str, path: str) -> bool:
-    """Whether `path` is `directory` or below it; both absolute and normal."""
+    """Whether `path` is `directory` or below it; both are absolute and normalised."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def bind(source: str, destination: str) -> dict[str, Any]:
-    """A read-only bind mount that may be executed from."""
+    """A read-only bind mount without noexec."""
     return {
         "destination": destination,
         "type": "bind",
@@ -146,5 +146,5 @@ def variables(mode: str) -> Mapping[str, str]:
 
 
 def listed(words: Sequence[str]) -> str:
-    """`words` for a message."""
+    """`words` as text for a message."""
     return ", ".join(words) or "nothing"

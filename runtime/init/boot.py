@@ -1,6 +1,6 @@
-"""What a plan hands over for a container whose PID 1 is a real init: what init finds, and what the application becomes.
+"""What a plan says about a real init as PID 1: the files that init finds, and what the launcher becomes.
 
-Values only, kept with the plan in the bundle; `runtime.init` makes them and the shim acts on them.
+Values only, kept with the plan in the bundle. `runtime.init` makes them and the shim acts on them.
 """
 
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ class RunFile:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What the launcher turns itself into: the pod's process, to the letter.
+    """The process that the launcher becomes: exactly the pod's process.
 
-    `env` holds `NAME=value` words. The capability sets are bit masks by number. `rlimits` are (resource number, soft,
-    hard), with 2**64 - 1 for infinity. `umask` and `oom_score_adj` None: as inherited from PID 1.
+    `env` holds `NAME=value` words. The capability sets are bit masks by capability number. `rlimits` are (resource
+    number, soft, hard), with 2**64 - 1 for infinity. `umask` and `oom_score_adj` None: inherited from PID 1.
     """
 
     args: tuple[str, ...]
@@ -45,14 +45,14 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """How the shim talks with init.
+    """How the shim communicates with init.
 
-    `init` is what init was found to be: `systemd`, `sysvinit`, `openrc` or `busybox`. `launch` None: the image's own
-    command is that init and there is no application beside it. `poweroff` is the signal number that makes PID 1 shut
-    down; where it then cannot end by itself (no CAP_SYS_BOOT), `halts` is true and its last act is `launch halt`.
-    `environment` is the file in the run directory that init's lines are started by, for the caller to make, or "".
-    `signals` translates what a client sends to an init that has no application: pairs of signal numbers. `streams`: PID
-    1 has the container's own streams or terminal, in the place of a console that only the shim reads.
+    `init` is the kind of init found: `systemd`, `sysvinit`, `openrc` or `busybox`. `launch` None: the image's own
+    command is that init, and there is no application beside it. `poweroff` is the signal number that makes PID 1 shut
+    down. `halts`: PID 1 cannot end by itself then (no CAP_SYS_BOOT); its last act is to run `launch halt`.
+    `environment` is the file in the run directory through which the inittab starts its commands, made by the caller, or
+    "". `signals` translates a client's signals for an init without an application: pairs of signal numbers. `streams`:
+    PID 1 has the container's own streams or terminal instead of a console that only the shim reads.
     """
 
     init: str
@@ -66,5 +66,5 @@ class Boot:
 
     @property
     def kind(self) -> InitKind:
-        """What is particular about this init."""
+        """What is specific to this init."""
         return kind_of(self.init)

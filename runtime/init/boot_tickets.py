@@ -1,8 +1,8 @@
-"""The node's queue for boots: one file a boot in /run/pouchrich/boot, whose names are in the order of arrival.
+"""The node's queue for boots: one file per boot in /run/pouchrich/boot, with names in the order of arrival.
 
-Who boots holds a lock on its file, which the kernel releases with the process: a killed pod server holds nobody up. The
-first few of the living tickets may boot, the others wait; there is no server, and nothing to repair. Containers do not
-see the directory.
+Each boot holds a lock on its file. The kernel releases the lock with the process, so a killed pod server holds nobody
+up. The first few living tickets may boot and the others wait. There is no server, and nothing needs repair. Containers
+do not see the directory.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ class Ticket:
         making = f"{root}/{_LOCKING}{os.getpid()}-{time.monotonic_ns()}"
         self._fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            # Locked before it has a name in the queue: an unlocked one there is a dead one's.
+            # Lock the file before it has a name in the queue: an unlocked file there belongs to a dead process.
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._say(WAITING)
             self._name = f"{time.monotonic_ns():020d}-{os.getpid()}"
@@ -42,13 +42,13 @@ class Ticket:
             raise
 
     def ahead(self) -> int:
-        """How many tickets were taken before, dead ones included. Raises OSError."""
+        """How many tickets were taken before this one, dead ones included. Raises OSError."""
         return sum(1 for name in _names(self._root) if name < self._name)
 
     def may_boot(self, at_once: int) -> bool:
-        """Whether fewer than `at_once` living tickets are ahead; then it is said of this one that it boots.
+        """Whether fewer than `at_once` living tickets are ahead; if so, this ticket's state becomes BOOTING.
 
-        Dead ones are removed. Raises OSError.
+        Removes dead tickets. Raises OSError.
         """
         living = 0
         for name in _names(self._root):

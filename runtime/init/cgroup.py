@@ -1,20 +1,20 @@
-"""The cgroups of a container whose PID 1 makes cgroups of its own, by the form of the host's.
+"""The cgroups of a container whose PID 1 makes cgroups of its own, by the host's cgroup layout.
 
 | host | what PID 1 gets |
 |---|---|
 | unified | its cgroup namespace, writable |
-| hybrid | v1's controllers read-only with the v2 tree at TOP/systemd; from 258 on the v2 tree alone |
-| v1 | the v1 controllers read-only, and where name=systemd would be the v2 tree, which the kernel has unmounted |
+| hybrid | the v1 controllers read-only, with the v2 tree at TOP/systemd; for systemd 258 or later the v2 tree alone |
+| v1 | the v1 controllers read-only, and at the place of name=systemd the v2 tree, which the host does not mount |
 | v1, systemd 258 or later | the v2 tree alone |
-| hybrid or v1, before 232 | everything read-only but its own directory of the name=systemd hierarchy, if allowed |
+| hybrid or v1, systemd before 232 | all read-only but its own directory of the name=systemd hierarchy, if allowed |
 
-A v1 controller is never writable: root in the container could raise its own limits. On v2 the kernel refuses that
-itself where the hierarchy is mounted with nsdelegate. Without it the container gets a cgroup one level below its own,
-and the limits stay on the upper one, which its namespace does not show.
+A v1 controller is never writable: root in the container could raise its own limits. On v2 the kernel prevents that if
+the hierarchy is mounted with nsdelegate. Without nsdelegate the container gets a cgroup one level below its own, and
+the limits stay on the upper one, which is not visible in its cgroup namespace.
 
 Below name=systemd nothing limits the number of directories (on a two-core machine 60,000 in a second at 6 KiB each, of
-which the container's memory limit counts a small part), and notify_on_release has the host run its release agent: that
-is the node's to allow.
+which the container's memory limit counts a small part), and notify_on_release makes the host run its release agent. So
+the node has to allow it.
 """
 
 import posixpath
@@ -28,7 +28,7 @@ from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 from runtime.spec.image_volume import is_image_volume
 
-try:  # what hashlib takes it from, without OpenSSL
+try:  # the module from which hashlib takes it, without OpenSSL
     from _sha2 import sha256
 except ImportError:  # before Python 3.12
     from _sha256 import sha256  # type: ignore[import-not-found, no-redef, unused-ignore]
@@ -41,7 +41,7 @@ V1_ENDS = 258
 """The first systemd without cgroup v1 (its release notes; measured: it refuses to boot)."""
 _READABLE = 200  # of the 255 bytes that a name may have
 NESTED = "pouchrich"
-"""The name of the lower cgroup where the limits stay above."""
+"""The name of the lower cgroup, where the limits stay on the upper one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class Delegation:
     """What the caller does to cgroups around the OCI runtime's create.
 
     `directory` (host path, or empty): made before create, as it is the source of a mount. `parent` (a cgroup path, or
-    empty): the cgroup above the container's, to which the caller copies, after create and after each update, every
-    v2 limit that the runtime set on the container's own, and which it removes in all hierarchies after delete.
-    `unmounted` (a cgroup path, or empty): made in the v2 tree of a v1 host before create, which is run inside it, and
+    empty): the cgroup above the container's. After create and after each update the caller copies to it every v2 limit
+    that the OCI runtime set on the container's own cgroup, and after delete it removes it in all hierarchies.
+    `unmounted` (a cgroup path, or empty): made before create in the v2 tree of a v1 host; create runs inside it; and
     removed after delete (`runtime.cgroup.unmounted`). `descendants` and `depth` go to cgroup.max.descendants and
-    cgroup.max.depth of that parent or `unmounted`, else of the container's own v2 cgroup; below `directory` the kernel
-    has no such limits. `leaf` (a name, or empty): the cgroup below the container's own that PID 1 is moved to after
-    create.
+    cgroup.max.depth of `parent` or `unmounted`, else of the container's own v2 cgroup; below `directory` the kernel has
+    no such limits. `leaf` (a name, or empty): the cgroup below the container's own to which the caller moves PID 1
+    after create.
     """
 
     descendants: int
@@ -71,7 +71,7 @@ def _refuse_foreign(spec: Spec, resolved: dict[str, str]) -> None:
         destination = resolved.get(one["destination"], one["destination"])
         inside = destination == TOP or destination.startswith(f"{TOP}/")
         if destination == TOP and is_image_volume(one):
-            continue  # which many an image for systemd has, and which makes room
+            continue  # many images for systemd have such a VOLUME; our mount replaces it
         if inside and one.get("type") not in ("cgroup", "cgroup2"):
             raise InvalidArgument(
                 f"config.json: mounts[{one['destination']}]: found a mount of the pod,"
@@ -82,8 +82,8 @@ def _refuse_foreign(spec: Spec, resolved: dict[str, str]) -> None:
 def path_of(spec: Spec, *, systemd: bool = True) -> str:
     """`linux.cgroupsPath` as the directory below a v1 hierarchy's mount. Raises InvalidArgument for another form.
 
-    A path that begins with a slash is one already; SLICE:PREFIX:NAME is what systemd makes of it (systemd.slice(5)),
-    and without `systemd` a name like any other (crun and runc with cgroupfs).
+    An absolute path is returned as it is. SLICE:PREFIX:NAME becomes the path that systemd gives it (systemd.slice(5));
+    without `systemd` it is an ordinary name (crun and runc with cgroupfs).
     """
     found = edit.table(spec, "linux").get("cgroupsPath")
     parts = found.split(":") if isinstance(found, str) else []
@@ -111,7 +111,7 @@ def _mount(kind: str, *options: str, at: str = TOP) -> dict[str, Any]:
 
 
 def _nested(spec: Spec, host: HostFacts) -> str:
-    """The container's cgroupsPath, where a level can be put below it."""
+    """The container's cgroupsPath, if a level can be added below it. Raises InvalidArgument if not."""
     found = edit.table(spec, "linux").get("cgroupsPath")
     if isinstance(found, str) and found.startswith("/"):
         return found.rstrip("/")
@@ -124,22 +124,22 @@ def _nested(spec: Spec, host: HostFacts) -> str:
 
 
 def uses_v1(host: HostFacts, version: int | None) -> bool:
-    """Whether systemd of `version` (None: unknown) can have nothing but the name=systemd hierarchy of this host."""
+    """Whether systemd of `version` (None: unknown) can only use the name=systemd hierarchy of this host."""
     is_old = version is not None and version < V2_BEGINS
     return host.cgroups in ("v1", "hybrid") and is_old and bool(host.named)
 
 
 def _in_one_level(path: str) -> str:
-    """A cgroup path of one level that tells of the longer `path`, by its end, and belongs to it alone."""
+    """A cgroup path of one level, unique to the longer `path` and readable by its end."""
     readable = path[1:].replace("/", "!").encode(errors="replace")[-_READABLE:].decode(errors="ignore")
     return f"/pouchrich-{readable}-{sha256(path.encode(errors='backslashreplace')).hexdigest()[:16]}"
 
 
 def _beside_v1(host: HostFacts, version: int | None, v2: str) -> tuple[Step, ...]:
-    """What shows `v2`, the container's own cgroup of the v2 tree, to a systemd of `version` on a host that has v1 too.
+    """The mounts that show `v2`, the container's own v2 cgroup, to a systemd of `version` on a host that has v1 too.
 
-    systemd up to 257 takes a v2 tree at TOP/systemd for its own and v1 controllers beside it for what they are (the
-    layout of its release 232), so programs that read their limits there still can.
+    systemd up to 257 takes a v2 tree at TOP/systemd as its own and recognises v1 controllers beside it (the layout of
+    its release 232), so programs can still read their limits there.
     """
     if host.named and version is not None and version < V1_ENDS:
         return (
@@ -158,7 +158,7 @@ def _beside_v1(host: HostFacts, version: int | None, v2: str) -> tuple[Step, ...
 def layout(
     spec: Spec, host: HostFacts, limits: tuple[int, int], resolved: dict[str, str], version: int | None = None
 ) -> tuple[tuple[Step, ...], Delegation]:
-    """The steps that give systemd its cgroups, and what the caller does beside them.
+    """The steps that give systemd its cgroups, and what the caller does besides.
 
     `limits` are the highest number of descendants and their depth. Raises InvalidArgument where a mount of the pod
     or the form of linux.cgroupsPath leaves no room.

@@ -1,8 +1,9 @@
-"""A writable subtree of cgroups for a container whose PID 1 makes none: `rich.cgroup = "delegate"`.
+"""A writable cgroup subtree for a container whose PID 1 does not make cgroups itself: `rich.cgroup = "delegate"`.
 
-cgroup v2 alone can be given away (cgroup-v2.rst, "Delegation"): the container's own cgroup is the root of its cgroup
-namespace, writable, and its limits stay out of reach as `runtime.init.cgroup.layout` has it. No process may be in a
-cgroup that has controllers for those below it ("No Internal Process Constraint"): PID 1 goes one level down, into LEAF.
+Only cgroup v2 can be delegated (cgroup-v2.rst, "Delegation"). The container's own cgroup is the root of its cgroup
+namespace and writable, and `runtime.init.cgroup.layout` keeps its limits out of reach. A cgroup that enables
+controllers for its children may hold no process ("No Internal Process Constraint"), so PID 1 goes one level down, into
+LEAF.
 """
 
 from collections.abc import Mapping
@@ -19,10 +20,11 @@ LEAF = "app"
 
 
 def refuse_handles(setting: Setting) -> None:
-    """Raise InvalidArgument where root in the container could open cgroups that are not its own, and write to them.
+    """Raise InvalidArgument where root in the container could open and write to cgroups other than its own.
 
-    By a file handle a mount shows the whole of its file system (open_by_handle_at(2)), and a writable mount of cgroups
-    is of the node's own. Who has CAP_SYS_ADMIN needs no such way; in a user namespace the kernel allows none.
+    With file handles a process can open any file of a file system of which it has some mount (open_by_handle_at(2)),
+    and the container's writable cgroup mount is one of the node's whole cgroup file system. A process with
+    CAP_SYS_ADMIN needs no file handles for that; in a user namespace the kernel allows none.
     """
     in_user_namespace = any(
         isinstance(one, Mapping) and one.get("type") == "user"
@@ -30,7 +32,7 @@ def refuse_handles(setting: Setting) -> None:
     )
     if in_user_namespace or process.has_capability(setting, "CAP_SYS_ADMIN"):
         return
-    by_pod = replace(setting, capabilities=None)  # what an exec has
+    by_pod = replace(setting, capabilities=None)  # the bounding set of an exec
     for where, one in (("process.capabilities.bounding", by_pod), ("rich.init-capabilities", setting)):
         if process.has_capability(one, "CAP_DAC_READ_SEARCH"):
             way_out = f"or use {setting.delegates} = pod" if setting.delegates else "or use mode dumb-init"
@@ -41,10 +43,10 @@ def refuse_handles(setting: Setting) -> None:
 
 
 def subtree(setting: Setting) -> tuple[tuple[Step, ...], Delegation | None]:
-    """The steps for a subtree where the node wants one, and what the caller does beside them; else nothing, and None.
+    """The steps for a subtree where the node wants one, and what the caller does besides; else nothing, and None.
 
-    Raises InvalidArgument where the host, the spec's capabilities, a mount of the pod's or the form of
-    linux.cgroupsPath does not allow it.
+    Raises InvalidArgument where the host, the spec's capabilities, a mount of the pod or the form of linux.cgroupsPath
+    does not allow it.
     """
     if not setting.delegates:
         return (), None

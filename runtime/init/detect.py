@@ -1,4 +1,4 @@
-"""What kind of init a program is, judged by its name and the words in it. Nothing is executed, nothing is read here."""
+"""Which kind of init a program is, judged by its name and by strings in it. Nothing is executed or read here."""
 
 import posixpath
 import re
@@ -19,7 +19,7 @@ RC_PATHS = (
     "/sbin/halt",
     "/sbin/sulogin",
 )
-"""What the start scripts of the known distributions are called; which of them exist tells whose style an image has."""
+"""The paths of the known distributions' start scripts and tools; those that exist show which style an image has."""
 
 _BY_NAME = {"systemd": "systemd", "busybox": "busybox"}
 _FOREIGN = {
@@ -45,19 +45,19 @@ _INIT_PATHS = frozenset(
 )
 _SMALL = frozenset({"tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
 _INIT_NAMES = _SMALL | {"systemd", "runit", "runit-init", "openrc-init"}
-"""Programs that expect to be PID 1. As a child tini and dumb-init warn, systemd and s6's /init refuse."""
+"""Programs that expect to be PID 1. As a child, tini and dumb-init warn, and systemd and s6's /init refuse."""
 
 
 @dataclass(frozen=True, slots=True)
 class InitFacts:
     """What an image has for PID 1.
 
-    `systemd` is systemd's path, or empty; `version` its major number where it can be told. `kind` is what `/sbin/init`
-    is: one of SUPPORTED, another init's name, or empty; `problem` is why it cannot be used, where it cannot be looked
-    at. `inittab` is the text of /etc/inittab, `present` which of RC_PATHS exist, `services` where systemd finds
-    those asked for, `scripts` where sysvinit and OpenRC do (`runtime.init.services.look`), `home` the home directory of
-    the spec's user, `near` hints for those asked for that are in neither, `machine_id` whether it has one
-    (machine-id(5)), or a symbolic link in its place.
+    `systemd` is systemd's path, or empty; `version` its major number where known. `kind` is what `/sbin/init` is: one
+    of SUPPORTED, another init's name, or empty; `problem` is why it cannot be used, where it cannot be examined.
+    `inittab` is the text of /etc/inittab. `present` has those of RC_PATHS that exist. `services` says where systemd
+    finds each requested service, `scripts` where sysvinit and OpenRC find it (`runtime.init.services.look`), and `near`
+    has hints for requested services that neither finds. `home` is the home directory of the spec's user.
+    `machine_id`: the image has a machine-id (machine-id(5)), or a symbolic link in its place.
     """
 
     systemd: str = ""
@@ -74,7 +74,7 @@ class InitFacts:
 
 
 def is_machine_id(content: bytes) -> bool:
-    """Whether a file of that content is one."""
+    """Whether `content` is that of a valid machine-id file."""
     return re.fullmatch(rb"[0-9a-f]{32}\n?", content) is not None
 
 
@@ -95,9 +95,9 @@ _WORDS = re.compile(r"\s*(?:exec\s+)?([A-Za-z0-9/._+@:=-]+(?:\s+[A-Za-z0-9/._+@:
 
 
 def replaces_shell(args: Sequence[str]) -> tuple[str, ...]:
-    """What a shell that does nothing else becomes, as of an image's CMD in shell form; () for another command.
+    """The words of a command that a shell only executes, as in an image's CMD in shell form; () for another command.
 
-    Of tini and the like the shell may be the parent.
+    Also () for tini and similar programs: the shell may be their parent.
     """
     if len(args) != 3 or posixpath.basename(args[0]) not in _SHELLS or args[1] != "-c":
         return ()
@@ -107,16 +107,16 @@ def replaces_shell(args: Sequence[str]) -> tuple[str, ...]:
 
 
 def applet(args: Sequence[str]) -> tuple[str, str] | None:
-    """The init that a program of many is asked to be, and its kind, or None."""
+    """The init that a multi-call binary is told to be (`busybox init`), and its kind, or None."""
     if len(args) > 1 and (posixpath.basename(args[0]), args[1]) == ("busybox", "init"):
         return f"{args[0]} init", "busybox"
     return None
 
 
 def given_init(args: Sequence[str], path: str) -> str:
-    """The path of an init that an image's entry point is given as its only argument, or "".
+    """The path of an init that an image's entry point gets as its only argument, or "".
 
-    `path` is where `args[0]` is: what a distribution has in its own directories, such as ldd, executes no init.
+    `path` is where `args[0]` is. Programs in a distribution's own directories, such as ldd, do not execute the init.
     """
     if len(args) != 2 or posixpath.dirname(path) in ("", *_SYSTEM):
         return ""
@@ -124,9 +124,10 @@ def given_init(args: Sequence[str], path: str) -> str:
 
 
 def own_init(paths: Iterable[str | None], *, kind: str) -> tuple[str, str] | None:
-    """The init that a command is which leads along `paths`: its path, and its kind or "" where that is not supported.
+    """The init that a command is: its path, and its kind, or "" for a kind that is not supported.
 
-    `kind` is what the image's /sbin/init is. None where the command is no init.
+    `paths` are the paths that the command leads along, `kind` is what the image's /sbin/init is. None where the command
+    is no init.
     """
     for path in filter(None, paths):
         if posixpath.basename(path) == "systemd":
@@ -139,11 +140,14 @@ def own_init(paths: Iterable[str | None], *, kind: str) -> tuple[str, str] | Non
 
 
 def version_of(content: bytes) -> int | None:
-    """systemd's major version: the library it needs carries it since 231, before that only its own banner."""
+    """systemd's major version: since 231 in the name of the library it links to, before that only in its banner."""
     found = _SHARED.search(content) or _BANNER.search(content)
     return int(found[1]) if found else None
 
 
 def refined(kind: str, present: tuple[str, ...]) -> str:
-    """OpenRC is no init but what sysvinit's inittab starts, on Debian by scripts with the names of sysvinit's own."""
+    """`kind`, but "openrc" for a sysvinit that starts OpenRC.
+
+    OpenRC is no init: sysvinit's inittab starts it, on Debian by scripts with the names of sysvinit's own.
+    """
     return "openrc" if kind == "sysvinit" and "/sbin/openrc" in present else kind

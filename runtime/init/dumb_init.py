@@ -1,10 +1,9 @@
 """Mode dumb-init: a static dumb-init as PID 1, the command as its only child.
 
-dumb-init forwards signals to the command, as they reach it without an init, reaps orphans, and ends
-as soon as the command does with its exit code, or 128+n where signal n ended it. It needs no privilege and
-nothing of the image: the binary is static and bound read-only from the container's run directory. What it cannot
-tell apart is a command that does not exist from one that exits 2, which is why the command is looked up in the image
-before (`runtime.image.image`).
+dumb-init forwards signals to the command, as they would reach it without an init, reaps orphans, and ends as soon as
+the command ends, with the command's exit code, or 128+n if signal n ended it. It needs no privilege and nothing from
+the image: the binary is static and bound read-only from the container's run directory. dumb-init cannot tell a command
+that does not exist from one that exits 2, so the command is looked up in the image first (`runtime.image.image`).
 """
 
 from runtime.errors import InvalidArgument
@@ -14,15 +13,16 @@ from runtime.spec import edit
 from runtime.spec.edit import Edit, Step
 
 _ASIDE = "/dev/.pouchrich"
-"""Where the binary goes when /run is not the container's own."""
+"""Where the binary goes if /run is not the container's own."""
 
 
 def _directory(setting: Setting) -> str:
-    """Where the binary is bound: HOME, unless that lies on a volume of the pod.
+    """The directory for the binary: HOME, unless that lies on a volume of the pod.
 
-    The OCI runtime makes a mount point where there is none. On a volume (say the host's /run) that would
-    write to what is not the container's, and on a read-only one it would fail. The tmpfs every runtime makes
-    at /dev is then the one place that is private, writable at that time, and left no trace in.
+    The OCI runtime creates a missing mount point. On a volume (for example the host's /run) it would write to what is
+    not the container's, and on a read-only volume it would fail. Then the only place that is private, still writable
+    and left without a trace is the tmpfs that every OCI runtime makes at /dev. Raises InvalidArgument where there is no
+    such place.
     """
     above: MountPoint | None = None
     for point in setting.mounts:
@@ -32,7 +32,7 @@ def _directory(setting: Setting) -> str:
                 f" allowed none at or below {HOME} in a rich container"
             )
         if covers(point.resolved, setting.resolved[HOME]):
-            above = point  # the last one made is on top
+            above = point  # the last mount made is on top
     if above is None or above.is_private:
         return HOME
     dev = [point for point in setting.mounts if point.resolved == "/dev"]
@@ -45,12 +45,12 @@ def _directory(setting: Setting) -> str:
 
 
 def make(setting: Setting) -> Made:
-    """The mount of the binary after every mount of the pod, the variables, the command.
+    """The steps: the mount of the binary after every mount of the pod, the variables, the command.
 
-    By itself dumb-init makes a session of the command's and forwards signals to that: a master's workers would be
-    stopped with it. A pod may ask for that by dumb-init's own variable, but not with a terminal: a new session would
-    have no controlling one, so no job control and no SIGWINCH. Raises InvalidArgument where the pod's mounts leave the
-    binary no place.
+    By default dumb-init makes a session for the command and forwards signals to that whole session, which would also
+    signal the workers of a master process. `-c` turns that off. A pod may ask for the session by dumb-init's own
+    variable, but not with a terminal: a new session has no controlling terminal, so no job control and no SIGWINCH.
+    Raises InvalidArgument where the pod's mounts leave the binary no place.
     """
     path = f"{_directory(setting)}/dumb-init"
     wants_session = edit.env(setting.spec).get("DUMB_INIT_SETSID") == "1"

@@ -1,8 +1,8 @@
-"""Inittabs: the image's own start scripts kept, its terminals left out, the application and the way to the end added.
+"""Inittabs: keep the image's start scripts, drop its terminals, add the application and the lines for a shutdown.
 
-What the image wrote is read with a narrow grammar and written again field by field: a line that does not fit is left
-out, never copied. It was the image's own business before and stays in the container, yet nothing of it gets a meaning
-here that it did not have. Nothing of a pod's gets in at all. sysvinit's inittab(5); busybox's init.c.
+The image's text is parsed with a narrow grammar and written again field by field: a line that does not fit is left
+out, never copied. So nothing of the image gets a meaning here that it did not have in the image's own inittab, and
+nothing from a pod gets in at all. See sysvinit's inittab(5) and busybox's init.c.
 """
 
 import re
@@ -17,14 +17,14 @@ APP = f"{HOME}/launch app"
 SERVICES = f"/bin/sh {HOME}/services"
 HALT = f"{HOME}/launch halt"
 ENVIRONMENT = "environment.sh"
-"""In the run directory: a script that becomes the command it is given, with more variables."""
+"""A script in the run directory that sets more variables and executes the command in its arguments."""
 _WITH_ENVIRONMENT = f"/bin/sh {HOME}/{ENVIRONMENT} "
 _LONGEST = 127
-"""Bytes of a process in an inittab: sysvinit leaves out a line with more."""
+"""The longest process of an inittab line, in bytes: sysvinit ignores a line with a longer one."""
 
 MAX_LINES = 200
 _NAMED = 5
-"""Lines that are left out, of which a warning each tells."""
+"""How many of the dropped lines get a warning of their own."""
 
 _LINE = re.compile(
     r"(?P<id>[A-Za-z0-9]{0,4}):(?P<runlevels>[0-6sS]{0,8}):(?P<action>[a-z]{4,11}):"
@@ -34,7 +34,7 @@ _DEFAULT = re.compile(r"[A-Za-z0-9]{1,4}:([1-5]):initdefault:.*")
 _TERMINALS = re.compile(r"getty|sulogin|/login|tty[0-9S]|console(?![\w-])")
 _OURS = frozenset({"id", "pa", "ph", "pp", "pq", "ps", "pz"})
 _STARTS = re.compile(r"[^:#]*:[0-6sS]*:(?:sysinit|boot|bootwait|wait|once|respawn):.+")
-"""A line of any form that has something started, but for terminals and power."""
+"""A line in any form that starts something, except for terminals and power events."""
 
 _SYSV_ACTIONS = frozenset({"sysinit", "boot", "bootwait", "wait", "respawn"})
 _BUSYBOX_ACTIONS = frozenset({"sysinit", "wait", "once", "respawn", "shutdown"})
@@ -61,7 +61,7 @@ def _kept(text: str, actions: frozenset[str]) -> Iterator[Line]:
 
 
 def left_out(init: InitFacts) -> tuple[str, ...]:
-    """Warnings of what the image's inittab starts and ours does not."""
+    """Warnings about what the image's inittab starts and ours does not."""
     taken = {str(line) for line in (_busybox(init) if init.kind == "busybox" else _sysvinit(init)[1])}
     lines = (line.strip() for line in (init.inittab or "").splitlines())
     found = [one for one in lines if _STARTS.fullmatch(one) and not _is_terminal(one) and one not in taken]
@@ -71,7 +71,7 @@ def left_out(init: InitFacts) -> tuple[str, ...]:
 
 
 def _is_terminal(line: str) -> bool:
-    """Whether it has a terminal for its id, as busybox has it, or a program for one, wherever its output goes."""
+    """Whether the line has a terminal as its id (busybox) or runs a program for one, whatever its redirections are."""
     return _TERMINALS.search(re.split("[<>]", line, maxsplit=1)[0]) is not None
 
 
@@ -86,11 +86,11 @@ _SCRIPTS = (
     ("/etc/init.d/rc", "/etc/init.d/rcS", "2"),
     ("/etc/rc.d/rc", "/etc/rc.d/rc.sysinit", "3"),
 )
-"""How Debian and the RPM distributions name what runs the scripts of a runlevel, and once at boot; their runlevel."""
+"""The scripts that run a runlevel's scripts and the boot's, on Debian and on RPM distributions; the usual runlevel."""
 
 
 def _by_style(init: InitFacts, runlevel: str) -> tuple[str, list[Line]]:
-    """The lines for an image whose inittab has none that can be kept: by the scripts it has."""
+    """The lines, by the scripts that the image has, for an image whose inittab has none that can be kept."""
     if init.kind == "openrc":
         level = runlevel or "3"
         return level, [
@@ -109,13 +109,13 @@ def _by_style(init: InitFacts, runlevel: str) -> tuple[str, list[Line]]:
 
 
 def _given(lines: list[Line]) -> list[Line]:
-    """`lines`, each started with the variables of ENVIRONMENT where there is room to say so."""
+    """`lines`, each started through ENVIRONMENT where the longer process still fits."""
     made = [replace(one, process=_WITH_ENVIRONMENT + one.process) for one in lines]
     return [new if len(new.process) <= _LONGEST else old for old, new in zip(lines, made, strict=True)]
 
 
 def _sysvinit(init: InitFacts) -> tuple[str, list[Line]]:
-    """The runlevel, and the lines of the image's: those of its inittab, or what its scripts tell."""
+    """The runlevel and the image's lines: those of its inittab, or what its scripts suggest."""
     text = init.inittab or ""
     runlevel, lines = _default_runlevel(text), list(_kept(text, _SYSV_ACTIONS))
     if not any(one.action in ("sysinit", "boot", "bootwait", "wait") for one in lines):
@@ -124,19 +124,19 @@ def _sysvinit(init: InitFacts) -> tuple[str, list[Line]]:
 
 
 def _busybox(init: InitFacts) -> list[Line]:
-    """The lines of the image's inittab, but for those with a terminal of their own."""
+    """The lines of the image's inittab, except those with a terminal of their own."""
     return [one for one in _kept(init.inittab or "", _BUSYBOX_ACTIONS) if not one.id]
 
 
 def sysvinit(
     init: InitFacts, *, services: bool = False, can_halt: bool = False, environment: bool = False
 ) -> str | None:
-    """An inittab for sysvinit, or OpenRC on it; None where nothing of the image's start scripts is known.
+    """An inittab for sysvinit, or for OpenRC on sysvinit; None where none of the image's start scripts is known.
 
-    SIGPWR is the way to the end: the power lines lead to runlevel 0, whose scripts the image has. Its last line, and
-    runlevel 6's, reports to us, for PID 1 cannot power off without CAP_SYS_BOOT and would stay. `can_halt`: it has
-    that, and OpenRC, which leaves the halting to its inittab, is given the line for it. `services`: there is a script
-    that starts some more before the application. `environment`: ENVIRONMENT is there.
+    SIGPWR starts the shutdown: the power lines lead to runlevel 0, whose scripts the image has. The last line of
+    runlevels 0 and 6 reports to the shim, because PID 1 cannot power off without CAP_SYS_BOOT and would stay.
+    `can_halt`: PID 1 has that capability; OpenRC leaves halting to the inittab and then gets a line for it. `services`:
+    there is a script that starts more services before the application. `environment`: ENVIRONMENT exists.
     """
     runlevel, lines = _sysvinit(init)
     if not lines:
@@ -162,7 +162,7 @@ def sysvinit(
 
 
 def busybox(init: InitFacts, *, environment: bool = False) -> str:
-    """An inittab for busybox's init; without one of the image's it gets what busybox itself would have started.
+    """An inittab for busybox's init. If the image has none, ours starts what busybox itself would have started.
 
     `environment`: as for `sysvinit`.
     """

@@ -1,4 +1,4 @@
-"""The kinds of init that PID 1 of a rich container can be, and what is particular about each for who works with one."""
+"""The kinds of init that can be PID 1 of a rich container, and what is specific to each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 class InitKind:
     """What an init called `name` does that others do not.
 
-    `has_units`: what it starts are units (systemd.unit(5)), so an agent may be one. `restarts`: it can start an
-    application again that failed. `uses_inotify`: it does not boot without inotify instances of the node's.
-    `passes_environment`: services have the environment of the line that starts them. `begins_anew`: told to power off
-    while it does, it begins with that anew. `writes_to_its_streams`: what it starts has the streams that it was started
-    with; others open /dev/console, and where there is none /dev/null.
+    `has_units`: it starts units (systemd.unit(5)), so an agent may be a unit. `restarts`: it can start a failed
+    application again. `uses_inotify`: it needs inotify instances of the node to boot. `passes_environment`: services
+    have the environment of the inittab line that starts them. `begins_anew`: told to power off while it is powering
+    off, it starts over. `writes_to_its_streams`: what it starts has the streams that the init was started with; other
+    inits open /dev/console, or /dev/null where there is no console.
     """
 
     name: str
@@ -34,5 +34,5 @@ _KINDS: Mapping[str, InitKind] = {one.name: one for one in (SYSTEMD, SYSVINIT, O
 
 
 def kind_of(name: str) -> InitKind:
-    """The kind called `name`; for another's name one that does nothing particular."""
+    """The kind called `name`; for an unknown name a kind with all fields false."""
     return _KINDS.get(name) or InitKind(name)

@@ -1,4 +1,4 @@
-"""The launcher's settings: from a spec's `process` to a `Launch`, and to the bytes that launcher/launch.h describes."""
+"""The launcher's settings: a spec's `process` as a `Launch`, and that as the bytes that launcher/launch.h describes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAME = "app"  # the file in the run directory
 _HEADER = "pouchrich-launch 1"
 _ID_MAX = (1 << 32) - 2  # 2^32 - 1 is setresuid(2)'s "leave it"
 _LIMIT_MAX = (1 << 64) - 1
-# What runc and crun set where the spec names none.
+# What runc and crun set where the spec names no umask.
 _UMASK = 0o022
 
 # <linux/capability.h>: the index is the number.
@@ -40,11 +40,11 @@ _RLIMIT = {f"RLIMIT_{name}": number for number, name in enumerate(RLIMITS)}
 
 
 def encode(launch: Launch, *, stay: bool = False, passes_on: bool = False) -> bytes:
-    """The settings file of `launch`. With `stay` the launcher remains as the application's parent, and `passes_on` what
-    PID 1 sends to it.
+    """The settings file of `launch`.
 
-    Raises InvalidArgument, naming the key, for what the format or execve(2) cannot hold: a NUL byte anywhere, no
-    args. A value's length is nobody's business but the kernel's, which refuses the exec as it would in any container.
+    `stay`: the launcher remains as the application's parent; `passes_on`: it then forwards the signals that PID 1 sends
+    to it. Raises InvalidArgument, naming the key, for what the format or execve(2) cannot hold: a NUL byte anywhere, no
+    args. The length of values is not checked: the kernel refuses the exec as it would in any container.
     """
     if not launch.args:
         raise InvalidArgument("process.args: found none, allowed one or more")
@@ -92,11 +92,11 @@ def from_spec(
     groups: Iterable[int] = (),
     home: str | None = None,
 ) -> Launch:
-    """The process that an OCI runtime would make of `spec`, as the launcher is to make it.
+    """The process that an OCI runtime would make of `spec`, for the launcher to make.
 
-    `args` replace the spec's, for a plan that has changed them already. `groups` are added to additionalGids. `home`
-    is the user's home in the image: the runtimes set HOME to it where the environment names none. Also like them:
-    of two variables of a name the last counts, and without a umask it is 0022.
+    `args` replace the spec's, for a plan that has already changed them. `groups` are added to additionalGids. `home`
+    is the user's home in the image: like the OCI runtimes, this sets HOME to it where the environment has none. Also
+    like them: of two variables with one name the last counts, and the default umask is 0022.
 
     Raises InvalidArgument naming the key of config.json, what was found and what is allowed.
     """

@@ -1,4 +1,4 @@
-"""The mounts that a real init needs, and which of the pod's own leave room for them."""
+"""The mounts that a real init needs, and which mounts of the pod leave room for them."""
 
 import posixpath
 from collections.abc import Sequence
@@ -23,22 +23,23 @@ _READ_ONLY_ROOT = {
 _RESOLVED = frozenset(
     ("/etc/resolv.conf", f"/run/systemd/resolve/{name}") for name in ("stub-resolv.conf", "resolv.conf")
 )
-"""containerd's own mount where the image has systemd-resolved's link, which no unit is made of."""
+"""containerd's own mount of /etc/resolv.conf where the image links that into /run/systemd; systemd makes no unit of
+it."""
 
 WRITABLE = (*_RUN, *_READ_ONLY_ROOT)
-"""Where a tmpfs may go; where these lead in the image has to be known."""
+"""Where a tmpfs may be mounted. Where these paths lead in the image has to be known."""
 
 _COPIED_BYTES = {"/run": 8 << 20, "/run/lock": 1 << 20, "/var/log": 16 << 20, "/var/lib/systemd": 4 << 20}
-"""What an image may have where a tmpfs begins with that: the pod's memory, for as long as it lives."""
+"""How many bytes of the image's files a tmpfs may start with. They take the pod's memory for as long as it lives."""
 
 
 def has_read_only_root(spec: Spec) -> bool:
-    """As a pod's readOnlyRootFilesystem."""
+    """Whether the root is read-only, as with a pod's readOnlyRootFilesystem."""
     return edit.table(spec, "root").get("readonly") is True
 
 
 def in_memory(spec: Spec) -> dict[str, int]:
-    """Where a tmpfs for `spec` begins with what the image has there, and how many bytes that may be."""
+    """The paths at which a tmpfs for `spec` starts with the image's files, each with the most bytes they may have."""
     paths = _COPIED_BYTES if has_read_only_root(spec) else _RUN
     return {path: _COPIED_BYTES[path] for path in paths}
 
@@ -53,9 +54,9 @@ def _tmpfs(destination: str, options: Sequence[str]) -> dict[str, Any]:
 
 
 def _step(setting: Setting, path: str, options: Sequence[str]) -> Step:
-    # A mount at or below the path that was there before (a secret below /run) has to be made after the tmpfs.
+    # The pod's mounts at or below the path (a secret below /run) have to be made after the tmpfs.
     below = [one.destination for one in setting.mounts if covers(path, one.resolved)]
-    # A daemon's directory with its owner, say, which no boot makes.
+    # tmpcopyup keeps, for example, a daemon's directory and its owner, which nothing creates at boot.
     copies = ("tmpcopyup",) if path in _COPIED_BYTES and path not in setting.uncopied else ()
     return Step(
         f"mount-{path[1:].replace('/', '-')}",
@@ -67,13 +68,13 @@ def _step(setting: Setting, path: str, options: Sequence[str]) -> Step:
 def refuse(setting: Setting, *closed: str) -> None:
     """Raise InvalidArgument where the pod mounts at or below one of `closed`, or a volume at /run itself.
 
-    A volume at /run would be written to by init, and by the OCI runtime for its mount points; only what belongs to
-    the pod alone may be there.
+    Init would write to a volume at /run, and so would the OCI runtime for its mount points, so only what belongs to the
+    pod alone may be there.
     """
     for point in setting.mounts:
         if (point.destination, point.resolved) in _RESOLVED:
             continue
-        # Both as written and as the image has it now: an empty tmpfs at /run takes away links that were below it.
+        # Both as written and as the image has it now: an empty tmpfs at /run hides symbolic links that were below it.
         leads = (point.resolved, posixpath.normpath(posixpath.join("/", point.destination)))
         for path in (HOME, *closed):
             if any(covers(path, one) for one in leads):
@@ -89,9 +90,9 @@ def refuse(setting: Setting, *closed: str) -> None:
 
 
 def writable(setting: Setting) -> tuple[Step, ...]:
-    """The file systems in memory, parents first; one where the pod mounts something already is left out.
+    """The tmpfs mounts, parents first, except where the pod already mounts something.
 
-    Raises InvalidArgument where /run of the image leads elsewhere: mounts would land where the image says.
+    Raises InvalidArgument where /run is a symbolic link in the image: the mounts would land where the image says.
     """
     for path in ("/run", HOME):
         if setting.resolved[path] != path:
@@ -111,7 +112,7 @@ def writable(setting: Setting) -> tuple[Step, ...]:
 
 
 def hidden(setting: Setting, steps: Sequence[Step]) -> tuple[str, ...]:
-    """Warnings about what the image has where `steps`, which `writable` made, mount an empty tmpfs."""
+    """Warnings about files of the image that the empty tmpfs mounts of `steps` (made by `writable`) hide."""
     paths = [step.edit.operand["mount"]["destination"] for step in steps]
     return tuple(
         f"image: {path}: {setting.uncopied[path]}: nothing of what the image has there is in the container"
@@ -121,5 +122,5 @@ def hidden(setting: Setting, steps: Sequence[Step]) -> tuple[str, ...]:
 
 
 def home(setting: Setting) -> tuple[Step, ...]:
-    """The run directory, which has the launcher in it, after every other mount."""
+    """The mount of the run directory, which has the launcher in it, after every other mount."""
     return (bound("mount-home", f"the container's run directory at {HOME}, read-only", setting.run_dir, HOME),)

@@ -1,4 +1,4 @@
-"""Whether an image and its host can have a mode: what stands against it, in words, or "". Pure."""
+"""Whether an image and its host allow a mode: the obstacle in words, or "". Pure."""
 
 from runtime.config.kinds import shown
 from runtime.init import inittab
@@ -8,7 +8,7 @@ from runtime.init.detect import SBIN_INIT, SUPPORTED, SYSTEMD_PATHS
 
 
 def no_cgroups(site: Site, kind: str) -> str:
-    """Why PID 1 of this kind cannot have cgroups that it understands."""
+    """Why PID 1 of this kind cannot have cgroups that it can work with."""
     version, host = site.init.version, site.host
     if kind != "systemd" or version is None or version >= V2_BEGINS:
         return ""
@@ -26,7 +26,7 @@ def no_cgroups(site: Site, kind: str) -> str:
 
 
 def no_room(site: Site) -> str:
-    """Why no init of the image's can be PID 1 at all."""
+    """Why no init of the image can be PID 1 at all."""
     if site.shared:
         return f"the container {site.shared}: there is no PID 1 to give"
     for path in ("/run", HOME):
@@ -60,5 +60,5 @@ def no_sbin_init(site: Site) -> str:
 
 
 def no_dumb_init(_: Site) -> str:
-    """Nothing: it is what is left where nothing else can be had."""
+    """Always "": dumb-init is the fallback where nothing else is possible."""
     return ""

@@ -1,4 +1,4 @@
-"""The process that PID 1 is, and what the application beside it has to be: privilege is never more than asked for."""
+"""The processes of PID 1 and of the application beside it. Neither gets more privilege than was asked for."""
 
 import hashlib
 from dataclasses import replace
@@ -13,14 +13,15 @@ from runtime.spec.cri import CONTAINER_NAME, SANDBOX_UID
 from runtime.spec.edit import Edit, Spec, Step
 
 _SYSTEMD_NEEDS = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
-"""Measured, each missing alone: dbus-daemon loops for ever without the first two, journald fails without the third."""
+"""Measured, each missing alone: without either of the first two dbus-daemon loops for ever, without the third journald
+fails."""
 
 
 def uuid_of(spec: Spec, run_dir: str) -> str:
-    """`container_uuid`, from which an image without one gets its machine-id: the same after every restart.
+    """`container_uuid`, from which an image without a machine-id gets one: the same after every restart.
 
-    It is made of the pod's UID and the container's name, outside a pod of the run directory's name. Version 8, which
-    is for such uses (RFC 9562).
+    It is derived from the pod's UID and the container's name, or outside a pod from the run directory's name. It has
+    version 8, which is for such uses (RFC 9562).
     """
     about = edit.annotations(spec)
     uid = about.get(SANDBOX_UID)
@@ -35,7 +36,7 @@ def uuid_of(spec: Spec, run_dir: str) -> str:
 
 
 def no_privilege(kind: str, spec: Spec, capabilities: tuple[str, ...] | None) -> str:
-    """Why PID 1 of this kind cannot boot with the pod's bounding set, or the node's `capabilities`; "" where it can."""
+    """Why PID 1 of this kind cannot boot with the pod's bounding set (or the node's `capabilities`), or ""."""
     names = _bounding(spec) if capabilities is None else capabilities
     missing = [name for name in _SYSTEMD_NEEDS if name not in names] if kind == "systemd" else []
     return f"{kind} cannot boot without {listed(missing)}" if missing else ""
@@ -47,15 +48,16 @@ def _bounding(spec: Spec) -> tuple[str, ...]:
 
 
 def has_capability(setting: Setting, name: str) -> bool:
-    """Whether `name` is in PID 1's bounding set."""
+    """Whether the capability `name` is in PID 1's bounding set."""
     return name in (_bounding(setting.spec) if setting.capabilities is None else setting.capabilities)
 
 
 def application(setting: Setting) -> Launch:
     """What the launcher becomes: the pod's process, with PouchContainer's variables.
 
-    Resource limits that the spec does not name are those that an OCI runtime would have passed on from us: init
-    changes its own, and systemd those of its units. Raises InvalidArgument naming the key of config.json.
+    Resource limits that the spec does not name are those that an OCI runtime would have inherited from the shim and
+    passed on: init changes its own limits, and systemd those of its units. Raises InvalidArgument naming the key of
+    config.json.
     """
     spec = edit.with_env(setting.spec, variables(setting.mode))
     made = launcher_settings.from_spec(spec, args=setting.args, home=setting.home or "/")
@@ -65,7 +67,7 @@ def application(setting: Setting) -> Launch:
 
 
 def _needed(setting: Setting, made: Launch | None) -> dict[str, str]:
-    """The capabilities that PID 1 must have, with what each is for."""
+    """The capabilities that PID 1 must have, each with what it is for."""
     needed = dict.fromkeys(_SYSTEMD_NEEDS, "systemd's own services") if setting.init.kind == "systemd" else {}
     if made is None:
         return needed
@@ -95,7 +97,7 @@ def _check(setting: Setting, made: Launch | None) -> None:
 
 
 def wider(setting: Setting) -> tuple[str, ...]:
-    """A warning where root in the pod can have back, of init, capabilities that the pod has not."""
+    """A warning where root in the pod can, through init, use capabilities that the pod does not have."""
     more = sorted(set(setting.capabilities or ()) - set(_bounding(setting.spec)))
     user = edit.table(edit.table(setting.spec, "process"), "user", within="process.")
     if not more or user.get("uid", 0) != 0:
@@ -104,30 +106,30 @@ def wider(setting: Setting) -> tuple[str, ...]:
 
 
 def has_streams(setting: Setting) -> bool:
-    """Whether PID 1 has the container's own streams or terminal: an init that is the image's command and uses them."""
+    """Whether PID 1 has the container's own streams or terminal: it is the image's own command and uses them."""
     return setting.supplied and (setting.terminal or kinds.kind_of(setting.init.kind).writes_to_its_streams)
 
 
 def _environment(setting: Setting) -> list[str]:
     own = {"container": "pouch", "container_uuid": uuid_of(setting.spec, setting.run_dir)}
     if setting.supplied:
-        # The image's own command: what the pod gave it is its own.
+        # The init is the image's own command, so the pod's environment is meant for it.
         made = edit.with_env(setting.spec, {**variables(setting.mode), **own})
         return list(edit.strings(edit.table(made, "process"), "env"))
-    # HOME: or the OCI runtime would look for it in the image's passwd, which may be a FIFO that nobody writes to.
-    # dumb: a console that is kept for its last lines wants no colours and no cursor movements.
+    # HOME: without it the OCI runtime reads the image's passwd, which may be a FIFO that nobody writes to.
+    # TERM=dumb: the console is kept for its last lines and should have no colours and no cursor movements.
     return [f"{name}={value}" for name, value in {**own, "HOME": "/root", "TERM": "dumb"}.items()]
 
 
 def step(setting: Setting, made: Launch | None, arguments: tuple[str, ...]) -> Step:
-    """PID 1: root with the pod's bounding set (or the node's for inits) and no_new_privs as the pod has it.
+    """PID 1: root with the pod's bounding set (or the node's for inits) and the pod's no_new_privs.
 
-    Its resource limits, OOM score, labels and seccomp filter stay the pod's, and so does its working directory, which
-    the OCI runtime then makes where the image has none. Raises InvalidArgument where a capability is missing.
+    The pod's resource limits, OOM score, labels and seccomp filter are kept, and so is its working directory, which
+    the OCI runtime creates if the image lacks it. Raises InvalidArgument where a capability is missing.
     """
     _check(setting, made)
     names = list(_bounding(setting.spec) if setting.capabilities is None else setting.capabilities)
-    # As an application's would be, the groups and umask of an init that is one are the pod's (fsGroup, say).
+    # An init that is the image's own command keeps the pod's groups and umask, like an application (fsGroup, say).
     own = edit.table(edit.table(setting.spec, "process"), "user", within="process.")
     new: dict[str, Any] = {
         "user": {**own, "uid": 0} if setting.supplied else {"uid": 0, "gid": 0},

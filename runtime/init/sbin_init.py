@@ -1,8 +1,8 @@
-"""The image's own /sbin/init as PID 1: systemd as in its own mode, else an inittab of ours over the image's.
+"""The image's own /sbin/init as PID 1: systemd as in mode systemd, other inits with our inittab over the image's.
 
-sysvinit and OpenRC cannot end by themselves without CAP_SYS_BOOT; the last line of their runlevel 0 says so to us.
-Upstart, runit and the s6 family start the application as a child of their own supervisors, so it could be neither
-PID 1's child nor started once: they are served only where they are the image's own command, and then left alone.
+sysvinit and OpenRC cannot end by themselves without CAP_SYS_BOOT; the last line of their runlevel 0 tells the shim.
+Upstart, runit and the s6 family start the application as a child of their own supervisors, so it could neither be
+PID 1's child nor be started only once. They are supported only as the image's own command, and then left alone.
 """
 
 from dataclasses import replace
@@ -18,13 +18,13 @@ _FILE = "inittab"
 
 
 def _environment(setting: Setting) -> str:
-    """The file by which what the inittab names gets the pod's environment, or ""."""
+    """The file in the run directory that gives the inittab's commands the pod's environment, or ""."""
     wanted = setting.environment and not setting.supplied and kinds.kind_of(setting.init.kind).passes_environment
     return inittab.ENVIRONMENT if wanted else ""
 
 
 def text_of(setting: Setting) -> str | None:
-    """The inittab for the image's init, or None where its start scripts are of no kind that is known."""
+    """The inittab for the image's init, or None where its start scripts are of no known kind."""
     environment = bool(_environment(setting))
     if setting.init.kind == "busybox":
         return inittab.busybox(setting.init, environment=environment)
@@ -34,7 +34,7 @@ def text_of(setting: Setting) -> str | None:
 
 
 def services_text(names: tuple[str, ...]) -> str:
-    """What the inittab has run before the application, so that no name stands in the inittab itself."""
+    """The script that the inittab runs before the application, so that no service name is in the inittab itself."""
     return "".join(f"{command}\n" for command in services.commands(names))
 
 
@@ -59,7 +59,7 @@ def _inittab(setting: Setting) -> tuple[tuple[RunFile, ...], tuple[Step, ...]]:
 
 
 def make(setting: Setting) -> Made:
-    """Everything for the init that /sbin/init is. Raises InvalidArgument for what the spec leaves no room for."""
+    """Everything for the image's /sbin/init as PID 1. Raises InvalidArgument where the spec leaves no room for it."""
     kind = setting.init.kind
     if kind == "systemd":
         init = replace(setting.init, systemd=SBIN_INIT)
@@ -82,7 +82,7 @@ def make(setting: Setting) -> Made:
         poweroff=signals.POWEROFF[kind],
         files=files,
         launch=launch,
-        # With CAP_SYS_BOOT the image's own halt ends PID 1 first, and the line that reports is never reached.
+        # With CAP_SYS_BOOT the image's own halt ends PID 1 before the line that reports to the shim is reached.
         halts=kind != "busybox" and not setting.supplied,
         environment=_environment(setting),
         signals=signals.translation(kind) if setting.supplied else (),

@@ -1,8 +1,8 @@
-r"""What a person would read at the end of what a program wrote to a terminal. Pure.
+r"""The text at the end of a program's terminal output, as a person would read it. Pure.
 
-A console shows states, not history: a line that is drawn again and again (`\r`, cursor movements, erasures) is there
-once, as it was last, and colours, titles and all other sequences of ECMA-48 are gone. What is read here was written by
-a container, so all is bounded, and what is left is printable.
+A terminal shows a state, not a history: a line that is redrawn repeatedly (`\r`, cursor movements, erasures) appears
+once, as it was last, and colours, titles and all other ECMA-48 sequences are dropped. A container wrote the input, so
+everything is bounded, and the result is printable.
 """
 
 import re
@@ -18,11 +18,11 @@ _TOKEN = re.compile(
     r"|(?P<text>[^\x00-\x1f\x7f-\x9f]+)"
 )
 _JOB = re.compile(r"\[[ *]{3,8}\] ")
-"""systemd's animation of a job that takes its time (manager_print_jobs_in_progress)."""
+"""systemd's animation of a job that takes long (manager_print_jobs_in_progress)."""
 _COUNT = re.compile(r"\(\d{1,9} of \d{1,9}\) ")
 _BAD = ("[FAILED]", "[DEPEND]", "[ TIME ]")
 _HARMLESS = "Failed unmounting"
-"""What systemd says in every container at its shutdown."""
+"""A failure that systemd reports at the shutdown of every container."""
 _STARTING = "Starting "
 _NAME = 14
 _KEPT = 4
@@ -42,7 +42,7 @@ class _Screen:
         self.column += len(shown)
 
     def _replace(self, line: str) -> None:
-        """Set the line that the cursor is in; a job that it told of is remembered."""
+        """Set the line that the cursor is in, and remember a job that the old line showed."""
         before = self.rows[self.row]
         self.rows[self.row] = line
         if before != line and _JOB.match(before) and not line.startswith(before):
@@ -75,7 +75,7 @@ class _Screen:
             self._scroll()
 
     def _scroll(self) -> None:
-        """The oldest line goes, but for the first that told of a failure: of that comes a shutdown, which says much."""
+        """Drop the oldest line, but keep the first failures: a long shutdown may follow them."""
         first = 0
         while first < _KEPT and _is_bad(self.rows[first]):
             first += 1
@@ -99,7 +99,7 @@ class _Screen:
         elif final in "G`":
             self.column = min(COLUMNS, max(0, count - 1))
         elif final in "Hf":
-            # Lines that have scrolled away are none of the terminal's any more; it has as many rows as are kept.
+            # The terminal no longer has lines that scrolled away; it has as many rows as are kept here.
             self.row = min(len(self.rows) - 1, max(0, count - 1))
             self.column = min(COLUMNS, max(0, _number(second) - 1))
         if final in "EF":
@@ -119,7 +119,7 @@ class _Screen:
 
 
 def _job_name(line: str) -> str:
-    """A job's line without its counter, `(1 of 3)`, and its times, `(5s / 1min 30s)`."""
+    """The name of the job in a line: without its counter `(1 of 3)` and its times `(5s / 1min 30s)`."""
     text = _COUNT.sub("", _JOB.sub("", line))
     head, bracket, times = text.rpartition("(")
     if bracket and "/" in times and times.find(")") == len(times) - 1:
@@ -132,10 +132,10 @@ def _number(text: str) -> int:
 
 
 def lines(data: bytes) -> list[str]:
-    """The lines at the end of `data`, at most ROWS of at most COLUMNS printable characters, none of them blank.
+    """The last lines of `data`: at most ROWS of at most COLUMNS printable characters, none of them blank.
 
-    A job that was still being animated is the last thing that was said of it, after the lines. What is not UTF-8, and
-    what is no printable character, is U+FFFD. A sequence that `data` ends within is left out.
+    Jobs that were still being animated follow the lines, each as it was last shown. What is not UTF-8 or not printable
+    becomes U+FFFD. A sequence that `data` cuts off is left out.
     """
     screen = _Screen()
     for token in _TOKEN.finditer(data.decode(errors="replace")):
@@ -155,14 +155,14 @@ def _read(screen: _Screen) -> list[str]:
             screen.note_job(line)
         elif line.strip():
             found.append(line.strip())
-            # What a line says of a unit is newer than its job.
+            # A line about a unit is newer than the animation of its job.
             said = line.partition("] ")[2].partition(" ")[2].rstrip(".")
             screen.jobs = {key: job for key, job in screen.jobs.items() if not said or said not in key}
     return [*found, *(job.strip() for job in screen.jobs.values())][-ROWS:]
 
 
 def end(read: Iterable[str], count: int) -> list[str]:
-    """The last `count` of the lines; before them what systemd said had failed first, and what it was still starting."""
+    """The last `count` lines; before them the first failures that systemd reported, and what it was still starting."""
     whole = list(read)
     before = whole[:-count]
     bad = [line for line in before if _is_bad(line)]
@@ -176,6 +176,6 @@ def _is_bad(line: str) -> bool:
 
 
 def _is_over(starting: str, read: Iterable[str]) -> bool:
-    """Whether a line says what came of a unit; systemd cuts long names in the middle, each time elsewhere."""
+    """Whether a line reports the outcome of a unit. systemd shortens long names in the middle, not always alike."""
     name = starting.removeprefix(_STARTING)[:_NAME].partition("\N{HORIZONTAL ELLIPSIS}")[0].rstrip(".")
     return any(line.startswith("[") and name in line for line in read)

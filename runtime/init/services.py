@@ -5,15 +5,15 @@
     sysvinit, openrc    /etc/init.d                                       `/etc/init.d/NAME start`, after the rc lines
     busybox, dumb-init  nowhere: these inits manage no services           skipped with the reason
 
-How a plan uses it:
+How a plan uses this module:
 
     found = services.look(root, init, names)                  with a runtime.image.image.Rootfs; InvalidArgument never
     names, warnings = services.check(requests, init=init, found=found, masked=config.rich.mask)
     systemd: RunFile("services.conf", services.dropin(names, mandatory)), bound at services.DROPIN
     sysvinit, openrc: an inittab `wait` line for each of services.commands(names), between rc's and the application's
 
-A name is all that comes from a pod, and it becomes text of a unit or an inittab only after it was found to be that of a
-file in the image, and only if it is of NAME_PATTERN's letters: none of them means anything to systemd or to a shell.
+Only a name comes from a pod. It becomes text of a unit or an inittab only after a file of that name was found in the
+image, and only if it matches NAME_PATTERN: none of those characters means anything to systemd or to a shell.
 """
 
 import posixpath
@@ -28,10 +28,10 @@ from runtime.errors import InvalidArgument
 from runtime.init.detect import InitFacts
 
 DROPIN = "/run/systemd/system/pouchrich-app.service.d/50-services.conf"
-"""Ordering belongs to the application's unit: what it wants is started with it, and first."""
+"""The ordering belongs to the application's unit: starting that starts the wanted services first."""
 
 GATE = "pouchrich-services.service"
-"""A unit between the application's and the services that are mandatory."""
+"""A unit between the application's unit and the mandatory services."""
 
 _OR_POWEROFF = "OnFailure=poweroff.target\nOnFailureJobMode=replace-irreversibly\n"
 
@@ -41,7 +41,7 @@ _UNIT_DIRECTORIES = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
-"""systemd.unit(5), without the directories in /run: those are the container's own, and empty before it starts
+"""systemd.unit(5), without the directories in /run: /run is the container's own and empty before the container starts,
 unless the image has a VOLUME at /run."""
 
 _SCRIPTS = "/etc/init.d"
@@ -51,16 +51,16 @@ _OTHER_SUFFIXES = (".target", ".mount", ".automount", ".swap", ".slice", ".scope
 _SAFE = re.compile(NAME_PATTERN, re.ASCII)
 _MAX_NAME = 200
 _MOST_NAMES, _HINTED_NAME, _MOST_HINTS = 512, 48, 3
-"""What is looked at for a hint: names of an image's directories, their length, names that are missing. An image may
-hold any number of any length, and comparing two takes as long as both are."""
+"""Limits of the search for a hint: names in the image's directories, the length of a name, missing names. An image may
+have any number of names of any length, and the time to compare two names grows with their length."""
 _MANAGING = ("systemd", "sysvinit", "openrc")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`name` as written, `source` as errors name it; `is_pod`: it is a pod's annotation, not the node's.
+    """A service to start: `name` as written, `source` as errors name it; `is_pod`: a pod's annotation asks for it.
 
-    `must`: there is no container without it.
+    `must`: without it the container is refused.
     """
 
     name: str
@@ -87,12 +87,12 @@ class Root(Protocol):
 
 
 def unit(name: str) -> str:
-    """The unit's name: `.service` where the name has no suffix of a unit (systemctl(1) does the same)."""
+    """The unit's name: adds `.service` where the name has no unit suffix, like systemctl(1)."""
     return name if name.endswith((*_SUFFIXES, *_OTHER_SUFFIXES)) else f"{name}.service"
 
 
 def _template(name: str) -> str | None:
-    """`getty@.service` for `getty@tty1.service`; None where the name is no instance."""
+    """`getty@.service` for `getty@tty1.service`; None where the name is not an instance's."""
     stem, dot, suffix = name.rpartition(".")
     prefix, at, instance = stem.partition("@")
     return f"{prefix}@{dot}{suffix}" if at and prefix and instance else None
@@ -117,9 +117,9 @@ def _look_for_unit(root: Root, name: str, generates: bool) -> str:
 
 
 def look(root: Root, init: str, names: Iterable[str]) -> dict[str, str]:
-    """For each name the path in the image that makes it a service of `init`, "masked", or "" where there is none.
+    """By name, the path in the image that makes it a service of `init`, "masked", or "" where there is none.
 
-    Touches nothing but the image, below its root. What a pod mounts over these directories is not seen.
+    Reads only the image, below its root. What a pod mounts over these directories is not seen.
     """
     good = [name for name in dict.fromkeys(names) if _problem(name) is None]
     if init == "systemd":
@@ -132,9 +132,9 @@ def look(root: Root, init: str, names: Iterable[str]) -> dict[str, str]:
 
 
 def near(root: Root, missing: Sequence[str]) -> dict[str, str]:
-    """For each of the names that the image has not, one that it has and that may be meant, where there is one.
+    """Hints: for names that the image lacks, a similar name that it has, where there is one.
 
-    It looks into directories of the image's, but only where a start is about to fail or to go without a service.
+    It lists directories of the image, but only where a start is about to fail or to go without a service.
     """
     if not missing:
         return {}
@@ -150,12 +150,12 @@ def near(root: Root, missing: Sequence[str]) -> dict[str, str]:
 
 
 def found_for(facts: InitFacts, init: str) -> dict[str, str]:
-    """What `look` has found in an image for `init`, of what was looked for there."""
+    """The part of an image's facts that `look` found for `init`."""
     return dict(facts.services if init == "systemd" else facts.scripts)
 
 
 def _problem(name: str) -> str | None:
-    """Why `name` cannot be a service's, whatever the image has."""
+    """Why `name` cannot be a service's name in any image, or None."""
     if _SAFE.fullmatch(name) is None or len(name) > _MAX_NAME or name in (".", ".."):
         return f"a name of at most {_MAX_NAME} characters matching {NAME_PATTERN}"
     if name.endswith(_OTHER_SUFFIXES):
@@ -166,7 +166,7 @@ def _problem(name: str) -> str | None:
 def _refusal(
     request: Request, init: str, found: Mapping[str, str], masked: Iterable[str], close: Mapping[str, str]
 ) -> str | None:
-    """What is wrong with a request, as `found ..., allowed ...`."""
+    """What is wrong with a request, as `found ..., allowed ...`, or None."""
     name = request.name
     if problem := _problem(name):
         return f"found {name[:80]!r}, allowed {problem}"
@@ -192,11 +192,11 @@ def check(
     masked: Iterable[str] = (),
     close: Mapping[str, str] | None = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The services to start, each once and in order, and warnings for those that cannot be.
+    """The services to start, each once and in order, and warnings for those that cannot be started.
 
-    `init` is `systemd`, `sysvinit`, `openrc`, `busybox` or `dumb-init`; names are units for systemd, else of scripts.
-    `close` is what `near` said.
-    Raises InvalidArgument where a pod asked for one that cannot be, or one that must be cannot.
+    `init` is `systemd`, `sysvinit`, `openrc`, `busybox` or `dumb-init`. The names are units for systemd, else scripts.
+    `close` is the result of `near`. Raises InvalidArgument for a request of a pod or a mandatory one that cannot be
+    met.
     """
     masked = tuple(masked)
     names: dict[str, None] = {}
@@ -222,10 +222,10 @@ def _checked(names: Iterable[str]) -> list[str]:
 
 
 def dropin(names: Iterable[str], mandatory: Iterable[str] = ()) -> str:
-    """The drop-in for the application's unit. Wants, not Requires: a service that fails or is stopped takes nobody.
+    """The drop-in for the application's unit. Wants=, not Requires=: a service that fails or stops affects no other.
 
-    Without one of the `mandatory`, units among `names`, the application is not started, and systemd powers off then,
-    which fails the start at once: for a unit whose dependency fails it begins what OnFailure= names.
+    If one of the `mandatory` (which are among `names`) fails, systemd does not start the application and powers off,
+    which fails the start at once: when a unit's dependency fails, systemd starts the unit's OnFailure=.
     """
     lines = "".join(f"Wants={name}\nAfter={name}\n" for name in _checked(names))
     needed = f"Requires={GATE}\nAfter={GATE}\n{_OR_POWEROFF}" if _checked(mandatory) else ""
@@ -233,15 +233,15 @@ def dropin(names: Iterable[str], mandatory: Iterable[str] = ()) -> str:
 
 
 def gate(mandatory: Iterable[str]) -> str:
-    """GATE's text: it begins once all of the `mandatory` are up, fails where one does, and is through at once.
+    """GATE's text: the unit starts once all of the `mandatory` are up, fails if one fails, and is inactive at once.
 
-    The application requires it and not them: what requires a service is stopped with it, at each of its restarts too
-    (systemd.unit(5), Requires=), and of what is through there is nothing to stop.
+    The application requires this unit and not the services: whatever requires a service is stopped with it, also at
+    each restart of the service (systemd.unit(5), Requires=), whereas an inactive unit is not stopped.
     """
     lines = "".join(f"Requires={name}\nAfter={name}\n" for name in _checked(mandatory))
     return f"[Unit]\nDefaultDependencies=no\n{lines}\n[Service]\nType=oneshot\nExecStart=-/bin/true\n"
 
 
 def commands(names: Iterable[str]) -> tuple[str, ...]:
-    """What sysvinit and OpenRC run, one after the other; a script that OpenRC starts twice is started once."""
+    """The commands that sysvinit and OpenRC run, in order. OpenRC starts a service once even if it is told twice."""
     return tuple(f"{_SCRIPTS}/{name} start" for name in _checked(names))

@@ -1,8 +1,8 @@
-"""Volumes from which an unmount reaches the node (mount_namespaces(7)), as those of `mountPropagation: Bidirectional`.
+"""Volumes that propagate an unmount to the node (mount_namespaces(7)), as with `mountPropagation: Bidirectional`.
 
-An init unmounts at its shutdown what it sees, and so would take from the node, and from other pods, whatever is mounted
-below such a volume. systemd is told to leave that alone; other inits cannot be, and are refused but where the image's
-own command is one, as it would be in a plain container.
+At its shutdown an init unmounts every mount it sees. For such a volume that would also remove, from the node and from
+other pods, whatever is mounted below it. systemd can be told to leave those mounts alone. Other inits cannot, so they
+are refused, unless the init is the image's own command, as it would be in a plain container.
 """
 
 import re
@@ -17,21 +17,21 @@ from runtime.spec.edit import Step
 _FILE, _DROP_IN = "shared.conf", "50-pouchrich.conf"
 _UNITS = "/run/systemd/system"
 _TEXT = "[Unit]\nDefaultDependencies=no\n"
-"""Without these a mount unit has no Conflicts=umount.target (systemd.mount(5))."""
+"""Without default dependencies a mount unit has no Conflicts=umount.target (systemd.mount(5))."""
 _BY_PREFIX = 239
-"""The first systemd that has a drop-in for all units whose names begin alike (systemd.unit(5))."""
+"""The first systemd that has drop-ins for all units with a common name prefix (systemd.unit(5))."""
 _TO_ESCAPE = re.compile(rb"[^A-Za-z0-9:_./]|^\.")
 
 
 def _points(setting: Setting) -> Sequence[MountPoint]:
-    """Such volumes, where PID 1 may unmount at all."""
+    """The pod's volumes of this kind; none where PID 1 has no CAP_SYS_ADMIN and so cannot unmount."""
     if not process.has_capability(setting, "CAP_SYS_ADMIN"):
         return ()
     return [point for point in setting.mounts if {"shared", "rshared"} & set(point.mount.get("options") or ())]
 
 
 def refuse(setting: Setting) -> tuple[str, ...]:
-    """For an init that unmounts all: raise InvalidArgument where there is such a volume, or warn of one that stays."""
+    """For an init that unmounts everything: raise InvalidArgument for such a volume, or warn where it is accepted."""
     if setting.supplied:
         return tuple(
             f"config.json: mounts[{point.destination}]: at its shutdown {setting.init.kind} unmounts what is below, on"
@@ -55,18 +55,18 @@ def _escaped(path: str) -> str:
 
 
 def check(setting: Setting) -> tuple[str, ...]:
-    """As `refuse`, for a systemd that is too old for the drop-ins."""
+    """Like `refuse`, for a systemd too old for these drop-ins; nothing for a newer one. Raises InvalidArgument."""
     is_old = setting.init.version is not None and setting.init.version < _BY_PREFIX
     return refuse(setting) if is_old else ()
 
 
 def files(setting: Setting) -> tuple[RunFile, ...]:
-    """The drop-in's text, if there is such a volume."""
+    """The drop-in, if there is such a volume."""
     return (RunFile(_FILE, _TEXT),) if _points(setting) else ()
 
 
 def steps(setting: Setting) -> tuple[Step, ...]:
-    """What binds it, for each volume and for all that is mounted below it."""
+    """The mounts of the drop-in: for each volume's unit, and for the units of all that is mounted below it."""
     names = [_escaped(point.resolved) for point in _points(setting)]
     return tuple(
         bound(

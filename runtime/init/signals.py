@@ -1,4 +1,4 @@
-"""The signals that inits understand, by number: what makes each power off, and what a client's signal means to it."""
+"""The signals of inits, by number: which makes each power off, and what a client's signal means to each."""
 
 import re
 from collections.abc import Mapping
@@ -10,29 +10,30 @@ _TERM, _INT, _QUIT, _PWR, _USR2 = (
     int(one) for one in (Signals.SIGTERM, Signals.SIGINT, Signals.SIGQUIT, Signals.SIGPWR, Signals.SIGUSR2)
 )
 RTMIN, RTMAX = 34, 64
-"""What glibc leaves of the kernel's real-time signals, and what systemd's SIGRTMIN+4 is counted from."""
+"""The real-time signals that glibc leaves to programs; systemd's SIGRTMIN+4 is relative to this RTMIN."""
 
 POWEROFF: Mapping[str, int] = {"systemd": RTMIN + 4, "sysvinit": _PWR, "openrc": _PWR, "busybox": _USR2}
-"""systemd(1); sysvinit runs its power lines; busybox's init.c. OpenRC here is what sysvinit's inittab starts."""
+"""systemd(1); sysvinit runs its power lines; busybox's init.c. "openrc" is OpenRC started by sysvinit's inittab."""
 
 
 def translation(kind: str) -> tuple[tuple[int, int], ...]:
-    """What a client that wants an end sends, and what the init `kind` is told instead.
+    """Pairs of a signal by which a client asks for an end, and the signal that the init `kind` gets instead.
 
-    TERM makes systemd execute itself anew and busybox reboot, and sysvinit ignores it; INT is their Ctrl-Alt-Del.
+    On SIGTERM systemd re-executes itself, busybox reboots, and sysvinit does nothing; SIGINT is their Ctrl-Alt-Del.
     """
     return tuple((number, POWEROFF[kind]) for number in (_TERM, _INT, _QUIT))
 
 
 _SHUTDOWN: Mapping[str, frozenset[int]] = {"systemd": frozenset(RTMIN + one for one in (3, 4, 13, 14))}
-"""What an image names as its STOPSIGNAL because its init halts or powers off at it (systemd(1), "Signals")."""
+"""Signals that images name as their STOPSIGNAL because the init halts or powers off on them (systemd(1), "Signals")."""
 
 
 def for_application(number: int, kind: str, stop_signal: int | None) -> int:
-    """What the application is sent for a client's `number` where the init `kind` is PID 1.
+    """The signal that the application gets for a client's `number` where the init `kind` is PID 1.
 
-    A real-time signal by which that init would shut down is a stop like TERM, which is `stop_signal` where the pod has
-    said so (not None): the init is told once the application has gone. All others are the application's own.
+    A real-time signal that makes the init shut down counts as a stop, like SIGTERM; for a stop the application gets the
+    pod's `stop_signal`, or SIGTERM where that is None. The init is told after the application has ended. All other
+    signals go to the application unchanged.
     """
     if number == _TERM or number in _SHUTDOWN.get(kind, ()):
         return _TERM if stop_signal is None else stop_signal
@@ -40,7 +41,7 @@ def for_application(number: int, kind: str, stop_signal: int | None) -> int:
 
 
 def number_of(name: str) -> int:
-    """The number of a signal by a name such as SIGTERM or SIGRTMIN+3. Raises InvalidArgument."""
+    """The number of the signal `name`, such as SIGTERM or SIGRTMIN+3. Raises InvalidArgument."""
     if name in Signals.__members__ and not name.startswith("SIGRT"):
         return int(Signals[name])
     if found := re.fullmatch(r"SIGRT(MIN|MAX)([+-]\d{1,2})?", name, re.ASCII):

@@ -1,9 +1,9 @@
 """systemd as PID 1 without privilege, and the application as a unit of it.
 
-The texts are constants but for a number; services are a drop-in of their own, of checked names that the image has.
-What the pod runs goes into the launcher's settings, never into a unit. Files are bound one by one: the unit and a
-drop-in that makes multi-user.target want it, and whatever target the image boots into (default.target may be another's
-name, and drop-ins count for each of a unit's names), so no link is needed and the image is left alone.
+The texts are constants except for numbers; services are in a drop-in of their own, with checked names that exist in
+the image. What the pod runs goes into the launcher's settings, never into a unit. Each file is bound by itself: the
+unit, and a drop-in that makes multi-user.target and the image's boot target want it. default.target may be an alias,
+and systemd applies drop-ins of each of a unit's names, so no symbolic link is needed and the image is not changed.
 """
 
 from dataclasses import replace
@@ -22,9 +22,9 @@ DROP_IN = "50-pouchrich.conf"
 _SERVICES = "services.conf"
 _ID = "machine-id"
 _COMMIT = "systemd-machine-id-commit.service"
-"""Makes of a mount at /etc/machine-id a file, and fails without CAP_SYS_ADMIN."""
+"""Turns a mount at /etc/machine-id into a file; it fails without CAP_SYS_ADMIN, so it is masked."""
 _KNOWS_FIRST_BOOT = 252
-"""The first systemd that goes by the argument itself, and not only for units' ConditionFirstBoot=."""
+"""The first systemd that itself obeys systemd.condition-first-boot=, and not only for units' ConditionFirstBoot=."""
 _UNITS = "/run/systemd/system"
 
 _WANTED_BY = {"mount-default-drop-in": "default.target", "mount-drop-in": "multi-user.target"}
@@ -36,7 +36,7 @@ Wants={UNIT}
 
 
 _LIMITS = "".join(f"Limit{name}={'40' if name == 'NICE' else 'infinity'}\n" for name in RLIMITS)
-"""The most of each (systemd.exec(5)); `LimitNICE=` knows no infinity."""
+"""The highest value of each limit (systemd.exec(5)); `LimitNICE=` has no infinity."""
 
 
 _RESTART = """\
@@ -44,16 +44,17 @@ Restart=on-failure
 RestartForceExitStatus=SIGHUP SIGINT SIGTERM SIGPIPE
 RestartSec=100ms
 """
-"""By default an end by one of these is a clean one (systemd.service(5), SuccessExitStatus=)."""
+"""By default systemd counts an end by one of these signals as clean (systemd.service(5), SuccessExitStatus=)."""
 
 
 def unit_text(*, stop_s: int | None, stop_signal: int | None, restarts: bool) -> str:
-    """The application's unit. `stop_s` and `stop_signal` are for who stops it from inside, None for systemd's own.
+    """The application's unit. `stop_s` and `stop_signal` apply to a stop from inside; None for systemd's defaults.
 
-    A resource limit that systemd lowers for units, by itself or by the image's system.conf, would be a wall for the
-    launcher, so all go to PID 1's own hard limits. The OOM killer taking one process ends no more than in any other
-    container. The weight is the default one, and has systemd enable the controller, as accounting does memory's:
-    without them there is no cpu.max and no memory.max in the unit's cgroup (`runtime.cgroup.shown`).
+    The launcher could not raise a resource limit again that systemd lowers for units, by default or by the image's
+    system.conf, so every limit is set to PID 1's own hard limit. As in any other container, the OOM killer ends no more
+    than the process it picks. CPUWeight is the default weight and only makes systemd enable the controller, as
+    MemoryAccounting does for memory: without them the unit's cgroup has no cpu.max and no memory.max
+    (`runtime.cgroup.shown`).
     """
     stop = "" if stop_s is None else f"TimeoutStopSec={stop_s}\n"
     kill = "" if stop_signal is None else f"KillSignal={stop_signal}\n"
@@ -83,7 +84,7 @@ TTYPath=/dev/console
 
 
 def _machine_id(setting: Setting) -> str:
-    """One that systemd would not write: the root is read-only, or to it this is a first boot; "" where there is one."""
+    """The id to mount because systemd would not write one (read-only root, or seen as a first boot); "" for none."""
     is_mounted = any(covers(point.resolved, MACHINE_ID) and point.resolved != "/" for point in setting.mounts)
     writes = (setting.init.version or 0) >= _KNOWS_FIRST_BOOT and not mounts.has_read_only_root(setting.spec)
     if setting.init.machine_id or is_mounted or writes:
@@ -92,10 +93,10 @@ def _machine_id(setting: Setting) -> str:
 
 
 def _stop_s(setting: Setting, *, is_told: bool) -> int | None:
-    """The time from inside a stop to a kill: the pod's grace period, else systemd's own time.
+    """Seconds from a stop from inside to the kill: the pod's grace period, else systemd's default (None).
 
-    Not `is_told`: on v1 no notification comes when a cgroup gets empty, and a child that the application left behind
-    would hold up every end for so long.
+    `is_told` is false on v1: systemd gets no notification when a cgroup becomes empty, and a child that the application
+    left behind would delay every end by the whole time.
     """
     if not is_told:
         return max(1, int(setting.stop_timeout_s) // 2)
@@ -147,16 +148,16 @@ def _units(setting: Setting) -> tuple[Step, ...]:
 
 
 def _arguments(setting: Setting) -> tuple[str, ...]:
-    """systemd reads its own arguments as a kernel command line when it is in a container."""
+    """PID 1's command line. In a container systemd reads its own arguments as a kernel command line."""
     known = (_COMMIT,) if _machine_id(setting) else ()
     masks = tuple(f"systemd.mask={name}" for name in dict.fromkeys((*setting.mask, *kept.masks(setting), *known)))
-    # Its first boot was the image's: what an author has disabled stays so, and an image without a machine-id gets one.
+    # No first boot: units that the image's author disabled stay disabled, and an image without a machine-id gets one.
     return (setting.init.systemd, "--show-status=1", "systemd.condition-first-boot=no", *masks)
 
 
 def make(setting: Setting) -> Made:
-    """Everything for systemd as PID 1. Raises InvalidArgument for what the spec does not leave room for."""
-    setting = replace(setting, delegates="")  # it makes cgroups of its own in any case
+    """Everything for systemd as PID 1. Raises InvalidArgument for what the spec leaves no room for."""
+    setting = replace(setting, delegates="")  # systemd makes cgroups of its own in any case
     mounts.refuse(setting, "/run/systemd")
     delegate.refuse_handles(setting)
     written = {point.destination: point.resolved for point in setting.mounts}
