@@ -1,8 +1,8 @@
-"""The control group of a container: found, measured, listed, watched for OOM kills. It changes nothing.
+"""A container's cgroup: where it is, its processes, its usage, its OOM kills, and what the shim writes to it.
 
-locate(pid)      where a process is, as a `Cgroup`
-hierarchies()    what that takes of the host's mounts
-procs(cgroup)    the processes in it and below it
+locate(pid)      the cgroup of a process, as a `Cgroup`
+hierarchies()    the host's cgroup mounts, which `locate` needs
+procs(cgroup)    the processes in the cgroup and below it
 oom.watch        a descriptor that becomes readable when the kernel has killed for memory
 """
 

@@ -1,12 +1,13 @@
-"""The wait before a process can be moved into a cgroup, begun before there is a process to move.
+"""The wait before a process can be moved into a cgroup, started before there is a process to move.
 
 A move takes a lock whose readers (fork, exec and exit) need no barrier as long as nobody moves anything, so the kernel
-first lets an RCU grace period pass: 5 to 30 ms, in which an OCI runtime waits in its first write to cgroup.procs. Once
-one has passed, and for about as long again after each move, the next one need not wait (kernel/cgroup/cgroup.c,
-cgroup_attach_lock; kernel/locking/percpu-rwsem.c; kernel/rcu/sync.c). A move to where one is takes the lock, too.
+first waits for an RCU grace period: 5 to 30 ms, which an OCI runtime spends in its first write to cgroup.procs. After
+one such wait, and for about as long again after each move, the next move does not wait (kernel/cgroup/cgroup.c,
+cgroup_attach_lock; kernel/locking/percpu-rwsem.c; kernel/rcu/sync.c). A move into the same cgroup takes the lock, too.
 
-What moves is a thread by its number. It is the thread alone, so that nothing comes of it should somebody move the
-process at this moment; and 0 for the caller would not do, because a thread that moves itself needs no lock.
+The move here is that of a single thread, by its number. It moves the thread alone, so that it has no effect even if
+somebody moves the process at the same moment. Writing 0 for the caller would not work: a thread that moves itself needs
+no lock.
 """
 
 import os
@@ -20,29 +21,30 @@ ROOT = "/sys/fs/cgroup"
 
 
 def is_unified(root: str = ROOT) -> bool:
-    """Whether all there is on this host is cgroup v2."""
+    """Whether this host has cgroup v2 alone."""
     return os.path.exists(f"{root}/cgroup.controllers")
 
 
 def is_moved_by(runtime: OCIBinary, root: str = ROOT) -> bool:
-    """Whether a container's first process is moved into its cgroup, be it by `runtime` or by systemd for it.
+    """Whether a container's first process is moved into its cgroup, by `runtime` itself or by systemd for it.
 
-    On cgroup v2 alone, crun from 1.7 makes it there instead (clone3(2), CLONE_INTO_CGROUP), and would be held up.
+    On cgroup v2 alone, crun from 1.7 creates the process there instead (clone3(2), CLONE_INTO_CGROUP); starting the
+    wait would only delay it.
     """
     return not is_unified(root) or runtime.systemd_cgroup or os.path.basename(runtime.path) != "crun"
 
 
 def prime_migration() -> None:
-    """Begin the wait now, in a thread of its own that ends with it; where none can be had, it is not begun."""
+    """Start the wait in a thread of its own, which ends with the wait. Nothing happens where no thread can be had."""
     with suppress(RuntimeError):
         start_new_thread(move_nowhere, ())
 
 
 def move_nowhere(root: str = ROOT, proc: str = "/proc") -> bool:
-    """Move the calling thread into the cgroup that it is in; return whether some hierarchy has let it."""
+    """Move the calling thread into the cgroup that it is in. Return whether a hierarchy has accepted that."""
     for line in os.fsdecode(files.read(f"{proc}/thread-self", "cgroup") or b"").splitlines():
         _, controllers, path = line.split(":", 2)
-        if path.startswith("/.."):  # above what this process's cgroup namespace shows
+        if path.startswith("/.."):  # outside of this process's cgroup namespace
             continue
         hierarchy = f"{root}/{controllers.removeprefix('name=')}" if controllers else root
         name = "tasks" if controllers else "cgroup.threads"

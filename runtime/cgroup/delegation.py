@@ -1,4 +1,4 @@
-"""Acting on a plan's `Delegation`: what happens to a container's cgroups around the OCI runtime's calls."""
+"""Carries out a plan's `Delegation`: what happens to a container's cgroups around the OCI runtime's calls."""
 
 import os
 import time
@@ -9,23 +9,23 @@ from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
 from runtime.linux import mountinfo
 
-# What an OCI runtime may set on a container's v2 cgroup (runtime-spec, config-linux.md) and systemd in it could change.
-# cpu.idle before the weights, which cannot be written while it is 1 (cgroup-v2.rst).
+# What an OCI runtime may set on a container's v2 cgroup (runtime-spec, config-linux.md) and a systemd in it could
+# change. cpu.idle comes before the weights, which cannot be written while it is 1 (cgroup-v2.rst).
 _LIMITS = (
     *("memory.max", "memory.high", "memory.low", "memory.min", "memory.swap.max", "memory.oom.group"),
     *("cpu.idle", "cpu.max", "cpu.max.burst", "cpu.weight", "pids.max", "io.max", "io.weight", "io.bfq.weight"),
     *("cpuset.cpus", "cpuset.mems", "rdma.max"),
 )
 _HUGETLB = "hugetlb."
-# A cgroup that the container has made may have a limit's name, where its own has no such limit.
+# A cgroup that the container has made may have the name of a limit that the container's own cgroup lacks.
 _NO_FILE = (FileNotFoundError, IsADirectoryError)
 _LEFT = ".pouchrich-left"
 
 
 def prepare(plan: Delegation) -> int | None:
-    """Before the runtime's create: make what must be there. Raises OSError.
+    """Before the OCI runtime's create: make the cgroups that must exist. Raises OSError.
 
-    Return cgroup.procs, open for writing, of the cgroup that the runtime is to be run in, or None. The caller owns it.
+    Return cgroup.procs, open for writing, of the cgroup in which to run the OCI runtime, or None. The caller owns it.
     """
     if plan.directory:
         os.makedirs(plan.directory, exist_ok=True)
@@ -38,9 +38,9 @@ def prepare(plan: Delegation) -> int | None:
 def find(plan: Delegation, pid: int, *, proc: str = "/proc") -> str:
     """The container's own v2 directory, "" where the plan is for a v1 host.
 
-    To be asked after create and before start, while host process `pid` is where the OCI runtime has put it: once it
-    runs, PID 1 moves as it likes. Raises RuntimeFailed where that is no cgroup of its own: its cgroup namespace would
-    begin at the host's root, and the container could write there.
+    Call this after create and before start, while host process `pid` is where the OCI runtime has put it; a running
+    PID 1 may move. Raises RuntimeFailed where the container has no cgroup of its own: its cgroup namespace would begin
+    at the host's root, and the container could write there.
     """
     if plan.unmounted:
         unmounted.check(plan.unmounted, pid, proc=proc)
@@ -54,9 +54,9 @@ def find(plan: Delegation, pid: int, *, proc: str = "/proc") -> str:
 
 
 def apply(plan: Delegation, own: str, *, owner: tuple[int, int] = (0, 0)) -> None:
-    """After create and in each update: put the limits where the container cannot write. `own` is what `find` found.
+    """After create and in each update: put the limits where the container cannot write. `own` is the result of `find`.
 
-    `owner` are the host's ids of who may make cgroups below its own, and nothing else. Raises
+    `owner` has the host's uid and gid of who may make cgroups below the container's own, and do nothing else. Raises
     OSError.
     """
     for directory in (own, plan.directory) if owner != (0, 0) else ():
@@ -64,7 +64,7 @@ def apply(plan: Delegation, own: str, *, owner: tuple[int, int] = (0, 0)) -> Non
     if plan.unmounted and owner != (0, 0):
         unmounted.give(plan.unmounted, owner, _delegated())
     if not own:
-        return  # the layout of a v1 host, where v2 is not shown to the container
+        return  # a v1 host's layout: the container does not see v2
     top = own
     if plan.parent:
         top = os.path.dirname(own)
@@ -76,10 +76,10 @@ def apply(plan: Delegation, own: str, *, owner: tuple[int, int] = (0, 0)) -> Non
 
 
 def settle(plan: Delegation, own: str, pid: int, *, owner: tuple[int, int] = (0, 0)) -> None:
-    """After `apply`, before start: move host process `pid` to the leaf, if any, and free `own` for controllers.
+    """After `apply`, before start: move host process `pid` to the leaf, if any, and enable controllers in `own`.
 
-    They are enabled at once: in a cgroup that has some for those below it the kernel lets no process be, so that what
-    is executed in the container later goes to where PID 1 is, too. `owner` as for `apply`. Raises OSError.
+    The controllers are enabled now because the kernel allows no process in a cgroup that has some enabled for its
+    children: later execs then also go to where PID 1 is. `owner` is as for `apply`. Raises OSError.
     """
     if not plan.leaf or not own:
         return
@@ -88,17 +88,17 @@ def settle(plan: Delegation, own: str, pid: int, *, owner: tuple[int, int] = (0,
         os.mkdir(leaf, 0o755)
     files.write(f"{leaf}/cgroup.procs", str(pid))
     for name in (files.read(own, "cgroup.controllers") or b"").decode().split():
-        with suppress(OSError):  # one that cannot be had there takes none of the others with it
+        with suppress(OSError):  # a controller that is not available does not keep the others from being enabled
             files.write(f"{own}/cgroup.subtree_control", f"+{name}")
     if owner != (0, 0):
         _give(leaf, owner)
 
 
 def freeze(plan: Delegation, own: str) -> bool:
-    """Before an update: begin to stop the container, which could write to its own limits meanwhile. Raises OSError.
+    """Before an update: begin to freeze the container, which could write to its own limits meanwhile. Raises OSError.
 
-    Return whether there is reason to: limits that it can write and that `apply` will copy. Then `restore` follows once
-    `is_frozen`, and `thaw` in any case.
+    Return whether that is needed: there are limits that the container can write and that `apply` will copy. Then call
+    `restore` once `is_frozen`, and `thaw` in any case.
     """
     if not own or not plan.parent or not any(os.path.isfile(f"{own}/{name}") for name in _names(own)):
         return False
@@ -107,12 +107,12 @@ def freeze(plan: Delegation, own: str) -> bool:
 
 
 def is_frozen(own: str) -> bool:
-    """Whether no process of the container runs any more."""
+    """Whether all processes of the container have stopped."""
     return b"frozen 1" in (files.read(os.path.dirname(own), "cgroup.events") or b"")
 
 
 def restore(own: str) -> None:
-    """Undo what the container has written to its own limits: it would be taken for the runtime's. Raises OSError."""
+    """Undo what the container wrote to its own limits, as it would pass for the OCI runtime's. Raises OSError."""
     top = os.path.dirname(own)
     for name in _names(top):
         with suppress(*_NO_FILE):
@@ -120,22 +120,22 @@ def restore(own: str) -> None:
 
 
 def thaw(own: str) -> None:
-    """Let the container go on."""
+    """Let the container continue."""
     with suppress(OSError):  # gone
         files.write(f"{os.path.dirname(own)}/cgroup.freeze", "0")
 
 
 def end(plan: Delegation) -> None:
-    """PID 1 has ended: so does whatever of ours is still in a cgroup that it could freeze. Raises nothing."""
+    """After PID 1's end: kill what of ours is still in a cgroup that the container could freeze. Raises nothing."""
     if plan.unmounted:
         unmounted.end(plan.unmounted)
 
 
 def clear(plan: Delegation, *, patience_s: float) -> None:
-    """Once the container has ended, before delete: remove what it made below name=systemd, where nothing limits that.
+    """After the container's end, before delete: remove the cgroups it made below name=systemd, which has no limits.
 
-    An OCI runtime takes minutes for a few thousand levels. What is left after `patience_s` gets another name, under
-    which the runtime does not find it, and goes by `remove`.
+    An OCI runtime takes minutes for a few thousand levels. What is left after `patience_s` is renamed, so that the OCI
+    runtime does not find it, and removed by `remove`.
     """
     if plan.directory and not tree.remove(plan.directory, until=time.monotonic() + patience_s):
         with suppress(OSError):
@@ -143,13 +143,13 @@ def clear(plan: Delegation, *, patience_s: float) -> None:
 
 
 def remove(plan: Delegation, *, patience_s: float = 0.0) -> bool:
-    """After delete: remove what was made for the container, and the cgroup that was put above it in every hierarchy.
+    """After delete: remove what was made for the container, and the cgroup above it in every hierarchy.
 
-    Return whether nothing is left after `patience_s`; it may be called again.
+    Return whether nothing is left after `patience_s` seconds. May be called again.
     """
     until = time.monotonic() + patience_s
     is_gone = True
-    if plan.directory:  # gone with the container, as a rule
+    if plan.directory:  # usually gone with the container
         left = plan.directory + _LEFT
         is_gone = tree.remove(plan.directory, until=until) and tree.remove(left, until=until)
     if plan.unmounted:
@@ -158,7 +158,7 @@ def remove(plan: Delegation, *, patience_s: float = 0.0) -> bool:
         return is_gone
     for entry in mountinfo.read(fstypes=mountinfo.CGROUPS):
         if entry.root == "/":
-            with suppress(OSError):  # not there, or another container of the name is in it
+            with suppress(OSError):  # it is not there, or another container of this name is in it
                 os.rmdir(entry.mount_point + plan.parent)
     return is_gone
 
@@ -169,16 +169,16 @@ def _unified(pid: int, proc: str) -> str:
     path = next((line.removeprefix("0::") for line in paths if line.startswith("0::")), "")
     mounts = mountinfo.read(f"{proc}/self/mountinfo", fstypes=["cgroup2"])
     mount = next((one.mount_point for one in mounts if one.root == "/"), "")
-    # A process in the root of the hierarchy has none of its own.
+    # A process in the root of the hierarchy has no cgroup of its own.
     return mount + path if mount and path not in ("", "/") else ""
 
 
 def _give(directory: str, owner: tuple[int, int]) -> None:
-    """Make a cgroup `owner`'s as far as the kernel means it to be given away; its limits are not (cgroup-v2.rst)."""
+    """Give `owner` a cgroup as far as the kernel's delegation allows, so without its limits (cgroup-v2.rst)."""
     if not directory:
         return
     os.chown(directory, *owner)
-    for name in (*_delegated(), "tasks"):  # the last is v1's
+    for name in (*_delegated(), "tasks"):  # "tasks" is v1's
         with suppress(FileNotFoundError):
             os.chown(f"{directory}/{name}", *owner)
 
@@ -197,6 +197,6 @@ def _copy(source: str, target: str) -> None:
     with open(source) as file:
         value = file.read().strip()
     if value == "0" and source.endswith("/cpu.weight"):
-        return  # what it reads as where cpu.idle is 1; it cannot be written
+        return  # reads as 0 while cpu.idle is 1, and 0 cannot be written
     for line in value.splitlines():  # io.max and rdma.max take one device at a time
         files.write(target, line)

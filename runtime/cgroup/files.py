@@ -1,6 +1,6 @@
-"""The few shapes of cgroup files, read into Python, and how they are written.
+"""Reads and writes cgroup files in their few formats.
 
-A file that cannot be read or understood is None or empty.
+A file that cannot be read or understood gives None or nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CHUNK = 1 << 16
 
 
 def read(directory: str, name: str) -> bytes | None:
-    """The whole of a file; None if it is missing, gone while open (ENODEV) or switched off (EOPNOTSUPP)."""
+    """The whole content of a file; None if it is missing, removed while open (ENODEV) or disabled (EOPNOTSUPP)."""
     try:
         fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -29,7 +29,7 @@ def read(directory: str, name: str) -> bytes | None:
 
 
 def write(path: str, text: str) -> None:
-    """Write `text` in one write(2), which is how the kernel takes a value. The file must be there. Raises OSError."""
+    """Write `text` in one write(2), as the kernel expects a value. The file must exist. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
@@ -38,7 +38,7 @@ def write(path: str, text: str) -> None:
 
 
 def number(text: bytes | None, maximum: int) -> int | None:
-    """A counter or limit; the word `max` is `maximum`."""
+    """The value of a counter or limit; the word `max` gives `maximum`. None for anything else."""
     word = (text or b"").strip()
     if word == b"max":
         return maximum
@@ -54,14 +54,14 @@ def lines(text: bytes | None) -> Iterator[list[str]]:
 
 
 def flat(text: bytes | None) -> dict[str, int]:
-    """A flat keyed file: `KEY NUMBER` lines. Others are left out."""
+    """The content of a flat keyed file: `KEY NUMBER` lines. Other lines are left out."""
     return {words[0]: int(words[1]) for words in lines(text) if len(words) == 2 and words[1].isdigit()}
 
 
 def hugetlb_sizes(directory: str, suffix: str) -> list[str]:
-    """The page sizes (`2MB`) for which the file `hugetlb.SIZE.SUFFIX` exists.
+    """The page sizes (`2MB`) for which a file `hugetlb.SIZE.SUFFIX` exists.
 
-    A container that may make cgroups below its own can give them such names; those are directories.
+    Directories do not count: a container that may make cgroups below its own can give them such names.
     """
     try:
         with os.scandir(directory) as entries:

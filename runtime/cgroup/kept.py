@@ -1,8 +1,9 @@
-"""A file of a cgroup that is read again and again, by a descriptor that is kept between the reads.
+"""A cgroup file that is read repeatedly, through a descriptor that is kept open between the reads.
 
-Opening and closing take four times as long as reading. What is open keeps no cgroup: it can be removed, and a read
-then fails with ENODEV (kernel, fs/kernfs/file.c, kernfs_seq_start). The kernel takes some 5 KB for each that has been
-read, most of it a buffer (fs/seq_file.c), so a process keeps at most KEPT_LIMIT; further files are opened each time.
+Opening and closing take four times as long as reading. An open file does not keep its cgroup: the cgroup can be
+removed, and a read then fails with ENODEV (kernel, fs/kernfs/file.c, kernfs_seq_start). The kernel uses some 5 KB for
+each open file that has been read, most of it a buffer (fs/seq_file.c), so a process keeps at most KEPT_LIMIT open;
+further files are opened for each read.
 """
 
 import errno
@@ -13,7 +14,7 @@ from runtime.errors import Unavailable
 
 KEPT_LIMIT = 256
 FIRST_SIZE = 64
-"""Enough for a number. A file that is longer is read with a larger size from then on."""
+"""The first read's size in bytes, enough for a number. A longer file is read with a larger size from then on."""
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _CLOSED = -1
@@ -21,7 +22,7 @@ _kept = 0
 
 
 class KeptFile:
-    """The file at `path`. `close` gives the descriptor back, and so does forgetting it."""
+    """The file at `path`. `close` closes the descriptor, and so does the object's end."""
 
     __slots__ = ("_fd", "_path", "_size")
 
@@ -31,16 +32,16 @@ class KeptFile:
         self._size = FIRST_SIZE
 
     def read(self) -> bytes:
-        """The whole of it.
+        """The whole content.
 
-        Raises OSError where it was never there, has gone (ENODEV), or is switched off (EOPNOTSUPP); Unavailable where
-        no descriptor is left to look.
+        Raises OSError where the file never existed, was removed (ENODEV) or is disabled (EOPNOTSUPP); Unavailable where
+        no descriptor is left to open it.
         """
         fd = self._fd
         if fd == _CLOSED:
             fd = self._open()
         try:
-            # In one read, as a second one would see other values (fs/seq_file.c, traverse).
+            # In a single read: a second one would see other values (fs/seq_file.c, traverse).
             while len(text := os.pread(fd, self._size, 0)) == self._size:
                 self._size *= 8
             return text
@@ -62,7 +63,7 @@ class KeptFile:
         return fd
 
     def close(self) -> None:
-        """Give the descriptor back; the next `read` opens it again. May be repeated."""
+        """Close the descriptor; the next `read` opens the file again. May be repeated."""
         global _kept
         fd, self._fd = self._fd, _CLOSED
         if fd != _CLOSED:

@@ -1,4 +1,4 @@
-"""From a pid to its cgroup, by /proc/PID/cgroup (cgroups(7)) and the mounts of this process."""
+"""From a PID to its cgroup, by /proc/PID/cgroup (cgroups(7)) and the mounts of this process."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 Hierarchies = tuple[MountEntry, ...]
-"""What `hierarchies` tells."""
+"""The result of `hierarchies`."""
 
-# The v1 controllers that make a host a v1 host: some unified hosts mount net_cls or devices beside v2.
+# The v1 controllers that make a host a v1 host. Some hosts on cgroup v2 also mount net_cls or devices as v1.
 _ACCOUNTING = frozenset({"memory", "cpu", "cpuacct", "pids", "blkio"})
 
 
 def _memberships(text: bytes) -> dict[str, str]:
     """Controller to path, from /proc/PID/cgroup; the unified hierarchy's key is ""."""
     paths = {}
-    # At newlines alone, as a container can give its cgroup a name with any other character.
+    # Split only at newlines: a container can give its cgroup a name with any other character.
     for line in filter(None, text.decode(errors="surrogateescape").split("\n")):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -33,7 +33,7 @@ def _memberships(text: bytes) -> dict[str, str]:
 
 
 def _directory(path: str, entry: MountEntry) -> str:
-    """Where cgroup `path` shows through the mount `entry` (which may show a part only), or ""."""
+    """The directory of the cgroup `path` in the mount `entry` (which may show only a part of the tree), or ""."""
     root = entry.root.rstrip("/")
     if path != root and not path.startswith(root + "/"):
         return ""
@@ -68,23 +68,23 @@ def hierarchies(proc: str = "/proc") -> Hierarchies:
 
 
 def locate(pid: int, proc: str = "/proc", *, mounts: Hierarchies | None = None) -> Cgroup:
-    """The cgroup of `pid`. On a hybrid host that is its v1 side, if v1 has the controllers that account.
+    """The cgroup of `pid`; on a hybrid host the v1 cgroups, if v1 has the controllers that account.
 
-    `mounts` is what `hierarchies` has told; None: it is asked. Raises NotFound if the process is gone or exiting, or no
-    cgroup file system is mounted that shows it.
+    `mounts` is a result of `hierarchies`; None: call it. Raises NotFound if the process is gone or exiting, or if no
+    mounted cgroup file system shows the cgroup.
     """
     text = read(f"{proc}/{pid}", "cgroup")
-    # v1 shows an exiting process in the root cgroup (kernel/cgroup/cgroup.c, proc_cgroup_show), so ask
-    # afterwards.
+    # v1 shows an exiting process in the root cgroup (kernel/cgroup/cgroup.c, proc_cgroup_show), so check for an exit
+    # after reading.
     if not text or _exiting(pid, proc):
         raise NotFound("cgroup does not exist")
     return of_memberships(_memberships(text), hierarchies(proc) if mounts is None else mounts)
 
 
 def of_memberships(memberships: Mapping[str, str], mounts: Iterable[MountEntry]) -> Cgroup:
-    """The cgroup of a process that is in `memberships`, controller to path with "" for the unified hierarchy's.
+    """The cgroup of a process in `memberships`: controller to path, with "" for the unified hierarchy.
 
-    `mounts` are those of this process. Raises NotFound where none of them shows it.
+    `mounts` are those of this process. Raises NotFound where none of them shows the cgroup.
     """
     found = _directories(memberships, mounts)
     unified = found.pop("", "")

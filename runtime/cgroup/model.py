@@ -1,4 +1,4 @@
-"""Where a container's cgroup is: one directory on the unified hierarchy, or one a controller on v1."""
+"""Where a container's cgroup is: one directory on the unified hierarchy, or one per controller on v1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-# Any hierarchy holds all processes; these are the ones that every runtime puts a container into.
+# Every hierarchy holds all processes; into these every OCI runtime puts a container.
 _PREFERRED = ("memory", "pids", "cpu", "devices", "freezer")
 
 
@@ -18,36 +18,35 @@ _PREFERRED = ("memory", "pids", "cpu", "devices", "freezer")
 class Cgroup:
     """Absolute directories. Exactly one of the fields is set.
 
-    `controllers` are pairs of a v1 controller (`memory`; `name=systemd` for a named hierarchy) and its
-    directory.
+    `controllers` has pairs of a v1 controller (`memory`; `name=systemd` for a named hierarchy) and its directory.
     """
 
     unified: str = ""
     controllers: tuple[tuple[str, str], ...] = ()
 
     def directory(self, controller: str) -> str:
-        """Where `controller` is; "" where it is not. On the unified hierarchy all are in one place."""
+        """The directory of `controller`, or "". On the unified hierarchy all controllers share one directory."""
         return self.unified or dict(self.controllers).get(controller, "")
 
     @property
     def main(self) -> str:
-        """The one directory to ask what concerns no controller."""
+        """The directory to read what belongs to no controller."""
         found = dict(self.controllers)
         others = (path for _, path in self.controllers)
         return self.unified or next((found[name] for name in _PREFERRED if name in found), next(others, ""))
 
     def exists(self) -> bool:
-        """Whether it is still there."""
+        """Whether the main directory still exists."""
         return os.path.isdir(self.main)
 
     def is_left(self) -> bool:
-        """Whether any of its directories is there; those of hierarchies into which it was not put are not its."""
+        """Whether any of the cgroup's directories exists, without those of hierarchies that it was not put into."""
         name = os.path.basename(self.main)
         directories = [self.unified, *(path for _, path in self.controllers)]
         return any(os.path.basename(path) == name and os.path.isdir(path) for path in directories if path)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The cgroup as a JSON object."""
         return {"unified": self.unified, "controllers": dict(self.controllers)}
 
     @classmethod

@@ -1,7 +1,7 @@
-"""Watching a cgroup for processes that the kernel killed for want of memory.
+"""Watches a cgroup for processes that the kernel killed for lack of memory.
 
-What counts is growth of the `oom_kill` counter. `oom` also counts allocations that merely failed, and on v1
-the wake-ups also come for a limit hit further up and for the removal of the cgroup.
+Only growth of the `oom_kill` counter counts. `oom` also counts allocations that merely failed, and on v1 the wake-ups
+also come for a limit hit further up and for the removal of the cgroup.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 _GONE = (errno.ENOENT, errno.ENODEV)
 
-# v1 wakes us before it kills, and may print the victim's state to a slow console in between. So a wake-up
-# without a kill is looked at again after these many seconds.
+# v1 notifies before it kills, and may print the victim's state to a slow console in between. So after a notification
+# without a kill the counter is read again after each of these delays, in seconds.
 _SECOND_LOOKS_S = (0.01, 0.05, 0.25, 1.0)
 
 
 class OomWatch(Protocol):
-    """`fileno()` is readable when `drain()` should be called, which may be done at any other time too."""
+    """`fileno()` is readable when `drain()` should be called; `drain()` may also be called at any other time."""
 
     def fileno(self) -> int:
-        """The descriptor to poll; it stays this object's."""
+        """The descriptor to poll. It belongs to this object."""
 
     def drain(self) -> int:
         """How many processes were killed since the last call. Never blocks; 0 once the cgroup is gone."""
 
     def close(self) -> None:
-        """Give the descriptors back. Twice does no harm."""
+        """Close the descriptors. May be repeated."""
 
 
 class _Counter:
-    """`oom_kill` in an open file. Kept open: a path might come to name another container's cgroup."""
+    """`oom_kill` in an open file. It stays open because the path might later name another container's cgroup."""
 
     def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -54,7 +54,7 @@ class _Counter:
             return None
 
     def growth(self) -> int | None:
-        """How much it grew since the last look; None if it is gone or the kernel (before 4.13) has none."""
+        """The counter's growth since the last call; None if it is gone or the kernel (before 4.13) has none."""
         now = self._read()
         if now is None:
             return None
@@ -63,7 +63,7 @@ class _Counter:
 
 
 class _V1Watch:
-    """An eventfd that the memory controller signals, and a timer for the second looks, in one epoll."""
+    """An eventfd that the memory controller signals, and a timer for later looks, in one epoll."""
 
     def __init__(self, directory: str) -> None:
         with contextlib.ExitStack() as undo:
@@ -79,7 +79,7 @@ class _V1Watch:
             self._epoll.register(self._timer, select.EPOLLIN)
             files.write(f"{directory}/cgroup.event_control", f"{self._event} {self._counter.fd}")
             self._descriptors = undo.pop_all()
-        self._unseen = 0  # wake-ups whose kill no look has found yet
+        self._unseen = 0  # wake-ups without a kill so far
         self._looks = 0
 
     def fileno(self) -> int:
@@ -99,13 +99,13 @@ class _V1Watch:
         growth = self._counter.growth()
         if self._counter.gone:
             return 0
-        if growth is None:  # a kernel that does not count: a wake-up is all there is to know
+        if growth is None:  # a kernel without the counter: the wake-up is the only evidence
             return int(wake_ups > 0)
         self._look_again(wake_ups, growth)
         return growth
 
     def _look_again(self, wake_ups: int, kills: int) -> None:
-        """As long as there were more wake-ups than kills, but not for ever."""
+        """Arm the timer while there were more wake-ups than kills, a limited number of times."""
         self._unseen = max(self._unseen + wake_ups - kills, 0)
         if wake_ups:
             self._looks = 0
@@ -153,8 +153,8 @@ class _V2Watch:
 def watch(cgroup: Cgroup) -> OomWatch | None:
     """Start watching; earlier kills do not count. None without a memory controller, or if the cgroup is gone.
 
-    Raises OSError where the kernel refuses: on v2 most likely EMFILE, fs.inotify.max_user_instances being
-    used up. On v1 a kill in a child cgroup of this one is counted there alone and not seen here.
+    Raises OSError where the kernel refuses: on v2 most likely EMFILE, when fs.inotify.max_user_instances is used up. On
+    v1 a kill in a child cgroup is counted there only and not seen here.
     """
     directory = cgroup.directory("memory")
     if not directory:

@@ -1,7 +1,7 @@
-"""How often the kernel refused a cgroup another process, as a limit on their number was reached.
+"""How often the kernel refused a process to a cgroup because a limit on the number of processes was reached.
 
 Sources: kernel, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/pids.rst. On v1, and on v2 before Linux 6.11,
-`pids.events` counts in the cgroup that asked for the process; later in the one whose limit was reached and all above.
+`pids.events` counts in the cgroup that forked; since then in the cgroup whose limit was reached and in all above.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ def _upwards(cgroup: Cgroup) -> Iterator[str]:
 
 
 def refused(cgroup: Cgroup) -> int:
-    """How often a process was refused by now, to the cgroup or, where that is not told apart, to another of its pod."""
+    """The number of refused forks so far: the cgroup's or, where the counter does not tell them apart, its pod's."""
     counts = (flat(read(directory, "pids.events")).get("max", 0) for directory in _upwards(cgroup))
     return max(counts, default=0)
 
 
 def limit(cgroup: Cgroup) -> tuple[int, str] | None:
-    """The lowest limit that holds for the cgroup, and the directory that has it; None where there is none."""
+    """The lowest limit that applies to the cgroup, and the directory that has it; None where there is none."""
     found = [(number(read(directory, "pids.max"), _NO_LIMIT), directory) for directory in _upwards(cgroup)]
     limits = [(most, directory) for most, directory in found if most is not None and most < _NO_LIMIT]
     return min(limits, default=None)
 
 
 def above(path: str, *, mounts: str = "/proc/self/mountinfo") -> tuple[int, str] | None:
-    """`limit`, of what holds for a container whose cgroup was to be `path` below the mount of its hierarchy.
+    """The `limit` for a container whose cgroup was to be `path` below the mount of its hierarchy.
 
-    By the cgroups above it alone: an OCI runtime that fails removes the container's own. None where nothing shows it.
+    Only the cgroups above it are read, because an OCI runtime that fails removes the container's own. None where no
+    mount shows them.
     """
     for entry in mountinfo.read(mounts, fstypes=mountinfo.CGROUPS):
         directory = os.path.dirname(f"{entry.mount_point}{path}")

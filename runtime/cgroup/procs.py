@@ -1,4 +1,4 @@
-"""Who is in a cgroup."""
+"""The processes in a cgroup."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def _tree(directory: str) -> Iterator[str]:
 
 
 def procs(cgroup: Cgroup) -> list[int]:
-    """The pids in the cgroup and in all below it, ascending; none if it is gone.
+    """The PIDs in the cgroup and in all cgroups below it, ascending; none if the cgroup is gone.
 
-    A threaded cgroup cannot list processes (EOPNOTSUPP); its domain does. Pids that have no number in our pid
-    namespace read as 0 and are left out.
+    A threaded cgroup cannot list processes (EOPNOTSUPP); its domain does. Processes outside of our PID namespace read
+    as 0 and are left out.
     """
     found = {
         int(pid)

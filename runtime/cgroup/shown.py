@@ -1,9 +1,9 @@
-"""The limits of a container, shown in the cgroup where its application is.
+"""Copies a container's limits into the cgroup of its application, for programs that look for them only there.
 
-Under an init that makes cgroups of its own that is one of these, and the limits stand above. Language runtimes look for
-theirs where they are: JDK before 24, Go's GOMAXPROCS since 1.25 and libuv read no cgroup above, and would take the
-node's memory and processors for theirs. No more is had by it: what the container may use is decided above, first. A
-systemd that reloads its units writes there what those say, which is nothing; so an old limit never comes back.
+An init that makes cgroups of its own starts the application in one of these, below the cgroup that has the limits. Some
+language runtimes read only their own cgroup (JDK before 24, Go's GOMAXPROCS since 1.25, libuv) and would take the
+node's memory and CPUs for theirs. The copies grant nothing: the limits above still apply. When systemd reloads its
+units it writes there what the units say, which is no limit, so an old limit never comes back.
 """
 
 from contextlib import suppress
@@ -14,20 +14,20 @@ from runtime.cgroup.model import Cgroup
 from runtime.errors import NotFound
 
 _UNSET = {"memory.max": b"max\n", "cpu.max": b"max 100000\n"}
-"""File to what it says where nobody has set a limit."""
+"""By file, its content where nobody has set a limit."""
 
 
 class Shown:
-    """What is shown of the limits of the container in `cgroup`: cgroup v2 alone."""
+    """The limits of the container in `cgroup`, and where they are shown. cgroup v2 only."""
 
     def __init__(self, cgroup: Cgroup) -> None:
         self._top = cgroup.unified
-        self._files: dict[str, bytes] = {}  # and what the kernel last said of each
+        self._files: dict[str, bytes] = {}  # by path, the content last read
 
     def to(self, pid: int) -> None:
-        """Have the cgroup of host process `pid`, where it is below the container's, say what that says.
+        """Show the limits in the cgroup of host process `pid`, if that is below the container's.
 
-        What has ended meanwhile, or has no such controller, is left.
+        A process that has ended and a cgroup without the controller are left alone.
         """
         with suppress(OSError, NotFound):
             at = locate(pid).unified
@@ -36,20 +36,20 @@ class Shown:
         self.again()
 
     def again(self) -> None:
-        """The container's limits have changed: write them wherever they were shown, for what is there lives on.
+        """Write the container's limits again wherever they were shown, after they have changed.
 
-        A limit that somebody else has set there meanwhile, or before, is left from then on.
+        A file in which somebody else has set a limit, before or meanwhile, is left alone from then on.
         """
         for path, last in list(self._files.items()):
             directory, _, name = path.rpartition("/")
             if files.read(directory, name) not in (last, _UNSET[name]):
                 del self._files[path]
                 continue
-            with suppress(OSError):  # the cgroup goes
+            with suppress(OSError):  # the cgroup is being removed
                 files.write(path, self._limit(name).decode())
             self._files[path] = files.read(directory, name) or _UNSET[name]
 
     def _limit(self, name: str) -> bytes:
         if name == "cpu.max" and files.read(self._top, "cpu.max.burst") not in (b"0\n", None):
-            return _UNSET[name]  # below, a quota without a burst of its own would take the container's away
+            return _UNSET[name]  # in the lower cgroup a quota without a burst would take the container's burst away
         return files.read(self._top, name) or _UNSET[name]

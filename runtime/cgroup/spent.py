@@ -1,11 +1,11 @@
-"""What a cgroup has spent: processor time, cheap enough to be asked each second, and memory."""
+"""What a cgroup has used: CPU time, cheap enough to be read each second, and memory."""
 
 from runtime.cgroup.files import flat, number, read
 from runtime.cgroup.model import Cgroup
 
 
 def cpu_s(cgroup: Cgroup) -> float | None:
-    """Seconds that it has used by now, with all below it; None where the kernel does not tell."""
+    """Seconds of CPU time used so far by the cgroup and all below it; None where the kernel does not tell."""
     try:
         if cgroup.unified:
             with open(f"{cgroup.unified}/cpu.stat", encoding="ascii") as file:
@@ -17,7 +17,7 @@ def cpu_s(cgroup: Cgroup) -> float | None:
 
 
 def working_set_bytes(cgroup: Cgroup) -> int | None:
-    """Its memory without what is easily given back, as the kubelet counts; None where the kernel does not tell."""
+    """Bytes of memory in use less inactive page cache, as the kubelet counts; None where the kernel does not tell."""
     directory = cgroup.directory("memory")
     names = ("memory.current", "inactive_file") if cgroup.unified else ("memory.usage_in_bytes", "total_inactive_file")
     usage = number(read(directory, names[0]), 0)
@@ -25,7 +25,7 @@ def working_set_bytes(cgroup: Cgroup) -> int | None:
 
 
 def is_frozen(cgroup: Cgroup) -> bool:
-    """Whether its processes are frozen, or about to be (cgroup-v2.rst, cgroup-v1/freezer-subsystem.rst)."""
+    """Whether the cgroup's processes are frozen or being frozen (cgroup-v2.rst, cgroup-v1/freezer-subsystem.rst)."""
     if cgroup.unified:
         return flat(read(cgroup.unified, "cgroup.events")).get("frozen") == 1
     return (read(cgroup.directory("freezer"), "freezer.state") or b"").strip() in (b"FROZEN", b"FREEZING")

@@ -1,8 +1,8 @@
-"""Removing a tree of cgroups that a container has made: in any number, at any depth, in bounded time and memory.
+"""Removes a tree of cgroups that a container has made: any number, any depth, in bounded time and memory.
 
-Each step is relative to an open directory, so no path gets longer than the kernel takes; what is empty is removed on
-the way down, the rest on the way up. A container's processes have ended before; one that has not keeps its cgroups
-and those above.
+Each step is relative to an open directory, so no path gets longer than the kernel allows. Empty cgroups are removed on
+the way down, the others on the way up. The container's processes have already ended; a process that has not ended
+keeps its cgroup and those above.
 """
 
 import os
@@ -11,15 +11,15 @@ from contextlib import suppress
 from itertools import islice
 
 _AT_ONCE = 4096
-"""So many names of a directory are looked at in one walk."""
+"""The most names of a directory that one walk considers."""
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _PAUSE_S = 0.01
 
 
 def remove(top: str, *, until: float) -> bool:
-    """Remove `top` and all below; whether nothing is left by time.monotonic() `until`. What is not there is no error.
+    """Remove `top` and all below it. Return whether nothing is left by time.monotonic() `until`.
 
-    Cgroups whose processes are still dying are tried again until then.
+    A missing directory is no error. Cgroups whose processes are still dying are tried again until then.
     """
     while True:
         removed = _walk(top, until)
@@ -32,14 +32,14 @@ def remove(top: str, *, until: float) -> bool:
 
 
 def _walk(top: str, until: float) -> int:
-    """Go down and up again once; how many were removed."""
+    """Go down and up once; return the number of cgroups removed."""
     try:
         fd = os.open(top, _FLAGS)
     except OSError:
         return 0
     removed = 0
     trail: list[tuple[str, list[str]]] = []
-    """The way down: the name of each directory entered, and what is left to enter beside it."""
+    """The way down: the name of each directory entered, and the names that are left to enter beside it."""
     names = _children(fd)
     try:
         while True:
@@ -50,7 +50,7 @@ def _walk(top: str, until: float) -> int:
                     continue
                 try:
                     inner = os.open(name, _FLAGS, dir_fd=fd)
-                except OSError:  # gone, or no descriptor left
+                except OSError:  # gone, or no descriptor is left
                     continue
                 os.close(fd)
                 fd = inner

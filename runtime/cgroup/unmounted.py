@@ -1,12 +1,12 @@
-"""A cgroup v2 tree on a host with cgroup v1 alone: nothing shows it, but the kernel has it all the same.
+"""The cgroup v2 tree of a host that only mounts cgroup v1.
 
 The unified hierarchy exists whether or not it is mounted (cgroup-v2.rst, "Mounting"; since Linux 4.5), without any
-controller that v1 has taken. That is all systemd needs to keep its units apart, and unlike v1's name=systemd it can be
-bounded: cgroup.max.descendants and cgroup.max.depth are the kernel's, and there is no notify_on_release.
+controller that v1 has taken. That is all that systemd needs to track its units, and unlike v1's name=systemd it can be
+bounded: it has cgroup.max.descendants and cgroup.max.depth, and no notify_on_release.
 
-Here it is mounted for a descriptor alone, attached nowhere. Of a container's two levels the upper has the limits; the
-lower, `INNER`, is the root of the container's cgroup namespace. All paths are from the tree's root, as in
-/proc/PID/cgroup.
+This module mounts the tree only for a descriptor and attaches the mount nowhere. A container has two levels: the upper
+has the limits, and the lower, `INNER`, is the root of the container's cgroup namespace. All paths are from the root of
+that mount, which is the cgroup of this process (`home`).
 """
 
 import os
@@ -24,7 +24,7 @@ CLEAR_S = 1.0
 
 
 def make(path: str, *, descendants: int, depth: int) -> None:
-    """Make both levels of `path`, bounded, in place of what a container of that name has left. Raises OSError."""
+    """Make both levels of `path`, with limits, replacing what a container of that name has left. Raises OSError."""
     with mounted() as root:
         upper = root + path
         with suppress(FileNotFoundError):
@@ -38,7 +38,7 @@ def make(path: str, *, descendants: int, depth: int) -> None:
 
 
 def give(path: str, owner: tuple[int, int], names: tuple[str, ...]) -> None:
-    """Make the lower level and its files `names` the property of `owner`. Raises OSError."""
+    """Make `owner` (uid, gid) the owner of the lower level and of its files `names`. Raises OSError."""
     with mounted() as root:
         inner = f"{root}{path}/{INNER}"
         os.chown(inner, *owner)
@@ -54,9 +54,9 @@ def open_procs(path: str) -> int:
 
 
 def check(path: str, pid: int, *, proc: str = "/proc") -> None:
-    """Raise RuntimeFailed unless host process `pid`, which has not run yet, is in the lower level.
+    """Raise RuntimeFailed unless host process `pid`, which has not been started yet, is in the lower level.
 
-    Where it is its cgroup namespace begins; from anywhere above the container could write to what is not its own.
+    Its cgroup namespace begins where it is; from any level above, the container could write to what is not its own.
     """
     expected = f"{home(proc).rstrip('/')}{path}/{INNER}"
     found = _path_of(f"{proc}/{pid}")
@@ -65,22 +65,22 @@ def check(path: str, pid: int, *, proc: str = "/proc") -> None:
 
 
 def end(path: str) -> None:
-    """PID 1 has ended, and with it its pid namespace: end what else is in the lower level. Raises nothing.
+    """After the end of PID 1 and its PID namespace: kill what else is in the lower level. Raises nothing.
 
-    That is an OCI runtime which was to execute something, and cannot any more. The container may have frozen it.
+    That is an OCI runtime that was about to execute something and no longer can. The container may have frozen it.
     """
     with suppress(OSError), mounted() as root:
         inner = f"{root}{path}/{INNER}"
         try:
             files.write(f"{inner}/cgroup.kill", "1")
-        except OSError:  # before Linux 5.14; once it is thawed it fails by itself
+        except OSError:  # before Linux 5.14; once thawed, the OCI runtime fails by itself
             files.write(f"{inner}/cgroup.freeze", "0")
 
 
 def remove(path: str, *, patience_s: float) -> bool:
-    """Remove both levels and all below, and kill whoever is there still. Return whether nothing is left.
+    """Remove both levels and all below them, and kill what is still there. Return whether nothing is left.
 
-    It takes no longer than `patience_s` and one step.
+    Takes no longer than `patience_s` seconds and one step.
     """
     try:
         with mounted() as root:
@@ -94,13 +94,13 @@ def remove(path: str, *, patience_s: float) -> bool:
 def _clear(upper: str, *, until: float) -> bool:
     os.stat(upper)
     with suppress(OSError):
-        files.write(f"{upper}/cgroup.kill", "1")  # Linux 5.14; before, they die with their pid namespace
+        files.write(f"{upper}/cgroup.kill", "1")  # Linux 5.14; before, the processes die with their PID namespace
     return tree.remove(upper, until=until)
 
 
 @contextmanager
 def mounted() -> Iterator[str]:
-    """A path of the tree's root while the context lasts. Raises OSError where the kernel has no cgroup v2."""
+    """A path to the root of such a mount while the context lasts. Raises OSError where the kernel has no cgroup v2."""
     fd = _mount()
     try:
         yield f"/proc/self/fd/{fd}"
@@ -109,8 +109,10 @@ def mounted() -> Iterator[str]:
 
 
 def _mount() -> int:
-    """Mounting sets the options of the whole hierarchy, nsdelegate for one, unless it is done outside of the first
-    cgroup namespace (kernel/cgroup/cgroup.c, apply_cgroup_root_flags): so a thread that goes away leaves that first.
+    """The descriptor of a new mount. Raises OSError.
+
+    A mount in the initial cgroup namespace sets the options of the whole hierarchy, such as nsdelegate
+    (kernel/cgroup/cgroup.c, apply_cgroup_root_flags), so a short-lived thread mounts in a new cgroup namespace.
     """
     found: list[int] = []
     failed: list[OSError] = []
@@ -132,7 +134,7 @@ def _mount() -> int:
 
 
 def home(proc: str = "/proc") -> str:
-    """Where this process is in the tree, which is what a mount of its own shows as the root."""
+    """The cgroup of this process in the tree, which is the root of a mount that `mounted` makes."""
     return _path_of(f"{proc}/self")
 
 

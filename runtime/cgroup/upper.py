@@ -1,8 +1,8 @@
-"""The v1 limits of a container whose cgroup is one level below the one that the node looks at (`runtime.init.cgroup`).
+"""Copies v1 limits to the cgroup that the node reads, one level above the container's own (`runtime.init.cgroup`).
 
-They stand on both: the lower has what the OCI runtime sets, the upper a copy. Without the copy cAdvisor, which goes by
-cgroupsPath, reports no limits, and cpu.shares, which count among neighbours, would count for nothing. A container sees
-no v1 controller there, so both are out of its reach.
+The OCI runtime sets the limits on the lower cgroup. The upper one needs a copy: without it cAdvisor, which reads at
+cgroupsPath, reports no limits, and cpu.shares, which apply among siblings, have no effect. The container sees neither
+of these v1 cgroups, so it can change neither.
 """
 
 import os
@@ -28,10 +28,10 @@ _DEVICE_LINES = ("blkio.throttle.", "rdma.")
 
 
 def loosen(directories: Mapping[str, str]) -> None:
-    """Before an update: let the lower level have more than the upper has now; `copy` follows in any case.
+    """Before an update: let the lower level have more than the upper has now. `copy` always follows.
 
-    A quota or a set of processors below may not exceed the one above. `directories` are the lower ones, by controller.
-    What the kernel does not let through is left.
+    The quota and the CPU set of a cgroup may not exceed those of the one above. `directories` are the lower ones, by
+    controller. What the kernel refuses is left as it is.
     """
     for controller, lower in directories.items():
         upper = os.path.dirname(lower)
@@ -42,7 +42,7 @@ def loosen(directories: Mapping[str, str]) -> None:
 
 
 def copy(directories: Mapping[str, str]) -> None:
-    """After create and each update: give the upper level what the lower has. Raises nothing: the lower one holds."""
+    """After create and each update: copy the lower level's limits to the upper. Raises nothing: the lower one holds."""
     loosen(directories)
     for controller, lower in directories.items():
         upper = os.path.dirname(lower)

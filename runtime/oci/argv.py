@@ -1,6 +1,6 @@
-"""The command lines of an OCI runtime, from values. Pure.
+"""Builds the command lines of an OCI runtime from values. Pure.
 
-crun and runc take the same words (containerd/go-runc, runc.go); what one of them lacks is said where it matters.
+crun and runc take the same arguments (containerd/go-runc, runc.go). Differences are noted where they matter.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class OCIBinary:
-    """Which runtime, and the state it works on: `path` is absolute, `root` already holds the containerd namespace."""
+    """An OCI runtime and its state directory. `path` is absolute; `root` already includes the containerd namespace."""
 
     path: str
     root: str
@@ -29,7 +29,7 @@ class CreateOptions:
 
 @dataclass(frozen=True, slots=True)
 class ExecOptions:
-    """How a further process is started: `process` is the file with its OCI process object."""
+    """How a further process is started. `process` is the file with its OCI process object."""
 
     process: str
     pid_file: str
@@ -38,7 +38,7 @@ class ExecOptions:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointOptions:
-    """What CRIU is told; the fields are those of `containerd.runc.v1.CheckpointOptions`."""
+    """What CRIU is told. The fields are those of `containerd.runc.v1.CheckpointOptions`."""
 
     image_path: str
     work_path: str
@@ -53,7 +53,7 @@ class CheckpointOptions:
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """A checkpoint to start from, and the container to make of it."""
+    """The checkpoint to restore, and the container to make of it."""
 
     image_path: str
     work_path: str
@@ -62,13 +62,13 @@ class RestoreOptions:
 
 
 def command(binary: OCIBinary, log: str, words: Sequence[str]) -> list[str]:
-    """The whole argument list of one call that writes its log to the file `log`."""
+    """The whole argument list of a call that writes its log to the file `log`."""
     cgroup = ["--systemd-cgroup"] if binary.systemd_cgroup else []
     return [binary.path, "--root", binary.root, "--log", log, "--log-format", "json", *cgroup, *words]
 
 
 def create(container_id: str, options: CreateOptions) -> list[str]:
-    """`create`: make the container up to the point where its init waits to be started."""
+    """`create`: make the container; its init then waits for `start`."""
     return [
         "create",
         "--bundle",
@@ -81,12 +81,12 @@ def create(container_id: str, options: CreateOptions) -> list[str]:
 
 
 def start(container_id: str) -> list[str]:
-    """`start`: let init go."""
+    """`start`: let the init execute its command."""
     return ["start", container_id]
 
 
 def exec(container_id: str, options: ExecOptions) -> list[str]:
-    """`exec`: start a process in the container and leave it to us."""
+    """`exec`: start a process in the container, detached from the OCI runtime."""
     console = ["--console-socket", options.console_socket] if options.console_socket else []
     return [
         "exec",
@@ -101,12 +101,12 @@ def exec(container_id: str, options: ExecOptions) -> list[str]:
 
 
 def kill(container_id: str, signal: int, *, everyone: bool) -> list[str]:
-    """`kill`: a signal to init, or with `everyone` to each process of the container."""
+    """`kill`: send a signal to the init, or with `everyone` to each process of the container."""
     return ["kill", *(["--all"] if everyone else []), container_id, str(signal)]
 
 
 def delete(container_id: str, *, force: bool) -> list[str]:
-    """`delete`: forget the container; with `force` even a running one, which is killed."""
+    """`delete`: remove the container's state; with `force` a running container is killed first."""
     return ["delete", *(["--force"] if force else []), container_id]
 
 
@@ -116,7 +116,7 @@ def pause(container_id: str) -> list[str]:
 
 
 def resume(container_id: str) -> list[str]:
-    """`resume`: thaw them."""
+    """`resume`: thaw the container's processes."""
     return ["resume", container_id]
 
 
@@ -126,17 +126,17 @@ def update(container_id: str, resources: str) -> list[str]:
 
 
 def entering(launcher: str, fd: int, command: Sequence[str]) -> list[str]:
-    """`command`, run in the cgroup whose cgroup.procs it gets as descriptor `fd`; `launcher` is our static program."""
+    """`command`, run in the cgroup whose cgroup.procs is open as descriptor `fd`; `launcher` is our static program."""
     return [launcher, "enter", str(fd), *command]
 
 
 def features() -> list[str]:
-    """`features`: what the runtime can do, as JSON on its standard output."""
+    """`features`: print what the OCI runtime supports, as JSON on its standard output."""
     return ["features"]
 
 
 def checkpoint(container_id: str, options: CheckpointOptions) -> list[str]:
-    """`checkpoint`: freeze the container's state into files by CRIU."""
+    """`checkpoint`: have CRIU write the container's state to files."""
     flags = {
         "--tcp-established": options.tcp_established,
         "--ext-unix-sk": options.ext_unix_sk,
@@ -154,7 +154,7 @@ def checkpoint(container_id: str, options: CheckpointOptions) -> list[str]:
 
 
 def restore(container_id: str, options: RestoreOptions) -> list[str]:
-    """`restore`: make the container from a checkpoint, running."""
+    """`restore`: make a running container from a checkpoint."""
     words = ["restore", "--image-path", options.image_path, "--work-path", options.work_path]
     if options.parent_path:
         words += ["--parent-path", options.parent_path]
@@ -167,6 +167,6 @@ def _create_flags(options: CreateOptions) -> list[str]:
 
 
 def _placing(options: CreateOptions) -> list[str]:
-    """Of the flags those that restore has, too."""
+    """The flags of create that restore has too."""
     console = ["--console-socket", options.console_socket] if options.console_socket else []
     return [*console, *(["--no-pivot"] if options.no_pivot else [])]

@@ -1,4 +1,4 @@
-"""Which OCI runtime serves on this host, and why."""
+"""Which OCI runtime to use on this host, and why."""
 
 import os
 import shutil
@@ -12,11 +12,11 @@ HYBRID_CONTROLLERS = "/sys/fs/cgroup/unified/cgroup.controllers"
 
 
 def choose(wanted: str, *, source: str, hybrid: str = HYBRID_CONTROLLERS, path: str | None = None) -> tuple[str, str]:
-    """Return (absolute path of the runtime, the reason it was chosen).
+    """Return (absolute path of the OCI runtime, the reason for it).
 
-    `wanted` is a name or path from `source`, or "" to choose: crun where it works, else runc. `hybrid` is the file that
-    tells what the v2 tree of a hybrid host holds. Raises InvalidArgument naming `source` where the one wanted is not
-    there, or where there is none at all.
+    `wanted` is a name or path from `source`, or "" for the default: crun where it works, else runc. `hybrid` is the
+    file with the controllers of a hybrid host's v2 tree. Raises InvalidArgument naming `source` where the wanted
+    program does not exist, or where there is neither crun nor runc.
     """
     search = os.environ.get("PATH", DEFAULT_PATH) if path is None else path
     if wanted:

@@ -1,7 +1,7 @@
-"""An OCI runtime driven by its command line.
+"""Drives an OCI runtime by its command line.
 
-How a program is run is given by the caller, so this module knows neither the event loop nor who reaps. Every call
-logs into a memory file of its own: the error that is reported is that call's, and no log grows in the bundle.
+The caller says how to run a program, so this module knows neither the event loop nor who reaps. Every call logs into
+a memory file of its own: a reported error belongs to that call, and no log grows in the bundle.
 """
 
 import json
@@ -17,29 +17,29 @@ from runtime.oci import argv, log
 
 
 class Run(Protocol):
-    """Runs programs."""
+    """A function that runs programs."""
 
     def __call__(
         self, argv: Sequence[str], fds: Mapping[int, int], /, *, oom_score_adj: int | None = None
     ) -> Awaitable[int]:
-        """Run an argument list with the given descriptors (child's number -> ours): its exit status (128+n if killed).
+        """Run an argument list with the descriptors `fds` (child's number -> ours). Exit status, 128+n if killed.
 
-        `oom_score_adj`: what it and its children have (proc_pid_oom_score_adj(5)); None: what the caller has.
+        `oom_score_adj`: that of the program and its children (proc_pid_oom_score_adj(5)); None: the caller's.
         """
 
 
-# The container's descriptors -> ours. None with a console: the runtime's own output is then kept for its error.
+# The container's descriptors -> ours. None with a console: then the OCI runtime's own output is kept for its error.
 Stdio = Mapping[int, int] | None
 _ERROR_LIMIT = 64 * 1024
 _MAKES_PROCESSES = ("create", "exec", "restore")
 
 
 class OCIRuntime:
-    """One runtime binary and state directory. Methods raise RuntimeFailed with the runtime's own last error.
+    """An OCI runtime and its state directory. Methods raise RuntimeFailed with the OCI runtime's own last error.
 
-    `inside`: a cgroup.procs file, open for writing, of the cgroup in which the runtime is run wherever it makes
-    processes of the container, which then begin there; None: in this process's. `oom_score_adj`: the container's, which
-    what is executed in it has too. runc sees to that itself; crun, as of 1.21, does not.
+    `inside`: a cgroup.procs file, open for writing, of the cgroup in which the OCI runtime runs when it makes processes
+    of the container, which then start there; None: in this process's cgroup. `oom_score_adj`: the container's, which
+    execs get too. runc sets it by itself; crun, as of 1.21, does not.
     """
 
     def __init__(self, binary: argv.OCIBinary, run: Run) -> None:
@@ -57,7 +57,7 @@ class OCIRuntime:
         await self._call("start", argv.start(container_id))
 
     async def exec(self, container_id: str, options: argv.ExecOptions, stdio: Stdio) -> None:
-        """Start a further process with the descriptors `stdio`; those of 0 to 2 that it leaves out are a /dev/null."""
+        """Start a further process with the descriptors `stdio`; each of 0 to 2 that is missing becomes a /dev/null."""
         with ExitStack() as after:
             if stdio is not None and not {0, 1, 2} <= stdio.keys():
                 own = null.open_own()
@@ -66,7 +66,7 @@ class OCIRuntime:
             await self._call("exec", argv.exec(container_id, options), stdio)
 
     async def kill(self, container_id: str, signal: int, *, everyone: bool = False) -> None:
-        """Send a signal. Raises NotFound where the process or the container is gone already."""
+        """Send a signal. Raises NotFound where the process or the container no longer exists."""
         try:
             await self._call(
                 "kill", argv.kill(container_id, signal, everyone=everyone), prefix="unknown error after kill"
@@ -79,7 +79,7 @@ class OCIRuntime:
             raise
 
     async def delete(self, container_id: str, *, force: bool = False) -> None:
-        """Forget a container; one that the runtime does not know (any more) is no error."""
+        """Remove a container's state. A container that the OCI runtime does not know is no error."""
         try:
             await self._call("delete", argv.delete(container_id, force=force), prefix="failed to delete task")
         except RuntimeFailed as err:
@@ -105,11 +105,11 @@ class OCIRuntime:
         await self._call("checkpoint", argv.checkpoint(container_id, options))
 
     async def restore(self, container_id: str, options: argv.RestoreOptions, stdio: Stdio) -> None:
-        """Make a running container of such files."""
+        """Make a running container from a checkpoint's files."""
         await self._call("restore", argv.restore(container_id, options), stdio)
 
     async def features(self) -> bytes:
-        """The runtime's own description of what it can do, as JSON (OCI runtime-spec, features.md)."""
+        """What the OCI runtime says it supports, as JSON (OCI runtime-spec, features.md)."""
         with MemoryFile("features") as output:
             status = await self._run([self.binary.path, *argv.features()], {1: output.fd})
             if status:
@@ -133,7 +133,7 @@ class OCIRuntime:
 
 
 class MemoryFile:
-    """An anonymous file that a child can open by `path` while the context lasts."""
+    """An anonymous file that a child can open at `path` while the context lasts."""
 
     def __init__(self, name: str) -> None:
         self.fd = os.memfd_create(f"pouchrich-{name}", os.MFD_CLOEXEC)
@@ -146,7 +146,7 @@ class MemoryFile:
         os.close(self.fd)
 
     def write(self, data: bytes) -> None:
-        """Append `data`, however large."""
+        """Append all of `data`."""
         while data:
             data = data[os.write(self.fd, data) :]
 

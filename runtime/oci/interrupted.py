@@ -1,9 +1,9 @@
-"""What a create leaves that was cut short: an OCI runtime that goes on alone, an init, and cgroups that nobody noted.
+"""Cleans up after an interrupted create: an OCI runtime that continues alone, an init, and cgroups nobody recorded.
 
-crun and runc make a container's cgroups before they write down that there is a container, crun its init as well, and
-their `delete` knows only what is written down. Until it is started crun's init has the command line of the create,
-runc's its own (`runc init`), and what a runtime was killed over waits for it without an end. So whatever the runtime,
-what is in the container's own cgroups goes with them.
+crun and runc make a container's cgroups before they record that the container exists, crun also its init, and their
+`delete` only knows what is recorded. Until it is started, crun's init has the command line of the create and runc's has
+its own (`runc init`). An init whose OCI runtime was killed waits for it forever. So for every OCI runtime the
+container's own cgroups are removed with all processes in them.
 """
 
 import os
@@ -19,46 +19,47 @@ from runtime.init.cgroup import NESTED, path_of
 from runtime.linux import command_line, mountinfo, pidfd, readable
 
 DYING_S = 3.0
-"""For processes that end with their OCI runtime: on a busy machine a killed one may take a second."""
+"""Seconds for processes that end with their OCI runtime: on a busy machine a killed one may take a second."""
 
 _PAUSE_S = 0.01
 
 
 def let_end(bundle: str, *, patience_s: float) -> None:
-    """Wait until no OCI runtime creates a container from `bundle` any more; kill what takes longer than `patience_s`.
+    """Wait until no OCI runtime creates a container from `bundle`; kill one that takes longer than `patience_s`.
 
-    For when the pod server that began it was killed: what a create makes after the `delete` would be there for good.
+    Call this after the pod server that began the create was killed: what a create makes after the `delete` would stay
+    for good.
     """
     until = time.monotonic() + patience_s
     ours = os.readlink("/proc/self/ns/pid")
     for pid, fd in _creates(bundle):
-        with suppress(OSError):  # it has ended
-            if os.readlink(f"/proc/{pid}/ns/pid") == ours:  # else it is an init
+        with suppress(OSError):  # the process has ended
+            if os.readlink(f"/proc/{pid}/ns/pid") == ours:  # else the process is an init
                 _await_end(fd, until)
 
 
 def remove_rest(bundle: str, container_id: str, *, patience_s: float) -> None:
-    """Remove what the OCI runtime's `delete` does not know of, when no runtime is at work any more. Raises nothing.
+    """Remove what the OCI runtime's `delete` does not know of, once no OCI runtime is running. Raises nothing.
 
-    Processes have `patience_s` to be gone.
+    Processes get `patience_s` seconds to end.
     """
-    with suppress(PouchrichError, OSError):  # without its config.json there is nothing to go by
+    with suppress(PouchrichError, OSError):  # without its config.json nothing says where to look
         end_creates(bundle)
         remove_cgroups(Bundle(bundle).load_spec(), container_id, patience_s=patience_s)
 
 
 def end_creates(bundle: str) -> None:
-    """Kill what creates a container from `bundle`, and what waits to be its init. Raises OSError."""
+    """Kill the OCI runtime that creates a container from `bundle`, and a waiting init. Raises OSError."""
     for _, fd in _creates(bundle):
         _await_end(fd, 0.0)
 
 
 def _creates(bundle: str) -> Iterator[tuple[int, int]]:
-    """The processes that create a container from `bundle`, or wait to be its init: pid, and a pidfd for the while."""
+    """The processes that create a container from `bundle` or wait to be its init: PID and pidfd, valid for one step."""
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
-        with suppress(OSError):  # it has ended, or there is no descriptor left to look at it
+        with suppress(OSError):  # the process has ended, or no descriptor is left to examine it
             fd = pidfd.open(int(name))
             try:
                 if _has_words(name, "create", bundle):
@@ -82,19 +83,19 @@ def _await_end(fd: int, until: float) -> None:
 def remove_cgroups(
     spec: Mapping[str, Any], container_id: str = "", *, patience_s: float, mounts: str = "/proc/self/mountinfo"
 ) -> bool:
-    """Remove the container's cgroups, by what its `spec` says, and what is below them, processes included.
+    """Remove the cgroups that `spec` gives the container, and all below them. Returns whether its own are gone.
 
-    Those have `patience_s` to be gone. Where the path does not bear the container's id, the cgroup may be somebody
-    else's as well: a tree in which a process lives then stays whole. So it does without `container_id`. Returns whether
-    those that bear it are gone.
+    The container's own cgroups are those whose path contains `container_id`. Their processes are killed and get
+    `patience_s` seconds to end. Another cgroup, or every one without `container_id`, may be in use by somebody else: a
+    tree with a process in it then stays whole.
     """
     own: list[str] = []
-    with suppress(InvalidArgument):  # of no form that says where it is
+    with suppress(InvalidArgument):  # cgroupsPath has a form that does not say where the cgroup is
         paths = {path_of(dict(spec), systemd=systemd) for systemd in (True, False)} - {"/"}
         roots = [
             entry.mount_point
             for entry in mountinfo.read(mounts, fstypes=mountinfo.CGROUPS)
-            # Without this file it is covered by another mount, in which a runtime may have made plain files.
+            # A mount without this file is covered by another one, in which an OCI runtime may have made plain files.
             if entry.root == "/" and os.path.exists(f"{entry.mount_point}/cgroup.procs")
         ]
         tops = [root + path for root in roots for path in paths]
@@ -112,25 +113,25 @@ def remove_cgroups(
 
 
 def _bears(path: str, container_id: str) -> bool:
-    """Whether a cgroup is named for the container, by containerd (.../ID) or systemd (.../PREFIX-ID.scope)."""
+    """Whether a cgroup is named after the container, by containerd (.../ID) or systemd (.../PREFIX-ID.scope)."""
     parts = path.split("/")
     name = parts[-2] if parts[-1] == NESTED else parts[-1]
     return name == container_id or name.endswith(f"-{container_id}.scope")
 
 
 def _kill_all(tops: Iterable[str]) -> bool:
-    """SIGKILL every process in these trees; whether there was one. None where this process itself is among them."""
+    """SIGKILL every process in these trees and return whether there was one; kill none if this process is in them."""
     found = [(pid, directory) for top in tops for directory, _, _ in os.walk(top) for pid in _processes(directory)]
     if any(pid == os.getpid() for pid, _ in found):
         return False
     for top in tops:
-        with suppress(OSError), open(f"{top}/freezer.state", "r+") as file:  # v1: what is frozen does not die
+        with suppress(OSError), open(f"{top}/freezer.state", "r+") as file:  # v1: a frozen process does not die
             file.write("THAWED")
     for pid, directory in found:
-        with suppress(OSError, ValueError):  # it has ended, or has no number here (0)
+        with suppress(OSError, ValueError):  # the process has ended, or has no PID in this namespace (0)
             fd = pidfd.open(pid)
             try:
-                if pid in _processes(directory):  # still the one that was listed
+                if pid in _processes(directory):  # still the process that was listed
                     pidfd.send_signal(fd, signal.SIGKILL)
             finally:
                 os.close(fd)
@@ -138,11 +139,11 @@ def _kill_all(tops: Iterable[str]) -> bool:
 
 
 def _remove(top: str) -> bool:
-    """Whether the directory is gone, and all below it."""
+    """Remove the tree if no process is in it; whether the directory is gone."""
     directories = [directory for directory, _, _ in os.walk(top, topdown=False)]
     if not any(map(_processes, directories)):
         for directory in directories:
-            with suppress(OSError):  # one has come, or it is gone already
+            with suppress(OSError):  # a process has come, or the directory is already gone
                 os.rmdir(directory)
     return not os.path.isdir(top)
 

@@ -1,14 +1,14 @@
-"""What an OCI runtime said when it failed. Pure. The only place that looks at a runtime's error text.
+"""Interprets what an OCI runtime said when it failed. Pure. The only place that reads an OCI runtime's error text.
 
-The texts are those of runc 1.1 to 1.3 and crun 1.8 to 1.21, which `tests/unit/oci/test_log.py` lists.
+The texts are those of runc 1.1 to 1.3 and crun 1.8 to 1.21, listed in `tests/unit/oci/test_log.py`.
 """
 
 import json
 import re
 
 _FINISHED = ("process already finished", "container not running", "no such process", "is not running")
-# runc; then crun, for whom a container is a directory with a file `status` below its root, whose name
-# 1.8 has in '' and 1.21 in ``.
+# First runc's text, then crun's: for crun a container is a directory with a file `status` below its root. crun 1.8
+# quotes the name with '' and crun 1.21 with ``.
 _UNKNOWN = re.compile(
     r"does not exist|(error opening file `[^`]*/status`|cannot open directory ['`][^'`]*['`]): no such file"
 )
@@ -32,5 +32,5 @@ def says_finished(text: str) -> bool:
 
 
 def says_unknown(text: str) -> bool:
-    """Whether the error means that the runtime has no such container."""
+    """Whether the error means that the OCI runtime has no such container."""
     return _UNKNOWN.search(text.lower()) is not None

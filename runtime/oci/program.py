@@ -1,12 +1,12 @@
-"""An OCI runtime's program by a read-only mount of its file, shared by all processes forked from one that made it.
+"""Runs an OCI runtime from a read-only mount of its file, shared by all processes forked from the one that made it.
 
-crun and runc must not run from a file that a container could write to by way of /proc/PID/exe (CVE-2019-5736). Run
-from an ordinary file they first make themselves a copy, or a mount such as this one, and begin again: crun at each
-call, runc in the container. What is mounted read-only they trust (crun, src/libcrun/cloned_binary.c from 1.8; runc,
-libcontainer/nsenter/cloned_binary.c before 1.2; is_self_cloned), and rightly: whoever has it open can neither write to
-it, nor change its mode, nor keep others from executing it. Not by a lease either (fcntl(2), F_SETLEASE), which would
-hold up every pod's next call: the kernel gives none on a file that somebody else has open to read, and what is held
-here is just that. What crun saves is half of a short call.
+crun and runc must not run from a file that a container could write to through /proc/PID/exe (CVE-2019-5736). Run from
+an ordinary file they first make a copy of themselves, or a mount like this one, and start again: crun at each call,
+runc in the container. They trust a read-only mount (crun, src/libcrun/cloned_binary.c from 1.8; runc,
+libcontainer/nsenter/cloned_binary.c before 1.2; is_self_cloned), and rightly: a process that has the file open can
+neither write to it, nor change its mode, nor keep others from executing it. A lease (fcntl(2), F_SETLEASE) would delay
+every pod's next call, but the kernel grants none on a file that another process has open for reading, and this module
+holds it open. For crun this saves half of a short call.
 """
 
 import fcntl
@@ -16,21 +16,21 @@ import signal
 from runtime.linux import readable, stamp, syscalls
 
 NAMES = ("crun", "runc")
-"""The runtimes of which that is known; older and newer ones do what they always do."""
+"""The programs for which this was verified; other versions simply do what they always do."""
 
 TRY_TIMEOUT_S = 5.0
 OUT_OF_THE_WAY = 64
-"""Descriptors from here on: below are those that a program is given."""
+"""The lowest number for our descriptors; programs that we run are given lower ones."""
 
 _held: dict[str, tuple[tuple[int, ...], int]] = {}
-"""Path -> what tells its file from another, and the descriptor of it, open to read, in the mount."""
+"""By path, the identity of its file, and the file's descriptor, open for reading, in the mount."""
 
 
 def hold(path: str) -> None:
     """Mount the program at `path` for this process and those that it forks. Raises OSError where that is not possible.
 
-    Only one that is a binary, which a descriptor can name as well as a path, and that says its version when run so.
-    Needs Linux 5.12 (mount_setattr(2)).
+    The program must be an ELF binary, which can be executed through a descriptor's path, and must print its version
+    when run from the mount. Needs Linux 5.12 (mount_setattr(2)).
     """
     if path in _held:
         return
@@ -57,12 +57,12 @@ def of(path: str) -> str:
 
 
 def are_current() -> bool:
-    """Whether all that is held is still what is installed."""
+    """Whether every program that is held is still the installed one."""
     return all(of(path) != path for path in _held)
 
 
 def descriptors() -> tuple[int, ...]:
-    """Those that a forked process must keep, in ascending order."""
+    """The descriptors that a forked process must keep, in ascending order."""
     return tuple(sorted(fd for _, fd in _held.values()))
 
 
