@@ -1,9 +1,9 @@
-"""A memory limit of its own for a supervised agent, on cgroup v2 alone.
+"""A memory limit of its own for a supervised agent. cgroup v2 only.
 
-The agent's cgroup is a neighbour of the container's, below the pod's: a cgroup with processes may not hand controllers
+The agent's cgroup is a sibling of the container's, below the pod's: a cgroup with processes may not hand controllers
 to children (cgroup-v2.rst, "No Internal Process Constraint"), and in the container's own it could not be seen from the
 container's memory.max anyway once the container writes there. So an agent with a limit counts against the pod's limit
-and its own; one without stays in the container's cgroup.
+and its own; an agent without one stays in the container's cgroup.
 """
 
 import json
@@ -18,11 +18,11 @@ from runtime.errors import FailedPrecondition
 
 MOUNT = "/sys/fs/cgroup"
 NOTE = "agent-cgroups.json"
-"""In a bundle: the directories that `delete` removes where no pod server has done it."""
+"""The file in a bundle with the directories that `delete` removes if no pod server has done so."""
 
 
 def has_v2_memory(mount: str = MOUNT) -> bool:
-    """Whether the memory controller of this node is on the unified hierarchy, which is then the one at `mount`."""
+    """Whether the memory controller of this node is on the unified hierarchy, which must then be mounted at `mount`."""
     try:
         with open(f"{mount}/cgroup.controllers") as file:
             return "memory" in file.read().split()
@@ -48,16 +48,17 @@ def make(path: str, memory_bytes: int) -> None:
 
 
 def enter(path: str, pid: int) -> None:
-    """Move a process that was just started there. A process that has ended is no error. Raises OSError.
+    """Move a process that was just started into the cgroup. A process that has ended is no error. Raises OSError.
 
-    Pages it touched before stay with the container; what it forked before is moved by calling this for each.
+    Pages that the process touched before stay charged to the container. Processes that it forked before have to be
+    moved by one call each.
     """
     with suppress(ProcessLookupError):
         files.write(f"{path}/cgroup.procs", str(pid))
 
 
 def remove(path: str) -> None:
-    """Kill what is left in it (Linux 5.14) and remove it; what is not there is no error, nor one that is busy still."""
+    """Kill what is left in the cgroup (Linux 5.14) and remove it. One that is missing or still busy is no error."""
     with suppress(OSError):
         files.write(f"{path}/cgroup.kill", "1")
     with suppress(OSError):
@@ -65,12 +66,12 @@ def remove(path: str) -> None:
 
 
 def note(bundle: str, directories: Sequence[str]) -> None:
-    """Keep in `bundle` that these may come to be made. Raises OSError."""
+    """Record in `bundle` that these directories may be made. Raises OSError."""
     bundles.write_json(f"{bundle}/{NOTE}", {"version": 1, "directories": list(directories)})
 
 
 def noted(bundle: str) -> list[str]:
-    """What `note` kept in `bundle`; nothing where there is no such note, or it cannot be read."""
+    """The directories that `note` recorded in `bundle`; none where there is no such note, or it cannot be read."""
     try:
         with open(f"{bundle}/{NOTE}", "rb") as file:
             return list(json.loads(file.read())["directories"])
@@ -79,7 +80,7 @@ def noted(bundle: str) -> list[str]:
 
 
 def remove_all(directories: Sequence[str], *, patience_s: float) -> bool:
-    """Remove each (`remove`); wait so long for processes that have been killed to be gone. Whether all are."""
+    """Remove each directory, waiting up to `patience_s` seconds for killed processes. Whether all are gone."""
     until = time.monotonic() + patience_s
     for path in directories:
         remove(path)
@@ -90,7 +91,7 @@ def remove_all(directories: Sequence[str], *, patience_s: float) -> bool:
 
 
 def remove_noted(bundle: str) -> None:
-    """Remove what `note` kept, if anything, and the note. Raises OSError for the note."""
+    """Remove the directories that `note` recorded, if any, and the note. Raises OSError for the note."""
     if directories := noted(bundle):
         remove_all(directories, patience_s=0.0)
         bundles.remove(f"{bundle}/{NOTE}")

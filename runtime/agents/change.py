@@ -1,7 +1,7 @@
-"""What a changed configuration means for an agent of a container that runs: what it can have without a new container.
+"""What a changed configuration means for an agent of a running container: which changes need no new container.
 
-A command, its variables, its user and its limit belong to processes, which may be started anew. Mounts belong to the
-container: it keeps those that it was made with.
+A command, its variables, its user and its limit belong to processes, which can be started again. Mounts belong to the
+container, which keeps those that it was made with.
 """
 
 from dataclasses import fields
@@ -12,12 +12,12 @@ from runtime.errors import FailedPrecondition
 
 _KEYS = {field.name: field.name for field in fields(Agent)} | {"memory_bytes": "memory"}
 _ELSEWHERE = ("name", "when")
-"""Which agent it is, and whose."""
+"""The keys that say which agent it is, and for which containers."""
 _CONTAINERS = ("mounts", "mandatory")
 
 
 def differences(running: Agent, wanted: Agent) -> tuple[str, ...]:
-    """The configuration's keys in which `wanted` differs from what runs, in the order of the model."""
+    """The configuration keys in which `wanted` differs from `running`, in the order of the model."""
     return tuple(
         key for name, key in _KEYS.items() if name not in _ELSEWHERE and getattr(running, name) != getattr(wanted, name)
     )

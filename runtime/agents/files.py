@@ -1,10 +1,11 @@
-"""What of the node agents' mounts show in a container, and whether they still do.
+"""Which files of the node agents' mounts show in a container, and whether they still do.
 
-The kernel renames no mount point, but a directory above one it does (rename(2)): root in a container can put a program
-of its own where an agent's was. So where a mount leads is remembered before anything of the container has run, and
-looked at again whenever the agent is started: below the root directory that was opened then, as a process changes its
-own by chroot(2), and the OCI runtime's exec goes by the mount namespace's. Against who changes it and back while the
-program is executed that is no defence, as there is none against who ends the agent.
+The kernel refuses to rename a mount point but not a directory above one (rename(2)), so root in a container can put a
+program of its own in an agent's place. Therefore the file at each mount's target is recorded before anything of the
+container has run, and checked whenever the agent is started. The check starts at the root directory that was opened
+then: a process can change its own root by chroot(2), and the OCI runtime's exec uses the mount namespace's root. This
+is no defence against a change that is undone while the program is executed, just as there is none against a container
+that ends the agent.
 """
 
 import os
@@ -15,13 +16,13 @@ from runtime.errors import FailedPrecondition
 from runtime.image import beneath
 
 Identity = tuple[int, int]
-"""st_dev and st_ino."""
+"""st_dev and st_ino of a file."""
 
 
 def look(agent: Agent, root: int) -> dict[str, Identity]:
-    """What is at the targets of the agent's mounts below `root`, a descriptor of the container's root directory.
+    """The files at the targets of the agent's mounts below `root`, a descriptor of the container's root directory.
 
-    The container is hostile: only a path is looked up there, nothing is opened. Raises FailedPrecondition.
+    The container is hostile: paths are only looked up, and nothing is opened. Raises FailedPrecondition.
     """
     found: dict[str, Identity] = {}
     for mount in agent.mounts:
@@ -34,18 +35,18 @@ def look(agent: Agent, root: int) -> dict[str, Identity]:
 
 
 def require_unchanged(agent: Agent, root: int, known: Mapping[str, Identity]) -> None:
-    """Raise FailedPrecondition where `look` does not find what it has found before, `known`."""
+    """Raise FailedPrecondition where `look` no longer finds the files `known`."""
     for target, found in look(agent, root).items():
         if found != known[target]:
             raise FailedPrecondition(f"{target} in the container: found another file than the node's, which was moved")
 
 
 def require_nodes(agent: Agent, root: int, *, stat: Callable[[str], os.stat_result] = os.stat) -> dict[str, Identity]:
-    """What `look` finds. Raises FailedPrecondition where the container sees other files than the node has.
+    """The result of `look`. Raises FailedPrecondition where the container sees other files than the node has.
 
-    A bind mount shows the file or directory that it was made of, also after that was renamed or replaced (mount(8)); a
-    program that was put in its place would not be the one that is started. What the container has unmounted or covered
-    itself is told likewise.
+    A bind mount shows the file or directory that it was made from, even after that was renamed or replaced (mount(8)),
+    so a replacement on the node would not be the program that is started. Mounts that the container has unmounted or
+    covered are found in the same way.
     """
     seen = look(agent, root)
     for mount in agent.mounts:
@@ -58,5 +59,5 @@ def require_nodes(agent: Agent, root: int, *, stat: Callable[[str], os.stat_resu
 
 
 def identity(found: os.stat_result) -> Identity:
-    """Of a file, as long as it is there."""
+    """The identity of a file for as long as the file exists."""
     return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""The host paths that agents are given: who may own them, and where in the container they may go."""
+"""The host paths that agents get: who may own them, and where in the container they may go."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ def _trusted(source: str, lstat: Callable[[str], os.stat_result]) -> None:
     if not stat.S_ISSOCK(lstat(source).st_mode):
         trusted_path(source, lstat=lstat)
         return
-    # A socket's mode says who may connect, and 0666 is usual; who may replace it, its directory says.
+    # A socket's mode says who may connect, and 0666 is usual. Its directory says who may replace it.
     trusted_path(os.path.dirname(source), lstat=lstat)
     if owner := lstat(source).st_uid:
         raise InvalidArgument(f"{source}: owner: found uid {owner}, allowed uid 0 (root)")
@@ -28,10 +28,10 @@ def _trusted(source: str, lstat: Callable[[str], os.stat_result]) -> None:
 def check_sources(
     selected: Iterable[Selected], *, source: str, lstat: Callable[[str], os.stat_result] = os.lstat
 ) -> None:
-    """Raise InvalidArgument unless every host path is there and only root can change what it leads to.
+    """Raise InvalidArgument unless every host path exists and only root can change what it leads to.
 
-    What is bound runs as root in containers: a path somebody else can write would be theirs to run there. `source` is
-    the configuration's.
+    What is bound runs as root in containers: whoever could write to the path could run programs there. `source` is the
+    configuration's name in errors.
     """
     for one in selected:
         for index, mount in enumerate(one.agent.mounts):
@@ -46,7 +46,7 @@ def check_sources(
 
 
 def _refuse_target(mount: AgentMount, resolved: str, points: Sequence[MountPoint], key: str) -> None:
-    """Raise InvalidArgument where the bind would hide what is ours or the pod's, or make a path on the pod's volume."""
+    """Raise InvalidArgument where the bind would hide a mount of ours or the pod's, or write to the pod's volume."""
     found = f"{mount.target} ({resolved} in the image)" if resolved != mount.target else mount.target
     for taken in (*_KERNELS, HOME):
         if covers(taken, resolved) or covers(resolved, taken):
@@ -56,7 +56,7 @@ def _refuse_target(mount: AgentMount, resolved: str, points: Sequence[MountPoint
         if covers(resolved, point.resolved):
             raise InvalidArgument(f"{key}: found {found}, allowed one that does not hide the mount {point.destination}")
         if covers(point.resolved, resolved) and point.resolved != "/":
-            above = point  # the last one made is on top
+            above = point  # the last mount made is on top
     if above is not None and not above.is_private:
         raise InvalidArgument(f"{key}: found {found}, allowed one outside the pod's volume at {above.destination}")
 
@@ -67,7 +67,7 @@ def _step(mount: AgentMount, name: str) -> Step:
         "destination": mount.target,
         "type": "bind",
         "source": mount.source,
-        # Not rbind: mounts below the source would come along writable, as "ro" is about the topmost one alone.
+        # Not rbind: mounts below the source would become writable, as "ro" applies only to the topmost mount.
         "options": ["bind", access, "nosuid", "nodev", "rprivate"],
     }
     detail = f"bind the host's {mount.source} at {mount.target} for agent {name}, {access}"
@@ -75,7 +75,7 @@ def _step(mount: AgentMount, name: str) -> Step:
 
 
 def warnings(selected: Iterable[Selected], spec: Spec, *, source: str) -> tuple[str, ...]:
-    """What to know of agents' mounts in a container that opens files by handle (open_by_handle_at(2))."""
+    """Warnings about agents' mounts in a container that may open files by handle (open_by_handle_at(2))."""
     sets = edit.table(edit.table(spec, "process"), "capabilities", within="process.")
     if "CAP_DAC_READ_SEARCH" not in edit.strings(sets, "bounding", within="process.capabilities."):
         return ()
@@ -93,9 +93,9 @@ def steps(
 ) -> tuple[Step, ...]:
     """The binds of all agents, to be made after every mount of the pod and of the mode.
 
-    `points` are the mounts of the spec that the mode has made, so with its own /run, as `Setting.mounts`; `resolved`
-    says where targets lead in the image (`ImageFacts.resolved`). Raises InvalidArgument for a target that is not free.
-    Two agents may name one target only for one source.
+    `points` are the mounts of the spec, as in `Setting.mounts`, with the mode's own /run; `resolved` says where targets
+    lead in the image (`ImageFacts.resolved`). Raises InvalidArgument for a target that is not free. Two agents may
+    share a target only for the same source.
     """
     made: dict[str, tuple[AgentMount, Step]] = {}
     for one in selected:

@@ -14,7 +14,7 @@ _INHERITED = ("rlimits", "noNewPrivileges", "apparmorProfile", "selinuxLabel", "
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
-    """An agent ready to be started. `process` is the OCI process object.
+    """An agent that is ready to be started. `process` is the OCI process object.
 
     `mandatory`: the application does not run without it.
     """
@@ -27,7 +27,7 @@ class Supervised:
 
 
 def _capabilities(spec: Spec, uid: int) -> dict[str, list[str]]:
-    """As a program with no file capabilities gets them at exec: root all of the pod's bounding set, others none."""
+    """The sets that exec gives a program without file capabilities: root all of the pod's bounding set, others none."""
     bounding = list(edit.strings(edit.table(edit.table(spec, "process"), "capabilities"), "bounding"))
     own = bounding if uid == 0 else []
     return {"bounding": bounding, "permitted": own, "effective": own, "inheritable": [], "ambient": []}
@@ -41,9 +41,9 @@ def _env(one: Selected) -> list[str]:
 
 
 def inside(spec: Spec, words: Sequence[str]) -> dict[str, Any]:
-    """The OCI process object of a program of the image's, run as root of the container with what the pod may do.
+    """The OCI process object of a program in the image, run as root of the container with the pod's privileges.
 
-    `spec` as in `supervised`; `words` is its command line, which is looked up in the usual PATH.
+    `spec` is the same as in `supervised`; `words` is the command line, looked up in the usual PATH.
     """
     pod = edit.table(spec, "process")
     process: dict[str, Any] = {
@@ -59,10 +59,10 @@ def inside(spec: Spec, words: Sequence[str]) -> dict[str, Any]:
 
 
 def supervised(one: Selected, spec: Spec) -> Supervised:
-    """The agent as the OCI runtime's `exec` takes it.
+    """The agent in the form for the OCI runtime's `exec`.
 
-    `spec` is containerd's, before any step: what the pod's process may do is what the agent may do, and a wider
-    bounding set that the node gave to PID 1 is not passed on. Seccomp is the container's, which the runtime adds.
+    `spec` is containerd's, before any step: the agent gets the pod's privileges, and not the larger bounding set that
+    the node may give PID 1. The OCI runtime adds the container's seccomp filter.
     """
     pod = edit.table(spec, "process")
     process: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Which agents a container has, each with its user found in the image, and what is refused at Create."""
+"""Which agents a container has, each with its user from the image, and what is refused at Create."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _ROOT = User(0, 0, (), "root", "/root")
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """An agent of a container; `key` is how errors name it, `user` whom it runs as."""
+    """An agent of a container. `key` is its name in errors, `user` is whom it runs as."""
 
     agent: Agent
     key: str
@@ -41,10 +41,10 @@ def select(
     source: str,
     has_v2_memory: bool,
 ) -> tuple[Selected, ...]:
-    """The agents for which `selects(agent)`, in the order of the configuration.
+    """The agents for which `selects(agent)` is true, in the order of the configuration.
 
-    `resolve(user)` finds a user in the image (`runtime.image.passwd.resolve`), `source` is the configuration's,
-    `has_v2_memory` what `runtime.agents.cgroup.has_v2_memory` said. Raises InvalidArgument naming the key.
+    `resolve(user)` finds a user in the image (`runtime.image.passwd.resolve`), `source` is the configuration's name in
+    errors, `has_v2_memory` the result of `runtime.agents.cgroup.has_v2_memory`. Raises InvalidArgument naming the key.
     """
     selected = []
     for index, agent in enumerate(agents):
@@ -61,10 +61,10 @@ def select(
 
 
 def sources(selected: Iterable[Selected]) -> tuple[str, ...]:
-    """Every host path the agents are given, each once."""
+    """Every host path that the agents get, each once."""
     return tuple(dict.fromkeys(mount.source for one in selected for mount in one.agent.mounts))
 
 
 def targets(agents: Iterable[Agent]) -> tuple[str, ...]:
-    """Every path in the container that agents' mounts go to: to be resolved in the image, for `mounts.steps`."""
+    """Every target of agents' mounts in the container, to be resolved in the image for `mounts.steps`."""
     return tuple(dict.fromkeys(mount.target for agent in agents for mount in agent.mounts))

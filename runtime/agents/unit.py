@@ -1,8 +1,8 @@
 r"""Agents as units of a systemd in the container. The layout is constant; only the node's configuration fills it in.
 
-A unit file is not a shell script, so the quoting is systemd's: the words of ExecStart are split and unescaped like C
-strings (systemd.syntax(7), "Quoting"), then `%` are specifiers, `$` variables and a lone `;` the next command
-(systemd.service(5), "Command lines"). Checked against systemd 252 by its own dump of what it parsed.
+A unit file is not a shell script, so the quoting is systemd's: systemd splits the words of ExecStart= and unescapes
+them like C strings (systemd.syntax(7), "Quoting"), then expands `%` specifiers and `$` variables, and a lone `;` begins
+the next command (systemd.service(5), "Command lines"). Checked against systemd 252's own dump of what it parsed.
 """
 
 import re
@@ -19,7 +19,7 @@ WANTS = tuple(f"{DIRECTORY}/{target}.d/60-agents.conf" for target in ("default.t
 _WANTS_NAME = "agents.conf"
 
 _PROGRAM = re.compile(r"(/[^/\x00-\x1f\x7f\"'\\]+)+")
-"""What systemd takes as a program (string_is_safe): its path is split off after unquoting, and must be harmless."""
+"""What systemd accepts as a program (string_is_safe): the path is split off after unquoting, and must be harmless."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _RESTART = {"always": "always", "on-failure": "on-failure", "no": "no"}
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
@@ -27,7 +27,7 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A file of the run directory (`name`) that is to be bound read-only at `target`, inside the mode's own /run."""
+    """A file of the run directory (`name`) to be bound read-only at `target`, inside the mode's own /run."""
 
     name: str
     target: str
@@ -35,14 +35,14 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What the boot needs: `files` go into the run directory, each of `binds` is one mount after all others."""
+    """What the boot needs: `files` go into the run directory; each of `binds` is a mount after all others."""
 
     files: tuple[RunFile, ...] = ()
     binds: tuple[Bind, ...] = ()
 
 
 def unit_name(agent: str) -> str:
-    r"""The unit of an agent. `@` would make it an instance of a template: it is escaped as systemd.unit(5) does."""
+    r"""The unit of an agent. `@` would make it an instance of a template, so it is escaped as in systemd.unit(5)."""
     return f"pouchrich-agent-{agent.replace('@', chr(92) + 'x40')}.service"
 
 
@@ -53,7 +53,7 @@ def _escaped(character: str) -> str:
 
 
 def quoted(word: str, *, dollars: bool = True) -> str:
-    """`word` as one word of a unit's setting; with `dollars` of a command line, where `$` is special."""
+    """`word` as one word of a unit's setting; `dollars`: it is part of a command line, where `$` is special."""
     text = "".join(map(_escaped, word)).replace("%", "%%")
     return f'"{text.replace("$", "$$") if dollars else text}"'
 
@@ -61,7 +61,7 @@ def quoted(word: str, *, dollars: bool = True) -> str:
 def _environment(one: Selected, source: str) -> str:
     lines = []
     for name, value in one.agent.env:
-        # systemd drops other assignments with a warning nobody reads (env_assignment_is_valid).
+        # systemd ignores other assignments with a warning that nobody reads (env_assignment_is_valid).
         if _VARIABLE.fullmatch(name) is None:
             allowed = "letters, digits and _ in mode systemd"
             raise InvalidArgument(f"{source}: {one.key}.env: found name {name[:80]!r}, allowed {allowed}")
@@ -84,7 +84,7 @@ def _user(one: Selected, source: str) -> str:
 
 
 def _without(one: Selected, foreign: Iterable[str]) -> str:
-    """What takes `foreign` away again, variables that systemd gives to every unit: but for those of the agent's own."""
+    """Lines that remove the variables `foreign`, which systemd sets for every unit, except those the agent sets."""
     own = {name for name, _ in one.agent.env}
     lines = [f"UnsetEnvironment={name}\n" for name in foreign if name not in own and name != "PATH"]
     path = [f"Environment=PATH={DEFAULT_PATH}\n"] if "PATH" in foreign and "PATH" not in own else []
@@ -92,18 +92,18 @@ def _without(one: Selected, foreign: Iterable[str]) -> str:
 
 
 def text(one: Selected, *, source: str, foreign: Collection[str] = ()) -> str:
-    """The unit file of an agent. Raises InvalidArgument for what systemd could not be told exactly."""
+    """The unit file of an agent. Raises InvalidArgument for what a unit file cannot express exactly."""
     agent = one.agent
     if _PROGRAM.fullmatch(agent.command[0]) is None:
         allowed = "an absolute path without quotes, backslashes and control characters in mode systemd"
         raise InvalidArgument(f"{source}: {one.key}.command[0]: found {agent.command[0][:80]!r}, allowed {allowed}")
-    # The program's own path has no variables, so its `$` stays single.
+    # systemd expands no variables in the program's own path, so its `$` stays single.
     words = [quoted(agent.command[0], dollars=False), *map(quoted, agent.command[1:])]
     memory = "" if agent.memory_bytes is None else f"MemoryAccounting=yes\nMemoryMax={agent.memory_bytes}\n"
     return (
         "[Unit]\n"
         f"Description=Agent {agent.name} of the node\n"
-        # Restarted as often as it takes; both spellings, for systemd before 230 and since. Unknown ones only warn.
+        # No limit on restarts; in both spellings, for systemd before 230 and since. Unknown settings only warn.
         "StartLimitIntervalSec=0\n"
         "\n"
         "[Service]\n"
@@ -123,10 +123,11 @@ def text(one: Selected, *, source: str, foreign: Collection[str] = ()) -> str:
 def units(selected: tuple[Selected, ...], *, source: str, foreign: Collection[str] = ()) -> Units:
     """The files and binds of all agents, and the drop-in that starts them; nothing without agents.
 
-    `foreign` are names of variables that systemd gives to every unit, and that these are not to have.
+    `foreign` are the names of variables that systemd sets for every unit and that agents' units must not have.
 
-    Wanted, not required, by multi-user.target and what is booted: one that fails takes nothing with it. The unit files
-    are root's alone, but systemd tells every user in the container the environment of its units: no place for secrets.
+    multi-user.target and the boot target want the units but do not require them: an agent that fails affects nothing
+    else. The unit files are root's alone, but systemd tells every user in the container the environment of its units,
+    so it is no place for secrets.
     """
     if not selected:
         return Units()

@@ -1,4 +1,4 @@
-"""What the lines of a record amount to (`runtime.hooks.journal`): what is owed, and where each hook is. Pure."""
+"""The state that a record's lines add up to (`runtime.hooks.journal`): what is owed, and how far each hook is. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ MOVES: Mapping[str, tuple[str, str]] = {
     DONE: (STARTED, DONE),
     SKIPPED: (OWED, SKIPPED),
 }
-"""What can happen to a hook: event -> (the state that it must be in, the state that it is in then).
+"""What can happen to a hook: event -> (the state it must be in, the state it is in afterwards).
 
-A hook is OWED in the beginning. One that is STARTED in a record that nobody has locked was interrupted, and stays so.
+A hook begins as OWED. A hook that is STARTED in a record that nobody has locked was interrupted, and stays STARTED.
 """
 
 
 @dataclass(slots=True)
 class Account:
-    """What a record's lines amount to. `hooks[n]` is (state, result) of hook n."""
+    """The state that a record's lines add up to. `hooks[n]` is (state, result) of hook n."""
 
     head: dict[str, Any] = field(default_factory=dict)
     owed: bool = False
@@ -31,7 +31,7 @@ class Account:
     hooks: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def take(self, line: dict[str, Any]) -> None:
-        """Add one line. Raises KeyError, TypeError or ValueError for what is none of ours."""
+        """Add one line. Raises KeyError, TypeError or ValueError for a line that is not ours."""
         event = line.get("event")
         if event is None:
             self.head = dict(line["head"])
@@ -46,7 +46,7 @@ class Account:
             self.hooks[int(line["hook"])] = (MOVES[event][1], str(line.get("result", "")))
 
     def check(self, event: str, hook: int) -> None:
-        """Raises ValueError where `event`, one of MOVES, may not happen to hook `hook` now."""
+        """Raise ValueError where `event`, one of MOVES, may not happen to hook `hook` now."""
         before, _ = MOVES[event]
         if (state := self.hooks[hook][0]) != before:
             raise ValueError(f"poststop hook {hook} is {state}, not {before}")
@@ -58,12 +58,12 @@ class Account:
 
     @property
     def interrupted(self) -> tuple[int, ...]:
-        """The hooks that were started and of whose end nothing is known."""
+        """The hooks that were started and whose end was not recorded."""
         return tuple(number for number, (state, _) in self.hooks.items() if state == STARTED)
 
 
 def read_account(data: bytes) -> tuple[Account, int]:
-    """The account of a record's bytes, and how many of them are whole lines of ours."""
+    """The account of a record's bytes, and the number of bytes that are whole lines of ours."""
     account, good = Account(), 0
     for line in data.splitlines(keepends=True):
         if not line.endswith(b"\n"):

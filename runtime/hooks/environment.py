@@ -1,7 +1,7 @@
 """What a hook is told: fixed variables, and the OCI state on its standard input. Pure.
 
-A hook on the host gets nothing of a pod's but by its standard input: the two names among the variables are passed
-only where they are of the form that Kubernetes gives names.
+A hook on the host gets a pod's text only on its standard input. The two names among the variables are passed only if
+they have the form of Kubernetes names.
 """
 
 import json
@@ -15,17 +15,17 @@ from runtime.default_path import DEFAULT_PATH
 
 KILLED = 128 + signal.SIGKILL
 START_FAILED = 128
-"""What containerd's CRI reports for a container that could not be started."""
+"""The exit code that containerd's CRI reports for a container that could not be started."""
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The container that hooks are about.
+    """The container that hooks are for.
 
     `id` and `containerd_namespace` are containerd's. `name` and `namespace` are Kubernetes'; outside a pod they are
-    containerd's again. `bundle` and `rootfs` are host paths.
+    containerd's, too. `bundle` and `rootfs` are host paths.
     """
 
     id: str
@@ -39,13 +39,13 @@ class Subject:
     oci_version: str = "1.0.2"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The subject as a JSON object."""
         return {**asdict(self), "annotations": dict(self.annotations)}
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a container ended, as poststop hooks are told it: see `ending` and the constants here for `reason`."""
+    """How a container ended, as poststop hooks are told. For `reason` see `ending` and the constants here."""
 
     exit_code: int
     reason: str
@@ -81,12 +81,12 @@ def variables(subject: Subject, end: Ending | None = None) -> dict[str, str]:
 
 
 def host_environment(own: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of a hook on the host: `own` from its table, `env` by `variables`."""
+    """The whole environment of a hook on the host: `own` is from its table, `env` from `variables`."""
     return {"PATH": DEFAULT_PATH, **own, **env}
 
 
 def state(subject: Subject, *, status: str, pid: int) -> bytes:
-    """The OCI state (runtime-spec, runtime.md) as JSON; without a process there is no `pid`."""
+    """The OCI state (runtime-spec, runtime.md) as JSON, without `pid` where there is no process."""
     found: dict[str, Any] = {"ociVersion": subject.oci_version, "id": subject.id, "status": status}
     if pid:
         found["pid"] = pid

@@ -1,13 +1,14 @@
-"""The program that a hook on the host is a child of. Run as a script, by path, with nothing but the standard library.
+"""The parent process of a hook on the host. Run as a script, by path, with nothing but the standard library.
 
-It is a child subreaper, so whatever the hook starts and however that detaches itself (double fork, setsid), it stays
-among this process's descendants, on any cgroup layout and with no cgroup of its own. On a time-out, or SIGTERM, all of
-them are killed. It keeps the time itself: a hook whose shim is killed still ends in time. What a hook that ended left
-behind on purpose goes on and becomes a child of whoever started us; nobody waits for it.
+It is a child subreaper, so everything that the hook starts, however it detaches itself (double fork, setsid), stays
+among this process's descendants, on any cgroup layout and without a cgroup of its own. On a time-out, or SIGTERM, all
+descendants are killed. This process measures the time-out itself, so a hook whose shim is killed still ends in time.
+What a hook that ended left behind on purpose continues, as a child of whoever started this process; nobody waits for
+it.
 
 Descriptor 3: JSON {"command": [...], "env": {...}, "timeout_s": n}. Descriptor 4: the line BEGUN before the hook is
 started, then the answer, `exit STATUS` (128+n for signal n), `error REASON` where the command could not be executed,
-`unstarted REASON` where the node had nothing left to do it with, `timeout LEFT` or `stopped LEFT` with the number of
+`unstarted REASON` where the node lacked the resources to start it, `timeout LEFT` or `stopped LEFT` with the number of
 processes that would not die. 0, 1 and 2 are the hook's.
 """
 
@@ -24,13 +25,13 @@ KILL_FOR_S = 5.0
 BEGUN = "begun\n"
 UNSTARTED = "unstarted"
 SHORTAGES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-"""Of processes, memory or descriptors. What they keep from beginning can be tried again."""
+"""Errors that mean a lack of processes, memory or descriptors. What they prevented can be tried again."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 class _Stopped(BaseException):
-    """SIGTERM came."""
+    """SIGTERM was received."""
 
 
 def main() -> None:
@@ -95,7 +96,7 @@ def _failed(err: OSError) -> str:
 
 
 def _be_no_more_precious() -> None:
-    """containerd and its shims are spared by the OOM killer; what they start for others must not be."""
+    """Undo the OOM killer's exemption of containerd and its shims for what they start for others."""
     with open("/proc/self/oom_score_adj", "r+") as file:
         if int(file.read()) < 0:
             file.write("0")
@@ -116,7 +117,7 @@ def _stop(*_: object) -> None:
 
 
 def kill_descendants(patience_s: float) -> int:
-    """SIGKILL every descendant until none is left; how many still live when patience is used up."""
+    """SIGKILL every descendant until none is left; the number still alive after `patience_s` seconds."""
     deadline = time.monotonic() + patience_s
     while True:
         _reap()
@@ -137,7 +138,7 @@ def _reap() -> None:
 
 
 def processes() -> "dict[int, tuple[int, str, str]]":
-    """pid -> (parent, state, start time), of every process there is. proc_pid_stat(5)."""
+    """PID -> (parent, state, start time) of every process. proc_pid_stat(5)."""
     found = {}
     for name in os.listdir("/proc"):
         if name.isdigit() and (words := _stat(int(name))):
@@ -146,7 +147,7 @@ def processes() -> "dict[int, tuple[int, str, str]]":
 
 
 def _stat(pid: int) -> "list[str]":
-    """The fields from the state on; the name before them may hold anything."""
+    """The fields from the state on; the name before them may contain anything."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()
@@ -155,7 +156,7 @@ def _stat(pid: int) -> "list[str]":
 
 
 def descendants(top: int, table: "dict[int, tuple[int, str, str]]") -> "dict[int, str]":
-    """The living processes below `top` in `table`, pid -> start time. Those below a zombie are below `top` no more."""
+    """The living processes below `top` in `table`, PID -> start time. A zombie's children are no longer below `top`."""
     children: dict[int, list[int]] = {}
     for pid, (parent, _, _) in table.items():
         children.setdefault(parent, []).append(pid)
@@ -171,14 +172,14 @@ def descendants(top: int, table: "dict[int, tuple[int, str, str]]") -> "dict[int
 
 
 def kill(pid: int, began: str) -> None:
-    """SIGKILL process `pid` if it is still the one that began at `began`, as `descendants` has it. Raises nothing."""
+    """SIGKILL process `pid` if it still has the start time `began` (from `descendants`). Raises nothing."""
     try:
         fd = os.pidfd_open(pid)
     except OSError:
         return
     try:
         words = _stat(pid)
-        if words and words[19] == began:  # the descriptor is of the process that was looked at, not of a later one
+        if words and words[19] == began:  # the pidfd is that of the process that was listed, not of a later one
             signal.pidfd_send_signal(fd, signal.SIGKILL)
     except OSError:
         pass

@@ -1,23 +1,23 @@
 """The durable record of the poststop hooks that are owed for one container.
 
 One file, `RECORDS/NAMESPACE/ID.jsonl`, of JSON lines that are only ever appended, each fsynced: the head first, then
-what happened. A line cut short by a crash has not happened. So whatever point a crash comes at, a hook without
-`started` may run, and one with it never again.
+the events. A line cut short by a crash does not count. So after a crash at any point, a hook without `started` may be
+run, and a hook with it is never run again.
 
-The file has room for all of its lines from the beginning, zeros behind the last one, so that a disk which is full later
-keeps no hook from being run. It has its name once it has its head: who finds a record finds a whole one.
+The file has room for all of its lines from the beginning, zeros behind the last one, so that a disk that becomes full
+later prevents no hook. The file gets its name once it has its head, so a record that is found is complete.
 
     {"head": {...}}                            written before the OCI runtime is asked to create the container
-    {"event": "owed"}                          it has created it: from now on the hooks are owed
+    {"event": "owed"}                          the container was created: from now on the hooks are owed
     {"event": "ended", "exit_code", "reason"}  how the container ended
-    {"event": "handed"}                        whoever writes this is a runner without a shim, and may be outlived
+    {"event": "handed"}                        a runner without a shim has the record now, and may die before its end
     {"event": "started", "hook": n}            before the hook is started
-    {"event": "unstarted", "hook": n}          for certain it was not started after all: it is owed again
-    {"event": "done", "hook": n, "result"}     afterwards
-    {"event": "skipped", "hook": n, "result"}  it will not run, and why
+    {"event": "unstarted", "hook": n}          the hook was certainly not started after all: it is owed again
+    {"event": "done", "hook": n, "result"}     after the hook's end
+    {"event": "skipped", "hook": n, "result"}  the hook will not run, and why
 
 Whoever acts on a record holds a lock on the file (flock(2)): the pod server while it lives, then the runner that
-`delete` leaves behind, or the sweeper of a later `start`. The kernel drops it with its holder's last descriptor.
+`delete` leaves behind, or the sweeper of a later `start`. The kernel releases it with its holder's last descriptor.
 """
 
 import errno
@@ -37,32 +37,32 @@ VERSION = 1
 UNFINISHED = ".new"
 UNFINISHED_S = 60.0
 RESULT_BYTES = 600
-"""The most that a result takes of a line, as JSON."""
+"""The most bytes that a result takes in a line, as JSON."""
 
 _LOCK_PAUSE_S = 0.005
 _ROOM_BYTES = 512  # for owed, handed and ended
-_ROOM_OF_HOOK_BYTES = 1000 + RESULT_BYTES  # for started (and unstarted, some times), and for done or skipped
+_ROOM_OF_HOOK_BYTES = 1000 + RESULT_BYTES  # for started (and some unstarted), and for done or skipped
 _NOT_OFFERED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 def boot_id(path: str = BOOT_ID) -> str:
-    """What tells this boot of the machine from others."""
+    """The identity of this boot of the machine."""
     with open(path) as file:
         return file.read().strip()
 
 
 def mount_namespace() -> str:
-    """What tells this process's mount namespace from others, and so the one in which a path of the record means it."""
+    """The identity of this process's mount namespace: a path in a record is valid only in that namespace."""
     return os.readlink("/proc/self/ns/mnt")
 
 
 def path_of(records: str, namespace: str, container_id: str) -> str:
-    """Where a container's record is."""
+    """The path of a container's record."""
     return f"{records}/{namespace}/{container_id}{SUFFIX}"
 
 
 class Journal:
-    """A record that this process has locked. Every call that returns has reached the disk. Raises OSError."""
+    """A record that this process has locked. Each call's change is on disk when it returns. Raises OSError."""
 
     def __init__(self, path: str, fd: int, account: Account, end: int) -> None:
         self.path = path
@@ -72,13 +72,13 @@ class Journal:
 
     @classmethod
     def create(cls, path: str, head: dict[str, Any]) -> "Journal":
-        """Begin a record, with room for all that will be written to it.
+        """Create a record, with room for everything that will be written to it.
 
-        One that is still there for an earlier container of the same name is moved aside, kept.
+        An existing record of an earlier container of the same name is renamed and kept.
         """
         directory, new = os.path.dirname(path), path + UNFINISHED
         _make_directories(directory)
-        with suppress(FileNotFoundError):  # of a server that was killed here
+        with suppress(FileNotFoundError):  # left by a server that was killed here
             os.unlink(new)
         fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -103,8 +103,8 @@ class Journal:
     def open(cls, path: str, *, patience_s: float = 0.0) -> "Journal | None":
         """Take over a record; None where there is none, or where its holder lives.
 
-        One that is killed is given `patience_s`: the kernel closes what it had open one after the other, its
-        connections perhaps before its record, and takes milliseconds for some (inotify(7)).
+        A holder that is being killed gets `patience_s` seconds: the kernel closes its descriptors one after the other,
+        perhaps its connections before its record, and takes milliseconds for some (inotify(7)).
         """
         until = time.monotonic() + patience_s
         try:
@@ -128,32 +128,32 @@ class Journal:
         return None
 
     def owe(self) -> None:
-        """The container exists: its hooks are owed."""
+        """Record that the container exists: its hooks are owed."""
         self._append({"event": "owed"})
 
     def hand(self) -> None:
-        """A runner without a shim has the record now."""
+        """Record that a runner without a shim has the record now."""
         self._append({"event": "handed"})
 
     def end(self, exit_code: int, reason: str) -> None:
-        """How the container ended; the first to say so is right."""
+        """Record how the container ended. Only the first call counts."""
         if self.account.ended is None:
             self._append({"event": "ended", "exit_code": exit_code, "reason": reason})
 
     def start(self, hook: int) -> None:
-        """Hook `hook` is about to be started. Raises ValueError where it was before: it must not be started again."""
+        """Record that hook `hook` is about to start. Raises ValueError if it was started before."""
         self._happen(STARTED, hook)
 
     def unstart(self, hook: int) -> None:
-        """Hook `hook` was not started after all, and may be again. Raises ValueError where it was not about to be."""
+        """Record that hook `hook` was not started after all, and may be. Raises ValueError if no start was recorded."""
         self._happen(UNSTARTED, hook)
 
     def done(self, hook: int, result: str) -> None:
-        """Hook `hook` has ended. Raises ValueError where it was not started."""
+        """Record that hook `hook` has ended. Raises ValueError if it was not started."""
         self._happen(DONE, hook, result=_brief(result))
 
     def skip(self, hook: int, reason: str) -> None:
-        """Hook `hook` will not run. Raises ValueError where it was started."""
+        """Record that hook `hook` will not run. Raises ValueError if it was started."""
         self._happen(SKIPPED, hook, result=_brief(reason))
 
     def _happen(self, event: str, hook: int, **more: str) -> None:
@@ -161,7 +161,7 @@ class Journal:
         self._append({"event": event, "hook": hook, **more})
 
     def finish(self) -> None:
-        """Nothing is owed (any more): remove the record and let go of it."""
+        """Remove the record, of which nothing is owed, and close it."""
         directory = os.path.dirname(self.path)
         inode = os.fstat(self.fd).st_ino
         for path in (self.path, *_files(directory)):  # it may have been moved aside
@@ -173,7 +173,7 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Let go of the record and leave it as it is. May be repeated."""
+        """Close the record and leave it as it is. May be repeated."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -187,7 +187,7 @@ class Journal:
             os.fsync(self.fd)
         except OSError:
             with suppress(OSError):
-                os.pwrite(self.fd, bytes(written), self._end)  # or half a line would be there beside the next
+                os.pwrite(self.fd, bytes(written), self._end)  # else half a line would precede the next
             raise
         self._end += written
         self.account.take(line)
@@ -201,7 +201,7 @@ def records(directory: str) -> Iterator[str]:
 
 
 def remove_unfinished(directory: str) -> None:
-    """Remove below `directory` what servers left that were killed before their record had its name. Raises nothing."""
+    """Remove below `directory` what servers left that were killed before their record got its name. Raises nothing."""
     with suppress(OSError):
         for namespace in os.listdir(directory):
             for path in _files(f"{directory}/{namespace}", SUFFIX + UNFINISHED):
@@ -240,7 +240,7 @@ def _brief(result: str) -> str:
 
 
 def _reserve(fd: int, size: int) -> None:
-    """Give a new file `size` bytes of the disk, as zeros. Raises OSError."""
+    """Allocate `size` bytes of zeros on disk for a new file. Raises OSError."""
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as err:
@@ -252,7 +252,7 @@ def _reserve(fd: int, size: int) -> None:
 
 
 def _make_directories(directory: str) -> None:
-    """Make the directory and those above it, 0700, each one durable in its parent."""
+    """Make the directory and its missing parents with mode 0700, and sync each to disk in its parent."""
     missing = []
     while not os.path.isdir(directory):
         missing.append(directory)
@@ -272,7 +272,7 @@ def _sync_directory(directory: str) -> None:
 
 
 def _lock(fd: int, until: float) -> None:
-    """Have the lock of a record by `until` (time.monotonic()). Raises BlockingIOError where another has it still."""
+    """Take a record's lock by `until` (time.monotonic()). Raises BlockingIOError where another process keeps it."""
     while True:
         try:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
 """The processes of a container other than its init: what a prestart hook may have left behind.
 
-Two ways to find them, joined. Its cgroup holds what it started, also in pid namespaces below the container's own; and
-the pid namespace holds what moved to another cgroup. Where that namespace is shared with other containers or the host,
-the cgroup alone counts.
+They are found in two ways. The container's cgroup has what was started there, also in PID namespaces below the
+container's own; the PID namespace has what moved to another cgroup. If that namespace is shared with other containers
+or the host, only the cgroup counts.
 """
 
 import os
@@ -13,11 +13,11 @@ from runtime import cgroup as cgroups
 from runtime.cgroup import Cgroup
 
 AT_ONCE = 256
-"""Each takes a descriptor, of which a container can make processes enough to use up all."""
+"""The most processes killed at once: each takes a descriptor, and a container can have more than there are."""
 
 
 def others(init: int, cgroup: Cgroup | None, *, private_pids: bool, proc: str = "/proc") -> list[int]:
-    """Host pids of the container's living processes without `init`, which must be alive and not ours to name again."""
+    """Host PIDs of the container's living processes except `init`, which must be alive so that its PID is its own."""
     found = set(cgroups.procs(cgroup)) if cgroup is not None else set()
     if private_pids:
         found |= _in_pid_namespace(init, proc)
@@ -25,9 +25,9 @@ def others(init: int, cgroup: Cgroup | None, *, private_pids: bool, proc: str = 
 
 
 def kill_others(init: int, cgroup: Cgroup | None, *, private_pids: bool) -> int:
-    """SIGKILL AT_ONCE of them at the most, and return how many there were; until it says 0, there may be new ones.
+    """SIGKILL at most AT_ONCE of `others` and return how many there were. Repeat until 0: there may be new ones.
 
-    They are looked for again with their pidfds open, so that no later process of the same pid is hit.
+    The processes are listed again once their pidfds are open, so that no later process with the same PID is killed.
     """
     first = others(init, cgroup, private_pids=private_pids)
     if not first:
@@ -39,7 +39,7 @@ def kill_others(init: int, cgroup: Cgroup | None, *, private_pids: bool) -> int:
                 opened[pid] = os.pidfd_open(pid)
             except ProcessLookupError:
                 continue
-            except OSError:  # there are no more to be had: those that are open go first
+            except OSError:  # no descriptor is left: kill those that are open first
                 break
             stack.callback(os.close, opened[pid])
         found = others(init, cgroup, private_pids=private_pids)

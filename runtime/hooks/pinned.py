@@ -1,8 +1,8 @@
 """What a poststop hook in the container needs of a container that has ended: its namespaces and its spec.
 
-A namespace lives while a process is in it or it is mounted somewhere; the path in a spec may be a process's
-(/proc/PID/ns/net of the pod's sandbox), good only as long as that. So each is bound to a file of our own, which a
-later process finds as well. All of it is below /run: after a reboot none of it would be of use.
+A namespace exists while a process is in it or it is mounted somewhere. The path in a spec may be that of a process
+(/proc/PID/ns/net of the pod's sandbox) and is valid only as long as the process lives. So each namespace is bound to a
+file of ours, which a later process can find, too. All of it is below /run, as it is useless after a reboot.
 """
 
 import json
@@ -18,14 +18,14 @@ from runtime.linux import mounts, syscalls
 from runtime.spec import ids
 
 SPEC = "spec.json"
-# The OCI runtime's words and the kernel's.
+# The OCI specification's name -> the kernel's.
 _KERNEL = {"network": "net", "ipc": "ipc", "uts": "uts", "user": "user"}
 
 
 def pin(directory: str, init: int, types: Iterable[str], spec: dict[str, Any]) -> None:
-    """Make `directory`, pin the namespaces `types` (OCI's names) of process `init` there, and keep `spec`.
+    """Make `directory`, bind the namespaces `types` (OCI's names) of process `init` there, and store `spec`.
 
-    Raises OSError, after which nothing is pinned.
+    Raises OSError, after which nothing is left.
     """
     group = ids.host_gid(spec, 0)
     passage.make(directory, mode=passage.mode_for(group))
@@ -43,20 +43,20 @@ def pin(directory: str, init: int, types: Iterable[str], spec: dict[str, Any]) -
 
 
 def load_spec(directory: str) -> dict[str, Any]:
-    """The spec kept there. Raises OSError or ValueError."""
+    """The spec stored in `directory`. Raises OSError or ValueError."""
     with open(f"{directory}/{SPEC}", "rb") as file:
         spec: dict[str, Any] = json.load(file)
     return spec
 
 
 def unpin(directory: str) -> None:
-    """Unmount the namespaces; copies of the mounts in other mount namespaces stay. May be repeated."""
+    """Unmount the namespaces. Copies of the mounts in other mount namespaces remain. May be repeated."""
     for point in mounts.mount_points(directory):
         with suppress(OSError):
             syscalls.umount2(point, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
 
 
 def release(directory: str) -> None:
-    """Let go of everything in `directory` and remove it. May be repeated."""
+    """Unmount everything in `directory` and remove it. May be repeated."""
     unpin(directory)
     shutil.rmtree(directory, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a hook in the container runs as: OCI process objects, and the spec of a poststop hook's own container. Pure.
+"""The OCI process of a hook in the container, and the spec of a poststop hook's own container. Pure.
 
 Both are made from the pod's spec as containerd wrote it, before the plan's steps: the hook is the pod's process with
 another command, not a part of the rich container's init.
@@ -21,7 +21,7 @@ HELD = ("user", "network", "ipc", "uts")
 def of_hook(spec: Spec, hook: Hook, env: Mapping[str, str], user: User | None = None) -> dict[str, Any]:
     """The OCI process object of `hook`: the pod's own, with the hook's command and its variables added.
 
-    Without a terminal. `env` are the POUCHRICH_ variables; `user` replaces the pod's, with the pod's umask.
+    It has no terminal. `env` are the POUCHRICH_ variables; `user` replaces the pod's user and keeps the pod's umask.
     """
     process = dict(edit.table(edit.with_env(spec, {**dict(hook.env), **env}), "process"))
     process.pop("consoleSize", None)
@@ -37,10 +37,10 @@ def poststop_spec(
 ) -> dict[str, Any]:
     """The spec of the container that a poststop `hook` runs in.
 
-    The pod's root file system (host path `rootfs`), mounts, limits and, from the directory `pinned`, its namespaces; a
-    fresh pid namespace; `suffix` makes its cgroup a sibling of the container's. Annotations are left out, for runtimes
-    obey some, and so are OCI hooks, which have run, and network devices, which were moved. Raises InvalidArgument for
-    a malformed spec.
+    It has the pod's root file system (host path `rootfs`), mounts, limits, the namespaces in the directory `pinned`,
+    and a new PID namespace; `suffix` makes its cgroup a sibling of the container's. Annotations are left out because
+    OCI runtimes obey some, OCI hooks because they have run, and network devices because they were moved. Raises
+    InvalidArgument for a malformed spec.
     """
     linux = {key: value for key, value in edit.table(spec, "linux").items() if key != "netDevices"}
     linux["namespaces"] = _namespaces(linux, pinned)
@@ -52,9 +52,9 @@ def poststop_spec(
 
 
 def types_to_pin(spec: Spec) -> tuple[str, ...]:
-    """The container's namespaces that are to be pinned for its poststop hooks: those it does not share with the host.
+    """The container's namespaces to pin for its poststop hooks: those that it does not share with the host.
 
-    Also those that it was given by path: the path may be a process's, such as the pod's sandbox.
+    This includes namespaces given by path: the path may be that of a process, such as the pod's sandbox.
     """
     types = {one["type"] for one in _entries(edit.table(spec, "linux"))}
     return tuple(type_ for type_ in HELD if type_ in types)
@@ -68,7 +68,7 @@ def sibling(cgroups_path: str, suffix: str) -> str:
 
 
 def owner(spec: Spec, process: Mapping[str, Any]) -> int:
-    """The host uid of `process`: who must be able to open its standard output again through /dev/stdout."""
+    """The host uid of `process`, which must be able to reopen its standard output through /dev/stdout."""
     return ids.host_uid(spec, int(edit.table(process, "user").get("uid") or 0))
 
 

@@ -1,7 +1,7 @@
 """Which hooks a container has, in which order. Pure.
 
-Prestart: the node's in the order of the configuration, the pod's, the pod's init-script. Poststop: the same list
-backwards, so that what was set up first is taken down last.
+Prestart: the node's in the order of the configuration, the pod's, the pod's init-script. Poststop: the node's and the
+pod's in reverse order, so that what was set up first is taken down last.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,8 +19,9 @@ DEFAULT_TIMEOUT_S = 30.0
 class Selection:
     """The hooks of one container in the order they run.
 
-    The node's poststop hooks on the host have `poststop_budget_s` together, its own in the container as much again, so
-    that an image whose programs hang takes nothing from the former; the pod's have `pod_poststop_budget_s` together.
+    The node's poststop hooks on the host share `poststop_budget_s` seconds. Its hooks in the container share a second
+    budget of the same size, so that an image whose programs hang takes no time from the former. The pod's share
+    `pod_poststop_budget_s`.
     """
 
     prestart: tuple[Hook, ...] = ()
@@ -29,7 +30,7 @@ class Selection:
     pod_poststop_budget_s: float = 30.0
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The selection as a JSON object."""
         return asdict(self)
 
     @classmethod
@@ -44,10 +45,10 @@ class Selection:
 
 
 def hook_from_dict(found: Mapping[str, Any]) -> Hook:
-    """The hook whose `dataclasses.asdict` is `found`, read back from JSON.
+    """The hook whose `dataclasses.asdict` is `found`, read from JSON.
 
-    What an older version wrote names no owner. A pod's hook never ran on the host; of one in the container the pod is
-    supposed, which keeps it from the hooks that are the node's for certain.
+    Older versions wrote no owner. A pod's hook never ran on the host. A hook in the container is taken for the pod's,
+    which separates it from the hooks that are certainly the node's.
     """
     owner = found.get("owner") or (NODE if found["where"] == "host" else POD)
     when = {key: tuple(value) for key, value in found["when"].items()}
@@ -60,8 +61,8 @@ def select(
 ) -> Selection:
     """The hooks of a rich container in `mode`; the other facts are what `When.selects` takes.
 
-    `overrides` are `read_overrides`'s. Whatever a pod's hook says of itself, it runs in the container, as the pod's
-    user, for at most `hooks.pod-timeout-max`.
+    `overrides` is the result of `read_overrides`. Whatever a pod's hook says of itself, it runs in the container, as
+    the pod's user, for at most `hooks.pod-timeout-max`.
     """
     longest_s = config.hooks.pod_timeout_max_s
 

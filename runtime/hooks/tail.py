@@ -1,11 +1,11 @@
-"""The end of what a program wrote, however much that was."""
+"""The end of a program's output, whatever its size."""
 
 from dataclasses import dataclass, field
 
 KEPT_BYTES = 64 * 1024
 SHOWN_BYTES = 512
 LINE_END = "; "
-"""What stands for it in the text."""
+"""What replaces a line end in the text."""
 
 
 @dataclass(slots=True)
@@ -22,14 +22,14 @@ class Tail:
             del self._kept[: -self.limit]
 
     def text(self, at_most: int = SHOWN_BYTES) -> str:
-        """The last `at_most` bytes as text for one line of an error or log, itself no longer than that in UTF-8.
+        """The last `at_most` bytes as text for one line of an error or log, at most that long in UTF-8.
 
-        What is not UTF-8 becomes U+FFFD. Line ends become `; ` and other control characters `?`: this is shown on
-        terminals of people who did not write it.
+        What is not UTF-8 becomes U+FFFD. Line ends become `; ` and other control characters `?`, because people who
+        did not write the text see it on their terminals.
         """
         end = bytes(self._kept[-at_most:])
         if len(self._kept) > at_most:
-            # A character cut in two at the front is left out rather than shown as garbage.
+            # A character whose beginning was cut off is left out rather than shown as garbage.
             for _ in range(3):
                 if end and end[0] & 0xC0 == 0x80:
                     end = end[1:]

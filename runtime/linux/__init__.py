@@ -1,1 +1,1 @@
-"""What this project asks of the kernel beyond the `os` module: typed, in one error style, without policy."""
+"""Kernel interfaces that this project needs beyond the `os` module: typed, with one error style, without policy."""

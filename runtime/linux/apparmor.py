@@ -1,4 +1,4 @@
-"""AppArmor's profiles as the kernel has loaded them: lines `NAME (MODE)`, which root alone can read (securityfs)."""
+"""The AppArmor profiles that the kernel has loaded: lines `NAME (MODE)` that only root can read (securityfs)."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,11 @@ from runtime.errors import FailedPrecondition
 
 PROFILES = "/sys/kernel/security/apparmor/profiles"
 ENABLED = "/sys/module/apparmor/parameters/enabled"
-"""`Y` where AppArmor is in force."""
+"""Has `Y` where AppArmor is enabled."""
 
 
 def loaded(path: str = "") -> frozenset[str] | None:
-    """Their names, None where that cannot be seen: no AppArmor, or a securityfs that is not mounted here."""
+    """The names of the loaded profiles. None where they cannot be seen: no AppArmor, or no securityfs mounted here."""
     try:
         with open(path or PROFILES, encoding="utf-8", errors="replace") as file:
             return frozenset(_names(file.read()))
@@ -29,7 +29,7 @@ def _names(text: str) -> Iterator[str]:
 def require(name: str, *, source: str, path: str = "") -> None:
     """Raise FailedPrecondition unless the profile is loaded; `source` is the key that names it.
 
-    Where that cannot be seen nothing is raised: the kernel refuses what the OCI runtime then asks for.
+    Raises nothing where the profiles cannot be seen: the kernel then refuses what the OCI runtime asks for.
     """
     there = loaded(path)
     if there is not None and name not in there:
@@ -40,7 +40,7 @@ def require(name: str, *, source: str, path: str = "") -> None:
 
 
 def way_out(name: str) -> str:
-    """How a profile gets loaded."""
+    """How the profile `name` is loaded, for a message."""
     if name == "pouchrich":
         return "`pouchrich node install` loads it, and `apparmor_parser --replace /etc/apparmor.d/pouchrich`"
     return f"`apparmor_parser --replace` with the file of {name}"

@@ -1,13 +1,13 @@
 """Command lines of any processes, those of containers among them.
 
-A process has the kernel show any of its memory there, a terabyte that it has never touched too, without a capability
-(PR_SET_MM_MAP of prctl(2)); so no more is read than is ever looked for.
+Without a capability a process can make the kernel show any of its memory as its command line, even a terabyte that it
+has never touched (PR_SET_MM_MAP of prctl(2)). So only as much is read as any command line of interest has.
 """
 
 import os
 
 LIMIT = 1 << 16
-"""Bytes. What we look for are OCI runtimes' and our own, of some paths each."""
+"""The most bytes that are read. The command lines of interest are OCI runtimes' and ours, with some paths each."""
 
 
 def read(pid: str | int) -> bytes:

@@ -20,10 +20,10 @@ _libc.syscall.restype = ctypes.c_long
 
 
 def mount(fstype: str, attributes: int = 0) -> int:
-    """Mount a file system that needs no source and no options; return a descriptor of its root, the caller's to close.
+    """Mount a file system that needs no source or options. Return a descriptor of its root, for the caller to close.
 
-    `attributes` are MOUNT_ATTR_ bits (`runtime.linux.syscalls`). The mount goes with the last descriptor that was
-    opened by it. Raises OSError.
+    `attributes` are MOUNT_ATTR_ bits (`runtime.linux.syscalls`). The mount ends with the last descriptor opened through
+    it. Raises OSError.
     """
     context = _call("fsopen", fstype, _SYS_FSOPEN, ctypes.c_char_p(fstype.encode()), _long(_FSOPEN_CLOEXEC))
     try:

@@ -1,4 +1,4 @@
-"""The interpreter's memory as a file that forked processes share (heap/heap.c has the why and the how)."""
+"""The interpreter's memory as a file that forked processes share (heap/heap.c explains why and how)."""
 
 import ctypes
 import gc
@@ -10,31 +10,31 @@ from contextlib import suppress
 
 M_ARENA_MAX = -8
 MAX_RANGES = 64
-"""RANGES of heap/heap.c."""
+"""The number RANGES of heap/heap.c."""
 
 THREADS_TIMEOUT_S = 5.0
-"""For threads that have done their work, but are not gone yet."""
+"""Seconds to wait for threads that have done their work but are not gone yet."""
 
 _library: ctypes.PyDLL | None = None
-"""Once the memory is shared, in this process or in the one that it was forked from."""
+"""Set once the memory is shared, in this process or in the one that it was forked from."""
 
 
 def use_one_arena() -> None:
-    """Have all threads take memory from the same place, where the C library is glibc (mallopt(3), M_ARENA_MAX).
+    """Have all threads allocate from one arena, where the C library is glibc (mallopt(3), M_ARENA_MAX).
 
-    A pod server's threads are short and seldom two at a time; each first one would be given an arena of its own.
+    A pod server's threads are short, and seldom do two run at once; the first of each would get an arena of its own.
     """
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def ranges() -> list[tuple[int, int]]:
-    """(begin, end) of the mappings in which Python's objects live, the largest first.
+    """(begin, end) of the mappings in which Python's objects are, the largest first.
 
-    Those made by the interpreter are in anonymous mappings; `object`, 0 and the types that C code declares are in the
-    executable's, libpython's and the extensions' own. To find them all it is enough to look at containers, at what
-    modules name and what that refers to, and at the types of these: a quarter of all objects. Not by their size: the
-    stacks that the C library keeps of threads that ended are as large, and would be made to take memory.
+    Objects that the interpreter allocates are in anonymous mappings; `object`, 0 and the types that C code declares are
+    in the mappings of the executable, libpython and the extensions. Looking at containers, at what modules name and
+    what that refers to, and at the types of these finds all mappings, with a quarter of all objects. Their size is no
+    criterion: the stacks that the C library keeps of ended threads are as large, and sharing them would cost memory.
     """
     named = gc.get_referents(*[module.__dict__ for module in sys.modules.values() if module is not None])
     known = [*gc.get_objects(), *named, *gc.get_referents(*named), object, 0]
@@ -48,7 +48,7 @@ def ranges() -> list[tuple[int, int]]:
 
 
 def _writable() -> list[tuple[int, int]]:
-    """The private mappings that can be written to, but for the stack."""
+    """The writable private mappings, except the stack."""
     found = []
     with open("/proc/self/maps") as file:
         for line in file:
@@ -60,9 +60,9 @@ def _writable() -> list[tuple[int, int]]:
 
 
 def fill(library: str) -> None:
-    """Leave no hole between objects: what is made from now on, here or in a forked process, has pages of its own.
+    """Fill the holes between objects: what is made from now on, here or in a forked process, has pages of its own.
 
-    Takes up to 1 MB for good. `library` is the path of what heap/heap.c was made into. Raises OSError.
+    Takes up to 1 MB for good. `library` is the path of the library built from heap/heap.c. Raises OSError.
     """
     _load(library).heap_fill()
 
@@ -70,8 +70,8 @@ def fill(library: str) -> None:
 def share(library: str, found: list[tuple[int, int]]) -> None:
     """Put the mappings `found` into a file that all processes forked from now on share. May be called once.
 
-    Raises OSError where the library or the kernel is missing something, TimeoutError where other threads still run
-    after some seconds.
+    Raises OSError where the library or the kernel lacks something, TimeoutError where other threads still run after
+    some seconds.
     """
     global _library
     end = time.monotonic() + THREADS_TIMEOUT_S
@@ -80,7 +80,7 @@ def share(library: str, found: list[tuple[int, int]]) -> None:
             raise TimeoutError("memory cannot be shared while other threads run")
         time.sleep(0.001)
     loaded = _load(library)
-    there = _writable()  # looking for objects has made and freed some itself
+    there = _writable()  # the search for objects has made and freed some mappings itself
     left = [(max(a, c), min(b, d)) for a, b in found for c, d in there if max(a, c) < min(b, d)][:MAX_RANGES]
     words = (ctypes.c_size_t * (2 * len(left)))(*[address for pair in left for address in pair])
     _clear_caches()
@@ -91,7 +91,7 @@ def share(library: str, found: list[tuple[int, int]]) -> None:
 
 
 def _load(library: str) -> ctypes.PyDLL:
-    loaded = ctypes.PyDLL(library)  # keeps the interpreter's lock
+    loaded = ctypes.PyDLL(library)  # calls into it keep the GIL
     try:
         loaded.heap_share.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
         loaded.heap_give_back.restype = ctypes.c_long
@@ -103,7 +103,7 @@ def _load(library: str) -> ctypes.PyDLL:
 
 
 def _clear_caches() -> None:
-    """Empty what looking up attributes fills, and holds names by: it is to be the same before and after."""
+    """Empty the cache of attribute look-ups, which refers to names: it has to be the same before and after."""
     if sys.version_info >= (3, 13):
         sys._clear_internal_caches()
     else:
@@ -111,20 +111,20 @@ def _clear_caches() -> None:
 
 
 def map_shared() -> None:
-    """Have what is shared mapped now rather than page by page when it is looked at. Copies nothing."""
+    """Map all shared pages now rather than one by one on access. Copies nothing."""
     if _library is not None:
         _library.heap_map()
 
 
 def is_shared() -> bool:
-    """Whether there is anything to give back."""
+    """Whether the memory is shared, so that `give_back` can do something."""
     return _library is not None
 
 
 def give_back() -> int | None:
-    """Drop this process's copies of pages that hold again what they held when they were shared; return how many.
+    """Drop this process's copies of pages whose content is again what was shared; return how many.
 
-    None where nothing is shared, and while another thread runs, which could write to a page just looked at. About
+    None where nothing is shared, and while another thread runs, which could write to a page just compared. Takes about
     5 ms per thousand pages copied.
     """
     if _library is None or _threads() > 1:
@@ -134,5 +134,5 @@ def give_back() -> int | None:
 
 
 def _threads() -> int:
-    """As the kernel counts them: one that Python has forgotten may still be on its way through the C library."""
+    """The number of threads by the kernel's count: one that Python has forgotten may still be in the C library."""
     return len(os.listdir("/proc/self/task"))

@@ -1,7 +1,6 @@
-"""Idmapped mounts: the owners of a tree shown shifted by a user namespace's maps (mount_setattr(2)).
+"""Idmapped mounts: a tree's owners shifted by a user namespace's ID maps (mount_setattr(2)).
 
-Such a mount takes the maps from a user namespace that exists, which takes a process in it while the maps are
-written.
+Such a mount takes its maps from an existing user namespace. Writing the maps takes a process in that namespace.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _WALL = 0x40000000  # <linux/wait.h>
 _STACK_SIZE = 64 * 1024
 _ID_LIMIT = 1 << 32
 
-# The longest a child can outlive a parent that was killed between making it and ending it.
+# The longest that a child outlives a parent that is killed before it ends the child.
 _CHILD_LIFETIME_S = 10
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -48,11 +47,11 @@ def parse_map(text: str) -> str:
 
 
 def _clone_sleeper() -> int:
-    """The pid of a child in a new user namespace.
+    """The PID of a child in a new user namespace.
 
-    It runs the C library's sleep() on a stack of its own and no Python at all, so it may be made from any
-    thread of a threaded process. Its exit signal is 0, which hides it from every wait that does not ask for
-    such children (waitpid(2), __WCLONE): the process's reaper never sees it.
+    The child runs the C library's sleep() on a stack of its own and no Python, so any thread of a threaded process may
+    call this. Its exit signal is 0, which hides it from every wait that does not ask for such children (waitpid(2),
+    __WCLONE): the process's reaper never sees it.
     """
     stack = ctypes.create_string_buffer(_STACK_SIZE)
     top = (ctypes.addressof(stack) + _STACK_SIZE) & ~0xF
@@ -71,15 +70,14 @@ def _clone_sleeper() -> int:
 def _write(path: str, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, text.encode())  # in one write, or the kernel refuses the second
+        os.write(fd, text.encode())  # in one write: the kernel refuses a second one
     finally:
         os.close(fd)
 
 
 @contextmanager
 def user_namespace(uidmap: str, gidmap: str) -> Iterator[int]:
-    """A descriptor of a user namespace with these maps (as `parse_map` takes them), closed at the end of the
-    `with`.
+    """A descriptor of a user namespace with these maps (in the form of `parse_map`), closed at the end of the `with`.
 
     Raises InvalidArgument for a bad map, OSError where the kernel refuses.
     """
@@ -90,7 +88,7 @@ def user_namespace(uidmap: str, gidmap: str) -> Iterator[int]:
         _write(f"/proc/{pid}/gid_map", gid_lines)
         fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        os.kill(pid, signal.SIGKILL)  # ours and not waited for: the number cannot be another's
+        os.kill(pid, signal.SIGKILL)  # our child and not waited for yet: the PID cannot be another process's
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, _WALL)
     try:
@@ -100,10 +98,9 @@ def user_namespace(uidmap: str, gidmap: str) -> Iterator[int]:
 
 
 def clone_mapped(path: str, userns: int, *, recursive: bool = False, read_only: bool = False) -> int:
-    """A detached copy of the mount at `path` (with what is mounted below it, if `recursive`), mapped by
-    `userns`.
+    """A detached copy of the mount at `path`, mapped by `userns`; if `recursive`, with all mounts below it.
 
-    The caller owns the descriptor. Raises OSError: EINVAL where the file system knows no idmapped mounts.
+    The caller owns the descriptor. Raises OSError: EINVAL where the file system does not support idmapped mounts.
     """
     depth = syscalls.AT_RECURSIVE if recursive else 0
     tree = syscalls.open_tree(syscalls.AT_FDCWD, path, syscalls.OPEN_TREE_CLONE | depth)

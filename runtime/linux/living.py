@@ -1,4 +1,4 @@
-"""A process by its pid and start time, which no later process has both of, as text that can be kept in a file."""
+"""A process's identity, its PID and start time, as text for a file. No later process has the same two."""
 
 import os
 
@@ -7,14 +7,14 @@ _OWN_PIDS = "/proc/self/ns/pid"
 
 
 def mark(pid: int) -> str:
-    """What to ask `lives` of later. Raises OSError where the process is gone."""
+    """The identity of process `pid`, for `lives`. Raises OSError where the process is gone."""
     return f"{pid} {_words(_stat(pid))[19].decode()} {os.readlink(_OWN_PIDS)}"
 
 
 def lives(marked: str) -> bool:
-    """Whether the process is there and has not begun to exit. Raises ValueError for what is no mark.
+    """Whether the process exists and has not begun to exit. Raises ValueError for text that `mark` did not make.
 
-    One in a pid namespace that is not this one's is taken for alive.
+    A process of another PID namespace is taken for alive.
     """
     pid, start, pids = marked.split(" ")
     if pids != os.readlink(_OWN_PIDS):
@@ -27,13 +27,13 @@ def lives(marked: str) -> bool:
 
 
 def is_exiting(stat: bytes) -> bool:
-    """Whether the process of which /proc/PID/stat says `stat` has begun to exit; a zombie has (proc_pid_stat(5))."""
+    """Whether the process with the /proc/PID/stat `stat` has begun to exit, as a zombie has (proc_pid_stat(5))."""
     state, *_, flags = _words(stat)[:7]
     return state in b"ZX" or bool(int(flags) & _PF_EXITING)
 
 
 def _words(stat: bytes) -> list[bytes]:
-    """From field 3, the state, on."""
+    """The fields from field 3, the state, on."""
     return stat[stat.rindex(b")") + 2 :].split()
 
 

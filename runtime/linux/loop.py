@@ -1,4 +1,4 @@
-"""A regular file as a block device, for as long as it is mounted. Source: loop(4), <linux/loop.h>."""
+"""A regular file as a block device while it is mounted. Source: loop(4), <linux/loop.h>."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _LO_FLAGS_DIRECT_IO = 16
 _CONFIG = struct.Struct("=II 5Q 3I I 64s 64s 32s 2Q 64x")
 _NAME_SIZE = 64
 
-# Another process may take the device between GET_FREE and CONFIGURE, each time we look.
+# Another process may take the device between GET_FREE and CONFIGURE, at each attempt.
 _ATTEMPTS = 100
 
 
 def _configure(device: int, backing: int, path: str, flags: int) -> bool:
-    """Bind `backing` to `device`; False where somebody else was quicker."""
+    """Bind `backing` to `device`; False where another process was faster."""
     name = os.fsencode(path)[: _NAME_SIZE - 1]
     config = _CONFIG.pack(backing, 0, *(0,) * 5, *(0,) * 3, flags, name, b"", b"", 0, 0)
     try:
@@ -61,10 +61,10 @@ def _attach(backing: int, path: str, mode: int, flags: int) -> tuple[int, str]:
 
 @contextmanager
 def attached(path: str, *, read_only: bool, direct_io: bool) -> Iterator[str]:
-    """A loop device for `path`, by name, to be mounted inside the `with`.
+    """The name of a loop device for `path`, to be mounted inside the `with`.
 
-    The device frees itself when its last user goes (autoclear): at the end of the `with`, or, once mounted,
-    at the unmount. Raises OSError.
+    The device frees itself with its last user (autoclear): at the end of the `with` or, once mounted, at the unmount.
+    Raises OSError.
     """
     mode = os.O_RDONLY if read_only else os.O_RDWR
     flags = _LO_FLAGS_AUTOCLEAR

@@ -1,7 +1,7 @@
-"""The option words of a mount request, sorted into what mount(2) and its helpers take. Pure.
+"""Sorts the option words of a mount request into what mount(2) and its helpers take. Pure.
 
-The words are containerd's (core/mount, `parseMountOptions`), and so is the rule that an unknown word belongs
-to the file system. The propagation words are mount(8)'s: containerd knows the flags but no word for them.
+The words are containerd's (core/mount, `parseMountOptions`), and so is the rule that an unknown word belongs to the
+file system. The propagation words are mount(8)'s: containerd knows the flags but has no words for them.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ _PROPAGATION: Mapping[str, int] = {
     "slave": syscalls.MS_SLAVE,
     "unbindable": syscalls.MS_UNBINDABLE,
 }
-# Mount-manager options that containerd 2.2 acts on itself; one that gets here was not acted on.
+# Mount-manager options that containerd 2.2 handles itself. An option that gets here was not handled.
 _RESERVED = "X-containerd."
 
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """`data` are the words left for the file system; `uidmap` and `gidmap` are both set or both empty."""
+    """The sorted options. `data` has the file system's words; `uidmap` and `gidmap` are both set or both empty."""
 
     flags: int = 0
     propagation: int = 0
@@ -71,9 +71,9 @@ class MountOptions:
 
 
 def parse(words: Iterable[str]) -> MountOptions:
-    """Sort `words`, the later of two contradicting ones winning.
+    """Sort `words`; of two contradicting words the later one wins.
 
-    Raises InvalidArgument for a reserved option and for one of `uidmap=` and `gidmap=` without the other.
+    Raises InvalidArgument for a reserved option, and for `uidmap=` or `gidmap=` without the other.
     """
     flags = propagation = 0
     special = {"loop": False, "direct-io": False}

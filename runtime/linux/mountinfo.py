@@ -1,4 +1,4 @@
-"""/proc/PID/mountinfo (proc_pid_mountinfo(5)): what is mounted where."""
+"""Reads /proc/PID/mountinfo (proc_pid_mountinfo(5)): what is mounted where."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-# The kernel writes space, tab, newline and backslash of a path as three octal digits (seq_path).
+# The kernel writes a space, tab, newline or backslash in a path as three octal digits (seq_path).
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _ESCAPED = re.compile(rb"[ \t\n\\]")
 CGROUPS = ("cgroup", "cgroup2")
 _BUFFER = 1 << 16
-"""Bytes that a read(2) asks for; the kernel gives a page at a time, Python would ask for a quarter of that."""
+"""The size in bytes of a read(2). The kernel returns a page at a time; Python's default buffer is a quarter of this."""
 
 
 @dataclass(frozen=True, slots=True)
 class MountEntry:
-    """`root` is the part of the file system that is mounted; `options` are the superblock's."""
+    """A mount. `root` is the part of the file system that is mounted; `options` are the superblock's."""
 
     root: str
     mount_point: str
@@ -39,12 +39,12 @@ def _decode(field: bytes) -> str:
 
 
 def parse(lines: Iterable[bytes], fstypes: Collection[str] = ()) -> Iterator[MountEntry]:
-    """The entries of a mountinfo file in its order, of these types only unless none is named."""
+    """The entries of a mountinfo file in its order, only those of the types `fstypes` if any are named."""
     wanted = {name.encode() for name in fstypes}
     marks = [b" - %b " % name for name in wanted]
     for line in lines:
         if marks and not any(mark in line for mark in marks):
-            continue  # nearly all lines of a node; the rest is looked at closely
+            continue  # a cheap test that drops nearly all lines of a node
         left, _, right = line.rstrip(b"\n").partition(b" - ")
         behind = right.split(b" ")
         if wanted and behind[0] not in wanted:
@@ -60,16 +60,16 @@ def parse(lines: Iterable[bytes], fstypes: Collection[str] = ()) -> Iterator[Mou
 
 
 def read(path: str = "/proc/self/mountinfo", *, fstypes: Collection[str] = ()) -> tuple[MountEntry, ...]:
-    """The entries of `path`, of these types only unless none is named: a node has a dozen mounts per pod.
+    """The entries of `path`, only those of the types `fstypes` if any are named: a node has a dozen mounts per pod.
 
-    Mounts that change during the reading may be missed: who must be sure reads again. Raises OSError.
+    Mounts that change during the reading may be missed; read again where that matters. Raises OSError.
     """
     with open(path, "rb", buffering=_BUFFER) as file:
         return tuple(parse(file, fstypes))
 
 
 def around(place: str, path: str = "/proc/self/mountinfo") -> tuple[MountEntry, ...]:
-    """The entries of mounts at `place`, below it, and above it on the way from the root. Raises OSError."""
+    """The entries of the mounts at `place`, below it, and on the way to it from the root. Raises OSError."""
     above = {_encode(one) for one in _upwards(place)}
     below = _encode(place.rstrip("/")) + b"/"
     with open(path, "rb", buffering=_BUFFER) as file:
@@ -77,7 +77,7 @@ def around(place: str, path: str = "/proc/self/mountinfo") -> tuple[MountEntry, 
 
 
 def points_in(directory: str, path: str = "/proc/self/mountinfo") -> set[str]:
-    """Where anything is mounted, at `directory` or below. Raises OSError."""
+    """The mount points at `directory` or below. Raises OSError."""
     here = _encode(directory)
     below = here.rstrip(b"/") + b"/"
     with open(path, "rb", buffering=_BUFFER) as file:
@@ -88,7 +88,7 @@ def points_in(directory: str, path: str = "/proc/self/mountinfo") -> set[str]:
 
 
 def _point(line: bytes) -> bytes:
-    """The mount point as the kernel has written it, b"" where the line has none."""
+    """The mount point in the kernel's spelling, b"" where the line has none."""
     fields = line.split(b" ", 5)
     return fields[4] if len(fields) == 6 else b""
 

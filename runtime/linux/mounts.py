@@ -1,4 +1,4 @@
-"""Mounts as paths: resolved without escaping, remounted, taken away in whole trees."""
+"""Mounts by path: resolved inside a root file system, remounted, unmounted in whole trees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.linux import mountinfo, syscalls
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A bind takes these from its source and ignores them in the request; a remount sets them.
+# A bind mount takes these from its source and ignores them in the request; a remount sets them.
 PER_MOUNT = (
     syscalls.MS_RDONLY
     | syscalls.MS_NOSUID
@@ -22,7 +22,7 @@ PER_MOUNT = (
     | syscalls.MS_NOATIME
     | syscalls.MS_NODIRATIME
 )
-# statvfs(3)'s words for mount(2)'s.
+# statvfs(3)'s flags -> mount(2)'s.
 _STATVFS_FLAGS = {
     os.ST_RDONLY: syscalls.MS_RDONLY,
     os.ST_NOSUID: syscalls.MS_NOSUID,
@@ -33,16 +33,16 @@ _STATVFS_FLAGS = {
     os.ST_RELATIME: syscalls.MS_RELATIME,
 }
 
-# containerd's patience with a busy mount (core/mount, `unmount`).
+# containerd's limits for a busy mount (core/mount, `unmount`).
 _BUSY_ATTEMPTS = 50
 _BUSY_PAUSE_S = 0.05
 
 
 @contextmanager
 def resolved(rootfs: str, target: str) -> Iterator[str]:
-    """A path to `target` that nothing in the rootfs can bend out of it, good while the `with` lasts.
+    """A path to `target` that nothing in the root file system can redirect, valid inside the `with`.
 
-    It names the topmost mount there, so what needs the mount just made must resolve again.
+    It names the topmost mount there, so resolve again to reach a mount made since.
     """
     root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -56,9 +56,9 @@ def resolved(rootfs: str, target: str) -> Iterator[str]:
 
 
 def remount_bind(path: str, flags: int) -> None:
-    """Give the bind mount at `path` the attributes in `flags`.
+    """Set the attributes `flags` on the bind mount at `path`.
 
-    In a user namespace some attributes of the source are locked and must be asked for again, or the answer is
+    In a user namespace some attributes of the source are locked: without asking for them again the kernel answers
     EPERM (mount_namespaces(7)).
     """
     flags = (flags & ~syscalls.MS_REC) | syscalls.MS_REMOUNT
@@ -73,7 +73,7 @@ def remount_bind(path: str, flags: int) -> None:
 
 
 def mount_points(path: str) -> tuple[str, ...]:
-    """Where something is mounted at or below `path`, each place once, the deepest first."""
+    """The mount points at or below `path`, each once, the deepest first."""
     root = os.path.realpath(path)
     return tuple(sorted(mountinfo.points_in(root), key=lambda point: (-point.count("/"), point)))
 
@@ -84,7 +84,7 @@ def is_mounted(path: str) -> bool:
 
 
 def _unmount_layer(points: tuple[str, ...]) -> tuple[bool, OSError | None]:
-    """Take the topmost mount off each of `points`: whether any went, and what one that did not go said."""
+    """Unmount the topmost mount of each of `points`. Return whether any succeeded, and an EBUSY that occurred."""
     progress, busy = False, None
     for point in points:
         try:
@@ -99,11 +99,11 @@ def _unmount_layer(points: tuple[str, ...]) -> tuple[bool, OSError | None]:
 
 
 def unmount_tree(path: str) -> None:
-    """Unmount everything at and below `path`, however often mounted over, without lazy detaching.
+    """Unmount everything at and below `path`, however many mounts are stacked, without lazy detaching.
 
-    One pass takes the visible mount off each place; passes go on while they get anywhere, for a mount may be
-    hidden under another or keep its parent busy. Then a busy one is given 50 times 50 ms. EINVAL and ENOENT
-    mean gone. Raises OSError: EBUSY when the patience is used up.
+    Each pass unmounts the visible mount of each mount point. Passes continue while they make progress, because a mount
+    may be hidden under another or keep its parent busy. Then a busy mount gets 50 times 50 ms. EINVAL and ENOENT mean
+    that the mount is gone. Raises OSError: EBUSY when the attempts are used up.
     """
     pauses = 0
     while points := mount_points(path):

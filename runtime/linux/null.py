@@ -1,8 +1,8 @@
-"""A device file /dev/null of its own for a process in a container (null(4)).
+"""A /dev/null of its own for a process in a container (null(4)).
 
-Root in a container without a user namespace owns the node's /dev/null, and may change through a descriptor of it who
-may open that: nobody but root, say. The OCI runtimes give a container's init the container's own in its place (runc,
-reOpenDevNull; crun, libcrun_reopen_dev_null), but not what is executed in it later.
+Root in a container without a user namespace owns the node's /dev/null, and through a descriptor of it can change who
+may open it: for example nobody but root. The OCI runtimes replace it with the container's own for a container's init
+(runc, reOpenDevNull; crun, libcrun_reopen_dev_null), but not for later execs.
 """
 
 import os
@@ -14,9 +14,9 @@ MODE = 0o666
 
 
 def open_own() -> int:
-    """Open a /dev/null that nobody else has, for reading and writing; the caller's to close. Raises OSError.
+    """Open a /dev/null that nobody else has, for reading and writing; the caller closes it. Raises OSError.
 
-    Its file system is mounted nowhere, and goes with the last descriptor.
+    Its file system is mounted nowhere and ends with the last descriptor.
     """
     root = detached.mount("tmpfs")
     try:
@@ -26,5 +26,5 @@ def open_own() -> int:
     finally:
         os.close(root)
     os.fchmod(fd, MODE)
-    selinux.copy_label(os.devnull, fd)  # every domain may use what has that
+    selinux.copy_label(os.devnull, fd)  # every domain may use a file with that label
     return fd

@@ -1,4 +1,4 @@
-"""How likely the kernel is to kill a process for want of memory (proc_pid_oom_score_adj(5))."""
+"""How likely the kernel is to kill a process for lack of memory (proc_pid_oom_score_adj(5))."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ RANGE = range(-1000, 1001)
 
 
 def of(spec: Mapping[str, Any]) -> int | None:
-    """`process.oomScoreAdj` of an OCI runtime specification, None where it has none that the kernel would take."""
+    """`process.oomScoreAdj` of an OCI runtime specification, None where it has none that the kernel accepts."""
     process = spec.get("process")
     score = process.get("oomScoreAdj") if isinstance(process, dict) else None
     return score if type(score) is int and score in RANGE else None
@@ -17,11 +17,11 @@ def of(spec: Mapping[str, Any]) -> int | None:
 
 @contextmanager
 def of_forks(score: int | None) -> Iterator[None]:
-    """What this process forks meanwhile begins with `score`, where that is not None; raises nothing.
+    """Give the processes forked inside the `with` the score `score`; nothing for None. Raises nothing.
 
-    A child's own would be too late: on a busy machine it has children by the time that its parent goes on. This process
-    can always go back, as the least that it may have without a privilege stays (oom_score_adj_min, fs/proc/base.c). A
-    score that is lower and needs one which it lacks is passed over.
+    Setting it in the child would be too late: on a busy machine the child has children before its parent runs again.
+    This process can always return to its own score, as the minimum allowed without privilege does not change
+    (oom_score_adj_min, fs/proc/base.c). A lower score for which this process lacks the privilege is skipped.
     """
     if score is None:
         yield
@@ -38,7 +38,7 @@ def of_forks(score: int | None) -> Iterator[None]:
 
 
 def _exchange(score: bytes) -> bytes:
-    """Write this process', and return what it was. Raises OSError."""
+    """Set this process's score and return the previous one. Raises OSError."""
     fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:
         before = os.read(fd, 8)

@@ -1,8 +1,9 @@
-"""How many descriptors this process may have open (getrlimit(2), RLIMIT_NOFILE), and what it executes may.
+"""The limit on this process's open descriptors (getrlimit(2), RLIMIT_NOFILE), and that of what it executes.
 
-A service of systemd's has a soft limit of 1024, for the sake of programs that use select(2), and a hard one of 524288;
-so has containerd since its unit names none (2.0). We use poll and epoll, and take the hard one, as a Go program does.
-What is executed by us begins with the limits that we began with: a container whose specification names none has those.
+A systemd service has a soft limit of 1024, for programs that use select(2), and a hard limit of 524288; so has
+containerd, whose unit has named none since 2.0. The shim uses poll and epoll, and takes the hard limit, as a Go program
+does. Programs that it executes get the limits that it was started with: a container whose specification names none has
+those.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _inherited: list[tuple[int, int]] = []
 
 
 def take_hard_limit() -> None:
-    """Make the soft limit of this process the hard one. May be repeated. Raises nothing."""
+    """Raise the soft limit of this process to the hard one. May be repeated. Raises nothing."""
     if not _inherited:
         found = resource.getrlimit(resource.RLIMIT_NOFILE)
         if _set(found[1], found[1]):
@@ -26,15 +27,15 @@ def take_hard_limit() -> None:
 
 
 def inherited() -> tuple[int, int]:
-    """The soft and hard limit of before `take_hard_limit`, which are passed on."""
+    """The soft and hard limits from before `take_hard_limit`, which are passed on."""
     return _inherited[0] if _inherited else resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 @contextmanager
 def of_spawned() -> Iterator[None]:
-    """What is executed meanwhile begins with what was inherited. Threads that open a file then may be refused one.
+    """Programs executed inside the `with` get the inherited limits. Other threads may then be refused a file.
 
-    Raises nothing of its own: below an fs.nr_open that was lowered since, the limits stay what they are.
+    Raises nothing itself: if fs.nr_open has been lowered below the limits since, they stay what they are.
     """
     if not _inherited:
         yield

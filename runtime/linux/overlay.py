@@ -1,6 +1,6 @@
-"""The `lowerdir` option of overlayfs: taken apart, put together, shortened. Pure.
+"""The `lowerdir` option of overlayfs: split, joined, shortened. Pure.
 
-Colons in a path are written `\\:`, and two colons in a row begin the data-only layers (kernel:
+A colon in a path is written `\\:`, and two colons in a row begin the data-only layers (kernel:
 Documentation/filesystems/overlayfs.rst).
 """
 
@@ -19,7 +19,7 @@ _ESCAPED = re.compile(r"\\(.)")
 
 
 def lowerdirs(options: Sequence[str]) -> tuple[str, ...]:
-    """The layers of the (last) `lowerdir=` option, as escaped as they came; empty if there is none."""
+    """The layers of the (last) `lowerdir=` option, still escaped; empty if there is none."""
     values = [option[len(_KEY) :] for option in options if option.startswith(_KEY)]
     if not values:
         return ()
@@ -33,7 +33,7 @@ def lowerdirs(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def with_lowerdirs(options: Sequence[str], layers: Sequence[str]) -> tuple[str, ...]:
-    """`options` with `layers` in the place of their lower directories."""
+    """`options` with `layers` instead of their lower directories."""
     return (*(option for option in options if not option.startswith(_KEY)), _KEY + ":".join(layers))
 
 
@@ -50,7 +50,7 @@ def escape(path: str) -> str:
 def relative(options: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """A directory, and `options` with the lower directories relative to it.
 
-    The directory is "", and the options are as they were, where the layers have none in common but the root.
+    If the layers have no directory in common but the root, the directory is "" and the options are unchanged.
     """
     layers = lowerdirs(options)
     parents = [os.path.dirname(layer) for layer in layers if layer]

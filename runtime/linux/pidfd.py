@@ -1,6 +1,6 @@
-"""Processes by descriptor (pidfd_open(2)): a number may come to mean another process, a pidfd never does.
+"""Processes by descriptor (pidfd_open(2)): a PID can be reused for another process, a pidfd never is.
 
-Raises OSError; ProcessLookupError is "gone".
+Functions raise OSError; ProcessLookupError means that the process is gone.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from runtime.linux import readable
 _SO_PEERPIDFD = 77  # Linux 6.5, <asm-generic/socket.h>
 _UCRED = struct.Struct("=iII")
 
-# <linux/pidfd.h>: struct pidfd_info in its first published size. The exit code took the place of the spare word at
-# its end in Linux 6.15, so this size is all that is needed from 6.13 on, whatever later versions add.
+# <linux/pidfd.h>: struct pidfd_info in its first published size. In Linux 6.15 the exit code replaced the spare word at
+# its end, so this size is all that is needed from 6.13 on, whatever later versions add.
 _INFO_SIZE = 64
 _INFO_MASK = struct.Struct("=Q")
 _INFO_EXIT_CODE_AT = 60
 _INFO_EXIT = 1 << 3
 _GET_INFO = 3 << 30 | _INFO_SIZE << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struct pidfd_info)
 
-# ENOTTY before 6.13, or EINVAL where namespaces are all that can be asked for; ESRCH before 6.15 once reaped.
+# ENOTTY before 6.13, or EINVAL where the ioctl only knows namespaces; ESRCH before 6.15 once reaped.
 _NO_INFO = frozenset({errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP, errno.ESRCH})
 
 _WALL = 0x40000000  # <linux/wait.h>
@@ -39,7 +39,7 @@ _PROBE_STATUS = 42
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who connected, in our namespaces. `pid` is 0 where it has no number in ours."""
+    """Who connected, in our namespaces. `pid` is 0 where the process is outside of our PID namespace."""
 
     pid: int
     uid: int
@@ -47,7 +47,7 @@ class Credentials:
 
 
 def open(pid: int) -> int:
-    """A pidfd of the process that has this number now; close-on-exec. The caller owns it."""
+    """A close-on-exec pidfd of the process that has this PID now. The caller owns it."""
     return os.pidfd_open(pid)
 
 
@@ -60,14 +60,14 @@ def _read(path: str) -> bytes:
 
 
 def peer_credentials(sock: socket.socket) -> Credentials:
-    """What SO_PEERCRED keeps since the connect(): the process may be gone, and its number another's."""
+    """What SO_PEERCRED recorded at the connect(): the process may be gone since, and its PID another process's."""
     return Credentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
 
 def peer_pidfd(sock: socket.socket) -> int | None:
     """A pidfd of the process that connected, which the caller owns; None on a kernel older than 6.5.
 
-    Raises ProcessLookupError where that process has been reaped; later kernels give a pidfd of it even then.
+    Raises ProcessLookupError where that process has been reaped; later kernels give a pidfd even then.
     """
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4)
@@ -81,7 +81,7 @@ def peer_pidfd(sock: socket.socket) -> int | None:
 
 
 def pid_of(pidfd: int) -> int:
-    """Its number here. Raises ProcessLookupError once it is reaped, or where our pid namespace has none for it."""
+    """The process's PID here. Raises ProcessLookupError once it is reaped, or where our PID namespace has none."""
     for line in _read(f"/proc/self/fdinfo/{pidfd}").splitlines():
         if line.startswith(b"Pid:"):
             pid = int(line[4:])
@@ -92,20 +92,20 @@ def pid_of(pidfd: int) -> int:
 
 
 def send_signal(pidfd: int, number: int) -> None:
-    """pidfd_send_signal(2). Raises ProcessLookupError once it is reaped; a zombie takes a signal in silence."""
+    """pidfd_send_signal(2). Raises ProcessLookupError once the process is reaped; a zombie ignores signals silently."""
     signal.pidfd_send_signal(pidfd, number)
 
 
 def is_alive(pidfd: int) -> bool:
-    """Whether it has not ended. A zombie has: from there on nothing of it runs, though its number is still its."""
+    """Whether the process has not ended. A zombie has ended: nothing of it runs, but its PID is not reused yet."""
     return not readable.within(pidfd, 0.0)
 
 
 def exit_status(pidfd: int) -> int | None:
-    """The exit code, or 128 + n when signal n killed it. We need not be its parent.
+    """The exit code, or 128 + n when signal n killed it. The caller need not be its parent.
 
-    None while it is not reaped, and always on kernels before 6.15, which do not keep it. The pidfd must have been
-    opened before the end.
+    None until the process is reaped, and always on kernels before 6.15, which do not keep the status. The pidfd must
+    have been opened before the end.
     """
     info = bytearray(_INFO_SIZE)
     _INFO_MASK.pack_into(info, 0, _INFO_EXIT)
@@ -122,17 +122,17 @@ def exit_status(pidfd: int) -> int | None:
 
 
 def zombie_status(pidfd: int) -> int | None:
-    """The same of one that has ended and is not reaped, by the last field of /proc/PID/stat (proc_pid_stat(5)).
+    """The same for a process that has ended and is not reaped, by the last field of /proc/PID/stat (proc_pid_stat(5)).
 
-    None if it is alive, reaped, or not ours to look at (a ptrace access check, which root passes). What the kernel
-    shows is the first thread's: right unless that one ended before the others, which 6.18 is known to account for.
+    None if it is alive, reaped, or not readable for us (a ptrace access check, which root passes). The kernel shows the
+    first thread's status: correct unless that thread ended before the others, which 6.18 is known to account for.
     """
     if is_alive(pidfd):
         return None
     try:
         pid = pid_of(pidfd)
         stat = _read(f"/proc/{pid}/stat")
-        # To whom may not look, the field reads 0. Following this link takes the same check.
+        # A reader without permission sees 0 in this field. Following this link takes the same check.
         permitted = os.access(f"/proc/{pid}/ns/pid", os.F_OK)
         if not permitted or pid_of(pidfd) != pid:
             return None
@@ -142,7 +142,7 @@ def zombie_status(pidfd: int) -> int | None:
 
 
 def status_of(wait_status: int) -> int:
-    """wait(2)'s status as a shell and OCI give it: the exit code, or 128 + n."""
+    """A wait(2) status as a shell and OCI give it: the exit code, or 128 + n."""
     code = os.waitstatus_to_exitcode(wait_status)
     return code if code >= 0 else 128 - code
 
@@ -150,9 +150,9 @@ def status_of(wait_status: int) -> int:
 def supports_exit_info() -> bool:
     """Whether `exit_status` works on this kernel.
 
-    Up to Linux 6.14 a live process's information is the same as later, so only a dead one tells. This makes one, in
-    some 0.1 ms: a child that shares our memory (no page table is copied) and runs the C library's _exit() on a stack
-    of its own, hidden from every wait that does not ask for it (exit signal 0).
+    Up to Linux 6.14 the information on a live process is the same as later, so only a dead process shows a difference.
+    This makes one, in some 0.1 ms: a child that shares our memory (no page table is copied) and runs the C library's
+    _exit() on a stack of its own, hidden from every wait that does not ask for it (exit signal 0).
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, *(ctypes.c_void_p,) * 4)

@@ -1,11 +1,11 @@
-"""How a process ended, told by the kernel's process connector to one who is not its parent.
+"""How a process ended, from the kernel's process connector, for a process that is not its parent.
 
-The connector multicasts every fork, exec and exit of the machine (kernel: drivers/connector/cn_proc.c). A filter on
-the socket, in the kernel, lets through what concerns one process, so a busy host costs us nothing.
+The connector multicasts every fork, exec and exit of the machine (kernel: drivers/connector/cn_proc.c). A socket
+filter in the kernel passes only what concerns one process, so a busy host costs us nothing.
 
-It speaks to root in the first pid, user and network namespaces only. In another network namespace nobody answers the
-netlink address (ECONNREFUSED); in another pid or user namespace the request is dropped without a word, which shows as
-a missing acknowledgement. Without CONFIG_CONNECTOR there is no such protocol (EPROTONOSUPPORT).
+The connector serves root in the initial PID, user and network namespaces only. In another network namespace nobody
+answers the netlink address (ECONNREFUSED). In another PID or user namespace the request is dropped silently, which
+shows as a missing acknowledgement. Without CONFIG_CONNECTOR the protocol does not exist (EPROTONOSUPPORT).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _RECEIVE_SIZE = 4096
 
 
 class ExitEvents:
-    """The exit events of process `pid`, which must be alive and be held by a pidfd: its number may not be reused.
+    """The exit events of process `pid`, which must be alive and held by a pidfd, so that its PID is not reused.
 
-    Raises OSError where the connector does not speak to us. Close it.
+    Raises OSError where the connector is not available. Close it after use.
     """
 
     def __init__(self, pid: int) -> None:
@@ -55,7 +55,7 @@ class ExitEvents:
         self._seen: int | None = None
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_CONNECTOR)
         try:
-            self._attach_filter()  # before joining, so that nothing else can get in
+            self._attach_filter()  # before joining, so that no other message gets in
             self._socket.bind((0, 1 << (_CN_IDX_PROC - 1)))
             self._listen()
         except BaseException:
@@ -63,15 +63,15 @@ class ExitEvents:
             raise
 
     def fileno(self) -> int:
-        """Readable when there is something to `read`."""
+        """A descriptor that is readable when there is something to `read`."""
         return self._socket.fileno()
 
     def read(self) -> int | None:
-        """The exit code, or 128 + n when signal n killed it; None while nothing was told. Never blocks.
+        """The exit code, or 128 + n when signal n killed it; None while no event has come. Never blocks.
 
-        The kernel tells this just after the process became a zombie: a pidfd is readable a moment earlier. Each of
-        its threads has an event, and the last one counts. Who reads in that moment may see a thread's that ended
-        before, which matters only where the threads did not end together.
+        The kernel sends the event just after the process became a zombie; a pidfd is readable a moment earlier. Each
+        thread has an event, and the last one counts. A read in that moment may return the event of a thread that ended
+        earlier, which only differs if the threads did not end together.
         """
         while True:
             try:
@@ -79,14 +79,14 @@ class ExitEvents:
             except BlockingIOError:
                 return self._seen
             except OSError as err:
-                if err.errno != errno.ENOBUFS:  # thousands of threads ended at once; the last are not lost
+                if err.errno != errno.ENOBUFS:  # thousands of threads ended at once; the last events are not lost
                     raise
                 continue
             if sender == 0 and len(message) >= _EVENT_AT + _EVENT.size + _EXIT.size:  # 0: from the kernel
                 self._take(message)
 
     def close(self) -> None:
-        """Stop listening. Before Linux 6.6 the kernel goes on making events for one that does not say goodbye."""
+        """Stop listening. Before Linux 6.6 the kernel keeps making events for a listener that does not unsubscribe."""
         try:
             self._request(_IGNORE)
         except OSError:
@@ -101,7 +101,7 @@ class ExitEvents:
             self._seen = status_of(wait_status)
 
     def _attach_filter(self) -> None:
-        """Let through the acknowledgement of our request and the exits of our process's threads."""
+        """Pass only the acknowledgement of our request and the exits of our process's threads."""
         program = b"".join(
             _INSTRUCTION.pack(code, if_true, if_false, value)
             for code, if_true, if_false, value in (
@@ -121,13 +121,13 @@ class ExitEvents:
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", count, ctypes.addressof(room)))
 
     def _request(self, operation: int) -> None:
-        """The acknowledgement goes to every listener; ours is known by its `ack`, which is one above the request's."""
+        """Send a request. Every listener gets the acknowledgement; ours has an `ack` one above the request's."""
         body = _CN_MSG.pack(_CN_IDX_PROC, _CN_VAL_PROC, 0, self._pid, _OPERATION.size, 0) + _OPERATION.pack(operation)
         header = _NLMSGHDR.pack(_NLMSGHDR.size + len(body), _NLMSG_DONE, 0, 0, 0)
         self._socket.sendto(header + body, (0, 0))
 
     def _listen(self) -> None:
-        """Raises OSError. The kernel acknowledges within the sending, with the errno where a wait status would be."""
+        """Raises OSError. The kernel acknowledges during the send, with an errno in the place of a wait status."""
         try:
             self._request(_LISTEN)
             message = self._socket.recv(_RECEIVE_SIZE)
@@ -141,7 +141,7 @@ class ExitEvents:
 
 
 def available() -> bool:
-    """Whether the process connector speaks to us here."""
+    """Whether the process connector works for this process."""
     try:
         ExitEvents(os.getpid()).close()
     except OSError:

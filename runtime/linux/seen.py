@@ -1,4 +1,4 @@
-"""Whether a path that a process names is the file that this process knows: a container may have another one there."""
+"""Whether a path that a process names is the same file as here: in a container it may be another one."""
 
 import os
 
@@ -6,11 +6,11 @@ from runtime.linux import statx
 
 
 def is_seen(pid: str, directory: str, *, proc: str = "/proc") -> bool:
-    """Whether `directory`, an absolute path, is for the process `pid` the directory that it is here.
+    """Whether `directory`, an absolute path, is the same directory for process `pid` as for this process.
 
-    Never for one with another root directory, of whose file systems nothing is asked: an absolute symbolic link there
-    would lead on here, and a FUSE file system need not answer. True where the root cannot be told, as of another user's
-    process; False where the process has ended.
+    False for a process with another root directory, without a look at its file systems: an absolute symbolic link there
+    would be followed here, and a FUSE file system need not answer. True where the root cannot be read, as for another
+    user's process; False where the process has ended.
     """
     try:
         root = os.open(f"{proc}/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

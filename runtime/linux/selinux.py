@@ -1,6 +1,6 @@
-"""SELinux labels for what a container is to reach of the host's: files, and sockets.
+"""SELinux labels for what a container may reach of the host: files and sockets.
 
-Each is a no-op where the label is empty, as it is wherever SELinux is not in force.
+Every function does nothing for an empty label, which is the case wherever SELinux is not enabled.
 """
 
 import os
@@ -14,7 +14,7 @@ _AS_USUAL = b"\n"
 
 
 def label_file(file: str | int, label: str) -> None:
-    """Give the file, by its path or descriptor, its label. A directory's type goes to what is made in it later.
+    """Set the label of a file, given by path or descriptor. What is later made in a directory inherits its type.
 
     Raises OSError.
     """
@@ -23,22 +23,22 @@ def label_file(file: str | int, label: str) -> None:
 
 
 def copy_label(path: str, fd: int) -> None:
-    """Give the file behind `fd` the label that the one at `path` has; nothing where that has none. Raises nothing."""
+    """Give the file of descriptor `fd` the label of the one at `path`, if that has one. Raises nothing."""
     with suppress(OSError):
         os.setxattr(fd, _ATTRIBUTE, os.getxattr(path, _ATTRIBUTE))
 
 
 def files_label(spec: Mapping[str, Any]) -> str:
-    """The label of a container's files, "" where it has none."""
+    """The SELinux label of a container's files, "" where it has none."""
     return str((spec.get("linux") or {}).get("mountLabel") or "")
 
 
 @contextmanager
 def sockets(label: str) -> Iterator[None]:
-    """Sockets that this thread makes meanwhile are as if a process of that label had made them. Raises OSError.
+    """Sockets that this thread makes inside the `with` have `label`, like those of a process with it. Raises OSError.
 
-    To connect(2) a process has to be allowed what the listener's label is, and that of a shim is none that containers
-    are let near.
+    A process may only connect(2) if policy allows it for the listener's label, and containers have no access to that of
+    a shim.
     """
     if not label:
         yield

@@ -1,10 +1,10 @@
-"""Telling whether a file is still the one that was looked at, without reading it again."""
+"""Detects whether a file has changed since it was examined, without reading it again."""
 
 import os
 
 
 def of(path: str) -> tuple[int, ...]:
-    """What changes when the file at `path` is changed or replaced; () where it cannot be looked at."""
+    """A value that changes when the file at `path` is changed or replaced; () where stat fails."""
     try:
         found = os.stat(path)
     except OSError:

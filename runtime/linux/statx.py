@@ -1,6 +1,6 @@
-"""Which file a path names, without asking the file system that holds it (statx(2)).
+"""The identity of the file that a path names, without a request to the file system that holds it (statx(2)).
 
-A FUSE file system may be served by the very container that is looked at, and need not answer.
+A FUSE file system may be served by the very container that is examined, and need not answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _AT_NO_AUTOMOUNT = 0x800
 _STATX_INO = 0x100
 _SIZE = 256
 _Answer = ctypes.c_char * _SIZE
-"""Made once: a ctypes type is kilobytes that only the garbage collector frees."""
+"""Made once: a ctypes type takes kilobytes that only the garbage collector frees."""
 _INO = struct.Struct("=32xQ")
 _DEVICE = struct.Struct("=136xII")
 
@@ -25,7 +25,7 @@ _libc.statx.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_ui
 
 
 def identity(path: str) -> tuple[int, int]:
-    """The st_dev and st_ino of the file `path` leads to, as far as the kernel has them already. Raises OSError."""
+    """The st_dev and st_ino of the file at `path`, as far as the kernel has them cached. Raises OSError."""
     room = _Answer()
     flags = _AT_STATX_DONT_SYNC | _AT_NO_AUTOMOUNT
     if _libc.statx(syscalls.AT_FDCWD, os.fsencode(path), flags, _STATX_INO, room) < 0:

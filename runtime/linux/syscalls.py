@@ -1,9 +1,8 @@
 """Typed system calls that Python 3.11's `os` lacks.
 
-Every function raises `OSError(errno, strerror, "OPERATION: WHAT")` on failure, so that `str(err)` tells the
-whole story: `[Errno 2] No such file or directory: 'mount: /run/x'`. Nothing here decides anything, and
-importing it does no I/O beyond loading ctypes: the C library is the one already in the process
-(`CDLL(None)`).
+Every function raises `OSError(errno, strerror, "OPERATION: WHAT")` on failure, so that `str(err)` says everything:
+`[Errno 2] No such file or directory: 'mount: /run/x'`. Nothing here decides anything. Importing it does no I/O beyond
+loading ctypes: the C library is the one already in the process (`CDLL(None)`).
 
 ctypes releases the GIL during each call, so a blocking mount blocks only its own thread.
 """
@@ -111,7 +110,7 @@ _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 _libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 _libc.unshare.argtypes = (ctypes.c_int,)
 _libc.setns.argtypes = (ctypes.c_int, ctypes.c_int)
-# syscall(2) by a pointer of its own, whose arguments are known: nothing is wrapped by hand for each of many calls.
+# syscall(2) by a function pointer with known argument types, so that no call has to convert its arguments by hand.
 _openat2 = ctypes.CFUNCTYPE(
     ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, use_errno=True
 )(("syscall", _libc))
@@ -131,10 +130,7 @@ def _check(result: int, operation: str, what: Path) -> int:
 
 
 def _c_string(value: Path, operation: str) -> bytes:
-    """`value` as the kernel will read it.
-
-    ctypes would cut it at a NUL without a word: that is another path.
-    """
+    """`value` as the kernel reads it. Raises OSError (EINVAL) for a NUL, at which ctypes would silently cut it."""
     encoded = os.fsencode(value)
     if b"\0" in encoded:
         raise _error(errno.EINVAL, operation, encoded)
@@ -142,7 +138,7 @@ def _c_string(value: Path, operation: str) -> bytes:
 
 
 def mount(source: Path | None, target: Path, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
-    """mount(2). `None` is a null pointer: what remounts, binds and propagation changes want."""
+    """mount(2). `None` is a null pointer, as remounts, binds and propagation changes need."""
     _check(
         _libc.mount(
             None if source is None else _c_string(source, "mount"),
@@ -166,11 +162,11 @@ class _OpenHow(ctypes.Structure):
 
 
 def openat2(dirfd: int, path: Path, flags: int, mode: int = 0, resolve: int = RESOLVE_IN_ROOT) -> int:
-    """openat2(2), Linux 5.6; close-on-exec always. The caller owns the descriptor.
+    """openat2(2), Linux 5.6; always close-on-exec. The caller owns the descriptor.
 
-    By default `dirfd` is the root of the walk: `/` and `..` and symbolic links cannot lead out of it. A
-    rename or mount racing with a `..` makes the kernel give up with EAGAIN; that is retried a bounded number
-    of times (openat2(2), ERRORS). `mode` must be 0 unless `flags` creates a file.
+    By default `dirfd` is the root of the walk: `/`, `..` and symbolic links cannot lead out of it. A rename or mount
+    that races with a `..` makes the kernel give up with EAGAIN, which is retried a limited number of times (openat2(2),
+    ERRORS). `mode` must be 0 unless `flags` creates a file.
     """
     encoded = _c_string(path, "openat2")
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
@@ -257,15 +253,15 @@ def set_child_subreaper(*, enabled: bool = True) -> None:
 
 
 def set_pdeathsig(signal_number: int) -> None:
-    """Signal sent to this process when the *thread* that made it ends; 0 clears.
+    """Set the signal that this process gets when the *thread* that made it ends; 0 clears it.
 
-    fork and set-id exec clear it.
+    fork and a set-id exec clear it.
     """
     _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, signal_number)
 
 
 def set_name(comm: str) -> None:
-    """The calling thread's `comm`; the kernel keeps the first 15 bytes."""
+    """Set the calling thread's `comm`; the kernel keeps the first 15 bytes."""
     name = ctypes.create_string_buffer(_c_string(comm, "prctl"))
     _prctl("PR_SET_NAME", _PR_SET_NAME, ctypes.addressof(name))
 
@@ -284,7 +280,7 @@ def inotify_init1(flags: int = IN_NONBLOCK | IN_CLOEXEC) -> int:
 
 
 def inotify_add_watch(fd: int, path: Path, mask: int) -> int:
-    """inotify_add_watch(2): the watch descriptor."""
+    """inotify_add_watch(2). Returns the watch descriptor."""
     return _check(_libc.inotify_add_watch(fd, _c_string(path, "inotify_add_watch"), mask), "inotify_add_watch", path)
 
 

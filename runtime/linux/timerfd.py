@@ -1,4 +1,4 @@
-"""A timer that is a descriptor (timerfd_create(2)), for those who have no event loop to ask."""
+"""A timer with a descriptor (timerfd_create(2)), for code without an event loop."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def arm(fd: int, delay_s: float) -> None:
 
 
 def clear(fd: int) -> None:
-    """Take back its being readable."""
+    """Make `fd` unreadable until the timer expires again."""
     with contextlib.suppress(BlockingIOError):
         os.read(fd, 8)
