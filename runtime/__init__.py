@@ -1,1 +1,1 @@
-"""What a rich container is: OCI specs, OCI runtimes and the kernel; no ttrpc, no protobuf, no containerd."""
+"""Rich containers: OCI specs, OCI runtimes and the kernel; nothing about ttrpc, protobuf or containerd's API."""

@@ -1,8 +1,8 @@
-"""The directory that containerd makes for a container, and what we keep in it.
+"""The directory that containerd makes for a container, and what the shim keeps in it.
 
-`pouchrich.json` is our own record: all that is needed to tear the container down when no pod server is left, and the
-plan the container was made by. It is written before the OCI runtime first hears of the container and removed once the
-runtime has forgotten it, so a bundle without one needs no runtime.
+`pouchrich.json` is the shim's own record: everything needed to tear the container down when no pod server is left, and
+the plan that the container was made by. It is written before the OCI runtime first hears of the container and removed
+once the OCI runtime has deleted it, so for a bundle without a record the OCI runtime need not be called.
 """
 
 import json
@@ -17,7 +17,7 @@ from runtime.spec import nesting
 RECORD = "pouchrich.json"
 
 _OBJECTS = (("process",), ("process", "user"), ("linux",), ("annotations",), ("root",))
-"""What every reader of a spec takes for objects (runtime-spec, config.md); each may be left out, or null."""
+"""The keys that every reader of a spec takes for objects (runtime-spec, config.md). Each may be missing or null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +33,20 @@ class Bundle:
 
     @property
     def rootfs(self) -> str:
-        """The directory containerd provides for the root file system to be mounted on."""
+        """The directory that containerd provides as the mount point of the root file system."""
         return f"{self.path}/rootfs"
 
     @property
     def init_pid_file(self) -> str:
-        """Where the OCI runtime leaves the pid of the container's init."""
+        """The file in which the OCI runtime leaves the PID of the container's init."""
         return f"{self.path}/init.pid"
 
     def exec_pid_file(self, exec_id: str) -> str:
-        """Where the OCI runtime leaves the pid of an exec."""
+        """The file in which the OCI runtime leaves the PID of an exec."""
         return f"{self.path}/{exec_id}.pid"
 
     def load_spec(self) -> dict[str, Any]:
-        """Read config.json. Raises InvalidArgument naming the file, and what is wrong with it."""
+        """Read config.json. Raises InvalidArgument naming the file and what is wrong with it."""
         try:
             with open(self.spec_file, "rb") as file:
                 data = file.read()
@@ -64,15 +64,18 @@ class Bundle:
         return spec
 
     def write_spec(self, spec: dict[str, Any]) -> None:
-        """Replace config.json at once and whole. Raises OSError."""
+        """Replace config.json atomically. Raises OSError."""
         self._write("config.json", spec)
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Keep `record`, a JSON object, for whoever tears the container down. Raises OSError."""
+        """Store `record`, a JSON object, for the container's teardown. Raises OSError."""
         self._write(RECORD, record)
 
     def load_record(self) -> dict[str, Any] | None:
-        """What `write_record` kept, or None where there is nothing (left) for the OCI runtime to forget."""
+        """The record from `write_record`, or None where the OCI runtime has nothing (left) to delete.
+
+        Raises InvalidArgument for a file that is not JSON.
+        """
         try:
             with open(f"{self.path}/{RECORD}", "rb") as file:
                 record = json.loads(file.read())
@@ -83,7 +86,7 @@ class Bundle:
         return record if isinstance(record, dict) else None
 
     def remove_record(self) -> None:
-        """Say that the OCI runtime has forgotten the container."""
+        """Remove the record: the OCI runtime has deleted the container."""
         remove(f"{self.path}/{RECORD}")
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
@@ -93,10 +96,10 @@ class Bundle:
 
 
 def _misshapen(spec: dict[str, Any]) -> str:
-    """What is not of the type that runtime-spec gives it, and would be met as a bug wherever it is read; or ""."""
+    """What does not have the type that runtime-spec gives it, and would be a bug of ours where it is read; or ""."""
     for keys in _OBJECTS:
         found: Any = spec
-        for key in keys:  # the outer ones have been looked at before
+        for key in keys:  # the outer keys have been checked before
             value = found.get(key)
             found = {} if value is None else value
         if not isinstance(found, dict):
@@ -114,12 +117,12 @@ def _misshapen(spec: dict[str, Any]) -> str:
 
 
 def _printable(key: str) -> str:
-    """A key for a message, which goes over the wire as UTF-8: JSON's `\\ud800` is none (RFC 8259, section 8.2)."""
+    """A key as text for a message, which is sent as UTF-8: JSON's `\\ud800` is not UTF-8 (RFC 8259, section 8.2)."""
     return ascii(key[:100])[1:-1]
 
 
 def _undecodable(data: bytes, at: int) -> str:
-    """Where in the JSON `data` there is a byte that is not UTF-8: the key, or only the place of the one at `at`."""
+    """Where the JSON `data` has a byte that is not UTF-8: its key, else only the offset `at`."""
     with suppress(ValueError, RecursionError):
         if found := _escaped(json.loads(data.decode("utf-8", "surrogateescape")), ""):
             return found
@@ -127,7 +130,7 @@ def _undecodable(data: bytes, at: int) -> str:
 
 
 def _escaped(value: Any, key: str) -> str:
-    """What is said of the first string below `value` with a byte that was escaped (PEP 383), or ""."""
+    """A text about the first string below `value` that has an escaped byte (PEP 383), or ""."""
     if isinstance(value, str):
         byte = next((ord(one) - 0xDC00 for one in value if "\udc80" <= one <= "\udcff"), None)
         return "" if byte is None else f"{key}: found byte 0x{byte:02x}"
@@ -142,7 +145,7 @@ def _escaped(value: Any, key: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    """`value` as JSON; a dataclass in it is an object of its fields (`dataclasses.asdict` would copy all below it)."""
+    """`value` as JSON. A dataclass in it becomes an object of its fields (`dataclasses.asdict` would copy all)."""
     return json.dumps(value, default=fields_of)
 
 
@@ -152,7 +155,7 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def write_json(path: str, value: dict[str, Any]) -> None:
-    """Write `value`, as `to_json`, to a file that only root can read; what was there is replaced. Raises OSError."""
+    """Write `value`, as by `to_json`, to a file that only root can read, replacing its content. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         data = to_json(value).encode()
@@ -163,12 +166,12 @@ def write_json(path: str, value: dict[str, Any]) -> None:
 
 
 def read_pid(path: str) -> int:
-    """The decimal pid in a pid file. Raises OSError, or ValueError where it holds something else."""
+    """The decimal PID in a PID file. Raises OSError, or ValueError where the file holds something else."""
     with open(path) as file:
         return int(file.read(32))
 
 
 def remove(path: str) -> None:
-    """Unlink a file that may be gone already."""
+    """Unlink a file that may already be gone."""
     with suppress(FileNotFoundError):
         os.unlink(path)

@@ -1,7 +1,7 @@
 """What happened in one container, for `pouchrich logs`: boot, init's console, hooks and agents, as lines of JSON.
 
-It is in the bundle, so it goes with the container and nothing need ever look for it. What is written there may be the
-container's own words, so it is bounded: when the file is full it becomes the older half, and the one before is gone.
+The log is in the bundle, so it is removed with the container. It may hold text from the container, so its size is
+bounded: when the file is full it becomes the older half, replacing the previous older half.
 """
 
 import json
@@ -17,15 +17,15 @@ SOURCES = ("boot", "console", "hook", "agent")
 
 
 class BundleLog:
-    """The log of the container whose bundle is at `bundle`; it is opened for each write, as there are few."""
+    """The log of the container with the bundle `bundle`. The file is opened for each write, as there are few."""
 
     def __init__(self, bundle: str) -> None:
         self._path = f"{bundle}/{FILE}"
 
     def write(self, source: str, name: str, texts: Sequence[str]) -> None:
-        """Add a line for each text, from `source`, one of SOURCES, where `name` says which hook or agent.
+        """Add a line for each text. `source` is one of SOURCES; `name` says which hook or agent.
 
-        Never raises: a bundle that is gone, or a full disk, is no reason to fail a container.
+        Never raises: a missing bundle or a full disk is no reason to fail a container.
         """
         now = round(time.time(), 3)
         lines = [json.dumps({"at": now, "source": source, "name": name, "text": text}) + "\n" for text in texts]
@@ -41,9 +41,9 @@ class BundleLog:
 
 
 def read(bundle: str) -> Iterator[dict[str, Any]]:
-    """The lines as `write` was given them, oldest first: `at`, a time.time(), `source`, `name` and `text`.
+    """The written lines, oldest first, as objects with `at` (a time.time()), `source`, `name` and `text`.
 
-    What a killed writer left half is left out. Raises OSError where a file cannot be read.
+    A line that a killed writer left incomplete is skipped. Raises OSError where a file cannot be read.
     """
     for path in (f"{bundle}/{FILE}.1", f"{bundle}/{FILE}"):
         with suppress(FileNotFoundError), open(path, "rb") as file:

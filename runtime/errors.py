@@ -1,4 +1,4 @@
-"""The categories of failure. They know no status codes: `shim.pod.status` holds the one table that gives them numbers.
+"""The categories of failure. They have no status codes: the one table that maps them to codes is in `shim.pod.status`.
 
     PouchrichError
     ├── InvalidArgument      a bad request field, annotation, configuration key or spec
@@ -11,8 +11,8 @@
     ├── RuntimeFailed        crun or runc said no
     └── HookFailed           a hook exited non-zero or timed out
 
-Messages are lower case without a full stop. Each layer puts its own words in front, so that the whole reads from
-the general to the specific: `load spec: config.json: not valid JSON at line 3`.
+Messages are lower case without a full stop. Each layer prefixes its own words, so that the whole reads from the general
+to the specific: `load spec: config.json: not valid JSON at line 3`.
 """
 
 
@@ -57,7 +57,7 @@ class HookFailed(PouchrichError):
 
 
 def text_of(error: BaseException) -> str:
-    """An error in words: of an OSError what it was about and the kernel's reason, without Python's `[Errno 21]`."""
+    """An error in words. For an OSError: its subject and the kernel's reason, without Python's `[Errno 21]`."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error) or type(error).__name__
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]

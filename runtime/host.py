@@ -1,6 +1,6 @@
-"""What the host is like where a container with a real init depends on it: its cgroups, and the limits that we pass on.
+"""Facts about the host that matter to a container with a real init: its cgroups, and the resource limits we pass on.
 
-Read at the time of the call, never kept: hierarchies are mounted and remounted while pod servers live.
+Read at each call and never cached: hierarchies are mounted and remounted while pod servers live.
 """
 
 import os
@@ -13,7 +13,7 @@ from runtime.linux.mountinfo import MountEntry
 
 RLIM_INFINITY = 2**64 - 1
 _LIMITS = 16
-"""RLIMIT_CPU (0) to RLIMIT_RTTIME (15), <asm-generic/resource.h>."""
+"""The number of resource limits: RLIMIT_CPU (0) to RLIMIT_RTTIME (15), <asm-generic/resource.h>."""
 
 CGROUPS = "/sys/fs/cgroup"
 
@@ -22,10 +22,10 @@ CGROUPS = "/sys/fs/cgroup"
 class HostFacts:
     """`cgroups` is `unified` (v2 alone), `hybrid` (v1 controllers with a v2 tree beside them) or `v1`.
 
-    `nsdelegate`: the kernel keeps a cgroup namespace from writing the limits of its own root (cgroup-v2.rst,
-    "Delegation"). `named` is where v1's `name=systemd` hierarchy is mounted, empty where it is not. `rlimits`, each
-    (resource number, soft, hard), are those that this process passes on: a container's where its spec names none.
-    `systemd` says whether systemd makes the containers' cgroups, as far as the host goes: it runs here.
+    `nsdelegate`: the kernel keeps a process in a cgroup namespace from writing the limits of the namespace's root
+    (cgroup-v2.rst, "Delegation"). `named` is the mount point of v1's `name=systemd` hierarchy, empty where it is not
+    mounted. `rlimits`, each (resource number, soft, hard), are the limits that this process passes on: a container's
+    where its spec names none. `systemd`: systemd is the host's PID 1, so it may make the containers' cgroups.
     """
 
     cgroups: str = "unified"
@@ -42,7 +42,7 @@ def has_systemd(directory: str = "/run/systemd/system") -> bool:
 
 
 def _visible(entries: Iterable[MountEntry]) -> list[MountEntry]:
-    """Those that no later mount covers, at the same place or above."""
+    """The mounts that no later mount covers, at the same place or above."""
     found: list[MountEntry] = []
     for entry in entries:
         below = entry.mount_point.rstrip("/") + "/"
@@ -52,13 +52,13 @@ def _visible(entries: Iterable[MountEntry]) -> list[MountEntry]:
 
 
 def of_mounts(entries: Iterable[MountEntry]) -> tuple[str, bool, str]:
-    """The form of the host's cgroups by its mounts below /sys/fs/cgroup: `cgroups`, `nsdelegate`, `named`."""
+    """The host's cgroup layout by its mounts below /sys/fs/cgroup: `cgroups`, `nsdelegate`, `named`."""
     form, delegates, named, has_v1 = "v1", False, "", False
     for entry in _visible(entries):
         if entry.mount_point != CGROUPS and not entry.mount_point.startswith(f"{CGROUPS}/"):
             continue
         if entry.fstype == "cgroup2":
-            # What is mounted at the top is what container runtimes take the host to be (statfs, in runc and crun).
+            # Container runtimes judge the host by the mount at the top (statfs, in runc and crun).
             form = "unified" if entry.mount_point == CGROUPS else "hybrid"
             delegates = "nsdelegate" in entry.options
         elif entry.fstype == "cgroup":
@@ -76,7 +76,7 @@ def _own_limit(number: int) -> tuple[int, int, int]:
 
 
 def read(mounts: str = "/proc/self/mountinfo") -> HostFacts:
-    """Look at this host. Raises OSError where /proc cannot be read."""
+    """The facts about this host. Raises OSError where /proc cannot be read."""
     form, delegates, named = of_mounts(mountinfo.around(CGROUPS, mounts))
     limits = tuple(_own_limit(one) for one in range(_LIMITS))
     return HostFacts(form, delegates, named, os.uname().release, limits, has_systemd())

@@ -1,7 +1,7 @@
 """Where the node's rich containers are, for `pouchrich ps`: one symbolic link each, to its bundle.
 
-Bundles are wherever containerd keeps its state, which nobody but containerd need know; the links are below /run and
-gone with the next boot. A link whose bundle has gone is what a killed pod server left, and means nothing.
+Bundles are wherever containerd keeps its state, which only containerd need know. The links are below /run and gone
+after a reboot. A link to a missing bundle was left by a killed pod server and means nothing.
 """
 
 import os
@@ -12,7 +12,7 @@ from runtime import passage, paths
 
 
 def register(namespace: str, container_id: str, bundle: str, *, root: str = paths.BUNDLES) -> None:
-    """Enter a container; an earlier one of the name is replaced. Raises OSError."""
+    """Add a container, replacing an earlier one of the same name. Raises OSError."""
     directory = f"{root}/{namespace}"
     with suppress(FileExistsError):
         passage.make(directory, mode=0o700)
@@ -21,15 +21,15 @@ def register(namespace: str, container_id: str, bundle: str, *, root: str = path
 
 
 def forget(namespace: str, container_id: str, *, root: str = paths.BUNDLES) -> None:
-    """Take a container out again. May be repeated. Raises OSError."""
+    """Remove a container. May be repeated. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(f"{root}/{namespace}/{container_id}")
 
 
 def entries(*, root: str = paths.BUNDLES) -> Iterator[tuple[str, str, str]]:
-    """(containerd namespace, container id, bundle) of every container whose bundle is there. Raises OSError.
+    """(containerd namespace, container ID, bundle) of every container whose bundle exists. Raises OSError.
 
-    What is below a name that begins with a dot is the spawner's own, and no container of containerd's.
+    Names that begin with a dot belong to the spawner and are no containers of containerd's.
     """
     for namespace in _names(root):
         if namespace.startswith("."):

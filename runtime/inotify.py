@@ -1,9 +1,9 @@
-"""Whether the node has inotify instances left for one more systemd, and for its own daemons to start again.
+"""Whether the node has inotify instances left for one more systemd and for a restart of the node's own daemons.
 
-The kernel counts them by user (inotify(7)), and all systemds of a node are root's: those in a user namespace are
-charged to who made the namespace too (ucounts; measured on Linux 6.18). 128 is the default, a systemd with its services
-takes four to seven, and without one left neither kubelet nor containerd's CRI starts again: the node is lost at the
-next restart.
+The kernel counts instances by user (inotify(7)), and all systemds of a node are root's: those in a user namespace are
+also charged to the namespace's creator (ucounts; measured on Linux 6.18). The default limit is 128, a systemd with its
+services takes four to seven, and without one left neither the kubelet nor containerd's CRI starts again: the node is
+lost at the next restart.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ INSTANCES = "fs.inotify.max_user_instances"
 WATCHES = "fs.inotify.max_user_watches"
 PER_SYSTEMD = 6
 RESERVE = 16
-"""For kubelet, containerd, and what else the node starts."""
+"""Instances for the kubelet, containerd, and whatever else the node starts."""
 WANTED = {INSTANCES: 8192, WATCHES: 524288}
 DROP_IN = "/etc/sysctl.d/90-pouchrich.conf"
 
@@ -27,15 +27,15 @@ _ENTRY = "anon_inode:inotify"
 
 
 def drop_in() -> str:
-    """What to write into DROP_IN."""
+    """The content of DROP_IN."""
     return "".join(f"{name} = {value}\n" for name, value in WANTED.items())
 
 
 def left(at_most: int = PER_SYSTEMD + RESERVE) -> int:
-    """How many instances this process's user can still have, counted to `at_most`.
+    """How many instances this process's user can still have, counted up to `at_most`.
 
-    They are made and closed again, which is the kernel's own word and takes some 40 microseconds. It is `at_most` too
-    where something else stands in the way.
+    The instances are made and closed again: that is the only reliable answer, and takes some 40 microseconds. Also
+    `at_most` where another error prevents the count.
     """
     init1 = ctypes.CDLL(None, use_errno=True).inotify_init1
     made: list[int] = []
@@ -43,7 +43,7 @@ def left(at_most: int = PER_SYSTEMD + RESERVE) -> int:
         while len(made) < at_most:
             fd = init1(os.O_CLOEXEC)
             if fd < 0:
-                # EMFILE is also what this process gets for too many descriptors of its own; then they open no more.
+                # EMFILE can also mean that this process has too many descriptors; then it cannot open anything.
                 return len(made) if ctypes.get_errno() == errno.EMFILE and _can_open() else at_most
             made.append(fd)
         return at_most
@@ -61,9 +61,9 @@ def _can_open() -> bool:
 
 
 def judge(found: int, policy: str, *, source: str) -> tuple[str, ...]:
-    """The warnings about a Create of a systemd while `found` instances are left (`left`).
+    """The warnings for the Create of a systemd while `found` instances are left (`left`).
 
-    `policy` is `warn` or `refuse`, from `source`. Raises FailedPrecondition where it refuses.
+    `policy` is `warn` or `refuse`, and `source` names where it is set. Raises FailedPrecondition for `refuse`.
     """
     if found >= PER_SYSTEMD + RESERVE:
         return ()
@@ -77,7 +77,7 @@ def judge(found: int, policy: str, *, source: str) -> tuple[str, ...]:
 
 
 def limit(name: str, *, proc: str = "/proc") -> int | None:
-    """The sysctl `name` (dotted), None where there is none."""
+    """The value of the sysctl `name` (dotted), None where there is none."""
     with suppress(OSError, ValueError), open(f"{proc}/sys/{name.replace('.', '/')}", encoding="ascii") as file:
         return int(file.read())
     return None
@@ -92,9 +92,10 @@ class Used:
 
 
 def used(*, proc: str = "/proc") -> Used:
-    """Count them: a look at every descriptor of every process, so for `doctor` alone. What may not be seen counts not.
+    """Count the instances and watches by reading every descriptor of every process, so only for `doctor`.
 
-    Other users' are among them, which a node has hardly any of; a descriptor that two processes share counts twice.
+    What may not be read is not counted. The counts include other users, which a node has hardly any of; a descriptor
+    that two processes share counts twice.
     """
     instances = watches = 0
     for pid in (name for name in os.listdir(proc) if name.isdigit()):

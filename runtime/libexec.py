@@ -1,4 +1,4 @@
-"""The binaries shipped beside the package, and how to get one that is missing."""
+"""The binaries shipped beside the package, and how to build one that is missing."""
 
 import os
 
@@ -14,7 +14,7 @@ _BUILDS = {
 
 
 def path(name: str, *, directory: str = DIRECTORY) -> str:
-    """The absolute host path of a helper. Raises FailedPrecondition with the command that makes it."""
+    """The absolute host path of a helper. Raises FailedPrecondition with the command that builds it."""
     found = os.path.join(directory, name)
     if not os.path.isfile(found):
         reason = "no such file"

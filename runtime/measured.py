@@ -1,9 +1,9 @@
-"""Counts and times that outlive a pod, for `pouchrich metrics`: one small file a series in /run/pouchrich/metrics.
+"""Counts and times that outlive a pod, for `pouchrich metrics`: one small file per series in /run/pouchrich/metrics.
 
-A series is a name with labels, all of them words of ours, never a pod's, so there is only so many of them. Whoever adds
-to one holds the file's lock for that long and replaces all that is in it by one write, which a kill does not cut in
-two: a file is of one page, and the kernel looks for signals between pages. Nobody need be there for it, nothing need
-be repaired, and a boot begins anew.
+A series is a name with labels. All of them are words of ours, never a pod's, so their number is bounded. Whoever adds
+to a series holds the file's lock meanwhile and replaces the whole content with one write. A kill does not cut that
+write short: a file is one page, and the kernel checks for signals between pages. So no server is needed, nothing has to
+be repaired, and a reboot starts from zero.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from runtime import passage, paths
 
 MOST_SERIES = 512
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-"""Upper bounds of the buckets for times."""
+"""Upper bounds of the buckets for times, in seconds."""
 
 _BYTES = 1024
 _NAME = re.compile(r"[a-z0-9_]{1,40}(?:,[a-z_]{1,20}=[A-Za-z0-9-]{1,40}){0,5}", re.ASCII)
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[a-z0-9_]{1,40}(?:,[a-z_]{1,20}=[A-Za-z0-9-]{1,40}){0,5}", 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A count (`buckets` empty), or times by bucket, the last for all above `bounds`; `total` is it, or their sum."""
+    """A count (`buckets` empty), or times by bucket, the last for all above `bounds`. `total`: the count or the sum."""
 
     name: str
     labels: tuple[tuple[str, str], ...]
@@ -38,9 +38,9 @@ class Series:
 def add(
     name: str, labels: Mapping[str, str], value: float, *, bounds: tuple[float, ...] = (), root: str = paths.METRICS
 ) -> bool:
-    """Add `value` to a series: to its count, or with `bounds` as one more time. False: its lock is taken, try again.
+    """Add `value` to a series: to its count, or with `bounds` as one more time. False: the lock is taken, try again.
 
-    A series beyond MOST_SERIES is left out. Raises ValueError for what is no name, OSError.
+    A new series beyond MOST_SERIES is ignored. Raises ValueError for a bad name, OSError.
     """
     file = ",".join((name, *(f"{key}={labels[key]}" for key in sorted(labels))))
     if _NAME.fullmatch(file) is None:
@@ -74,7 +74,7 @@ def _open(path: str, root: str) -> int:
 
 
 def _parsed(data: bytes, bounds: tuple[float, ...]) -> tuple[list[int], float]:
-    """What a file holds; nothing where it holds something else, such as another version's buckets."""
+    """The content of a file; zeros where it holds something else, such as another version's buckets."""
     empty = [0] * (len(bounds) + 1 if bounds else 0)
     try:
         found = json.loads(data)
@@ -86,7 +86,7 @@ def _parsed(data: bytes, bounds: tuple[float, ...]) -> tuple[list[int], float]:
 
 
 def read(root: str = paths.METRICS) -> Iterator[Series]:
-    """All series, by their names. Raises OSError, PermissionError to who is not root."""
+    """All series, sorted by name. Raises OSError, among them PermissionError for users other than root."""
     try:
         files = sorted(os.listdir(root))
     except FileNotFoundError:

@@ -1,14 +1,14 @@
-"""The bundle of our own that a pod's further container has, where containerd calls the shim for the sandbox alone.
+"""The shim's own bundle for a further container of a pod, where containerd calls the shim only for the sandbox.
 
-To a server that has said version 3 of the start protocol containerd 2.0 and later only connects for the pod's further
-containers, its members: it runs no `start` for one, and no `delete` either unless it has been started again since; and
-when the server dies it unmounts the root file system and removes the bundle of each member at once
-(core/runtime/v2/shim_manager.go, ShimManager.Start, whose onClose does nothing; internal/cri/server/events.go). It is
-the sandbox's `delete` that has to end them.
+If a pod server speaks version 3 of the start protocol, containerd 2.0 and later only connects to it for the pod's
+further containers, its members. containerd runs no `start` for a member, and no `delete` either unless containerd has
+been restarted since. When the server dies, containerd unmounts each member's root file system and removes its bundle at
+once (core/runtime/v2/shim_manager.go, ShimManager.Start, whose onClose does nothing; internal/cri/server/events.go).
+The sandbox's `delete` has to end the members.
 
-So what that takes is out of containerd's reach: PODS/NAMESPACE/SANDBOX/ID is the bundle that the OCI runtime is given
-and that everything of ours is kept in, the root file system is mounted there, and containerd's own bundle only shows
-it, for whoever looks for it in the usual place.
+So what that needs is kept out of containerd's reach. PODS/NAMESPACE/SANDBOX/ID is the bundle that the OCI runtime gets
+and that everything of ours is kept in. The root file system is mounted there, and containerd's own bundle only shows
+it, for whoever looks in the usual place.
 """
 
 import os
@@ -21,7 +21,7 @@ from runtime.errors import AlreadyExists
 from runtime.linux import living
 
 MARK = "sandbox"
-"""What containerd writes to a member's bundle: the sandbox's id."""
+"""The file in which containerd writes the sandbox's ID to a member's bundle."""
 
 _SHIM = "shim-binary-path"
 _GIVEN = "given"
@@ -33,9 +33,9 @@ _WORK = "work"
 
 
 def sandbox_of(given: str) -> str:
-    """The id of the sandbox that the container with the bundle `given` of containerd's is a member of, or "".
+    """The ID of the sandbox that a container is a member of, by containerd's bundle `given`, or "".
 
-    It is not checked. Raises OSError.
+    The ID is not checked. Raises OSError.
     """
     try:
         with open(f"{given}/{MARK}", encoding="utf-8", errors="replace") as file:
@@ -45,19 +45,20 @@ def sandbox_of(given: str) -> str:
 
 
 def path_of(namespace: str, sandbox: str, member: str) -> str:
-    """Where the bundle of a member is; all three are checked identifiers."""
+    """The path of a member's bundle. All three arguments are checked identifiers."""
     return f"{paths.PODS}/{namespace}/{sandbox}/{member}"
 
 
 def make(path: str, given: str) -> None:
-    """Make the bundle of the member that containerd has made the bundle `given` for; this process is its pod's server.
+    """Make the bundle of the member with containerd's bundle `given`. This process is the pod's server.
 
-    Its owner and mode are those of containerd's, which lets the root of a user namespace pass. `address` and `work` are
-    the sandbox's and containerd's. What containerd has written down of the shim with the sandbox is written down with
-    the member too: a containerd that is started again would look for it on its PATH (core/runtime/v2/shim_load.go). So
-    is the address, by which one before 2.0 finds the server of what a later one has made.
+    It gets the owner and mode of containerd's bundle, so that the root of a user namespace may pass. `address` and
+    `work` are links to the sandbox's and to containerd's. The shim's path and address, which containerd has written to
+    the sandbox's bundle, are also written to the member's: without the path a restarted containerd would look for the
+    shim on its PATH (core/runtime/v2/shim_load.go), and by the address a containerd before 2.0 finds the server of a
+    member made by a later one.
 
-    Raises OSError; AlreadyExists where there is one of a container that nobody has ended.
+    Raises OSError; AlreadyExists where there is a bundle of a container that has not been deleted.
     """
     found = os.stat(given)
     if os.path.lexists(path):
@@ -76,11 +77,11 @@ def make(path: str, given: str) -> None:
         os.symlink(f"{sandbox}/{_ADDRESS}", f"{path}/{_ADDRESS}")
         with suppress(FileNotFoundError):
             os.symlink(os.readlink(f"{given}/{_WORK}"), f"{path}/{_WORK}")
-        with suppress(FileNotFoundError):  # containerd has written it down; another client of the Task API does not
+        with suppress(FileNotFoundError):  # containerd writes this file; other clients of the Task API do not
             _put(f"{sandbox}/{_SHIM}", f"{given}/{_SHIM}")
         with suppress(FileNotFoundError):
             _put(f"{sandbox}/{_ADDRESS}", f"{given}/{_ADDRESS}")
-        with suppress(FileNotFoundError):  # whoever reads it says so
+        with suppress(FileNotFoundError):  # whoever reads it later reports that it is missing
             _put(f"{given}/{_SPEC}", f"{path}/{_SPEC}")
     except BaseException:
         remove(path)
@@ -88,7 +89,7 @@ def make(path: str, given: str) -> None:
 
 
 def _put(source: str, target: str) -> None:
-    """The same file by another name, or where that is on another file system a copy."""
+    """Hard-link `source` at `target`, or copy it where `target` is on another file system."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -98,12 +99,12 @@ def _put(source: str, target: str) -> None:
 
 
 def is_own(path: str) -> bool:
-    """Whether `path`, of a container's bundle, is a member's."""
+    """Whether `path` is the bundle of a member."""
     return path.startswith(f"{paths.PODS}/")
 
 
 def given_of(path: str) -> str:
-    """The bundle of containerd's, which may be gone, of the member whose own is `path`; "" where that is no member's.
+    """containerd's bundle, which may be gone, for the member with the bundle `path`; "" where that is no member's.
 
     Raises OSError.
     """
@@ -114,18 +115,18 @@ def given_of(path: str) -> str:
 
 
 def is_served(path: str) -> bool:
-    """Whether the pod server that has made the bundle lives. Raises OSError."""
+    """Whether the pod server that made the bundle lives. Raises OSError."""
     try:
         with open(f"{path}/{_SERVER}", encoding="ascii") as file:
             return living.lives(file.read())
-    except (FileNotFoundError, ValueError):  # killed when it had just begun
+    except (FileNotFoundError, ValueError):  # the server was killed when it had just begun
         return False
 
 
 def is_given_up(path: str) -> bool:
-    """Whether containerd has no bundle any more of the container with the bundle `path`, so will call no `delete`.
+    """Whether containerd has no bundle any more for the container with the bundle `path`, so calls no `delete`.
 
-    For a member that is the sandbox's. Raises OSError.
+    For a member, containerd's bundle of the sandbox counts. Raises OSError.
     """
     if given := given_of(path):
         path = f"{os.path.dirname(given)}/{os.path.basename(os.path.dirname(path))}"
@@ -133,25 +134,25 @@ def is_given_up(path: str) -> bool:
 
 
 def remove(path: str) -> None:
-    """Remove the bundle, and the directory of its pod with the last of them. May be repeated.
+    """Remove the bundle, and the pod's directory with the last bundle in it. May be repeated.
 
-    Raises OSError, also where its root file system is still mounted: then nothing is removed.
+    Raises OSError, also if its root file system is still mounted: then nothing is removed.
     """
     with suppress(FileNotFoundError):
         os.rmdir(f"{path}/{_ROOT}")
     with suppress(FileNotFoundError):
         shutil.rmtree(path)
-    with suppress(OSError):  # there are others, or it is gone
+    with suppress(OSError):  # there are other members, or the directory is gone
         os.rmdir(os.path.dirname(path))
 
 
 def of_sandbox(namespace: str, sandbox: str) -> list[str]:
-    """The ids of the members that are left of a pod. Raises OSError."""
+    """The IDs of the members that a pod still has. Raises OSError."""
     return _names(f"{paths.PODS}/{namespace}/{sandbox}")
 
 
 def sandboxes() -> Iterator[tuple[str, str]]:
-    """(containerd namespace, id) of each sandbox that has members. Raises OSError."""
+    """(containerd namespace, ID) of each sandbox that has members. Raises OSError."""
     for namespace in _names(paths.PODS):
         for sandbox in _names(f"{paths.PODS}/{namespace}"):
             yield namespace, sandbox

@@ -1,7 +1,7 @@
-"""The directories of ours that lead to those of containers: whoever knows the way may pass, and root alone may look.
+"""Our directories above those of containers: everybody may pass through them, and only root may list them.
 
-The roots of user namespaces have to get through, as there the OCI runtime opens what it mounts in their name; who
-lists such a directory would learn the names of all pods. os.makedirs gives its mode to the last directory alone.
+The roots of user namespaces have to pass, because the OCI runtime opens what it mounts as these users. Whoever could
+list such a directory would learn the names of all pods. os.makedirs applies its mode only to the last directory.
 """
 
 import errno
@@ -17,9 +17,9 @@ _WITHIN = (
 
 
 def make(path: str, *, mode: int = MODE) -> None:
-    """Make the directory `path`, of `mode`, and those above that are missing, of MODE. Raises OSError.
+    """Make the directory `path` with `mode`, and missing ones above it with MODE. Raises OSError.
 
-    FileExistsError where `path` is there; EROFS, with a way out, for a shim inside a rich container.
+    FileExistsError if `path` exists; EROFS, with advice in its text, for a shim inside a rich container.
     """
     try:
         _make(path, mode)
@@ -39,5 +39,5 @@ def _make(path: str, mode: int) -> None:
 
 
 def mode_for(group: int) -> int:
-    """The mode of a container's own directory: for the host's root and `group`, where that is a mapped root's."""
+    """The mode of a container's own directory: open to the host's root, and to `group` if that is a mapped root's."""
     return 0o710 if group else 0o700

@@ -1,6 +1,6 @@
-"""Where the shim keeps files on a node. Below RUN all is gone with the next boot, below STATE it has to outlive one.
+"""Where the shim keeps files on a node. Files below RUN are gone after a reboot, files below STATE have to outlive it.
 
-The fast paths of `start` and `delete`, which import none of this, and the native program say some of it again
+The fast paths of `start` and `delete`, which import none of this, and the native program repeat some of these paths
 (`tests/unit/test_one_home.py` compares them).
 """
 
@@ -25,13 +25,13 @@ METRICS = f"{RUN}/metrics"
 """Counts and times that outlive a pod (`runtime.measured`)."""
 
 PODS = f"{RUN}/pods"
-"""The bundles of pods' containers for which containerd calls the shim for the sandbox alone (`runtime.members`)."""
+"""The bundles of pods' further containers, where containerd calls the shim only for the sandbox (`runtime.members`)."""
 
 POSTSTOP = f"{RUN}/poststop"
 """What poststop hooks need of a container that has ended (`runtime.hooks.pinned`)."""
 
 POSTSTOP_SWEPT = f"{POSTSTOP}/.swept"
-"""As old as the last look at the poststop hooks that nobody sees to (`shim.task.hooks.poststop`)."""
+"""Its modification time is that of the last sweep for abandoned poststop hooks (`shim.task.hooks.poststop`)."""
 
 RECORDS = f"{STATE}/poststop"
 """The records of poststop hooks (`runtime.hooks.journal`)."""

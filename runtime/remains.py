@@ -1,7 +1,7 @@
-"""What is left of a container when its OCI runtime has deleted it: its mounts and its record, and at times a cgroup.
+"""What is left of a container after its OCI runtime has deleted it: its mounts and its record, and sometimes a cgroup.
 
-A cgroup is busy for a moment after its last process, and the OCI runtimes wait for that for a while only (crun and runc
-then report success, or nothing that would be worth a failed Delete).
+A cgroup stays busy for a moment after its last process, and the OCI runtimes wait only a while for that (crun and runc
+then report success, or nothing that would justify failing a Delete).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def remove(bundle: Bundle, cgroup: Cgroup | None) -> None:
-    """Unmount the root, and remove the cgroups that are still there; `cgroup` is init's, None where it is not known.
+    """Unmount the root, and remove cgroups that still exist; `cgroup` is init's, None where it is not known.
 
-    Raises OSError for a mount that cannot be undone; cgroups that cannot be removed stay.
+    Raises OSError for a mount that cannot be undone. Cgroups that cannot be removed are left.
     """
     if cgroup is None or cgroup.is_left():
-        with suppress(PouchrichError, OSError):  # without its config.json there is nothing to go by
+        with suppress(PouchrichError, OSError):  # without its config.json nothing says where the cgroups are
             interrupted.remove_cgroups(bundle.load_spec(), patience_s=interrupted.DYING_S)
     if given := members.given_of(bundle.path):
         rootfs.hide(f"{given}/rootfs")
@@ -32,7 +32,7 @@ def remove(bundle: Bundle, cgroup: Cgroup | None) -> None:
 
 
 def forget(bundle: Bundle) -> None:
-    """Say that nothing is left: remove the record, and a member's bundle with it. Raises OSError."""
+    """Remove the record, and a member's bundle with it: nothing is left of the container. Raises OSError."""
     bundle.remove_record()
     if members.given_of(bundle.path):
         members.remove(bundle.path)

@@ -1,8 +1,7 @@
-"""A root file system: what a Create request lists, mounted on the bundle's `rootfs`, and taken away again.
+"""A root file system: mounts what a Create request lists on the bundle's `rootfs`, and unmounts it.
 
-Follows containerd's core/mount, whose snapshotters write the requests. Everything here blocks, and
-`mount_all` may change the calling thread's working directory for good: call it in a thread that ends
-afterwards.
+Follows containerd's core/mount, whose snapshotters write the requests. Everything here blocks, and `mount_all` may
+change the calling thread's working directory for good: call it in a thread that ends afterwards.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     Run = Callable[[list[str]], int]
 
 _PAGE_SIZE = os.sysconf("SC_PAGESIZE")
-# From here on containerd writes the layers relative to a directory of their own (core/mount/mount_linux.go).
+# From this length on containerd writes the layers relative to a common directory (core/mount/mount_linux.go).
 _LONG = _PAGE_SIZE - 512
 
 _FUSE_HELPERS = {"fuse.": "mount.fuse", "fuse3.": "mount.fuse3"}
@@ -34,7 +33,7 @@ _FUSE_HELPERS = {"fuse.": "mount.fuse", "fuse3.": "mount.fuse3"}
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One entry of a Create request. `target` is inside the rootfs; "" is the rootfs itself."""
+    """One entry of a Create request. `target` is a path inside the rootfs; "" is the rootfs itself."""
 
     type: str
     source: str
@@ -47,12 +46,12 @@ def mount_all(entries: Sequence[Mount], rootfs: str, *, run: Run) -> None:
 
     `run` executes an argument list, waits for it and returns its exit status; only FUSE types need it.
 
-    An overlay whose options do not fit into one page is mounted from its layers' common parent. The calling
-    thread then leaves the process's shared working directory and umask for ever (unshare(CLONE_FS)), which is
-    why it should be a short-lived one.
+    An overlay whose options do not fit into one page is mounted from its layers' common parent. The calling thread then
+    leaves the process's shared working directory and umask for good (unshare(CLONE_FS)), so it should be a short-lived
+    thread.
 
-    Raises InvalidArgument for what the request says wrongly, PouchrichError where the kernel or a helper
-    refuses; what was mounted by then is unmounted in reverse order.
+    Raises InvalidArgument for a bad request, PouchrichError where the kernel or a helper refuses. What was mounted by
+    then is unmounted in reverse order.
     """
     if not entries:
         return
@@ -73,8 +72,8 @@ def mount_all(entries: Sequence[Mount], rootfs: str, *, run: Run) -> None:
 def unmount_all(rootfs: str) -> None:
     """Unmount everything at and below `rootfs`, and what an interrupted `mount_all` left beside it.
 
-    A path that is missing or not mounted is a success. FUSE needs no helper here: root may unmount it like
-    any other. Raises PouchrichError where a mount stays busy.
+    A path that is missing or not mounted is a success. FUSE needs no helper here: root may unmount it like any other.
+    Raises PouchrichError where a mount stays busy.
     """
     try:
         mounts.unmount_tree(rootfs)
@@ -84,9 +83,9 @@ def unmount_all(rootfs: str) -> None:
 
 
 def show(rootfs: str, at: str) -> None:
-    """Show what is mounted at and below `rootfs` at the directory `at` too. Raises PouchrichError.
+    """Show what is mounted at and below `rootfs` at the directory `at`, too. Raises PouchrichError.
 
-    What is mounted or unmounted in one of the two later is not in the other (mount_namespaces(7), peer groups).
+    Later mounts and unmounts at one of the two do not appear at the other (mount_namespaces(7), peer groups).
     """
     try:
         syscalls.mount(rootfs, at, None, syscalls.MS_BIND | syscalls.MS_REC)
@@ -97,7 +96,7 @@ def show(rootfs: str, at: str) -> None:
 
 def hide(at: str) -> None:
     """Undo `show`. May be repeated, and `at` may be gone."""
-    with contextlib.suppress(OSError):  # EINVAL: nothing is mounted there (any more)
+    with contextlib.suppress(OSError):  # EINVAL: nothing is mounted there
         syscalls.umount2(at, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
 
 
@@ -107,12 +106,12 @@ def is_mounted(path: str) -> bool:
 
 
 def _layers(rootfs: str) -> str:
-    # In the bundle: nobody but root gets there, and containerd takes it away whatever becomes of us.
+    # In the bundle, which only root can enter and which containerd removes whatever happens to this process.
     return f"{rootfs}.layers"
 
 
 def _undo(path: str) -> None:
-    # The error that made us undo matters more than this one.
+    # The error that led here matters more than this one.
     with contextlib.suppress(OSError):
         syscalls.umount2(path, syscalls.UMOUNT_NOFOLLOW)
 
@@ -164,7 +163,7 @@ def _mount_kernel(mount: Mount, options: MountOptions, target: str) -> None:
             if directory:
                 context.enter_context(_working_directory(directory))
         data = ",".join(words)
-        # The kernel copies one page, its last byte being the NUL, and would silently cut the rest.
+        # The kernel copies one page, whose last byte is the NUL, and would silently cut the rest.
         if len(os.fsencode(data)) >= _PAGE_SIZE:
             raise InvalidArgument("mount options is too long")
         syscalls.mount(source, target, mount.type, options.flags, data or None)
@@ -172,7 +171,7 @@ def _mount_kernel(mount: Mount, options: MountOptions, target: str) -> None:
 
 @contextmanager
 def _working_directory(directory: str) -> Iterator[None]:
-    """A working directory for this thread alone."""
+    """Give this thread alone another working directory."""
     syscalls.unshare(syscalls.CLONE_FS)
     before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -184,7 +183,7 @@ def _working_directory(directory: str) -> Iterator[None]:
 
 
 def _adjust(options: MountOptions, rootfs: str, target: str) -> None:
-    """What mount(2) cannot do in the call that makes the mount."""
+    """Apply what mount(2) cannot do in the call that makes the mount."""
     if options.uidmap:
         _map_owners(options, rootfs, target)
     if options.flags & syscalls.MS_BIND and options.flags & mounts.PER_MOUNT:
@@ -199,9 +198,8 @@ def _adjust(options: MountOptions, rootfs: str, target: str) -> None:
 def _mapped_layers(options: MountOptions, directory: str) -> Iterator[MountOptions]:
     """`options` with each lower directory replaced by an idmapped view of it, mounted while the `with` lasts.
 
-    overlayfs makes its own copies of its layers' mounts, so these need to live no longer than the mount(2).
-    They are read-only because a crash may leave them inside a bundle that containerd then removes file by
-    file.
+    overlayfs makes its own copies of its layers' mounts, so the views are only needed until mount(2) returns. They are
+    read-only because a crash may leave them in a bundle, which containerd then removes file by file.
     """
     mounts.unmount_tree(directory)
     os.makedirs(directory, 0o700, exist_ok=True)
@@ -228,13 +226,13 @@ def _mount_view(layer: str, view: str, userns: int, undo: ExitStack) -> None:
 
 
 def _remove(directory: str) -> None:
-    # Empty and in the bundle: a leftover goes with it.
+    # The directory is empty and in the bundle: if this fails it is removed with the bundle.
     with contextlib.suppress(OSError):
         os.rmdir(directory)
 
 
 def _map_owners(options: MountOptions, rootfs: str, target: str) -> None:
-    """Put an idmapped copy in the place of the mount just made."""
+    """Replace the mount just made with an idmapped copy."""
     with (
         mounts.resolved(rootfs, target) as made,
         idmap.user_namespace(options.uidmap, options.gidmap) as userns,

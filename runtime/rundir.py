@@ -1,12 +1,12 @@
 """The directory of one container in /run/pouchrich, which a real init sees read-only at that place.
 
-It holds what its init and the launcher are given, and the socket they report to. It is not the bundle, whose files
-are the host's business, and goes with the container.
+It holds the files for the container's init and launcher, and the socket that they report to. It is not the bundle,
+whose files are for the host only. It is removed with the container.
 
-It is a file system of its own, in memory, and nothing else is on it. So there is no way from what a container is given
-to anything of the host's or of another container's: not by a handle (open_by_handle_at(2) reaches the whole file
-system that a mount shows a part of), and not by a lease (fcntl(2), F_SETLEASE), which holds up whoever opens the same
-file. For that the programs of ours that run in containers are copied here, each container its own.
+It is a file system of its own, in memory, with nothing else on it. So what a container gets is no way to anything of
+the host or of another container: neither by a file handle (open_by_handle_at(2) reaches the whole file system of which
+a mount shows a part) nor by a lease (fcntl(2), F_SETLEASE), which delays everybody who opens the same file. For this
+reason our programs that run in containers are copied here, for each container.
 """
 
 import os
@@ -28,15 +28,16 @@ _OPTIONS = "size=64m,mode={mode:04o},gid={gid}"
 
 
 def path_of(namespace: str, container_id: str, *, root: str = paths.CONTAINERS) -> str:
-    """Where the run directory of a container is; both names are checked identifiers."""
+    """The path of a container's run directory. Both names are checked identifiers."""
     return f"{root}/{namespace}/{container_id}"
 
 
 def make(path: str, *, label: str = "", group: int = 0) -> None:
     """Make the directory, empty; what an earlier container of the name left is removed first. Raises OSError.
 
-    `label` is SELinux's for the container's files. Only root can enter it, and the host's group `group` where that is
-    not root's: in a user namespace the OCI runtime makes mounts as the container's root, who has that group.
+    `label` is the SELinux label of the container's files. Only root can enter the directory, and the host's group
+    `group` if it is not 0: in a user namespace the OCI runtime makes mounts as the container's root, who has that
+    group.
     """
     remove(path)
     passage.make(path, mode=0o700)
@@ -46,7 +47,7 @@ def make(path: str, *, label: str = "", group: int = 0) -> None:
 
 
 def add_programs(path: str, names: Iterable[str], *, directory: str = libexec.DIRECTORY) -> None:
-    """Copy the programs `names` of the host directory `directory` there, the host's root's. Raises OSError."""
+    """Copy the programs `names` from the host directory `directory`, owned by the host's root. Raises OSError."""
     for name in names:
         source = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -64,7 +65,7 @@ def add_programs(path: str, names: Iterable[str], *, directory: str = libexec.DI
 def fill(path: str, boot: Boot, *, stay: bool = False, owner: tuple[int, int] = (0, 0)) -> None:
     """Write the files of `boot`; `stay` is for the launcher's settings (see `runtime.init.launcher_settings.encode`).
 
-    `owner` is the container's root as the host sees it. Raises OSError, InvalidArgument.
+    `owner` is the host's uid and gid of the container's root. Raises OSError, InvalidArgument.
     """
     for file in boot.files:
         _write(path, file.name, file.text.encode(errors="surrogateescape"), file.mode, owner)
@@ -73,10 +74,10 @@ def fill(path: str, boot: Boot, *, stay: bool = False, owner: tuple[int, int] = 
 
 
 def rewrite(path: str, name: str, text: str) -> None:
-    """Give the file `name` of the run directory another text; the binds of it show that. Raises OSError.
+    """Replace the text of the file `name` in the run directory; binds of the file show it. Raises OSError.
 
-    BlockingIOError: a process of the container has a lease on it (fcntl(2), F_SETLEASE), and has now been told to give
-    it up.
+    BlockingIOError: a process of the container has a lease on the file (fcntl(2), F_SETLEASE), and has now been told to
+    give it up.
     """
     data = text.encode(errors="surrogateescape")
     fd = os.open(f"{path}/{name}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -94,8 +95,8 @@ def forget_settings(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove the directory; what is not there (any more) is no error. Raises OSError."""
-    with suppress(OSError):  # EINVAL: nothing is mounted (any more)
+    """Unmount and remove the directory. A missing one is no error. Raises OSError."""
+    with suppress(OSError):  # EINVAL: nothing is mounted
         while True:
             syscalls.umount2(path, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
     with suppress(FileNotFoundError):

@@ -1,7 +1,8 @@
-"""Routes of a pod's network namespace, set by a program of their own (`__main__`) that pyroute2 is loaded into.
+"""Routes of a pod's network namespace, set by a separate program (`__main__`) that loads pyroute2.
 
 A pod server only asks: it passes the namespace as a descriptor and the routes as JSON, and reads one JSON object back.
-pyroute2 costs 25 MB and 150 ms and would stay as long as the pod; the program's `setns` would be the whole server's.
+In a pod server pyroute2 would cost 25 MB and 150 ms for as long as the pod lives, and its `setns` would move the whole
+server.
 
     question  {"routes": [{"to": "10.1.0.0/16" or "default", "via": "10.0.0.1"}, ...]}, the namespace at NETNS_FD
     answer    {"applied": 2}, {"skipped": "why"} in the host's own namespace, or {"error": "why"}
@@ -26,25 +27,25 @@ _BOOTSTRAP = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`applied` routes are there; `skipped` is why none was touched, empty where that is not so."""
+    """`applied` is the number of routes set; `skipped` is why no route was touched, or ""."""
 
     applied: int = 0
     skipped: str = ""
 
 
 def command(python: str) -> list[str]:
-    """The program; `python` is the interpreter whose environment has pyroute2."""
+    """The program's argument list; `python` is the interpreter whose environment has pyroute2."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return [python, "-I", "-c", _BOOTSTRAP, root]
 
 
 def question(routes: Iterable[Route]) -> bytes:
-    """What the program is asked."""
+    """The JSON that the program reads."""
     return json.dumps({"routes": [{"to": one.to, "via": one.via} for one in routes]}).encode()
 
 
 def read_answer(status: int, output: bytes) -> Answer:
-    """What the program answered. Raises RuntimeFailed with its reason, or where it gave no answer."""
+    """The program's answer. Raises RuntimeFailed with the program's reason, or where it gave no answer."""
     try:
         found: Any = json.loads(output)
         if "error" in found:

@@ -16,16 +16,17 @@ from runtime.routes import NETNS_FD
 
 _OURS = "/proc/self/ns/net"
 _HOSTS = "/proc/1/ns/net"
-"""Both are off limits: ours, which is containerd's and so that of every hostNetwork pod, and the host's, in case
-containerd has been given another. Looking at PID 1's takes all of its capabilities (ptrace(2), PTRACE_MODE_READ), which
-a nested containerd may lack; then it can neither join that namespace, and its own is the one that counts."""
+"""Namespaces in which no route is set: ours, which is containerd's and so that of every hostNetwork pod, and the
+host's, in case containerd runs in another. Reading PID 1's link takes all of PID 1's capabilities (ptrace(2),
+PTRACE_MODE_READ), which a nested containerd may lack. Then it cannot join that namespace either, and its own is the one
+that counts."""
 
 _LINK_UP = 0x1  # IFF_UP, <linux/if.h>
 _LOOPBACK = 0x8  # IFF_LOOPBACK
 
 
 class Failed(Exception):
-    """The routes could not be set; the message is for people."""
+    """The routes could not be set. The message is for people."""
 
 
 def _is_hosts(netns: int) -> bool:
@@ -36,7 +37,7 @@ def _is_hosts(netns: int) -> bool:
 
 
 def _device(ip: Any, via: str) -> int:
-    """The one device that a link-local gateway can be behind."""
+    """The index of the only device that a link-local gateway can be behind. Raises Failed unless there is just one."""
     links = [one["index"] for one in ip.get_links() if one["flags"] & _LINK_UP and not one["flags"] & _LOOPBACK]
     if len(links) != 1:
         raise Failed(f"via {via}: found {len(links)} devices, allowed one where the gateway is a link-local address")
@@ -45,7 +46,7 @@ def _device(ip: Any, via: str) -> int:
 
 
 def _replace(ip: Any, to: str, via: str) -> None:
-    """Add the route, or put it in the place of one with this destination: the second time changes nothing."""
+    """Add the route, or replace one with this destination: a second call changes nothing."""
     gateway = ipaddress.ip_address(via)
     family = socket.AF_INET6 if gateway.version == 6 else socket.AF_INET
     destination = "default" if to in ("default", "0.0.0.0/0", "::/0") else str(ipaddress.ip_network(to))
@@ -60,11 +61,11 @@ def _reason(err: Exception) -> str:
 
 
 def _import_without(*names: str) -> None:
-    """Have modules that pyroute2 imports and that nothing here uses be there, empty, where the interpreter lacks them.
+    """Provide empty modules where the interpreter lacks some that pyroute2 imports and that nothing here uses.
 
-    A release's has neither OpenSSL nor SQLite (hack/build-python.sh).
+    A release's interpreter has neither OpenSSL nor SQLite (hack/build-python.sh).
     """
-    importlib.import_module("asyncio")  # pyroute2's, which takes an `ssl` that is there for one that works
+    importlib.import_module("asyncio")  # before the stand-ins: it takes an `ssl` that exists for one that works
     for name in names:
         try:
             importlib.import_module(name)
@@ -90,7 +91,7 @@ def _apply(routes: list[Mapping[str, str]]) -> int:
 
 
 def answer(asked: bytes, netns: int = NETNS_FD) -> dict[str, object]:
-    """Do what is asked, for good, in this process: it is in the other namespace afterwards."""
+    """Set the routes that are asked for. This process is in the other network namespace afterwards."""
     try:
         if _is_hosts(netns):
             return {"skipped": "the network namespace is the host's"}
