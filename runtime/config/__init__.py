@@ -1,7 +1,7 @@
 """The node configuration: `parse` a text, `load` a file, `DEFAULT` where there is neither.
 
-`schema` is the one table of keys. All of it is validated at once, also the keys whose features come later;
-what comes out is a frozen `Config` that needs no second look.
+`schema` is the one table of keys. Every key is validated when the text is read, and the result is a frozen `Config`
+that needs no further check.
 """
 
 from runtime.config.document import DEFAULT, parse

@@ -1,7 +1,7 @@
-"""What a pod says: `pouchrich.io/` annotations and PouchContainer's variables, checked against policy.
+"""What a pod sets: `pouchrich.io/` annotations and PouchContainer's variables, checked against policy.
 
-Everything here was written by someone who is trusted with one pod at most. Values are bounded before they are
-parsed, and nothing becomes more than a value: no path of the host, no user, no place but the container.
+Their author is trusted with one pod at most. Values are bounded before they are parsed, and none becomes more than a
+value: no path of the host, no user, no place but the container.
 """
 
 import json
@@ -21,7 +21,7 @@ from runtime.errors import InvalidArgument
 PREFIX = "pouchrich.io/"
 
 VARIABLES = {"rich": "rich_mode", "mode": "rich_mode_launch_manner"}
-"""PouchContainer's variables, by the key they stand for (its daemon/mgr/spec_process.go)."""
+"""PouchContainer's variables, by the key that each stands for (its daemon/mgr/spec_process.go)."""
 
 MAX_HOOKS = 16
 MAX_JSON_BYTES = 64 * 1024
@@ -29,7 +29,7 @@ MAX_JSON_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """What the pod set. `is_own`: for this very container, not pod-wide. `source` is as errors name it."""
+    """A value that the pod set. `is_own`: for this very container, not pod-wide. `source` is its name in errors."""
 
     value: Any
     source: str
@@ -76,7 +76,7 @@ def _signal(text: str, key: str) -> str:
     name = text.upper().removeprefix("SIG")
     base, sign, offset = name.partition("+" if "+" in name else "-")
     if base in ("RTMIN", "RTMAX") and (not sign or (offset.isascii() and offset.isdecimal() and len(offset) <= 2)):
-        # 34 and 64: what glibc leaves of the kernel's range, and what people mean by SIGRTMIN+3.
+        # 34 and 64: the real-time signals that glibc leaves to programs, and what people mean by SIGRTMIN+3.
         number = {"RTMIN": 34, "RTMAX": 64}[base] + int(f"{sign}{offset}" if sign else 0)
         if 34 <= number <= 64:
             return f"SIG{name}"
@@ -108,7 +108,7 @@ def _hooks(stage: str, config: Config) -> Callable[[str, str], tuple[Hook, ...]]
             kinds.format_duration(min(30.0, longest_s)),
             "",
         ),
-        # A pod's hook has the pod's user, and cannot make itself mandatory against its own author.
+        # A pod's hook runs as the pod's user, and cannot make itself mandatory against its own author.
         "user": None,
         "mandatory": None,
     }
@@ -159,12 +159,12 @@ def _read(key: str, text: str, source: str, config: Config, *, is_own: bool) -> 
 
 
 def _plain(name: str) -> str:
-    """A name for a message, which goes over the wire as UTF-8: one from JSON may hold what is none (RFC 8259, 8.2)."""
+    """`name` as text for a message, which is sent as UTF-8: a name from JSON may not be UTF-8 (RFC 8259, 8.2)."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _addressed(annotations: Mapping[str, str], container: str) -> dict[str, tuple[str, bool]]:
-    """For each key the annotation that holds for `container`, and whether it is its own."""
+    """By key, the annotation that applies to `container`, and whether it is the container's own."""
     chosen: dict[str, tuple[str, bool]] = {}
     for name in annotations:
         if not name.startswith(PREFIX):
@@ -183,7 +183,7 @@ def _addressed(annotations: Mapping[str, str], container: str) -> dict[str, tupl
 
 
 def _check_total(overrides: Mapping[str, Override], written: Mapping[str, str]) -> None:
-    """`written` are the overrides' texts."""
+    """Raise InvalidArgument for too many hooks or bytes in all. `written` has the overrides' texts by key."""
     stages = [key for key in ("prestart", "poststop") if key in overrides]
     count = sum(len(overrides[key].value) for key in stages)
     sources = " and ".join(overrides[key].source for key in stages)
@@ -199,10 +199,9 @@ def read_overrides(
 ) -> dict[str, Override]:
     """What the pod sets for its container `container`, by key.
 
-    `container` is the container's name in its pod, empty outside a pod (then every annotation is the
-    container's own). The annotation for this container wins over the pod-wide one, both over PouchContainer's
-    variables in `env`. Raises InvalidArgument for an unknown key, a key that policy keeps from pods, and a
-    value that is not allowed.
+    `container` is the container's name in its pod, empty outside a pod (then every annotation is the container's own).
+    The annotation for this container takes precedence over the pod-wide one, and both over PouchContainer's variables
+    in `env`. Raises InvalidArgument for an unknown key, a key that pods may not set, and a value that is not allowed.
     """
     addressed = _addressed(annotations, container)
     found = {

@@ -1,4 +1,4 @@
-"""A whole configuration text to a `Config`, without touching the file system."""
+"""Turns a whole configuration text into a `Config`, without touching the file system."""
 
 import tomllib
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from runtime.config.tables import check_names
 from runtime.errors import InvalidArgument
 
 MAX_BYTES = 1 << 20
-"""A configuration is read by hand and held by every pod server; 1 MiB is far beyond any of these."""
+"""Configurations are written by hand and held by every pod server; 1 MiB is far more than any needs."""
 
 _TOP = tuple(dict.fromkeys(key.name.partition(".")[0] for key in KEYS))
 
 _CONTAINERD_KEYS = ("TypeUrl", "ConfigPath")
-"""containerd 1.7 and later send a handler's whole options table as the text, its own two keys included."""
+"""containerd 1.7 and later send a handler's whole options table as the text, including these two keys of its own."""
 
 
 def _without_containerds_keys(document: dict[str, object]) -> dict[str, object]:
@@ -26,7 +26,7 @@ def _without_containerds_keys(document: dict[str, object]) -> dict[str, object]:
         if not isinstance(value, str):
             refuse(name, value, "a string")
         if name == "ConfigPath" and value:
-            # containerd sends the text only where the path is empty, and no file may name another.
+            # containerd only sends the text if the path is empty, and a file may not name another file.
             refuse(name, value, "nothing: a configuration cannot name another")
     return document
 
@@ -65,20 +65,18 @@ def _read(document: Mapping[str, object], source: str) -> Config:
 
 @lru_cache(maxsize=4)
 def parse(text: str, *, source: str) -> Config:
-    """Read a configuration: a file's text, or the text containerd made of a handler's options table.
+    """Read a configuration: a file's text, or the text that containerd made of a handler's options table.
 
-    The last few are remembered: the spawner has read the node's, so its children need not do so again.
-    `source` is how errors and recorded decisions name it. Raises InvalidArgument in the form
-    `SOURCE: KEY: found FOUND, allowed ALLOWED`; for text that is not TOML the key is missing and the line is
-    named.
+    The last few results are cached: the spawner has read the node's, so its children need not parse it again. `source`
+    names the configuration in errors and recorded decisions. Raises InvalidArgument in the form
+    `SOURCE: KEY: found FOUND, allowed ALLOWED`; for text that is not TOML the line is named instead of a key.
     """
     if len(text) > MAX_BYTES:
         raise InvalidArgument(f"{source}: found {len(text)} characters, allowed {MAX_BYTES}")
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as err:
-        # ValueError also covers integers beyond int's text limit; RecursionError brackets nested beyond
-        # reason.
+        # ValueError is also raised for integers longer than int accepts, RecursionError for brackets nested too deeply.
         what = str(err) if isinstance(err, tomllib.TOMLDecodeError) else type(err).__name__
         raise InvalidArgument(f"{source}: found {shown(what)}, allowed TOML with each key once") from err
     try:
@@ -88,4 +86,4 @@ def parse(text: str, *, source: str) -> Config:
 
 
 DEFAULT = replace(parse("version = 1", source="built in"), explicit=frozenset())
-"""What holds where a node has no file and the handler no options."""
+"""The configuration where a node has no file and the handler no options."""

@@ -1,6 +1,6 @@
-"""Configuration files: opened without trust, read with a limit, refused where not only root can write them.
+"""Configuration files: opened without trust, read with a limit, refused where others than root can write them.
 
-This is the one module of the package that touches the file system.
+This is the only module of the package that touches the file system.
 """
 
 import os
@@ -21,9 +21,9 @@ _MAX_LINKS = 40
 def _refuse_if_untrusted(path: str, found: os.stat_result) -> None:
     if found.st_uid != 0:
         raise InvalidArgument(f"{path}: owner: found uid {found.st_uid}, allowed uid 0 (root)")
-    # A link's own mode is always 0777 and means nothing; its directory's decides who may replace it. In a
-    # sticky directory that is root's, only root renames or removes what is root's (inode(7)), and every name
-    # below is checked to be root's. An ACL that lets others write shows in the group bits, its mask (acl(5)).
+    # A link's own mode is always 0777 and means nothing: the directory's mode decides who may replace it. In a sticky
+    # directory that is root's, only root can rename or remove what is root's (inode(7)), and every name below it is
+    # checked to be root's. An ACL that lets others write shows in the group bits, which are its mask (acl(5)).
     is_sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
     if not stat.S_ISLNK(found.st_mode) and not is_sticky and found.st_mode & 0o022:
         mode = stat.S_IMODE(found.st_mode)
@@ -33,10 +33,10 @@ def _refuse_if_untrusted(path: str, found: os.stat_result) -> None:
 def trusted_path(path: str, *, lstat: Lstat = os.lstat, readlink: Callable[[str], str] = os.readlink) -> str:
     """Resolve `path` and check that nobody but root can change what it leads to.
 
-    Every directory and symbolic link on the way, and the file, must belong to root; directories (but sticky
-    ones) and the file must be writable by nobody else. Used for configuration files and for the programs of
-    host hooks. Returns the path without links. Raises NotFound where something is missing, InvalidArgument
-    naming the offending path otherwise.
+    Every directory and symbolic link on the way, and the file, must belong to root; the file and the directories
+    (except sticky ones) must be writable by nobody else. Used for configuration files and for the programs of host
+    hooks. Returns the path without links. Raises NotFound where something is missing, otherwise InvalidArgument naming
+    the offending path.
     """
     if not path.startswith("/") or "\0" in path:
         raise InvalidArgument(f"{path!r}: found a relative path, allowed an absolute one")
@@ -70,7 +70,7 @@ def trusted_path(path: str, *, lstat: Lstat = os.lstat, readlink: Callable[[str]
 
 def _read(path: str, *, require_root_owned: bool) -> str:
     try:
-        # O_NONBLOCK: opening a FIFO must not wait for a writer. It changes nothing for a regular file.
+        # O_NONBLOCK: opening a FIFO must not wait for a writer. For a regular file it changes nothing.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError as err:
         raise NotFound(f"{path}: no such file or directory") from err
@@ -82,7 +82,7 @@ def _read(path: str, *, require_root_owned: bool) -> str:
         if not stat.S_ISREG(found.st_mode):
             raise InvalidArgument(f"{path}: found {_file_type(found.st_mode)}, allowed a regular file")
         if require_root_owned:
-            # Again on what was opened: the walk looked at names, and a name may have changed since.
+            # Again on the open file: the walk checked names, and a name may have changed since.
             _refuse_if_untrusted(path, found)
         with open(fd, "rb", closefd=False) as file:
             data = file.read(MAX_BYTES + 1)
@@ -112,9 +112,9 @@ def _file_type(mode: int) -> str:
 def load(path: str, *, require_root_owned: bool = True) -> Config:
     """Read the configuration file at `path`.
 
-    With `require_root_owned` the file, the programs of its host hooks and all directories and links that lead
-    to them must be root's and writable by nobody else. Raises NotFound where the file is missing,
-    InvalidArgument otherwise. Never blocks, whatever `path` is.
+    With `require_root_owned` the file, the programs of its host hooks and all directories and links that lead to them
+    must belong to root and be writable by nobody else. Raises NotFound where the file is missing, InvalidArgument
+    otherwise. Never blocks, whatever `path` is.
     """
     resolved = trusted_path(path) if require_root_owned else path
     config = parse(_read(resolved, require_root_owned=require_root_owned), source=path)
@@ -124,7 +124,7 @@ def load(path: str, *, require_root_owned: bool = True) -> Config:
 
 
 def check_host_commands(config: Config) -> None:
-    """Raise InvalidArgument unless every host hook's program is there, root's and only root can write it."""
+    """Raise InvalidArgument unless every host hook's program exists and only root can write it."""
     for stage, hooks in (("prestart", config.hooks.prestart), ("poststop", config.hooks.poststop)):
         for index, hook in enumerate(hooks):
             if hook.where != "host":
@@ -148,8 +148,8 @@ def load_node(path: str = NODE_FILE) -> Config:
 def for_handler(*, config_path: str, config_body: bytes) -> Config:
     """The configuration of a handler with `runtimeoptions.v1.Options`; it replaces the node file entirely.
 
-    Raises InvalidArgument where both are empty: containerd 1.6 drops every inline key in silence, and a
-    policy that was lost must not turn into the default. Raises NotFound where `config_path` is missing.
+    Raises InvalidArgument where both are empty: containerd 1.6 silently drops every inline key, and a lost policy must
+    not become the default. Raises NotFound where `config_path` is missing.
     """
     if config_path:
         try:

@@ -1,9 +1,8 @@
-"""What a configuration value may be: one `Kind` per sort of value, each able to name what it allows.
+"""What a configuration value may be: one `Kind` per sort of value, each with a text for what it allows.
 
-A kind turns a TOML or JSON value into the value the program uses, or raises `Refused` with what was found and
-what is allowed. Types are strict: a boolean is not an integer, an integer is not a string. Nothing here knows
-a key's name, a file or where a value came from; `runtime.config.schema` has the names,
-`runtime.config.document` the files.
+A kind turns a TOML or JSON value into the value that the program uses, or raises `Refused` with what was found and what
+is allowed. Types are strict: a boolean is not an integer, an integer is not a string. Nothing here knows a key's name,
+a file or the origin of a value: `runtime.config.schema` has the names, `runtime.config.document` the files.
 """
 
 import json
@@ -13,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 NAME_PATTERN = r"[A-Za-z0-9@_.:-]+"
-"""Names of services, agents and hooks; they end up in unit names and file names."""
+"""The names of services, agents and hooks. They become parts of unit names and file names."""
 
 MAX_TEXT = 4096
-"""One string of a configuration: PATH_MAX, which is also more than any sensible argument."""
+"""The most characters of one string in a configuration: PATH_MAX, which is also more than any sensible argument."""
 
 
 class Refused(Exception):
@@ -37,7 +36,7 @@ def _same(value: Any) -> Any:
 class Kind:
     """`read(value, key)` gives the value to use or raises Refused; `plain(value)` gives TOML's form back.
 
-    `suffix` is what the attribute's name carries beyond the key's: `start-timeout` is `start_timeout_s`.
+    `suffix` is what the attribute's name has beyond the key's: `start-timeout` is `start_timeout_s`.
     """
 
     type: str
@@ -48,12 +47,12 @@ class Kind:
 
 
 def shown(value: object) -> str:
-    """`value` for an error message: JSON's form, ASCII only, at most 80 characters."""
+    """`value` for an error message: as JSON, ASCII only, at most 80 characters."""
     if isinstance(value, Mapping):
         return "a table"
     try:
         text = json.dumps(value)
-    except (TypeError, ValueError, RecursionError):  # TOML dates, and lists nested beyond reason
+    except (TypeError, ValueError, RecursionError):  # TOML dates, and lists nested too deeply
         text = ascii(str(value)) if not isinstance(value, list) else "a list"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -64,12 +63,12 @@ def refuse(key: str, value: object, allowed: str) -> NoReturn:
 
 
 def is_text(value: object) -> bool:
-    """Whether `value` is a string the kernel could take as one argument: no NUL, no lone surrogate."""
+    """Whether `value` is a string that the kernel accepts as one argument: no NUL, no lone surrogate."""
     return isinstance(value, str) and "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def text(pattern: str, allowed: str) -> Kind:
-    """A string of at most MAX_TEXT characters that matches `pattern` whole."""
+    """A string of at most MAX_TEXT characters that matches the whole `pattern`."""
     compiled = re.compile(pattern)
 
     def read(value: object, key: str) -> str:
@@ -112,7 +111,7 @@ def _read_switch(value: object, key: str) -> bool | None:
 
 
 SWITCH = Kind("boolean or string", 'true, false, "auto"', _read_switch, plain=lambda v: "auto" if v is None else v)
-"""A boolean that may be left to the program: `"auto"` reads as None."""
+"""A boolean that may be left to the program: `"auto"` is read as None."""
 
 
 def integer(low: int, high: int) -> Kind:
@@ -131,7 +130,7 @@ _DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m(?!s))?(?:(\d{1,9})s)?(?:(\
 
 
 def parse_duration(value: str) -> float | None:
-    """Seconds in a duration such as `1m30s`, units h, m, s, ms in that order; None where it is none."""
+    """The seconds of a duration such as `1m30s`, with units h, m, s, ms in that order; None for another text."""
     found = _DURATION.fullmatch(value)
     if found is None or not value:
         return None
@@ -174,7 +173,7 @@ _SIZES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
 def size(low: int) -> Kind:
-    """Bytes, from an integer or a text with the units Ki, Mi, Gi; at least `low`."""
+    """Bytes, from an integer or a text with one of the units Ki, Mi, Gi; at least `low`."""
     allowed = f'bytes as an integer or such as "64Mi" (units Ki, Mi, Gi), at least {low}'
     form = re.compile(r"(\d{1,18})(Ki|Mi|Gi)?", re.ASCII)
 
@@ -195,7 +194,7 @@ def _read_path(value: object, key: str) -> str:
     if not isinstance(value, str) or not is_text(value) or len(value) > MAX_TEXT:
         refuse(key, value, PATH.allowed)
     parts = value.split("/")
-    # No "..": the text is compared with others, and the kernel resolves ".." after symlinks, not before.
+    # No "..": the text is compared with other paths, and the kernel resolves ".." after symbolic links, not before.
     if not value.startswith("/") or any(part in ("", ".", "..") for part in parts[1:]):
         refuse(key, value, PATH.allowed)
     return value
@@ -205,7 +204,7 @@ PATH = Kind("path", "an absolute path below / without empty, . or .. parts", _re
 
 
 def list_of(item: Kind, *, at_most: int, at_least: int = 0, distinct: bool = False) -> Kind:
-    """A tuple of `item`s. `distinct` refuses a second equal one."""
+    """A tuple of `item`s. `distinct` refuses equal items."""
     allowed = f"a list of {item.allowed}"
 
     def read(value: object, key: str) -> tuple[Any, ...]:
@@ -240,7 +239,7 @@ ENV = Kind("table of strings", "a table of strings", _read_env, plain=dict)
 
 def suggestion(name: str, known: Sequence[str]) -> str:
     """` (did you mean X)` where one of `known` is close to `name`, else the empty string."""
-    from difflib import get_close_matches  # costs an import only where something is wrong already
+    from difflib import get_close_matches  # imported only where something is wrong already
 
     close = get_close_matches(name[:256].lower().replace("_", "-"), known, n=1)
     return f" (did you mean {close[0]})" if close else ""

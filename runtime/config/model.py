@@ -1,7 +1,6 @@
-"""The node configuration as values. Names follow the keys; durations are seconds (`_s`), sizes `_bytes`.
+"""The node configuration as values. Names follow the keys; durations are seconds (`_s`), sizes bytes (`_bytes`).
 
-Defaults are not here: `runtime.config.schema` is the one table of them, and every value below was read
-through it.
+Defaults are not here: the one table of them is `runtime.config.schema`, and every value below was read through it.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ class When:
     container: tuple[str, ...] = ()
 
     def selects(self, *, mode: str | None, namespace: str, image: str, container: str) -> bool:
-        """Whether a container of these properties is selected; with `mode` None, in whatever mode."""
+        """Whether a container with these properties is selected; `mode` None: in whatever mode."""
         return (not self.mode or mode is None or mode in self.mode) and all(
             not globs or any(fnmatchcase(value, glob) for glob in globs)
             for globs, value in (
@@ -30,12 +29,12 @@ class When:
 
 
 NODE, POD = "node", "pod"
-"""Who wants a hook: the configuration of node or handler, or the pod's author."""
+"""Whose hook it is: that of the node's or handler's configuration, or of the pod's author."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """`where` is `container` or `host`; `on_failure` is `abort` or `continue`; `owner` is NODE or POD."""
+    """A hook. `where` is `container` or `host`; `on_failure` is `abort` or `continue`; `owner` is NODE or POD."""
 
     name: str
     where: str
@@ -60,7 +59,7 @@ class AgentMount:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """`restart` is `always`, `on-failure` or `no`; `memory_bytes` None: only the pod's limit holds."""
+    """An agent. `restart` is `always`, `on-failure` or `no`; `memory_bytes` None: only the pod's limit applies."""
 
     name: str
     command: tuple[str, ...]
@@ -75,7 +74,7 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`to` is a network in CIDR form or `default`, `via` an address of the same family."""
+    """A route. `to` is a network in CIDR form or `default`, `via` an address of the same family."""
 
     to: str
     via: str
@@ -84,7 +83,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """`binary` None: crun where it works here, else runc. `systemd_cgroup` None: see schema."""
+    """`binary` None: crun where it works here, else runc. `systemd_cgroup` None: see `runtime.config.schema`."""
 
     binary: str | None
     root: str
@@ -95,7 +94,7 @@ class Runtime:
 class Rich:
     """`init_capabilities` None: the pod's own. `lxcfs` None: where lxcfs is alive.
 
-    `apparmor_profile` None: containerd's. `boot_parallel` None: by the number of processors. `env_file` are places
+    `apparmor_profile` None: containerd's. `boot_parallel` None: by the number of CPUs. `env_file` has places
     (`runtime.rich.environment`).
     """
 
@@ -146,7 +145,7 @@ class Spawner:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`source` is a file name, or words for where the text came from; `explicit` the dotted keys it set."""
+    """`source` is a file name, or words for where the text came from; `explicit` has the dotted keys that it set."""
 
     version: int
     runtime: Runtime
@@ -160,9 +159,9 @@ class Config:
     explicit: frozenset[str] = field(default=frozenset(), compare=False)
 
     def named(self, key: str) -> str:
-        """`key` and where it got its value, as errors name both: `FILE: KEY`, or `KEY; built in`."""
+        """`key` and where its value comes from, as errors name both: `FILE: KEY`, or `KEY; built in`."""
         return f"{self.source}: {key}" if key in self.explicit else f"{key}; built in"
 
     def source_of(self, key: str) -> str:
-        """Where `key` (dotted) got its value: `FILE: KEY`, or `built in`."""
+        """Where the value of `key` (dotted) comes from: `FILE: KEY`, or `built in`."""
         return f"{self.source}: {key}" if key in self.explicit else "built in"

@@ -1,4 +1,4 @@
-"""The table of keys as text: the commented default file, a configuration in full, the documentation's tables."""
+"""The table of keys as text: the commented default file, a full configuration, the documentation's tables."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ def toml(value: object) -> str:
         return "{ " + ", ".join(f"{_name(name)} = {toml(one)}" for name, one in value.items()) + " }" if value else "{}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml(one) for one in value) + "]"
-    # JSON's strings are TOML's basic strings, but for DEL, which TOML wants escaped.
+    # JSON's strings are TOML's basic strings, except for DEL, which TOML requires to be escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -28,7 +28,7 @@ def _name(name: str) -> str:
 
 
 def default_of(key: Key) -> str:
-    """A key's default as a file would have it, or what stands for one."""
+    """A key's default as a file would have it, or words in its place."""
     if key.default is REQUIRED:
         return "1" if key.name == "version" else "required"
     return f"unset: {key.unset}" if key.default is None else toml(key.default)
@@ -47,7 +47,7 @@ def _comment(key: Key) -> list[str]:
 
 
 def default_file() -> str:
-    """A configuration file that says nothing but the version, with every other key as a comment."""
+    """A configuration file that sets only the version and has every other key as a comment."""
     lines = [_HEADER]
     for section, keys in _sections():
         if section:
@@ -65,7 +65,7 @@ def _assignment(key: Key, name: str) -> str:
 
 
 def effective(config: Config) -> str:
-    """`config` in full as TOML, each value with where it came from; parsing it gives an equal Config."""
+    """`config` in full as TOML, each value with its source. Parsing the text gives an equal Config."""
     lines = []
     for section, keys in _sections():
         if section:
@@ -101,7 +101,7 @@ def _markdown(keys: tuple[Key, ...]) -> list[str]:
 
 
 def markdown_tables() -> str:
-    """The keys, then the keys of each table inside, as Markdown."""
+    """The keys, then the keys of each inner table, as Markdown."""
     lines = _markdown(KEYS)
     for where, keys in TABLES.items():
         lines += ["", f"Keys of `{where}`:", "", *_markdown(keys)]

@@ -1,7 +1,7 @@
 """The one table of configuration keys: name, kind (type and allowed values), default, meaning.
 
 The parser, the commented default file and the tables of docs/configuration.md are all made from `KEYS` and the tables
-it refers to. Every default is written as in a file and read through its kind, so a wrong default cannot exist.
+it refers to. Every default is written as in a file and read through its kind, so an invalid default cannot exist.
 """
 
 from collections.abc import Callable, Mapping
@@ -225,4 +225,4 @@ TABLES: Mapping[str, tuple[Key, ...]] = {
     "routes[]": ROUTE_KEYS,
     "when": WHEN_KEYS,
 }
-"""The keys of the tables inside, by where they stand; `when` is the same everywhere."""
+"""The keys of the inner tables, by where these stand; `when` is the same everywhere."""

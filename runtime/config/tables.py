@@ -1,4 +1,4 @@
-"""Keys, and tables made of keys: what the rows of `runtime.config.schema` are written in."""
+"""Keys, and tables made of keys: the building blocks of `runtime.config.schema`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from runtime.config.kinds import Kind, Refused, refuse
 
 
 class Required:
-    """The default of a key that has none."""
+    """The default of a key that must be set."""
 
 
 REQUIRED = Required()
@@ -17,7 +17,7 @@ REQUIRED = Required()
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`default` is as written in a file; None means unset, and `unset` says what that amounts to."""
+    """A key. `default` is as written in a file; None: the key is unset, and `unset` says what that means."""
 
     name: str
     kind: Kind
@@ -49,7 +49,7 @@ def check_names(given: Mapping[str, object], known: tuple[str, ...], prefix: str
 
 
 def table(keys: tuple[Key, ...], build: Callable[..., Any]) -> Kind:
-    """A table with these keys, as `build(**attributes)`."""
+    """A table with these keys, turned into `build(**attributes)`."""
     names = tuple(key.name for key in keys)
 
     def read(value: object, at: str) -> Any:
@@ -66,7 +66,7 @@ def table(keys: tuple[Key, ...], build: Callable[..., Any]) -> Kind:
 
 
 def named(item: Kind, stem: str) -> Kind:
-    """A list of at most 64 tables with distinct names; one without a name is called `STEM-N`, from 1."""
+    """A list of at most 64 tables with distinct names; a table without a name is called `STEM-N`, from 1."""
 
     def read(value: object, key: str) -> tuple[Any, ...]:
         if isinstance(value, list):

@@ -1,14 +1,14 @@
-"""The kinds of value that are this project's own: modes, hooks, agents, routes, selections."""
+"""The kinds of value that are specific to this project: modes, hooks, agents, routes, selections."""
 
 from runtime.config import kinds, model
 from runtime.config.kinds import BOOLEAN, ENV, PATH, Kind, refuse
 from runtime.config.tables import REQUIRED, Key, named, table
 
 MODES = ("systemd", "sbin-init", "dumb-init", "auto")
-"""What a pod, a handler or a node may ask for."""
+"""The modes that a pod, a handler or a node may ask for."""
 
 POD_KEYS = ("rich", "mode", "init-script", "prestart", "poststop", "services", "stop-signal")
-"""Every key a pod's annotation may have (`pouchrich.io/KEY`), where `rich.pod-override` lists it."""
+"""Every key that a pod's annotation may have (`pouchrich.io/KEY`), if `rich.pod-override` lists it."""
 
 STEERING_PREFIXES = ("run.oci.", "org.criu.", "org.systemd.property.")
 """Annotations that crun and runc obey: handlers, checkpoint options, properties of the systemd scope."""
@@ -46,13 +46,13 @@ DEFAULT_MASK = (
     "e2scrub_all.timer",
     "e2scrub_reap.service",
 )
-"""Units of distributions that in a container take a console or the network, wait for hardware, or have nothing to do.
+"""Distributions' units that in a container take a console or the network, wait for hardware, or have nothing to do.
 
-In a privileged one they would act on the node: its devices' events, modules and sysctls.
+In a privileged container they would act on the node: its devices' events, modules and sysctls.
 
-What the OCI runtime has mounted and set up is not to be done again, caches are the image's, and who types passwords at
-boot is not there: the two paths alone hold two inotify instances. Measured for Debian 12: 0.22 s of processor time a
-boot in place of 0.25, and 4 instances in place of 6.
+What the OCI runtime has mounted and set up need not be set up again, caches belong to the image, and nobody types
+passwords at boot: the two path units alone hold two inotify instances. Measured for Debian 12: 0.22 s of CPU time per
+boot instead of 0.25, and 4 inotify instances instead of 6.
 """
 
 _CAPABILITY_NAMES = (
@@ -63,7 +63,7 @@ _CAPABILITY_NAMES = (
     "PERFMON BPF CHECKPOINT_RESTORE"
 )
 CAPABILITIES = tuple(f"CAP_{name}" for name in _CAPABILITY_NAMES.split())
-"""linux/capability.h, in the order of their numbers (0 to 40)."""
+"""The capabilities of linux/capability.h, in the order of their numbers (0 to 40)."""
 
 GLOB = kinds.text(r"[^\s]+", "a glob without blanks")
 NAME = kinds.text(kinds.NAME_PATTERN, f"a name matching {kinds.NAME_PATTERN}")
@@ -83,7 +83,7 @@ COMMAND = Kind("list of strings", "a list of 1 to 256 strings, the program first
 
 
 def globs(what: str) -> Kind:
-    """A list of globs for `what`, as fnmatch reads them."""
+    """A list of globs for `what`, in fnmatch's syntax."""
     return Kind(
         "list of strings",
         f"a list of globs for {what}",
@@ -112,7 +112,7 @@ def _plain_places(value: tuple[str, ...]) -> object:
 ENV_PLACES = Kind(
     "boolean or list of strings", f"true, false, {_PLACE_LIST.allowed}", _read_places, plain=_plain_places
 )
-"""Where the pod's environment is to be had; `true` reads as the first place."""
+"""The places that get the pod's environment; `true` is read as the first place."""
 
 WHEN_KEYS = (
     Key("mode", kinds.list_of(kinds.choice(*MODES[:3]), at_most=3), [], "modes of the container"),
@@ -185,7 +185,7 @@ AGENT_KEYS = (
 
 
 def _read_network(value: object, key: str) -> str:
-    import ipaddress  # 8 ms that only a node with routes pays
+    import ipaddress  # 8 ms, spent only on a node with routes
 
     if value == "default":
         return "default"
