@@ -1,9 +1,9 @@
-"""Files below a directory that somebody hostile has filled: the root of an image, or of a container that runs.
+"""Files below a directory that an attacker may have filled: the root of an image, or of a running container.
 
-The one way in which anything of ours opens a file there. To open a device runs its driver, whatever is done with it
-afterwards (a watchdog is armed by its open alone); to open a FIFO may block for ever. So what a path leads to is first
-taken with O_PATH, which opens nothing (open(2)), and only what is then seen to be a regular file is opened, by way of
-that descriptor: a path could lead elsewhere by then. No symbolic link and no `..` leads out (openat2(2)).
+This is the only way in which our code opens a file there. Opening a device runs its driver, whatever is done with the
+descriptor afterwards (the open alone arms a watchdog); opening a FIFO may block for ever. So a path is first opened
+with O_PATH, which does not open the file itself (open(2)). Only if that is a regular file is it opened, through the
+O_PATH descriptor, as the path could lead elsewhere by then. No symbolic link and no `..` leads out (openat2(2)).
 """
 
 import errno
@@ -15,17 +15,17 @@ from contextlib import contextmanager
 
 from runtime.linux.syscalls import RESOLVE_IN_ROOT, openat2
 
-# A lease that a container holds on a file it shares with another (fcntl(2)) makes an open wait, but for this flag.
+# Without O_NONBLOCK an open waits for a lease that a container holds on a file it shares with another (fcntl(2)).
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class NotRegularError(OSError):
-    """It is there and is no regular file, so it was not opened."""
+    """The path leads to something that is no regular file, so it was not opened."""
 
 
 @contextmanager
 def place(root: int, path: str) -> Iterator[int]:
-    """An O_PATH descriptor of what `path` leads to below directory descriptor `root`, good while the `with` lasts.
+    """An O_PATH descriptor of what `path` leads to below directory descriptor `root`, valid inside the `with`.
 
     Raises OSError.
     """
@@ -38,7 +38,7 @@ def place(root: int, path: str) -> Iterator[int]:
 
 @contextmanager
 def _itself(root: int, path: str) -> Iterator[int]:
-    """As `place`, but of a symbolic link where `path` is one."""
+    """Like `place`, but a symbolic link at `path` itself is not followed."""
     fd = openat2(root, path, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_IN_ROOT)
     try:
         yield fd
@@ -58,9 +58,9 @@ def names(root: int, path: str, at_most: int) -> list[str]:
 
 
 def below(root: int, path: str, at_most: int) -> Iterator[tuple[str, os.stat_result]]:
-    """All that is in the directory at `path` and in those below it, of each at most `at_most`; no link is followed.
+    """Everything below the directory at `path`, at most `at_most` names of each directory; follows no link.
 
-    (Path, what is told of it), one after the other as they are asked for. Raises OSError.
+    Yields (path, stat result), reading each directory when it is reached. Raises OSError.
     """
     todo = [path]
     while todo:
@@ -75,16 +75,16 @@ def below(root: int, path: str, at_most: int) -> Iterator[tuple[str, os.stat_res
 
 
 def mode_of(root: int, path: str) -> tuple[int, str]:
-    """Mode of what is at `path` itself, and where it points if it is a symbolic link, else "". Raises OSError."""
+    """The mode of what is at `path` itself, and the target if it is a symbolic link, else "". Raises OSError."""
     with _itself(root, path) as fd:
         mode = os.fstat(fd).st_mode
         return mode, os.readlink("", dir_fd=fd) if stat.S_ISLNK(mode) else ""
 
 
 def read(root: int, path: str, size: int) -> bytes:
-    """The first `size` bytes of the regular file at `path` below directory descriptor `root`, or all of a shorter one.
+    """The first `size` bytes of the regular file at `path` below directory descriptor `root`, or all of a shorter file.
 
-    Raises OSError, NotRegularError among them; EAGAIN where somebody's lease on the file would make it wait.
+    Raises OSError, including NotRegularError, and EAGAIN where the open would have to wait for somebody's lease.
     """
     with place(root, path) as found:
         if not stat.S_ISREG(os.fstat(found).st_mode):

@@ -1,7 +1,7 @@
-"""Whether what an image has in a directory can be copied into a file system in memory that is mounted there.
+"""Whether an image's content of a directory can be copied into a tmpfs that is mounted there.
 
-The OCI runtimes copy it (tmpcopyup), and a Create fails where they cannot: runc 1.3 knows files, directories and
-symbolic links alone. What is more than a daemon's few files is for no memory.
+The OCI runtimes copy it (tmpcopyup), and a Create fails where they cannot: runc 1.3 handles only files, directories and
+symbolic links. More than a daemon's few files should not be kept in memory.
 """
 
 import os
@@ -14,18 +14,19 @@ _MOUNTED = (
     *("/run/systemd/system", "/run/systemd/system.conf.d", "/run/systemd/logind.conf.d", "/run/tmpfiles.d"),
     "/run/lock",
 )
-"""Where files of the shim's are mounted, or a file system: by a link where the image says, in a volume of the pod's."""
+"""Where the shim's files, or a file system, are mounted. A symbolic link there would redirect such a mount to where the
+image says, for example into a volume of the pod."""
 _COPIED = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 
 
 def _meet(link: str, mounted: str) -> bool:
-    """Whether a mount at `mounted`, or below it, would be made by way of `link`; /run/lock is empty by then."""
+    """Whether a mount at `mounted`, or below it, would go through `link`; /run/lock is empty by then."""
     above = f"{mounted}/".startswith(f"{link}/")
     return above or (mounted != "/run/lock" and link.startswith(f"{mounted}/"))
 
 
 def problem(entries: Iterable[tuple[str, os.stat_result]], most_bytes: int) -> str:
-    """Why `entries`, each a path and what is told of it, cannot be copied, or ""; the first that is found."""
+    """Why `entries`, pairs of a path and its stat result, cannot be copied, or ""; the first reason found."""
     size = 0
     for number, (path, about) in enumerate(entries):
         if number == MOST_NAMES:

@@ -1,9 +1,9 @@
-"""Looking into a container's root file system before the container exists: facts, no decisions.
+"""Examines a container's root file system before the container exists: facts, no decisions.
 
-Nothing here trusts the image. Everything is looked at by way of `runtime.image.beneath`, from a descriptor of the root,
-so that no symbolic link leads out of it, not even one that is exchanged meanwhile. Nothing is executed, no device, FIFO
-or socket is opened, and only the beginnings of a few regular files are read. What lies below a mount of the spec cannot
-be seen: that is a fact too.
+Nothing here trusts the image. Everything is read through `runtime.image.beneath`, from a descriptor of the root, so
+that no symbolic link leads out of it, not even one that is exchanged meanwhile. Nothing is executed, no device, FIFO or
+socket is opened, and only the beginnings of a few regular files are read. What lies below a mount of the spec cannot be
+seen: that is a fact too.
 """
 
 import os
@@ -24,20 +24,20 @@ from runtime.spec.edit import Spec
 
 _MAX_LINKS = 40
 MAX_STEPS = 4096
-"""What all walks of one look into an image may cost: an image can make each part of each path lead to 40 links, and
-each of those to 2,000 parts."""
+"""The most steps for all walks of one examination: an image can make each part of each path lead to 40 links, and each
+of those to 2,000 parts."""
 
 PLACES = (HOME, *WRITABLE, INITTAB)
-"""Paths where a mode may put something of ours."""
+"""Paths at which a mode may mount something of ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """What the container's first argument leads to.
 
-    `path` is the absolute name it was found under, `target` the same with the image's symbolic links
-    followed. `problem` is why it cannot be started, in the words of Go's os/exec, which are those of runc.
-    `hidden_by` is the mount destination it lies below, in which case nothing else is known.
+    `path` is the absolute name under which it was found, `target` the same with the image's symbolic links followed.
+    `problem` is why it cannot be started, in the words of Go's os/exec, which runc uses. `hidden_by` is the mount
+    destination that it lies below; then nothing else is known.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """`resolved`: where each mount destination, and each path in PLACES, leads.
+    """`resolved` says where each mount destination, and each path in PLACES, leads.
 
-    `is_s6`: whether `/init` is s6-overlay's; `init`: what the image has for PID 1; `uncopied`: paths of WRITABLE that a
-    file system in memory there cannot begin with, and why.
+    `is_s6`: `/init` is s6-overlay's; `init`: what the image has for PID 1; `uncopied`: by path of WRITABLE, why a tmpfs
+    there cannot start with the image's files.
     """
 
     command: Command
@@ -64,7 +64,7 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Where a walk ended. `mode` None: nothing is there. `hidden_by`: it ended at that mount."""
+    """The end of a walk. `mode` None: nothing is there. `hidden_by`: the walk ended at that mount."""
 
     path: str
     mode: int | None = None
@@ -73,21 +73,21 @@ class _Found:
 
 
 def _parts(path: str) -> list[str]:
-    """The parts still to walk, the next one last."""
+    """The parts of a path to walk, the next one last."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
 class Rootfs:
     """A root file system by descriptor, walked part by part as the container would see it once mounted.
 
-    `fd` is that descriptor, the holder's to close. All walks together look at no more than MAX_STEPS names of it,
-    each once, and follow no more parts of symbolic links than that; then they raise InvalidArgument.
+    `fd` is that descriptor; its owner closes it. All walks together examine at most MAX_STEPS names, each once, and
+    follow at most that many parts of symbolic links; then they raise InvalidArgument.
     """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._left = MAX_STEPS
-        self._seen: dict[str, tuple[int, str] | int] = {}  # or why not, an errno
+        self._seen: dict[str, tuple[int, str] | int] = {}  # an int is the errno of a failure
 
     @classmethod
     @contextmanager
@@ -103,7 +103,7 @@ class Rootfs:
             os.close(fd)
 
     def is_writable(self) -> bool:
-        """Whether an OCI runtime can make mount points: not in a view of an image, or a file system such as erofs.
+        """Whether an OCI runtime can make mount points: not in a view of an image or a file system such as erofs.
 
         Raises OSError.
         """
@@ -118,7 +118,7 @@ class Rootfs:
             )
 
     def _look(self, path: str) -> tuple[int, str]:
-        """Mode of what is at `path`, and where it points if it is a symbolic link. Raises OSError, InvalidArgument."""
+        """The mode of what is at `path`, and the target of a symbolic link. Raises OSError, InvalidArgument."""
         if path not in self._seen:
             self._spend(1)
             try:
@@ -131,7 +131,7 @@ class Rootfs:
         return found
 
     def has(self, path: str) -> bool:
-        """Whether anything is at `path`, a symbolic link that leads nowhere too."""
+        """Whether anything is at `path`, including a symbolic link that leads nowhere."""
         try:
             self._look(path)
         except OSError:
@@ -141,8 +141,8 @@ class Rootfs:
     def walk(self, path: str, mounts: Sequence[str] = ()) -> _Found:
         """Follow `path` (absolute) as the container would; stop at a directory or file in `mounts`.
 
-        `mounts` are resolved destinations. Parts that do not exist are kept as they are, which is where the
-        OCI runtime would create them. Raises InvalidArgument where the look has cost too much.
+        `mounts` are resolved destinations. Parts that do not exist are kept as they are: there the OCI runtime would
+        create them. Raises InvalidArgument where the walks have used up MAX_STEPS.
         """
         todo, at, links, mode = _parts(path), "/", 0, stat.S_IFDIR
         while todo:
@@ -175,14 +175,14 @@ class Rootfs:
         return _Found(at, mode)
 
     def names(self, path: str, at_most: int) -> list[str]:
-        """At most `at_most` names in the directory at `path`, none where it is no directory."""
+        """At most `at_most` names in the directory at `path`; none if it is no directory."""
         try:
             return beneath.names(self.fd, path, at_most)
         except OSError:
             return []
 
     def uncopied(self, path: str, most_bytes: int) -> str:
-        """Why what is below the directory at `path` cannot be copied (`runtime.image.copied`), or ""."""
+        """Why the content of the directory at `path` cannot be copied (`runtime.image.copied`), or ""."""
         try:
             return copied.problem(beneath.below(self.fd, path, copied.MOST_NAMES + 1), most_bytes)
         except (FileNotFoundError, NotADirectoryError):
@@ -191,7 +191,7 @@ class Rootfs:
             return os.strerror(err.errno or 0).lower()
 
     def head(self, path: str, size: int = 4096) -> bytes:
-        """The first bytes of a regular file; empty where it is none or cannot be read."""
+        """The first bytes of a regular file; empty if it is no such file or cannot be read."""
         try:
             return beneath.read(self.fd, path, size)
         except OSError:
@@ -199,7 +199,7 @@ class Rootfs:
 
 
 def _candidate(root: Rootfs, name: str, path: str, mounts: Sequence[str]) -> Command:
-    """One place the command may be at, judged as Go's exec.LookPath does: a file with any execute bit."""
+    """The command if it is at `path`, judged as Go's exec.LookPath does: a file with any execute bit."""
     found = root.walk(path, mounts)
     if found.hidden_by is not None:
         return Command(name, path=path, hidden_by=found.hidden_by)
@@ -228,7 +228,7 @@ def _uid(process: Mapping[str, Any]) -> int:
 
 
 def read_facts(rootfs: str, spec: Spec, services: Sequence[str] = ()) -> ImageFacts:
-    """`facts_of` the image mounted at host path `rootfs`. Raises InvalidArgument where it cannot be opened too."""
+    """`facts_of` the image mounted at host path `rootfs`. Also raises InvalidArgument where it cannot be opened."""
     with Rootfs.open(rootfs) as root:
         return facts_of(root, spec, services)
 
@@ -236,18 +236,18 @@ def read_facts(rootfs: str, spec: Spec, services: Sequence[str] = ()) -> ImageFa
 def facts_of(root: Rootfs, spec: Spec, services: Sequence[str] = ()) -> ImageFacts:
     """Find out what a plan for `spec` needs to know about the image at `root`.
 
-    `services` are names to look for in it (`Choice.services`).
+    `services` are the names of services to look for (`Choice.services`).
 
-    Changes nothing. A command that is not there is a fact, not an error; InvalidArgument is raised only where the spec
-    is malformed or has no command at all, and where the look costs too much. What blocks here is a file system that
-    does not answer: call it beside an event loop.
+    Only reads. A command that does not exist is a fact, not an error. Raises InvalidArgument where the spec is
+    malformed or has no command at all, and where the walks cost too much. This blocks if a file system does not answer:
+    call it in a thread beside an event loop.
     """
     args, process = edit.args(spec), edit.table(spec, "process")
     if not args or not args[0]:
         raise InvalidArgument("config.json: process.args: found nothing to start, allowed at least one argument")
     destinations = [posixpath.join("/", mount["destination"]) for mount in edit.mounts(spec)]
     resolved = {path: root.walk(path).path for path in (*destinations, *PLACES)}
-    # The root itself is no mount that hides: every path would be below it.
+    # A mount at the root itself hides nothing: every path would be below it.
     hiding = [resolved[path] for path in destinations if resolved[path] != "/"]
     command = _command(
         root,

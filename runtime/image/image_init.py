@@ -1,7 +1,7 @@
 """What an image has for PID 1, read from its root file system: names, the first megabytes of two programs, two texts.
 
-Everything is bounded, nothing is executed, and every path is walked below the root by `runtime.image.image`'s rules. A
-program below a mount of the pod is not the image's and counts as not there.
+All reads are bounded, nothing is executed, and every path is walked below the root by `runtime.image.image`'s rules. A
+program below a mount of the pod is not the image's and counts as missing.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _PASSWD_BYTES = 1 << 20
 
 
 class Found(Protocol):
-    """Where a walk ended; `mode` None: nothing is there, and `error` says why."""
+    """The end of a walk. `mode` None: nothing is there, and `error` says why."""
 
     @property
     def path(self) -> str: ...
@@ -40,7 +40,7 @@ class Found(Protocol):
 
 
 class Root(Protocol):
-    """A root file system one can look into."""
+    """The methods of a root file system that this module needs."""
 
     def walk(self, path: str, mounts: Sequence[str] = ()) -> Found: ...
     def head(self, path: str, size: int = 4096) -> bytes: ...
@@ -48,7 +48,7 @@ class Root(Protocol):
 
 
 def _program(root: Root, path: str, mounts: Sequence[str]) -> tuple[str, str]:
-    """Where an executable is, symbolic links followed, or "" and the reason."""
+    """The path of an executable with symbolic links followed, or "" and the reason."""
     found = root.walk(path, mounts)
     if found.hidden_by is not None:
         return "", f"{path}: it is below the mount at {found.hidden_by}"
@@ -64,9 +64,10 @@ def _exists(root: Root, path: str) -> bool:
 
 
 def home_of(passwd: bytes, uid: int) -> str | None:
-    """The home directory of `uid` in a passwd(5) text, the first entry counting, or None.
+    """The home directory in the first entry for `uid` of a passwd(5) text, or None.
 
-    A line that is not of seven fields, or whose home is no absolute path of printable characters, is passed over.
+    A line that does not have seven fields is skipped. None also if the home is no absolute path of printable
+    characters.
     """
     for line in passwd.split(b"\n"):
         fields = line.split(b":")
@@ -77,7 +78,7 @@ def home_of(passwd: bytes, uid: int) -> str | None:
 
 
 def read(root: Root, mounts: Sequence[str], *, uid: int, services: Sequence[str]) -> InitFacts:
-    """The facts of an image's inits. `mounts` are the resolved destinations of the spec, which hide what is below."""
+    """The facts about an image's inits. `mounts` are the resolved destinations of the spec; they hide what is below."""
     systemd, version = "", None
     for path in SYSTEMD_PATHS:
         target, _ = _program(root, path, mounts)
@@ -101,6 +102,6 @@ def read(root: Root, mounts: Sequence[str], *, uid: int, services: Sequence[str]
         scripts=tuple(scripts.items()),
         near=tuple(near(root, [name for name in units if not units[name] and not scripts.get(name)]).items()),
         home=home_of(root.head("/etc/passwd", _PASSWD_BYTES), uid),
-        # What leads elsewhere is left alone: a mount there would be made where the image says.
+        # A machine-id that leads elsewhere is left alone: a mount there would be made where the image says.
         machine_id=root.walk(MACHINE_ID).path != MACHINE_ID or is_machine_id(root.head(MACHINE_ID)),
     )

@@ -1,7 +1,7 @@
-"""Users and groups as an image defines them: our own reading of its passwd and group files, never the host's NSS.
+"""Users and groups as an image defines them: read from its passwd and group files, never from the host's NSS.
 
-Formats: passwd(5), group(5). The files are the image's, so anything may be in them: they are read by way of
-`runtime.image.beneath`, must be regular files of a bounded size, and a line that is not of the format is passed over.
+Formats: passwd(5), group(5). The files are the image's and may contain anything: they are read through
+`runtime.image.beneath`, must be regular files of a bounded size, and a line in another format is skipped.
 """
 
 import os
@@ -16,15 +16,15 @@ GROUP = "/etc/group"
 MAX_BYTES = 1 << 20
 MAX_GROUPS = 1024
 SHOWN = 100
-"""Characters of a name that errors show."""
+"""The most characters of a name that an error shows."""
 
 MAX_ID = 2**32 - 2
-"""The next number, (uid_t)-1, means "leave as it is" to the kernel."""
+"""The highest ID. The next number, (uid_t)-1, means "leave as it is" to the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Numbers as seen in the container. `name` and `home` are "" where the image does not say."""
+    """A user, with IDs as seen in the container. `name` and `home` are "" where the image does not say."""
 
     uid: int
     gid: int = 0
@@ -34,10 +34,10 @@ class User:
 
 
 def resolve(root: int, wanted: str) -> User:
-    """Who `wanted` (`USER`, `UID`, `USER:GROUP`, `UID:GID`) is in the root file system at directory descriptor `root`.
+    """The user `wanted` (`USER`, `UID`, `USER:GROUP`, `UID:GID`) in the root file system at descriptor `root`.
 
-    As runc does it: a number need not be listed (its group is then 0); a group that is given is the only one, else
-    there are the user's own and those that list the user. Digits are a number, never a name. Raises InvalidArgument.
+    As in runc, a numeric user need not be listed (its group is then 0). A given group is the only one; otherwise the
+    user has its own group and those that list it. Digits are a number, never a name. Raises InvalidArgument.
     """
     name, colon, group = wanted.partition(":")
     user = _user(_read(root, PASSWD), name)
@@ -48,7 +48,7 @@ def resolve(root: int, wanted: str) -> User:
 
 
 def resolve_below(rootfs: str, wanted: str) -> User:
-    """`resolve` in the directory at host path `rootfs`, which may be /proc/PID/root. Raises OSError too."""
+    """`resolve` in the directory at host path `rootfs`, which may be /proc/PID/root. Also raises OSError."""
     root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return resolve(root, wanted)
@@ -81,7 +81,7 @@ def _group(text: bytes, wanted: str) -> int:
 
 
 def _listing(text: bytes, user: User) -> tuple[int, ...]:
-    """The groups that name the user as a member, its own left out, in the file's order."""
+    """The groups that list the user as a member, without its own group, in the file's order."""
     name = os.fsencode(user.name)
     found: dict[int, None] = {}
     for fields in _lines(text, 4):
@@ -108,7 +108,7 @@ def _id(text: bytes) -> int | None:
 
 
 def _read(root: int, path: str) -> bytes:
-    """The file's text; empty where there is none. Raises InvalidArgument where it is no file, or too large."""
+    """The file's text; empty if there is none. Raises InvalidArgument if it is no regular file, or too large."""
     try:
         text = beneath.read(root, path, MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):

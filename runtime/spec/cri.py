@@ -1,6 +1,6 @@
 """The annotations by which Kubernetes tells a container runtime about a pod and its containers.
 
-containerd's CRI plugin writes those of `io.kubernetes.cri` (its package internal/cri/annotations); kubelet writes
+containerd's CRI plugin writes those of `io.kubernetes.cri` (its package internal/cri/annotations). The kubelet writes
 `io.kubernetes.pod.terminationGracePeriod` (pkg/kubelet/kuberuntime/labels.go), which containerd passes on to a handler
 that lists it.
 """
@@ -14,4 +14,4 @@ SANDBOX_NAMESPACE = "io.kubernetes.cri.sandbox-namespace"
 SANDBOX_UID = "io.kubernetes.cri.sandbox-uid"
 
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
-"""In seconds, as decimal text."""
+"""The grace period in seconds, as decimal text."""

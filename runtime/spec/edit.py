@@ -1,8 +1,8 @@
-"""Edits of an OCI spec in containerd's words. Each returns a new spec and leaves its argument alone.
+"""Edits of an OCI spec. Each returns a new spec and leaves its argument unchanged.
 
-A spec is what json.loads made of config.json. Keys nobody here knows pass through untouched, and a value that
-has not the shape the specification gives it is an InvalidArgument that names it, never a KeyError. Every edit
-is idempotent: applied to its own result it changes nothing.
+A spec is what json.loads made of config.json. Keys that are unknown here pass through unchanged. A value that does not
+have the type of the specification is an InvalidArgument that names it, never a KeyError. Every edit is idempotent:
+applied to its own result it changes nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,9 +54,9 @@ def args(spec: Spec) -> tuple[str, ...]:
 
 
 def env(spec: Spec) -> dict[str, str]:
-    """`process.env` as the container sees it: of two entries of a name the last counts, as in runc and crun.
+    """`process.env` as the container sees it: of two entries with one name the last counts, as in runc and crun.
 
-    Both set the entries one after the other. Entries without `=` are no variables and are left out.
+    Both set the entries in order. Entries without `=` are no variables and are left out.
     """
     found: dict[str, str] = {}
     for entry in strings(table(spec, "process"), "env", within="process."):
@@ -67,7 +67,7 @@ def env(spec: Spec) -> dict[str, str]:
 
 
 def annotations(spec: Spec) -> Mapping[str, str]:
-    """`annotations`, all of them strings."""
+    """`annotations`; every value is a string."""
     found = table(spec, "annotations")
     for name, value in found.items():
         if not isinstance(value, str):
@@ -76,7 +76,7 @@ def annotations(spec: Spec) -> Mapping[str, str]:
 
 
 def mounts(spec: Spec) -> tuple[Mapping[str, Any], ...]:
-    """`mounts`, each with a string as destination."""
+    """`mounts`; every destination is a string."""
     found = items(spec, "mounts")
     for index, one in enumerate(found):
         if not isinstance(one, Mapping):
@@ -92,7 +92,7 @@ def with_args(spec: Spec, new: Sequence[str]) -> Spec:
 
 
 def with_env(spec: Spec, new: Mapping[str, str]) -> Spec:
-    """Set variables: entries of these names go, the new ones come last."""
+    """Set variables: entries with these names are removed, and the new ones come last."""
     process = table(spec, "process")
     kept = [entry for entry in strings(process, "env", within="process.") if entry.partition("=")[0] not in new]
     added = [f"{name}={value}" for name, value in new.items()]
@@ -100,7 +100,7 @@ def with_env(spec: Spec, new: Mapping[str, str]) -> Spec:
 
 
 def with_mount(spec: Spec, new: Mapping[str, Any]) -> Spec:
-    """Add a mount after all others, in place of any at the same destination."""
+    """Add a mount after all others, replacing any at the same destination."""
     without = without_mount(spec, new["destination"])
     return {**without, "mounts": [*items(without, "mounts"), dict(new)]}
 
@@ -111,9 +111,9 @@ def without_mount(spec: Spec, destination: str) -> Spec:
 
 
 def with_mount_before(spec: Spec, new: Mapping[str, Any]) -> Spec:
-    """Add `mount`, in place of any at its destination, ahead of the first mount at one of `before`, else last.
+    """Add `mount`, replacing any at its destination, ahead of the first mount at one of `before`, else last.
 
-    The order counts: OCI runtimes mount one after the other, and what is mounted later lies on top.
+    The order matters: OCI runtimes mount in order, and a later mount lies on top.
     """
     mount, before = new["mount"], new["before"]
     kept = [one for one in mounts(spec) if one["destination"] != mount["destination"]]
@@ -122,7 +122,7 @@ def with_mount_before(spec: Spec, new: Mapping[str, Any]) -> Spec:
 
 
 def with_mount_replaced(spec: Spec, new: Mapping[str, Any]) -> Spec:
-    """Put a mount where there is one of its destination, else after all others."""
+    """Replace the mount at the same destination and keep its position; without one, add the mount after all others."""
     kept = mounts(spec)
     at = next((index for index, one in enumerate(kept) if one["destination"] == new["destination"]), len(kept))
     rest = [one for one in kept[at + 1 :] if one["destination"] != new["destination"]]
@@ -130,12 +130,12 @@ def with_mount_replaced(spec: Spec, new: Mapping[str, Any]) -> Spec:
 
 
 def with_process(spec: Spec, new: Mapping[str, Any]) -> Spec:
-    """Set keys of `process`; the others stay."""
+    """Set keys of `process`; others are kept."""
     return {**spec, "process": {**table(spec, "process"), **new}}
 
 
 def with_namespace(spec: Spec, kind: str) -> Spec:
-    """A Linux namespace of `kind` of the container's own, where it has none yet."""
+    """Give the container a Linux namespace of its own of type `kind`, unless the spec already has one of that type."""
     linux = table(spec, "linux")
     kept = items(linux, "namespaces", within="linux.")
     if any(isinstance(one, Mapping) and one.get("type") == kind for one in kept):
@@ -159,12 +159,12 @@ OPERATIONS: Mapping[str, Callable[[Spec, Any], Spec]] = {
     "with_process": with_process,
     "without_mount": without_mount,
 }
-"""The edits a plan may hold, by the name it is kept under."""
+"""The edits that a plan may hold, by the names under which they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """An edit as a value, so that a plan can be printed, kept as JSON and read again.
+    """An edit as a value, so that a plan can be printed, stored as JSON and read again.
 
     `operand` is JSON data and belongs to the edit: nobody changes it afterwards.
     """
@@ -173,7 +173,7 @@ class Edit:
     operand: Any
 
     def __call__(self, spec: Spec) -> Spec:
-        """The spec with this edit made."""
+        """The spec after this edit."""
         return OPERATIONS[self.operation](spec, self.operand)
 
 
@@ -187,7 +187,7 @@ class Step:
 
 
 def apply(spec: Spec, steps: Sequence[Step]) -> Spec:
-    """`spec` with all `steps` made in order."""
+    """`spec` after all `steps`, made in order."""
     for step in steps:
         spec = step.edit(spec)
     return spec

@@ -1,8 +1,8 @@
-"""What a container is selected by: the names that node configuration's `when` is compared with.
+"""The names that select a container: what the `when` of the node configuration is compared with.
 
-In a pod they are Kubernetes' own, which containerd's CRI plugin writes as annotations (`cri`); outside a pod they are
-containerd's. Policy, hooks, agents and routes all ask this one value, so that none selects a container which another
-passes over.
+In a pod they are Kubernetes' names, which containerd's CRI plugin writes as annotations (`cri`); outside a pod they are
+containerd's. Policy, hooks, agents and routes all use this one value, so they cannot disagree on which container is
+meant.
 """
 
 from collections.abc import Mapping
@@ -27,9 +27,9 @@ class Identity:
 
     @classmethod
     def of(cls, spec: Mapping[str, Any], *, namespace: str, container_id: str) -> "Identity":
-        """Read it from the annotations of `spec`. `namespace` and `container_id` are containerd's.
+        """Read the identity from the annotations of `spec`. `namespace` and `container_id` are containerd's.
 
-        Raises InvalidArgument where they are no strings.
+        Raises InvalidArgument where an annotation is no string.
         """
         found = edit.annotations(spec)
         return cls(
@@ -39,5 +39,5 @@ class Identity:
         )
 
     def selects(self, when: When, mode: str | None) -> bool:
-        """Whether `when` selects it in `mode`; None: whatever the mode, as the container gets none."""
+        """Whether `when` selects this container in `mode`; None: whatever the mode, because the container has none."""
         return when.selects(mode=mode, namespace=self.namespace, image=self.image, container=self.container)

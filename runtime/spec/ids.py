@@ -1,4 +1,4 @@
-"""User and group ids of a container with a user namespace, as the host sees them. Pure."""
+"""The host's user and group IDs of a container with a user namespace. Pure."""
 
 from collections.abc import Mapping
 
@@ -9,12 +9,12 @@ from runtime.spec.edit import Spec
 
 
 def host_uid(spec: Spec, uid: int) -> int:
-    """The host's id of the container's user `uid`; itself where no mapping has it. Raises InvalidArgument."""
+    """The host's ID of the container's user `uid`; `uid` itself where no mapping has it. Raises InvalidArgument."""
     return _mapped(spec, "uidMappings", uid)
 
 
 def host_gid(spec: Spec, gid: int) -> int:
-    """The host's id of the container's group `gid`; itself where no mapping has it. Raises InvalidArgument."""
+    """The host's ID of the container's group `gid`; `gid` itself where no mapping has it. Raises InvalidArgument."""
     return _mapped(spec, "gidMappings", gid)
 
 

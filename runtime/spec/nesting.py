@@ -1,14 +1,14 @@
-"""JSON from outside, no deeper than the code that walks it can bear: Python's own bound is met anywhere, as a bug."""
+"""Reads JSON from outside, with a limit on nesting: beyond it, Python's own limit would fail in code that walks it."""
 
 import json
 from typing import Any
 
 MAX_DEPTH = 64
-"""Of arrays and objects within each other. A runtime-spec config.json has 8."""
+"""The most arrays and objects within each other. A runtime-spec config.json has 8."""
 
 
 def loads(text: str | bytes) -> Any:
-    """As json.loads. Raises ValueError, as it does, for JSON that is nested too deeply too."""
+    """Like json.loads. Also raises ValueError for JSON that is nested too deeply."""
     try:
         found = json.loads(text)
     except RecursionError:
