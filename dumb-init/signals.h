@@ -1,6 +1,6 @@
 /*
- * Which signals dumb-init 1.2.5 waits for and forwards, put right from outside of its source: this is compiled before it
- * (hack/build-dumb-init.sh), and stands in for two functions of the C library there.
+ * Corrects which signals dumb-init 1.2.5 waits for and forwards, without a change of its source: this file is compiled
+ * before it (hack/build-dumb-init.sh), and replaces two functions of the C library there.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -11,19 +11,19 @@
 #include <unistd.h>
 
 #define MASK_BYTES 8 /* the kernel's sigset_t */
-#define LAST_STANDARD 31 /* dumb-init looks any signal up in an array that ends with this one */
+#define LAST_STANDARD 31 /* dumb-init looks every signal up in an array that ends with this one */
 
 extern pid_t child_pid;
 extern char use_setsid;
 
-/* All: musl's leaves out those that C libraries have for themselves, and with them what to glibc is SIGRTMIN. */
+/* All signals: musl's sigfillset leaves out those that C libraries reserve, one of which is glibc's SIGRTMIN. */
 static inline int every_signal(sigset_t *set)
 {
 	memset(set, 0xff, sizeof *set);
 	return 0;
 }
 
-/* What a terminal sends to its foreground group (n_tty.c, tty_io.c): with one child that has had it as well. */
+/* Signals that a terminal sends to its foreground group (n_tty.c, tty_io.c): the child in that group got them, too. */
 static inline int is_the_childs_too(const siginfo_t *info)
 {
 	if (use_setsid || info->si_code != SI_KERNEL)
@@ -39,7 +39,7 @@ static inline int is_the_childs_too(const siginfo_t *info)
 static inline int next_signal(const sigset_t *set, int *number)
 {
 	siginfo_t info;
-	/* musl lets through again what it has for itself when a handler is installed. */
+	/* musl unblocks the signals it reserves when a handler is installed, so block them again. */
 	syscall(SYS_rt_sigprocmask, SIG_BLOCK, set, NULL, MASK_BYTES);
 	for (;;) {
 		if (sigwaitinfo(set, &info) < 0) {

@@ -1,14 +1,14 @@
 /*
- * A process's memory, shared with the processes forked from it, and shared again where they have changed it back.
+ * Shares a process's memory with the processes forked from it, and shares it again where they have restored it.
  *
- * Reference counts go up and down: most of the pages that a forked Python process has had to copy hold, once it is
- * idle, what they held before. Anonymous memory, once copied, stays copied. So the memory is put into a file first
- * (heap_share), of which it becomes a private mapping: the same contents at the same addresses, copied when written as
- * before. A page that equals the file's can then be dropped, and is the file's again when it is next looked at
- * (heap_give_back; madvise(2), MADV_DONTNEED on a private file mapping).
+ * Reference counts go up and down: most of the pages that a forked Python process had to copy hold, once the process is
+ * idle, what they held before. Anonymous memory, once copied, stays copied. So heap_share first puts the memory into a
+ * file and maps that privately: the same contents at the same addresses, copied on write as before. heap_give_back then
+ * drops each page that equals the file's; the next access reads the file's page again (madvise(2), MADV_DONTNEED on a
+ * private file mapping).
  *
- * Nothing else may run in the process while heap_share and heap_give_back do: they are called by its only thread, and
- * block signals. They allocate nothing, and write to nothing but their stack and the variables below.
+ * Nothing else may run in the process during heap_share and heap_give_back: the process's only thread calls them, and
+ * they block signals. They allocate nothing, and write only to their stack and the variables below.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,7 +30,7 @@
 #endif
 
 #define ALIGNMENT 16
-#define SMALL 512 /* the largest that the interpreter does not leave to the C library */
+#define SMALL 512 /* the largest size that the interpreter does not pass on to the C library */
 #define LARGE 65536
 #define POOL 16384
 #define POOL_HEADER 48
@@ -38,7 +38,7 @@
 #define LIMIT (1 << 20)
 
 #define RANGES 64
-#define ENTRIES 512 /* of a page map, looked at together */
+#define ENTRIES 512 /* of a page map, read at once */
 
 /* Documentation/admin-guide/mm/pagemap.rst */
 #define PRESENT (1ULL << 63)
@@ -68,7 +68,7 @@ static int put(int fd, const char *begin, size_t size, off_t at)
 }
 
 /*
- * Put one range into the file and map it there. From the read of a byte by pwrite(2) to mmap(2), nothing may change it.
+ * Put one range into the file and map it there. Nothing may change a byte between its pwrite(2) and the mmap(2).
  */
 static int share(int fd, char *begin, size_t size, off_t at, const char *kept)
 {
@@ -82,7 +82,7 @@ static int share(int fd, char *begin, size_t size, off_t at, const char *kept)
 
 /*
  * Share the `count` mappings of pairs (begin, end): whole pages, private, readable and writable. May be called once.
- * Returns 0, or a negated errno; what was shared before the error stays so.
+ * Returns 0, or a negated errno; what was shared before the error stays shared.
  */
 int heap_share(const uintptr_t (*given)[2], size_t count)
 {
@@ -118,7 +118,7 @@ int heap_share(const uintptr_t (*given)[2], size_t count)
     return error;
 }
 
-/* Where the part of glibc's heap begins that was never used. NULL elsewhere: there no hole is looked for. */
+/* Where the never used part of glibc's heap begins. NULL with other C libraries: no hole is searched for there. */
 static char *top_of_heap(void)
 {
 #ifndef __GLIBC__
@@ -131,12 +131,13 @@ static char *top_of_heap(void)
 }
 
 /*
- * Take every hole that the interpreter's and the C library's allocators have left between objects, for good: what a
- * process makes after it was forked it then makes on pages of its own, and not here and there on those that are shared.
+ * Take every hole that the allocators of the interpreter and the C library have left between objects, for good. What a
+ * forked process makes is then on pages of its own, and not scattered over the shared ones.
  *
- * Both allocators use holes first. Small objects: the first block of a pool, and those after it in order, come only
- * from a pool that is new (Objects/obmalloc.c, CPython 3.10 and later); where that is not seen, another allocator is at
- * work, and LIMIT ends it. The C library: what is from the top on was free already. Returns how many bytes it took.
+ * Both allocators use holes first. Small objects: the first block of a pool, and then those after it in order, only
+ * come from a new pool (Objects/obmalloc.c, CPython 3.10 and later). If that is never seen, another allocator is at
+ * work, and LIMIT ends the search. The C library: memory at or above the top was free before. Returns the number of
+ * bytes taken.
  */
 size_t heap_fill(void)
 {
@@ -163,7 +164,7 @@ size_t heap_fill(void)
     return taken;
 }
 
-/* Map what is in the file, as if each page had been read (madvise(2), Linux 5.14; before, that happens when it is). */
+/* Map the file's pages as if each had been read (madvise(2), Linux 5.14; before, each is mapped when it is read). */
 void heap_map(void)
 {
     size_t i;
@@ -205,7 +206,7 @@ static long give_back(const struct range *range, int pagemap)
     return dropped + drop(same, at);
 }
 
-/* Drop every page that holds what it held when it was shared. Returns how many, or a negated errno. */
+/* Drop every page whose content is again what was shared. Returns how many, or a negated errno. */
 long heap_give_back(void)
 {
     long dropped = 0;

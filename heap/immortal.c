@@ -1,11 +1,11 @@
 /*
- * Objects made immortal, so that a forked process uses them without writing to their pages.
+ * Makes objects immortal, so that a forked process uses them without writing to their pages.
  *
- * An immortal object's references are not counted (PEP 683). All that the spawner has imported becomes so before it
- * forks: a pod server then copies a page only where something is really changed.
+ * References to an immortal object are not counted (PEP 683). Everything that the spawner has imported becomes immortal
+ * before it forks: a pod server then copies a page only where something really changes.
  *
- * A module of our own interpreter (hack/build-python.sh), as only its own headers know what an immortal object is. An
- * object that becomes immortal keeps what it refers to for as long as the process lives.
+ * This is a module of our own interpreter (hack/build-python.sh), as only its own headers know what an immortal object
+ * is. An object that becomes immortal keeps everything it refers to for as long as the process lives.
  */
 #include <Python.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #error "immortal objects are known of CPython 3.13 with a GIL"
 #endif
 
-/* Those that are immortal, and not yet looked into. */
+/* Objects that are immortal and not yet traversed. */
 struct todo {
     PyObject **objects;
     size_t count, room;
@@ -42,7 +42,7 @@ static int make(PyObject *op, void *given)
     return 0;
 }
 
-/* The collector does not look into code, which cannot be part of a cycle (Objects/codeobject.c). */
+/* The garbage collector does not traverse code objects, which cannot be part of a cycle (Objects/codeobject.c). */
 static int look_into_code(PyCodeObject *code, struct todo *todo)
 {
     return make(code->co_consts, todo) || make(code->co_names, todo) || make(code->co_exceptiontable, todo) ||
@@ -71,7 +71,7 @@ static PyObject *make_immortal(PyObject *module, PyObject *objects)
     for (i = 0; i < count && !failed; i++) {
         PyObject *op = PyList_GET_ITEM(objects, i);
 
-        failed = make(op, &todo) || look_into(op, &todo); /* also one that was immortal before */
+        failed = make(op, &todo) || look_into(op, &todo); /* traverse also one that was immortal before */
         while (!failed && todo.count)
             failed = look_into(todo.objects[--todo.count], &todo);
     }

@@ -1,4 +1,4 @@
-/* Turns this very process into the application: same pid, everything else as the settings say, in an order in which
+/* Turns this very process into the application: same PID, everything else as the settings say, in an order in which
  * each step still has the privilege that it needs. */
 #define _GNU_SOURCE
 #include "launch.h"
@@ -24,8 +24,8 @@
 
 enum { CAPABILITIES = 64, SIGNALS = 64 };
 
-/* Blocked signals may have been inherited; so may a console that init opened for us, and the application is to have
- * none but its own. The hang-up that losing it sends to this very process is discarded: ignored, and not blocked. */
+/* Blocked signals may be inherited; so may a console that init opened for this process, and the application may have
+ * none but its own. The hang-up signal for losing the console is discarded: it is ignored, and not blocked. */
 void leave_inherited_session(void)
 {
 	sigset_t none;
@@ -72,7 +72,7 @@ static void set_limits(const struct settings *s)
 	}
 }
 
-/* Capabilities that the kernel does not know are left out of every set, as OCI runtimes do. Returns those it knows. */
+/* Capabilities unknown to the kernel are left out of every set, as OCI runtimes do. Returns the known ones. */
 static uint64_t drop_bounding(uint64_t keep)
 {
 	uint64_t known = 0;
@@ -107,7 +107,7 @@ static int has_groups(const struct settings *s)
 	return memcmp(held, s->groups, (size_t)count * sizeof *held) == 0;
 }
 
-/* setgroups(2) wants a capability even to change nothing; where nothing changes, an init without it will do. */
+/* setgroups(2) needs a capability even to change nothing, so it is skipped then: an init may lack the capability. */
 static void set_user(const struct settings *s)
 {
 	char name[32];
@@ -150,8 +150,8 @@ static void set_capabilities(const struct settings *s, uint64_t known)
 		}
 }
 
-/* By the bare system call: C libraries keep some real-time signals to themselves, and refuse those here. All zero is
- * the kernel's structure for the default action; KILL and STOP have no other. */
+/* By the bare system call, because C libraries reserve some real-time signals and refuse them here. All zero is the
+ * kernel's structure for the default action; KILL and STOP have no other action. */
 static void reset_signals(void)
 {
 	static const unsigned long default_action[8];
@@ -181,14 +181,14 @@ static void close_others(void)
 	}
 }
 
-/* With the capabilities that the exec has; an old seccomp profile may answer faccessat2 with EPERM. */
+/* Checks with the exec's own capabilities. access() is for an old seccomp profile that fails faccessat2 with EPERM. */
 static int may_execute(const char *path)
 {
 	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0 || access(path, X_OK) == 0;
 }
 
-/* Looks `name` up as runc does, in the application's own PATH: the first file in it that may be executed, and none
- * found through a relative element. The path stays in `room`; NULL where there is none. */
+/* Looks `name` up as runc does, in the application's own PATH: the first file that may be executed, never through a
+ * relative element. The path is stored in `room`; NULL where there is none. */
 static const char *find(const char *name, char **env, char room[PATH_MAX])
 {
 	const char *path = NULL, *end;
@@ -226,7 +226,7 @@ void become(const struct settings *s)
 	int is_there;
 	enter_session(s);
 	set_limits(s);
-	/* As OCI runtimes do it: a directory that is closed to the user is entered all the same. */
+	/* Before set_user, as OCI runtimes do: a directory that is closed to the user is entered all the same. */
 	is_there = chdir(s->cwd) == 0;
 	known = drop_bounding(s->bounding);
 	set_user(s);

@@ -1,21 +1,21 @@
 /*
  * launch: becomes a container's application under an init, with exactly the process settings of its pod.
  *
- *   launch app     started by the container's init; the application has this pid, or where the settings say `stay`
- *                  is a child, which this process waits for to report how it ended
+ *   launch app     started by the container's init; this process becomes the application with the same PID, or, where
+ *                  the settings say `stay`, has it as a child and waits for it to report how it ended
  *   launch halt    the last act of an init that cannot end by itself: tells the shim, and waits to be killed
  *   launch enter FD PROGRAM [ARG...]
- *                  on the host: becomes PROGRAM in the cgroup whose cgroup.procs is open for writing as FD, which it
- *                  closes. What PROGRAM makes is in that cgroup from its first instruction
+ *                  on the host: becomes PROGRAM in the cgroup whose cgroup.procs is open for writing as FD, and closes
+ *                  FD. Whatever PROGRAM makes is in that cgroup from its first instruction
  *
- * The shim listens at /run/pouchrich/app.sock. It is the shim that checks who connected: nothing is said on the
- * connection until it sends one byte, whatever its value, with three descriptors (SCM_RIGHTS): the application's
- * 0, 1 and 2. From there on messages go to the application's standard error. `stay` makes its child between socket()
- * and connect(), so the shim sees the child as its peer while both hold the connection; when the child has ended, the
- * wait status follows on it, four bytes in the machine's order.
+ * The shim listens at /run/pouchrich/app.sock and checks who connected. Nothing is sent on the connection until the
+ * shim sends one byte of any value with three descriptors (SCM_RIGHTS): the application's 0, 1 and 2. From then on
+ * messages go to the application's standard error. With `stay` this process makes its child between socket() and
+ * connect(), so the shim sees the child as its peer while both hold the connection. When the child has ended, its wait
+ * status follows on the connection, four bytes in the machine's byte order.
  *
- * EXIT STATUS without an application: 125 before the shim has answered, afterwards 127 where the program does not
- * exist and 126 for whatever else prevented it. One line on standard error says `pouchrich-launch: OP: WHAT: REASON`.
+ * EXIT STATUS without an application: 125 before the shim has answered; afterwards 127 where the program does not
+ * exist, and 126 for any other obstacle. One line on standard error says `pouchrich-launch: OP: WHAT: REASON`.
  */
 #define _GNU_SOURCE
 #include "launch.h"
@@ -99,27 +99,27 @@ static void receive_stdio(int sock)
 	    rights->cmsg_len != CMSG_LEN(sizeof fds))
 		fail_with(EPROTO, "recvmsg", APP_SOCKET);
 	memcpy(fds, CMSG_DATA(rights), sizeof fds);
-	for (i = 0; i < 3; i++) /* 0 to 2 are in use, so what came is above them */
+	for (i = 0; i < 3; i++) /* 0 to 2 are in use, so the received descriptors are above them */
 		if (dup2(fds[i], i) < 0)
 			fail("dup2", "standard descriptors");
 	status_on_failure = CANNOT_RUN;
 }
 
-/* PID 1's: a systemd knows no other process of the unit's than this, and stops it so from inside the container, say. */
+/* Signals from PID 1: systemd knows only this process of the unit, and signals it to stop it from the inside, say. */
 static void pass_on(pid_t child, const siginfo_t *info)
 {
-	if (info->si_pid == 1 && info->si_code <= 0) /* not the kernel's */
+	if (info->si_pid == 1 && info->si_code <= 0) /* not from the kernel */
 		kill(child, info->si_signo);
 }
 
-/* Returns in the child. The parent is blind to signals, but for PID 1's where it `passes_on`: others are the child's. */
+/* Returns in the child. The parent blocks all signals; if it `passes_on`, it forwards those of PID 1 to the child. */
 static void stay_as_parent(int sock, int passes_on)
 {
 	sigset_t every;
 	siginfo_t info;
 	pid_t child, ended;
 	int status;
-	memset(&every, 0xff, sizeof every); /* sigfillset() of a C library leaves out what it has for itself */
+	memset(&every, 0xff, sizeof every); /* a C library's sigfillset() leaves out the signals it reserves */
 	signal(SIGCHLD, SIG_DFL);
 	if (sigprocmask(SIG_SETMASK, &every, NULL) < 0)
 		fail("sigprocmask", "all signals");
@@ -133,14 +133,14 @@ static void stay_as_parent(int sock, int passes_on)
 			pass_on(child, &info);
 	if (ended < 0)
 		fail("waitpid", "the application");
-	/* A shim that has gone, or a child that never connected, leaves nobody to tell. */
+	/* If the shim has gone, or the child never connected, there is nobody to tell. */
 	if (send(sock, &status, sizeof status, MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ENOTCONN &&
 	    errno != ECONNRESET)
 		fail("send", APP_SOCKET);
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
-/* Stays until the shim has seen who we are and closes: it kills PID 1, and us with it. */
+/* Stays until the shim has seen who connected and closes: the shim kills PID 1, and this process with it. */
 static void halt(void)
 {
 	char byte;
@@ -168,7 +168,7 @@ int main(int argc, char **argv)
 {
 	static struct settings settings;
 	int fd, sock;
-	do /* whatever is opened later must not become a standard descriptor */
+	do /* no descriptor opened later may become a standard descriptor */
 		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	while (fd >= 0 && fd <= 2);
 	if (fd < 0)

@@ -1,6 +1,6 @@
 /*
  * THE SETTINGS, /run/pouchrich/app: records that each end with a NUL byte, so that a value may hold any other byte.
- * The first is `pouchrich-launch 1`. Then, in any order, numbers being decimal unless said otherwise:
+ * The first is `pouchrich-launch 1`. The others follow in any order; numbers are decimal unless noted otherwise:
  *
  *   uid N, gid N                  default 0
  *   group N                       a supplementary group; may repeat
@@ -12,7 +12,7 @@
  *   cwd PATH                      default /
  *   terminal                      descriptor 0 becomes the controlling terminal
  *   stay                          be the application's parent, and report its wait status
- *   pass-on                       as such pass on what PID 1 sends
+ *   pass-on                       with `stay`: forward to the application the signals that PID 1 sends
  *   env NAME=VALUE                may repeat, in order; the environment holds nothing else
  *   arg WORD                      may repeat, in order; at least one
  *
@@ -41,23 +41,23 @@ struct settings {
 	size_t rlimit_count;
 	int no_new_privs, terminal, stay, pass_on, has_umask;
 	mode_t umask;
-	const char *oom_score_adj; /* NULL: leave it */
+	const char *oom_score_adj; /* NULL: do not change it */
 	const char *cwd;
 	char **env, **args; /* NULL-terminated */
 	size_t env_count, arg_count;
 };
 
-/* How the process ends when something fails: NOT_ADOPTED at first. */
+/* The exit status when something fails. NOT_ADOPTED at first. */
 extern int status_on_failure;
 
-/* Say that `op` on `what` failed, by errno or for `reason`, and exit. */
+/* Report that `op` on `what` failed, by errno or for `reason`, and exit. */
 __attribute__((noreturn)) void fail(const char *op, const char *what);
 __attribute__((noreturn)) void fail_with(int reason, const char *op, const char *what);
 
-/* Room for `count` things of `size` bytes, all zero, kept for good. */
+/* Zeroed memory for `count` items of `size` bytes, never freed. */
 void *zeroed(size_t count, size_t size);
 
-/* Each fails as a whole or returns with all done. */
+/* Each returns only if everything succeeded, and otherwise exits. */
 void read_settings(struct settings *s);
 void leave_inherited_session(void);
 __attribute__((noreturn)) void become(const struct settings *s);

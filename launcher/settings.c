@@ -1,4 +1,4 @@
-/* Reads the settings; launch.h says what they look like. */
+/* Reads the settings. launch.h describes their format. */
 #include "launch.h"
 
 #include <ctype.h>
@@ -19,7 +19,7 @@ static char *value_of(char *record, const char *key)
 	return strncmp(record, key, length) == 0 && record[length] == ' ' ? record + length + 1 : NULL;
 }
 
-/* The number at *text, which moves behind it and the blank after it. No sign, no leading blank. */
+/* The number at *text, which moves past it and the blank after it. No sign, no leading blank. */
 static uint64_t number(const char **text, int base, uint64_t most, const char *record)
 {
 	char *end;
@@ -34,7 +34,7 @@ static uint64_t number(const char **text, int base, uint64_t most, const char *r
 	return found;
 }
 
-/* `text` as one number and nothing behind it. */
+/* `text` as one number with nothing after it. */
 static uint64_t only_number(const char *text, int base, uint64_t most, const char *record)
 {
 	uint64_t found = number(&text, base, most, record);
@@ -102,7 +102,7 @@ static void take_record(struct settings *s, char *record)
 		fail_with(EINVAL, "settings", "unknown record"); /* not shown: it may hold a secret */
 }
 
-/* The strings stay in a private mapping of the file, which the shim may unlink as soon as we have connected. */
+/* The strings stay in a private mapping of the file, which the shim may unlink once this process has connected. */
 void read_settings(struct settings *s)
 {
 	struct stat info;

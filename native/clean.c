@@ -1,4 +1,4 @@
-/* `delete` of a container of which nothing is left: what could be is in shim/pod/cleanup.py. */
+/* `delete` of a container that has left nothing behind. shim/pod/cleanup.py knows what could be left. */
 #include "shim.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@
 #define PROBE_TIMEOUT_US 100000
 #define KILLED 137
 
-/* Whether the bundle names a socket, and somebody who lives listens there or it is gone. */
+/* Whether the bundle names a socket that a living process listens on, or a socket that is gone. */
 static int has_living_server(const char *bundle)
 {
 	char path[PATH_MAX], text[4096], *address = text;
@@ -32,8 +32,8 @@ static int has_living_server(const char *bundle)
 }
 
 /*
- * Whether no bundle of ours is left of this member of the sandbox `sandbox` (runtime/members.py); 0 also where that is
- * no id of the usual kind.
+ * Whether the shim's own bundle of this member of the sandbox `sandbox` is gone (runtime/members.py). Also 0 if
+ * `sandbox` is no identifier of the usual form.
  */
 static int is_gone_member(const struct given *given, const char *sandbox)
 {
@@ -67,7 +67,7 @@ static unsigned char *put_varint(unsigned char *to, uint64_t number)
 	return to;
 }
 
-/* One field of type varint; proto3 leaves out what is zero. */
+/* Appends one field of type varint. proto3 omits zero values. */
 static unsigned char *put(unsigned char *to, int field, uint64_t number)
 {
 	if (number == 0)
@@ -85,7 +85,7 @@ int answer_delete(int argc, char **argv)
 	struct timespec now;
 	long pid = 0;
 	if (parse(argc, argv, &given) < 0 || !is_plain(given.namespace) || !is_plain(given.id))
-		return -1; /* for the error, or a name with a separator too many */
+		return -1; /* the script reports the error, or accepts a name of an unusual form */
 	bundle = given.bundle[0] ? given.bundle : ".";
 	if (!is_clean(&given, bundle))
 		return 0;

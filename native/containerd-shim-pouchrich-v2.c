@@ -1,18 +1,19 @@
 /*
- * containerd-shim-pouchrich-v2: `start`, `delete` and `-info` where there is next to nothing to do, without an
- * interpreter.
+ * containerd-shim-pouchrich-v2: `start`, `delete` and `-info` without an interpreter, where there is next to nothing to
+ * do.
  *
  *   ... start    hands the request to the node's spawner and prints its answer (spawner.c)
- *   ... delete   answers for a container of which nothing is left (clean.c), else hands the request to the spawner:
- *                containerd ends it after five seconds, which an interpreter may need to begin on a busy machine
- *   ... -info    as start, where containerd asks: anybody else would have a spawner of their own
+ *   ... delete   answers for a container that has left nothing behind (clean.c), else hands the request to the spawner:
+ *                containerd kills a `delete` after five seconds, and an interpreter may take that long to start on a
+ *                busy machine
+ *   ... -info    as start, if containerd asks: for any other parent there would be another spawner
  *
- * Whatever else is asked, and whatever is not as expected, is for the script beside this program, of the same name with
- * `.py`, which does all of it and has the same arguments, environment, working directory and standard input. So this
- * program has no errors of its own but one: that there is no such script.
+ * Any other request, and anything unexpected, is left to the script beside this program, which has the same name with
+ * `.py`. The script does everything, and gets the same arguments, environment, working directory and standard input. So
+ * this program has only one error of its own: that there is no such script.
  *
- * It is SITE/runtime/libexec/containerd-shim-pouchrich-v2, and the code SITE/shim; `python3` beside it is the
- * interpreter that runs it. Both are part of the spawner's key.
+ * This program is SITE/runtime/libexec/containerd-shim-pouchrich-v2, the code is SITE/shim, and `python3` beside this
+ * program is the interpreter that runs it. Code and interpreter are part of the spawner's key.
  */
 #define _GNU_SOURCE
 #include "shim.h"
@@ -24,7 +25,7 @@
 
 char here[PATH_MAX];
 
-/* What shim.manager.start.is_containerd says of the parent. */
+/* Must agree with shim.manager.start.is_containerd about the parent. */
 static int containerd_asks(void)
 {
 	static const char name[] = "containerd";

@@ -19,7 +19,7 @@ int write_all(int fd, const char *data, size_t size)
 	return 0;
 }
 
-/* The file's beginning as text, "" where it is missing; -1 where it cannot be read. */
+/* Reads the beginning of a file as text, "" where it is missing; -1 where it cannot be read. */
 int read_text(const char *path, char *text, size_t size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);

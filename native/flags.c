@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* The flags as shim/contract/flags.py reads them; -1 for anything that is not everyday. */
+/* Parses the flags like shim/contract/flags.py; -1 for anything unusual. */
 int parse(int argc, char **argv, struct given *given)
 {
 	static const char *others[] = {"address", "publish-binary", "debug-socket", "socket"};
@@ -42,7 +42,7 @@ static int is_letter_or_digit(char c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-/* Whether it is an identifier of the usual kind; a few more are allowed (shim/contract/identifiers.py). */
+/* Whether `name` is an identifier of the usual form; shim/contract/identifiers.py allows a few more. */
 int is_plain(const char *name)
 {
 	size_t i, length = strlen(name);

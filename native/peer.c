@@ -29,7 +29,7 @@ int connect_to(const char *path, int kind, long timeout_us)
 	return sock;
 }
 
-/* Whether the process that listened for a connection lives; one in a pid namespace that is not seen from here does. */
+/* Whether the process that listened for a connection lives. One in a PID namespace that is invisible here counts. */
 int peer_lives(int sock)
 {
 	char path[32], text[1024], state, *rest;

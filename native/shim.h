@@ -1,4 +1,4 @@
-/* What the parts of the program have in common. */
+/* Declarations that the parts of the program share. */
 #ifndef SHIM_H
 #define SHIM_H
 
@@ -11,10 +11,10 @@
 #define RUN "/run/pouchrich"
 #define RECORDS "/var/lib/pouchrich/poststop"
 
-/* The directory of this program, and of the script. */
+/* The directory of this program and of the script. */
 extern char here[PATH_MAX];
 
-/* Whether `format` made a text that fits. */
+/* Formats into `room`; whether the text fits. */
 #define FITS(room, ...) ((size_t)snprintf(room, sizeof room, __VA_ARGS__) < sizeof room)
 
 /* files.c */
@@ -38,8 +38,8 @@ int parse(int argc, char **argv, struct given *given);
 int is_plain(const char *name);
 
 /*
- * The actions: they come back where they are not for this program. answer_delete returns 0 where it is the spawner's,
- * and -1 where it is nothing that this program understands. Who `has_time` waits for a spawner that is being begun.
+ * The actions return only if this program cannot do the work. answer_delete returns 0 if the spawner should do it, and
+ * -1 for a request that this program does not understand. `has_time`: wait for a spawner that is being started.
  */
 
 void ask_spawner(int argc, char **argv, int has_time);

@@ -1,4 +1,4 @@
-/* What the node's spawner does: the request and its answers are those of shim/spawner/request.py. */
+/* Sends a request to the node's spawner. shim/spawner/request.py defines the request and its answers. */
 #define _GNU_SOURCE
 #include "shim.h"
 
@@ -21,7 +21,7 @@
 
 extern char **environ;
 
-/* Standard input, in a file that can be read again. -1 where it cannot be had: nothing was read then, or all is lost. */
+/* Moves standard input to a file that can be read again. -1 on failure: nothing was read then, or the input is lost. */
 static int keep_input(size_t *size)
 {
 	static char data[65536];
@@ -43,7 +43,7 @@ static int keep_input(size_t *size)
 	return got < 0 ? -1 : 0;
 }
 
-/* What shim.spawner.request.key says, to be kept the same. */
+/* Must give the same text as shim.spawner.request.key. */
 static int make_key(char *key, size_t size)
 {
 	static const char *namespaces[] = {"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"};
@@ -122,7 +122,7 @@ static int send_request(int sock, const char *key, int argc, char **argv, size_t
 	return sent;
 }
 
-/* Whether the spawner with this lock file has served for as long as one may take to answer, or there is none. */
+/* Whether the spawner with this lock file has been ready for longer than an answer takes, or does not exist. */
 static int has_served(const char *lock)
 {
 	char said[33];
@@ -135,8 +135,8 @@ static int has_served(const char *lock)
 }
 
 /*
- * Returns 0 once the request is taken, and -1 after making sure that it never will be. A spawner that is only being
- * begun has `patience_s`.
+ * Returns 0 once the request is taken, and -1 after making sure that it never will be. A spawner that is still starting
+ * gets `patience_s`.
  */
 static int await_taken(int sock, const char *lock, int patience_s)
 {
@@ -147,7 +147,7 @@ static int await_taken(int sock, const char *lock, int patience_s)
 		got = recv(sock, word, sizeof word, 0);
 	while (got < 0 && errno == EAGAIN && (waited_s += TAKEN_TIMEOUT_S) < patience_s && !has_served(lock));
 	if (got < 0) {
-		/* From here on TAKEN cannot be sent any more (EPIPE); if it was sent before, it is there to be read. */
+			/* From here on TAKEN cannot be sent (EPIPE). If it was sent before, it can still be read. */
 		shutdown(sock, SHUT_RDWR);
 		got = recv(sock, word, sizeof word, 0);
 	}
@@ -155,8 +155,9 @@ static int await_taken(int sock, const char *lock, int patience_s)
 }
 
 /*
- * Of many starters that find nobody listening, one goes on to begin a spawner, which takes an interpreter: who has the
- * lock on the directory, and hands it on to the script. The others wait until it listens, or until the lock is free.
+ * Of many starters that find nobody listening, one returns -1 to start a spawner, which takes an interpreter: the one
+ * that gets the lock on the directory and passes it on to the script. The others wait until the spawner listens, or
+ * until the lock is free.
  */
 static int connect_or_wait(const char *path)
 {
@@ -174,7 +175,7 @@ static int connect_or_wait(const char *path)
 		return -1;
 	}
 	if (!flock(directory, LOCK_EX | LOCK_NB))
-		return -1; /* open until the script closes it (shim/manager/start.py), or ends */
+		return -1; /* stays open until the script closes it (shim/manager/start.py) or ends */
 	for (tries = 0; tries < BOOT_TIMEOUT_S * 1000 / PAUSE_MS && sock < 0 && !is_free; tries++) {
 		nanosleep(&pause, NULL);
 		is_free = !flock(directory, LOCK_SH | LOCK_NB);
@@ -213,7 +214,7 @@ void ask_spawner(int argc, char **argv, int has_time)
 			write_all(2, answer + 1, got - 1);
 	close(sock);
 	if (got < 1 || (answer[0] != '+' && answer[0] != '-'))
-		return; /* who took the request has ended */
+		return; /* the process that took the request has ended */
 	if (answer[0] == '+') {
 		write_all(1, answer + 1, got - 1);
 		_exit(0);
