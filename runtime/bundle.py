@@ -33,7 +33,7 @@ class Bundle:
 
     @property
     def rootfs(self) -> str:
-        """The directory that containerd provides as the mount point of the root file system."""
+        """The directory that containerd provides as the mount point of the root filesystem."""
         return f"{self.path}/rootfs"
 
     @property

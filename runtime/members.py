@@ -2,12 +2,12 @@
 
 If a pod server speaks version 3 of the start protocol, containerd 2.0 and later only connects to it for the pod's
 further containers, its members. containerd runs no `start` for a member, and no `delete` either unless containerd has
-been restarted since. When the server dies, containerd unmounts each member's root file system and removes its bundle at
+been restarted since. When the server dies, containerd unmounts each member's root filesystem and removes its bundle at
 once (core/runtime/v2/shim_manager.go, ShimManager.Start, whose onClose does nothing; internal/cri/server/events.go).
 The sandbox's `delete` has to end the members.
 
 So what that needs is kept out of containerd's reach. PODS/NAMESPACE/SANDBOX/ID is the bundle that the OCI runtime gets
-and that everything of ours is kept in. The root file system is mounted there, and containerd's own bundle only shows
+and that everything of ours is kept in. The root filesystem is mounted there, and containerd's own bundle only shows
 it, for whoever looks in the usual place.
 """
 
@@ -54,9 +54,9 @@ def make(path: str, given: str) -> None:
 
     It gets the owner and mode of containerd's bundle, so that the root of a user namespace may pass. `address` and
     `work` are links to the sandbox's and to containerd's. The shim's path and address, which containerd has written to
-    the sandbox's bundle, are also written to the member's: without the path a restarted containerd would look for the
-    shim on its PATH (core/runtime/v2/shim_load.go), and by the address a containerd before 2.0 finds the server of a
-    member made by a later one.
+    the sandbox's bundle, are also put into `given`: without the path a restarted containerd would look for the shim on
+    its PATH (core/runtime/v2/shim_load.go), and by the address a containerd before 2.0 finds the server of a member
+    that a later one has made.
 
     Raises OSError; AlreadyExists where there is a bundle of a container that has not been deleted.
     """
@@ -136,7 +136,7 @@ def is_given_up(path: str) -> bool:
 def remove(path: str) -> None:
     """Remove the bundle, and the pod's directory with the last bundle in it. May be repeated.
 
-    Raises OSError, also if its root file system is still mounted: then nothing is removed.
+    Raises OSError, also if its root filesystem is still mounted: then nothing is removed.
     """
     with suppress(FileNotFoundError):
         os.rmdir(f"{path}/{_ROOT}")

@@ -1,4 +1,4 @@
-"""A root file system: mounts what a Create request lists on the bundle's `rootfs`, and unmounts it.
+"""A root filesystem: mounts what a Create request lists on the bundle's `rootfs`, and unmounts it.
 
 Follows containerd's core/mount, whose snapshotters write the requests. Everything here blocks, and `mount_all` may
 change the calling thread's working directory for good: call it in a thread that ends afterwards.

@@ -1,6 +1,6 @@
 """Watches a cgroup for processes that the kernel killed for lack of memory.
 
-Only growth of the `oom_kill` counter counts. `oom` also counts allocations that merely failed, and on v1 the wake-ups
+Only growth of the `oom_kill` counter matters. `oom` also counts allocations that merely failed, and on v1 the wake-ups
 also come for a limit hit further up and for the removal of the cgroup.
 """
 

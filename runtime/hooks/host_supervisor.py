@@ -64,7 +64,7 @@ def _keep(orders: dict) -> str:  # type: ignore[type-arg]  # JSON
 
 
 def _start(command: "list[str]", env: "dict[str, str]") -> "int | str":
-    """The hook's pid, or the answer that says why there is none."""
+    """The hook's PID, or the answer that says why there is none."""
     try:
         reader, writer = os.pipe()
         pid = os.fork()
@@ -96,7 +96,7 @@ def _failed(err: OSError) -> str:
 
 
 def _be_no_more_precious() -> None:
-    """Undo the OOM killer's exemption of containerd and its shims for what they start for others."""
+    """Reset a negative OOM score: the OOM killer spares containerd and its shims, but not what they run for others."""
     with open("/proc/self/oom_score_adj", "r+") as file:
         if int(file.read()) < 0:
             file.write("0")

@@ -37,7 +37,7 @@ def poststop_spec(
 ) -> dict[str, Any]:
     """The spec of the container that a poststop `hook` runs in.
 
-    It has the pod's root file system (host path `rootfs`), mounts, limits, the namespaces in the directory `pinned`,
+    It has the pod's root filesystem (host path `rootfs`), mounts, limits, the namespaces in the directory `pinned`,
     and a new PID namespace; `suffix` makes its cgroup a sibling of the container's. Annotations are left out because
     OCI runtimes obey some, OCI hooks because they have run, and network devices because they were moved. Raises
     InvalidArgument for a malformed spec.

@@ -1,4 +1,4 @@
-"""Examines a container's root file system before the container exists: facts, no decisions.
+"""Examines a container's root filesystem before the container exists: facts, no decisions.
 
 Nothing here trusts the image. Everything is read through `runtime.image.beneath`, from a descriptor of the root, so
 that no symbolic link leads out of it, not even one that is exchanged meanwhile. Nothing is executed, no device, FIFO or
@@ -78,7 +78,7 @@ def _parts(path: str) -> list[str]:
 
 
 class Rootfs:
-    """A root file system by descriptor, walked part by part as the container would see it once mounted.
+    """A root filesystem by descriptor, walked part by part as the container would see it once mounted.
 
     `fd` is that descriptor; its owner closes it. All walks together examine at most MAX_STEPS names, each once, and
     follow at most that many parts of symbolic links; then they raise InvalidArgument.

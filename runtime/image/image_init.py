@@ -1,4 +1,4 @@
-"""What an image has for PID 1, read from its root file system: names, the first megabytes of two programs, two texts.
+"""What an image has for PID 1, read from its root filesystem: names, the first megabytes of two programs, two texts.
 
 All reads are bounded, nothing is executed, and every path is walked below the root by `runtime.image.image`'s rules. A
 program below a mount of the pod is not the image's and counts as missing.
@@ -40,7 +40,7 @@ class Found(Protocol):
 
 
 class Root(Protocol):
-    """The methods of a root file system that this module needs."""
+    """The methods of a root filesystem that this module needs."""
 
     def walk(self, path: str, mounts: Sequence[str] = ()) -> Found: ...
     def head(self, path: str, size: int = 4096) -> bytes: ...

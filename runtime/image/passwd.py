@@ -34,7 +34,7 @@ class User:
 
 
 def resolve(root: int, wanted: str) -> User:
-    """The user `wanted` (`USER`, `UID`, `USER:GROUP`, `UID:GID`) in the root file system at descriptor `root`.
+    """The user `wanted` (`USER`, `UID`, `USER:GROUP`, `UID:GID`) in the root filesystem at descriptor `root`.
 
     As in runc, a numeric user need not be listed (its group is then 0). A given group is the only one; otherwise the
     user has its own group and those that list it. Digits are a number, never a name. Raises InvalidArgument.

@@ -28,7 +28,7 @@ class MountPoint:
 
     @property
     def is_private(self) -> bool:
-        """Whether a mount point that the OCI runtime creates in this mount is visible to nobody outside the pod."""
+        """Whether the OCI runtime can create a mount point in this mount that nobody outside the pod sees."""
         if "ro" in (self.mount.get("options") or ()):
             return False
         source = str(self.mount.get("source", ""))

@@ -49,7 +49,7 @@ class Boot:
 
     `init` is the kind of init found: `systemd`, `sysvinit`, `openrc` or `busybox`. `launch` None: the image's own
     command is that init, and there is no application beside it. `poweroff` is the signal number that makes PID 1 shut
-    down. `halts`: PID 1 cannot end by itself then (no CAP_SYS_BOOT); its last act is to run `launch halt`.
+    down. `halts`: without CAP_SYS_BOOT PID 1 cannot end by itself; its last act is to run `launch halt`.
     `environment` is the file in the run directory through which the inittab starts its commands, made by the caller, or
     "". `signals` translates a client's signals for an init without an application: pairs of signal numbers. `streams`:
     PID 1 has the container's own streams or terminal instead of a console that only the shim reads.

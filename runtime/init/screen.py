@@ -75,7 +75,7 @@ class _Screen:
             self._scroll()
 
     def _scroll(self) -> None:
-        """Drop the oldest line, but keep the first failures: a long shutdown may follow them."""
+        """Drop the oldest line, but keep the first failures: the shutdown that follows them writes many lines."""
         first = 0
         while first < _KEPT and _is_bad(self.rows[first]):
             first += 1

@@ -22,7 +22,7 @@ _library: ctypes.PyDLL | None = None
 def use_one_arena() -> None:
     """Have all threads allocate from one arena, where the C library is glibc (mallopt(3), M_ARENA_MAX).
 
-    A pod server's threads are short, and seldom do two run at once; the first of each would get an arena of its own.
+    A pod server's threads are short, and seldom do two run at once; without this a thread would get its own arena.
     """
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)

@@ -1,4 +1,4 @@
-"""Mounts by path: resolved inside a root file system, remounted, unmounted in whole trees."""
+"""Mounts by path: resolved inside a root filesystem, remounted, unmounted in whole trees."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _BUSY_PAUSE_S = 0.05
 
 @contextmanager
 def resolved(rootfs: str, target: str) -> Iterator[str]:
-    """A path to `target` that nothing in the root file system can redirect, valid inside the `with`.
+    """A path to `target` that nothing in the root filesystem can redirect, valid inside the `with`.
 
     It names the topmost mount there, so resolve again to reach a mount made since.
     """

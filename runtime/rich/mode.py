@@ -168,7 +168,7 @@ def _asked(case: _Case) -> ResolvedMode:
 
 
 def _not_permitted(case: _Case) -> str:
-    """Why an image may not choose a real init by its command, or "": such an image counts as the pod's own choice."""
+    """Why an image may not choose a real init by its command (it counts as the pod's own choice), or ""."""
     config = case.config
     if "mode" not in config.rich.pod_override:
         return f"pods may not choose a mode (rich.pod-override; {config.source_of('rich.pod-override')})"
