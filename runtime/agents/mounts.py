@@ -46,7 +46,7 @@ def check_sources(
 
 
 def _refuse_target(mount: AgentMount, resolved: str, points: Sequence[MountPoint], key: str) -> None:
-    """Raise InvalidArgument where the bind would hide a mount of ours or the pod's, or make a path on a pod's volume."""
+    """Raise InvalidArgument where the bind would hide a mount of ours or the pod's, or make a path on its volume."""
     found = f"{mount.target} ({resolved} in the image)" if resolved != mount.target else mount.target
     for taken in (*_KERNELS, HOME):
         if covers(taken, resolved) or covers(resolved, taken):
