@@ -71,9 +71,10 @@ def parse_probe(output: bytes) -> tuple[str, ...]:
 
 
 def _skipped(name: str, points: Sequence[MountPoint]) -> str | None:
-    """Why the file is not bound over /NAME, or None. It must be in the container's own /proc or /sys, and not mounted.
+    """Why the file is not bound over /NAME, or None.
 
-    `points` are the spec's mounts in order.
+    /NAME must lie in the container's own /proc or /sys, with no mount of the pod over it. `points` are the spec's
+    mounts in order.
     """
     target, fstype = f"/{name}", "proc" if name.startswith("proc/") else "sysfs"
     above = None
