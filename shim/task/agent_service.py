@@ -1,6 +1,6 @@
-"""Our own service beside containerd's Task, for `pouchrich agent`: agents of running containers are changed.
+"""The shim's own ttrpc service beside containerd's Task service: `pouchrich agent` changes running agents through it.
 
-Behind the same socket, which root alone can connect to.
+It is served on the same socket, to which only root can connect.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from shim.task.whole import run_on
 
 
 class AgentService:
-    """`find` gives the container of an id, or raises NotFound."""
+    """Serves the agents of all containers of the pod. `find` returns the container with an id, or raises NotFound."""
 
     def __init__(self, find: Callable[[str], Container]) -> None:
         self._find = find
 
     async def change(self, request: agents_pb2.ChangeRequest) -> agents_pb2.ChangeResponse:
-        """See AgentChanges.change; it goes on where the client goes away."""
+        """See AgentChanges.change. The change runs to its end even if the client disconnects."""
         container = self._find(request.id)
         phase = container.init.phase
         if request.verb != "look" and phase is not Phase.RUNNING:

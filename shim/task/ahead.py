@@ -1,4 +1,4 @@
-"""What will be needed, found out while the event loop has nothing else to do: while a child is waited for, mostly."""
+"""Computes a value before it is needed, while the event loop is idle: mostly while it waits for a child process."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Ahead(Generic[T]):
-    """`call` is called, in the event loop, once all that is ready now has run; or by `value`, if that comes first."""
+    """Calls `call` once: in the event loop after everything that is ready now, or in `value` if that comes first."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
@@ -17,14 +17,14 @@ class Ahead(Generic[T]):
         self._handle = asyncio.get_running_loop().call_soon(self._find)
 
     def _find(self) -> None:
-        self._handle.cancel()  # it forgets this method, and with it itself
+        self._handle.cancel()  # drops the handle's reference to this method, which would be a reference cycle
         try:
             self._found.append(self._call())
         except Exception as err:
             self._error = err
 
     def value(self) -> T:
-        """What the call has returned. Raises what it has raised."""
+        """The return value of `call`. Raises what `call` raised."""
         if not self._found and self._error is None:
             self._find()
         if self._error is not None:

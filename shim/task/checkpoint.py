@@ -1,4 +1,4 @@
-"""Checkpoints: the request's options, and where CRIU works. CRIU itself is the OCI runtime's affair."""
+"""Checkpoints: the options of the request, and CRIU's work directory. The OCI runtime runs CRIU."""
 
 import os
 import shutil
@@ -27,19 +27,19 @@ RICH = (
 
 
 def has_criu(*, path: str | None = None) -> bool:
-    """Whether CRIU, by which OCI runtimes checkpoint and restore, is installed."""
+    """Whether CRIU is installed, which OCI runtimes use for checkpoint and restore."""
     return shutil.which(CRIU, path=path) is not None
 
 
 def require_criu(*, path: str | None = None) -> None:
-    """Raise Unsupported where it is not."""
+    """Raise Unsupported where CRIU is not installed."""
     if not has_criu(path=path):
         raise Unsupported("checkpoint and restore need CRIU, and no criu program was found in PATH")
 
 
 @contextmanager
 def checkpoint_options(packed: Any, image_path: str, bundle: str) -> Iterator[CheckpointOptions]:
-    """The options of a Checkpoint request, with a work directory that is there while the context lasts.
+    """The options of a Checkpoint request, with a work directory that exists while the context lasts.
 
     When the checkpoint fails, CRIU's log is kept in the bundle and the error says so. Raises InvalidArgument,
     Unsupported.

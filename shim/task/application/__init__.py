@@ -1,17 +1,17 @@
 """The application under an init, from the init's boot to the application's exit.
 
-application   from Start to the stop of what is around it
-app_life      its phases, and what may follow upon what
+application   the whole course, from Start to the shutdown of the init
+app_life      the application's phases, and which may follow which
 booting       from a created init to an application that may run
-boot_queue    the boot's turn among the node's
-patience      how long a boot is waited for
-boot_console  what PID 1 says meanwhile
-adopt         who connects for the application
-app_streams   the descriptors that it gets
-app_exit      how it ended
-restarts      that init started it again, or no more
-stop          whether it is being stopped, and since when
-limits        the times that it and its init have
-shutdown      how an init is told that its application has ended
-halt          how an init says that it is done
+boot_queue    limits how many inits of the node boot at once
+patience      how long the shim waits for a boot
+boot_console  what PID 1 prints while it boots
+adopt         recognises the launcher that connects for the application
+app_streams   the descriptors that the application gets
+app_exit      how the application ended
+restarts      counts and bounds the application's restarts by the init
+stop          whether the application is being stopped, and since when
+limits        the timeouts of the application and its init
+shutdown      tells the init that its application has ended
+halt          how an init without CAP_SYS_BOOT reports the end of its shutdown
 """

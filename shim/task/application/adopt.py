@@ -1,7 +1,7 @@
-"""Taking the application over from a container's init: who may connect, and its standard descriptors.
+"""Takes the application over from a container's init: who may connect, and the standard descriptors that it gets.
 
-What connects to the socket is container code until it is proven to be the launcher. So nothing is ever read from it
-before that: a connection that stays silent holds nothing up, and every check is an answer of the kernel's.
+A peer that connects to the socket is container code until the shim has recognised it as the launcher. Until then the
+shim reads nothing from the peer, so a silent connection delays nothing. Each check relies only on the kernel.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from runtime.errors import NotFound
 from runtime.linux import pidfd, statx
 
 _BACKLOG = 8
-# A container that connects in a loop gets this many lines in the log, and then its answers ever more slowly.
+# After this many logged refusals, a container that connects in a loop is answered ever more slowly.
 _LOGGED_REFUSALS = 8
 _LONGEST_PAUSE_S = 0.05
 
@@ -31,9 +31,9 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """The launcher, waiting for its answer. `pid` is a host pid, `pidfd` and `connection` are the holder's to close.
+    """The launcher, waiting for the shim's answer. `pid` is a host PID; the holder closes `pidfd` and `connection`.
 
-    Only the pidfd is fit for signals.
+    Send signals through `pidfd` only.
     """
 
     pid: int
@@ -41,9 +41,9 @@ class Adopted:
     connection: socket.socket
 
     def release(self, stdio: Sequence[int]) -> None:
-        """Let the launcher become the application, with these three as its 0, 1 and 2, and close the connection.
+        """Let the launcher become the application, with `stdio` as its descriptors 0, 1 and 2; close the connection.
 
-        They remain the caller's. Make its `ApplicationExit` first. Raises NotFound if it has ended meanwhile.
+        The caller keeps the descriptors and has made the `ApplicationExit`. Raises NotFound if the launcher has ended.
         """
         try:
             with self.connection:
@@ -52,7 +52,7 @@ class Adopted:
             raise NotFound("the application's launcher has ended") from err
 
     def close(self) -> None:
-        """Give it up: a launcher that was not released ends by itself."""
+        """Close both descriptors. A launcher that was not released then ends by itself."""
         self.connection.close()
         with suppress(OSError):
             os.close(self.pidfd)
@@ -61,9 +61,9 @@ class Adopted:
 class AppSocket:
     """Listens at `path` for the one launcher of a container.
 
-    `init_pid` is the host pid of the container's PID 1, `launcher` what the launcher's file is on the host, and
-    `root_uid` the host id of the container's uid 0, who alone may connect. Without a `cgroup`, that check is left out.
-    `close` removes the socket. Raises OSError.
+    `init_pid` is the host PID of the container's PID 1, `launcher` identifies the launcher's file on the host, and
+    `root_uid` is the host id of the container's uid 0, the only user who may connect. Without `cgroup` the cgroup is
+    not checked. `close` removes the socket. Raises OSError.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class AppSocket:
             raise
 
     def _listen(self) -> None:
-        """A socket's address holds 107 bytes and `path` may be longer: its directory is named by a descriptor.
+        """Bind through a descriptor of the directory: a socket address holds 107 bytes, and `path` may be longer.
 
-        Nobody can connect before listen(), so the mode and the owner are in time.
+        Nobody can connect before listen(), so mode and owner are set early enough.
         """
         directory = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -107,9 +107,9 @@ class AppSocket:
         self._listener.listen(_BACKLOG)
 
     async def accept(self) -> Adopted:
-        """The launcher, once it has connected; the socket is closed then. Others are refused, and waiting goes on.
+        """Wait for the launcher to connect, then close the socket and return the launcher. Other peers are refused.
 
-        It has no time limit of its own; cancelling it leaves the socket open.
+        There is no time limit. Cancelling leaves the socket open.
         """
         while True:
             connection, _ = await self._loop.sock_accept(self._listener)
@@ -139,7 +139,7 @@ class AppSocket:
         await asyncio.sleep(min((self._refusals - _LOGGED_REFUSALS) / 1000, _LONGEST_PAUSE_S))
 
     def _check(self, connection: socket.socket) -> Adopted:
-        """Raises _Refused. What /proc says of a pid is said of the pidfd's process, as that is alive afterwards."""
+        """Raises _Refused. /proc described the right process, because the pidfd shows it alive after the checks."""
         uid = pidfd.peer_credentials(connection).uid
         if uid != self._root_uid:
             raise _Refused(f"uid {uid}, not the container's root ({self._root_uid})")
@@ -169,10 +169,10 @@ class AppSocket:
 
 
 def _open_peer(connection: socket.socket) -> int:
-    """A pidfd of who connected.
+    """A pidfd of the peer.
 
-    Before Linux 6.5 the kernel keeps its number only, which a container can have reused by another process of its
-    own: then that one passes or fails the checks, and at worst the container holds up its own start.
+    Before Linux 6.5 the kernel keeps only the peer's PID, which the container can reuse for another of its processes.
+    The checks then apply to that process, and at worst the container delays its own start.
     """
     fd = pidfd.peer_pidfd(connection)
     if fd is not None:
@@ -183,7 +183,7 @@ def _open_peer(connection: socket.socket) -> int:
     try:
         return pidfd.open(pid)
     except OSError as err:
-        if err.errno == errno.EINVAL:  # up to Linux 6.4, of a number that is a thread's or a session's by now
+        if err.errno == errno.EINVAL:  # up to Linux 6.4, when the PID now belongs to a thread or a session
             raise ProcessLookupError(f"pid {pid} has ended") from err
         raise
 

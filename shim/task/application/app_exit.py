@@ -1,4 +1,4 @@
-"""How an adopted application ended: we are not its parent, and init reaps it."""
+"""How an adopted application ended. The shim is not its parent; the container's init reaps it."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class ExitStatusSource(Enum):
-    """Where the exit status of a process that is not our child comes from. The value is what plan and doctor print."""
+    """How to learn the exit status of a process that is not our child. The plan and `doctor` print the value."""
 
     PIDFD_INFO = "pidfd"
     PROC_CONNECTOR = "process connector"
@@ -26,17 +26,17 @@ class ExitStatusSource(Enum):
 
 
 def exit_status_source() -> ExitStatusSource:
-    """The best that this kernel offers. LAUNCHER_PARENT has to be known when the launcher's settings are written."""
+    """The best source of this kernel. The launcher's settings depend on it: LAUNCHER_PARENT must be known by then."""
     if pidfd.supports_exit_info():
         return ExitStatusSource.PIDFD_INFO
     return ExitStatusSource.PROC_CONNECTOR if proc_events.available() else ExitStatusSource.LAUNCHER_PARENT
 
 
 class ApplicationExit:
-    """The exit of an adopted process. Make it before the release: what tells of an exit must be there by then.
+    """The exit of an adopted process. Make it before `Adopted.release`, so that the watch exists before any exit.
 
-    `close` it at last; it leaves the pidfd open. Raises OSError where `source` is PROC_CONNECTOR and the kernel refuses
-    it.
+    `close` it in the end; that leaves the pidfd open. Raises OSError where `source` is PROC_CONNECTOR and the kernel
+    refuses the subscription.
     """
 
     def __init__(self, adopted: Adopted, source: ExitStatusSource, loop: asyncio.AbstractEventLoop) -> None:
@@ -45,14 +45,14 @@ class ApplicationExit:
         self._loop = loop
         self._status: asyncio.Future[int] = loop.create_future()
         self._events = proc_events.ExitEvents(adopted.pid) if source is ExitStatusSource.PROC_CONNECTOR else None
-        # The launcher's parent half writes to it when the application has ended.
+        # The launcher that stays as parent writes the wait status here when the application has ended.
         self._report = adopted.connection.dup() if source is ExitStatusSource.LAUNCHER_PARENT else None
         self._source = self._events or self._report
         self._again: asyncio.TimerHandle | None = None
         loop.add_reader(self._pidfd, self._ended)
 
     async def wait(self) -> int:
-        """The exit code, or 128 + n when signal n killed it. Any number may wait, and be cancelled."""
+        """The exit code, or 128 + n when signal n killed it. Any number of callers may wait and be cancelled."""
         return await asyncio.shield(self._status)
 
     @property
@@ -61,9 +61,9 @@ class ApplicationExit:
         return self._status.result() if self._status.done() and not self._status.cancelled() else None
 
     def settle(self) -> None:
-        """To be told that the container's PID 1 has gone: nothing of the container is alive, and all of it is reaped.
+        """Call this once the container's PID 1 is gone: all of the container's processes are then dead and reaped.
 
-        A status that is still unknown then never comes to be known; the application counts as killed with its init.
+        A status that is still unknown then stays unknown; the application counts as killed together with its init.
         """
         if self._resolve():
             return
@@ -71,7 +71,7 @@ class ApplicationExit:
         self._finish(_KILLED)
 
     def close(self) -> None:
-        """Stop watching. Who still waits is cancelled."""
+        """Stop watching, and cancel every `wait`."""
         if self._again is not None:
             self._again.cancel()
         self._loop.remove_reader(self._pidfd)
@@ -82,11 +82,11 @@ class ApplicationExit:
         self._status.cancel()
 
     def _ended(self) -> None:
-        """The pidfd is readable, and stays so: from here on another source tells, or PID 1's end does."""
+        """The pidfd is readable, and stays so. If the status is unknown, `_source` or PID 1's end settles it later."""
         self._loop.remove_reader(self._pidfd)
         try:
             is_known = self._resolve()
-        except OSError as err:  # no descriptor or memory for a look at /proc
+        except OSError as err:  # no descriptor or memory left to read /proc
             if self._again is None:
                 _log.warning("pid %d: how it ended: %s", self._pid, err)
             self._again = self._loop.call_later(_AGAIN_S, self._ended)
@@ -95,7 +95,7 @@ class ApplicationExit:
             self._loop.add_reader(self._source.fileno(), self._resolve)
 
     def _resolve(self) -> bool:
-        """Ask everyone who may know by now."""
+        """Ask the source for the status. Return whether it is known now."""
         if self._status.done():
             return True
         status = self._ask()
@@ -110,7 +110,7 @@ class ApplicationExit:
         if self._report is not None:
             return self._read_report(self._report)
         status = pidfd.exit_status(self._pidfd)
-        if status is None:  # not reaped; if that happens between the two questions, the first has an answer now
+        if status is None:  # not reaped yet; if init reaps it between the two calls, exit_status has the answer
             status = pidfd.zombie_status(self._pidfd)
         return pidfd.exit_status(self._pidfd) if status is None else status
 
@@ -125,7 +125,7 @@ class ApplicationExit:
             _log.warning("pid %d: its launcher ended without a word", self._pid)
             return _KILLED
         wait_status = _WAIT_STATUS.unpack(said)[0]
-        # Only these two are endings; the number comes from within the container.
+        # The number comes from within the container: accept only a wait status that means an end.
         if not (os.WIFEXITED(wait_status) or os.WIFSIGNALED(wait_status)):
             return _KILLED
         return pidfd.status_of(wait_status)

@@ -1,7 +1,7 @@
-"""The life of an application under an init, as one table.
+"""The phases of an application under an init, and the table of allowed transitions.
 
-It begins with an init that the OCI runtime has created, and ends with that init. In between a boot comes to nothing or
-to an application that runs; what may follow upon what, the table says.
+The life begins when the OCI runtime has created the init, and ends with the init. In between the boot fails, or the
+application runs.
 """
 
 import asyncio
@@ -13,25 +13,25 @@ from runtime.errors import RuntimeFailed
 
 
 class AppPhase(enum.Enum):
-    """Where an application is. The value is the word used in messages."""
+    """The phase of an application. The value is the word used in messages."""
 
     CREATED = "created"
     """Init waits to be started, or for its turn to boot."""
 
     BOOTING = "booting"
-    """Init runs, and the application does not yet."""
+    """Init runs; the application does not run yet."""
 
     CALLED_OFF = "called off"
     """A client's signal came before the application ran: init is being killed."""
 
     FAILED = "failed"
-    """The boot came to nothing: init is being killed."""
+    """The boot failed: init is being killed."""
 
     RUNNING = "running"
-    """The application runs; where the image's command is the init itself, that does."""
+    """The application runs; where the image's command is the init itself, init runs."""
 
     STOPPING = "stopping"
-    """A client's signal was passed on, and the application is not restarted, unless the signal was none to stop."""
+    """A client's signal was passed on. The application is not restarted, unless the signal turns out to be no stop."""
 
     RESTARTING = "restarting"
     """The application failed, and init may start it again."""
@@ -63,7 +63,7 @@ _HAS_RUN = frozenset({AppPhase.RUNNING, AppPhase.STOPPING, AppPhase.RESTARTING, 
 
 
 class AppLife:
-    """Where one application is. `ended` is set with the end of its init; `last` is the phase before that."""
+    """The phase of one application. `ended` is set when its init ends; `last` is the phase before that."""
 
     def __init__(self) -> None:
         self.phase = self.last = AppPhase.CREATED
@@ -71,7 +71,7 @@ class AppLife:
         self._left = asyncio.Event()
 
     def move(self, to: AppPhase) -> None:
-        """Raises RuntimeFailed where the table has no way."""
+        """Enter phase `to`. Raises RuntimeFailed where the table does not allow it."""
         if to not in ALLOWED[self.phase]:
             raise RuntimeFailed(f"the application is {self.phase.value}, and cannot be {to.value}")
         self.last, self.phase = self.phase, to
@@ -81,15 +81,15 @@ class AppLife:
             self.ended.set()
 
     def is_in(self, *phases: AppPhase) -> bool:
-        """Whether it is in one of `phases`."""
+        """Whether the application is in one of `phases`."""
         return self.phase in phases
 
     def leaving(self) -> Awaitable[object]:
-        """What is over once it is in another phase."""
+        """An awaitable that is done once the application has left its present phase."""
         return self._left.wait()
 
     async def stays(self, for_s: float) -> bool:
-        """Whether it is in no other phase after that time, which is waited for only where it is."""
+        """Wait `for_s` seconds, or until the phase changes. Return whether it has stayed the same."""
         if for_s <= 0:
             return True
         here = self._left
@@ -99,16 +99,16 @@ class AppLife:
         return not here.is_set()
 
     def end(self) -> None:
-        """Init has ended, in whatever phase. May be repeated."""
+        """Init has ended; allowed in every phase. May be repeated."""
         if self.phase is not AppPhase.ENDED:
             self.move(AppPhase.ENDED)
 
     @property
     def is_called_off(self) -> bool:
-        """Whether a signal ended the start, also once init has ended of it."""
+        """Whether a signal ended the start; still true once init has ended because of that."""
         return AppPhase.CALLED_OFF in (self.phase, self.last)
 
     @property
     def has_run(self) -> bool:
-        """Whether the application runs or has run, also once init has ended."""
+        """Whether the application runs or has run; still true once init has ended."""
         return (self.last if self.phase is AppPhase.ENDED else self.phase) in _HAS_RUN

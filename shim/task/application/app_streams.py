@@ -1,4 +1,4 @@
-"""The client's streams as the application under an init gets them: three descriptors, which the launcher is sent."""
+"""The client's streams for an application under an init: three descriptors, which the shim sends to the launcher."""
 
 import os
 import stat
@@ -11,9 +11,9 @@ from shim.task.stdio.stdio import Stdio
 
 
 class AppStreams:
-    """`uid` is the application's user as the host sees it.
+    """The streams of one application. `uid` is the host id of the application's user.
 
-    With `again` init may start a next application, which gets the same streams: they stay open until `close`.
+    With `again` init may restart the application, which then gets the same streams: they stay open until `close`.
     """
 
     def __init__(self, stdio: Stdio, *, uid: int, again: bool) -> None:
@@ -25,9 +25,9 @@ class AppStreams:
 
     @contextmanager
     def given(self) -> Iterator[list[int]]:
-        """The application's 0, 1 and 2, which are its user's; a /dev/null in the place of each that is not wanted.
+        """The application's descriptors 0, 1 and 2, owned by its user; /dev/null stands for a stream nobody asked for.
 
-        They are to be passed on within the context. Raises OSError.
+        Pass them on within the context. Raises OSError.
         """
         fds = self._far_ends()
         self._give(fds.values())
@@ -38,7 +38,7 @@ class AppStreams:
             os.close(own)
 
     def _far_ends(self) -> dict[int, int]:
-        """The process's descriptor -> ours, of the far ends of the client's streams."""
+        """The ends that the application gets: its descriptor -> ours."""
         if not self._again:
             return self._stdio.child_fds() or {}
         if not self._kept_fds:
@@ -48,14 +48,14 @@ class AppStreams:
         return dict(zip(self._kept_numbers, self._kept_fds, strict=True))
 
     def _give(self, fds: Iterable[int]) -> None:
-        """To the application's user, which may then open /dev/stdout again, as the OCI runtimes do with init's."""
+        """Give FIFOs to the application's user, who may then reopen /dev/stdout. OCI runtimes do the same for init."""
         for fd in fds:
             about = os.fstat(fd)
             if stat.S_ISFIFO(about.st_mode) and about.st_uid != self._uid:
-                with suppress(OSError):  # one of the client's that cannot be given away stays as it is
+                with suppress(OSError):  # a FIFO of the client that cannot change its owner stays as it is
                     os.fchown(fd, self._uid, -1)
 
     def close(self) -> None:
-        """There is no next application: let the client see the end of what is written. May be repeated."""
+        """The application is not started again: close the streams, so that the client sees EOF. May be repeated."""
         close_all(self._kept_fds)
         self._stdio.process_ended()

@@ -1,9 +1,8 @@
-"""The application under a PID 1 that is a real init: from the boot to its status, and the stop of what is around it.
+"""The application under a PID 1 that is a real init: from the boot to its exit status and the shutdown of the init.
 
-The container's init process is PID 1, and its pid is the task's; how the task ends is how the application ended. In
-between stand the launcher, which init starts and which becomes the application (`adopt`), and the order of a stop:
-first the application, then, when it has gone, init in its own language, then whatever is left. `app_life` is the table
-of what follows upon what.
+The task's pid is PID 1's; the task's exit status is the application's. Init starts the launcher, which becomes the
+application (`adopt`). A stop goes in order: the application first; when it has ended, init is told to shut down in its
+own language; whatever is left is killed. `app_life` has the table of phases.
 """
 
 import asyncio
@@ -44,11 +43,11 @@ POWEROFF_AGAIN_S = 1.0
 class Application:
     """One container's init, and the application under it unless the image's command is the init itself.
 
-    `bundle` is its bundle, `directory` the run directory; `stop_signal` stands in for SIGTERM where it is not None;
-    `root` (user and group) and `app_uid` are host ids, `label` is SELinux's for the container's processes. `terminal`
-    is the application's, if it has one. `before` is awaited before the application is let run: what has to run beside
-    it does by then, or it raises. `queue` is for its turn to boot. `log` gets what init says, `restarts` counts.
-    `joined` is told the host pid of an application before it begins.
+    `bundle` is the container's bundle, `directory` its run directory; `stop_signal` replaces SIGTERM where it is not
+    None; `root` (user and group) and `app_uid` are host ids, `label` is the SELinux label of the container's processes.
+    `terminal` is the application's, if it has one. `before` is awaited before the application may run: it starts what
+    is mandatory beside the application, or raises. `queue` limits how many inits boot at once. `log` gets what init
+    prints, `restarts` counts. `joined` is called with the application's host PID before the application begins.
     """
 
     def __init__(
@@ -106,21 +105,21 @@ class Application:
 
     @property
     def manner(self) -> str:
-        """How its exit status will be learnt, in words."""
+        """How the shim will learn the application's exit status, in words."""
         return self._status_source.value
 
     @property
     def pid(self) -> int:
-        """The application's host pid, 0 where there is none."""
+        """The application's host PID; 0 while it does not run."""
         return self._app.pid if self._app is not None else 0
 
     def prepare(self) -> None:
-        """Fill the run directory, a source of the container's mounts. Raises OSError, InvalidArgument."""
+        """Fill the run directory, which the container's mounts take files from. Raises OSError, InvalidArgument."""
         stay = self._status_source is ExitStatusSource.LAUNCHER_PARENT
         rundir.fill(self._directory, self._boot, stay=stay, owner=self._root)
 
     async def created(self, init_pid: int, cgroup: Cgroup | None) -> None:
-        """PID 1 waits to be started as host process `init_pid`: be ready for what it will start.
+        """PID 1 has been created as host process `init_pid` and not started: listen for the launcher.
 
         Raises OSError, RuntimeFailed.
         """
@@ -148,21 +147,21 @@ class Application:
             )
 
     async def turn(self) -> None:
-        """Return when init may be started. Raises RuntimeFailed where the start is called off before, or init ends."""
+        """Return when init may be started. Raises RuntimeFailed if the start is called off or init ends before that."""
         if self._boot.launch is not None:
             await self._booting.turn(self._cgroup)
 
     def start_failed(self) -> None:
-        """It does not boot, or not any more."""
+        """The start failed: the container does not boot, or no longer boots."""
         self._booting.leave()
 
     async def ready(self) -> None:
         """Return once the application runs, or at once where the image's command is the init itself.
 
-        Raises RuntimeFailed, with what init said last, where init ends first, the start time-out passes, or a signal
-        calls the start off; init is killed then.
+        Raises RuntimeFailed, with the last lines that init printed, where init ends first, the start timeout passes, or
+        a signal calls the start off; init is then killed.
         """
-        if not self._life.is_in(AppPhase.CALLED_OFF, AppPhase.ENDED):  # of which the boot tells
+        if not self._life.is_in(AppPhase.CALLED_OFF, AppPhase.ENDED):  # in these two phases the boot reports the error
             self._life.move(AppPhase.BOOTING)
         try:
             if self._boot.launch is None:
@@ -188,7 +187,7 @@ class Application:
         self._following = asyncio.get_running_loop().create_task(self._follow())
 
     def _release(self, adopted: Adopted) -> None:
-        """Let the launcher become the application: it runs. Raises RuntimeFailed, OSError."""
+        """Let the launcher become the application. Raises RuntimeFailed, OSError."""
         with ExitStack() as undo:
             undo.callback(adopted.close)
             exit = ApplicationExit(adopted, self._status_source, asyncio.get_running_loop())
@@ -206,19 +205,19 @@ class Application:
         self.restarts.started(asyncio.get_running_loop().time())
 
     async def _follow(self) -> None:
-        """Wait for the application's end, then see that init goes too."""
+        """Wait for the application's end, then shut init down."""
         assert self._exit is not None
         while (status := await self._exit.wait()) != 0 and await self._started_again():
             self.restarts.restarted(status)
-        self._streams.close()  # now its output can end
+        self._streams.close()  # now the client can see the end of the output
         if self._life.ended.is_set():
             return
         stopping_for_s = self._stop.for_s()
         if status and self._restarts and stopping_for_s is None:
             self.restarts.given_up(status, self._not_again)
         self._life.move(AppPhase.SHUTTING_DOWN)
-        # systemd would begin anew with all that it failed to unmount; sysvinit loses a SIGPWR that comes while it
-        # starts a runlevel's processes.
+        # A second signal would make systemd repeat each unmount that failed. sysvinit needs further ones: it loses a
+        # SIGPWR that arrives while it starts a runlevel's processes.
         again_s = math.inf if self._boot.kind.begins_anew else POWEROFF_AGAIN_S
         within_s = self._limits.shutdown_s(stopping_for_s)
         tell = partial(self._signal_init, self._boot.poweroff)
@@ -226,7 +225,7 @@ class Application:
         self._kill_init()
 
     async def _started_again(self) -> bool:
-        """Whether init has restarted the application: where it is to, was not asked to stop, and has not given up."""
+        """Whether init has restarted the application, as `rich.restart` asks, without a stop or a given-up restart."""
         if self._life.is_in(AppPhase.STOPPING) and self._stop.for_s() is None:
             self._life.move(AppPhase.RUNNING)
         if not self._restarts or self._stop.for_s() is not None or not self._life.is_in(AppPhase.RUNNING):
@@ -239,7 +238,7 @@ class Application:
                 return False
             self._release(adopted)
             return True
-        except (RuntimeFailed, OSError) as err:  # a shortage, say: the container must end all the same
+        except (RuntimeFailed, OSError) as err:  # for example a lack of memory: the container must end all the same
             self._not_again = text_of(err)
             return False
 
@@ -251,7 +250,7 @@ class Application:
         self._exit = self._app = None
 
     def signal(self, number: int) -> None:
-        """Pass a client's signal on, other than KILL. Before the application runs, any calls the start off."""
+        """Pass a client's signal other than KILL on. Before the application runs, every signal calls the start off."""
         if self._boot.launch is None:
             self._signal_init(self._stop.for_init(number, self._boot.signals))
         elif not self._life.has_run:
@@ -263,7 +262,7 @@ class Application:
             if self._life.is_in(AppPhase.RUNNING) or (self._life.is_in(AppPhase.RESTARTING) and self._stop.is_for_good):
                 self._life.move(AppPhase.STOPPING)
             assert self._app is not None
-            with suppress(ProcessLookupError):  # it has gone, and init is going
+            with suppress(ProcessLookupError):  # the application has ended, and init is shutting down
                 pidfd.send_signal(self._app.pidfd, sent)
 
     def _kill_init(self) -> None:
@@ -275,13 +274,13 @@ class Application:
                 os.kill(self._init_pid, number)
 
     def ended(self, exit: Exit) -> Exit:
-        """PID 1 has ended with `exit`, and with it everything: return how the task ended."""
+        """PID 1 has ended with `exit`, and all other processes with it: return how the task ended."""
         self._life.end()
         if not self._life.has_run and not self._boot.streams:
             self._stdio.discard()
         if self._exit is None or self._app is None:
             return exit
-        # Killed with PID 1, or just before it: the kernel has reaped it before PID 1's own end showed.
+        # The application may have been killed with PID 1 or just before; the kernel has reaped it before PID 1.
         self._exit.settle()
         status = self._exit.status
         return exit if status is None else Exit(exit.pid, status, exit.at)

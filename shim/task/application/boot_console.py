@@ -1,8 +1,8 @@
-"""The console of a PID 1 that is a real init: private to the shim, and kept for the one case in which it matters.
+"""The console of a PID 1 that is a real init: private to the shim, and kept for the Start that fails.
 
-An init drops the descriptors it was started with and says what stops it only on /dev/console, which a pod would never
-see. The last lines go into the error of a Start that failed, all of it into the log at debug level, and its lines into
-what `pouchrich logs` shows.
+An init closes the descriptors that it was started with, and reports what stops it only on /dev/console, which a pod
+never sees. The last lines go into the error of a Start that failed, everything into the log at debug level, and the
+lines into what `pouchrich logs` shows.
 """
 
 import logging
@@ -18,22 +18,22 @@ from shim.task.stdio.terminal import RuntimeConsole
 
 KEPT_BYTES = 4096
 MOST_BYTES = 4 * KEPT_BYTES
-"""What is kept before it is read as a person would, which costs time: a boot that goes well never gets there."""
+"""Raw bytes kept before they are rendered as a terminal shows them, which costs time. A good boot prints fewer."""
 SHOWN_LINES = 8
 BURST, LINES_PER_S = 400, 20.0
-"""Of the lines that are kept: a boot has some hundred, and who writes more than these has no more to say."""
+"""Limits on the logged lines: at most BURST at once, LINES_PER_S on average. A boot prints some hundred."""
 _WAITS = re.compile(rb"\[[ *]{3,8}\]|\x1b\[[0-9;]*m\*")
-"""systemd's animation of a job, with colours or without."""
+"""systemd's animation while it waits for a job, with and without colours."""
 
 _log = logging.getLogger(__name__)
 
 
 class BootConsole:
-    """A terminal that the OCI runtime makes for init, and that nobody but the shim reads.
+    """A terminal that the OCI runtime makes for init, and that only the shim reads.
 
-    `lines` counts what it said, without the job that it waits for, which it says again and again. `log` gets the
-    lines themselves, with all that steers a terminal still in them. Where it is not `private` there is none: init has
-    the container's own streams or terminal.
+    `lines` counts the lines that init printed, without its repeated reports of a job that it waits for. `log` gets
+    the lines with their terminal control sequences. Where `private` is false there is no such terminal: init has the
+    container's own streams or terminal.
     """
 
     def __init__(self, container_id: str, bundle: str, log: BundleLog | None = None, *, private: bool = True) -> None:
@@ -48,11 +48,11 @@ class BootConsole:
 
     @property
     def socket_path(self) -> str:
-        """For the runtime's `--console-socket`; "" where there is no console of its own."""
+        """The path for the OCI runtime's `--console-socket`; "" where init has no private console."""
         return self._source.path if self._source is not None else ""
 
     async def attach(self) -> None:
-        """Take the terminal from the runtime, and begin to read. Raises RuntimeFailed."""
+        """Receive the terminal from the OCI runtime, and begin to read. Raises RuntimeFailed."""
         if self._source is None:
             return
         master = await self._source.receive()
@@ -61,11 +61,11 @@ class BootConsole:
         self._reading = Reading(master, self._read)
 
     def last_lines(self) -> str:
-        """What the console shows at the end, as printable text of one line, or "": the last lines and what failed."""
+        """The last lines on the console and what they say failed, as one printable line; "" if there are none."""
         return " | ".join(screen.end(screen.lines(self._kept), SHOWN_LINES))
 
     def close(self) -> None:
-        """Hang up. May be repeated."""
+        """Close the terminal. May be repeated."""
         if self._source is not None:
             self._source.close()
         if self._reading is not None:
@@ -97,13 +97,13 @@ def _text(line: bytes) -> str:
 
 
 def kept(before: bytes, data: bytes) -> bytes:
-    """What to keep of `before` and then `data`: at most MOST_BYTES, from which the same is read in the end.
+    """What to keep of `before` followed by `data`: at most MOST_BYTES, which still render to the same last lines.
 
-    More than that is replaced by what it shows, so an animation does not push out what was said before it.
+    Beyond that the bytes are replaced by their rendered lines, so that an animation does not push out earlier lines.
     """
     both = before + data
     if len(both) < MOST_BYTES:
         return both
     shown = "\n".join(screen.lines(both)).encode()[-KEPT_BYTES:]
-    # An unfinished line may go on, or be drawn over.
+    # Keep a final line end: without one, the next bytes continue or overwrite the last line.
     return shown + (both[-1:] if both.endswith((b"\n", b"\r")) else b"")

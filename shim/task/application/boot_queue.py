@@ -1,7 +1,7 @@
-"""Waiting for one's turn to boot: as many inits boot at once as the node has been given, in the order of arrival.
+"""The node's queue of boots: at most a configured number of inits boot at once, in the order of arrival.
 
-A boot is work for processors, and twenty at once on two of them take each as long as all together. A boot that does
-not work any more (`leave`) makes room, whether it is through or hangs.
+A boot needs CPU time: of twenty boots at once on two CPUs, each takes as long as all twenty together. A boot that no
+longer uses CPU time, because it is finished or hangs, makes room (`leave`).
 """
 
 import asyncio
@@ -20,14 +20,14 @@ _log = logging.getLogger(__name__)
 
 
 def default_at_once() -> int:
-    """How many boots at once where the configuration does not say: two for each processor that may be used."""
+    """How many boots run at once where the configuration does not say: two for each CPU that this process may use."""
     return PER_CPU * len(os.sched_getaffinity(0))
 
 
 class BootQueue:
     """One container's place. `subject` is containerd's namespace and the container's id; `at_once` None: the default.
 
-    A queue that cannot be had (a full /run) holds nobody up.
+    If the queue's files cannot be made, for example on a full /run, nobody waits.
     """
 
     def __init__(self, subject: tuple[str, str], at_once: int | None, *, root: str = paths.BOOTS) -> None:
@@ -37,14 +37,15 @@ class BootQueue:
         self._ticket: Ticket | None = None
 
     async def turn(self, over: Callable[[float], Awaitable[bool]]) -> bool:
-        """Wait for it. `over(seconds)` waits as long, or less and returns true: the wait ends then, with false.
+        """Wait for this container's turn, and return True; False once `over` has returned true.
 
-        A cancelled wait, like one that ended so, leaves no place behind.
+        `over(seconds)` waits that long, or returns true earlier to give up. A wait that was given up or cancelled
+        leaves no place behind.
         """
         try:
             self._ticket = ticket = Ticket(self._subject, root=self._root)
             while not ticket.may_boot(self._at_once):
-                # The further behind, the less often: one look costs more, and changes less.
+                # The further behind in the queue, the rarer the looks: each costs more and finds less.
                 behind = max(1, ticket.ahead() - self._at_once + 1)
                 if await over(min(LONGEST_LOOK_S, LOOK_S * behind)):
                     self.leave()
@@ -58,7 +59,7 @@ class BootQueue:
         return True
 
     def leave(self) -> None:
-        """Make room for the next. May be repeated."""
+        """Make room for the next boot. May be repeated."""
         if self._ticket is not None:
             self._ticket.close()
             self._ticket = None

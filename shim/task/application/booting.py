@@ -1,6 +1,6 @@
-"""From a created init to an application that may run: its turn to boot, the launcher, and what has to run beside it.
+"""From a created init to an application that may run: the turn to boot, the launcher, and the mandatory agents.
 
-A boot is over when the launcher has connected and been recognised (`adopt`), and fails where init ends first, a
+A boot succeeds when the launcher has connected and been recognised (`adopt`). It fails where init ends first, a
 client's signal calls it off, or it hangs or takes too long (`patience`). Nothing here lets the application run.
 """
 
@@ -20,9 +20,9 @@ from shim.task.application.patience import Patience
 class Booting:
     """One container's boot, by an init called `init` whose console is `console`.
 
-    `start_s` is how long it may be without progress, `start_max_s` how long it may take in all, in seconds; `sources`
-    are the two keys and where they were set. `before` is awaited once the launcher is there: what has to run beside the
-    application does by then, or it raises. `life` is the application's, `queue` the node's.
+    `start_s` is how long the boot may be without progress, `start_max_s` how long it may take in all, in seconds;
+    `sources` are the two keys and where they were set. `before` is awaited once the launcher has connected: it starts
+    what is mandatory beside the application, or raises. `life` is the application's, `queue` the node's.
     """
 
     def __init__(
@@ -48,14 +48,17 @@ class Booting:
         self._refused: Callable[[], str] = str
 
     async def turn(self, cgroup: Cgroup | None = None) -> None:
-        """Return when the node has room for one more boot, in `cgroup`. Raises RuntimeFailed where it is called off."""
+        """Return when the node has room for this boot. Raises RuntimeFailed if the boot is called off or init ends.
+
+        `cgroup` is the container's; refused forks in it are counted from now on.
+        """
         self._refused = _refused_since_now(cgroup)
         if self._queue is not None and not await self._queue.turn(self._over_within):
             why = "a signal ended the start" if self._life.is_called_off else "PID 1 ended"
             raise RuntimeFailed(f"{self._init} was not started: {why} while it waited for its turn to boot")
 
     async def _over_within(self, seconds: float) -> bool:
-        """Wait so long for init's end; whether it came."""
+        """Wait `seconds`, less if init ends. Return whether init has ended or the boot was called off."""
         waiting = asyncio.ensure_future(self._life.ended.wait())
         try:
             await asyncio.wait([waiting], timeout=seconds)
@@ -64,16 +67,16 @@ class Booting:
         return self._life.ended.is_set() or self._life.is_called_off
 
     def leave(self) -> None:
-        """It is not booting any more, or not yet."""
+        """Make room in the queue: the container does not boot any more, or not yet."""
         if self._queue is not None:
             self._queue.leave()
 
     async def adopt(
         self, listener: AppSocket, patience: Patience, over: Awaitable[object] | None = None
     ) -> Adopted | None:
-        """The launcher; None where a signal calls it off, the time is up or `over` is first, by default init's end.
+        """Wait for the launcher. None if a signal calls the boot off, the time is up, or `over` is done first.
 
-        Closes `listener`.
+        `over` is init's end by default. Closes `listener`.
         """
         adopting = asyncio.ensure_future(listener.accept())
         ended = asyncio.ensure_future(over or self._life.ended.wait())
@@ -98,7 +101,7 @@ class Booting:
     async def adopt_again(
         self, listener: AppSocket, patience: Patience, pause_s: Callable[[], float]
     ) -> Adopted | None:
-        """The launcher that init has started again, `pause_s` after it came; None also where a stop comes meanwhile."""
+        """The launcher that init has started again, `pause_s` after it connected; None also if a stop comes first."""
         adopted = await self.adopt(listener, patience, self._life.leaving())
         if adopted is None:
             return None
@@ -112,9 +115,9 @@ class Booting:
         return None
 
     async def boot(self, listener: AppSocket, cgroup: Cgroup | None) -> Adopted:
-        """The launcher, and all that is mandatory beside the application runs. Closes `listener`.
+        """Return the launcher, once everything mandatory beside the application runs. Closes `listener`.
 
-        `cgroup` is the container's, whose processor time is progress. Raises RuntimeFailed, with what init said last.
+        `cgroup` is the container's; its CPU time counts as progress. Raises RuntimeFailed with init's last lines.
         """
         patience = Patience(
             self._start_s,
@@ -137,7 +140,7 @@ class Booting:
         return adopted
 
     async def mandatory(self) -> None:
-        """Have what is mandatory beside the application run. Raises RuntimeFailed, also where the boot ends first."""
+        """Start what is mandatory beside the application. Raises RuntimeFailed, also where the boot ends first."""
         if self._before is None:
             return
         beginning = asyncio.ensure_future(self._before())
@@ -164,9 +167,9 @@ class Booting:
 
 
 def _refused_since_now(cgroup: Cgroup | None) -> Callable[[], str]:
-    """A function that says whether the kernel has refused `cgroup` a process since now, or "".
+    """Returns a function whose text says how often the kernel has refused `cgroup` a process since this call, or "".
 
-    An init cannot say so itself where it cannot fork: it tries again, or waits for ever.
+    An init that cannot fork does not report it: it tries again, or waits forever.
     """
     before = 0 if cgroup is None else pids.refused(cgroup)
 

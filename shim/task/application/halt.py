@@ -1,7 +1,7 @@
-"""How an init says that it is done where the kernel does not let it end: without CAP_SYS_BOOT, reboot(2) fails.
+"""How an init reports the end of its shutdown where it cannot end itself: without CAP_SYS_BOOT, reboot(2) fails.
 
-The last line of its shutdown runs `launch halt`, which connects here. Root in the container could do the same at any
-time, and end its own container by it, as it could by other ways.
+The last line of the shutdown runs `launch halt`, which connects to this socket. Root in the container can do the same
+at any time; that ends only its own container, which it can end in other ways too.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class HaltSocket:
         directory_name, name = os.path.split(self._path)
         directory = os.open(directory_name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._listener.bind(f"/proc/self/fd/{directory}/{name}")  # the whole path may be too long for a socket's
+            self._listener.bind(f"/proc/self/fd/{directory}/{name}")  # the whole path may exceed a socket address
             os.chmod(name, 0o600, dir_fd=directory)
             os.chown(name, root_uid, -1, dir_fd=directory, follow_symlinks=False)
         finally:

@@ -1,20 +1,19 @@
-"""The times that an application and its init have."""
+"""The timeouts of an application and its init."""
 
 from dataclasses import dataclass
 
 RESERVE_S = 2.0
-"""Of a pod's grace period, for what comes after init's shutdown: kubelet kills what is left when it is over."""
+"""Part of a pod's grace period, kept for what follows init's shutdown. When the period is over, the kubelet kills."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Times in seconds; `grace_s` is the pod's grace period, None where it is not known.
+    """Timeouts in seconds. `grace_s` is the pod's grace period, None where it is not known.
 
-    `start_s` is for a boot without progress, `start_max_s` for any.
+    `start_s` limits a boot's time without progress, `start_max_s` its whole time. `sources` name the two keys and where
+    they were set. `stop_s` is init's time to shut down.
 
-    `sources` say which keys these two are, and where they were set.
-
-    `restarts`: an init that can is to start an application again that failed, and only the last end counts.
+    `restarts`: an init that can do so restarts an application that failed, and only the last exit counts.
     """
 
     start_s: float
@@ -25,9 +24,9 @@ class Limits:
     sources: tuple[str, str] = ("rich.start-timeout", "rich.start-timeout-max")
 
     def shutdown_s(self, stopping_for_s: float | None) -> float:
-        """What init gets for its shutdown: `stop_s`, cut to what is left of the grace period.
+        """How many seconds init gets for its shutdown: `stop_s`, cut to what is left of the grace period.
 
-        That began with the first signal to stop, so many seconds ago; None where there was none.
+        The grace period began `stopping_for_s` seconds ago, with the first signal to stop; None: there was no signal.
         """
         if self.grace_s is None or stopping_for_s is None:
             return self.stop_s

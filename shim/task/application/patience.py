@@ -1,7 +1,7 @@
-"""How long a boot is waited for: as long as it makes progress, and never longer than a bound.
+"""How long the shim waits for a boot: as long as the boot makes progress, and never longer than a bound.
 
-On a busy node a boot takes long and is none the worse for it; one that hangs does nothing. Progress is a line on the
-console, or processor time. What runs in the container can make both up, which gains it no more than the bound.
+On a busy node a good boot takes long; a boot that hangs does nothing. Progress is a line on the console, or CPU time.
+The container can fake both, but that gains it no more than the bound.
 """
 
 import math
@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 LOOK_S = 1.0
 LEAST_SHARE = 0.01
-"""Of one processor. A systemd that waits for a job and draws its animation takes a fifth of that."""
+"""The share of one CPU that counts as progress. A systemd that only animates a waiting job uses a fifth of that."""
 IDLE_S = 3.0
-"""A boot that has made no progress for so long takes nobody's processor: it hangs, or waits for something else."""
+"""A boot that has made no progress for this long uses no CPU: it hangs, or waits for something else."""
 
 
 class Patience:
-    """Judges one boot, from now on. `sources` are the keys that the two times are from, and where those were set.
+    """Judges one boot, from now on. `sources` are the keys of the two times, and where those were set.
 
-    `idle_s` is how long it may be without progress, `most_s` how long it may take in all. `spent` tells the seconds of
-    processor time by now, or None where that is not known; `said` how many lines the console had by now.
+    `idle_s` is how long the boot may be without progress, `most_s` how long it may take in all. `spent` returns the CPU
+    seconds used so far, or None where that is not known; `said` returns how many lines the console has had so far.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class Patience:
         self._before = spent(), said()
 
     def wait_s(self) -> float:
-        """For how long to wait before the next `look`; 0 where the time is up."""
+        """How many seconds to wait before the next `look`; 0 where the time is up."""
         at = self._now()
         left = min(self._moved + self._idle_s, self._began + self._most_s) - at
         return max(0.0, min(left, self._looked + LOOK_S - at if self._looked + LOOK_S > at else LOOK_S))
 
     def look(self) -> None:
-        """Look whether it has made progress."""
+        """Note whether the boot has made progress."""
         at, (cpu_s, lines) = self._now(), (self._spent(), self._said())
         elapsed = at - self._looked
         if elapsed <= 0:

@@ -1,4 +1,4 @@
-"""What an init that restarts the application in place has done so far, told in the log, and when it may again."""
+"""The restarts of an application by its init: counted, logged, and limited in rate."""
 
 import asyncio
 import logging
@@ -8,14 +8,14 @@ from collections.abc import Callable
 from runtime.bundle_log import BundleLog
 from shim.task.report import measures
 
-TIMEOUT_S = 10.0  # an init that restarts the application does so within this, or has given it up
+TIMEOUT_S = 10.0  # an init that has not restarted the application within this has given up
 START_LIMIT, START_LIMIT_S = 5, 10.0  # systemd's own: DefaultStartLimitBurst= and DefaultStartLimitIntervalSec=
 
 _log = logging.getLogger(__name__)
 
 
 class Restarts:
-    """Those of one container. `changed` is called after each, when `count` is one more and the application runs."""
+    """The restarts of one container's application. `changed` is called after each one, when `count` has grown."""
 
     def __init__(
         self, container_id: str, init: str, *, log: BundleLog | None = None, changed: Callable[[], None] = lambda: None
@@ -28,27 +28,27 @@ class Restarts:
         self.count = 0
 
     def started(self, at_s: float) -> None:
-        """Init started the application at this time of the event loop."""
+        """Init started the application at `at_s`, a time of the event loop's clock."""
         self._starts.append(at_s)
 
     def restarted(self, status: int) -> None:
-        """Init started it again after it had ended with `status`."""
+        """Init started the application again after it had ended with `status`."""
         self.count += 1
         measures.count("restarts_in_place")
         self._tell(f"the application ended with {status} and was restarted")
         self._changed()
 
     def pause_s(self) -> float:
-        """For how long an application that init has started again must wait, so that it is not started too often.
+        """How many seconds a restarted application must wait, so that it is not started too often.
 
-        systemd's limit is an image's to lift; this one, of as many starts, is not.
+        An image can lift systemd's own limit. It cannot lift this one, which allows as many starts.
         """
         if len(self._starts) < START_LIMIT:
             return 0.0
         return max(0.0, self._starts[0] + START_LIMIT_S - asyncio.get_running_loop().time())
 
     def given_up(self, status: int, why: str = "") -> None:
-        """It ended with `status`, and was not started again although it was to: `why`, else init did not."""
+        """The application ended with `status` and was not restarted, because of `why`, or because init did not."""
         self._tell(f"the application ended with {status} and was not restarted: {why or self._why_not()}")
 
     def _why_not(self) -> str:

@@ -1,4 +1,4 @@
-"""The shutdown of an init whose application has ended."""
+"""Shuts down an init whose application has ended."""
 
 import asyncio
 from collections.abc import Callable

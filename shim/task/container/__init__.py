@@ -1,11 +1,11 @@
 """One container of the pod, from its creation to its Delete.
 
-container   its init: start, signals, exit, the order of its events
-sandbox     what the end of the pod's sandbox means for the others
-lifecycle   what a rich container adds at which time
-execs       its further processes
-process     a process of either kind, with its streams
-phase       where a process is in its life, and where it may go
+container   the init: start, signals, exit, the order of events
+sandbox     calls off the starts in a pod whose sandbox has ended
+lifecycle   callbacks by which a rich container adds to its life
+execs       the exec processes
+process     an init or exec process, with its streams
+phase       the phases of a process, and the allowed transitions
 freezer     pause and resume
-oom         the kernel's OOM kills, each told once
+oom         the kernel's OOM kills, each reported once
 """

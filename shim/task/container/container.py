@@ -1,8 +1,8 @@
 """One container of the pod: its init, its execs, and what may happen to them in which order.
 
-Its rules (containerd's runc shim, task/service.go): a process's start event goes before its exit event; init's exit is
-the last exit of the container, and init's waiters are let go with it; no exec starts once init has ended; a request
-never waits for another one's OCI runtime call unless it must: each call is its own, the phases say what may overlap.
+The rules are those of containerd's runc shim (task/service.go): a process's start event precedes its exit event; the
+exit of init is the last exit event of the container, and releases the Waits on init; no exec starts once init has
+ended. Calls of the OCI runtime run concurrently unless the phases exclude that, so requests rarely wait for each other.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class Container:
-    """A container that the OCI runtime has made. `restore` is the checkpoint that its Start is to come from, if any."""
+    """A container that the OCI runtime has created. `restore` is the checkpoint that Start restores, if any."""
 
     def __init__(
         self,
@@ -91,14 +91,14 @@ class Container:
     # Looking
 
     def process(self, exec_id: str) -> Process:
-        """Init for "", else the exec. Raises NotFound."""
+        """The init for "", else the exec with that id. Raises NotFound."""
         return self.execs.get(exec_id) if exec_id else self.init
 
     def pids(self) -> list[tuple[int, str]]:
         """(host pid, exec id or "") of every process.
 
-        Never empty, also between init's end and its Delete: a containerd that restarts takes an empty answer for a
-        leaked shim, and the exit status that nobody has asked for yet would be lost.
+        Never empty, not even between init's end and its Delete: a restarting containerd takes an empty answer for a
+        leaked shim, and an exit status that it has not asked for yet would be lost.
         """
         ids = self.execs.by_pid()
         found = cgroups.procs(self.cgroup) if self.cgroup is not None else []
@@ -107,7 +107,7 @@ class Container:
     # Init's life
 
     def adopt(self, pid: int, hierarchies: Callable[[], cgroups.Hierarchies] = cgroups.hierarchies) -> None:
-        """Init exists as host process `pid`: find its cgroup, watch it for OOM kills, and wait for its end."""
+        """Init exists as host process `pid`: find its cgroup, watch that for OOM kills, and watch for init's end."""
         self.init.pid = pid
         try:
             self.cgroup = cgroups.locate(pid, mounts=hierarchies())
@@ -119,20 +119,20 @@ class Container:
         self._reaper.watch(pid, self._init_ended)
 
     def announce(self, event: Message) -> None:
-        """Publish that the container was created; init's end, if it has come by now, follows."""
+        """Publish `event`, that the container was created. If init has already ended, its exit follows."""
         self._announced = True
         self._publish(event)
         self._settle()
 
     def abandon(self) -> None:
-        """The container's Create failed: nobody shall hear of init's end, and nothing is watched any more."""
+        """The container's Create failed: stop watching, and publish no exit of init."""
         self._reaper.forget(self.init.pid)
         self._oom.close()
 
     async def start(self) -> int:
         """Start init, and return its pid once the application runs.
 
-        Raises FailedPrecondition, RuntimeFailed, HookFailed; the container is then as it was, or has ended.
+        Raises FailedPrecondition, RuntimeFailed, HookFailed; the container is then created as before, or has ended.
         """
         if self._deleting is not None:
             raise phase.refused("start", Phase.DELETED)
@@ -165,13 +165,13 @@ class Container:
         await stdio.attach()
 
     def _init_ended(self, exit: Exit) -> None:
-        """From the reaper. A Start under way settles it when it is through."""
+        """Called by the reaper. If a Start is under way, the Start handles the end when it returns."""
         self.init.ended(self.life.ended(exit))
         self._settle()
         self._exited.set()
 
     def _settle(self) -> None:
-        """Let init's end take its course, once nothing that must come before it is still to come."""
+        """Handle init's end, unless something that must come before it is still under way."""
         if not self._announced or self.init.exit is None or self.init.phase in (Phase.STARTING, Phase.DELETED):
             return
         if self.init.phase is not Phase.STOPPED:
@@ -182,7 +182,7 @@ class Container:
             self._quiet.set()
 
     async def _end(self, exit: Exit, *, frozen: bool) -> None:
-        """See the container's remaining processes off, and tell of its end."""
+        """End the container's remaining processes, and publish the exit."""
         await self._end_rest(frozen=frozen)
         await self._quiet.wait()
         self._oom.drain()
@@ -194,7 +194,7 @@ class Container:
             self.init.release()
 
     async def _end_rest(self, *, frozen: bool) -> None:
-        """Frozen processes cannot die, and those that share another pid namespace do not die with init."""
+        """Thaw frozen processes, which cannot die, and kill those that a shared PID namespace keeps alive."""
         try:
             if not self._private_pids:
                 with suppress(NotFound):
@@ -209,7 +209,7 @@ class Container:
     async def kill(self, exec_id: str, number: int, *, everyone: bool) -> None:
         """Send signal `number` to a process; with `everyone`, to each process of the container.
 
-        Raises NotFound where it has ended, FailedPrecondition for an exec that has no process yet.
+        Raises NotFound where the process has ended, FailedPrecondition for an exec that has no process yet.
         """
         process = await self.execs.settled(exec_id) if exec_id else self.init
         process.require_alive()
@@ -220,10 +220,10 @@ class Container:
         if everyone and not exec_id and not (self._private_pids and number == signal.SIGKILL):
             await self._oci.kill(self.id, number, everyone=True)
         else:
-            # Our own child, and not reaped yet: the pid cannot be another process's.
+            # The process is our child and not reaped yet, so the PID cannot belong to another process.
             os.kill(process.pid, number)
         if not exec_id and number == signal.SIGKILL and self.init.phase is Phase.PAUSED:
-            # A frozen process on cgroup v1 takes no signal; what is killed must be able to die.
+            # On cgroup v1 a frozen process takes no signal: thaw it, so that it can die.
             with suppress(PouchrichError):
                 await self._oci.resume(self.id)
 
@@ -243,9 +243,9 @@ class Container:
     # The end
 
     async def delete(self) -> Exit | None:
-        """Have the OCI runtime forget the container, and unmount its root. Return how init ended.
+        """Have the OCI runtime delete the container, and unmount its root file system. Return how init ended.
 
-        A caller that gives up does not undo it, and one that comes while it is going on gets the same answer. Raises
+        A cancelled call does not stop the delete; a call during another gets the same answer. Raises
         FailedPrecondition; RuntimeFailed or OSError, after which it may be tried again.
         """
         if self._deleting is None:
@@ -282,7 +282,7 @@ class Container:
         return self.init.exit
 
     async def _settled(self) -> None:
-        """Wait for the exit to be reported; an exec that cannot die must not hold up the rest for ever."""
+        """Wait until the exit is reported, but not forever: an exec that cannot die must not block the Delete."""
         if self._ending is None:
             return
         await asyncio.wait([self._ending], timeout=SETTLE_TIMEOUT_S)
@@ -290,7 +290,7 @@ class Container:
         await self._ending
 
     async def _killed(self) -> None:
-        """Wait for the end of an init that the OCI runtime has just killed; its exit event goes before the delete."""
+        """Wait for the end of an init that the OCI runtime has just killed: its exit event precedes the delete."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 await self._exited.wait()

@@ -1,6 +1,6 @@
-"""The further processes of a container that clients ask for.
+"""The exec processes of a container.
 
-A process's start event goes before its exit event; nothing starts once init has ended (as in containerd's runc shim,
+An exec's start event precedes its exit event; no exec starts once init has ended (as in containerd's runc shim,
 task/service.go).
 """
 
@@ -28,18 +28,18 @@ from shim.task.whole import run_whole
 
 
 class ExecProcess(Process):
-    """A further process, with the OCI process object to start it by."""
+    """An exec process, with the OCI process object that it is started from."""
 
     def __init__(self, exec_id: str, paths: StdioPaths, spec: dict[str, Any]) -> None:
         super().__init__(exec_id, paths)
         self.spec = spec
         self.settled = asyncio.Event()
-        """Set but while a Start is under way."""
+        """Clear while a Start is under way, else set."""
         self.settled.set()
 
 
 class Execs:
-    """The execs of one container. `changed` is called whenever one has ended or failed to start."""
+    """The execs of one container. `changed` is called whenever an exec has ended or failed to start."""
 
     def __init__(
         self,
@@ -65,25 +65,25 @@ class Execs:
         self._changed = changed
         self._processes: dict[str, ExecProcess] = {}
         self.apparmor = ""
-        """The profile that the container has in place of containerd's default, if any (`runtime.rich.confinement`)."""
+        """The AppArmor profile that replaces containerd's default for this container (`runtime.rich.confinement`)."""
 
     def get(self, exec_id: str) -> ExecProcess:
-        """Raises NotFound."""
+        """The exec with that id. Raises NotFound."""
         try:
             return self._processes[exec_id]
         except KeyError:
             raise NotFound(f"process does not exist {exec_id}") from None
 
     def busy(self) -> bool:
-        """Whether one runs or is being started."""
+        """Whether an exec runs or is being started."""
         return any(process.phase in (Phase.STARTING, Phase.RUNNING) for process in self._processes.values())
 
     def by_pid(self) -> dict[int, str]:
-        """Host pid -> exec id of those that live."""
+        """Host PID -> exec id of the live execs."""
         return {process.pid: name for name, process in self._processes.items() if process.exit is None}
 
     def add(self, exec_id: str, paths: StdioPaths, spec: dict[str, Any]) -> None:
-        """Remember an exec; nothing runs yet. Raises AlreadyExists, FailedPrecondition."""
+        """Register an exec; its process starts with Start. Raises AlreadyExists, FailedPrecondition."""
         if exec_id in self._processes:
             raise AlreadyExists(f"id {exec_id}")
         if self._init.exit is not None or self._init.phase not in (Phase.CREATED, Phase.STARTING, Phase.RUNNING):
@@ -114,7 +114,7 @@ class Execs:
                 self._reaper.watch(process.pid, lambda exit: self._ended(process, exit))
         except BaseException:
             process.back(Phase.CREATED)
-            process.release()  # who waits already would wait for ever
+            process.release()  # a Wait that came before would never return
             await run_whole(process.close_stdio())
             self._changed()
             raise
@@ -123,16 +123,16 @@ class Execs:
         return process.pid
 
     async def settled(self, exec_id: str) -> ExecProcess:
-        """The exec, once no Start of it is under way: Kill and Delete come after it, as in the runc shim (by a lock).
+        """The exec, once no Start of it is under way. Kill and Delete wait for that, as in the runc shim (by a lock).
 
-        A client that gives a Start up sends both at once. Raises NotFound.
+        A client that gives up a Start sends Kill and Delete at once. Raises NotFound.
         """
         process = self.get(exec_id)
         await process.settled.wait()
         return process
 
     async def none_starting(self) -> None:
-        """Return once no Start is under way. The caller keeps others from beginning meanwhile."""
+        """Return once no Start is under way. Meanwhile the caller keeps others from beginning."""
         for process in list(self._processes.values()):
             await process.settled.wait()
 
@@ -171,7 +171,7 @@ class Execs:
     async def delete(self, exec_id: str) -> Process:
         """Forget an exec that has ended or never started. Raises NotFound, FailedPrecondition."""
         process = await self.settled(exec_id)
-        if process.phase is Phase.DELETED:  # by a request that waits for the last of its output
+        if process.phase is Phase.DELETED:  # by another Delete, which still waits for the last output
             raise NotFound(f"process does not exist {exec_id}")
         if process.phase not in (Phase.CREATED, Phase.STOPPED):
             raise phase.refused("delete", process.phase)
@@ -185,7 +185,7 @@ class Execs:
         return process
 
     async def close(self) -> None:
-        """The container goes: let go of all streams, and of all who wait."""
+        """The container is being removed: close all streams, and release all Waits."""
         for process in self._processes.values():
             await process.close_stdio()
             process.release()

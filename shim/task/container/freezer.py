@@ -1,4 +1,4 @@
-"""Pause and Resume of one container: its processes are frozen and thawed by the OCI runtime, all at once."""
+"""Pause and Resume of one container: the OCI runtime freezes and thaws all of its processes at once."""
 
 from collections.abc import Awaitable, Callable
 
@@ -14,10 +14,10 @@ from shim.task.container.process import Process
 
 
 class Freezer:
-    """That of the container called `container_id`; its phase is its init's.
+    """Freezes the container `container_id`; the phase is that of its init.
 
-    An OCI runtime that is about to make an exec's process stands in the container's cgroup and would freeze with it:
-    so a Pause waits for the Starts under way, and none begins until the Resume.
+    An OCI runtime that starts an exec is in the container's cgroup for a while and would be frozen with it. So a Pause
+    waits for the Starts under way, and no other begins before the Resume.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Freezer:
         self._life = life
 
     async def pause(self) -> None:
-        """Freeze. Raises FailedPrecondition, RuntimeFailed."""
+        """Freeze the container. Raises FailedPrecondition, RuntimeFailed."""
         if self._init.phase is not Phase.RUNNING:
             raise FailedPrecondition(f"cannot pause task in {self._init.phase.value} state")
         self._life.paused(True)
@@ -55,7 +55,7 @@ class Freezer:
         await self._oci.pause(container_id)
 
     async def resume(self) -> None:
-        """Thaw. Raises FailedPrecondition, RuntimeFailed."""
+        """Thaw the container. Raises FailedPrecondition, RuntimeFailed."""
         if self._init.phase is not Phase.PAUSED:
             raise FailedPrecondition(f"cannot resume task in {self._init.phase.value} state")
         await self._change(Phase.RESUMING, Phase.RUNNING, self._oci.resume)

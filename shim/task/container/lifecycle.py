@@ -1,4 +1,4 @@
-"""What a rich container adds at the points of its life: callbacks around create, start and exit."""
+"""The callbacks around create, start and exit by which a rich container adds to a plain one."""
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
@@ -10,46 +10,46 @@ from shim.task.rich.agent_changes import Changed
 
 
 class Lifecycle(Protocol):
-    """Called by `create` and `Container`, in this order. What a method raises fails the request that led to it."""
+    """Called by `create` and `Container`, in this order. An exception of a method fails the request that led to it."""
 
     def init_console(self) -> str:
-        """The path for `--console-socket` where init has a console of its own and none of the client's streams."""
+        """The path for `--console-socket` if init has a private console; "" if init has the client's streams."""
 
     async def created(self, init: int, cgroup: Cgroup | None) -> None:
         """The OCI runtime has made the container; host process `init` waits to be started. Part of Create."""
 
     async def before_start(self) -> None:
-        """Start was asked for; init has not been started."""
+        """A Start request has come; init has not been started."""
 
     async def ready(self) -> None:
-        """Init was started; return when the application runs."""
+        """Init has been started; return when the application runs."""
 
     def started(self) -> None:
-        """Start has succeeded, and its event is on its way."""
+        """Start has succeeded, and its event is queued."""
 
     def start_failed(self) -> None:
-        """Start has failed; the container is left created, or init has ended."""
+        """Start has failed; the container is still created, or init has ended."""
 
     def updating(self) -> AbstractAsyncContextManager[None]:
-        """Entered before the OCI runtime changes the container's limits, left after. Raises OSError, RuntimeFailed."""
+        """A context around the OCI runtime's change of the container's limits. Raises OSError, RuntimeFailed."""
 
     def paused(self, now: bool) -> None:
-        """The container is about to be frozen, or has been thawed."""
+        """The container is about to be frozen (`now` true), or has been thawed."""
 
     async def none_starting(self) -> None:
-        """Return once nothing is being started beside the application; `paused` has kept more from beginning."""
+        """Return once nothing is being started beside the application; since `paused` nothing new begins."""
 
     async def change_agent(self, name: str, verb: str, *, settled_s: float) -> Changed:
         """See `shim.task.rich.agent_changes.AgentChanges.change`."""
 
     def signal(self, number: int) -> int:
-        """A client's signal for the task, other than KILL. Return what PID 1 is to get, 0 where all is done."""
+        """Handle a client's signal other than KILL. Return the signal to send to PID 1, or 0 for none."""
 
     def ended(self, exit: Exit) -> Exit:
-        """Init has ended, and with it all processes of its pid namespace. Return how the task ended."""
+        """Init has ended, and all processes of its PID namespace with it. Return how the task ended."""
 
     async def after_end(self, exit: Exit, *, oom_killed: bool) -> None:
-        """Nothing of the container runs; its root file system is still there. The exit is reported after this.
+        """All processes are gone; the root file system is still mounted. The exit is reported after this.
 
         Raises nothing.
         """
@@ -58,7 +58,7 @@ class Lifecycle(Protocol):
         """Raise Unsupported where the container cannot be checkpointed."""
 
     async def close(self) -> None:
-        """Let go of everything, at whatever point it stands. May be repeated."""
+        """Release everything, in whatever phase. May be repeated."""
 
 
 class PlainLifecycle:
@@ -69,47 +69,47 @@ class PlainLifecycle:
         return ""
 
     async def created(self, init: int, cgroup: Cgroup | None) -> None:
-        """There is nothing to prepare in it."""
+        """Nothing to prepare."""
 
     async def before_start(self) -> None:
-        """It has no prestart hooks."""
+        """No prestart hooks."""
 
     async def ready(self) -> None:
         """Init is the application."""
 
     def started(self) -> None:
-        """Nothing waits for it."""
+        """Nothing to start beside it."""
 
     def start_failed(self) -> None:
-        """Nothing was begun before it."""
+        """Nothing to undo."""
 
     def updating(self) -> AbstractAsyncContextManager[None]:
-        """Its limits are the OCI runtime's alone."""
+        """Only the OCI runtime sets its limits."""
         return nullcontext()
 
     def paused(self, now: bool) -> None:
-        """Nothing runs beside it that could wait."""
+        """Nothing beside it to hold back."""
 
     async def none_starting(self) -> None:
-        """Nothing is."""
+        """Nothing is ever started beside it."""
 
     async def change_agent(self, name: str, verb: str, *, settled_s: float) -> Changed:
-        """It has none."""
+        """Raises NotFound: a plain container has no agents."""
         raise NotFound(f"agent {name}: the container is a plain one")
 
     def signal(self, number: int) -> int:
-        """PID 1 gets it."""
+        """PID 1 gets the signal."""
         return number
 
     def ended(self, exit: Exit) -> Exit:
-        """Init's end is the task's."""
+        """The task ends as init ended."""
         return exit
 
     async def after_end(self, exit: Exit, *, oom_killed: bool) -> None:
-        """It has no poststop hooks."""
+        """No poststop hooks."""
 
     def check_checkpoint(self) -> None:
         """The OCI runtime decides."""
 
     async def close(self) -> None:
-        """It holds nothing."""
+        """Nothing to release."""

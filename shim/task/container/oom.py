@@ -1,4 +1,4 @@
-"""OOM kills in a container, as events on their way to containerd."""
+"""Reports OOM kills in a container to containerd."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,9 +10,9 @@ TOLD_S = 1.0
 
 
 class OOMReports:
-    """Calls `report` for each growth of the cgroup's count of OOM kills, from the event loop, until closed.
+    """Calls `report` in the event loop whenever the cgroup's count of OOM kills has grown, until closed.
 
-    What `report` returns is done once containerd has been told. Where there is no cgroup nothing is reported.
+    The awaitable that `report` returns is done once containerd has the event. Without a cgroup nothing is reported.
     """
 
     def __init__(self, cgroup: Cgroup | None, report: Callable[[], Awaitable[None]]) -> None:
@@ -24,18 +24,19 @@ class OOMReports:
 
     @property
     def seen(self) -> bool:
-        """Whether there was one."""
+        """Whether an OOM kill has been reported."""
         return self._last is not None
 
     def drain(self) -> None:
-        """Report what has happened by now; the last look is taken before the exit is reported."""
+        """Report the OOM kills up to now. The last call comes before the exit is reported."""
         if self._watch is not None and self._watch.drain():
             self._last = self._report()
 
     async def told(self) -> None:
-        """Return once containerd knows, or TOLD_S later: who is told of the exit first says that it was an error.
+        """Return once containerd has the last OOM event, or after TOLD_S seconds.
 
-        The exit is the answer to a Wait, and passes events by (containerd, internal/cri/server/events.go).
+        The exit also reaches containerd as the answer to Wait, which can overtake events. A client that gets the exit
+        before the OOM event reports the reason Error, not OOMKilled (containerd, internal/cri/server/events.go).
         """
         if self._last is not None:
             with suppress(TimeoutError):

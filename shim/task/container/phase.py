@@ -1,7 +1,7 @@
-"""The life of a process of a task, as one table. Pure.
+"""The phases of a task's process, and the table of allowed transitions. Pure.
 
-Init and exec processes share it; an exec is never paused by itself. A phase that ends in -ING is held while the OCI
-runtime works, and falls back to where it came from when the runtime says no.
+Init and exec processes share the table; an exec is never paused by itself. STARTING, PAUSING and RESUMING last while
+the OCI runtime works, and fall back to the phase before them when the OCI runtime fails.
 """
 
 import enum
@@ -11,7 +11,7 @@ from runtime.errors import FailedPrecondition
 
 
 class Phase(enum.Enum):
-    """Where a process is. The value is the word used in messages."""
+    """The phase of a process. The value is the word used in messages."""
 
     CREATED = "created"
     STARTING = "starting"
@@ -35,7 +35,7 @@ ALLOWED: Mapping[Phase, frozenset[Phase]] = {
 }
 
 FREEZING = frozenset({Phase.PAUSING, Phase.PAUSED, Phase.RESUMING})
-"""Where processes may be frozen, which then cannot die."""
+"""The phases in which processes may be frozen, and then cannot die."""
 
 _VERBS = {
     Phase.STARTING: "start",
@@ -46,7 +46,7 @@ _VERBS = {
 
 
 def move(here: Phase, to: Phase) -> Phase:
-    """Return `to`. Raises FailedPrecondition, in the words of containerd's runc shim, where the table has no way."""
+    """Return `to`. Raises FailedPrecondition, in the words of containerd's runc shim, if the table forbids the move."""
     if to not in ALLOWED[here]:
         raise refused(_VERBS.get(to, to.value), here)
     return to

@@ -1,4 +1,4 @@
-"""What a container's init and its exec processes have in common: a pid, a phase, streams, and one end."""
+"""What a container's init and its exec processes have in common: a PID, a phase, streams, and one exit."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from shim.task.reaper import Exit
 from shim.task.stdio.stdio import Stdio, StdioPaths
 
 _NEVER_S = -62_135_596_800
-"""Go's zero time, the beginning of year 1: clients ask for IsZero(), and one that is not there reads as 1970."""
+"""Go's zero time, the beginning of year 1. Clients test IsZero(); a timestamp that is left out reads as 1970."""
 
 Ended = (
     events_pb2.TaskExit
@@ -22,7 +22,7 @@ Ended = (
 
 
 class Process:
-    """One process of a container. `exec_id` is "" for init. The pid stays after the end, as State reports it."""
+    """One process of a container. `exec_id` is "" for init. `pid` stays set after the end, as State reports it."""
 
     def __init__(self, exec_id: str, paths: StdioPaths, stdio: Stdio | None = None) -> None:
         self.exec_id = exec_id
@@ -45,41 +45,41 @@ class Process:
             self.move(to)
 
     def ended(self, exit: Exit) -> None:
-        """Note how the process ended. Waiters are not told before `release`, when the event is on its way."""
+        """Note how the process ended. Waits return only after `release`, when the exit event is queued."""
         self.exit = exit
         if self.stdio is not None:
             self.stdio.process_ended()
 
     def finish(self, exit: Exit) -> None:
-        """The process has ended, and nothing else is to come before that shows."""
+        """Note the end and enter STOPPED, since nothing else has to come before that."""
         self.ended(exit)
         self.move(Phase.STOPPED)
 
     def release(self) -> None:
-        """Let everybody go who waits."""
+        """Let every `wait` return."""
         self._released.set()
 
     def rearm(self) -> None:
-        """It is tried again: who waits from now on waits for that."""
+        """The start is tried again: a `wait` from now on waits for that attempt."""
         self._released.clear()
 
     async def wait(self) -> Exit | None:
-        """Return how the process ended, or None where it could not be started: nothing will ever end then."""
+        """Return how the process ended, or None if it could not be started and so never ends."""
         await self._released.wait()
         return self.exit
 
     @property
     def released(self) -> bool:
-        """Whether waiters were let go."""
+        """Whether `release` was called."""
         return self._released.is_set()
 
     def require_alive(self) -> None:
-        """Raise NotFound, in the words that containerd knows, where there is nothing left to signal."""
+        """Raise NotFound, in the words that containerd matches, if the process has ended."""
         if self.exit is not None:
             raise NotFound("process already finished")
 
     def resize(self, *, width: int, height: int) -> None:
-        """Set the terminal's size, now or when it is made; without one, nothing. Raises FailedPrecondition."""
+        """Set the terminal's size, now or when it is made. No effect without one. Raises FailedPrecondition."""
         if self.exit is not None:
             raise phase.refused("resize", self.phase)
         self._size = (width, height)
@@ -87,13 +87,13 @@ class Process:
             self.stdio.resize(width=width, height=height)
 
     def close_stdin(self) -> None:
-        """The client will send no more, whether or not the process has been made yet. May be repeated."""
+        """The client sends no more input; the process need not have been made yet. May be repeated."""
         self._stdin_closed = True
         if self.stdio is not None:
             self.stdio.close_stdin()
 
     def connect(self, stdio: Stdio) -> None:
-        """Take the streams that the process is about to be made with, and what was asked of them before."""
+        """Take the streams of the process about to be made; apply a size and a CloseIO that came before."""
         self.stdio = stdio
         if self._size is not None:
             stdio.resize(width=self._size[0], height=self._size[1])
@@ -101,13 +101,13 @@ class Process:
             stdio.close_stdin()
 
     async def close_stdio(self) -> None:
-        """Let go of the streams. May be repeated."""
+        """Close the streams. May be repeated."""
         if self.stdio is not None:
             await self.stdio.close()
 
 
 def note_end(message: Ended, exit: Exit | None) -> None:
-    """Set `exit_status` and `exited_at` of a message about a process: how it ended, or that it has not."""
+    """Set `exit_status` and `exited_at` of `message`; `exit` None: the process has not ended."""
     if exit is None:
         message.exited_at.seconds = _NEVER_S
     else:
@@ -116,7 +116,7 @@ def note_end(message: Ended, exit: Exit | None) -> None:
 
 
 def exit_event(container_id: str, process_id: str, exit: Exit) -> events_pb2.TaskExit:
-    """The event that tells of a process's end; `process_id` is the container's id for init, else the exec's."""
+    """The TaskExit event of a process; `process_id` is the container's id for init, else the exec's id."""
     event = events_pb2.TaskExit(container_id=container_id, id=process_id, pid=exit.pid)
     note_end(event, exit)
     return event

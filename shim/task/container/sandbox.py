@@ -1,9 +1,9 @@
-"""The end of a pod's sandbox, which calls off what still starts in the pod.
+"""The end of a pod's sandbox, which calls off the starts in the pod.
 
-containerd's CRI plugin stops no container that starts: StopContainer and StopPodSandbox pass over it, and
+containerd's CRI plugin does not stop a container that is starting: StopContainer and StopPodSandbox skip it, and
 RemovePodSandbox and RemoveContainer are refused until its start is over (container_stop.go, container_remove.go). So
-the end of the sandbox is all that a pod server hears of a pod that nobody wants any more, and a boot or a prestart hook
-would hold up its removal for as long as it likes.
+the end of the sandbox is the only sign by which a pod server learns that the pod is to go. Without it a boot or a
+prestart hook could delay the removal indefinitely.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Sandbox:
-    """The one of a pod server, and the rich containers of its pod that are being started."""
+    """The pod's sandbox, and the containers of the pod that are being started."""
 
     def __init__(self) -> None:
         self._starting: set[Container] = set()
@@ -36,7 +36,7 @@ class Sandbox:
 
     @contextmanager
     def starting(self, container: Container) -> Iterator[None]:
-        """Around the start of `container`. Raises RuntimeFailed where the sandbox's end has called that off."""
+        """A context around the start of `container`. Raises RuntimeFailed if the sandbox's end has called it off."""
         self._starting.add(container)
         try:
             yield
@@ -49,24 +49,24 @@ class Sandbox:
             self._called_off.discard(container)
 
     def ended(self) -> None:
-        """It has ended: kill the PID 1 of every rich container that starts. A plain one starts at once."""
+        """The sandbox has ended: kill PID 1 of each rich container that is starting. Plain ones start quickly."""
         for container in self._starting:
             if isinstance(container.life, PlainLifecycle) or container.init.phase is not Phase.STARTING:
                 continue
             _log.warning("container %s: its start is called off, as the pod's sandbox has ended", container.id)
             self._called_off.add(container)
-            if container.init.exit is None:  # our own child, and not reaped yet: the pid cannot be another process's
+            if container.init.exit is None:  # our child, not reaped yet: the PID is its own
                 with suppress(ProcessLookupError):
                     os.kill(container.init.pid, signal.SIGKILL)
 
 
 class SandboxLifecycle(PlainLifecycle):
-    """The life of the pod's sandbox, which is a plain container: its end is `sandbox`'s."""
+    """The lifecycle of the sandbox container, which is plain. Its end is reported to `sandbox`."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
     def ended(self, exit: Exit) -> Exit:
-        """Init's end is the task's, and the sandbox's."""
+        """The task ends as init ended, and the pod's sandbox with it."""
         self._sandbox.ended()
         return exit
