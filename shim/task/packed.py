@@ -1,4 +1,4 @@
-"""OCI's types in a request: JSON text in a `google.protobuf.Any` (containerd, pkg/typeurl)."""
+"""OCI types in a request: JSON text in a `google.protobuf.Any` (containerd, pkg/typeurl)."""
 
 from typing import Any as JSON
 
@@ -9,7 +9,7 @@ from runtime.spec import nesting
 
 
 def json_object(field: str, packed: Any) -> dict[str, JSON]:
-    """The object in `packed`, which is the request's `field`. Raises InvalidArgument."""
+    """The JSON object in `packed`; `field` names it in errors. Raises InvalidArgument."""
     try:
         value = nesting.loads(packed.value)
     except ValueError as err:

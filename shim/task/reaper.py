@@ -1,9 +1,9 @@
 """The only caller of waitpid in a pod server: every child's exit passes here once.
 
-Children are of two kinds. Programs that we start (the OCI runtime, loggers, mount helpers) are known by pid before
-they can end. The containers' own processes become our children when the runtime that made them exits (we are a child
-subreaper), and their pids are learnt later, from a pid file: an exit that arrives before that is kept while some such
-start is under way, and delivered on `watch`.
+Children are of two kinds. The PIDs of programs that the pod server starts (the OCI runtime, loggers, mount helpers) are
+known before they can end. The containers' own processes become children of the pod server, a child subreaper, when the
+OCI runtime that made them exits. Their PIDs are learnt later, from a pid file: an exit that arrives earlier is kept
+while such a start is under way, and delivered on `watch`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from runtime.linux import open_files, pidfd
 
-# Python ignores these in itself; a program must find them as the kernel makes them.
+# Python ignores these signals; a program that it starts must get the kernel's default actions.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
@@ -32,14 +32,14 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A program that we started. `ended` may be awaited by one and cancelled; the child goes on regardless."""
+    """A program that we started. One caller may await `ended` and be cancelled; the child is not affected."""
 
     pid: int
     ended: "asyncio.Future[Exit]"
 
 
 def _is_child(pid: int) -> bool:
-    """Whether `pid` is a child of ours, alive or not collected: an exit kept under that pid is an earlier process's."""
+    """Whether `pid` is a child that lives or is not reaped: an exit kept for that PID is then an earlier process's."""
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -57,12 +57,12 @@ class Reaper:
         self._expecting = 0
 
     def install(self) -> None:
-        """Take SIGCHLD, and collect whatever ended before."""
+        """Handle SIGCHLD from now on, and reap the children that ended before."""
         self._loop.add_signal_handler(signal.SIGCHLD, self.reap)
         self.reap()
 
     def reap(self) -> None:
-        """Collect every child that has ended, and tell who watches it."""
+        """Reap every child that has ended, and call its watcher."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -79,7 +79,7 @@ class Reaper:
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
-        """Hold while a process is made whose pid is not known yet; `watch` it before leaving."""
+        """A context around making a process whose PID is not known yet; `watch` the PID before leaving it."""
         self._expecting += 1
         try:
             yield
@@ -89,7 +89,7 @@ class Reaper:
                 self._unclaimed.clear()
 
     def watch(self, pid: int, on_exit: Callable[[Exit], None]) -> None:
-        """Call `on_exit` once, from the loop and never from within this call, when `pid` has ended (or if it has)."""
+        """Call `on_exit` once, when `pid` ends or if it has ended; from the loop, never from within this call."""
         exit = self._unclaimed.pop(pid, None)
         if exit is not None and not _is_child(pid):
             self._loop.call_soon(on_exit, exit)
@@ -97,12 +97,12 @@ class Reaper:
             self._watchers[pid] = on_exit
 
     def kill(self, pid: int) -> None:
-        """SIGKILL a child, whoever made it; nothing once it is collected, as its number may be another process's."""
+        """SIGKILL a child, whoever made it. No effect once it is reaped, since its PID may be another process's."""
         if _is_child(pid):
             os.kill(pid, signal.SIGKILL)
 
     def forget(self, pid: int) -> None:
-        """Do not tell anybody about `pid` any more."""
+        """Remove the watcher of `pid`."""
         self._watchers.pop(pid, None)
 
     def spawn(
@@ -114,15 +114,15 @@ class Reaper:
         program: str = "",
         session: bool = False,
     ) -> Child:
-        """Start the program `argv[0]`, an absolute path, or the one at `program` by that name.
+        """Start the program `argv[0]`, an absolute path; or the program at path `program`, with `argv[0]` as its name.
 
-        `fds` maps the child's descriptors to ours; those of 0, 1, 2 that it leaves out are /dev/null. No other is
-        inherited. With `session`, the child leads a session of its own. Raises OSError naming the program.
+        `fds` maps the child's descriptors to ours; missing ones among 0, 1 and 2 are /dev/null. No others are
+        inherited. With `session`, the child leads a new session. Raises OSError naming the program.
         """
         actions: list[tuple[object, ...]] = [
             (os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2) if fd not in fds
         ]
-        # A source among the targets would be overwritten before its turn: such a one is first moved out of the way.
+        # A source that is also a target would be overwritten before its turn: duplicate it out of the way first.
         clear_of = max(fds, default=2) + 1
         moved = {fd: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, clear_of) for fd in fds.values() if fd < clear_of}
         try:

@@ -1,7 +1,7 @@
-"""The Task service: each method takes its request apart, calls the container, and puts the answer together.
+"""The Task service: each method unpacks its request, calls the container, and builds the response.
 
-Protobuf stops here, and nothing in here decides anything about containers. Requests run concurrently; what must not
-be given up half-way when a client goes away runs to its end regardless (`run_on`).
+Protobuf stops here, and nothing here decides anything about containers. Requests run concurrently; work that must not
+stop halfway when a client disconnects runs to its end (`run_on`).
 """
 
 import asyncio
@@ -40,8 +40,8 @@ _STATUS: "dict[Phase, task_types_pb2.Status]" = {
 class TaskService:
     """The containers of one pod.
 
-    `on_empty` is called when Shutdown comes, or was asked for, and none are left; `on_change` when `idle` may say
-    something else.
+    `on_empty` is called once Shutdown has been requested and no container is left; `on_change` is called when `idle`
+    may have changed.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class TaskService:
 
     @property
     def idle(self) -> bool:
-        """Whether there is no container and none on its way."""
+        """Whether there is no container and none is being created."""
         return not self._containers and not self._creating
 
     # Life
 
     async def create(self, request: task_pb2.CreateTaskRequest) -> task_pb2.CreateTaskResponse:
-        """Create a container; its init waits for Start."""
+        """Create a container, whose init then waits for Start."""
         identifiers.check("id", request.id)
         if not request.bundle.startswith("/"):
             raise InvalidArgument(f"bundle: found {request.bundle!r}, allowed an absolute path")
@@ -117,9 +117,9 @@ class TaskService:
             raise
 
     async def delete(self, request: task_pb2.DeleteRequest) -> task_pb2.DeleteResponse:
-        """Forget an exec, or a container and with it everything it has."""
+        """Remove an exec, or a container with everything that belongs to it."""
         if request.id in self._creating:
-            # Its Create was given up by the client and is being undone; there will be nothing to delete.
+            # The client has given up the Create, which is being undone: there will be nothing to delete.
             await self._creating[request.id].wait()
         container = self.container(request.id)
         if request.exec_id:
@@ -130,7 +130,7 @@ class TaskService:
     async def _delete(self, container: Container) -> Exit | None:
         is_member = members.is_own(container.bundle.path)
         exit = await container.delete()
-        if self._containers.get(container.id) is container:  # else another caller came here first
+        if self._containers.get(container.id) is container:  # else a concurrent Delete came first
             del self._containers[container.id]
             log_fields.leave(container.id)
             self._on_change()
@@ -139,11 +139,11 @@ class TaskService:
         return exit
 
     async def shutdown(self, request: task_pb2.ShutdownRequest) -> None:
-        """End the pod server if no container is left; asked while one is being made, once that has failed.
+        """End the pod server if no container is left. While one is being created, wait for that to fail.
 
-        Asked while members of a sandbox are left and no sandbox, once they are deleted: containerd 2.0 to 2.3 asks
-        for no Shutdown after that (core/runtime/v2/shim.go, shimTask.delete). No Delete comes for one that the shim's
-        `delete` command has ended: containerd calls that where it cannot reach the server any more.
+        While members of a sandbox are left without the sandbox, the server ends once they are deleted: containerd 2.0
+        to 2.3 sends no second Shutdown (core/runtime/v2/shim.go, shimTask.delete). A member that the shim's `delete`
+        command has ended gets no Delete: containerd runs that command where it can no longer reach the server.
         """
         self._shutdown_wanted = all(members.is_own(one.bundle.path) for one in self._containers.values())
         if self._shutdown_wanted and self.idle:
@@ -154,7 +154,7 @@ class TaskService:
     # Looking
 
     def state(self, request: task_pb2.StateRequest) -> task_pb2.StateResponse:
-        """Tell how a process is. Never waits."""
+        """Return a process's state. Never waits."""
         container = self.container(request.id)
         process = container.process(request.exec_id)
         response = task_pb2.StateResponse(
@@ -178,12 +178,12 @@ class TaskService:
         return response
 
     def connect(self, request: task_pb2.ConnectRequest) -> task_pb2.ConnectResponse:
-        """Answer containerd's question whether anybody is there; never fails."""
+        """Tell containerd the PIDs of the shim and the task, and that the shim is alive. Never fails."""
         container = self._containers.get(request.id)
         return task_pb2.ConnectResponse(shim_pid=os.getpid(), task_pid=container.init.pid if container else 0)
 
     def pids(self, request: task_pb2.PidsRequest) -> task_pb2.PidsResponse:
-        """List the host pids of a container's processes, an exec's with its id."""
+        """List the host PIDs of a container's processes; for an exec with its id."""
         response = task_pb2.PidsResponse()
         for pid, exec_id in self.container(request.id).pids():
             entry = response.processes.add(pid=pid)
@@ -198,7 +198,7 @@ class TaskService:
         return task_pb2.StatsResponse(stats=self.container(request.id).metrics.to_any())
 
     def rest(self) -> None:
-        """Nobody asks: close what is kept open for who asks often."""
+        """Requests have stopped for a while: close the files that are kept open for frequent Stats."""
         for container in self._containers.values():
             container.metrics.rest()
 
@@ -212,7 +212,7 @@ class TaskService:
         await run_on(container.kill(request.exec_id, request.signal, everyone=request.all))
 
     async def exec(self, request: task_pb2.ExecProcessRequest) -> None:
-        """Remember a further process; Start makes it."""
+        """Register an exec process; Start makes it."""
         identifiers.check("exec_id", request.exec_id)
         paths = StdioPaths(request.stdin, request.stdout, request.stderr, request.terminal)
         container = self.container(request.id)
@@ -224,7 +224,7 @@ class TaskService:
         process.resize(width=request.width, height=request.height)
 
     async def close_io(self, request: task_pb2.CloseIORequest) -> None:
-        """End a process's standard input, once the client's own writers are gone."""
+        """End a process's standard input, once the client has closed its own writers."""
         process = self.container(request.id).process(request.exec_id)
         if request.stdin:
             process.close_stdin()
@@ -250,7 +250,7 @@ class TaskService:
             await run_on(container.checkpoint(options))
 
     def container(self, container_id: str) -> Container:
-        """Raises NotFound."""
+        """The container with that id. Raises NotFound."""
         try:
             return self._containers[container_id]
         except KeyError:
@@ -279,10 +279,10 @@ def _is_given_up(container: Container) -> bool:
 
 
 def _status(container: Container, process: Process) -> "task_types_pb2.Status":
-    """One that has ended runs until its exit is told, which poststop hooks may put off.
+    """The status to report: RUNNING for a process that has ended until its exit is reported, after poststop hooks.
 
-    A containerd that is started meanwhile deletes what has ended, waits ten seconds for that, and then knows nothing of
-    the exit (CRI plugin, restart.go).
+    A containerd that starts while the hooks run would delete a stopped task, wait ten seconds for that, and then know
+    nothing of the exit (CRI plugin, restart.go).
     """
     if process.exit is not None and not process.released:
         return task_types_pb2.RUNNING

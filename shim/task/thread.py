@@ -1,11 +1,11 @@
-"""One blocking call in a thread of its own, for what the kernel offers no other way: mounts, umounts, a FIFO's open.
+"""Runs one blocking call in a thread of its own, where the kernel has no other way: mount, umount, open of a FIFO.
 
-The thread ends with its call, so an idle pod server has none, and may change what belongs to a thread (its working
-directory, after `unshare(CLONE_FS)`).
+The thread ends with the call, so an idle pod server has no threads. The call may change the thread's own state (its
+working directory, after `unshare(CLONE_FS)`).
 """
 
 import asyncio
-from _thread import start_new_thread  # `threading` waits until the thread runs, for 0.1 ms
+from _thread import start_new_thread  # `threading` would wait 0.1 ms for the thread to run
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
-    """Begin `call()` now; what it returns or raises is to be awaited. A cancelled wait does not stop the call."""
+    """Begin `call()` now; the future has its result or exception. Cancelling the wait does not stop the call."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -31,9 +31,9 @@ def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
             result, error = call(), None
         except BaseException as err:
             result, error = None, err
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(settle, result, error)
-        del error  # has this frame in its traceback
+        del error  # its traceback refers to this frame: a reference cycle
 
     start_new_thread(work, ())
     return done

@@ -1,7 +1,7 @@
-"""Work that a cancellation must not cut short: half of it nobody could undo, nor know what there is to undo.
+"""Runs work that a cancellation must not interrupt, because nobody could undo half of it.
 
-A task that is cancelled while it awaits another cancels that (asyncio, Task.cancel); `run_whole` and `run_on` are
-between the two. They differ in when the caller hears of its own cancellation.
+Cancelling a task cancels the task that it awaits (asyncio, Task.cancel); `run_whole` and `run_on` prevent that. They
+differ in when the caller gets its own cancellation.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 async def run_whole(work: Awaitable[T]) -> T:
-    """Await `work` to its end, however often the wait is cancelled: the cancellation is raised after that.
+    """Await `work` to its end, however often the wait is cancelled; then raise the cancellation.
 
-    What `work` raises is then lost.
+    An exception of `work` is then lost.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -30,11 +30,11 @@ async def run_whole(work: Awaitable[T]) -> T:
             raise cancelled
         return task.result()
     finally:
-        del task, cancelled  # what is raised has this frame in its traceback, and would be kept by it
+        del task, cancelled  # the traceback refers to this frame: a reference cycle
 
 
 async def run_on(work: Awaitable[T]) -> T:
-    """Await `work`. A cancelled wait ends at once; `work` goes on to its end, and nobody hears what it raises."""
+    """Await `work`. A cancelled wait ends at once; `work` goes on to its end, and its exception is lost."""
     task = asyncio.ensure_future(work)
     task.add_done_callback(_hear)
     await asyncio.wait([task])
@@ -45,7 +45,7 @@ async def run_on(work: Awaitable[T]) -> T:
 
 
 def _hear(done: "asyncio.Future[T]") -> None:
-    """Take what it raised, or asyncio would log that nobody did."""
+    """Retrieve the exception, or asyncio would log that nobody did."""
     with suppress(asyncio.CancelledError):
         done.exception()
 

@@ -3,5 +3,5 @@
 create     the steps, each with its undo
 options    the request's runtime options, and the configuration that they name
 member     the bundle that the container is made in
-mounting   its root file system, mounted and looked at beside the event loop
+mounting   the root file system: mounted and examined outside the event loop
 """

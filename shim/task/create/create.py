@@ -1,8 +1,8 @@
-"""From a Create request to a container: read, decide, act, each once, and all undone where a step fails.
+"""From a Create request to a container: read, decide, act, each once; everything is undone where a step fails.
 
-config.json is read once and, for a rich container, written once; what is decided comes from `runtime.rich.plan`, which
-acts on nothing. An act registers its undo before it is done, so a request that is cancelled midway (its deadline, a
-containerd that died) leaves no mount, no descriptor and no container.
+config.json is read once and, for a rich container, written once. `runtime.rich.plan` makes the decisions and changes
+nothing. Each act registers its undo first, so a request that is cancelled midway (by its deadline, or because
+containerd died) leaves no mount, no descriptor and no container.
 """
 
 import asyncio
@@ -50,14 +50,14 @@ from shim.task.whole import undo_whole
 
 DELETE_PAUSES_S = (0.0, 0.1, 0.4, 1.0, 0.0)
 FEW = 20
-"""Processes and threads: runc has about ten while it creates a container, and a pod's sandbox has one."""
+"""A failed create mentions a pids.max below this: runc has about ten threads while it creates, the sandbox has one."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """A Create request without its protobuf, but for the options, whose type is only known by looking inside."""
+    """A Create request without its protobuf, except for `options`, whose type only `options.read` finds out."""
 
     id: str
     namespace: str
@@ -71,7 +71,7 @@ class CreateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a container is made and run with, the same for all containers of the pod server."""
+    """What a container is created and run with; all containers of the pod server share it."""
 
     reaper: Reaper
     run: Run
@@ -80,16 +80,16 @@ class Tools:
 
 
 async def create(request: CreateRequest, tools: Tools) -> Container:
-    """Make the container and return it, its init waiting to be started.
+    """Make the container and return it; its init waits for Start.
 
-    Raises InvalidArgument for a spec, option or configuration at fault, RuntimeFailed, OSError; nothing is left then.
+    Raises InvalidArgument for a bad spec, option or configuration, RuntimeFailed, OSError; nothing is left behind then.
     """
     async with AsyncExitStack() as undo:
         if not attach.is_unified():
-            attach.prime_migration()  # there every OCI runtime moves its container
+            attach.prime_migration()  # on cgroup v1 every OCI runtime moves the container's init
         path = member.own_bundle(request.bundle.path, undo, namespace=request.namespace, container_id=request.id)
         request = replace(request, bundle=Bundle(path))
-        mounting = _begin_mount(request, tools, undo)  # what follows is the time that it takes
+        mounting = _begin_mount(request, tools, undo)  # goes on in a thread during what follows
         spec = request.bundle.load_spec()
         log_fields.enter(request.id, spec.get("annotations") or {})
         chosen = options.read(request.options, sandbox=plan.is_sandbox(spec))
@@ -103,7 +103,7 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
             checkpoint.require_criu()
         making = _Making(request, tools, chosen, choice, oci, spec, undo)
         making.look(mounting)
-        about = host.read() if choice.rich else None  # meanwhile
+        about = host.read() if choice.rich else None  # while the thread mounts
         looked = await mounting.looked if choice.rich else None
         decided = await making.decide(looked, about)
         if request.checkpoint and decided.made.rich:
@@ -117,7 +117,7 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
 
 
 def _begin_mount(request: CreateRequest, tools: Tools, undo: AsyncExitStack) -> Mounting[Looked]:
-    """Begin to mount the root file system, where the request brings one."""
+    """Begin to mount the root file system, where the request has mounts."""
     given = members.given_of(request.bundle.path) if request.mounts else ""
     shown = f"{given}/rootfs" if given else ""
     mounting = Mounting[Looked](request.mounts, request.bundle.rootfs, run=tools.run, shown=shown)
@@ -126,7 +126,7 @@ def _begin_mount(request: CreateRequest, tools: Tools, undo: AsyncExitStack) -> 
 
 
 class _Making:
-    """One request on its way. `spec` is containerd's; what the runtime gets is in the bundle."""
+    """One request in progress. `spec` is containerd's; the spec for the OCI runtime is in the bundle."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class _Making:
         self._life: Lifecycle = SandboxLifecycle(tools.sandbox) if plan.is_sandbox(spec) else PlainLifecycle()
 
     def look(self, mounting: Mounting[Looked]) -> None:
-        """Have the image looked at, once it is mounted, if it matters."""
+        """Have the image examined once it is mounted, if the container may be rich."""
         spec, choice, config = self._spec, self._choice, self._chosen.config
         root = root_of(spec, self._request.bundle.path)
         if choice.rich:
@@ -157,7 +157,7 @@ class _Making:
             mounting.look()
 
     async def decide(self, looked: Looked | None, about: host.HostFacts | None) -> Decided:
-        """Plan, from what was seen of the image and the host; None where it does not matter."""
+        """Make the plan from what was seen of the image and the host; both are None for a plain container."""
         request = self._request
         decided = await decide(
             self._spec,
@@ -177,7 +177,7 @@ class _Making:
         return decided
 
     async def assemble(self, decided: Decided) -> Container:
-        """Everything but the OCI runtime's part: streams, life, records, and the spec that the runtime gets."""
+        """Do all but the OCI runtime's part: streams, lifecycle, records, and the spec for the OCI runtime."""
         request, made = self._request, decided.made
         written = dict(made.apply(self._spec)) if made.steps else self._spec
         beside = made.boot is not None and not made.boot.streams
@@ -233,14 +233,14 @@ class _Making:
         await life.prepare()
 
     async def make(self, container: Container) -> None:
-        """Have the OCI runtime create the container, and take its init over."""
+        """Have the OCI runtime create the container, and adopt its init."""
         request, life, stdio = self._request, self._life, container.init.stdio
         assert stdio is not None
         own = life.init_console()
         fds = None if own else stdio.child_fds()
-        with suppress(OSError):  # there already; the OCI runtime would make what is missing readable by all
+        with suppress(OSError):  # exists already; the OCI runtime would make it readable by all
             passage.make(os.path.dirname(self._oci.binary.root))
-        hierarchies = Ahead(cgroups.hierarchies)  # while the OCI runtime is at work
+        hierarchies = Ahead(cgroups.hierarchies)  # read while the OCI runtime works
         with self._tools.reaper.expecting():
             self._undo_later(self._forget)
             try:
@@ -254,7 +254,7 @@ class _Making:
             await stdio.attach()
 
     def _crowded(self) -> str:
-        """That the pod allows few processes, which an OCI runtime that cannot create one says in no plain words."""
+        """A hint at a low pids limit, which an OCI runtime that cannot fork does not name in its error; else ""."""
         with suppress(InvalidArgument, OSError):
             path = path_of(self._spec, systemd=self._oci.binary.systemd_cgroup)
             most, directory = pids.above(path) or (FEW, "")
@@ -264,7 +264,7 @@ class _Making:
         return ""
 
     async def _forget(self) -> None:
-        for pause_s in DELETE_PAUSES_S:  # the runtime may be killed, or not be begun, for want of memory say
+        for pause_s in DELETE_PAUSES_S:  # the OCI runtime may be killed or fail to start, for lack of memory say
             try:
                 await self._oci.delete(self._request.id, force=True)
                 break

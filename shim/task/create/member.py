@@ -1,4 +1,7 @@
-"""The bundle that a container is made in: containerd's, or where that would not last, one of ours (runtime.members)."""
+"""The bundle that a container is made in: containerd's, or the shim's own where containerd's is removed too early.
+
+`runtime.members` says when that is.
+"""
 
 import logging
 from contextlib import AsyncExitStack
@@ -10,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 def own_bundle(given: str, undo: AsyncExitStack, *, namespace: str, container_id: str) -> str:
-    """`given` itself, or a bundle that is made for a member of a sandbox; `undo` then removes it.
+    """`given` itself, or for a member of a sandbox a new bundle of the shim's; `undo` then removes it.
 
     Raises InvalidArgument, OSError.
     """
@@ -23,7 +26,7 @@ def own_bundle(given: str, undo: AsyncExitStack, *, namespace: str, container_id
     def remove() -> None:
         try:
             members.remove(path)
-        except OSError as err:  # the sandbox's `delete` will
+        except OSError as err:  # the sandbox's `delete` will remove it
             _log.warning("container %s: after a failed create: %s", container_id, err)
 
     undo.callback(remove)

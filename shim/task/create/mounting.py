@@ -1,7 +1,7 @@
-"""A container's root file system on its way: mounted, and then looked at, in one thread beside the event loop.
+"""Mounts a container's root file system and then examines it, in one thread beside the event loop.
 
-Both may block for as long as a file system does not answer. One thread for the two, as each hand-over from thread to
-thread waits for a processor: on a node that is busy that is milliseconds.
+Both may block for as long as a file system does not answer. One thread does both, because each hand-over to another
+thread waits for a CPU, which takes milliseconds on a busy node.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 def _no_look() -> None:
-    """What is looked for where nothing matters."""
+    """The look of a container whose image need not be examined."""
 
 
 class Mounting(Generic[T]):
-    """Begin to mount `mounts` on the host directory `target`; `shown` is where it is to be seen too.
+    """Begins to mount `mounts` on the host directory `target`; `shown` is a second path that shows the same.
 
-    `looked` is what the look that `look` has begun returns, None without one; it raises what `rootfs.mount_all` and the
-    look do. A wait for it that is cancelled stops neither.
+    The future `looked` has the return value of the function passed to `look`, None without one, or the exception of
+    that function or of `rootfs.mount_all`. Cancelling a wait for it stops neither the mount nor the look.
     """
 
     def __init__(self, mounts: Sequence[rootfs.Mount], target: str, *, run: Run, shown: str = "") -> None:
@@ -55,12 +55,12 @@ class Mounting(Generic[T]):
         self.looked.add_done_callback(_seen)
 
     def look(self, look: Callable[[], T | None] = _no_look) -> None:
-        """Look once all is mounted. To be said once, or it is undone."""
+        """Have `look` called once all is mounted. Must be called once, unless the mount is undone."""
         self._is_told, self._look = True, look
         self._told.release()
 
     async def undo(self) -> None:
-        """Unmount, after a mount(2) under way, which cannot be called back; a look under way is not waited for.
+        """Unmount, after waiting for a mount(2) under way, which cannot be interrupted. Does not wait for a look.
 
         Raises OSError where something stays mounted.
         """
@@ -79,7 +79,7 @@ class Mounting(Generic[T]):
 
 
 def _seen(done: "asyncio.Future[T]") -> None:
-    """Asyncio reports an error that nobody has looked at: a Create that was given up does not."""
+    """Retrieve the exception, or asyncio would log it as never retrieved when a Create was given up."""
     if not done.cancelled():
         done.exception()
 

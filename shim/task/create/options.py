@@ -1,8 +1,8 @@
-"""What a request's options mean: whatever type they come in, one frozen value comes out.
+"""Turns a request's options, of whatever type, into one frozen value.
 
-Three forms reach a shim: none at all; `containerd.runc.v1.Options`, from clients and from handlers of type
-`io.containerd.runc.v2`; and `runtimeoptions.v1.Options`, from handlers of any other type, which names a configuration
-file or carries the handler's options table as TOML (containerd, api/runtimeoptions/v1).
+Three forms reach a shim: no options; `containerd.runc.v1.Options`, from clients and from handlers of type
+`io.containerd.runc.v2`; and `runtimeoptions.v1.Options`, from handlers of any other type, which name a configuration
+file or carry the handler's options table as TOML (containerd, api/runtimeoptions/v1).
 """
 
 import logging
@@ -33,14 +33,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """How a container is to be made: the node's or handler's configuration, and what only runc's options can say."""
+    """How to make a container: the node's or handler's configuration, and what only runc's options can set."""
 
     config: Config
     binary_name: str = ""
     root: str = ""
     systemd_cgroup: bool = False
-    """That runc's options say so. That they do not says nothing: for a pod with a user namespace containerd makes
-    options that have no more than the owner of its streams (client/task.go, getRuncOptions)."""
+    """Whether runc's options set SystemdCgroup. False means nothing: for a pod with a user namespace containerd makes
+    options that hold only the owner of its streams (client/task.go, getRuncOptions)."""
     no_pivot: bool = False
     no_new_keyring: bool = False
     owner: Owner = field(default_factory=Owner)
@@ -60,8 +60,8 @@ class TaskOptions:
         )
 
     def _systemd_cgroup(self, spec: Mapping[str, JSON]) -> bool:
-        """SLICE:PREFIX:NAME is the form that the systemd driver alone understands. Where there is no systemd to ask it
-        is a directory's name, as it is for containerd's own shim, which goes by its options alone.
+        """Whether the OCI runtime uses systemd for cgroups. Only the systemd driver understands SLICE:PREFIX:NAME; on a
+        host without systemd that is a directory name, as for containerd's own shim, which looks at its options only.
         """
         configured = self.config.runtime.systemd_cgroup
         if self.systemd_cgroup or configured is not None:
@@ -71,15 +71,15 @@ class TaskOptions:
 
 
 def is_handlers_table(options: Any) -> bool:
-    """Whether `options` are the options table of a handler whose type is not containerd's own."""
+    """Whether `options` are the options table of a handler whose runtime type is not containerd's own."""
     return options.type_url.rpartition("/")[2] == RUNTIME_OPTIONS
 
 
 def read(options: Any, *, sandbox: bool = False) -> TaskOptions:
-    """Read the options of a Create request. Raises InvalidArgument naming the type, or the file and key, at fault.
+    """Read the options of a Create request. Raises InvalidArgument naming the bad type, or the file and key.
 
-    For a `sandbox` a broken configuration is logged and the built-in one used: policy is about the containers in it,
-    and each of those is refused with the reason.
+    For a `sandbox` a broken configuration is logged and the built-in one is used: the policy concerns the containers in
+    the sandbox, and each of those is refused with the reason.
     """
     kind = options.type_url.rpartition("/")[2]
     if not kind:
@@ -108,7 +108,7 @@ def _load(load: Callable[[], Config], *, sandbox: bool) -> Config:
         return load()
     except PouchrichError as err:
         if not sandbox:
-            # A missing file is the operator's mistake; NotFound would tell containerd that the task is gone.
+            # Not NotFound for a missing file: that would tell containerd that the task is gone.
             raise InvalidArgument(str(err)) from err
         _log.warning("sandbox made with the built-in configuration: %s", err)
         return config.DEFAULT

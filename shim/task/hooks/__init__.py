@@ -1,8 +1,8 @@
-"""Hooks, run: when, in which order, and by whom where the pod server is gone.
+"""Runs hooks: when, in which order, and by which process where the pod server is gone.
 
-hooks         those of one container in its pod server
-hook_run      one hook, in each of the places that a hook can run
-hook_outcome  how it ended, in words
-owed          the poststop hooks that a record owes
-poststop      those of a container whose pod server is gone
+hooks         the hooks of one container, in its pod server
+hook_run      runs one hook, in the container or on the host
+hook_outcome  how a hook ended, in words
+owed          runs the poststop hooks that a record owes
+poststop      the poststop hooks of a container whose pod server is gone
 """

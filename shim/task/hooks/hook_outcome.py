@@ -10,14 +10,14 @@ from runtime.hooks.tail import LINE_END, Tail
 _log = logging.getLogger(__name__)
 TIMED_OUT = "timed out"
 _LEAST = 16
-"""Characters: less is no proof that two texts are one."""
+"""How many characters a line and the result must share, at least, to count as the same message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a hook ended: `result` in words (`exit status 3`, `timed out after 30s`), `output` its last words.
+    """How a hook ended: `result` in words (`exit status 3`, `timed out after 30s`), `output` the end of its output.
 
-    `started` False: for certain nothing of the hook was, for want of what is to start it; the rest says why.
+    `started` False: the hook certainly did not run, because it could not be started; `result` says why.
     """
 
     ok: bool
@@ -28,7 +28,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a hook, for people; `output` is what it said last."""
+    """The result of a hook, for people; `output` is the end of its output."""
 
     stage: str
     name: str
@@ -46,31 +46,31 @@ def result_of(stage: str, hook: Hook, outcome: Outcome, began: float) -> Result:
 
 
 def labels(stage: str, hook: Hook, outcome: Outcome) -> dict[str, str]:
-    """A hook that ran, for its metrics; its name may be a pod's and is not among them."""
+    """The metrics labels of a hook that ran. Its name is not among them, because a pod may have chosen it."""
     ended = "ok" if outcome.ok else "timeout" if outcome.result.startswith(TIMED_OUT) else "failed"
     return {"stage": stage, "where": hook.where, "owner": hook.owner, "outcome": ended}
 
 
 def named(hook: Hook) -> str:
-    """A hook in the log, where a pod's may not pass for one of the node's."""
+    """The hook's name in the log, where a pod's hook must not look like one of the node's."""
     return f"hook {hook.name} of the pod" if hook.owner == POD else f"hook {hook.name}"
 
 
 def said_beside(outcome: Outcome) -> str:
-    """What a hook said that the result does not say yet: an OCI runtime tells why it cannot start one in both."""
+    """The hook's output without lines that repeat the result: an OCI runtime reports a failed start in both."""
     lines = outcome.output.text().split(LINE_END)
     return LINE_END.join(line for line in lines if not _says(outcome.result, line))
 
 
 def _says(result: str, line: str) -> bool:
-    """Whether `line` is the end of `result` but for what stands before it, a time or a level."""
+    """Whether `line` repeats the end of `result`, apart from a prefix such as a time or a log level."""
     both = zip(reversed(result.strip()), reversed(line.strip()), strict=False)
     shared = next((at for at, (one, other) in enumerate(both) if one != other), min(len(result), len(line)))
     return shared >= max(_LEAST, len(line.strip()) // 2)
 
 
 def failure(stage: str, hook: Hook, outcome: Outcome) -> str:
-    """The error of a hook that failed. What a host hook said is the operator's business and stays in the log."""
+    """The error text for a failed hook. The output of a host hook is for the operator only and stays in the log."""
     said = said_beside(outcome) if hook.where == "container" else ""
     return f"{stage} hook {hook.name}: {outcome.result}" + (f": {said}" if said else "")
 

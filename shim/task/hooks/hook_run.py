@@ -1,7 +1,7 @@
-"""One hook, from its start to its end, in each of the places a hook can run; who decides which and when is `hooks`.
+"""Runs one hook, in the container or on the host. `hooks` decides which hooks run, and when.
 
-A hook's output goes through a pipe that is always read, and nobody waits for its end: what a hook leaves behind may
-hold it open for as long as it likes. Programs are started, and waited for, by the reaper alone.
+A hook's output goes through a pipe that is always read. Nobody waits for the pipe's EOF, because a process that the
+hook leaves behind may hold it open indefinitely. Only the reaper starts programs and waits for them.
 """
 
 import asyncio
@@ -38,14 +38,14 @@ CLEAR_PAUSE_S = 0.01
 DELETE_TIMEOUT_S = 10.0
 SUPERVISOR_GRACE_S = host_supervisor.KILL_FOR_S + 5.0
 _CHUNK = 1 << 16
-# What may still be in a pipe when its writer has ended: the most an unprivileged process may make it hold.
+# How much a pipe may still hold when its writer has ended: the largest size that an unprivileged process may set.
 _LEFT_IN_PIPE = 1 << 20
 
 _log = logging.getLogger(__name__)
 
 
 class Capture:
-    """A pipe for a hook's output, read for as long as the context lasts. `owner` may open it through /dev/stdout."""
+    """A pipe for a hook's output, read while the context lasts. User `owner` may open it as /dev/stdout."""
 
     def __init__(self, owner: int = 0) -> None:
         self.tail = Tail()
@@ -80,7 +80,7 @@ class Capture:
 
 @contextmanager
 def _input(name: str, data: bytes, *, label: str = "") -> Iterator[MemoryFile]:
-    """`data` as a file to be read from its beginning by a child. `label` is SELinux's. Raises OSError."""
+    """A memory file with `data`, for a child to read from the start. `label` is an SELinux label. Raises OSError."""
     with MemoryFile(name) as file:
         file.write(data)
         selinux.label_file(file.fd, label)
@@ -94,10 +94,10 @@ def timed_out(timeout_s: float) -> str:
 
 
 async def user_below(rootfs: str, wanted: str | None, *, timeout_s: float) -> User | None:
-    """Who `wanted` is by the passwd and group files at host path `rootfs`; None where nobody is wanted.
+    """The user `wanted` by the passwd and group files below host path `rootfs`; None for `wanted` None.
 
-    A file system in a container that has begun to run (FUSE) need not answer: the thread that asks is then left alone,
-    and ends with the container. Raises InvalidArgument, OSError, and RuntimeFailed after `timeout_s`.
+    A FUSE file system of a running container may never answer: the blocked thread is then left behind, and ends with
+    the container. Raises InvalidArgument, OSError, and RuntimeFailed after `timeout_s`.
     """
     if wanted is None:
         return None
@@ -113,8 +113,8 @@ async def on_host(
 ) -> Outcome:
     """Run a hook of the node on the host, as a child of `runtime.hooks.host_supervisor`.
 
-    Where that cannot be run (an interpreter that was uninstalled, no memory, descriptor or process to be had) the hook
-    was not started. Cancelled, it kills the hook's process tree first.
+    If the supervisor cannot be started (interpreter uninstalled, no memory, descriptor or process left), the outcome
+    says `started` False. When cancelled, it kills the hook's process tree first.
     """
     orders = {"command": hook.command, "env": dict(env), "timeout_s": timeout_s}
     with ExitStack() as stack:
@@ -139,7 +139,7 @@ async def on_host(
 
 
 async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> bool:
-    """Wait for the supervisor, which keeps the time; one that does not is killed. Whether it is gone and has failed."""
+    """Wait for the supervisor, which enforces the timeout; kill one that does not. Return whether it has failed."""
     try:
         await asyncio.wait({ended}, timeout=timeout_s + SUPERVISOR_GRACE_S)
     except asyncio.CancelledError:
@@ -148,7 +148,7 @@ async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> bo
             await asyncio.wait({ended}, timeout=SUPERVISOR_GRACE_S)
         raise
     finally:
-        if not ended.done():  # not reaped yet, so the pid is its own
+        if not ended.done():  # not reaped yet, so the PID is its own
             os.kill(pid, signal.SIGKILL)
             await asyncio.wait({ended}, timeout=SUPERVISOR_GRACE_S)
     return ended.done() and ended.result().status != 0
@@ -156,7 +156,7 @@ async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> bo
 
 def _judge(said: str, timeout_s: float, output: Tail, *, supervisor_failed: bool) -> Outcome:
     if not said.startswith(host_supervisor.BEGUN):
-        # One that did not fail, or lives, may have run the hook whatever became of its word; none is run twice.
+        # A supervisor that did not fail, or still lives, may have run the hook without saying so: do not run it twice.
         return Outcome(False, "its supervisor ended before it began", output, started=not supervisor_failed)
     word, _, rest = said.removeprefix(host_supervisor.BEGUN).partition(" ")
     if word == "exit":
@@ -171,9 +171,9 @@ def _judge(said: str, timeout_s: float, output: Tail, *, supervisor_failed: bool
 
 @dataclass(frozen=True, slots=True)
 class PrestartExec:
-    """A container whose init waits to be started, as a prestart hook needs it. `bundle` is a host directory.
+    """Runs a prestart hook in a container whose init waits to be started. `bundle` is a host directory.
 
-    `label` is SELinux's for the container's files, which a hook's standard input has to be one of.
+    `label` is the SELinux label of the container's files, which a hook's standard input must have.
     """
 
     reaper: Reaper
@@ -186,7 +186,7 @@ class PrestartExec:
     label: str = ""
 
     async def run(self, process: Mapping[str, Any], *, stdin: bytes, owner: int, timeout_s: float) -> Outcome:
-        """Run the OCI process object `process`. Afterwards, cancelled or not, init is alone in the container."""
+        """Run the OCI process object `process`. Afterwards, even if cancelled, only init is left in the container."""
         pid_file = f"{self.bundle}/hook.pid"
         with (
             _input("process", json.dumps(process).encode()) as file,
@@ -204,7 +204,7 @@ class PrestartExec:
         return Outcome(result == "exit status 0", result, capture.tail)
 
     async def _clear(self, starting: "asyncio.Task[asyncio.Future[Exit]]") -> None:
-        """Kill whatever is left of the hook, also what an exec that is still under way is about to make."""
+        """Kill all that is left of the hook, including a process that an exec still under way is about to make."""
         deadline = asyncio.get_running_loop().time() + CLEAR_TIMEOUT_S
         while others.kill_others(self.init, self.cgroup, private_pids=self.private_pids) or not starting.done():
             if asyncio.get_running_loop().time() > deadline:
@@ -215,7 +215,7 @@ class PrestartExec:
 
 @dataclass(frozen=True, slots=True)
 class PoststopContainer:
-    """A container of a hook's own. `oci` works on a state directory of its own, so no id can be anybody else's."""
+    """A separate container for one hook. `oci` has its own state directory, so its ids collide with no other's."""
 
     reaper: Reaper
     oci: OCIRuntime
@@ -223,7 +223,7 @@ class PoststopContainer:
     bundle: str
 
     async def run(self, spec: Mapping[str, Any], *, stdin: bytes, owner: int, timeout_s: float) -> Outcome:
-        """Make a container from `spec`, run it to its end or kill it, and forget it."""
+        """Create a container from `spec`, run it to its end or kill it, and delete it."""
         bundle = bundles.Bundle(self.bundle)
         os.makedirs(self.bundle, mode=0o711, exist_ok=True)
         bundle.write_spec(dict(spec))
@@ -251,9 +251,9 @@ class PoststopContainer:
         await self._remove()
 
     async def _delete(self) -> None:
-        """Raises nothing, and goes on without an OCI runtime that waits for a process which cannot be ended."""
+        """Raises nothing. Stops waiting for an OCI runtime that waits for a process that cannot die."""
         deleting = asyncio.ensure_future(self.oci.delete(self.id, force=True))
-        deleting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
+        deleting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else may retrieve it
         try:
             async with asyncio.timeout(DELETE_TIMEOUT_S):
                 await asyncio.shield(deleting)
@@ -262,7 +262,7 @@ class PoststopContainer:
             _log.warning("container %s of a poststop hook: %s", self.id, reason)
 
     async def _remove(self) -> None:
-        """The bundle, and what an OCI runtime that was killed has left; nobody comes after us."""
+        """Remove the bundle and what a killed OCI runtime has left. Nobody else would."""
         await in_thread(lambda: interrupted.remove_rest(self.bundle, self.id, patience_s=interrupted.DYING_S))
         shutil.rmtree(self.bundle, ignore_errors=True)
 
@@ -270,7 +270,7 @@ class PoststopContainer:
 def _started(
     reaper: Reaper, call: Callable[[], Awaitable[None]], pid_file: str
 ) -> "asyncio.Task[asyncio.Future[Exit]]":
-    """Have the OCI runtime make a process in a task that is not cut short: its result is that process's end."""
+    """A task in which the OCI runtime makes a process. The task's result is a future for that process's exit."""
 
     async def start() -> "asyncio.Future[Exit]":
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -286,7 +286,7 @@ def _started(
 async def _within(
     starting: "asyncio.Task[asyncio.Future[Exit]]", then: Callable[[], Awaitable[None]] | None, timeout_s: float
 ) -> str:
-    """The result in words of the process that `starting` makes and `then` starts, within `timeout_s` altogether."""
+    """The result, in words, of the process that `starting` makes and `then` starts; all within `timeout_s`."""
     try:
         async with asyncio.timeout(timeout_s):
             ended = await asyncio.shield(starting)

@@ -1,4 +1,4 @@
-"""A container's hooks in its pod server: when they run, what a failure means, and the record that outlives it."""
+"""A container's hooks in its pod server: when they run, what a failure means, and the record of what is owed."""
 
 import asyncio
 import errno
@@ -36,7 +36,7 @@ AGAIN_MAX_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where records and pinned namespaces are."""
+    """The directories of the records and of the pinned namespaces."""
 
     records: str = paths.RECORDS
     run: str = paths.POSTSTOP
@@ -72,22 +72,22 @@ class HookRunner:
 
     @property
     def results(self) -> tuple[Result, ...]:
-        """What became of the hooks so far; the bundle's hooks.json holds the same for `pouchrich inspect`."""
+        """The results of the hooks so far. `pouchrich inspect` reads the same from hooks.json in the bundle."""
         return tuple(self._results)
 
     # Create
 
     async def prepare(self) -> None:
-        """Before the OCI runtime is asked to create the container: begin the record. Raises PouchrichError.
+        """Begin the record, before the OCI runtime creates the container. Raises PouchrichError.
 
-        Nothing is owed yet; `discard` undoes it.
+        No hook is owed yet; `discard` undoes it.
         """
         selected = self._selection
         if not selected.poststop:
             return
         subject = self._subject
         inside = any(hook.where == "container" for hook in selected.poststop)
-        name = f"{subject.id}-{os.urandom(4).hex()}"  # an earlier container of this id may still have hooks to run
+        name = f"{subject.id}-{os.urandom(4).hex()}"  # an earlier container with this id may still owe hooks
         head = {
             "boot": boot_id(),
             "mount_namespace": mount_namespace(),
@@ -109,7 +109,7 @@ class HookRunner:
             raise PouchrichError(_not_recorded(path, err)) from err
 
     async def owe(self, init: int) -> None:
-        """The OCI runtime has created the container with init `init`: from now on poststop is owed. Raises OSError."""
+        """The OCI runtime has created the container with init `init`: poststop hooks are owed now. Raises OSError."""
         journal = self._journal
         if journal is None:
             return
@@ -118,7 +118,7 @@ class HookRunner:
         await run_whole(in_thread(journal.owe))
 
     async def discard(self) -> None:
-        """The container was never made after all: nothing is owed. May be repeated, and after `owe`."""
+        """The Create has failed: no hook is owed. May be repeated, and called after `owe`."""
         journal, self._journal = self._journal, None
         if journal is None:
             return
@@ -129,10 +129,10 @@ class HookRunner:
     # Start
 
     async def run_prestart(self, *, init: int, cgroup: Cgroup | None, private_pids: bool) -> None:
-        """Run the prestart hooks in order, init being created and not started.
+        """Run the prestart hooks in order, while init is created and not started.
 
-        Raises HookFailed for the first that fails with `abort`, RuntimeFailed where init ends first. Cancelled, it ends
-        the hook that runs.
+        Raises HookFailed for the first that fails with `abort`, RuntimeFailed where init ends first. Cancelling ends
+        the running hook.
         """
         hooks = self._run_prestart(init=init, cgroup=cgroup, private_pids=private_pids)
         self._prestart_hooks = asyncio.get_running_loop().create_task(hooks)
@@ -146,7 +146,7 @@ class HookRunner:
             raise RuntimeFailed("PID 1 ended while the prestart hooks ran") from None
 
     def init_ended(self) -> None:
-        """End a prestart hook that runs: whoever killed init waits for the end of the container."""
+        """End a running prestart hook: whoever killed init waits for the container to end."""
         self._has_init_ended = True
         if self._prestart_hooks is not None:
             self._prestart_hooks.cancel()
@@ -176,17 +176,17 @@ class HookRunner:
             return await on_host(self._reaper, hook, env=env, stdin=state, timeout_s=hook.timeout_s)
         user = await user_below(f"/proc/{created.init}/root", hook.user, timeout_s=hook.timeout_s)
         made = process.of_hook(self._spec, hook, env, user)
-        state = environment.state(self._subject, status="created", pid=1)  # its pid as the hook sees it
+        state = environment.state(self._subject, status="created", pid=1)  # init's PID in the hook's PID namespace
         owner = process.owner(self._spec, made)
         return await created.run(made, stdin=state, owner=owner, timeout_s=hook.timeout_s)
 
     # The end
 
     async def run_poststop(self, end: Ending) -> None:
-        """Run what is owed, once, however often it is asked for; return when all is through. Never raises.
+        """Run the owed hooks, once however often this is called; return when all have ended. Never raises.
 
         All of the container's processes are gone; its root file system is still mounted. Only the first `end` counts.
-        A wait that is cancelled does not stop the hooks.
+        Cancelling the wait does not stop the hooks.
         """
         if self._poststop is None:
             self._poststop = asyncio.get_running_loop().create_task(self._run_poststop(end))
@@ -204,7 +204,7 @@ class HookRunner:
         return await run_owed(journal, run=self._run, reaper=self._reaper, end=end, note=self._note)
 
     async def _run_again(self, path: str, inode: int, end: Ending) -> None:
-        """Take up the record that could not be written, unless somebody else has; after this server `start` does."""
+        """Retry a record that could not be written, unless another process has it. After this server, `start` does."""
         pause_s = AGAIN_S
         while True:
             await asyncio.sleep(pause_s)
@@ -213,7 +213,7 @@ class HookRunner:
                 journal = await in_thread(lambda: Journal.open(path))
                 if journal is None:
                     return
-                if os.fstat(journal.fd).st_ino != inode:  # a later container's
+                if os.fstat(journal.fd).st_ino != inode:  # the record of a later container
                     journal.close()
                     return
             except OSError:
@@ -231,7 +231,7 @@ class HookRunner:
 
 
 def _not_recorded(path: str, err: OSError) -> str:
-    """That a Create failed for want of a record, and what to do about it."""
+    """The error of a Create that could not write its record, and what to do about it."""
     top = paths.STATE
     full = err.errno in (errno.ENOSPC, errno.EDQUOT)
     way_out = "make room on its file system" if full else "it has to be a directory that root can write to"

@@ -1,11 +1,11 @@
-"""Paying what a record owes: the poststop hooks of one container, each started at most once and none forgotten.
+"""Runs the poststop hooks that a record owes for one container: each starts at most once, and none is forgotten.
 
-Who does it differs, the pod server, the runner that `delete` leaves behind, or the first one after a reboot; what is
-done does not. All it needs is in the record (`runtime.hooks.journal`) and in the directory that holds the container's
-namespaces (`runtime.hooks.pinned`).
+The pod server does this, or the runner that `delete` leaves behind, or the first sweeper after a reboot. All need
+nothing but the record (`runtime.hooks.journal`) and the directory that holds the container's namespaces
+(`runtime.hooks.pinned`).
 
-The pod's hooks come first, as what was set up last, and the node's begin when those are through or the pod's budget is
-used up, whatever a hook of the pod's does that cannot be ended: its failure, time and place in the order are its own.
+The pod's hooks run first, because they were set up last. The node's hooks begin when the pod's have ended or the pod's
+budget is used up, even if a pod's hook cannot be killed. Beyond that a pod's hook neither delays nor affects them.
 """
 
 import asyncio
@@ -41,11 +41,11 @@ async def run_owed(
     end: Ending,
     note: Callable[[Result], None] = lambda _: None,
 ) -> bool:
-    """Run or skip every hook that the record owes, remove the record and what was pinned. Never raises.
+    """Run or skip every hook that the record owes; remove the record and what was pinned. Never raises.
 
-    `end` counts where the record does not say how the container ended. Where the record cannot be written, or what runs
-    a hook on the host cannot be started, no further hook of that owner is, the record stays for who tries again, and
-    the result is False.
+    `end` counts where the record does not say how the container ended. If the record cannot be written, or the
+    supervisor of a host hook cannot be started, no further hook of that owner runs, the record stays for a later
+    attempt, and the result is False.
     """
     name = f"container {journal.account.head['subject']['id']}"
     try:
@@ -74,14 +74,14 @@ class _Owed:
         self._subject = Subject(**head["subject"])
         self._hooks = tuple(hook_from_dict(one) for one in head["hooks"])
         self._budget_s = float(head["budget_s"])
-        self._pod_budget_s = float(head.get("pod_budget_s", self._budget_s))  # an older version wrote none
+        self._pod_budget_s = float(head.get("pod_budget_s", self._budget_s))  # an older version did not write it
         self._writing = asyncio.Lock()
         self._pinned: str = head["pinned"]
         binary = OCIBinary(**head["oci"])
         self._oci = OCIRuntime(replace(binary, root=f"{self._pinned}/runtime"), run)
 
     async def settle(self, end: Ending) -> None:
-        """Run them all. Raises OSError where the record cannot be written."""
+        """Run all hooks of the record. Raises OSError where the record cannot be written."""
         await self._write(lambda: self._journal.end(end.exit_code, end.reason))
         end = Ending(*self._journal.account.ended or (end.exit_code, end.reason))
         pod = asyncio.get_running_loop().create_task(self._run(POD, self._pod_budget_s, end))
@@ -93,8 +93,8 @@ class _Owed:
         pod.result()
 
     async def _run(self, owner: str, budget_s: float, end: Ending) -> None:
-        """One owner's hooks. Those in the container, whose programs are the image's, and those on the host have
-        `budget_s` each, and an `abort` reaches both."""
+        """Run one owner's hooks. The hooks in the container share `budget_s`, and the hooks on the host share another
+        `budget_s`: hooks in the container run the image's programs. An `abort` skips both."""
         account = self._journal.account
         interrupted, owed = self._of(owner, account.interrupted), self._of(owner, account.open_hooks)
         for number in interrupted:
@@ -121,7 +121,7 @@ class _Owed:
         began = time.monotonic()
         try:
             outcome = await self._poststop(number, hook, end, timeout_s)
-        except Exception as err:  # what is wrong with one hook is no reason not to run the next
+        except Exception as err:  # one broken hook must not keep the next from running
             outcome = Outcome(False, text_of(err))
         if not outcome.started:
             await self._write(lambda: self._journal.unstart(number))
@@ -133,7 +133,7 @@ class _Owed:
         return outcome.ok
 
     async def _write(self, line: Callable[[], None]) -> None:
-        """One line of the record at a time. Raises OSError."""
+        """Write to the record, one line at a time. Raises OSError."""
         async with self._writing:
             await in_thread(line)
 
@@ -163,7 +163,7 @@ class _Owed:
         return PoststopContainer(self._reaper, self._oci, container_id, f"{self._pinned}/bundle-{number}")
 
     def _impossible(self, hook: Hook) -> str:
-        """Why a hook in the container cannot run any more, or ""."""
+        """Why a hook in the container can no longer run, or ""."""
         if hook.where == "host":
             return ""
         if not os.path.isfile(f"{self._pinned}/{pinned.SPEC}"):
@@ -186,7 +186,7 @@ class _Owed:
 
 
 def _has_files(directory: str) -> bool:
-    """Whether there is anything in it, as there is not where a root file system is mounted no more."""
+    """Whether `directory` has entries: it has none once the root file system is unmounted."""
     try:
         with os.scandir(directory) as entries:
             return any(True for _ in entries)

@@ -1,12 +1,12 @@
-"""Poststop hooks without a pod server: the runner that `delete` leaves behind, and what `start` does now and then.
+"""Poststop hooks without a pod server: the runner that `delete` leaves behind, and the sweeper that `start` begins.
 
-A runner is a process of its own session and mount namespace, in which the container's root file system stays mounted
-when `delete` unmounts it for everybody else. All of its hooks run within the container's poststop budget, so that what
-else it keeps mounted is let go soon. A sweeper settles what is in nobody's care: records of an earlier boot, and those
-of this one whose server or runner was killed or could not write them.
+A runner has its own session and mount namespace, in which the container's root file system stays mounted after `delete`
+has unmounted it elsewhere. All of its hooks run within the container's poststop budget, so it soon releases whatever
+else it keeps mounted. A sweeper settles abandoned records: records of an earlier boot, and records of this boot whose
+pod server or runner was killed or could not write them.
 
-Imported by `delete` and `start` only where there is something to do, so a container without poststop hooks pays for one
-look at the file system. asyncio is for the runner alone to import.
+`delete` and `start` import this module only where there is work, so a container without poststop hooks costs one look
+at the file system. Only the runner and the sweeper may import asyncio.
 """
 
 import logging
@@ -35,7 +35,7 @@ from shim.installed.detached import detach
 
 PATIENCE_S = 3.0
 RECORD_PATIENCE_S = 0.3
-"""For a pod server whose end is known before the kernel is through with it, which takes some hundredths."""
+"""How long to wait for the record's lock: a dead pod server's descriptors take some hundredths of a second to close."""
 
 READY_TIMEOUT_S = 1.0
 AT_ONCE = 32
@@ -54,7 +54,7 @@ class Handover:
         self._ready = ready
 
     def finish(self, patience_s: float = PATIENCE_S) -> bool:
-        """The OCI runtime has forgotten the container: let the hooks run, and wait a while. Whether all are through."""
+        """Let the hooks run, now that the OCI runtime has deleted the container. Return whether all end in time."""
         with suppress(BrokenPipeError):
             os.write(self._go, _GO)
         os.close(self._go)
@@ -66,10 +66,10 @@ class Handover:
 def hand_over(
     namespace: str, container_id: str, bundle: str, *, directory: str = paths.RECORDS, run: str = paths.POSTSTOP
 ) -> Handover | None:
-    """Leave a runner for the hooks that are owed for a container whose pod server is gone.
+    """Leave a runner for the owed hooks of a container whose pod server is gone.
 
-    Call it before the container is killed, and `finish` it before its root file system is unmounted. None where
-    nothing is owed, and where the pod server lives and has the record. Raises OSError.
+    Call it before the container is killed, and `finish` before its root file system is unmounted. None where no hook
+    is owed, and where the pod server lives and has the record. Raises OSError.
     """
     journal = Journal.open(path_of(directory, namespace, container_id), patience_s=RECORD_PATIENCE_S)
     if journal is None:
@@ -82,7 +82,7 @@ def hand_over(
             journal.owe()
         go_reader, go_writer = os.pipe2(os.O_CLOEXEC)
         ready_reader, ready_writer = os.pipe2(os.O_CLOEXEC)
-        # The runner reads `go` and writes `ready`; each side closes what is the other's.
+        # The runner reads `go` and writes `ready`; each side closes the other side's ends.
         runners = go_reader, ready_writer
         detach(lambda: _run(journal, *runners, directory, run), keep=(journal.fd, *runners))
     finally:
@@ -91,14 +91,14 @@ def hand_over(
         os.close(fd)
     is_ready = readable.within(ready_reader, READY_TIMEOUT_S) and os.read(ready_reader, 1) == _READY
     if is_ready and journal.account.head.get("pinned"):
-        pinned.unpin(journal.account.head["pinned"])  # the runner has them mounted for itself
+        pinned.unpin(journal.account.head["pinned"])  # the runner's mount namespace still has these mounts
     return Handover(go_writer, ready_reader)
 
 
 def check(*, directory: str = paths.RECORDS, run: str = paths.POSTSTOP) -> None:
-    """Leave a process behind that settles what is owed and in nobody's care, where there is any record at all.
+    """Leave a sweeper behind for abandoned records, if there is any record at all.
 
-    Never raises, never waits. `start` calls it when `run`/.swept is old or missing; it makes that new.
+    Never raises, never waits. `start` calls this when `run`/.swept is old or missing; this renews the file.
     """
     marker = f"{run}/{_SWEPT}"
     try:
@@ -112,7 +112,7 @@ def check(*, directory: str = paths.RECORDS, run: str = paths.POSTSTOP) -> None:
 
 
 def _run(journal: Journal, go: int, ready: int, directory: str, run: str) -> None:
-    """The runner: one process sees to the container, another waits for its end and then looks for more."""
+    """The runner: a child runs the container's hooks; this process waits for it, and then sweeps."""
     _log_to_syslog()
     pid = os.fork()
     if pid == 0:
@@ -137,7 +137,7 @@ def _run_one(journal: Journal, go: int, ready: int) -> NoReturn:
 
 
 def _leave_mounts() -> None:
-    """A mount namespace of our own. Private, not slave: unmounting on the host must not reach what hooks use."""
+    """Enter a new mount namespace. Private, not slave: an unmount on the host must not reach the hooks' mounts."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
 
@@ -148,7 +148,7 @@ def _sweep_detached(directory: str, run: str) -> None:
 
 
 def _sweep_until_settled(directory: str, run: str) -> None:
-    """Settle what nobody else does, and try again for a while what cannot be; one process of the node at a time."""
+    """Settle abandoned records, and retry for a while what fails; one process of the node at a time."""
     import fcntl
 
     with suppress(FileExistsError):
@@ -166,7 +166,7 @@ def _sweep_until_settled(directory: str, run: str) -> None:
 
 
 def _in_child(work: Callable[[], bool]) -> bool:
-    """`work()` in a process of its own, which may leave this one's mount namespace as it is at the time."""
+    """Call `work` in a forked child, which may enter a mount namespace without changing this process's."""
     pid = os.fork()
     if pid:
         return os.waitpid(pid, 0)[1] == 0
@@ -180,7 +180,7 @@ def _in_child(work: Callable[[], bool]) -> bool:
 
 
 def _sweep(directory: str) -> bool:
-    """Whether all that is abandoned now is settled."""
+    """Settle the records that are abandoned now. Return whether all are settled."""
     found = list(find_abandoned(directory))
     boot = boot_id()
     if any(account.head.get("pinned") and account.head["boot"] == boot for _, account in found):
@@ -205,11 +205,11 @@ def _sweep(directory: str) -> bool:
 
 
 def find_abandoned(directory: str = paths.RECORDS) -> Iterator[tuple[str, Account]]:
-    """The records that nobody will see to any more, but for those that somebody has locked, which is not looked at.
+    """The abandoned records. Locks are not looked at: a record that a process still works on may be among them.
 
-    They are of an earlier boot; or the container has ended, and whoever was at work is gone or has given up; or its
-    pod server is gone and its bundle too, so that containerd will not call `delete` for it. Only who can see the bundle
-    can tell that: another containerd's may be in another mount namespace.
+    A record is abandoned if it is of an earlier boot; or if its container has ended; or if pod server and bundle are
+    gone, so that containerd will not call `delete`. Only a process that sees the bundle's mount namespace can tell the
+    last: another containerd's bundles may be in another one.
     """
     boot, mounts = boot_id(), mount_namespace()
     for path in records(directory):
@@ -249,7 +249,7 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> bool:
         reaper.install()
 
         async def run(argv: Sequence[str], fds: Mapping[int, int], *, oom_score_adj: int | None = None) -> int:
-            del oom_score_adj  # nothing is executed in a container that has ended
+            del oom_score_adj  # no process starts in a container that has ended
             child = reaper.spawn(argv, fds, {"PATH": os.environ.get("PATH", DEFAULT_PATH)})
             return (await asyncio.shield(child.ended)).status
 
@@ -268,7 +268,7 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> bool:
 
 
 def _was_created(bundle: str) -> bool:
-    """Whether the OCI runtime came to the end of its create: it writes the pid file last."""
+    """Whether the OCI runtime completed its create: it writes the pid file last."""
     try:
         return read_pid(Bundle(bundle).init_pid_file) > 0
     except (OSError, ValueError):
@@ -284,7 +284,7 @@ def _make_new(path: str) -> None:
 
 
 def _log_to_syslog() -> None:
-    """The bundle's log pipe goes with the bundle: the node's own log takes what a runner has to say."""
+    """Log to syslog, because the bundle's log pipe goes away with the bundle."""
     from logging.handlers import SysLogHandler
 
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Lines out of what a container writes: bounded in length and in rate, so that they can go into a log."""
+"""Splits a container's output into lines, bounded in length and rate, for a log."""
 
 import time
 from collections.abc import Callable
@@ -9,15 +9,15 @@ LINES_PER_S = 5.0
 
 
 def printable(line: bytes) -> str:
-    """The first LINE_BYTES of a line for the log: what is no text, or would steer a terminal, is shown as an escape."""
+    """The first LINE_BYTES of a line for the log. Bytes that are no text or control a terminal become escapes."""
     cut = line[:LINE_BYTES].decode("utf-8", "backslashreplace").rstrip("\r")
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in cut)
 
 
 class LineFilter:
-    """Lines out of chunks of bytes, of which at most `burst` at once and `per_s` on average pass. No I/O.
+    """Makes lines from chunks of bytes; at most `burst` lines at once and `per_s` on average pass. No I/O.
 
-    `shown` makes text of what is left of a line.
+    `shown` turns the bytes of a passed line into text.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class LineFilter:
         self._dropped = 0
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines to log now that `data` has come; a line longer than LINE_BYTES is cut."""
+        """The lines to log, now that `data` has arrived; a line longer than LINE_BYTES is cut."""
         passed: list[str] = []
         if not self._skipping and self._has_no_credit() and (dropped := data.count(b"\n")):
             self._dropped += dropped

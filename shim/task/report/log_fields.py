@@ -1,6 +1,6 @@
-"""Which pod a container is of, for the fields of the log: the pod server's containers by their ids.
+"""The log fields that name a line's container and pod, by container id.
 
-A line is about a container where its text begins with `container %s`, as all of them do that are.
+Every log line about a container begins with `container %s`; that is how its fields are found.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ _fields: dict[str, dict[str, str]] = {}
 
 
 def enter(container_id: str, annotations: Mapping[str, str]) -> None:
-    """A container begins to be made."""
+    """Register a container that is about to be created."""
     names = {"pod": SANDBOX_NAME, "namespace": SANDBOX_NAMESPACE, "name": CONTAINER_NAME}
     _fields[container_id] = {key: annotations[name] for key, name in names.items() if annotations.get(name)}
 
 
 def leave(container_id: str) -> None:
-    """It is gone."""
+    """Forget a container that is gone."""
     _fields.pop(container_id, None)
 
 
@@ -28,6 +28,6 @@ def of(message: object, args: object) -> dict[str, str]:
     container_id = ""
     if message.startswith("container %s"):
         container_id = str(args[0])
-    elif message.startswith("%s: ") and str(args[0]).startswith("container "):  # of a hook, or an agent
+    elif message.startswith("%s: ") and str(args[0]).startswith("container "):  # a line of a hook or an agent
         container_id = str(args[0]).removeprefix("container ").partition(":")[0]
     return {"container": container_id, **_fields.get(container_id, {})} if container_id else {}

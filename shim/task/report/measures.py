@@ -1,7 +1,7 @@
-"""Counting and timing what a pod server does, beside its work: nothing waits for it, and nothing of it fails a request.
+"""Counts and times what a pod server does. No request waits for this or fails because of it.
 
-Each call puts a number aside, and the loop writes what is there when it is at leisure (`runtime.measured`). Labels are
-words of the lists below; what a pod says is in none.
+Each call queues a number, and the event loop writes the queue when it is idle (`runtime.measured`). Labels are words
+from the lists below and never contain text from a pod.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from runtime.rich.plan import Plan
 ROOT = paths.METRICS
 AGAIN_S = 0.2
 MOST = 256
-"""Numbers that wait for somebody's lock; that nobody holds it for so long is more likely than more of them."""
+"""The most numbers that are queued while another process holds the lock; more are dropped."""
 
 _FALLBACKS = {
     "there is no PID 1 to give": "pid-namespace",
@@ -26,24 +26,24 @@ _FALLBACKS = {
     "cgroup": "cgroups",
     "name=systemd": "cgroups",
 }
-"""What `runtime.rich.mode` says of a mode that cannot be had, and the word for it."""
+"""Text by which `runtime.rich.mode` explains that a mode cannot be had -> the label's word."""
 
 _log = logging.getLogger(__name__)
 _waiting: list[tuple[str, Mapping[str, str], float, tuple[float, ...]]] = []
 
 
 def count(name: str, **labels: str) -> None:
-    """One more of these."""
+    """Add one to the counter `name`."""
     _put(name, labels, 1.0, ())
 
 
 def took(name: str, seconds: float, **labels: str) -> None:
-    """One more that took so long."""
+    """Add one observation of `seconds` to the histogram `name`."""
     _put(name, labels, max(0.0, seconds), SECONDS)
 
 
 def fell_back(asked: str, made: Plan) -> None:
-    """Count a rich container that did not get the mode `asked` for, or stays plain, by why."""
+    """Count a rich container that stays plain or did not get the mode `asked`, with the reason."""
     if made.mode == asked or (asked == "auto" and made.boot is not None):
         return
     source = next((one.source for one in reversed(made.decisions) if one.key in ("mode", "rich")), "")
@@ -52,7 +52,7 @@ def fell_back(asked: str, made: Plan) -> None:
 
 
 def refused(stage: str, error: BaseException) -> None:
-    """A request of that stage, `create` or `start`, has failed."""
+    """Count a failed request. `stage` is `create` or `start`."""
     count("refusals", stage=stage, reason=_reason(error))
 
 
@@ -85,7 +85,7 @@ def _write(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def flush() -> None:
-    """Write what can be written now. Raises nothing."""
+    """Write all queued numbers that can be written now. Raises nothing."""
     waiting, _waiting[:] = _waiting[:], []
     for one in waiting:
         name, labels, value, bounds = one

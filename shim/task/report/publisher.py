@@ -1,8 +1,8 @@
-"""Events on their way to containerd: one queue, one forwarder, so they arrive in the order they happened.
+"""Sends events to containerd: one queue and one forwarder, so that events arrive in the order in which they happened.
 
-Publishing never waits. When containerd is away, the forwarder reconnects and tries again for about as long as
-containerd's own shims do; what it then still cannot deliver is dropped, oldest first, and clients resynchronise by
-State (containerd, runtime/v2/shim/publisher.go). An event is never overtaken by a later one.
+Publishing never waits. While containerd is away, the forwarder reconnects and retries for about as long as containerd's
+own shims do. Events that it then cannot deliver are dropped, oldest first, and clients resynchronise by State
+(containerd, runtime/v2/shim/publisher.go). No event overtakes an earlier one.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Publisher:
         self._client: TtrpcClient | None = None
 
     def publish(self, event: Message) -> "asyncio.Future[None]":
-        """Queue `event`, one of TOPICS. What is returned is done once containerd has it, or it was dropped."""
+        """Queue `event`, one of TOPICS. The returned future is done once containerd has the event or it was dropped."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not self._address:
             done.set_result(None)
@@ -72,7 +72,7 @@ class Publisher:
         return done
 
     async def close(self, timeout_s: float) -> None:
-        """Deliver what is queued, within `timeout_s`, and hang up."""
+        """Deliver the queued events, within `timeout_s`, and disconnect."""
         if self._forwarder is not None:
             _, late = await asyncio.wait([self._forwarder], timeout=timeout_s)
             if late:

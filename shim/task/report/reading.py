@@ -1,7 +1,7 @@
-"""A descriptor that a container writes to, read for no more than a share of the event loop's time.
+"""Reads a descriptor that a container writes to, for no more than a share of the event loop's CPU time.
 
-What a container prints costs it little, and the pod server may have to look at each byte. Above its share the container
-waits for its reader, as at a terminal that is slow, and the pod's other requests do not.
+Printing costs a container little, while the pod server may have to look at each byte. Above the share the container has
+to wait for its reader, as at a slow terminal, so that the pod's other requests need not wait.
 """
 
 import asyncio
@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable
 
 SHARE = 0.1
-"""Of one processor, of which a boot takes a thousandth."""
+"""The share of one CPU. Reading a boot's output takes a thousandth of a CPU."""
 BURST_S = 0.2
-"""Of processor time at once."""
+"""The CPU time, in seconds, that may be used at once."""
 
 
 class Reading:
-    """Calls `read`, which reads `fd` once, whenever there is something, until `close`.
+    """Calls `read`, which reads `fd` once, whenever `fd` is readable, until `close`.
 
-    `read` may close it. `spent` is a clock of the processor time of this thread, in seconds.
+    `read` may call `close`. `spent` is a clock of this thread's CPU time, in seconds.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Reading:
         self._loop.add_reader(fd, self._ready)
 
     def close(self) -> None:
-        """Read no more; the descriptor stays the caller's. May be repeated."""
+        """Stop reading. The caller keeps the descriptor. May be repeated."""
         if self._pause is not None:
             self._pause.cancel()
         if not self._closed:

@@ -1,15 +1,15 @@
 """What a rich container has beside its application.
 
-decide       what the image and the node are like, then the plan, then what is beside it
+decide       examines image and node, makes the plan, adds agents, routes and lxcfs
 rich         the container's life: hooks, routes, init, application, agents
-subject      which container it is
-times        how long that took, told and counted
-agents       the node's agents in it, kept running
-agent_exec   how one is started
-agent_log    what it prints
-own_cgroups  the cgroups that it may make
-notes        what of all this is left for other processes to read
-routes       its network's routes
+subject      identifies the container
+times        logs and counts how long each phase took
+agents       keeps the node's agents in the container running
+agent_exec   starts an agent
+agent_log    logs what an agent prints
+own_cgroups  the cgroups that the container's PID 1 may make
+notes        files in the bundle for `pouchrich ps` and `inspect`
+routes       the routes of the container's network
 lxcfs        whether the node's lxcfs is alive
-probe        a program of ours that is asked one question
+probe        runs a helper program that answers one question
 """

@@ -1,8 +1,8 @@
-"""Changes of the agents of one running container, as the node's administrator asks for them one by one.
+"""Changes the agents of one running container, as the node's administrator asks for them one by one.
 
-What an agent is to become is read from the configuration by the pod server itself, from the file that the container was
-made by, with the checks of a Create: who asks says no more than which agent, and nothing of the pod's is asked. One
-change at a time; one that fails is taken back at once.
+The pod server itself reads the new agent from the configuration file that the container was made with, and applies the
+checks of a Create. The client names only the agent, and nothing comes from the pod. One change runs at a time; a change
+that fails is undone at once.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """How an agent is after a request: `outcome` is `current`, `differs`, `restarted`, `upgraded` or `backed-out`.
+    """An agent after a request. `outcome` is `current`, `differs`, `restarted`, `upgraded` or `backed-out`.
 
-    `differs` are the configuration's keys in which what runs differs from the configuration, `reason` is why these
-    cannot be had in this container, "" where they can; `can_back_out`: there is an earlier one to go back to.
+    `differs` are the keys in which the running agent differs from the configuration. `reason` is why this container
+    cannot have the configured agent, "" if it can. `can_back_out`: there is an earlier agent to go back to.
     """
 
     outcome: str
@@ -47,9 +47,9 @@ class Changed:
 
 
 class AgentChanges:
-    """The agents `chosen` of one container, of which those named in `in_units` are units of its systemd.
+    """The agents `chosen` of one container; those named in `in_units` are units of its systemd.
 
-    `selects` says whether a `when` is about this container; `source` is where its configuration came from.
+    `selects` tells whether a `when` matches this container; `source` is where its configuration came from.
     """
 
     def __init__(
@@ -82,22 +82,22 @@ class AgentChanges:
         self._over = False
 
     def started(self) -> None:
-        """The container runs."""
+        """The container runs: changes are possible from now on."""
         self._has_started = True
 
     async def stop(self) -> None:
-        """The container ends: give up what is under way, and begin nothing more. May be repeated."""
+        """The container ends: cancel a change under way, and refuse further ones. May be repeated."""
         self._over = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     async def change(self, name: str, verb: str, *, settled_s: float) -> Changed:
-        """Do one of VERBS to the agent `name`, which then has to run for `settled_s` seconds.
+        """Do one of VERBS to the agent `name`, which must then run for `settled_s` seconds.
 
-        Raises InvalidArgument for a request or a configuration at fault; NotFound for an agent that the container does
-        not have; FailedPrecondition where it cannot be had now, or not in this container; RuntimeFailed where the agent
-        does not run: what ran before runs again then, or the message says that it does not.
+        Raises InvalidArgument for a bad request or configuration; NotFound for an agent that the container does not
+        have; FailedPrecondition where the change is impossible now, or in this container; RuntimeFailed where the agent
+        does not run: the earlier agent then runs again, or the message says that it does not.
         """
         running = self._running.get(name)
         if running is None:
@@ -138,7 +138,7 @@ class AgentChanges:
         return Changed(outcome, differs, reason, name in self._before, name in self._in_units)
 
     async def _wanted(self, running: Selected) -> Selected:
-        """The agent as the configuration has it by now. Raises InvalidArgument, NotFound, FailedPrecondition."""
+        """The agent as it is configured now. Raises InvalidArgument, NotFound, FailedPrecondition."""
         name = running.agent.name
         if not self._source.startswith("/"):
             raise FailedPrecondition(
@@ -187,7 +187,7 @@ class AgentChanges:
         del self._before[running.agent.name]
 
     async def _exchange(self, running: Selected, wanted: Selected, settled_s: float) -> None:
-        """Put `wanted` in the place of `running`, or leave it as it was and say why. Raises RuntimeFailed."""
+        """Replace `running` by `wanted`. If that fails, start `running` again and raise RuntimeFailed."""
         try:
             await self._put(wanted, settled_s, is_new=True)
         except (PouchrichError, OSError) as err:

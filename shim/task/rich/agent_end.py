@@ -1,4 +1,4 @@
-"""The end of one agent that is to be started anew: asked for, waited for, and then made."""
+"""Ends an agent that is to be started anew: with SIGTERM, and after a grace period with SIGKILL."""
 
 import asyncio
 import os
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from shim.task.reaper import Exit
 
 GRACE_S = 5.0
-"""Between SIGTERM and SIGKILL, as TimeoutStopSec of an agent's unit (`runtime.agents.unit`)."""
+"""The seconds between SIGTERM and SIGKILL; the same as TimeoutStopSec= of an agent's unit (`runtime.agents.unit`)."""
 KILL_FOR_S = 5.0
 
 
 async def end_process(pid: int, ended: "asyncio.Future[Exit]", *, grace_s: float = GRACE_S) -> None:
-    """SIGTERM to our child `pid`, whose end `ended` tells; after `grace_s` SIGKILL to it and to all that is below it.
+    """Send SIGTERM to our child `pid`; after `grace_s` seconds SIGKILL to it and all of its descendants.
 
-    Returns once `ended` is done, or KILL_FOR_S after the SIGKILL where the process cannot be ended. What an agent that
-    went by itself has left behind lives on, as when one ends that nobody asked to.
+    `ended` is the child's exit. Returns once it is done, or KILL_FOR_S seconds after the SIGKILL if the process cannot
+    die. If the agent ends on SIGTERM, the processes that it leaves behind live on, as after any other end of an agent.
     """
     if ended.done():
         return
-    # Our own child and not reaped yet, as that is told in this loop: the pid cannot be another process's.
+    # Our child, not reaped yet, since this event loop does the reaping: the PID cannot be another process's.
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     await asyncio.wait([ended], timeout=grace_s)

@@ -1,6 +1,6 @@
-"""How something of the node's is started beside the application: the OCI runtime's `exec`.
+"""Starts agents and other programs of the node in a container, by the OCI runtime's `exec`.
 
-A supervised agent with a memory limit gets its own cgroup; a program that is run to its end gets a time.
+A supervised agent with a memory limit gets its own cgroup; a program that runs to its end gets a timeout.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ from shim.task.whole import run_whole
 @dataclass(slots=True)
 class AgentExec:
     """Called as `agents.Start`. `cgroup_path` is the directory of the container's own cgroup on v2, "" elsewhere; it is
-    known, and set, once the container has been created.
+    set once the container has been created.
 
-    `owner` is the host's id of the container's root: with a user namespace the agent's ids are counted from there.
-    `files` is asked before and after an agent's program is executed; None asks nobody.
+    `owner` has the host ids of the container's root; with a user namespace the agent's ids are offsets to them. `files`
+    checks the agent's files before and after its program is executed; None: no check.
     """
 
     container_id: str
@@ -46,8 +46,8 @@ class AgentExec:
     _none: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def none_starting(self) -> None:
-        """Return once no start is under way: the OCI runtime stands in the container's cgroup meanwhile, and would be
-        frozen with it. The caller keeps others from beginning, by `frozen`."""
+        """Return once no start is under way: during a start the OCI runtime is in the container's cgroup, and would be
+        frozen with it. The caller keeps others from beginning, by setting `frozen`."""
         while self._starting:
             self._none.clear()
             await self._none.wait()
@@ -66,12 +66,12 @@ class AgentExec:
                 self._none.set()
 
     async def __call__(self, agent: Supervised, output: AgentLog, ended: Callable[[Exit], None]) -> int:
-        """Start it. Raises RuntimeFailed, FailedPrecondition for its memory limit or its files, OSError."""
+        """Start the agent; return its PID. Raises RuntimeFailed, FailedPrecondition (memory limit, files), OSError."""
         await self._require_files(agent)
         directory = self._limited(agent)
         user = agent.process["user"]
         writer = output.writer(self.owner[0] + user["uid"], self.owner[1] + user["gid"])
-        # containerd's ids begin with a letter or digit: no exec of a client can have this file's name.
+        # containerd's ids begin with a letter or digit, so no exec of a client has a file of this name.
         pid_file = f"{self.bundle_path}/.agent-{agent.name}.pid"
         with MemoryFile("agent") as process, self._start():
             process.write(json.dumps(agent.process).encode())
@@ -96,10 +96,10 @@ class AgentExec:
             await self.files.require(agent.name)
 
     async def program(self, process: Mapping[str, Any], *, timeout_s: float) -> tuple[int, str]:
-        """Run the OCI process object `process` to its end; its exit status and the end of what it printed.
+        """Run the OCI process object `process` to its end; return its exit status and the end of its output.
 
-        Raises RuntimeFailed, also where it takes longer than `timeout_s`: it is killed then; FailedPrecondition in a
-        frozen container; OSError.
+        Raises RuntimeFailed, also for a process that is killed after `timeout_s`; FailedPrecondition in a frozen
+        container; OSError.
         """
         loop = asyncio.get_running_loop()
         pid_file = f"{self.bundle_path}/.agent.pid"
@@ -117,7 +117,7 @@ class AgentExec:
             try:
                 await asyncio.wait([ended], timeout=timeout_s)
             finally:
-                if not ended.done():  # not reaped yet, so the pid is its own
+                if not ended.done():  # not reaped yet, so the PID is its own
                     os.kill(pid, signal.SIGKILL)
         if not ended.done():
             raise RuntimeFailed(f"{process['args'][0]}: took longer than {timeout_s:g}s")
@@ -134,14 +134,14 @@ class AgentExec:
         try:
             cgroup.enter(directory, pid)
         except OSError:
-            self.reaper.kill(pid)  # better none than one without its limit
+            self.reaper.kill(pid)  # no agent runs without its limit
 
     def note_cgroups(self, agents: Sequence[Supervised]) -> None:
-        """Have `delete` remove the cgroups of these agents, should this process be killed. Raises OSError."""
+        """Note the cgroups of `agents` for `delete`, which removes them if this process is killed. Raises OSError."""
         limited = [one.name for one in agents if one.memory_bytes is not None] if self.cgroup_path else []
         if limited:
             cgroup.note(self.bundle_path, [cgroup.path_of(self.cgroup_path, name) for name in limited])
 
     def remove_cgroups(self) -> None:
-        """Remove what was noted, once the container has ended."""
+        """Remove the noted cgroups, once the container has ended."""
         cgroup.remove_noted(self.bundle_path)

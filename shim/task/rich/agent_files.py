@@ -1,4 +1,4 @@
-"""Sees that an agent which is started in a container is of the files that the node has mounted there for it."""
+"""Checks that an agent in a container is started from the files that the node has mounted there for it."""
 
 import asyncio
 import os
@@ -11,11 +11,11 @@ from runtime.errors import FailedPrecondition
 from shim.task.thread import in_thread
 
 PATIENCE_S = 10.0
-"""For a look into the container, where a file system may not answer."""
+"""The timeout, in seconds, of a look into the container, where a file system may not answer."""
 
 
 class AgentFiles:
-    """Of the agents of one container, `chosen`."""
+    """The mounted files of the agents `chosen` of one container."""
 
     def __init__(self, chosen: Sequence[Selected]) -> None:
         self._agents = {one.agent.name: one.agent for one in chosen if one.agent.mounts}
@@ -23,9 +23,9 @@ class AgentFiles:
         self._root = -1
 
     async def created(self, init: int) -> None:
-        """The OCI runtime has made the mounts, in the container of host process `init`, and nothing has run in it.
+        """Remember the mounted files, once the OCI runtime has mounted them and before any code of the container runs.
 
-        Raises FailedPrecondition where they are not at their targets, OSError.
+        `init` is a host PID. Raises FailedPrecondition where the mounts are not at their targets, OSError.
         """
         if self._agents:
             self._root = os.open(f"/proc/{init}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -36,18 +36,18 @@ class AgentFiles:
             self._known[name] = files.require_nodes(agent, root)
 
     async def require(self, name: str) -> None:
-        """Raise FailedPrecondition where what is mounted for agent `name` is not at its place any more."""
+        """Raise FailedPrecondition where the mounts of agent `name` are no longer at their targets."""
         agent, known = self._agents.get(name), self._known.get(name)
         if agent is not None and known is not None:
             await self._in_time(lambda root: files.require_unchanged(agent, root, known))
 
     async def require_nodes(self, agent: Agent) -> None:
-        """Raise FailedPrecondition where `agent`, as it is to be, would be of other files than the node has now."""
+        """Raise FailedPrecondition where the container has not the files that the node now has for `agent`."""
         if agent.mounts:
             await self._in_time(lambda root: files.require_nodes(agent, root))
 
     async def _in_time(self, look: Callable[[int], object]) -> None:
-        root = os.dup(self._root)  # a look that is given up goes on, after `close` too
+        root = os.dup(self._root)  # after a timeout the look goes on, even after `close`
 
         def call() -> None:
             try:
@@ -64,7 +64,7 @@ class AgentFiles:
             ) from None
 
     def close(self) -> None:
-        """Let go of the container's root. May be repeated."""
+        """Close the descriptor of the container's root. May be repeated."""
         root, self._root = self._root, -1
         if root >= 0:
             os.close(root)

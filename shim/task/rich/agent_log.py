@@ -1,4 +1,4 @@
-"""What an agent prints, as lines of the shim's log: bounded in length and rate, and it cannot forge one."""
+"""Logs what an agent prints as lines of the shim's log, bounded in length and rate. An agent cannot forge a line."""
 
 import logging
 import os
@@ -8,14 +8,14 @@ from shim.task.report.lines import LineFilter
 from shim.task.report.reading import Reading
 
 _CHUNK, _MOST = 1 << 14, 1 << 20
-"""Bytes at once; and the most that a pipe holds, 16 pages (pipe(7)), where a page has 64 KiB."""
+"""Bytes per read; and the most that a pipe holds: 16 pages (pipe(7)) of 64 KiB, the largest page size."""
 _log = logging.getLogger(__name__)
 
 
 class AgentLog:
-    """A pipe whose other end is an agent's standard output and error, for all of its lives.
+    """A pipe for an agent's standard output and error, kept over restarts of the agent.
 
-    `keep` is given the lines that pass.
+    `keep` is called with the lines that pass the limits.
     """
 
     def __init__(self, prefix: str, keep: Callable[[list[str]], None] = lambda _: None) -> None:
@@ -27,7 +27,7 @@ class AgentLog:
         self._closed = False
 
     def writer(self, uid: int, gid: int) -> int:
-        """The end to give to a process of this user on the host, still ours; /dev/stdout can be opened again by it."""
+        """The write end, for a process with these host ids, which may then reopen /dev/stdout. Do not close it."""
         if self._closed:
             raise BrokenPipeError("the agent's log is closed")
         if self._fds is None:
@@ -38,7 +38,7 @@ class AgentLog:
         return self._fds[1]
 
     def _read(self) -> bool:
-        """Whether there was something."""
+        """Read once. Return whether there was anything."""
         assert self._fds is not None
         try:
             data = os.read(self._fds[0], _CHUNK)
@@ -52,7 +52,7 @@ class AgentLog:
         return True
 
     def close(self) -> None:
-        """Log what is there, and take no more. May be repeated."""
+        """Log what is in the pipe, and close it. May be repeated."""
         self._closed = True
         if self._fds is not None and self._reading is not None:
             for _ in range(_MOST // _CHUNK):

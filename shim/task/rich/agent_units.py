@@ -1,7 +1,7 @@
-"""Agents that are units of the container's systemd, changed while it runs: their text by us, the rest by systemctl.
+"""Changes agents that are units of the container's systemd: the shim writes the unit, systemctl does the rest.
 
-What is started by it is the image's program, with what the pod may do: an agent that is a unit is inside the pod's
-trust as it was from the start (`runtime.rich.unit_claims`), and so is the answer.
+systemctl is the image's program and runs with the pod's restrictions. An agent that is a unit is inside the pod's trust
+from the start (`runtime.rich.unit_claims`), and so are systemctl's answers.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ _SHOWN = "--property=ActiveState,Result,NRestarts,ExecMainStatus"
 
 
 class AgentUnits:
-    """Those of one container, whose run directory is `directory` and whose spec, before any step, is `spec`.
+    """The unit agents of one container. `directory` is its run directory, `spec` its spec before the plan's steps.
 
-    `foreign` are names that its systemd gives to every unit, and that these are not to have.
+    `foreign` are the names of variables that its systemd sets in every unit, and that these agents must not have.
     """
 
     def __init__(self, directory: str, spec: Spec, run: AgentExec, foreign: Sequence[str] = ()) -> None:
@@ -33,9 +33,9 @@ class AgentUnits:
         self._foreign = foreign
 
     async def replace(self, one: Selected, *, source: str, text_changed: bool, settled_s: float) -> None:
-        """Have systemd start the agent anew, with a new unit where `text_changed`; return after `settled_s`.
+        """Have systemd restart the agent, with a new unit if `text_changed`; return after `settled_s` seconds.
 
-        Raises FailedPrecondition, RuntimeFailed where systemd does not do it or the agent does not run, OSError.
+        Raises FailedPrecondition, RuntimeFailed if systemd fails or the agent does not run, OSError.
         """
         name = unit.unit_name(one.agent.name)
         if text_changed:
@@ -58,9 +58,10 @@ class AgentUnits:
 
 
 def _require_running(one: Selected, begun: Mapping[str, str], found: Mapping[str, str]) -> None:
-    """Raise RuntimeFailed unless the agent runs, or is through as its `restart` has it; `begun` is of its beginning.
+    """Raise RuntimeFailed unless the agent runs, or has ended for good as its `restart` allows.
 
-    systemd's count of its own restarts goes on where it was about to make one (systemd.service(5), Restart=).
+    `begun` are the unit's properties just after the restart, `found` those after `settled_s`. They are compared because
+    systemd does not reset NRestarts if it was about to restart the unit itself (systemd.service(5), Restart=).
     """
     if found.get("ActiveState") == "active" and found.get("NRestarts") == begun.get("NRestarts"):
         return

@@ -1,9 +1,9 @@
-"""Keeps agents of one container running where no init in it can or may: all of them in modes dumb-init and sbin-init,
-those that are mandatory in any. A systemd does what its image says, and the mandatory ones run whatever that is.
+"""Keeps the agents of one container running that its init cannot or may not run: all agents in modes dumb-init and
+sbin-init, mandatory agents in every mode, since they must run whatever the image makes of its systemd.
 
-Each agent is a further process of the OCI runtime's `exec`, so in the container's namespaces and cgroup with the pod's
-restrictions. It is nobody's exec but ours: no client sees an id, no TaskExec event tells of it. What happens to an
-agent never reaches the application; what happens to the container ends the agents, as its pid namespace does.
+The OCI runtime's `exec` starts each agent, in the container's namespaces and cgroup with the pod's restrictions. The
+shim alone knows of this exec: no client sees an id, and no TaskExec event is sent. The end of an agent never affects
+the application; the end of the container's PID namespace ends the agents.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from shim.task.whole import run_whole
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
 SETTLED_S = 0.1
-"""A mandatory agent that lives this long after its program was executed is taken to run."""
+"""A mandatory agent that lives this long after its program was executed counts as running."""
 GOOD_LIFE_S = 60.0
-"""An agent that lived this long is restarted as one that never failed: after FIRST_DELAY_S."""
+"""After a life this long the next restart waits only FIRST_DELAY_S again, as after a first failure."""
 
 Start = Callable[[Supervised, AgentLog, Callable[[Exit], None]], Awaitable[int]]
-"""Start the process with its output to the log, have the last argument told of its end, and return its pid.
+"""Starts the agent's process with its output to the log, and returns its PID. The last argument is called on its exit.
 
-Raises PouchrichError or OSError where it cannot be started; its end is then not told."""
+Raises PouchrichError or OSError where the process cannot be started; the last argument is then not called."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class AgentState:
     """One agent for `pouchrich ps`.
 
     `state` is `waiting` (for a restart, or for the container to be resumed), `running` or `ended` (for good); `pid` is
-    0 where it does not run; `since` is a time.time(); `status` is the last exit status, None where there was none.
+    0 while the agent does not run; `since` is a time.time(); `status` is the last exit status, None before the first.
     """
 
     name: str
@@ -56,7 +56,7 @@ class AgentState:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where times and waits come from; a test passes its own."""
+    """The source of times and waits; a test passes its own."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -80,9 +80,9 @@ class _Watched:
 
 
 class Supervisor:
-    """The agents of one container. All methods are called from the event loop; `changed` is, with `states()`.
+    """The agents of one container. Call all methods from the event loop, which also calls `changed` with `states()`.
 
-    `log` gets what they print and how they end."""
+    `log` gets what the agents print and how they end."""
 
     def __init__(
         self,
@@ -118,10 +118,10 @@ class Supervisor:
             self._tasks[id(one)] = asyncio.get_running_loop().create_task(self._keep(one))
 
     async def start_mandatory(self) -> None:
-        """Start those without which the application may not run; return once each of them runs.
+        """Start the mandatory agents; return once each of them runs.
 
-        Raises RuntimeFailed for one whose program cannot be executed, or that ends at once against its `restart`;
-        none is started any more then.
+        Raises RuntimeFailed for an agent whose program cannot be executed, or that ends at once although its `restart`
+        does not allow that; no agent is started any more then.
         """
         wanted = [one for one in self._watched if one.agent.mandatory]
         if not wanted:
@@ -139,19 +139,19 @@ class Supervisor:
             raise
 
     async def replace(self, agent: Supervised, *, settled_s: float) -> int:
-        """End the agent of that name and start it anew as `agent`; its pid once it has run for `settled_s`, 0 if it is
-        through by then.
+        """End the agent of that name and start it anew as `agent`. Return its PID once it has run for `settled_s`
+        seconds, or 0 if it has ended for good by then.
 
-        Raises NotFound; FailedPrecondition where the container is frozen or ends; RuntimeFailed where the old one does
-        not end or the new one does not run. What was started last is kept running as its `restart` says, whatever is
-        raised. Not to be called twice at a time for one agent.
+        Raises NotFound; FailedPrecondition where the container is frozen or ends; RuntimeFailed where the old process
+        does not end or the new one does not run. Even then the agent started last is kept running as its `restart`
+        says. Do not call it concurrently for one agent.
         """
         one = next((one for one in self._watched if one.agent.name == agent.name), None)
         if one is None:
             raise NotFound(f"agent {agent.name}: not one that the pod server supervises in this container")
         if self._stopped or not self._may_start.is_set():
             raise FailedPrecondition(f"agent {agent.name}: the container {'ends' if self._stopped else 'is frozen'}")
-        # Another object also where it is equal: that tells what runs from what is to run.
+        # A new object even if it is equal: its identity tells the agent to run from the one that runs.
         one.agent, one.starts, one.begun = replace(agent), 0, asyncio.get_running_loop().create_future()
         one.renewed.set()
         if one.pid and one.ended is not None:
@@ -182,18 +182,18 @@ class Supervisor:
             raise RuntimeFailed(f"{_called(one.agent)} ended with status {ended.result().status}")
 
     def pause(self) -> None:
-        """Start none while the container is frozen: the OCI runtime's exec would wait for it."""
+        """Start no agent while the container is frozen: the OCI runtime's exec would block."""
         self._may_start.clear()
 
     def resume(self) -> None:
-        """The container is thawed."""
+        """The container is thawed: agents may start again."""
         self._may_start.set()
 
     async def stop(self) -> None:
-        """The container's init has ended, and its processes with it: start none again. May be repeated.
+        """The container's init has ended, and its processes with it: start no agent again. May be repeated.
 
-        Returns when no `exec` of ours is under way any more, so that the OCI runtime may be asked to forget the
-        container. It kills nothing: the end of the pid namespace does.
+        Returns when no `exec` of an agent is under way, so that the OCI runtime may delete the container. It kills
+        nothing: the agents die with the PID namespace.
         """
         self._stopped = True
         tasks, self._tasks = self._tasks, {}
@@ -242,7 +242,7 @@ class Supervisor:
             self._enter(one, "ended")
 
     async def _rest(self, one: _Watched, delay_s: float) -> None:
-        """Wait before another start; not where the agent has been replaced."""
+        """Wait before the next start, or until the agent is replaced."""
         both = asyncio.ensure_future(self._clock.sleep(delay_s)), asyncio.ensure_future(one.renewed.wait())
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -257,7 +257,7 @@ class Supervisor:
         if one.starts > 1:
             measures.count("agent_restarts")
         try:
-            # Half an exec cannot be called back; the runtime's own end is waited for.
+            # A begun exec cannot be undone: wait until the OCI runtime has ended.
             pid = await run_whole(self._start(agent, one.output, partial(_settle, ended)))
         except (PouchrichError, OSError) as err:
             _log.warning("container %s: agent %s: %s", self._id, agent.name, err)
@@ -281,7 +281,7 @@ class Supervisor:
 
 
 def _is_through(agent: Supervised, status: int) -> bool:
-    """Whether an agent that ended so is not to be started again."""
+    """Whether an agent that ended with `status` has ended for good."""
     return agent.restart == "no" or (agent.restart == "on-failure" and status == 0)
 
 

@@ -1,4 +1,4 @@
-"""The agents of one rich container: those that the pod server supervises, those that are units, and their changes."""
+"""The agents of one rich container: supervised ones, ones that are systemd units, and the changes of both."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,10 +19,10 @@ from shim.task.rich.subject import Subject, Tools
 
 
 class ContainerAgents:
-    """Called at the points of the container's life; where it has no agents nothing happens.
+    """Called at the points of the container's life; without agents nothing happens.
 
-    `selects` says whether a `when` is about this container; `source` is where its configuration came from; `root` is
-    the host's uid and gid of its root.
+    `selects` tells whether a `when` matches this container; `source` is where its configuration came from; `root` has
+    the host uid and gid of the container's root.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class ContainerAgents:
 
     @property
     def supervised(self) -> list[str]:
-        """The names of those that the pod server supervises."""
+        """The names of the agents that the pod server supervises."""
         return [one.name for one in self._more.agents]
 
     @property
     def in_units(self) -> dict[str, str]:
-        """As `Extras.unit_agents`."""
+        """See `Extras.unit_agents`."""
         return dict(self._more.unit_agents)
 
     async def created(self, init: int, cgroup: Cgroup | None) -> None:
-        """The container of host process `init` is there, and its cgroup. Raises FailedPrecondition, OSError."""
+        """The container has been created, with host process `init`. Raises FailedPrecondition, OSError."""
         if self._files is not None:
             await self._files.created(init)
         if self._exec is not None and cgroup is not None:
@@ -88,14 +88,14 @@ class ContainerAgents:
             await self._supervisor.start_mandatory()
 
     def start(self) -> None:
-        """The application runs: the agents may."""
+        """The application runs: start the agents."""
         if self._supervisor is not None:
             self._supervisor.start()
         if self._changes is not None:
             self._changes.started()
 
     def paused(self, now: bool) -> None:
-        """None can be started in a frozen container."""
+        """Start no agent while the container is frozen (`now` true)."""
         if self._exec is not None:
             self._exec.frozen = now
         if self._supervisor is not None:
@@ -113,7 +113,7 @@ class ContainerAgents:
         return await self._changes.change(name, verb, settled_s=settled_s)
 
     async def stop(self) -> None:
-        """See Supervisor.stop: the container's init has ended. No change goes on."""
+        """The container's init has ended: see Supervisor.stop. A change under way is cancelled."""
         if self._changes is not None:
             await self._changes.stop()
         if self._supervisor is not None:

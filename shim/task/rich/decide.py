@@ -1,7 +1,7 @@
-"""The decision about a container: what the image and the node are like, then the plan, then what is beside it.
+"""Decides about a container: examines the image and the node, makes the plan, and adds agents, routes and lxcfs.
 
-Nothing is changed here. What looks does not decide, and what decides (`runtime.rich.plan`, `runtime.rich.extras`) does
-not look.
+Nothing is changed here. The code that looks does not decide, and the code that decides (`runtime.rich.plan`,
+`runtime.rich.extras`) does not look.
 """
 
 import os
@@ -23,12 +23,12 @@ from shim.task.reaper import Reaper
 from shim.task.rich.lxcfs import alive_files
 
 Looked = tuple[ImageFacts, Seen]
-"""What `look` has seen."""
+"""What `look` returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """`made` holds the steps of both; `more` is what is beside init and application, nothing in a plain container."""
+    """`made` is the plan with all steps; `more` is what runs beside init and application, nothing if plain."""
 
     made: Plan
     more: Extras
@@ -46,10 +46,10 @@ async def decide(
     about: host.HostFacts | None = None,
     systemd_cgroup: bool | None = None,
 ) -> Decided:
-    """Decide about the container of `spec`; `looked` is what `look` has seen, None only where `choice` is not rich.
+    """Decide about the container of `spec`. `looked` is the result of `look`, None only where `choice` is not rich.
 
-    `about` is what `host.read` has told for this request; None: it is asked here, where it matters.
-    `systemd_cgroup` says whether the OCI runtime will have systemd make its cgroups; None: as the host is.
+    `about` is the result of `host.read` for this request; None: it is read here where needed. `systemd_cgroup` says
+    whether the OCI runtime has systemd make the cgroups; None: it does so where the host has systemd.
 
     Raises InvalidArgument, Unsupported, FailedPrecondition where a helper binary, inotify instances or an AppArmor
     profile are missing, OSError.
@@ -70,7 +70,7 @@ async def decide(
         libexec.path(helper)
     mode, boot = made.mode, made.boot
     scarce: tuple[str, ...] = ()
-    if boot is not None and boot.kind.uses_inotify and os.geteuid() == 0:  # another user's would say nothing
+    if boot is not None and boot.kind.uses_inotify and os.geteuid() == 0:  # another user's limit would tell nothing
         scarce = inotify.judge(inotify.left(), config.rich.inotify, source=config.source_of("rich.inotify"))
     selects = partial(choice.identity.selects, mode=mode)
     if config.rich.lxcfs is not False:
@@ -101,9 +101,10 @@ async def decide(
 
 
 def look(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> Looked:
-    """All that is to be seen of the image at host path `root`, in one look.
+    """Examine the image at host path `root` once.
 
-    The image is hostile, and its file system need not answer: call it beside an event loop. Raises InvalidArgument.
+    The image may be hostile, and its file system may not answer: call this outside an event loop's thread. Raises
+    InvalidArgument.
     """
     with Rootfs.open(root) as one:
         facts = image.facts_of(one, spec, choice.services)

@@ -1,4 +1,4 @@
-"""Asking a node's lxcfs whether it is alive, without ever waiting for it in the pod server."""
+"""Asks whether the node's lxcfs is alive, without ever blocking the pod server."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from shim.task.rich.probe import ask
 
 
 async def alive_files(reaper: Reaper, path: str = lxcfs.MOUNT) -> tuple[bool, tuple[str, ...]]:
-    """Whether lxcfs is mounted at `path`, and which of its files answer: the `mounted` and `files` of `lxcfs.plan`."""
+    """Whether lxcfs is mounted at `path`, and which of its files can be read: `mounted` and `files` of `lxcfs.plan`."""
     if not _may_be_mounted(path) or not lxcfs.is_mounted(mountinfo.around(path), path):
         return False, ()
     try:
@@ -22,10 +22,10 @@ async def alive_files(reaper: Reaper, path: str = lxcfs.MOUNT) -> tuple[bool, tu
 
 
 def _may_be_mounted(path: str) -> bool:
-    """Whether a file system of its own is at `path`: most nodes have none, and need not read mountinfo to know."""
+    """Whether `path` is a mount point of another file system. Saves reading mountinfo on nodes without lxcfs."""
     try:
         return statx.identity(path)[0] != statx.identity(os.path.dirname(path))[0]
     except FileNotFoundError:
         return False
-    except OSError:  # what is there does not answer
+    except OSError:  # a mounted file system that does not answer
         return True

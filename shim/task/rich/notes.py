@@ -1,4 +1,4 @@
-"""What a pod server leaves in the bundle for `pouchrich ps` and `inspect`, which cannot see it from outside."""
+"""Files in the bundle with what `pouchrich ps` and `inspect` cannot see from outside the pod server."""
 
 import logging
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def write_state(container_id: str, bundle: str, state: Mapping[str, Any]) -> None:
-    """Write `state`: the container runs. A full disk is no reason to call it a failed one."""
+    """Write `state` of a running container. An error is not raised: a full disk must not fail the container."""
     path = f"{bundle}/{STATE}"
     try:
         bundles.write_json(path, {"version": 1, **state})
@@ -25,6 +25,6 @@ def write_state(container_id: str, bundle: str, state: Mapping[str, Any]) -> Non
 
 
 def write_agents(bundle: str, states: list[AgentState]) -> None:
-    """Write the agents' states; the bundle may be gone when the last one ends."""
+    """Write the agents' states. Does nothing if the bundle is gone, as it may be when the last agent ends."""
     with suppress(OSError):
         bundles.write_json(f"{bundle}/{AGENTS}", {"version": 1, "agents": [asdict(one) for one in states]})

@@ -1,6 +1,6 @@
 """The cgroups of a container whose PID 1 makes cgroups of its own, from before its Create to after its Delete.
 
-What is to be done was planned (`runtime.init.cgroup.Delegation`); here is when.
+`runtime.init.cgroup.Delegation` is the plan of what to do; this module does it at the right times.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class OwnCgroups:
-    """`owner` are the host's ids of who may write to its cgroups. One that has no `plan` does nothing."""
+    """`owner` has the host uid and gid that may write to the container's cgroups. Without a `plan` nothing is done."""
 
     def __init__(self, container_id: str, plan: Delegation | None, oci: OCIRuntime, owner: tuple[int, int]) -> None:
         self._container_id = container_id
@@ -38,12 +38,12 @@ class OwnCgroups:
         self._update = asyncio.Lock()
 
     def prepare(self) -> None:
-        """Before the OCI runtime's create. Raises OSError."""
+        """Call this before the OCI runtime's create. Raises OSError."""
         if self._plan is not None:
             self._oci.inside = self._inside = delegation.prepare(self._plan)
 
     def created(self, init: int, cgroup: Cgroup | None) -> None:
-        """After it; process `init` in `cgroup` waits to be started. Raises OSError, RuntimeFailed."""
+        """Call this after create, while process `init` in `cgroup` waits for Start. Raises OSError, RuntimeFailed."""
         if self._plan is None:
             return
         self._shown = None if cgroup is None else Shown(cgroup)
@@ -58,7 +58,10 @@ class OwnCgroups:
 
     @asynccontextmanager
     async def updating(self) -> AsyncIterator[None]:
-        """Keep the limits where systemd in the container cannot change them. Raises OSError, RuntimeFailed."""
+        """A context around a change of limits, which keeps them where systemd in the container cannot change them.
+
+        Raises OSError, RuntimeFailed.
+        """
         if self._plan is None:
             yield
             return
@@ -92,19 +95,19 @@ class OwnCgroups:
             raise RuntimeFailed("the container does not freeze, so its limits cannot be changed safely") from None
 
     def init_ended(self) -> None:
-        """See delegation.end: an exec that is being started may be waited for."""
+        """See delegation.end. In a thread, as it may wait for an exec that is being started."""
         plan = self._plan
         if plan is not None and plan.unmounted:
             in_thread(lambda: delegation.end(plan))
 
     async def ended(self) -> None:
-        """Nothing of the container runs, and the OCI runtime's delete is to come."""
+        """No process of the container is left; call this before the OCI runtime's delete."""
         plan = self._plan
         if plan is not None and plan.directory:
             await in_thread(lambda: delegation.clear(plan, patience_s=REMOVE_S))
 
     async def close(self) -> None:
-        """After the OCI runtime's delete. Nobody waits longer than REMOVE_S; what is left then goes behind it."""
+        """Call this after the OCI runtime's delete. Waits for REMOVE_S at most; a thread removes what is left then."""
         plan, inside = self._plan, self._inside
         self._oci.inside = self._inside = None
         if inside is not None:

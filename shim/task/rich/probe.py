@@ -1,7 +1,7 @@
-"""A program of ours that answers a question, run beside the event loop: bounded in time and in what it may say.
+"""Runs a helper program that answers one question, outside the event loop, with bounded time and output.
 
-Used where the answer must not be had in this process: what may hang in the kernel, what needs other namespaces, what
-would load a large library into a server that lives as long as its pod.
+It is for work that this process must not do itself: work that may hang in the kernel, needs other namespaces, or loads
+a large library, which would stay in a server that lives as long as its pod.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ async def ask(
     """Run `argv` with `question` as its standard input; return exit status and output.
 
     The output is cut at LIMIT. `fds` are further descriptors, child's number -> ours. Raises DeadlineExceeded when the
-    program has not ended in time: it is then sent SIGKILL and not waited for, since one that hangs in the kernel does
-    not die of it; the reaper collects it whenever it ends. Raises OSError where it cannot be started.
+    program has not ended in time: it gets SIGKILL, and nobody waits, since a process that hangs in the kernel does not
+    die of it; the reaper reaps it whenever it ends. Raises OSError where the program cannot be started.
     """
     given = _question(question)
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -55,7 +55,7 @@ async def ask(
 
 
 def _question(question: bytes) -> int:
-    """A descriptor to read `question` from. A memory file: writing it cannot block."""
+    """A descriptor to read `question` from. It is a memory file, because writing to one cannot block."""
     fd = os.memfd_create("pouchrich-question", os.MFD_CLOEXEC)
     os.write(fd, question)
     os.lseek(fd, 0, os.SEEK_SET)

@@ -1,6 +1,6 @@
-"""The life of a rich container: its hooks, routes, init, application and agents, each called at its time.
+"""The life of a rich container: calls its hooks, routes, init, application and agents, each at its time.
 
-What there is of these was decided before (`decide`); a part that a container does not have is None or empty here.
+`decide` has decided which of these the container has; a part that it does not have is None or empty here.
 """
 
 import logging
@@ -77,8 +77,8 @@ class RichLifecycle:
     # Create
 
     async def prepare(self) -> None:
-        """Make what must be there before the OCI runtime hears of the container. Raises OSError, InvalidArgument."""
-        # First, as `delete` goes by it where this process is killed meanwhile.
+        """Make what must exist before the OCI runtime creates the container. Raises OSError, InvalidArgument."""
+        # First, because `delete` relies on the entry if this process is killed before the rest is done.
         index.register(self._about.namespace, self._about.id, self._about.bundle)
         rundir.make(self._directory, label=selinux.files_label(self._about.spec), group=self._root[1])
         rundir.add_programs(self._directory, self._helpers)
@@ -91,12 +91,12 @@ class RichLifecycle:
         await self._hooks.prepare()
 
     async def abandon(self) -> None:
-        """The Create failed: undo whatever was done."""
+        """The Create failed: undo what was done."""
         await self._hooks.discard()
         await self.close()
 
     def init_console(self) -> str:
-        """A real init has a private one, unless it has the container's streams or terminal."""
+        """A real init has a private console, unless it has the container's streams or terminal."""
         return self._application.console.socket_path if self._application is not None else ""
 
     async def created(self, init: int, cgroup: Cgroup | None) -> None:
@@ -111,9 +111,10 @@ class RichLifecycle:
     # Start
 
     async def before_start(self) -> None:
-        """Set the routes, run the prestart hooks; then the mandatory agents, or where an init boots, wait for its turn.
+        """Set the routes and run the prestart hooks; then start the mandatory agents, or wait for the turn to boot.
 
-        Raises RuntimeFailed, HookFailed for a hook that is to abort.
+        A real init waits for its turn; other containers start their agents. Raises RuntimeFailed, HookFailed for a
+        failed hook with `abort`.
         """
         self._times.starts()
         if warning := await routes.apply(self._reaper, self._init, self._more.routes):
@@ -132,14 +133,14 @@ class RichLifecycle:
             await self._application.ready()
 
     def started(self) -> None:
-        """The application runs, and the agents may."""
+        """The application runs: start the agents."""
         self._start_failed = False
         self._times.runs()
         self.note_state()
         self._agents.start()
 
     def note_state(self) -> None:
-        """Write down what the operator's command is told of the application, which init may have restarted."""
+        """Write what `pouchrich ps` shows of the application; again after init has restarted it."""
         notes.write_state(self._about.id, self._about.bundle, self._state())
 
     def _state(self) -> dict[str, Any]:
@@ -155,7 +156,7 @@ class RichLifecycle:
         }
 
     def start_failed(self) -> None:
-        """The next end is that of a container that never ran."""
+        """The Start failed: whatever ends now is a container that never ran."""
         self._start_failed = True
         self._times.failed()
         if self._application is not None:
@@ -184,7 +185,7 @@ class RichLifecycle:
         return await self._agents.change(name, verb, settled_s=settled_s)
 
     def signal(self, number: int) -> int:
-        """To the application, or to init in its own language; dumb-init forwards what it gets."""
+        """Signal the application, or init in its own language. dumb-init forwards the signals that it gets."""
         sent = self._times.stops(number)
         if self._application is None:
             return sent
@@ -192,7 +193,7 @@ class RichLifecycle:
         return 0
 
     def check_checkpoint(self) -> None:
-        """CRIU cannot freeze the launcher's and init's ties to the shim."""
+        """Under a real init Unsupported: CRIU cannot save the connections of launcher and init to the shim."""
         if self._application is not None:
             raise Unsupported(f"checkpoint of {REAL_INIT}")
 
@@ -214,7 +215,7 @@ class RichLifecycle:
         await self._cgroups.ended()
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         await self._agents.stop()
         self._agents.remove_cgroups()
         if self._application is not None:
@@ -234,7 +235,8 @@ def make(
     stdio: Stdio,
     console: AppConsole | None,
 ) -> RichLifecycle:
-    """The life that was decided on. `stdio` are the client's streams, `console` the application's terminal if any."""
+    """Make the lifecycle that `decided` asks for. `stdio` has the client's streams, `console` the application's
+    terminal if it has one."""
     made, identity = decided.made, choice.identity
     mode = made.mode or ""
     subject = environment.Subject(

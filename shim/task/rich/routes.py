@@ -1,4 +1,4 @@
-"""Asking for a container's routes to be set, before its prestart hooks run."""
+"""Has a container's routes set by a helper program, before the prestart hooks run."""
 
 import os
 import sys
@@ -14,8 +14,8 @@ from shim.task.rich.probe import ask
 async def apply(reaper: Reaper, pid: int, wanted: Sequence[Route]) -> str:
     """Set `wanted` in the network namespace of host process `pid`, a child of ours that has not been reaped.
 
-    Returns a warning where they are skipped because the namespace is the host's, else "". Raises RuntimeFailed with
-    the route and the kernel's reason. Routes that are there already stay; those of other containers of the pod too.
+    Returns a warning if the routes are skipped because the namespace is the host's, else "". Raises RuntimeFailed with
+    the route and the kernel's reason. Existing routes stay, including those of the pod's other containers.
     """
     if not wanted:
         return ""

@@ -1,4 +1,4 @@
-"""Whom the life of a rich container is about, and what it is lived with."""
+"""Which container a rich lifecycle is about, and what it runs programs with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from shim.task.reaper import Reaper
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The container: containerd's id and namespace, host paths of bundle and root, and containerd's own spec, but that
-    `process.apparmorProfile` is the profile that the container has.
+    """The container: containerd's id and namespace, host paths of bundle and root, and containerd's own spec, except
+    that `process.apparmorProfile` is the profile that the container really has.
     """
 
     id: str
@@ -22,7 +22,7 @@ class Subject:
 
     @property
     def annotations(self) -> Mapping[str, str]:
-        """The spec's."""
+        """The spec's annotations."""
         return self.spec.get("annotations") or {}
 
 

@@ -1,4 +1,4 @@
-"""The times of one rich container's life: told in its log, and counted for `pouchrich metrics`."""
+"""The times of one rich container's life, written to its log and counted for `pouchrich metrics`."""
 
 import time
 
@@ -8,7 +8,7 @@ from shim.task.report import measures
 
 
 class Times:
-    """Those of the container in `mode` whose log is `log`. Each method is called when what it says happens."""
+    """The times of the container in `mode` with the log `log`. Call each method when its event happens."""
 
     def __init__(self, log: BundleLog, mode: str, stop: Stop) -> None:
         self._log = log
@@ -19,7 +19,7 @@ class Times:
         self.started_at = 0.0
 
     def say(self, text: str) -> None:
-        """Tell what happens now."""
+        """Log `text` with the time since Create."""
         self._log.write("boot", "", [f"{text} ({time.monotonic() - self._began:.1f} s after Create)"])
 
     def starts(self) -> None:
@@ -43,7 +43,7 @@ class Times:
         self.say("the start failed")
 
     def stops(self, number: int) -> int:
-        """A client's signal came, which may be one to stop. Returns what the application is to be sent for it."""
+        """A client has sent signal `number`, which may mean a stop. Return the signal to send to the application."""
         return self._stop.signalled(number)
 
     def ended(self) -> None:
@@ -52,7 +52,7 @@ class Times:
             measures.took("stop_seconds", for_s, mode=self._mode)
 
     def exits(self, reason: str) -> None:
-        """How it ended is known."""
+        """The container has ended for `reason`."""
         measures.count("exits", mode=self._mode, reason=reason)
 
     def _started(self, outcome: str) -> None:

@@ -1,9 +1,9 @@
-"""From the text of a cgroup's file to the fields that it gives to a metrics message, encoded. Pure.
+"""Encodes the text of a cgroup's file as fields of a metrics message. Pure.
 
-Each function that is named after a shape of file (kernel, Documentation/admin-guide/cgroup-v2.rst, "Interface Files")
-returns an `Encode`: bytes that stand in the message by themselves, b"" where the text holds nothing of the shape.
-Messages within a message may come in parts, which a decoder merges, and repeated fields one after the other
-(https://protobuf.dev/programming-guides/encoding/#last-one-wins), so what is encoded is put together by joining it.
+Each function that is named after a file format (kernel, Documentation/admin-guide/cgroup-v2.rst, "Interface Files")
+returns an `Encode`, whose result is a complete part of the message, or b"" where the text does not have the format.
+A decoder merges the parts of a submessage, and repeated fields may follow each other
+(https://protobuf.dev/programming-guides/encoding/#last-one-wins), so the whole message is the parts joined together.
 """
 
 import struct
@@ -29,40 +29,40 @@ _KINDS = {
 
 
 class Message:
-    """A message type's fields, by name: `descriptor` is protobuf's, `path` what leads to it from the outermost one."""
+    """The fields of a message type, by name. `descriptor` is protobuf's; `path` leads to it from the outermost one."""
 
     def __init__(self, descriptor: Any, path: tuple[bytes, ...] = ()) -> None:
         self._fields = descriptor.fields_by_name
         self._path = path
 
     def tag(self, field: str, *, packed: bool = False) -> bytes:
-        """What precedes the field's value, or with `packed` all values of a repeated field of numbers."""
+        """The tag before the field's value, or with `packed` before all values of a repeated numeric field."""
         found = self._fields[field]
         return varint(found.number << 3 | (BYTES if packed else _KINDS[found.type]))
 
     def tags(self, names: Mapping[str, str] | Iterable[str]) -> dict[bytes, bytes]:
-        """Tags by key of a file: `names` has the field of each key, or the keys alone that are fields of that name."""
+        """Key of a file -> tag. `names` maps keys to fields, or lists keys that equal the fields' names."""
         pairs = names.items() if isinstance(names, Mapping) else ((name, name) for name in names)
         return {key.encode(): self.tag(field) for key, field in pairs}
 
     def within(self, field: str) -> "Message":
-        """The message of the message field `field`."""
+        """The type of the submessage `field`."""
         return Message(self._fields[field].message_type, (*self._path, self.tag(field)))
 
     def wrap(self, inner: bytes) -> bytes:
-        """The encoded fields `inner` of this message, as a part of the outermost one."""
+        """The encoded fields `inner` of this message, wrapped as a part of the outermost message."""
         for tag in reversed(self._path):
             inner = tag + unsigned(len(inner)) + inner
         return inner
 
 
 def unsigned(value: int) -> bytes:
-    """A varint, of the lowest 64 bits."""
+    """The lowest 64 bits of `value` as a varint."""
     return _SMALL[value] if value < 256 else varint(value & _ALL_BITS)
 
 
 def _number(tag: bytes, value: int) -> bytes:
-    return tag + unsigned(value) if value else b""  # 0 is what is not there
+    return tag + unsigned(value) if value else b""  # 0 is the default, which is not encoded
 
 
 def _double(tag: bytes, word: bytes) -> bytes:
@@ -75,7 +75,7 @@ def _bytes(tag: bytes, value: bytes) -> bytes:
 
 
 def text(message: Message, field: str, value: bytes) -> bytes:
-    """A string field, by itself."""
+    """A string field."""
     return _bytes(message.tag(field), _utf8(value))
 
 
@@ -84,7 +84,7 @@ def _utf8(word: bytes) -> bytes:
 
 
 def number(message: Message, field: str, maximum: int = 0) -> Encode:
-    """A counter or limit; the word `max` is `maximum`."""
+    """A single number, as of a counter or limit; the word `max` means `maximum`."""
     tag = message.tag(field)
 
     def encode(text: bytes) -> bytes:
@@ -101,7 +101,7 @@ def _value(word: bytes, maximum: int) -> int | None:
 
 
 def keyed(message: Message, names: Mapping[str, str] | Iterable[str], factor: int = 1) -> Encode:
-    """`KEY NUMBER` lines; of each key in `names` (as `Message.tags` says), `factor` times the number."""
+    """`KEY NUMBER` lines: for each key in `names` (see `Message.tags`), `factor` times the number."""
     tags = message.tags(names)
 
     def encode(text: bytes) -> bytes:
@@ -116,7 +116,7 @@ def keyed(message: Message, names: Mapping[str, str] | Iterable[str], factor: in
 
 
 def numbers(message: Message, field: str) -> Encode:
-    """Numbers with blanks between, as a repeated field."""
+    """Numbers separated by blanks, as a repeated field."""
     tag = message.tag(field, packed=True)
 
     def encode(text: bytes) -> bytes:
@@ -145,14 +145,14 @@ def pressure(message: Message) -> Encode:
 
 
 def _nested(text: bytes) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-    """A nested keyed file: `KEY NAME=VALUE...` lines."""
+    """The lines of a nested keyed file, `KEY NAME=VALUE...`."""
     for line in text.splitlines():
         key, *pairs = line.split() or [b""]
         yield key, {name: value for name, _, value in (pair.partition(b"=") for pair in pairs)}
 
 
 def rdma(message: Message) -> Encode:
-    """`DEVICE hca_handle=1 hca_object=2`, one line a device, as a repeated field; the word `max` is 2^32-1."""
+    """`DEVICE hca_handle=1 hca_object=2`, one line per device, as a repeated field; the word `max` means 2^32-1."""
     device, tags = message.tag("device"), message.tags({"hca_handle": "hca_handles", "hca_object": "hca_objects"})
 
     def encode(text: bytes) -> bytes:
@@ -167,7 +167,7 @@ def rdma(message: Message) -> Encode:
 
 
 def io(message: Message) -> Encode:
-    """`8:0 rbytes=1 wbytes=2 rios=3 wios=4 ...`, one line a device, as a repeated field."""
+    """`8:0 rbytes=1 wbytes=2 rios=3 wios=4 ...`, one line per device, as a repeated field."""
     major, minor = message.tag("major"), message.tag("minor")
     tags = message.tags(("rbytes", "wbytes", "rios", "wios"))
 
@@ -188,7 +188,7 @@ def io(message: Message) -> Encode:
 def blkio(message: Message, name: Callable[[int, int], bytes]) -> Encode:
     """`8:0 Read 4096`, or without an operation `8:0 77`, as a repeated field; the total of all devices is left out.
 
-    `name` gives a block device's, by its numbers (cgroup-v1/blkio-controller.rst).
+    `name` returns a block device's name for its major and minor number (cgroup-v1/blkio-controller.rst).
     """
     tags = [message.tag(field) for field in ("op", "device", "major", "minor", "value")]
 
@@ -208,6 +208,6 @@ def blkio(message: Message, name: Callable[[int, int], bytes]) -> Encode:
 
 
 def _device(word: bytes) -> tuple[int, int] | None:
-    """`8:0` as numbers."""
+    """`8:0` as major and minor number."""
     major, _, minor = word.partition(b":")
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from shim.task.stats.parts import Part
 
 LOOK_AGAIN_S = 60.0
-"""For files that were not there: a controller may be enabled, or an I/O scheduler loaded, after Create."""
+"""How often to look for files that were missing: a controller may be enabled, or an I/O scheduler loaded, later."""
 
 _GONE = "cgroup does not exist"
 
 
 class Metrics:
-    """Of one container; None where its cgroup was not found. `close` in the end: what is kept open would stay so."""
+    """The metrics of one container; `cgroup` is None if it was not found. Keeps files open until `close`."""
 
     def __init__(self, cgroup: Cgroup | None) -> None:
         self._cgroup = cgroup
@@ -30,22 +30,22 @@ class Metrics:
         self._looked = -LOOK_AGAIN_S
 
     def to_any(self) -> Any:
-        """The metrics as the kernel tells them now; what it does not offer is 0.
+        """The metrics as the kernel has them now; metrics that it does not offer are 0.
 
         The type URL is the bare message name: containerd looks it up as it is (typeurl), without protobuf's usual
-        `type.googleapis.com/` in front. Raises NotFound if the cgroup is gone, Unavailable where no descriptor is left
-        to look.
+        `type.googleapis.com/` in front. Raises NotFound if the cgroup is gone, Unavailable if no descriptor is left to
+        open a file.
         """
         return Any(type_url=self._type_url, value=self._read())
 
     def _read(self) -> bytes:
         if time.monotonic() < self._looked + LOOK_AGAIN_S:
-            with suppress(OSError):  # the cgroup has gone, or one of its controllers
+            with suppress(OSError):  # the cgroup is gone, or one of its controllers
                 return self._always + b"".join([part.chunk() for part in self._parts])
         return self._look()
 
     def _look(self) -> bytes:
-        """Find out which files there are, and read them. Raises as `to_any`."""
+        """Find out which files exist, and read them. Raises as `to_any`."""
         self.rest()
         if self._cgroup is None:
             raise NotFound(_GONE)
@@ -57,24 +57,24 @@ class Metrics:
         for part in found:
             try:
                 chunks.append(part.chunk())
-            except OSError:  # it is not there
+            except OSError:  # the part has no file
                 part.close()
             else:
                 self._parts.append(part)
-        if not self._cgroup.exists():  # be it since before, or from the midst of this
+        if not self._cgroup.exists():  # it may have gone earlier, or while we looked
             self.rest()
             raise NotFound(_GONE)
         self._looked = time.monotonic()
         return self._always + b"".join(chunks)
 
     def rest(self) -> None:
-        """Give all descriptors back until the next time."""
+        """Close all descriptors until the next `to_any`."""
         for part in self._parts:
             part.close()
         self._parts = []
         self._looked = -LOOK_AGAIN_S
 
     def close(self) -> None:
-        """Give all descriptors back for good. May be repeated."""
+        """Close all descriptors for good. May be repeated."""
         self.rest()
         self._cgroup = None

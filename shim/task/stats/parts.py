@@ -1,4 +1,4 @@
-"""What files of a cgroup give to its metrics message: read each time, encoded where they have changed."""
+"""The parts of a metrics message that a cgroup's files give: read each time, encoded anew when changed."""
 
 import errno
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +15,10 @@ class Part(Protocol):
     """Some bytes of the encoded message."""
 
     def chunk(self) -> bytes:
-        """As the files are now. Raises OSError where there is none of them."""
+        """The encoded part, as the files are now. Raises OSError where none of the files exists."""
 
     def close(self) -> None:
-        """Give descriptors back, until `chunk` is asked again."""
+        """Close the descriptors, until `chunk` is called again."""
 
 
 class FilePart:
@@ -43,7 +43,7 @@ class FilePart:
 
 
 class FirstPart:
-    """The first of several files that gives anything."""
+    """A part that comes from the first of several files that has anything to encode."""
 
     __slots__ = ("_parts",)
 
@@ -68,9 +68,9 @@ class FirstPart:
 
 
 class EntryPart:
-    """One entry of the repeated field `message`, which cannot come in parts: `head`, and what several files give.
+    """One entry of the repeated field `message`, which cannot be split: `head`, and the parts of several files.
 
-    It is there while the first of them is.
+    The entry exists while the first of the files does.
     """
 
     __slots__ = ("_first", "_head", "_message", "_others")
@@ -93,7 +93,7 @@ class EntryPart:
 
 
 def hugetlb_parts(directory: str, files: Mapping[str, Encode], message: Message) -> Iterator[Part]:
-    """An entry of `message` for each page size; `files` are the ends of their names, `hugetlb.2MB.END`."""
+    """An entry of `message` for each page size. `files` is keyed by the last part of the names, `hugetlb.2MB.END`."""
     for size in hugetlb_sizes(directory, next(iter(files))):
         found = [FilePart(f"{directory}/hugetlb.{size}.{end}", how) for end, how in files.items()]
         yield EntryPart(message, encode.text(message, "pagesize", size.encode()), found)

@@ -42,7 +42,7 @@ _MEMORY_STAT = {
     "hierarchical_memsw_limit": "hierarchical_swap_limit",
 }
 
-# Field of MemoryStat to the prefix of its files; field of MemoryEntry to their ends.
+# Field of MemoryStat -> prefix of its files; field of MemoryEntry -> the rest of the files' names.
 _MEMORY_ENTRIES = {
     "usage": "memory",
     "swap": "memory.memsw",
@@ -65,7 +65,7 @@ _THROTTLING = {
 # Controller, file, encoding.
 _FILES = (
     ("pids", "pids.current", encode.number(_PIDS, "current")),
-    ("pids", "pids.max", encode.number(_PIDS, "limit")),  # no limit is 0 here, not 2^64-1
+    ("pids", "pids.max", encode.number(_PIDS, "limit")),  # for pids "max" becomes 0, not 2^64-1
     ("cpuacct", "cpuacct.usage", encode.number(_USAGE, "total")),
     ("cpuacct", "cpuacct.stat", encode.keyed(_USAGE, {"user": "user", "system": "kernel"}, _NS_PER_TICK)),
     ("cpuacct", "cpuacct.usage_percpu", encode.numbers(_USAGE, "per_cpu")),
@@ -85,8 +85,8 @@ _FILES = (
     ("rdma", "rdma.max", encode.rdma(_RDMA.within("limit"))),
 )
 
-# Field to the files that may hold it. Which one does depends on the I/O scheduler: CFQ (before 5.0), BFQ, or
-# none, where the throttling layer counts. The first with a line for a device wins.
+# Field -> the files that may hold it. Which one does depends on the I/O scheduler: CFQ (before 5.0), BFQ, or none,
+# where the throttling layer counts. The first file with a line for a device wins.
 _BLKIO_FILES = {
     "io_service_bytes_recursive": (
         "blkio.io_service_bytes_recursive",
@@ -126,15 +126,15 @@ _HUGETLB_FILES = {
 
 
 def always(directories: Mapping[str, str]) -> bytes:
-    """What is there of each container with these controllers, as `v2.ALWAYS`.
+    """The messages that are always present for these controllers, as `v2.ALWAYS`.
 
-    containerd itself does not ask whether the processor's is (core/metrics/cgroups/v1).
+    containerd reads the CPU's without checking whether it is present (core/metrics/cgroups/v1).
     """
     return _CPU_ALWAYS + b"".join(message.wrap(b"") for name, message in _ALWAYS.items() if name in directories)
 
 
 def parts(directories: Mapping[str, str]) -> Iterator[Part]:
-    """Of the controllers in `directories`, by controller; whether a file is there is for the part to find out."""
+    """The parts for `directories`, controller -> directory. Whether a file exists, the part finds out."""
     for controller, name, how in _FILES:
         if controller in directories:
             yield FilePart(f"{directories[controller]}/{name}", how)

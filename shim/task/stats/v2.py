@@ -17,7 +17,8 @@ TYPE_URL = cgroups_v2_pb2.Metrics.DESCRIPTOR.full_name
 _MAX = (1 << 64) - 1
 _PIDS, _CPU, _MEMORY, _IO, _RDMA = map(METRICS.within, ("pids", "cpu", "memory", "io", "rdma"))
 ALWAYS = b"".join(message.wrap(b"") for message in (_PIDS, _CPU, _MEMORY, _IO, _RDMA))
-"""These messages are there, empty if nothing is known: containerd's cgroups does so, and clients do not ask."""
+"""Messages that are always present, empty if nothing is known: so they are in containerd's cgroups, and clients do not
+check."""
 _CPU_STAT = (
     *("usage_usec", "user_usec", "system_usec", "nr_periods", "nr_throttled", "throttled_usec"),
     *("nr_bursts", "burst_usec"),
@@ -62,7 +63,7 @@ _HUGETLB_FILES = {
 
 
 def parts(directory: str) -> Iterator[Part]:
-    """Of the cgroup at `directory`; whether a file is there is for the part to find out."""
+    """The parts for the cgroup at `directory`. Whether a file exists, the part finds out."""
     for name, how in _FILES:
         yield FilePart(f"{directory}/{name}", how)
     yield from hugetlb_parts(directory, _HUGETLB_FILES, _HUGETLB)

@@ -1,7 +1,7 @@
 """A terminal for the application of a container whose PID 1 has another one: made in the container's own devpts.
 
-So `tty` and /dev/pts inside name it as they would in any container. It is opened at Create, when the mounts are the
-OCI runtime's and no code of the container has run; and nothing is opened before it is known to be what it should be.
+So `tty` and /dev/pts inside name it as in any container. It is opened at Create, when the mounts are still the OCI
+runtime's and no code of the container has run; nothing is opened before it is known to be the right device.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ from runtime.errors import RuntimeFailed, text_of
 from runtime.linux import syscalls
 from shim.task.stdio import console
 
-_PTMX = "dev/pts/ptmx"  # /dev/ptmx is a link to it
+_PTMX = "dev/pts/ptmx"  # /dev/ptmx is a link to this
 _PTMX_DEVICE = os.makedev(5, 2)
 _TIOCSPTLCK = 0x40045431
 _FLAGS = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
@@ -22,17 +22,17 @@ _FLAGS = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class AppTerminal:
-    """Both ends; the holder closes them. Keep the slave: when its last holder goes, the master reads EIO."""
+    """Both ends; the holder closes them. Keep the slave open: once nobody has it open, the master reads EIO."""
 
     master: int
     slave: int
 
 
 def open_terminal(init_pid: int, *, uid: int = 0) -> AppTerminal:
-    """A new terminal in the devpts of the container whose PID 1 has host pid `init_pid`.
+    """A new terminal in the devpts of the container whose PID 1 has host PID `init_pid`.
 
-    `uid` is the host id of the application's user: the slave is given to it, as the OCI runtimes do with theirs. The
-    master does not block. Raises RuntimeFailed naming what was in the way.
+    `uid` is the host id of the application's user, who gets the slave, as with an OCI runtime's terminal. The master
+    is non-blocking. Raises RuntimeFailed with the reason.
     """
     try:
         root = os.open(f"/proc/{init_pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

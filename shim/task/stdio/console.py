@@ -1,9 +1,9 @@
-"""The terminal of a process: receiving it from the OCI runtime, and its size.
+"""The terminal of a process: receiving it from the OCI runtime, and setting its size.
 
-The runtime makes the pseudo-terminal inside the container and sends its master through the unix socket named by
-`--console-socket` (runc, docs/terminals.md). The socket is in the bundle and goes with that, whatever becomes of this
-process. A socket's path has room for 107 bytes (unix(7)), which a bundle's may exceed, so it is named by a descriptor
-of this process.
+The OCI runtime makes the pseudo-terminal inside the container and sends its master through the unix socket named by
+`--console-socket` (runc, docs/terminals.md). The socket is in the bundle and is removed with it, even if this process
+is killed. A socket address holds 107 bytes (unix(7)) and a bundle's path may be longer, so the socket is named through
+a descriptor of this process.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ _numbers = itertools.count()
 
 
 class ConsoleSocket:
-    """A listening socket for one console, in the bundle. Use as a context manager; leaving it removes the socket.
+    """A listening socket for one console, in the bundle. Use it as a context manager; leaving it removes the socket.
 
-    `path` is of use as long as it is not left, to processes that see this one. Raises OSError.
+    `path` is valid within the context, for processes that see this process in /proc. Raises OSError.
     """
 
     def __init__(self, bundle: str) -> None:
@@ -43,7 +43,7 @@ class ConsoleSocket:
     def __enter__(self) -> "ConsoleSocket":
         try:
             self._listener.bind(self.path)
-            os.chmod(self._name, 0o600, dir_fd=self._bundle)  # a bundle in a user namespace may be searched by others
+            os.chmod(self._name, 0o600, dir_fd=self._bundle)  # others may search a user-namespace pod's bundle
             self._listener.listen(1)
         except BaseException:
             self.__exit__()
@@ -57,7 +57,7 @@ class ConsoleSocket:
         os.close(self._bundle)
 
     async def receive(self) -> int:
-        """Return the master, non-blocking, once the runtime has connected. Raises RuntimeFailed."""
+        """Return the master, non-blocking, once the OCI runtime has connected. Raises RuntimeFailed."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(RECEIVE_TIMEOUT_S):
@@ -85,13 +85,14 @@ async def _readable(connection: socket.socket) -> None:
 
 
 def far_end(master: int) -> int:
-    """Open the process's end of this very terminal, whatever its name is here. Raises OSError.
+    """Open the process's end of the terminal `master`, whatever its path is here. Raises OSError.
 
-    While it is held, reading `master` gives no EIO, which is not the end: a process may open and close it at will.
+    While this end is open, reading `master` never fails with EIO. EIO does not mean the end of the output: the process
+    may close and reopen its terminal at any time.
     """
     return fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def resize(master: int, *, width: int, height: int) -> None:
-    """Tell the terminal its size in characters; the kernel keeps 16 bits of each. Raises OSError."""
+    """Set the terminal's size in characters; the kernel keeps 16 bits of each number. Raises OSError."""
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", height & 0xFFFF, width & 0xFFFF, 0, 0))

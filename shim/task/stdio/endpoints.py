@@ -1,4 +1,4 @@
-"""The client's end of one stream: opening it, copying, and letting go of every descriptor."""
+"""The client's end of one stream: opening it, copying, and closing every descriptor."""
 
 import asyncio
 import os
@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from shim.task.stdio import fifo
 from shim.task.stdio.relay import Relay
 
-# Opens where an output goes: descriptors, of which the first is written to and the others are only kept open. None at
-# all: the output is read, so that its writer is not held up, and discarded.
+# Opens the target of an output. Returns descriptors: the first is written to, the others are only kept open. With an
+# empty list the output is read, so that its writer does not block, and discarded.
 OpenOutput = Callable[[], Awaitable[list[int]]]
 
 
 class Output:
-    """One stream on its way out: from `source` to what `opener` opens. Owns both."""
+    """An output stream: copied from `source` to what `opener` opens. Owns both."""
 
     def __init__(self, source: int, opener: OpenOutput) -> None:
         self._fds = [source]
@@ -34,7 +34,7 @@ class Output:
         self._relay = Relay(asyncio.get_running_loop(), source, target, self._let_go)
 
     def close(self) -> None:
-        """Stop copying; what is still in the source is lost."""
+        """Stop copying; bytes that are still in the source are lost."""
         if self._relay is not None:
             self._relay.close()
         self._let_go()
@@ -45,7 +45,7 @@ class Output:
 
 
 class Input:
-    """The stream on its way in: from the client's FIFO at `path` to `target`, which it owns."""
+    """The input stream: copied from the client's FIFO at `path` to `target`, which this object owns."""
 
     def __init__(self, path: str, target: int) -> None:
         self._path = path
@@ -66,7 +66,7 @@ class Input:
             self.end()
 
     def end(self) -> None:
-        """Give up our own writer: the stream ends when the client's are gone too."""
+        """Close our own writer of the FIFO: the stream ends when the client's writers are closed too."""
         self._closing = True
         close_all(self._keep_open)
 

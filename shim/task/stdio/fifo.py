@@ -1,4 +1,4 @@
-"""Opening what a client named for a process's output or input: a FIFO that the client made, or a plain file."""
+"""Opens the path that a client has named for a process's output or input: a FIFO that it made, or a plain file."""
 
 import asyncio
 import errno
@@ -11,15 +11,16 @@ from runtime.errors import DeadlineExceeded
 from shim.task.thread import in_thread
 
 READER_TIMEOUT_S = 30.0
-# As much as a FIFO and a pipe before it hold at their usual size: what a client has not read when it hears of the exit
-# it may never read (containerd 1.6's CRI and `ctr run` stop there), so it is to be no more.
+# The size of a client's FIFO that a container writes to directly: as much as a FIFO and a pipe in front of it hold by
+# default. Not more, because a client may never read what is unread when it learns of the exit (containerd 1.6's CRI and
+# `ctr run` stop reading then).
 DIRECT_BYTES = 128 * 1024
 
 
 def open_if_read(path: str) -> tuple[int, int] | None:
-    """Return (descriptor to write to, descriptor that keeps the writer from breaking), both of the FIFO at `path`.
+    """Return (descriptor to write to, read descriptor that prevents EPIPE for the writer) of the FIFO at `path`.
 
-    None where it is no FIFO, or nobody reads it yet. Raises OSError.
+    None if `path` is no FIFO, or nobody reads it yet. Raises OSError.
     """
     try:
         writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -30,7 +31,7 @@ def open_if_read(path: str) -> tuple[int, int] | None:
     try:
         if stat.S_ISFIFO(os.fstat(writer).st_mode):
             os.set_blocking(writer, True)
-            with suppress(OSError):  # it may be full of more than that, or root's share of pipes used up
+            with suppress(OSError):  # it may hold more than that, or the user's pipe limit is reached
                 fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, DIRECT_BYTES)
             return writer, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except BaseException:
@@ -41,15 +42,15 @@ def open_if_read(path: str) -> tuple[int, int] | None:
 
 
 def is_another_file(path: str) -> bool:
-    """Whether there is something at `path` that is no FIFO."""
+    """Whether `path` exists and is no FIFO."""
     return os.path.exists(path) and not stat.S_ISFIFO(os.stat(path).st_mode)
 
 
 async def open_output(path: str) -> list[int]:
     """Return descriptors, the first for writing. Raises OSError, or DeadlineExceeded when nobody reads within 30 s.
 
-    A FIFO is opened once a reader is there, so that what is written has somewhere to go; and for reading as well, so
-    that a client which dies breaks nothing and a later one finds the stream whole. A plain file is appended to.
+    A FIFO is opened once it has a reader, so that the output has somewhere to go. It is opened for reading as well: the
+    death of a client then breaks nothing, and a later client finds the stream whole. A plain file is appended to.
     """
     if not stat.S_ISFIFO(os.stat(path).st_mode):
         return [os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)]
@@ -67,7 +68,7 @@ async def _open_for_writing(path: str) -> int:
     except OSError as err:
         if err.errno != errno.ENXIO:
             raise
-    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)  # a client that gives up may remove the path meanwhile
+    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)  # a client that gives up may remove the path
     try:
         writer = await _open_when_read(f"/proc/self/fd/{handle}")
     except TimeoutError as err:
@@ -90,7 +91,7 @@ async def _open_when_read(path: str) -> int:
 
 
 async def _release(path: str, opening: "asyncio.Future[int]") -> None:
-    """Let a thread that still waits in open(2) go on, by being its reader for a moment."""
+    """Let a thread that still blocks in open(2) return, by opening the FIFO for reading for a moment."""
     with suppress(OSError):
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -100,9 +101,9 @@ async def _release(path: str, opening: "asyncio.Future[int]") -> None:
 
 
 def open_input(path: str) -> tuple[int, int]:
-    """Return (descriptor to read from, descriptor that keeps the stream from ending). Raises OSError.
+    """Return (descriptor to read from, write descriptor that keeps the stream from ending). Raises OSError.
 
-    The second is a writer of ours: the stream ends when it has been closed and the client's writers are gone too.
+    The stream ends when the second is closed and the client's writers are closed too.
     """
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

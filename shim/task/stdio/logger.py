@@ -1,7 +1,7 @@
 """Logging drivers: a program of the node that takes a process's output (`binary://`, `binary-v2://`).
 
-The program's executable is the URL's path and each query key and its first value are two of its arguments. It finds
-the two streams at its descriptors 3 and 4 and says that it is ready at 5, by a byte or, for `binary`, by closing it.
+The executable is the URL's path; each query key and its first value become two arguments. The program gets the two
+streams as descriptors 3 and 4, and reports that it is ready on descriptor 5, by a byte or, for `binary`, by closing it.
 Its environment is CONTAINER_ID and CONTAINER_NAMESPACE only (containerd, runtime/v2/README.md, Logging).
 """
 
@@ -30,7 +30,7 @@ class Logger:
         self._open = True
 
     def duplicate_stdout(self) -> int:
-        """A descriptor of the first stream, the caller's to close."""
+        """A duplicate of the first stream's descriptor, for the caller to close."""
         return os.dup(self.stdout)
 
     async def close(self) -> None:
@@ -104,7 +104,7 @@ async def _first_byte(fd: int) -> bytes:
 
 
 class LoggerIO:
-    """Streams that go straight to a logging program; nothing is copied. There is no standard input in this form."""
+    """Streams that go directly to a logging program; nothing is copied. There is no standard input in this form."""
 
     console_socket = ""
 
@@ -112,11 +112,11 @@ class LoggerIO:
         self._logger = logger
 
     def child_fds(self) -> dict[int, int]:
-        """The logger's pipes themselves."""
+        """The logger's pipes."""
         return {1: self._logger.stdout, 2: self._logger.stderr}
 
     async def attach(self) -> None:
-        """Connected already. Our own ends stay open, so the logger sees no end before Delete."""
+        """Already connected. Our own ends stay open, so the logger sees no EOF before Delete."""
 
     def close_stdin(self) -> None:
         """No standard input."""
@@ -125,13 +125,13 @@ class LoggerIO:
         """No terminal."""
 
     def process_ended(self) -> None:
-        """The logger sees no end before Delete."""
+        """No effect: the logger sees no EOF before Delete."""
 
     def discard(self) -> None:
-        """The logger sees no end before Delete, and nobody waits for it."""
+        """No effect: the logger sees no EOF before Delete, and nobody waits for one."""
 
     async def drain(self) -> None:
-        """Nothing passes through here."""
+        """Nothing to wait for: no output passes through this process."""
 
     async def close(self) -> None:
         """Stop the logger."""

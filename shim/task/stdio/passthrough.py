@@ -1,14 +1,14 @@
-"""Whether a container may have the client's FIFO itself as its output, with nothing to copy.
+"""Whether a container may write to the client's FIFO directly, without a copy by the pod server.
 
-What the container writes is then at once where the client reads: nothing of ours runs, and an end of ours does not
-break it. A pipe of our own in between is needed where the FIFO, which is a file of the host, would be more or less to
-the container than a pipe is:
+The container's output then reaches the client at once, without work for the pod server, and survives the pod server's
+death. The FIFO is a file of the host, though. The shim puts a pipe of its own in between where the FIFO would give the
+container more or less than a pipe does:
 
-- SELinux and AppArmor judge an inherited descriptor when the container's program is executed, a FIFO by its own label
-  or path, which a container's policy may refuse; the kernel then puts /dev/null in its place (selinux/hooks.c,
-  flush_unauthorized_files). A pipe has its maker's label and no path.
-- With CAP_DAC_READ_SEARCH any descriptor on a file system opens all of it by handle (open_by_handle_at(2)).
-- CRIU saves a pipe, but no FIFO outside the container's mount namespace; where it is not installed nothing is lost.
+- SELinux and AppArmor check inherited descriptors when the container's program is executed. They judge a FIFO by its
+  label or path, which a container's policy may refuse; the kernel then replaces it by /dev/null (selinux/hooks.c,
+  flush_unauthorized_files). A pipe has the label of the process that made it, and no path.
+- With CAP_DAC_READ_SEARCH, a descriptor on a file system opens every file of it by handle (open_by_handle_at(2)).
+- CRIU saves a pipe, but not a FIFO outside the container's mount namespace. This matters only where CRIU is installed.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient
 
 
 def may_pass_through(spec: dict[str, Any]) -> bool:
-    """`spec` is what the OCI runtime gets."""
+    """Whether the process of `spec`, the spec that the OCI runtime gets, may have the client's FIFOs."""
     process = spec.get("process") or {}
     labels = process.get("selinuxLabel"), process.get("apparmorProfile")
     capabilities = process.get("capabilities") or {}

@@ -1,13 +1,13 @@
-"""Bytes from one descriptor to another, in the event loop.
+"""Copies bytes from one descriptor to another, in the event loop.
 
 Between two pipes the kernel moves pages (splice) and the bytes never enter this process; a terminal or a file is read
-and written. A destination that is full stops the reading, so the writer is held back and nothing is buffered here
-beyond one read. Nothing is timed and an idle relay causes no wake-ups, but for a file that cannot be written to, as its
-disk is full: no kernel tells when that is over, and the process must not end by SIGPIPE over it. Once it has ended
-nobody waits.
+and written. A full destination stops the reading, so the writer blocks and nothing is buffered here beyond one read. An
+idle relay has no timer and causes no wake-ups. The exception is a file on a full disk: the kernel does not report when
+there is room again, so a timer retries, because the process must not die of SIGPIPE over it. Once the process has ended
+the relay stops retrying.
 
-The pipes keep the size they were made with. Larger ones are faster (1.5 times containerd 2.1's shim, not 1.1), but what
-a client has not read when it hears of the exit it may never read: containerd 1.6's CRI and `ctr run` stop there.
+The pipes keep their default size. Larger pipes are faster (1.5 times containerd 2.1's shim, not 1.1), but a client may
+never read what is unread when it learns of the exit: containerd 1.6's CRI and `ctr run` stop reading then.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from collections.abc import Callable
 
 from runtime.linux import readable
 
-SPLICE_BYTES = 1 << 20  # as much as a pipe may hold; the kernel moves what there is
+SPLICE_BYTES = 1 << 20  # the most that a pipe may hold; the kernel moves what is there
 READ_BYTES = 64 * 1024
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_SPACE_PAUSE_S = 1.0
 TRIES = 60
-"""Of what is written to a file that cannot be written to for another reason; then its output is lost."""
-ROUNDS = 16  # moves in one go before the other descriptors of the loop get their turn
+"""How often to retry a write to a file that fails for another reason than a full disk; then the output is lost."""
+ROUNDS = 16  # moves in a row before the event loop's other descriptors get their turn
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ _log = logging.getLogger(__name__)
 class Relay:
     """Copies `source` to `target` until the source ends or the target breaks, then calls `ended` once.
 
-    Both descriptors must be non-blocking and stay the caller's: `ended` is where they may be closed. `target` may be
-    None: what comes is discarded.
+    Both descriptors must be non-blocking. The caller owns them, and may close them in `ended`. With `target` None all
+    bytes are discarded.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Relay:
         loop.add_reader(source, self._move)
 
     def close(self) -> None:
-        """Stop where it stands. `ended` is called if it was not before."""
+        """Stop copying. Calls `ended` if it was not called before."""
         if self._ended is None:
             return
         self._loop.remove_reader(self._source)
@@ -66,13 +66,13 @@ class Relay:
         ended()
 
     def _move(self) -> None:
-        """The source has something, or has ended."""
+        """The source is readable, or has ended."""
         for _ in range(ROUNDS):
             try:
                 moved = self._splice() if self._splices else self._read_and_write()
             except BlockingIOError:
                 return
-            except OSError as err:  # EIO: the terminal's last holder is gone; EPIPE, EBADF: nobody takes it any more
+            except OSError as err:  # EIO: nobody has the terminal open; EPIPE, EBADF: nobody reads the target
                 self._failed(err)
                 return
             if not moved:
@@ -85,7 +85,7 @@ class Relay:
         try:
             return os.splice(self._source, self._target, SPLICE_BYTES, flags=flags) > 0
         except BlockingIOError:
-            # Either end may be the one that is not ready, and splice does not say which.
+            # Either end may not be ready, and splice does not say which.
             if _holds_bytes(self._source):
                 self._wait_for_room()
             raise
@@ -113,7 +113,7 @@ class Relay:
         self._loop.add_writer(self._target, self._room)
 
     def _room(self) -> None:
-        """The target takes more: hand over what waits, then listen to the source again."""
+        """The target has room: write the waiting bytes, then read from the source again."""
         assert self._target is not None
         self._loop.remove_writer(self._target)
         try:
@@ -143,7 +143,7 @@ class Relay:
         self._pause = self._loop.call_later(NO_SPACE_PAUSE_S, self._room)
 
     def _give_up(self, err: OSError) -> None:
-        """Nothing can be written any more. To a file's writer it shall not show: what comes is discarded."""
+        """Writing has failed for good. If the target is a file, read on and discard, so that the writer lives."""
         if not (self._to_file and self._waiting):
             self.close()
             return

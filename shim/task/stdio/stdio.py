@@ -1,7 +1,7 @@
 """The three streams of a process, in each form that a client may ask for (containerd, pkg/process/io.go).
 
-A form is opened before the OCI runtime makes the process, gives the descriptors that the process gets, is attached to
-the client's ends once the process is made, and is closed at Delete. The scheme of `stdout` alone decides which.
+A form is opened before the OCI runtime makes the process, provides the process's descriptors, is attached to the
+client's ends once the process is made, and is closed at Delete. The scheme of `stdout` alone decides the form.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ DRAIN_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class StdioPaths:
-    """The request's own words, which State gives back unchanged; "" is a stream that is not wanted."""
+    """The paths of the request, which State returns unchanged; "" is a stream that the client does not want."""
 
     stdin: str = ""
     stdout: str = ""
@@ -36,7 +36,7 @@ class StdioPaths:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who owns the ends that the process gets (`io_uid` and `io_gid` of the runc options)."""
+    """The owner of the ends that the process gets (`io_uid` and `io_gid` of the runc options)."""
 
     uid: int = 0
     gid: int = 0
@@ -47,34 +47,34 @@ class Stdio(Protocol):
 
     @property
     def console_socket(self) -> str:
-        """The path for the runtime's `--console-socket`; "" without a terminal."""
+        """The path for the OCI runtime's `--console-socket`; "" without a terminal."""
 
     def child_fds(self) -> dict[int, int] | None:
-        """The process's descriptor -> ours; those not named are /dev/null. None with a terminal."""
+        """The process's descriptor -> ours; missing ones are /dev/null. None with a terminal."""
 
     async def attach(self) -> None:
         """Connect with the client's ends. Raises OSError or DeadlineExceeded."""
 
     def close_stdin(self) -> None:
-        """The client will send no more. May be repeated."""
+        """The client sends no more input. May be repeated."""
 
     def resize(self, *, width: int, height: int) -> None:
         """Set the terminal's size, where there is one."""
 
     def process_ended(self) -> None:
-        """It is gone: its streams end with whoever holds them now. May be repeated, and come before `attach`."""
+        """The process is gone: its streams end with their last holder. May be repeated, and precede `attach`."""
 
     def discard(self) -> None:
-        """No process will have the far ends, which are not attached: the client is to see its streams end.
+        """No process will get the streams, which are not attached: let the client see EOF.
 
-        containerd waits for that before it asks for the Delete (client/task.go), and at its own start before it serves.
+        containerd waits for EOF before it sends Delete (client/task.go), and at its own start before it serves.
         """
 
     async def drain(self) -> None:
-        """Wait until all output is with the client, 10 s at the most: a stray child may hold a stream open."""
+        """Wait until the client has all output, for 10 s at most: a stray child may hold a stream open."""
 
     async def close(self) -> None:
-        """Let go of everything, at whatever point it stands. May be repeated."""
+        """Close everything, in whatever state. May be repeated."""
 
 
 class NullIO:
@@ -83,7 +83,7 @@ class NullIO:
     console_socket = ""
 
     def child_fds(self) -> dict[int, int]:
-        """None of ours."""
+        """No descriptors: the process gets /dev/null."""
         return {}
 
     async def attach(self) -> None:
@@ -102,17 +102,17 @@ class NullIO:
         """It holds nothing."""
 
     async def drain(self) -> None:
-        """Nothing on its way."""
+        """Nothing to wait for."""
 
     async def close(self) -> None:
         """It holds nothing."""
 
 
 class PipeIO:
-    """Pipes to the process: they outlive any client, and their ends can belong to the process's user.
+    """Anonymous pipes to the process, copied from and to the client's FIFOs.
 
-    They are anonymous and copied from and to the client's. Those outputs that are in `direct` are the client's own
-    FIFOs: descriptor of the process -> (end that it gets, end that is kept so that it never breaks), which it owns.
+    They outlive any client, and their ends can belong to the process's user. Outputs in `direct` are the client's FIFOs
+    themselves: descriptor of the process -> (end that the process gets, end kept open against EPIPE). Owns both ends.
     """
 
     console_socket = ""
@@ -141,7 +141,7 @@ class PipeIO:
 
     def _pipe(self, owner: Owner) -> tuple[int, int]:
         ends = os.pipe2(os.O_CLOEXEC)
-        _give(ends[0], owner)  # both ends are one inode
+        _give(ends[0], owner)  # both ends share one inode
         return ends
 
     def child_fds(self) -> dict[int, int]:
@@ -149,7 +149,7 @@ class PipeIO:
         return self._child_ends
 
     async def attach(self) -> None:
-        """Drop the process's ends, without which no stream would ever end, and connect ours."""
+        """Close the process's ends, or no stream would ever end, and connect ours to the client."""
         self._close_child_ends()
         if self._input is not None:
             self._input.attach()
@@ -165,15 +165,15 @@ class PipeIO:
         """No terminal, no effect."""
 
     def process_ended(self) -> None:
-        """Its ends went with it."""
+        """Nothing to do: the process's ends are closed with it."""
 
     def discard(self) -> None:
-        """Close every pipe; what is attached afterwards is nothing."""
+        """Close every pipe; a later `attach` has no effect."""
         self._close_now()
         self._input, self._outputs = None, []
 
     async def drain(self) -> None:
-        """Wait for the end of each output that is copied; where no process was ever given them, nothing will come."""
+        """Wait for the end of each copied output. Does not wait if no process ever got the pipes."""
         if not self._child_ends:
             await drained(self._outputs)
 
@@ -200,7 +200,7 @@ def _give(fd: int, owner: Owner) -> None:
 
 
 async def drained(outputs: list[Output]) -> None:
-    """Wait until all of `outputs` have ended, for DRAIN_TIMEOUT_S at the most."""
+    """Wait until all `outputs` have ended, for DRAIN_TIMEOUT_S at most."""
     with suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_TIMEOUT_S):
             for output in outputs:
@@ -208,12 +208,12 @@ async def drained(outputs: list[Output]) -> None:
 
 
 def to_client(path: str) -> OpenOutput:
-    """An output that goes to a client's FIFO, or to a plain file at `path`."""
+    """Opens an output to the client's FIFO, or to a plain file, at `path`."""
     return partial(fifo.open_output, path)
 
 
 def to_file(url: str) -> OpenOutput:
-    """An output that is appended to the file of a `file://` URL, made with its directories where it is missing."""
+    """Opens an output that is appended to the file of a `file://` URL; makes missing directories and the file."""
 
     async def open_file() -> list[int]:
         path = path_of(url)

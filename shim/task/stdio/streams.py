@@ -1,4 +1,4 @@
-"""From a client's words about stdio to the form that serves them (containerd, pkg/process/io.go, createIO)."""
+"""Opens a process's streams in the form that the client asks for (containerd, pkg/process/io.go, createIO)."""
 
 import os
 from functools import partial
@@ -27,9 +27,9 @@ async def open_stdio(
     """Make what is needed before the process; for a logging driver that is its running program.
 
     `container_id` is what the driver is told: the container's id, or for an exec the exec's. A terminal comes from
-    `console`, by default from the OCI runtime by a socket in the directory `bundle`. With `direct`, outputs go to the
-    client's FIFOs without a copy, where they are read already. Raises InvalidArgument for a scheme that is not served,
-    RuntimeFailed for a driver that does not come up, OSError.
+    `console`, by default from the OCI runtime through a socket in the directory `bundle`. With `direct`, outputs go to
+    the client's FIFOs without a copy if the FIFOs already have readers. Raises InvalidArgument for an unsupported
+    scheme, RuntimeFailed for a driver that does not start, OSError.
     """
     scheme, stdin = paths.scheme, _plain(paths.stdin)
     if stdin == os.devnull:

@@ -1,6 +1,6 @@
-"""A process's terminal, between the client and whoever makes it (containerd, pkg/process/init.go and io.go).
+"""A process's terminal, copied to and from the client (containerd, pkg/process/init.go and io.go).
 
-That is the OCI runtime, or for an application under a real init the shim itself.
+The OCI runtime makes the terminal; for an application under a real init the shim makes it.
 """
 
 import os
@@ -15,20 +15,20 @@ from shim.task.stdio.stdio import drained
 
 
 class ConsoleSource(Protocol):
-    """Where a terminal comes from."""
+    """The source of a terminal."""
 
     @property
     def path(self) -> str:
-        """The path for the runtime's `--console-socket`; "" where the runtime is not to make a terminal."""
+        """The path for the OCI runtime's `--console-socket`; "" where the shim makes the terminal."""
 
     def child_fds(self) -> dict[int, int] | None:
-        """The process's descriptors -> ours; None where the runtime makes them."""
+        """The process's descriptors -> ours; None where the OCI runtime makes them."""
 
     async def receive(self) -> int:
-        """The master, non-blocking, from now on the caller's. Raises RuntimeFailed."""
+        """The non-blocking master, which the caller then owns. Raises RuntimeFailed."""
 
     def close(self) -> None:
-        """Let go of what is left. May be repeated."""
+        """Close what is left. May be repeated."""
 
 
 class RuntimeConsole:
@@ -39,14 +39,14 @@ class RuntimeConsole:
 
     @property
     def path(self) -> str:
-        """The socket."""
+        """The path of the socket."""
         return self._socket.path if self._socket is not None else ""
 
     def child_fds(self) -> None:
-        """The runtime has them."""
+        """None: the OCI runtime makes them."""
 
     async def receive(self) -> int:
-        """Wait for the runtime, which has been run."""
+        """Wait for the OCI runtime to send the master."""
         assert self._socket is not None
         return await self._socket.receive()
 
@@ -58,9 +58,9 @@ class RuntimeConsole:
 
 
 class AppConsole:
-    """A terminal that is made in the container's devpts, between the runtime's create and its start.
+    """A terminal that the shim makes in the container's devpts, between the OCI runtime's create and start.
 
-    `size` is what it begins with, an object of width and height (consoleSize of the OCI runtime spec), or None.
+    `size` is its first size, an object with width and height (consoleSize of the OCI runtime spec), or None.
     """
 
     path = ""
@@ -78,26 +78,26 @@ class AppConsole:
         self._fds = [self._terminal.master, self._terminal.slave]
 
     def child_fds(self) -> dict[int, int]:
-        """The far end."""
+        """The process's end of the terminal."""
         assert self._terminal is not None
         return dict.fromkeys((0, 1, 2), self._terminal.slave)
 
     async def receive(self) -> int:
-        """It is there already."""
+        """The master, which exists already."""
         assert self._terminal is not None
         self._fds.remove(self._terminal.master)
         return self._terminal.master
 
     def close(self) -> None:
-        """Close what nobody took; the application has the far end by now."""
+        """Close our copy of the process's end, which the application has by now, and a master that nobody took."""
         while self._fds:
             os.close(self._fds.pop())
 
 
 class TerminalIO:
-    """A pseudo-terminal, copied to and from the client until the process has ended, held by that or not.
+    """A pseudo-terminal, copied to and from the client until the process has ended, even while the process closes it.
 
-    `after_close` ends what takes the output, where that is not the client itself.
+    `after_close` ends the logging program, if the output goes to one.
     """
 
     def __init__(
@@ -121,11 +121,11 @@ class TerminalIO:
 
     @property
     def console_socket(self) -> str:
-        """Where the runtime sends the master, if it makes the terminal."""
+        """Where the OCI runtime sends the master, if it makes the terminal."""
         return self._source.path
 
     def child_fds(self) -> dict[int, int] | None:
-        """None where the runtime makes the terminal; else its far end, three times."""
+        """None where the OCI runtime makes the terminal; else the process's end as 0, 1 and 2."""
         return self._source.child_fds()
 
     async def attach(self) -> None:
@@ -157,20 +157,20 @@ class TerminalIO:
             console.resize(self._master, width=width, height=height)
 
     def process_ended(self) -> None:
-        """Let go of its end of the terminal, which was held for it."""
+        """Close the process's end of the terminal, which was kept open until now."""
         self._process_ended = True
         close_all(self._far_end)
 
     def discard(self) -> None:
-        """The client's ends are not open before `attach`."""
+        """Nothing to do: the client's ends are not open before `attach`."""
 
     async def drain(self) -> None:
-        """Wait for the last holder of the terminal to go."""
+        """Wait until nobody has the terminal open."""
         if self._output is not None:
             await drained([self._output])
 
     async def close(self) -> None:
-        """Close the master, which hangs the terminal up."""
+        """Close the master, which hangs up the terminal."""
         self._source.close()
         close_all(self._far_end)
         for end in (self._input, self._output):

@@ -1,8 +1,8 @@
-"""The URLs of output that goes elsewhere than to FIFOs: `file://`, `binary://`, `binary-v2://`."""
+"""The URLs of outputs that do not go to FIFOs: `file://`, `binary://`, `binary-v2://`."""
 
 from urllib.parse import unquote, urlsplit
 
 
 def path_of(url: str) -> str:
-    """Its path: what is no character of a URL is escaped there (RFC 3986), and a path may have any bytes."""
+    """The URL's path, unescaped: characters that a URL may not have are percent-encoded in it (RFC 3986)."""
     return unquote(urlsplit(url).path, errors="surrogateescape")
