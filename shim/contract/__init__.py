@@ -1,8 +1,8 @@
-"""What containerd and a shim agree on. Cheap to import: `start` and `delete` do, for each container.
+"""What containerd and a shim agree on. Cheap to import, because `start` and `delete` import it for each container.
 
 flags        the command line
-bootstrap    what `start` reads and what `delete` answers
-wire         the protobuf wire format of these
+bootstrap    the input and output of `start`, and the answer of `delete`
+wire         the protobuf wire format of these messages
 identifiers  which namespaces and ids are valid
 group        which containers share a pod server
 address      where a pod server listens

@@ -1,8 +1,8 @@
-"""Where a pod server listens: the socket's path, taking it, and finding who has it.
+"""Where a pod server listens: the socket's path, listening on it, and whether a server answers there.
 
 The path is the one containerd's runc shim would use: a hash of containerd's address, the namespace and the grouping
-id, in a directory that does not depend on containerd's own `state` setting. Part of `start`, so it takes the socket
-type of the interpreter's core instead of the `socket` module, whose import costs as much as the whole command.
+id, in a directory that does not depend on containerd's own `state` setting. `start` imports this, so it uses the
+built-in socket type instead of the `socket` module, whose import costs as much as the whole command.
 """
 
 import _socket
@@ -25,7 +25,8 @@ BACKLOG = 128
 def socket_path(grpc_address: str, namespace: str, group: str, *, directory: str = SOCKET_DIR) -> str:
     """The socket of the pod server that serves `group`. `group` may be any text: it is only hashed.
 
-    As Go joins paths, but for a group with dots and slashes: such a one must not lead into another namespace.
+    The hashed path is joined as Go's filepath.Join does, except that `group` is not cleaned: one with dots and slashes
+    must not lead into another namespace.
     """
     above = os.path.normpath("/".join(part for part in (grpc_address, namespace) if part))
     joined = f"{above}/{group}"
@@ -33,9 +34,9 @@ def socket_path(grpc_address: str, namespace: str, group: str, *, directory: str
 
 
 def listen(path: str) -> "_socket.socket | None":
-    """Take the address, or return None where a server already answers on it.
+    """Listen on `path`, or return None where a server already answers there.
 
-    The directory is made 0700 and the socket 0600. A socket file that nobody answers on is replaced. Raises OSError.
+    The directory is made 0700 and the socket 0600. A socket file on which nobody answers is replaced. Raises OSError.
     """
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -65,7 +66,7 @@ def _bind(path: str) -> "_socket.socket":
 
 
 def remove_dead(path: str) -> None:
-    """Unlink a socket that a killed pod server left behind; leave one that answers, and one that is not there."""
+    """Unlink a socket that a killed pod server left behind. Does nothing if a server answers, or without a socket."""
     if not os.path.lexists(path):
         return
     lock = _lock(os.path.dirname(path))
@@ -79,7 +80,7 @@ def remove_dead(path: str) -> None:
 
 
 def _lock(directory: str) -> int:
-    """Serialise those who look at an address and then change it; closing the descriptor lets the next one in."""
+    """Serialise processes that check an address and then change it. Closing the descriptor releases the lock."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -90,14 +91,14 @@ def _lock(directory: str) -> int:
 
 
 def answers(path: str) -> bool:
-    """Whether something accepts connections at `path` that has not been killed."""
+    """Whether a process that has not been killed accepts connections at `path`."""
     probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         probe.settimeout(PROBE_TIMEOUT_S)
         probe.connect(path)
         return not peer.is_ending(probe)
     except BlockingIOError:
-        return True  # so many wait to be accepted that there is no room for one more
+        return True  # the backlog is full: somebody listens
     except OSError:
         return False
     finally:
@@ -105,9 +106,9 @@ def answers(path: str) -> bool:
 
 
 def write_address_file(bundle: str, address: str) -> None:
-    """Leave `address` in the bundle; containerd 1.6 and 1.7 find a running shim by it when they restart.
+    """Write `address` to the bundle, where containerd 1.6 and 1.7 find a running shim when they restart.
 
-    Raises OSError; nothing is left in the bundle then.
+    Raises OSError; no file is left in the bundle then.
     """
     temporary = f"{bundle}/.address"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

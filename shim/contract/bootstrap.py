@@ -1,8 +1,9 @@
-"""What containerd writes to the standard input of `start`, in each of its dialects, and reads from its output. Pure.
+"""What containerd writes to the standard input of `start`, in each of its formats, and reads from its output. Pure.
 
 containerd up to 2.2 writes a `google.protobuf.Any` with the runtime options, or nothing; 2.3 and later write a
-`containerd.runtime.bootstrap.v1.BootstrapParams`. Neither says which it is, and an Any decodes as BootstrapParams
-with the type URL for an instance id: only a message whose fields 1 and 2 equal `-id` and `-namespace` is the latter.
+`containerd.runtime.bootstrap.v1.BootstrapParams`. The input does not say which it is, and an Any decodes as
+BootstrapParams with the type URL as instance id: only a message whose fields 1 and 2 equal `-id` and `-namespace` is
+BootstrapParams.
 """
 
 from shim.contract import wire
@@ -14,13 +15,13 @@ RUNC_OPTIONS = "containerd.runc.v1.Options"
 RUNTIME_OPTIONS = "runtimeoptions.v1.Options"
 SHIM_CGROUP = 3  # of RUNC_OPTIONS
 DEBUG = -4  # log_level; TRACE is lower, INFO is 0
-SOCKET_DIR_LIMIT = 42  # what containerd promises; a socket's path has room for 107 bytes and its name takes 65
+SOCKET_DIR_LIMIT = 42  # containerd's own limit; a socket address holds 107 bytes, of which the name takes 65
 
 
 class StartInput:
-    """What `start` needs of its standard input. Strings that were not given are empty.
+    """What `start` needs from its standard input. Strings that were not given are empty.
 
-    `is_params` is whether it was BootstrapParams, so of containerd 2.3 or later.
+    `is_params`: the input was BootstrapParams, so containerd is 2.3 or later.
     """
 
     __slots__ = ("debug", "grpc_address", "is_params", "shim_cgroup", "socket_dir", "ttrpc_address")
@@ -31,7 +32,7 @@ class StartInput:
 
 
 def parse(data: bytes, *, id: str, namespace: str) -> StartInput:
-    """Read the standard input of `start`. Raises ValueError when it is neither dialect."""
+    """Read the standard input of `start`. Raises ValueError when it has neither format."""
     found = StartInput()
     if not data:
         return found
@@ -69,9 +70,9 @@ def _socket_dir(path: str) -> str:
 
 
 def start_answer(address: str, *, version: int) -> str:
-    """The standard output of `start`: in version 2 `address` as every containerd takes it, in version 3 JSON.
+    """The standard output of `start`: the bare `address`, which every containerd accepts, or JSON for version 3.
 
-    Version 2 also where `address` cannot be in JSON as it is (containerd, core/runtime/v2/shim.go, parseStartResponse).
+    Also the bare `address` if JSON would have to escape it (containerd, core/runtime/v2/shim.go, parseStartResponse).
     """
     if version < 3 or not (address.isascii() and address.isprintable()) or '"' in address or "\\" in address:
         return address

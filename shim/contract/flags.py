@@ -24,7 +24,7 @@ _FALSE = {"0", "f", "F", "false", "FALSE", "False"}
 
 
 class UsageError(Exception):
-    """The command line is not one of ours; Go programs answer this with the usage text and exit status 2."""
+    """The command line is invalid; Go programs answer that with the usage text and exit status 2."""
 
 
 class Flags:
@@ -83,7 +83,7 @@ def _set_boolean(flags: Flags, name: str, value: str) -> None:
 
 
 def usage(program: str) -> str:
-    """The text that goes to standard error after a UsageError."""
+    """The usage text, for standard error after a UsageError."""
     lines = [f"Usage of {program}: [flags] [start|delete]"]
     for name, meaning in sorted({**STRINGS, **BOOLEANS}.items()):
         lines.append(f"  -{name}{' string' if name in STRINGS else ''}\n    \t{meaning}")

@@ -1,7 +1,7 @@
 """Which containers share one pod server: those that name the same group in their annotations.
 
-containerd's own shim reads the same two (cmd/containerd-shim-runc-v2/manager): what its client may set, and what the
-CRI sets for each container of a pod, the sandbox's id.
+containerd's own shim reads the same two annotations (cmd/containerd-shim-runc-v2/manager): one that a client of
+containerd may set, and one that the CRI plugin sets for each container of a pod, to the sandbox's id.
 """
 
 from runtime.spec.cri import SANDBOX_ID
@@ -10,9 +10,9 @@ GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", SANDBOX_ID)
 
 
 def group_of(bundle: str) -> str:
-    """The id that this container shares its pod server with, or "".
+    """The group whose pod server this container shares, or "".
 
-    Only a file that holds an annotation's name at all is parsed; most of a configuration is of no interest here.
+    config.json is parsed only if it contains the name of one of the annotations.
     """
     with open(f"{bundle}/config.json", "rb", buffering=0) as file:
         text = file.readall()

@@ -10,7 +10,7 @@ _SEPARATORS = str.maketrans("._-", "...")
 def check(kind: str, name: str) -> str:
     """Return `name` if it is a valid identifier, words of letters and digits joined by one of `._-`.
 
-    Ids become file names, so this is also what keeps `..` and `/` out of paths. Raises InvalidArgument naming `kind`.
+    Ids become file names, so this also keeps `..` and `/` out of paths. Raises InvalidArgument naming `kind`.
     """
     words = name.translate(_SEPARATORS).split(".")
     if len(name) > MAX_LENGTH or not all(word and _ALPHANUMERIC.issuperset(word) for word in words):

@@ -1,7 +1,7 @@
-"""The installed version of the package that a process runs, and those that have been replaced.
+"""The installed version of the package that a process runs, and the versions that have been replaced.
 
-location  where this version is
-version   keeping it while a process runs it
-replaced  removing the others once nothing runs them
-detached  a process that is left behind and keeps its version
+location  where this version is installed
+version   keeps a version installed while a process runs it
+replaced  removes replaced versions once nothing runs them
+detached  leaves a process behind that keeps its version
 """

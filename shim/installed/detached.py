@@ -1,4 +1,4 @@
-"""A process that has nothing to do any more with the one that made it, and keeps the installed version it runs."""
+"""Starts a process that is independent of the one that made it, and keeps the installed version that it runs."""
 
 import logging
 import os
@@ -10,9 +10,9 @@ _log = logging.getLogger(__name__)
 
 
 def detach(work: Callable[[], None], *, keep: Sequence[int]) -> None:
-    """Call `work` in a process that has nothing of this one any more but the descriptors `keep`, in no order.
+    """Call `work` in a process that inherits nothing from this one but the descriptors `keep`, in any order.
 
-    The caller must have one thread. Raises OSError.
+    The caller must have only one thread. Raises OSError.
     """
     kept = (*keep, *version.hold())
     pid = os.fork()

@@ -1,3 +1,3 @@
-"""Where this version of the package is installed: hack/install.sh replaces this file. A checkout is nowhere."""
+"""Where this version of the package is installed: hack/install.sh replaces this file. In a checkout the path is ""."""
 
 VERSION_DIRECTORY = ""

@@ -1,17 +1,19 @@
-"""Installed versions that have been replaced, which go once nothing runs from them.
+"""Removes installed versions that have been replaced, once nothing runs from them.
 
 hack/install.sh puts each version into a directory of its own below HOME (PREFIX/lib/pouchrich), and new processes run
-the one that the link CURRENT names. From another one there still runs
+the version that the link CURRENT names. An older version still runs if there is
 
-- who has its file IN_USE locked (`shim.installed.version`): spawners, pod servers, and what those leave behind;
-- who was executed from there, by program or command line: commands, supervisors of hooks, runners;
-- and, where there is no such file, whoever has something of it mapped. That is a version of before there were such
-  directories, or one whose installation was interrupted. Only the installer removes those: it knows when it is through.
+- a process that has its file IN_USE locked (`shim.installed.version`): spawners, pod servers, and the processes that
+  these leave behind;
+- a process whose program or command line names its directory: commands, supervisors of hooks, runners;
+- where the file IN_USE does not exist, a process that has a file of the version mapped. Such a version is of a time
+  before these directories existed, or its installation was interrupted. Only the installer removes such versions,
+  because it knows when it has finished.
 
-A process for which there is another directory at that path, as a container's may be, runs nothing of it.
+A process that sees another directory at that path, such as a container's, does not run the version.
 
-`start` looks for them once a minute. Who removes anything has HOME/LOCK locked, as the installer has, whose use of this
-is from its checkout and with any Python: it needs nothing but the standard library.
+`start` looks for replaced versions once a minute. Whoever removes one holds the lock HOME/LOCK, as the installer does.
+The installer imports this module from its checkout with any Python, so the module needs only the standard library.
 
 The version that the link PREVIOUS names stays too: a release's `pouchrich node rollback` goes back to it.
 """
@@ -33,11 +35,11 @@ from shim.installed.version import IN_USE
 CURRENT, PREVIOUS, LOCK = "current", "previous", ".lock"
 FORMER_LAYOUT = "venv"
 SETTLED_S = 10.0
-"""Who is just being executed is seen by nothing above: for so long after a change of CURRENT the former one stays."""
+"""No version is removed for this long after a change of CURRENT: a process that is just being executed is not seen."""
 
 
 def check() -> None:
-    """Leave a process behind that removes what nothing runs, where there is more than the current version.
+    """Leave a process behind that removes unused versions, if there are others than the current one.
 
     Never raises, never waits.
     """
@@ -50,9 +52,9 @@ def check() -> None:
 
 
 def replaced(home: str, *, unfinished: bool = False) -> Iterator[str]:
-    """The directories in `home` that are not the current version's, without what changed just now. Raises OSError.
+    """The directories in `home` of replaced versions; none just after CURRENT has changed. Raises OSError.
 
-    `unfinished` is for those without the file IN_USE too, and where no version is the current one.
+    `unfinished` includes directories without the file IN_USE, and works without a current version.
     """
     current, settled = "", True
     kept = [_link(f"{home}/{name}") for name in (PREVIOUS, f"{PREVIOUS}.new")]
@@ -81,7 +83,7 @@ def _link(path: str) -> str:
 
 
 def remove_unused(home: str, *, unfinished: bool = False) -> list[str]:
-    """Remove those of `replaced` that nothing runs from; their paths. The caller has LOCK. Raises OSError."""
+    """Remove the versions of `replaced` that nothing runs; return their paths. The caller has LOCK. Raises OSError."""
     removed = []
     for path in replaced(home, unfinished=unfinished):
         with _alone(f"{path}/{IN_USE}") as alone:
@@ -99,7 +101,7 @@ def _remove_alone(home: str) -> None:
 
 @contextmanager
 def _alone(path: str) -> Iterator[bool | None]:
-    """Have the lock on the file at `path`: True, False where there is no such file, None where another has it."""
+    """Hold the lock on the file `path`. Yields True; False if there is no file, None if another process has it."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -116,12 +118,12 @@ def _alone(path: str) -> Iterator[bool | None]:
 
 
 def _is_run(path: str, *, mapped: bool) -> bool:
-    """Whether a process has a program below `path`, or a word of its command line or, if `mapped`, a mapped file."""
+    """Whether a process's program, command line or, if `mapped`, a mapped file is below `path`."""
     wanted = os.fsencode(path) + b"/"
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if not is_seen(pid, path):
             continue
-        with suppress(OSError):  # it has ended, is a kernel thread, or is another user's
+        with suppress(OSError):  # the process has ended, is a kernel thread, or is another user's
             if os.readlink(f"/proc/{pid}/exe").startswith(f"{path}/"):
                 return True
         with suppress(OSError):

@@ -1,9 +1,9 @@
-"""The installed version that this process runs, which stays as it is for as long as the process lives.
+"""Keeps the installed version that this process runs unchanged while the process lives.
 
-hack/install.sh gives each version a directory of its own, and a version that has been replaced is removed by whoever
-gets the lock on its file IN_USE alone (`shim.installed.replaced`). A process that goes on after its command has the
-lock shared with others (flock(2)); so have the processes that it forks, as the lock is the open file's, and the kernel
-drops it with the last descriptor of that. The programs that it executes get none.
+hack/install.sh gives each version a directory of its own. Only a process that gets an exclusive lock on a replaced
+version's file IN_USE removes the version (`shim.installed.replaced`). A process that goes on after its command holds a
+shared lock (flock(2)). So do the processes that it forks, because the lock belongs to the open file, and the kernel
+drops it with the last descriptor. Programs that it executes do not inherit the descriptor.
 """
 
 import os
@@ -13,17 +13,17 @@ from shim.installed.location import VERSION_DIRECTORY
 
 IN_USE = "in-use"
 OUT_OF_THE_WAY = 64
-"""Descriptors from here on: below are those that a program is given."""
+"""The lowest number for the lock's descriptor, above the descriptors that programs are given."""
 
 _held = -1
 
 
 def hold(directory: str = VERSION_DIRECTORY) -> tuple[int, ...]:
-    """Keep the version in `directory` from being removed while this process lives; the descriptors that do it, one.
+    """Keep the version in `directory` from being removed while this process lives. Return the lock's descriptor.
 
-    May be repeated. None in a checkout, and where the file cannot be locked, as by users other than root: the version
-    is then only kept while the process's command line names it. Raises FileNotFoundError where the version is being
-    removed, or was.
+    May be repeated. Returns () in a checkout, and where the file cannot be locked, for example by users other than
+    root: the version then stays only while the process's command line names it. Raises FileNotFoundError where the
+    version is being removed, or was.
     """
     global _held
     if _held < 0 and directory:

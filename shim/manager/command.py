@@ -1,4 +1,4 @@
-"""One line of dispatch for each thing containerd asks of a shim binary."""
+"""Dispatches what containerd asks of a shim binary."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ PROGRAM = "containerd-shim-pouchrich-v2"
 
 
 def main() -> None:
-    """Do what the command line says and exit: 0 done, 1 failed with the reason on standard error, 2 bad usage."""
+    """Execute the command line and exit: 0 done, 1 failed with the reason on standard error, 2 bad usage."""
     try:
         given = flags.parse(sys.argv[1:])
     except flags.UsageError as err:
@@ -18,7 +18,7 @@ def main() -> None:
         sys.exit(2)
     try:
         _dispatch(given)
-    except Exception as err:  # the border: a command's failure is one line, containerd shows it to the pod's owner
+    except Exception as err:  # every failure becomes one line, which containerd shows to the pod's owner
         sys.stderr.write(f"{PROGRAM}: {err or type(err).__name__}\n")
         sys.exit(1)
 

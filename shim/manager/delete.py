@@ -1,6 +1,6 @@
-"""`delete` of a container that may have left something, by this process, where no spawner does it.
+"""`delete` of a container that may have left something behind, in this process, for when no spawner does it.
 
-containerd runs the command after every task, the properly deleted ones included, and kills it after five seconds.
+containerd runs the command after every task, even after a proper Delete, and kills it after five seconds.
 """
 
 import os
@@ -18,11 +18,11 @@ if False:  # typing.TYPE_CHECKING, without the import
 
 
 def delete(flags: Flags) -> bytes:
-    """Return the serialised DeleteResponse: status 137 now, as containerd's own shim says. May be repeated.
+    """Return the serialised DeleteResponse: exit status 137 and the current time, as containerd's shim. Repeatable.
 
-    The work is a child's, of a session of its own, which goes on to the end when this process is killed: containerd
-    does that after five seconds, and does not come back. The work of a child that is killed is done again. Raises
-    InvalidArgument for names that lead elsewhere, RuntimeError with what the child says.
+    A child in a session of its own does the work, and goes on when this process is killed: containerd kills it after
+    five seconds and does not try again. If the child is killed, the work is done again. Raises InvalidArgument for
+    names that lead out of their directory, RuntimeError with the child's error.
     """
     identifiers.check("-namespace", flags.namespace)
     identifiers.check("-id", flags.id)
@@ -45,12 +45,12 @@ def delete(flags: Flags) -> bytes:
 
 
 def _work_detached(flags: Flags, channel: socket) -> "NoReturn":
-    """Do the work, and end this process, which was just forked."""
+    """Do the work in this process, which was just forked, and end it."""
     status = 1
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1):  # containerd waits until nobody has its pipes
+        for fd in (0, 1):  # containerd waits until its pipes are closed
             os.dup2(null, fd)
         status = child.answer_delete(flags, channel)
     finally:  # nothing may unwind into the parent's code below fork()

@@ -1,8 +1,8 @@
-"""The fast path of `delete`: the container is gone already, and there is only containerd's question to answer.
+"""The fast path of `delete`: nothing of the container is left, and only the answer to containerd is missing.
 
-So it is after every task that was deleted properly. Whatever else is found is `shim.manager.delete`'s, and the
-conditions here are those of `shim.pod.cleanup`, which does the whole work. Imports built-in modules, and two of ours
-that import nothing.
+That is so after every task that was deleted properly. In all other cases `shim.manager.delete` does the work. The
+conditions here match `shim.pod.cleanup`, which cleans up. Imports built-in modules, and two of ours that import
+nothing.
 """
 
 import posix
@@ -19,11 +19,11 @@ PROBE_TIMEOUT_S = 0.1
 
 
 def main() -> None:
-    """Answer for the command line in sys.argv and end the process; return where there is something left to do."""
+    """Answer for the command line in sys.argv and end the process; return if there is work left to do."""
     try:
         given = flags.parse(sys.argv[1:])
         if not (_is_plain(given.namespace) and _is_plain(given.id)):
-            return  # for the error, or a name with a separator too many
+            return  # report the error; or a valid name that is not a plain one
         bundle = given.bundle or posix.getcwd()
         if not is_clean(given, bundle):
             return
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def is_clean(given: flags.Flags, bundle: str, *, records: str = POSTSTOP_RECORDS, run: str = RUN) -> bool:
-    """Whether nothing of the container is left that `delete` would have to remove. Raises OSError."""
+    """Whether nothing of the container is left for `delete` to remove. Raises OSError."""
     left = (
         f"{bundle}/pouchrich.json",
         f"{records}/{given.namespace}/{given.id}.jsonl",
@@ -46,14 +46,14 @@ def is_clean(given: flags.Flags, bundle: str, *, records: str = POSTSTOP_RECORDS
     if any(map(_is_there, left)) or _is_mounted(bundle):
         return False
     sandbox = _read(f"{bundle}/sandbox")
-    if sandbox:  # the server is that one's
+    if sandbox:  # the server belongs to the sandbox
         return _is_plain(sandbox) and not _is_there(f"{run}/pods/{given.namespace}/{sandbox}/{given.id}")
     address = _read(f"{bundle}/address")
     return address != "" and not _is_dead(address)
 
 
 def _is_plain(name: str) -> bool:
-    """Whether `name` is an identifier of the usual kind; a few more are allowed (shim.contract.identifiers)."""
+    """Whether `name` is a usual identifier; a few unusual ones are valid too (shim.contract.identifiers)."""
     words = name.replace("_", "-").replace(".", "-").split("-")
     return len(name) <= 76 and name.isascii() and all(word.isalnum() for word in words)
 
@@ -74,7 +74,7 @@ def _is_mounted(bundle: str) -> bool:
 
 
 def _is_dead(address: str) -> bool:
-    """Whether there is a socket at `address` that nobody listens on, or nobody who lives."""
+    """Whether there is a socket at `address` on which no live process listens."""
     path = address.removeprefix("unix://")
     if not path.startswith("/") or not _is_there(path):
         return False

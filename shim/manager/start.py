@@ -1,10 +1,10 @@
-"""`start`: hand everything to the node's spawner, and print what it answers (`shim.spawner.request`).
+"""`start`: hands everything to the node's spawner, and prints the spawner's answer (`shim.spawner.request`).
 
 This runs once per container where the native program does not (`native/`), so it must cost little more than the
-interpreter itself: it imports built-in modules only (`_socket` is one where Python is built like Debian's) and reads
-neither the configuration nor config.json. Where no spawner answers it begins one and asks that (`shim.spawner.launch`);
-where none can be had, it does the same work within its own process: nothing depends on a spawner. `-info` begins one
-too, where containerd asks.
+interpreter itself: it imports built-in modules only (`_socket` is built in where Python is built like Debian's) and
+reads neither the configuration nor config.json. If no spawner answers, it begins one and asks that one
+(`shim.spawner.launch`). If no spawner can be begun, it does the work in its own process: nothing depends on a spawner.
+`-info` begins a spawner too, if containerd runs it.
 """
 
 import posix
@@ -35,23 +35,23 @@ SWITCH = b"POUCHRICH_SPAWNER"
 CONTAINERD = b"containerd"
 
 TAKEN_TIMEOUT_S = 1.0
-"""How long a spawner may take to fork and say so, usually 1 ms.
+"""How long a spawner may take to fork and answer TAKEN, which usually takes 1 ms.
 
-Long enough for a machine that starts a hundred pods at once, where doing the work here would make matters worse. A
-spawner that hangs costs it only once: it is replaced.
+Long enough for a machine that starts a hundred pods at once, where doing the work here would make things worse. A
+spawner that hangs costs this time only once, because it is then replaced.
 """
 
 BOOT_TIMEOUT_S = 10.0
-"""How long one may take that is only being begun, for half a second of processor time."""
+"""How long a spawner that is just being begun may take; it needs half a second of CPU time."""
 
 BEGIN_TRIES = 3
-"""How often a spawner is begun for one request: it may be killed on its way."""
+"""How often a spawner is begun for one request: it may be killed before it serves."""
 
 ABSENT_PAUSE_S, ABSENT_TRIES = 0.01, 100
 
 
 class NoSpawner(Exception):
-    """No spawner took the request. `hung` is the pid of one that does not answer, HUNG where not known, else 0.
+    """No spawner took the request. `hung` is the PID of a spawner that does not answer, HUNG if unknown, else 0.
 
     `is_absent`: nobody listened.
     """
@@ -96,7 +96,7 @@ def ask(path: str, message: bytes) -> bytes:
 
 
 def _peer(peer: socket) -> tuple[int, int]:
-    """Pid and uid of who listens (unix(7), SO_PEERCRED)."""
+    """PID and uid of the process that listens (unix(7), SO_PEERCRED)."""
     found = peer.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)
     return int.from_bytes(found[:4], sys.byteorder), int.from_bytes(found[4:8], sys.byteorder)
 
@@ -118,7 +118,7 @@ def _await_taken(peer: socket, lock: str) -> None:
 
 
 def _first_word(peer: socket, lock: str) -> bytes:
-    """What the spawner says first; one that is being begun has longer. Raises TimeoutError, OSError."""
+    """The spawner's first message. Waits longer for a spawner that is being begun. Raises TimeoutError, OSError."""
     began = time.monotonic()
     while True:
         try:
@@ -129,7 +129,7 @@ def _first_word(peer: socket, lock: str) -> bytes:
 
 
 def _has_served_for(lock: str) -> float:
-    """For how many seconds the spawner with this lock file has served; 0 for one that does not yet."""
+    """For how many seconds the spawner with this lock file has served; 0 if it does not serve yet."""
     try:
         fd = posix.open(lock, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
         try:
@@ -138,11 +138,11 @@ def _has_served_for(lock: str) -> float:
         finally:
             posix.close(fd)
     except OSError:
-        return TAKEN_TIMEOUT_S  # replaced, or gone: there is nothing to wait for
+        return TAKEN_TIMEOUT_S  # replaced or gone: do not wait longer
 
 
 def main() -> "NoReturn":
-    """Do `start` for the command line in sys.argv and end the process; containerd's word for the action comes last."""
+    """Do `start` for the command line in sys.argv, whose last word is the action, and end the process."""
     stdin = b"".join(iter(lambda: posix.read(0, 65536), b""))
     own_key = key()
     message = encode(own_key, posix.getppid(), sys.argv[1:], posix.environ, stdin)
@@ -162,9 +162,9 @@ def main() -> "NoReturn":
 
 
 def begin_spawner_for_containerd() -> None:
-    """For `-info`, which containerd asks before the first pods. Raises nothing: the answer does not depend on it.
+    """Begin a spawner on `-info`, which containerd runs before the first pods. Raises nothing: the answer needs none.
 
-    Not for anybody else, whose shell would keep it alive.
+    Only if containerd is the parent: a spawner lives as long as its parent process, which could be a shell.
     """
     if posix.environ.get(SWITCH) != b"off" and is_containerd(posix.getppid()):
         from shim.spawner import launch
@@ -172,12 +172,12 @@ def begin_spawner_for_containerd() -> None:
         try:
             launch.begin(key(), hung=0)
             _let_others_go()
-        except OSError:  # `start` will find none either, and say why
+        except OSError:  # `start` will fail the same way, and report it
             pass
 
 
 def is_containerd(pid: int) -> bool:
-    """Whether a process is called so, as the kernel has it (proc_pid_comm(5)). `native/` asks the same."""
+    """Whether the kernel's name of a process begins with "containerd" (proc_pid_comm(5)). `native/` checks the same."""
     try:
         fd = posix.open(f"/proc/{pid}/comm", posix.O_RDONLY | posix.O_CLOEXEC)
         try:
@@ -189,7 +189,7 @@ def is_containerd(pid: int) -> bool:
 
 
 def _by_a_new_one(key: str, message: bytes, why: NoSpawner) -> bytes:
-    """Begin a spawner and have it do the work; do it here only where there is none to be had."""
+    """Begin a spawner and have it do the work; do the work here only if no spawner can be begun."""
     from shim.spawner import launch
 
     path = socket_path(key)
@@ -202,24 +202,24 @@ def _by_a_new_one(key: str, message: bytes, why: NoSpawner) -> bytes:
             return _ask_when_there(path, message)
         except NoSpawner as err:
             why = err
-        if why.hung:  # it has had its time
+        if why.hung:  # do not wait for a hung spawner again
             break
     known = launch.refusal(path)
     return _alone(message, f"{why} ({known})" if known else str(why))
 
 
 def _let_others_go() -> None:
-    """Close the native program's lock, for which other starters wait: a spawner listens, or will not (spawner.c)."""
+    """Release the native program's lock, now that a spawner listens or never will: other starters wait (spawner.c)."""
     for name in posix.listdir("/proc/self/fd"):
         try:
             if posix.readlink(f"/proc/self/fd/{name}") == DIRECTORY:
                 posix.close(int(name))
-        except OSError:  # the listing's own
+        except OSError:  # the descriptor of the listing itself
             pass
 
 
 def _ask_when_there(path: str, message: bytes) -> bytes:
-    """`ask`, also where another starter is about to have a spawner listen. Raises NoSpawner."""
+    """As `ask`, but retry while another starter is about to make a spawner listen. Raises NoSpawner."""
     for _ in range(ABSENT_TRIES):
         try:
             return ask(path, message)

@@ -1,9 +1,9 @@
-"""The process of one pod.
+"""The process of one pod: the pod server.
 
 daemon  from the fork to the event loop
-server  what it consists of, and when it ends
-log     what it says to containerd
-status  how our errors are answered
-cleanup what `delete` does after one that was killed
-trim    giving memory back while nothing is asked of it
+server  puts the pod server together, and ends it
+log     writes the log to containerd's FIFO
+status  maps errors to ttrpc status codes
+cleanup what `delete` does after a pod server was killed
+trim    returns memory when requests stop
 """

@@ -1,7 +1,7 @@
-"""Clean up after one container, from its bundle alone, when no pod server can be asked any more: `delete`.
+"""`delete`: cleans up after one container, from its bundle alone, when its pod server is gone.
 
-Where the pod server has done its work there is no record left in the bundle and nothing mounted, and there is only
-containerd's question to answer. It touches this container only: the pod's server may be alive and serve others.
+If the pod server has done its work, no record is left in the bundle and nothing is mounted; then only containerd is
+answered. Only this container is touched: the pod's server may be alive and serve others.
 """
 
 import os
@@ -17,17 +17,17 @@ if False:  # typing.TYPE_CHECKING, without the import
 
 KILLED = 128 + SIGKILL
 RUNTIME_TIMEOUT_S = 3.5
-CREATE_PATIENCE_S = 1.0  # out of that
-DYING_S = 1.5  # for processes that the runtime has killed
-SWEEPS_S = 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0  # for the same after the answer: a busy machine may take long
-OTHERS_PATIENCE_S = 3.0  # for another `delete`
+CREATE_PATIENCE_S = 1.0  # part of RUNTIME_TIMEOUT_S, for a create under way to end
+DYING_S = 1.5  # for processes that the OCI runtime has killed
+SWEEPS_S = 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0  # pauses while they die after the answer: a busy machine takes long
+OTHERS_PATIENCE_S = 3.0  # for another `delete` of the same container
 HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
 
 
 def clean_up(flags: Flags) -> "tuple[bytes, Left | None]":
-    """Return the serialised DeleteResponse, and what may not be all gone yet, as its processes were not, or None.
+    """Return the serialised DeleteResponse, and what may be left because processes have not died yet, or None.
 
-    The status is 137, and the time is now, as containerd's own shim says. May be repeated. Raises OSError.
+    The exit status is 137 and the time is now, as in containerd's own shim. May be repeated. Raises OSError.
     """
     from runtime import members
 
@@ -43,9 +43,9 @@ def clean_up(flags: Flags) -> "tuple[bytes, Left | None]":
     _wait_for_others(held)
     finish_hooks = _hand_over_hooks(flags, bundle)
     if left and not os.path.exists(f"{bundle}/pouchrich.json") and (is_ours or os.path.exists(bundle)):
-        left = None  # another one has done it
+        left = None  # another `delete` has done it
     if left:
-        # A member's record goes with its bundle, last of all: what comes before may fail, and be tried again.
+        # A member's record is removed with its bundle, last of all, so that what fails before can be tried again.
         _forget(left, flags.id, keeps_record=is_ours)
     if finish_hooks is not None:
         finish_hooks(HOOKS_DEADLINE_S - (time.monotonic() - began))
@@ -62,9 +62,9 @@ def clean_up(flags: Flags) -> "tuple[bytes, Left | None]":
 
 
 class Held:
-    """A bundle's directory, kept open: the name may be another's before all is done.
+    """A bundle's directory, kept open, because another container may have its name before the cleanup is done.
 
-    containerd removes the bundle of a `delete` that it has killed, and then there may be a new container of the name.
+    containerd removes the bundle when it has killed a `delete`; then a new container may get the same name.
     """
 
     def __init__(self, bundle: str) -> None:
@@ -75,7 +75,7 @@ class Held:
             self.fd = -1
 
     def is_replaced(self) -> bool:
-        """Whether there is another directory by now: what is found by the container's name is not this one's."""
+        """Whether another directory has the path now: the container's name then belongs to another container."""
         try:
             found = os.stat(self.bundle)
         except FileNotFoundError:
@@ -83,7 +83,7 @@ class Held:
         return self.fd < 0 or not os.path.samestat(found, os.fstat(self.fd))
 
     def let_go(self) -> None:
-        """Let another `delete` of it begin, also where a process that was forked has the descriptor."""
+        """Unlock the bundle for another `delete`, even if a forked process still has the descriptor."""
         import fcntl
 
         if self.fd >= 0:
@@ -91,7 +91,7 @@ class Held:
 
 
 def sweep(left: "Left", container_id: str) -> None:
-    """Remove what could not be, as long as there is something. Another `delete` need not wait for this."""
+    """Remove cgroups that could not be removed before, with pauses. Another `delete` need not wait for this."""
     for pause in SWEEPS_S:
         if left.remove_cgroups(container_id, patience_s=0.0):
             return
@@ -99,10 +99,10 @@ def sweep(left: "Left", container_id: str) -> None:
 
 
 def _wait_for_others(held: Held) -> None:
-    """Let another `delete` of the same bundle come to its end, which a containerd that was killed has begun.
+    """Wait for another `delete` of the same bundle, begun by a containerd that was killed since.
 
-    It may be about to save the root file system for a hook. The lock is on the bundle's directory, until all is done
-    but sweeping up.
+    The other `delete` may be about to keep the root file system mounted for a hook. It locks the bundle's directory
+    until it has done everything but the sweep.
     """
     import fcntl
 
@@ -117,9 +117,9 @@ def _wait_for_others(held: Held) -> None:
 
 
 def _hand_over_hooks(flags: Flags, bundle: str) -> "Callable[[float], object] | None":
-    """Give the poststop hooks that are still owed to a runner of its own, which starts when the result is called.
+    """Hand the owed poststop hooks over to a runner, which starts when the returned function is called.
 
-    None where there are none, or a living pod server sees to them. That they cannot be run must not keep the rest.
+    None if no hooks are owed, or a live pod server runs them. A failure must not stop the rest of the cleanup.
     """
     from runtime import paths
 
@@ -138,7 +138,7 @@ def _hand_over_hooks(flags: Flags, bundle: str) -> "Callable[[float], object] | 
 
 
 def _unmount(bundle: str) -> None:
-    """Unmount the root file system, in a member's bundle and in containerd's."""
+    """Unmount the root file system: in the bundle, and for a member in containerd's bundle too."""
     from runtime import members
 
     given = members.given_of(bundle)
@@ -151,21 +151,21 @@ def _unmount(bundle: str) -> None:
 
 
 def _remove_traces(flags: Flags) -> None:
-    """Remove what a killed pod server left of this container in memory (paths.RUN)."""
+    """Remove what a killed pod server left of this container below paths.RUN, a tmpfs."""
     from runtime import paths
 
     if os.path.lexists(f"{paths.BUNDLES}/{flags.namespace}/{flags.id}"):
         from runtime import index, rundir
 
         rundir.remove(rundir.path_of(flags.namespace, flags.id))
-        index.forget(flags.namespace, flags.id)  # last: by it a further `delete` knows that there is something
+        index.forget(flags.namespace, flags.id)  # last: it tells a further `delete` that something is left
 
 
 class Left:
-    """What the bundle says of a container, read first of all: containerd removes that of a `delete` that is killed.
+    """What the bundle says about a container, read first: when a `delete` is killed, containerd removes the bundle.
 
-    `is_whole` is whether the OCI runtime came to the end of its create, where it writes the pid file. `spec` is None
-    where config.json cannot be read. `agents` are the cgroups that agents may have beside the container's.
+    `is_whole`: the OCI runtime completed its create, which ends with the pid file. `spec` is None if config.json cannot
+    be read. `agents` are cgroups that agents may have beside the container's.
     """
 
     def __init__(self, held: Held) -> None:
@@ -187,9 +187,9 @@ class Left:
             self.agents = cgroup.noted(bundle)
 
     def remove_cgroups(self, container_id: str, *, patience_s: float) -> bool:
-        """Remove the container's, those above and beside it that are its own; processes have so long to be gone.
+        """Remove the container's cgroup, and its own cgroups above and beside it. Processes get `patience_s` to die.
 
-        Whether all that are its own are gone, or there is another container of the name.
+        Return whether all of them are gone, or another container has the name now.
         """
         from contextlib import suppress
 
@@ -215,7 +215,7 @@ class Left:
 
 
 def _forget(left: Left, container_id: str, *, keeps_record: bool = False) -> None:
-    """Have the OCI runtime kill and forget the container. What it says against that is no reason to keep the rest."""
+    """Have the OCI runtime kill and delete the container. A failure must not stop the rest of the cleanup."""
     from contextlib import suppress
 
     from runtime.bundle import Bundle
@@ -244,10 +244,10 @@ def _forget(left: Left, container_id: str, *, keeps_record: bool = False) -> Non
 
 
 def _remove_dead_socket(flags: Flags, bundle: str) -> None:
-    """Remove that of a killed pod server, which is where `start` has put it also when the bundle says nothing of it.
+    """Remove the socket of a killed pod server. Without the file `address`, its path is computed as `start` does.
 
-    containerd may have begun to remove the bundle of a task that was never created, or found the disk full when it
-    wrote the address down.
+    The file may be missing because containerd has begun to remove the bundle of a task that was never created, or
+    because the disk was full when the address was written.
     """
     try:
         with open(f"{bundle}/address") as file:
@@ -267,7 +267,7 @@ def _remove_dead_socket(flags: Flags, bundle: str) -> None:
 
 
 def pid_of(bundle: str) -> int:
-    """Init's pid as the OCI runtime has written it down, or 0."""
+    """Init's PID from the OCI runtime's pid file, or 0."""
     try:
         with open(f"{bundle}/init.pid") as file:
             return max(0, int(file.read(32)))

@@ -1,6 +1,6 @@
-"""From a process that has its address to a serving pod server: what a daemon must be, and how it ends.
+"""Turns a process with a listening socket into a serving pod server: sets the process up, and ends it.
 
-What it serves is `shim.pod.server`'s.
+`shim.pod.server` serves.
 """
 
 import logging
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def serve_in_foreground(flags: Flags) -> None:
-    """Serve without an action word, as containerd's shims do: on `-socket PATH`, or on an inherited descriptor 3."""
+    """Serve when the command line has no action, as containerd's shims do: on `-socket PATH`, or on descriptor 3."""
     version.hold()
     bundle = flags.bundle or os.getcwd()
     listener = INHERITED_LISTENER
@@ -37,7 +37,7 @@ def serve_in_foreground(flags: Flags) -> None:
 def serve(flags: Flags, given: bootstrap.StartInput, *, bundle: str, path: str, listener: int, note: str = "") -> int:
     """Serve on the listening descriptor `listener` until done; return the exit status of the process.
 
-    `path` is its socket, unlinked at the end; "" where that is somebody else's. `note` goes to the log.
+    `path` is the socket's path, unlinked at the end; "" if the socket is not ours. `note` goes to the log.
     """
     try:
         proctitle.set_title([PROGRAM, "-namespace", flags.namespace, "-id", flags.id, "-address", flags.address])
@@ -50,7 +50,7 @@ def serve(flags: Flags, given: bootstrap.StartInput, *, bundle: str, path: str, 
         log.open_fifo(f"{bundle}/log", debug=flags.debug or given.debug)
         if note:
             _log.info("started without a spawner: %s", note)
-        os.chdir("/")  # the bundle may go while other containers of the pod are still served
+        os.chdir("/")  # the bundle may be removed while the pod's other containers are still served
         from shim.pod import server
 
         return server.serve(

@@ -1,8 +1,8 @@
-"""`delete` after a pod server that was killed: of the container it is called for, and of a sandbox's members.
+"""`delete` after a pod server was killed: cleans up the container that it is called for, and a sandbox's members.
 
-containerd calls it for each container whose `start` it has run, so for members only if it has been started again since
-(`runtime.members`). Each of those is seen to by a process of its own, which goes on when containerd kills the `delete`,
-and which tells containerd of its end as that does for a task whose own shim has died (containerd,
+containerd runs `delete` for each container whose `start` it has run; for members only if containerd was restarted since
+(`runtime.members`). A process of its own cleans up after each member. It goes on when containerd kills the `delete`,
+and publishes the member's exit as containerd does for a task whose shim has died (containerd,
 core/runtime/v2/shim.go, cleanupAfterDeadShim).
 """
 
@@ -18,16 +18,16 @@ if False:  # typing.TYPE_CHECKING, without the import
     from typing import NoReturn
 
 PATIENCE_S = 4.3
-"""For the members, of the five seconds that containerd gives the whole command."""
+"""How long to wait for the members, out of the five seconds that containerd gives the whole command."""
 
 AGAIN_S = 0.05
-"""Between attempts before the answer."""
+"""The pause between attempts before the answer."""
 
 
 def clean_up(flags: Flags, *, channel: int = -1) -> "tuple[bytes, cleanup.Left | None, Members]":
-    """As `cleanup.clean_up`, which see, and see to the members. `channel` is a descriptor that their processes close.
+    """Do `cleanup.clean_up`, which see, and clean up the members. Their processes close the descriptor `channel`.
 
-    What they say on standard error is said on this process's.
+    What these processes write to standard error is written to this process's.
     """
     until = time.monotonic() + PATIENCE_S
     ending = Members(flags, channel)
@@ -38,10 +38,10 @@ def clean_up(flags: Flags, *, channel: int = -1) -> "tuple[bytes, cleanup.Left |
 
 
 def check() -> None:
-    """Leave processes behind that end the members for whom nobody is called any more. Never raises, never waits.
+    """Leave processes behind that clean up members for which no `delete` will come. Never raises, never waits.
 
-    Their pod server was killed, and containerd has no bundle of the sandbox: that had ended before, or the `delete` for
-    it was killed with all that it had begun.
+    Their pod server was killed, and containerd has no bundle of their sandbox: the sandbox had ended before, or its
+    `delete` was killed with all processes that it had begun.
     """
     from runtime import members
     from shim.installed.detached import detach
@@ -58,7 +58,7 @@ def check() -> None:
 
 
 class Members:
-    """The members of a sandbox that are being ended, each by a process; `flags` are the sandbox's."""
+    """The members of a sandbox that are being cleaned up, each by a process; `flags` are the sandbox's."""
 
     def __init__(self, flags: Flags, channel: int) -> None:
         self._flags = flags
@@ -66,7 +66,7 @@ class Members:
         self._ended = -1
 
     def begin(self) -> bool:
-        """Begin to end those that are left and that no pod server serves. Whether there are any. Raises nothing."""
+        """Begin to clean up the members that no pod server serves. Return whether there are any. Raises nothing."""
         from runtime import members
 
         namespace, sandbox = self._flags.namespace, self._flags.id
@@ -75,7 +75,7 @@ class Members:
             left = [one for one, path in paths.items() if not members.is_served(path)]
             if left:
                 self._begin_each(left)
-        except OSError as err:  # the rest of the `delete` does not depend on it
+        except OSError as err:  # the rest of `delete` does not depend on the members
             sys.stderr.write(f"members of {sandbox}: {err}\n")
         return self._ended >= 0
 
@@ -93,14 +93,14 @@ class Members:
                 os.close(reader)
 
     def wait(self, until: float) -> None:
-        """Until all have ended, but no longer than to `until`. One whose process was killed is begun anew."""
+        """Wait until all members are cleaned up, at most until `until`. If a process is killed, begin another one."""
         while self._ended >= 0 and self._is_over(until):
             if time.monotonic() > until or not self.begin():
                 return
             time.sleep(AGAIN_S)
 
     def go_on(self) -> None:
-        """After the answer: until all have ended, but not for ever. The next start comes back to the rest (`check`)."""
+        """After the answer: wait on and retry, but not forever. A later `start` cleans up the rest (`check`)."""
         for pause in cleanup.SWEEPS_S:
             if self._ended >= 0:
                 self._is_over(time.monotonic() + 2 * pause)
@@ -109,7 +109,7 @@ class Members:
             time.sleep(pause)
 
     def _is_over(self, until: float) -> bool:
-        """Whether nobody is at it any more, `until` at the latest."""
+        """Whether all processes have ended; waits for that, at most until `until`. Copies their standard error."""
         from runtime.linux import readable
 
         while readable.within(self._ended, until - time.monotonic()):
@@ -132,11 +132,11 @@ def _flags_of(namespace: str, sandbox: str, member: str) -> Flags:
 
 
 def _end(flags: Flags, writer: int, channel: int) -> "NoReturn":
-    """Clean up after one member in this process, which was just forked; `writer` is open as long as that takes."""
+    """Clean up after one member in this process, which was just forked; `writer` stays open until that is done."""
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1):  # containerd waits until nobody has its pipes
+        for fd in (0, 1):  # containerd waits until its pipes are closed
             os.dup2(null, fd)
         os.dup2(writer, 2)
         os.close(writer)
@@ -151,7 +151,7 @@ def _end(flags: Flags, writer: int, channel: int) -> "NoReturn":
 
 
 def _clean_up_one(flags: Flags, then: "Callable[[], object]" = lambda: None) -> None:
-    """Clean up after one member, call `then`, and tell containerd."""
+    """Clean up after one member, call `then`, and publish the exit to containerd."""
     pid = cleanup.pid_of(flags.bundle)
     _, left = cleanup.clean_up(flags)
     sys.stderr.flush()
@@ -164,7 +164,7 @@ def _clean_up_one(flags: Flags, then: "Callable[[], object]" = lambda: None) -> 
 
 
 def _tell(flags: Flags, pid: int) -> None:
-    """Publish the end of the container's task."""
+    """Publish TaskExit and TaskDelete of the container's task."""
     import asyncio
 
     from protos.gen import events_pb2

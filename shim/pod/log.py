@@ -1,8 +1,8 @@
 """The pod server's log: logfmt lines into the bundle's `log` FIFO, which containerd copies to its own log.
 
-The FIFO is opened for reading too, so a containerd that is away can never give us EPIPE, and without blocking, so one
-that does not read can never stop us: a line that finds no room is dropped. File descriptor 2 is the FIFO as well, for
-what the interpreter itself has to say.
+The FIFO is opened for reading too, so that writing never fails with EPIPE while containerd is away. It is non-blocking,
+so that a containerd that does not read never blocks the pod server: a line that does not fit is dropped. File
+descriptor 2 is the FIFO as well, for messages of the interpreter itself.
 """
 
 import faulthandler
@@ -23,7 +23,7 @@ class FifoHandler(logging.Handler):
     def __init__(self, fd: int) -> None:
         super().__init__()
         self._fd = fd
-        self._torn = False  # the last line found room for a part of it only
+        self._torn = False  # only a part of the last line fitted
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -38,9 +38,9 @@ class FifoHandler(logging.Handler):
 
 
 def format_record(record: logging.LogRecord) -> str:
-    """One logfmt line, with the container and its pod as fields of their own.
+    """One logfmt line, with separate fields for the container and its pod.
 
-    A traceback is part of the message, its line ends escaped.
+    A traceback is part of the message, with its newlines escaped.
     """
     message = _message(record)
     if record.exc_info:
@@ -52,7 +52,7 @@ def format_record(record: logging.LogRecord) -> str:
 
 
 def _message(record: logging.LogRecord) -> str:
-    """The message, in which an OSError is told in words."""
+    """The message, with an OSError described in words."""
     if isinstance(record.args, tuple) and any(isinstance(one, OSError) for one in record.args):
         return str(record.msg) % tuple(text_of(one) if isinstance(one, OSError) else one for one in record.args)
     return record.getMessage()
@@ -60,13 +60,13 @@ def _message(record: logging.LogRecord) -> str:
 
 def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
-    if not escaped.isprintable():  # text of a container's, which steers no terminal
+    if not escaped.isprintable():  # text from a container must not control a terminal
         escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in escaped)
     return f'"{escaped}"'
 
 
 def open_fifo(path: str, *, debug: bool) -> None:
-    """Make `path` the log of this process and its standard error; without one, standard error stays as it is.
+    """Make the FIFO `path` this process's log and standard error; if it does not exist, standard error is unchanged.
 
     SIGUSR1 then writes the stack of every thread there.
     """

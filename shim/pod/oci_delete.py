@@ -1,4 +1,4 @@
-"""The OCI runtime's `delete` of a container whose pod server has gone, by a process without an event loop."""
+"""Runs the OCI runtime's `delete` for a container whose pod server is gone, in a process without an event loop."""
 
 import errno
 import os
@@ -13,13 +13,14 @@ if False:  # typing.TYPE_CHECKING, without the import
 
 NO_PROCESS = (errno.EAGAIN, errno.ENOMEM)
 NO_PROCESS_PAUSE_S = 0.05
-ATTEMPTS = 3  # where the runtime itself is killed, for want of memory say: containerd will not come back to this
+ATTEMPTS = 3  # the OCI runtime may be killed, for lack of memory say, and containerd does not try again
 
 
 def force(binary: argv.OCIBinary, container_id: str, *, until: float, is_moot: "Callable[[], bool]") -> bool:
-    """Have the runtime kill and forget the container by `until` (time.monotonic()); what it says does not count.
+    """Have the OCI runtime kill and delete the container by `until` (time.monotonic()).
 
-    Nor does whether it can be run: standard error is told. False, without another attempt, where it `is_moot` by now.
+    Its failures, and failures to run it, are written to standard error and otherwise ignored. Returns False, without
+    another attempt, once `is_moot` returns true.
     """
     words = argv.command(binary, os.devnull, argv.delete(container_id, force=True))
     for _ in range(ATTEMPTS):
@@ -36,7 +37,7 @@ def force(binary: argv.OCIBinary, container_id: str, *, until: float, is_moot: "
 
 
 def _begin(words: list[str], until: float) -> int:
-    """The pid of the runtime, begun once there is a process to be had for it. Raises OSError where there is none."""
+    """Start the OCI runtime, retrying while no process can be forked; return its PID. Raises OSError at `until`."""
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     while True:
         try:
@@ -48,7 +49,7 @@ def _begin(words: list[str], until: float) -> int:
 
 
 def _wait(pid: int, until: float) -> int:
-    """Wait for the runtime, but leave time for the rest of the work; return its wait status."""
+    """Wait for the OCI runtime, but leave time for the rest of the work; return its wait status."""
     from runtime.linux import readable
 
     fd = os.pidfd_open(pid)

@@ -1,8 +1,8 @@
-"""One pod's server: the only place where everything is put together, and where it ends.
+"""One pod's server: puts all parts together, and ends the process.
 
-It lives for its containers. It goes when containerd says Shutdown and none is left; when there has been none for a
-while, as a containerd that was killed between `start` and Create may never speak of this pod again; and on SIGTERM.
-Between requests it sleeps without a timer.
+The pod server ends when containerd sends Shutdown and no container is left; when it has had no container for a while,
+since a containerd that was killed between `start` and Create may never use this server; and on SIGTERM. Between
+requests it sleeps without a timer.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from shim.ttrpc.service import bind
 GIVE_UP_AFTER_S = 60.0
 ANSWER_TIMEOUT_S = 2.0
 EVENTS_TIMEOUT_S = 5.0
-GIVEN_UP_TIMEOUT_S = 2.0  # containerd gives the Delete after a failed Create five seconds
-# What an OCI runtime, a hook or a container must not inherit: they are about this process, or about containerd.
+GIVEN_UP_TIMEOUT_S = 2.0  # containerd allows the Delete after a failed Create five seconds
+# Variables that an OCI runtime, a hook or a container must not inherit: they concern this process, or containerd.
 NOT_INHERITED = (
     "NOTIFY_SOCKET",
     "LISTEN_FDS",
@@ -47,8 +47,7 @@ _log = logging.getLogger(__name__)
 def serve(*, namespace: str, ttrpc_address: str, socket_path: str, listener: int) -> int:
     """Serve the Task API on the listening descriptor `listener` until done; return the exit status of the process.
 
-    `socket_path` is unlinked at the end; "" where the socket is somebody else's. Owns the process: signals, children,
-    event loop.
+    `socket_path` is unlinked at the end; "" if the socket is not ours. Owns the process: signals, children, event loop.
     """
     with asyncio.Runner() as runner:
         return runner.run(Pod(namespace, ttrpc_address, socket_path).run(listener))
@@ -66,7 +65,7 @@ class Pod:
         self._give_up: asyncio.TimerHandle | None = None
 
     async def run(self, listener: int) -> int:
-        """Serve on the listening descriptor `listener`, as `serve` says, in the running loop."""
+        """Serve on the listening descriptor `listener` in the running loop; see `serve`."""
         loop = asyncio.get_running_loop()
         self._reaper = Reaper(loop)
         self._reaper.install()
@@ -82,7 +81,7 @@ class Pod:
             ],
             status_of=status.status_of,
             on_answer=Trim(loop, self._tasks.rest).answered,
-            ending=("Shutdown",),  # containerd 2.4 asks once more after the Delete that ended this server
+            ending=("Shutdown",),  # containerd 2.4 sends another one after the Delete that ended this server
         )
         await self._server.start(socket.socket(fileno=listener))
         self._consider_going()
@@ -96,10 +95,10 @@ class Pod:
         return 0
 
     def end(self) -> None:
-        """Have `run` come to its end.
+        """Let `run` return.
 
-        The address goes first, before whoever asked for it is answered: a `start` for the same pod must not find a
-        server that is about to go, and a `delete` that comes next leaves the socket to a server that lives.
+        The socket is unlinked first, before the request that ends the server is answered: a `start` for the same pod
+        must not find a server that is about to end, and a later `delete` must not remove the socket of a new server.
         """
         path, self._socket_path = self._socket_path, ""
         if path:
@@ -108,7 +107,7 @@ class Pod:
         self._done.set()
 
     def _consider_going(self) -> None:
-        """With nothing to serve, go after a while."""
+        """If there is nothing to serve, end after a while."""
         if self._give_up is not None:
             self._give_up.cancel()
             self._give_up = None
@@ -118,14 +117,14 @@ class Pod:
     async def _run_program(
         self, argv: Sequence[str], fds: Mapping[int, int], *, oom_score_adj: int | None = None
     ) -> int:
-        """Run a program to its end, also when the request is given up: what it does half-way nobody could undo.
+        """Run a program to its end, even if the request is cancelled: nobody could undo half of its work.
 
-        Only one that then takes too long is killed; until it has gone the caller cannot know what there is to undo.
+        After a cancellation it is killed if it takes too long. The caller waits for its end, to know what to undo.
         """
         with oom_score.of_forks(oom_score_adj):
             try:
                 child = self._reaper.spawn(argv, fds, self._env, program=program.of(argv[0]))
-            except OSError:  # what worked before; if it is the program's fault, it is named now
+            except OSError:  # try the installed program; its error then names the program
                 child = self._reaper.spawn(argv, fds, self._env)
         try:
             return (await asyncio.shield(child.ended)).status

@@ -1,4 +1,4 @@
-"""The one table from our errors to ttrpc status codes (gRPC numbering; containerd, errdefs/grpc.go)."""
+"""The table from our errors to ttrpc status codes (gRPC numbering; containerd, errdefs/grpc.go)."""
 
 import enum
 
@@ -6,7 +6,7 @@ from runtime import errors
 
 
 class Code(enum.IntEnum):
-    """google.rpc.Code, as far as a shim answers with it."""
+    """The values of google.rpc.Code that the shim uses."""
 
     UNKNOWN = 2
     INVALID_ARGUMENT = 3
@@ -28,10 +28,10 @@ CODES: dict[type[BaseException], Code] = {
     errors.DeadlineExceeded: Code.DEADLINE_EXCEEDED,
     errors.RuntimeFailed: Code.UNKNOWN,  # as containerd's own shim answers; callers look at the text
     errors.HookFailed: Code.UNKNOWN,
-    errors.PouchrichError: Code.UNKNOWN,  # of no category below it: the kernel or a helper refused a mount
+    errors.PouchrichError: Code.UNKNOWN,  # of no subclass: the kernel or a helper refused a mount
 }
 
-# containerd strips this tail from a message and puts it back; tools that show the bare message rely on it.
+# containerd strips this suffix from a message and adds it again; tools that show the bare message rely on it.
 _TAILS = {
     Code.NOT_FOUND: ": not found",
     Code.ALREADY_EXISTS: ": already exists",
@@ -46,12 +46,12 @@ _LONGEST = 16384
 
 
 def code_of(error: BaseException) -> Code | None:
-    """The code of `error`'s nearest category, or None for what is not one of ours: a bug, or the kernel's refusal."""
+    """The code of `error`'s nearest class in the table, or None for other errors: a bug, or an error of the kernel."""
     return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)
 
 
 def _plain(text: str) -> str:
-    """`text` without what would steer the terminal of who reads it, and of a length that a log can take."""
+    """`text` without terminal control sequences, cut to a length that a log can take."""
     if not text.isprintable():
         lines = [line.strip() for line in text.strip().splitlines()]
         text = "; ".join("".join(c if c.isprintable() else _escaped(c) for c in line) for line in lines if line)
@@ -63,10 +63,10 @@ def _escaped(character: str) -> str:
 
 
 def status_of(error: BaseException) -> tuple[int, str] | None:
-    """(code, message) for the wire, or None where `error` is of no category.
+    """(code, message) for the wire, or None where the table does not have `error`'s class.
 
-    An OSError from below a handler is Unknown with its text. It is never given NotFound by its errno: containerd
-    reads NotFound as "the task is gone" and tears down. What a container wrote may be in a message: it is printable.
+    An OSError of a handler becomes Unknown with its text. Its errno never becomes NotFound: containerd reads NotFound
+    as "the task is gone" and tears down. Messages may contain a container's text, so they are made printable.
     """
     if isinstance(error, OSError):
         return Code.UNKNOWN, _plain(errors.text_of(error))

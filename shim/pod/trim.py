@@ -1,7 +1,8 @@
-"""Giving memory and descriptors back when a pod has gone quiet (runtime.linux.heap; runtime.cgroup.kept).
+"""Returns memory and closes descriptors when requests stop (runtime.linux.heap; runtime.cgroup.kept).
 
-A timer runs only between the last answer and the quiet after it, so a pod at rest causes no wake-ups. A pod that is
-probed all the time gives back once a minute: each time costs it some milliseconds, and the copies that it makes anew.
+A timer runs only between the last answer and the quiet after it, so an idle pod causes no wake-ups. A pod server with
+constant requests, such as probes, does this once a minute: each time costs some milliseconds, and pages that are then
+copied again.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ AGAIN_S = 60.0
 
 
 class Trim:
-    """Told of every answer by `answered`, it gives memory back after the last, and calls `rest`, which does so, too."""
+    """Call `answered` for every answer. After the last one this returns memory, and calls `rest` to do so too."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rest: Callable[[], None]) -> None:
         self._loop = loop

@@ -1,11 +1,11 @@
-"""One preloaded process for each containerd, and its children: pod servers, and what cleans up after killed ones.
+"""One preloaded process for each containerd, and its children: pod servers, and cleaners after killed ones.
 
-request    what a starter asks of it, and where
-launch     how a starter begins it
-entry      its first lines
-server     the process itself
-child      what carries out a request: `start`, and goes on as the pod server, or `delete`
-preload    what is imported before the first fork
-warmup     a pod's whole life, gone through before the first fork
-adaptive   keeps code from being written to, so that it stays shared
+request    the form of a request from a starter, and the socket
+launch     how a starter begins a spawner
+entry      the spawner's entry point
+server     the spawner process
+child      carries out a request: `start`, then goes on as the pod server; or `delete`
+preload    imports everything before the first fork
+warmup     plays a pod's whole life before the first fork
+adaptive   keeps Python from writing to code, so that its pages stay shared
 """

@@ -1,11 +1,11 @@
-"""Python's adapting of code to what it meets (PEP 659), turned off for the code that pod servers share.
+"""Turns off Python's specialising adaptive interpreter (PEP 659) for the code that pod servers share.
 
-Code that adapts counts in its own instructions, so a page with code that runs is one that each pod server copies, for
-good. What a pod server runs, it runs too seldom to gain by it.
+Adaptive code counts in its own instructions, so each pod server gets a private copy of every page with code that runs.
+A pod server runs its code too rarely to gain from specialisation.
 
-CPython 3.11 counts the calls of a code up to 0, then has it adapt, and does neither again where it reads 0
-(Include/internal/pycore_code.h, _PyCode_Warmup): code that reads 0 from the beginning stays as it was compiled. Later
-versions adapt without being asked, and leave nothing to turn off but when they are built (hack/build-python.sh).
+CPython 3.11 counts the calls of a code object up to 0, then specialises it, and does neither again once the counter is
+0 (Include/internal/pycore_code.h, _PyCode_Warmup): code whose counter is 0 from the beginning stays as compiled. Later
+versions specialise at once, and it can be turned off only when Python is built (hack/build-python.sh).
 """
 
 import _opcode  # type: ignore[import-not-found]
@@ -15,7 +15,7 @@ import sys
 from types import CodeType, FunctionType
 
 UNCALLED = -8
-"""What code reads that was never called (QUICKENING_INITIAL_WARMUP_VALUE)."""
+"""The counter of code that was never called (QUICKENING_INITIAL_WARMUP_VALUE)."""
 
 
 class _Code(ctypes.Structure):
@@ -34,15 +34,15 @@ class _Code(ctypes.Structure):
 
 
 def turn_off() -> bool:
-    """Have no function that there is now adapt any more; return whether none does."""
-    if not getattr(_opcode, "ENABLE_SPECIALIZATION", True):  # built so, as our own is
+    """Keep all functions that exist now from being specialised; return whether that worked."""
+    if not getattr(_opcode, "ENABLE_SPECIALIZATION", True):  # a Python built without it, as our own is
         return True
     if not _is_known():
         return False
     settled: dict[int, tuple[CodeType, CodeType]] = {}  # by id: equal codes are not one
 
     def settle(code: CodeType) -> CodeType:
-        """`code` itself, or a copy where it has adapted, or makes functions whose code has."""
+        """`code` itself, or a copy if it, or the code of a function that it makes, has been specialised."""
         if id(code) not in settled:
             consts = tuple(settle(one) if type(one) is CodeType else one for one in code.co_consts)
             is_same = all(new is old for new, old in zip(consts, code.co_consts, strict=True))
@@ -61,12 +61,12 @@ def _of(code: CodeType) -> _Code:
 
 
 def _is_known() -> bool:
-    """Whether this is a Python whose code begins as `_Code` says, and counts."""
+    """Whether this Python's code objects have the layout of `_Code`, and count."""
     if sys.implementation.name != "cpython" or sys.version_info[:2] != (3, 11):
         return False
 
     def nothing() -> None:
-        """To be called and looked at."""
+        """Called to see whether its counter changes."""
 
     counted = [_of(nothing.__code__).co_warmup]
     nothing()

@@ -1,4 +1,4 @@
-"""One request to the spawner, in the child that carries it out."""
+"""Reads one request to the spawner, in the child that carries it out."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from shim.spawner import cgroup, child
 from shim.spawner.request import REFUSED, Request
 
 REQUEST_LIMIT = 1 << 18
-"""More than a unix socket's default buffer takes (net.core.wmem_default); longer requests are the starter's own."""
+"""More than a unix socket's default buffer holds (net.core.wmem_default). A starter does longer requests itself."""
 
 REFUSAL_LIMIT = 1024
 RECEIVE_TIMEOUT_S = 1.0
@@ -23,14 +23,14 @@ RECEIVE_TIMEOUT_S = 1.0
 def carry_out(fd: int, key: str) -> NoReturn:
     """Read one request from the connection `fd` of a spawner with this key, and carry it out.
 
-    Whatever is wrong with it, the starter helps itself.
+    If anything is wrong with the request, it is refused, and the starter does the work itself.
     """
     starter = socket(fileno=fd)
     try:
         request, pid = _receive(starter, key)
         _follow(pid)
     except BaseException as err:
-        with suppress(OSError):  # it has gone
+        with suppress(OSError):  # the starter is gone
             starter.send(REFUSED + text_of(err).encode(errors="replace")[:REFUSAL_LIMIT])
         os._exit(1)
     if os.environb != request.environment:
@@ -40,7 +40,7 @@ def carry_out(fd: int, key: str) -> NoReturn:
 
 
 def _receive(starter: socket, key: str) -> tuple[Request, int]:
-    """The request, and the pid of who sent it; its directory is the working directory then."""
+    """The request, and the sender's PID. Changes to the request's directory."""
     starter.settimeout(RECEIVE_TIMEOUT_S)
     credentials = starter.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)
     pid, uid = (int.from_bytes(credentials[at : at + 4], sys.byteorder) for at in (0, 4))
@@ -59,7 +59,7 @@ def _receive(starter: socket, key: str) -> tuple[Request, int]:
 
 
 def _follow(pid: int) -> None:
-    """Go into the cgroups of process `pid`, where they are not this one's. Raises OSError."""
+    """Move this process into the cgroups of process `pid`, where they differ. Raises OSError."""
     texts = child.read(f"/proc/{pid}/cgroup"), child.read("/proc/self/cgroup")
     if texts[0] == texts[1]:
         return
@@ -79,6 +79,6 @@ def _follow(pid: int) -> None:
 
 
 def _cgroups(text: bytes) -> dict[str, str]:
-    """Controllers ("" for the unified hierarchy) to path, from the text of /proc/PID/cgroup."""
+    """Controllers ("" for the unified hierarchy) -> path, from the text of /proc/PID/cgroup."""
     lines = [line.split(":", 2) for line in os.fsdecode(text).splitlines()]
     return {controllers: path for _, controllers, path in lines}

@@ -1,4 +1,4 @@
-"""Moves of this process from one cgroup to another."""
+"""Moves this process into another cgroup."""
 
 import os
 

@@ -1,14 +1,14 @@
 """A process that carries out a request: `start`, after which it goes on as the pod server, `delete`, or `-info`.
 
-One code path for two hosts: a child of the spawner, which has everything imported, or a child of the starter itself,
-which imports what serving takes after it has answered. The socket listens before the answer, so nobody waits for
-those imports but the first request. A `start` that fails leaves nothing behind, because containerd will not call
-`delete` for it. A `delete` goes on when whoever asked is killed, as containerd does after five seconds.
+The same code runs in a child of the spawner, which has imported everything, and in a child of the starter itself, which
+imports the server's modules after it has answered. The socket listens before the answer, so only the first request
+waits for those imports. A `start` that fails leaves nothing behind, because containerd does not call `delete` for it. A
+`delete` goes on when the command is killed, which containerd does after five seconds.
 """
 
 import os
 import time
-from _signal import (  # `signal` takes longer than all of this
+from _signal import (  # importing `signal` takes longer than all of this
     SIG_DFL,
     SIG_SETMASK,
     SIGCHLD,
@@ -63,7 +63,7 @@ def within_own_process(message: bytes, *, note: str) -> bytes:
 
 
 def _remove_dead_socket(request: Request) -> None:
-    """What a child may leave that was killed in the middle. Raises nothing."""
+    """Remove the socket that a child killed midway may have left. Raises nothing."""
     try:
         given = flags.parse(request.args)
         stdin = bootstrap.parse(request.stdin, id=given.id, namespace=given.namespace)
@@ -76,13 +76,13 @@ def _remove_dead_socket(request: Request) -> None:
 def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: str = "") -> "NoReturn":
     """Carry out `request` in a process that was just forked, in the bundle: answer on `channel`, and go on.
 
-    `kept` are the descriptors of the parent's that it keeps, in ascending order.
+    `kept` are the parent's descriptors that this process keeps, in ascending order.
     """
     status = 1
     try:
         _let_go(channel, kept)
         starter = socket(fileno=CHANNEL)
-        starter.send(TAKEN)  # fails where the starter has given up
+        starter.send(TAKEN)  # fails if the starter has given up
         match request.args[-1:]:
             case ["delete"]:
                 status = _delete(request, starter)
@@ -100,7 +100,7 @@ def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: s
 
 
 def open_log() -> int:
-    """The FIFO `log` in this directory, the bundle, which containerd reads; -1 where nobody does."""
+    """Open the FIFO `log` in this directory, the bundle, which containerd reads; -1 if nobody reads it."""
     try:
         return os.open("log", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -108,9 +108,9 @@ def open_log() -> int:
 
 
 def _write_to_log() -> None:
-    """Let what is said last on standard error be read by containerd."""
+    """Make the FIFO `log` standard error, so that containerd reads the last message."""
     log = open_log()
-    if log >= 0:  # else the bundle was left, and the server had opened its log
+    if log >= 0:  # else the server has left the bundle and opened its own log
         os.dup2(log, 2)
 
 
@@ -131,14 +131,14 @@ def _serve(request: Request, starter: socket, note: str) -> int:
                 if stdin.shim_cgroup:
                     cgroup.join(stdin.shim_cgroup)
             address.write_address_file(bundle, address.SCHEME + path)
-        except Exception as err:  # the border: the starter prints it, containerd shows it to the pod's owner
+        except Exception as err:  # the starter prints it, and containerd shows it to the pod's owner
             starter.send(FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1])
             raise
-        # Of a sandbox alone: all that version 3 changes are the members, which containerd then connects by itself.
+        # Version 3 only for a sandbox: all that it changes is that containerd connects the members by itself.
         takes_3 = shared == given.id and (stdin.is_params or release.takes_version_3())
         answer = bootstrap.start_answer(address.SCHEME + path, version=3 if takes_3 else 2)
         starter.send(DONE + answer.encode())
-        # From here on the bundle may be gone: containerd removes that of a starter that was killed.
+        # From here on the bundle may be gone: containerd removes it if the starter was killed.
         starter.close()
         if listener is None:
             return 0
@@ -160,22 +160,22 @@ def _serve(request: Request, starter: socket, note: str) -> int:
 
 
 def _delete(request: Request, starter: socket) -> int:
-    """See answer_delete. Without an answer whoever asked does it, if they live."""
+    """See answer_delete. Without an answer, the command that asked does the work, if it lives."""
     from runtime.linux import proctitle
     from shim.pod import daemon
 
     given = flags.parse(request.args)
     bundle = os.getcwd()
-    if given.bundle and not os.path.samefile(given.bundle, bundle):  # the command was killed, and the name used again
+    if given.bundle and not os.path.samefile(given.bundle, bundle):  # the command was killed, and the name reused
         return 1
     proctitle.set_title([daemon.PROGRAM, "-id", given.id, "-bundle", bundle, "delete"])
     return answer_delete(given, starter)
 
 
 def answer_delete(given: flags.Flags, channel: socket) -> int:
-    """Clean up, say on `channel` what came of it, and go on until all is gone; the exit status.
+    """Clean up, send the result on `channel`, and go on until everything is gone. Return the exit status.
 
-    Whatever is written to standard error meanwhile is said as well. Nobody need listen any more.
+    What is written to standard error meanwhile is sent as well. The receiver may be gone.
     """
     import sys
 
@@ -196,7 +196,7 @@ def answer_delete(given: flags.Flags, channel: socket) -> int:
         if text := os.pread(warnings, WARNINGS_LIMIT, 0):
             channel.send(WARNED + text)
         channel.send(said)
-    except OSError:  # whoever asked was killed
+    except OSError:  # the command that asked was killed
         pass
     channel.close()
     if members is not None:
@@ -207,7 +207,7 @@ def answer_delete(given: flags.Flags, channel: socket) -> int:
 
 
 def _info(request: Request, starter: socket) -> int:
-    """See shim.spawner.info. Without an answer, as one that is too long for a message, whoever asked does it."""
+    """See shim.spawner.info. Without an answer, for example one too long for a message, the command does the work."""
     from shim.spawner import info
 
     try:
@@ -221,7 +221,7 @@ def _info(request: Request, starter: socket) -> int:
 
 
 def is_sweep_due(marker: str = paths.POSTSTOP_SWEPT) -> bool:
-    """Whether nobody has looked for a while at what poststop hooks are owed. One system call."""
+    """Whether the last sweep for owed poststop hooks was some time ago. One system call."""
     try:
         return not 0 <= time.time() - os.stat(marker).st_mtime < POSTSTOP_SWEEP_S
     except OSError:
@@ -229,7 +229,7 @@ def is_sweep_due(marker: str = paths.POSTSTOP_SWEPT) -> bool:
 
 
 def _path_of(given: flags.Flags, stdin: bootstrap.StartInput, shared: str) -> str:
-    """Where the server of the group `shared`, or of this container, listens."""
+    """The socket of the pod server of group `shared`, or of this container."""
     return given.socket or address.socket_path(
         given.address or stdin.grpc_address,
         given.namespace,
@@ -239,9 +239,9 @@ def _path_of(given: flags.Flags, stdin: bootstrap.StartInput, shared: str) -> st
 
 
 def raise_oom_score(*, above: int) -> None:
-    """Make this process one step more likely than process `above` to be killed for memory: containerd goes last.
+    """Set this process's OOM score one above that of process `above`, so that containerd is killed after it.
 
-    A node that forbids it (a user namespace) keeps the inherited value. Raises OSError where /proc is not there.
+    Where that is forbidden (in a user namespace) the inherited value stays. Raises OSError without /proc.
     """
     score = min(int(read(f"/proc/{above}/oom_score_adj")) + 1, OOM_SCORE_ADJ_MAX)
     fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
@@ -254,7 +254,7 @@ def raise_oom_score(*, above: int) -> None:
 
 
 def read(path: str) -> bytes:
-    """The whole of a file. Python's own file objects cost four more system calls. Raises OSError."""
+    """Read a whole file. Python's own file objects cost four more system calls. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
@@ -263,13 +263,13 @@ def read(path: str) -> bytes:
 
 
 def reset_signal_dispositions() -> None:
-    """Ignore no signal that whoever started this process did, but those that Python does."""
+    """Reset the signals that were ignored when this process was started, except those that Python ignores."""
     for number in valid_signals() - {SIGKILL, SIGSTOP, SIGPIPE, SIGXFSZ}:
         signal(number, SIG_DFL)
 
 
 def _let_go(channel: int, kept: tuple[int, ...]) -> None:
-    """Drop what belongs to the parent: its session, its pipe to containerd, its other descriptors and signal set-up."""
+    """Drop what belongs to the parent: its session, its pipe to containerd, other descriptors and signal handling."""
     os.setsid()
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):

@@ -1,4 +1,4 @@
-"""Where the process that `shim.spawner.launch` executes begins: whatever ends it, also an import, it leaves a word."""
+"""The entry point of the process that `shim.spawner.launch` executes. Any failure, even of an import, is recorded."""
 
 import os
 from typing import NoReturn
@@ -7,9 +7,9 @@ from shim.spawner import launch
 
 
 def main(args: list[str]) -> NoReturn:
-    """Be the spawner: see `shim.spawner.server.main`."""
+    """Run the spawner: see `shim.spawner.server.main`."""
     try:
-        from shim.spawner import server  # here, as half an installation is a reason too
+        from shim.spawner import server  # here, so that a broken installation is recorded too
 
         server.main(args)
     except BaseException as err:

@@ -1,7 +1,8 @@
-"""All that the spawner has imported made immortal, where the interpreter is our own (heap/immortal.c).
+"""Makes all objects that the spawner has imported immortal, where the interpreter is our own (heap/immortal.c).
 
-A pod server then writes to no page for having used what is on it, so there is nothing to share by comparison
-(runtime.linux.heap): it has 1.4 MiB for itself in place of 2.1, and as much when it is asked each second.
+A pod server that uses such an object does not write to its page, so the pages stay shared without comparing them
+(runtime.linux.heap): a pod server has 1.4 MiB of its own instead of 2.1, and no more when it gets a request each
+second.
 """
 
 import gc
@@ -18,12 +19,12 @@ def _maker() -> Callable[[list[object]], None] | None:
 
 
 def is_possible() -> bool:
-    """Whether this Python can."""
+    """Whether this Python can make objects immortal."""
     return _maker() is not None
 
 
 def turn_on() -> bool:
-    """Make all objects that there are immortal; return whether this Python can."""
+    """Make all existing objects immortal; return whether this Python can."""
     maker = _maker()
     if maker is not None:
         maker(gc.get_objects())

@@ -1,15 +1,16 @@
 """`-info`: what the runtime offers, as a serialised `containerd.types.RuntimeInfo` (api/types/introspection.proto).
 
-containerd asks to learn whether user namespaces and recursive read-only mounts work: 2.0 and later for handlers of type
-`io.containerd.runc.v2`, 2.2.7, 2.3.4, 2.4 and later for all. The options on the standard input decide which OCI runtime
-answers. 2.2 and later ask a runtime type that is not containerd's own before each task, until one of them was told:
-on a node that boots, for all of its first pods at once. And 2.0 and later ask before each container with ID-mapped
-mounts.
+containerd runs it to learn whether user namespaces and recursive read-only mounts work: 2.0 and later for handlers of
+type `io.containerd.runc.v2`, 2.2.7, 2.3.4, 2.4 and later for all. The options on the standard input select the OCI
+runtime. For a runtime type that is not containerd's own, 2.2 and later run it before each task until one answer has
+come: on a node that boots, for all of its first pods at once. And 2.0 and later run it before each container with
+ID-mapped mounts.
 
-For a pod with a user namespace containerd's CRI plugin adds the owner of its streams to the task's options, and can do
-so where there are none or where they are `containerd.runc.v1.Options` (client/task.go, getRuncOptions). A handler of
-our type with an options table has others, so its pods would be let in and each fail at its start: there the answer is
-that the OCI runtime has no ID-mapped mounts, for which the kubelet refuses a pod with `hostUsers: false`.
+For a pod with a user namespace containerd's CRI plugin adds the owner of the streams to the task's options. It can do
+so only if there are no options or they are `containerd.runc.v1.Options` (client/task.go, getRuncOptions). A handler of
+our type with an options table has another type, so its pods would be admitted and then fail to start. For such a
+handler the answer says that the OCI runtime has no ID-mapped mounts; the kubelet then refuses pods with
+`hostUsers: false`.
 """
 
 import json
@@ -33,9 +34,9 @@ LIMIT = 1 << 20
 def answer(stdin: bytes) -> bytes:
     """Return the serialised RuntimeInfo for `stdin`, a serialised Any of the handler's options or nothing.
 
-    Features are left out where the OCI runtime cannot tell them.
+    Features are left out if the OCI runtime cannot report them.
 
-    Raises InvalidArgument for options or a configuration at fault, and where the OCI runtime is not installed.
+    Raises InvalidArgument for bad options or a bad configuration, and if the OCI runtime is not installed.
     """
     try:
         packed = Any.FromString(stdin)

@@ -1,10 +1,10 @@
-"""Begin a spawner where `start` finds none: a process of its own, that the starter then asks like one that was there.
+"""Begins a spawner when `start` finds none: a separate process, to which the starter then sends its request.
 
-Its socket listens before it has imported anything, so the starters of a node that has just booted wait for it rather
-than each become a pod server that shares no memory with the others. A lock file beside the socket says that a spawner
-lives or is on its way; the spawner inherits both. Of many starters that find none, one begins one. Everything here may
-fail, and then there is just no spawner: the pod's log has the reason, and so has a file beside the socket, for the next
-pod's log and for `pouchrich doctor`.
+The spawner's socket listens before the spawner has imported anything. So the starters of a node that has just booted
+wait for it, instead of each becoming a pod server that shares no memory with the others. A lock file beside the socket
+says that a spawner lives or is being begun; the spawner inherits both. Of many starters, one begins the spawner. If
+anything here fails, there is just no spawner: the pod's log has the reason, and so has a file beside the socket, for
+the next pod's log and for `pouchrich doctor`.
 """
 
 import os
@@ -25,7 +25,7 @@ REFUSED_LIMIT = 1024
 BACKLOG = 512
 TITLE = "pouchrich-spawner"
 TITLE_ROOM = 512
-"""Bytes of command line that a spawner is started with: its children's titles go there (runtime.linux.proctitle)."""
+"""Bytes of padding in the spawner's command line, as room for its children's titles (runtime.linux.proctitle)."""
 
 _LISTENING = b"l"
 _BUSY = 3
@@ -34,10 +34,10 @@ PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from shim.spawner i
 
 
 def begin(key: str, *, hung: int) -> bool:
-    """Begin a spawner for `key`, unless another process is at it or the configuration says no. Raises nothing.
+    """Begin a spawner for `key`, unless another process does so or the configuration forbids it. Raises nothing.
 
-    `hung` is the pid of one that did not answer (HUNG: not known), and is replaced; 0 for none. Return whether
-    one listens at its socket now or, where another process is at it, is about to.
+    `hung` is the PID of a spawner that did not answer, which is replaced (HUNG: PID unknown); 0 for none. Return
+    whether a spawner listens now or, if another process is beginning it, is about to.
     """
     path = request.socket_path(key)
     try:
@@ -57,7 +57,7 @@ def begin(key: str, *, hung: int) -> bool:
 def _begin_in_child(key: str, path: str, hung: int, tell: int) -> "NoReturn":
     log = -1
     try:
-        # First of all: containerd waits until nobody holds its pipe any more.
+        # First of all, because containerd waits until its pipe is closed.
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
@@ -77,7 +77,7 @@ def _begin_in_child(key: str, path: str, hung: int, tell: int) -> "NoReturn":
 
 
 def refuse(path: str, reason: str) -> None:
-    """Leave a word beside the socket `path` of why there is no spawner. Raises nothing."""
+    """Record, in a file beside the socket `path`, why there is no spawner. Raises nothing."""
     try:
         _check_directory(os.path.dirname(path))
         new = f"{path}{REFUSED_SUFFIX}.{os.getpid()}"
@@ -92,13 +92,13 @@ def refuse(path: str, reason: str) -> None:
 
 
 def accept(path: str) -> None:
-    """There is a spawner at `path`: forget why there was none. Raises nothing."""
+    """Remove the recorded reason: there is a spawner at `path`. Raises nothing."""
     with suppress(OSError):
         os.unlink(path + REFUSED_SUFFIX)
 
 
 def refusal(path: str) -> str:
-    """Why there is no spawner at `path`, as far as that is known, or "". Raises nothing."""
+    """The recorded reason why there is no spawner at `path`, or "". Raises nothing."""
     try:
         _check_directory(os.path.dirname(path))
         fd = os.open(path + REFUSED_SUFFIX, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -135,7 +135,7 @@ def _become_spawner(key: str, path: str, hung: int, tell: int) -> "NoReturn":
 
     try:
         spawner = config.load_node().spawner
-    except PouchrichError:  # each Create will say so
+    except PouchrichError:  # each Create will report it
         spawner = config.DEFAULT.spawner
     if not spawner.enabled:
         os.unlink(path + LOCK_SUFFIX)
@@ -149,7 +149,7 @@ def _become_spawner(key: str, path: str, hung: int, tell: int) -> "NoReturn":
 
 
 def _listen(path: str) -> int:
-    """A listening socket at `path` in place of what is there, a dead spawner's: the lock is ours. Raises OSError."""
+    """A listening socket at `path`, replacing a dead spawner's socket. The caller has the lock. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket(AF_UNIX, SOCK_SEQPACKET)
@@ -161,16 +161,16 @@ def _listen(path: str) -> int:
 
 
 def mark_ready(lock: int) -> None:
-    """Note in the lock file that its spawner serves from now on. Raises OSError."""
-    os.ftruncate(lock, 0)  # a successor's pid may be shorter than the one before
+    """Note in the lock file that the spawner serves from now on. Raises OSError."""
+    os.ftruncate(lock, 0)  # a successor's PID may have fewer digits
     os.pwrite(lock, f"{os.getpid()} {READY.decode()}".encode(), 0)
 
 
 def take_lock(path: str, *, hung: int = 0) -> int | None:
-    """Lock the file `path`, which then holds our pid; None while another lives who has it.
+    """Lock the file `path` and write our PID to it; None if a live process has the lock.
 
-    With `hung`, the pid of its holder, the file is replaced: the holder has lost it, and finds out. Raises OSError,
-    also where the directory is not root's alone to write in.
+    If `hung` is the holder's PID, the file is replaced: the holder then notices that it has lost the lock. Raises
+    OSError, also where others than root may write to the directory.
     """
     _check_directory(os.path.dirname(path))
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -181,11 +181,11 @@ def take_lock(path: str, *, hung: int = 0) -> int | None:
             return None
         os.unlink(path)
         with suppress(FileNotFoundError):
-            os.unlink(path.removesuffix(LOCK_SUFFIX))  # let nobody else wait for it
+            os.unlink(path.removesuffix(LOCK_SUFFIX))  # so that no other starter waits for it
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         if not _lock(fd):
             return None
-    if not is_file(fd, path):  # its last holder unlinked it while we waited to open it
+    if not is_file(fd, path):  # its last holder unlinked it before we locked it
         return None
     os.ftruncate(fd, 0)
     os.write(fd, str(os.getpid()).encode())

@@ -1,7 +1,7 @@
-"""Everything that a pod server imports and fills on first use, done once before it is shared.
+"""Imports all modules of a pod server, and fills their caches, once before the memory is shared.
 
-What is missing here costs every pod its own copy. What is here and has a hook for forks (`random` draws a new state)
-costs every pod the time and the pages; `tests/unit/test_preload.py` keeps it out.
+A module that is missing here costs every pod its own copy. A module with a fork hook (`random` draws a new state) costs
+every pod time and pages; `tests/unit/test_preload.py` keeps such modules out.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ MODULES = (
 
 
 def load() -> None:
-    """Import, and use once what fills a cache when it is used."""
+    """Import everything, and use once whatever fills a cache on first use."""
     for name in MODULES:
         importlib.import_module(name)
     asyncio.run(_nothing())

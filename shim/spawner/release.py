@@ -1,7 +1,7 @@
-"""Whether this node's containerd takes version 3 of the start protocol: 2.0 and later do, and for 1.7 it is an error.
+"""Whether this node's containerd accepts version 3 of the start protocol: 2.0 and later do; for 1.7 it is an error.
 
-From 2.3 on `start` is told the release (shim.contract.bootstrap). Before, nothing that a shim is given tells 2.0 from
-1.7: MAX_SHIM_VERSION is 2 in both. So the spawner asks containerd's executable, once, while it is busy with its own
+From 2.3 on the input of `start` shows the release (shim.contract.bootstrap). Before that, nothing tells 2.0 from 1.7:
+MAX_SHIM_VERSION is 2 in both. So the spawner runs containerd's executable with `--version`, once, during its own
 imports.
 """
 
@@ -15,30 +15,30 @@ _takes_3 = False
 
 
 def takes_version_3() -> bool:
-    """Whether it is known to."""
+    """Whether containerd is known to accept version 3."""
     return _takes_3
 
 
 class Question:
-    """`containerd --version`, of the executable of process `containerd`, on its way."""
+    """A running `containerd --version`, with the executable of the process `containerd`."""
 
     def __init__(self, containerd: int) -> None:
-        """Begin to ask."""
+        """Start the command."""
         self._said = os.memfd_create("release", os.MFD_CLOEXEC)
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, self._said, 1),
             (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
         ]
-        # The name, as one executable may be several programs (k3s).
+        # argv[0] is the name, because one executable may be several programs (k3s).
         words = [_NAME, "--version"]
         try:
             self._pid = os.posix_spawn(f"/proc/{containerd}/exe", words, os.environ, file_actions=actions)
-        except OSError:  # it has ended, or may not be executed: nobody says
+        except OSError:  # it has ended, or may not be executed: no answer
             self._pid = 0
 
     def settle(self) -> None:
-        """Note the answer for `takes_version_3`; one that does not come in time is none."""
+        """Note the answer for `takes_version_3`, if it comes in time."""
         global _takes_3
         if self._pid:
             from runtime.linux import readable  # here, as `delete` without a spawner imports this module
@@ -54,7 +54,7 @@ class Question:
 
 
 def major_of(said: bytes) -> int:
-    """The first number of the release in what `containerd --version` prints, 0 where that is something else.
+    """The major version in the output of `containerd --version`, 0 if it cannot be found.
 
     `containerd github.com/containerd/containerd/v2 v2.1.9 COMMIT`; distributions write 2.1.9~ds1 and the like.
     """

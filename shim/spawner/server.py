@@ -1,18 +1,18 @@
-"""The spawner: a process with everything imported that a pod server uses, and a pod server for a fork.
+"""The spawner: a process that has imported everything a pod server uses, and forks pod servers.
 
-It has no thread, no event loop and no file but its socket, its lock, a pidfd of its containerd, the OCI runtimes, the
-lock that keeps the version it runs (`shim.installed.version`), and the channel to a child that is ready for the next
-request. It remembers nothing: each request is read and carried out by a child (`shim.spawner.child`), the
-pod server to be, so nothing that a request does or meets can hold up or change the spawner. It ends when its
-containerd has, when nobody has asked for the configured time, when the configuration or an OCI runtime has changed, and
-when another has taken its place.
+The spawner has no threads, no event loop and no open files except its socket, its lock, a pidfd of its containerd, the
+OCI runtimes, the lock that keeps its installed version (`shim.installed.version`), and the channel to a child that is
+ready for the next request. It keeps no state: a child reads and carries out each request (`shim.spawner.child`) and
+becomes the pod server, so no request can block or change the spawner. The spawner ends when its containerd ends, when
+no request has come for the configured time, when the configuration or an OCI runtime has changed, and when another
+spawner has taken its place.
 
-It warms up before it serves, for half as long again as it imports. Where objects can be immortal its pod servers are
-small without that (0.6 MiB more), so there it serves at once, for a node that boots, and warms up when nobody asks, in
-a fork that takes its place.
+The spawner warms up before it serves, which takes half as long as its imports. Where objects can be immortal, its pod
+servers are small even without that (0.6 MiB more). There it serves at once, so that a node boots fast, and warms up
+when no requests come, in a fork that takes its place.
 
-Its children are children of a process that ignores SIGCHLD, so they leave no zombies, and get init for a parent when
-it ends. That is one fork, where two would buy nothing.
+The spawner ignores SIGCHLD, so its children leave no zombies, and init adopts them when the spawner ends. A double fork
+would have no advantage.
 """
 
 import gc
@@ -37,23 +37,23 @@ from shim.spawner import adaptive, carry, child, immortal, launch, preload, rele
 from shim.spawner.request import LOCK_SUFFIX, containerd_of
 
 REST_S = 0.05
-"""Without a request for so long, there is time to fork for the next one."""
+"""After this long without a request the spawner forks a child for the next one."""
 
 LONG_REST_S = 1.0
-"""And for so long, to warm up."""
+"""After this much longer without a request it forks a successor that warms up."""
 
 
 def main(args: list[str]) -> NoReturn:
-    """Be the spawner that `shim.spawner.launch` began.
+    """Run the spawner that `shim.spawner.launch` began.
 
     `args`: path, key, the descriptors lock, pidfd and listener, idle time in seconds, room for the title.
     """
     path, key, lock, pidfd, listener, idle_s, _ = args
-    version.hold()  # its command line has named the version until now
+    version.hold()  # until here its command line has kept the version
     proctitle.set_title([launch.TITLE])
     for fd in (lock, pidfd, listener):
         os.set_inheritable(int(fd), False)
-    pthread_sigmask(SIG_SETMASK, ())  # whatever containerd was started with
+    pthread_sigmask(SIG_SETMASK, ())  # containerd may have been started with signals blocked
     configured = stamp.of(NODE_FILE)
     heap.use_one_arena()
     asked = release.Question(containerd_of(key))
@@ -83,8 +83,8 @@ def main(args: list[str]) -> NoReturn:
 class Spawner:
     """Listens at `path` for starters with the same `key`.
 
-    `lock` is the lock file's descriptor, `pidfd` that of the containerd served, `listener` the socket's. One that is
-    not warm has another take its place when there is time: a fork of it, which has warmed up.
+    `lock` is the lock file's descriptor, `pidfd` a pidfd of its containerd, `listener` the socket's descriptor. A
+    spawner that is not warm is replaced, when there is time, by a fork of itself that has warmed up.
     """
 
     def __init__(
@@ -112,14 +112,14 @@ class Spawner:
         self._successor = -1
 
     def serve(self, idle_s: float) -> None:
-        """Serve until it is time to go."""
+        """Serve until it is time to end."""
         todo = self._todo()
         while self._is_wanted():
             rest_s, act = todo[0] if todo else (idle_s, None)
             ready = [fd for fd, _ in self._poll.poll(rest_s * 1000)]
             if not ready and act is not None:
                 todo = todo[1:]
-                with suppress(OSError):  # no process or descriptor is left; there may be when one is asked for
+                with suppress(OSError):  # no process or descriptor is free now; there may be later
                     act()
                 continue
             if self._successor in ready:
@@ -130,7 +130,7 @@ class Spawner:
                 return
             try:
                 fd = self._listener._accept()[0]  # type: ignore[attr-defined]
-            except OSError:  # the starter has gone, or no descriptor is left; it helps itself
+            except OSError:  # the starter is gone, or no descriptor is free: it does the work itself
                 continue
             prefork, self._prefork, todo = self._prefork, None, self._todo()
             if not (prefork and prefork.take(fd)) and os.fork() == 0:
@@ -142,14 +142,14 @@ class Spawner:
         return is_here and stamp.of(NODE_FILE) == self._configured and program.are_current()
 
     def _todo(self) -> list[tuple[float, Callable[[], None]]]:
-        """What there is to do once nobody has asked for some seconds, and then for some more."""
+        """What to do in quiet times, in order: (seconds without a request, action)."""
         return [(REST_S, self._make_ready), *([] if self._is_warm else [(LONG_REST_S, self._begin_successor)])]
 
     def _make_ready(self) -> None:
         self._prefork = _Prefork(self._key)
 
     def _begin_successor(self) -> None:
-        """Fork what takes this one's place as soon as it has warmed up. Raises OSError."""
+        """Fork a spawner that takes this one's place once it has warmed up. Raises OSError."""
         self._is_warm = True  # if it fails, this one goes on as it is
         ours, theirs = os.pipe()
         if os.fork() != 0:
@@ -177,7 +177,7 @@ class Spawner:
             os._exit(1)
 
     def _has_succeeded(self) -> bool:
-        """Whether the successor serves; else it has ended, and is forgotten."""
+        """Whether the successor serves. If not, it has ended, and is forgotten."""
         self._is_owner = not os.read(self._successor, 1)
         self._poll.unregister(self._successor)
         os.close(self._successor)
@@ -185,34 +185,34 @@ class Spawner:
         return not self._is_owner
 
     def close(self) -> None:
-        """Remove the socket and the lock, unless they are another's by now."""
+        """Remove the socket and the lock, unless they belong to another spawner by now."""
         if self._is_owner and launch.is_file(self._lock, self._path + LOCK_SUFFIX):
             os.unlink(self._path)
             os.unlink(self._path + LOCK_SUFFIX)
 
 
 def _warm_up(path: str) -> None:
-    """Keep Python from writing into code or, where it will, have it write now what it will."""
-    with suppress(Exception):  # pod servers then only take more memory, and time
+    """Keep Python from writing into code or, if that is impossible, have it do so now, before the forks."""
+    with suppress(Exception):  # pod servers then just need more memory and time
         rounds = 1 if adaptive.turn_off() else warmup.ADAPTING_ROUNDS
         warmup.run(f"{path}.warmup", rounds=rounds)
 
 
 def _share() -> None:
-    """Have what is in memory now stay shared with the processes that are forked from now on."""
+    """Keep the memory's present contents shared with the processes that are forked from now on."""
     ranges = None if immortal.turn_on() else heap.ranges()
-    with suppress(OSError, PouchrichError):  # pod servers then only take more memory
+    with suppress(OSError, PouchrichError):  # pod servers then just need more memory
         heap.fill(libexec.path("heap.so"))
-    gc.freeze()  # the collector must not write into pages that are shared
+    gc.freeze()  # the garbage collector must not write to shared pages
     if ranges is not None:
         with suppress(OSError, PouchrichError):
             heap.share(libexec.path("heap.so"), ranges)
 
 
 class _Prefork:
-    """A child that waits for a request: to fork takes longer than all the rest of a `start`.
+    """A child that waits for the next request, because forking takes longer than the rest of a `start`.
 
-    It knows no more than one that is forked for the request, and ends with the spawner.
+    It has the same state as a child forked for the request, and ends with the spawner.
     """
 
     TITLE = "prefork"
@@ -226,11 +226,11 @@ class _Prefork:
             theirs.close()
 
     def forget(self) -> None:
-        """In another child of the spawner's: it is not this one's."""
+        """Close the channel, in another child of the spawner."""
         self._channel.close()
 
     def take(self, fd: int) -> bool:
-        """Hand the connection `fd` over; return whether it is still there to take it. To be called once."""
+        """Hand the connection `fd` to the child; return whether the child lives. Call it once."""
         try:
             self._channel.sendmsg([b"\0"], [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))])
         except OSError:
@@ -241,13 +241,13 @@ class _Prefork:
 
 
 def _wait(spawners: socket, channel: socket, key: str) -> NoReturn:
-    """In the prefork child: wait for the connection, and carry out what comes by it. `spawners` is the other's end."""
+    """In the prefork child: wait for a connection, and carry out its request. `spawners` is the spawner's end."""
     try:
         spawners.close()
         proctitle.set_title([launch.TITLE, _Prefork.TITLE])
         heap.map_shared()
         _, ancillary, _, _ = channel.recvmsg(1, CMSG_LEN(4))
-        ((_, _, data),) = ancillary  # nothing: the spawner has ended
+        ((_, _, data),) = ancillary  # without a descriptor the spawner has ended
         channel.close()
     except BaseException:
         os._exit(1)
@@ -255,13 +255,13 @@ def _wait(spawners: socket, channel: socket, key: str) -> NoReturn:
 
 
 def _hold_runtimes() -> None:
-    """Have OCI runtimes ready for the pod servers: the node's, and those that a handler is likely to name."""
+    """Open OCI runtimes for the pod servers: the node's, and those that a handler is likely to name."""
     named = None
-    with suppress(PouchrichError):  # each Create will say so
+    with suppress(PouchrichError):  # each Create will report it
         named = config.load_node().runtime.binary
     search = os.environ.get("PATH", DEFAULT_PATH)
     for name in dict.fromkeys([named or program.NAMES[0], *program.NAMES]):
         found = shutil.which(name, path=search)
         if found and os.path.basename(found) in program.NAMES:
-            with suppress(OSError):  # it is then run as it is installed
+            with suppress(OSError):  # pod servers then run the installed file
                 program.hold(os.path.abspath(found))

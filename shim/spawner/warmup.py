@@ -1,12 +1,12 @@
-"""The spawner's warm-up: a pod's whole life, gone through once or a few times before it serves.
+"""The spawner's warm-up: plays a pod's whole life once or a few times before the spawner serves.
 
-What Python does for the first time it writes down, in objects that are shared after a fork: the keys that a class's
-instances have, the versions of types, which method a name means, and what instructions met where they adapt
-(`shim.spawner.adaptive`). Written before the fork it is there for all pods; after it, each pod server copies the page.
+When Python does something for the first time, it stores results in objects that are shared after a fork: the keys of a
+class's instances, versions of types, method lookups, and specialised instructions (`shim.spawner.adaptive`). Results
+stored before the fork serve all pods; storing them after the fork makes each pod server copy the page.
 
-A sandbox and a container are made, looked at, and ended by real requests to a real server. `true` plays the OCI
-runtime, children that only sleep play the containers' processes, and the container's configuration is its own, so that
-no hook of the node's runs. Nothing outside of the warm-up's directories changes.
+Real requests to a real server create, examine and end a sandbox and a container. `true` plays the OCI runtime, sleeping
+children play the containers' processes, and the container has its own configuration, so that no hook of the node runs.
+Nothing outside the warm-up's directories changes.
 """
 
 import asyncio
@@ -34,11 +34,12 @@ from shim.ttrpc.server import TtrpcServer
 from shim.ttrpc.service import bind
 
 ADAPTING_ROUNDS = 3
-"""Where Python adapts code: an instruction does at its second execution (CPython 3.12, adaptive_counter_warmup)."""
+"""Rounds where Python specialises code: an instruction is at its second execution (CPython 3.12,
+adaptive_counter_warmup)."""
 
 ROUND_TIMEOUT_S = 10.0
 NAMESPACE = ".warmup"
-"""No namespace that containerd accepts begins with a dot, and `runtime.index` lists none that does."""
+"""The warm-up's namespace: containerd accepts none that begins with a dot, and `runtime.index` lists none."""
 
 EXEC_ID = "exec"
 TASK = "containerd.task.v2.Task"
@@ -58,7 +59,7 @@ _Response = TypeVar("_Response", bound=Message)
 
 
 def run(directory: str, *, rounds: int) -> None:
-    """Go through `rounds` lives in `directory`, which is made and removed. Raises whatever goes wrong."""
+    """Play `rounds` lives in `directory`, which is made and removed. Raises whatever goes wrong."""
     _remove_left(directory)
     os.mkdir(directory, 0o700)
     try:
@@ -69,18 +70,18 @@ def run(directory: str, *, rounds: int) -> None:
     finally:
         shutil.rmtree(directory)
         for root in (paths.CONTAINERS, paths.BUNDLES):
-            with suppress(OSError):  # another spawner's may still be there
+            with suppress(OSError):  # another spawner may be using it
                 os.rmdir(f"{root}/{NAMESPACE}")
 
 
 def _remove_left(directory: str) -> None:
-    """Remove what a spawner has left that was killed in the middle."""
+    """Remove what a spawner that was killed during its warm-up has left."""
     shutil.rmtree(directory, ignore_errors=True)
     for root in (paths.CONTAINERS, paths.BUNDLES):
         with suppress(FileNotFoundError):
             for entry in os.scandir(f"{root}/{NAMESPACE}"):
                 if peer.lives(int(entry.name.rpartition("-")[2])):
-                    continue  # it is at it
+                    continue  # it is warming up
                 if entry.is_dir(follow_symlinks=False):
                     rundir.remove(entry.path)
                 else:
@@ -88,10 +89,10 @@ def _remove_left(directory: str) -> None:
 
 
 class _Receiver:
-    """The part of containerd that takes events."""
+    """Plays the part of containerd that receives events."""
 
     async def forward(self, request: Message) -> None:
-        """Take one."""
+        """Receive an event."""
 
 
 async def _one_life(path: str) -> None:
@@ -113,7 +114,7 @@ async def _one_life(path: str) -> None:
 
 
 async def _play(path: str, client: TtrpcClient) -> None:
-    """A sandbox and a container in it."""
+    """Play the life of a sandbox with one container."""
     true = shutil.which("true") or "true"
     runc = runc_options_pb2.Options(binary_name=true, root=f"{path}/oci")
     body = f'version = 1\n[runtime]\nbinary = "{true}"\nroot = "{path}/oci"\n[rich]\nlxcfs = false\n'
@@ -138,14 +139,14 @@ def _listener(path: str) -> socket.socket:
 
 
 class _Container:
-    """The part of containerd that asks, for one container: a sandbox, or one in it, as `kind` says."""
+    """Plays the part of containerd that sends requests, for one container; `kind` is `sandbox` or `container`."""
 
     def __init__(self, client: TtrpcClient, path: str, kind: str, options: Message) -> None:
         self._client = client
         self.id = f"{kind}-{os.getpid()}"
         self._bundle = Bundle(f"{path}/{kind}")
         os.makedirs(f"{self._bundle.rootfs}/bin")
-        os.close(os.open(f"{self._bundle.rootfs}/bin/true", os.O_WRONLY | os.O_CREAT, 0o755))  # PROCESS's
+        os.close(os.open(f"{self._bundle.rootfs}/bin/true", os.O_WRONLY | os.O_CREAT, 0o755))  # the program of PROCESS
         with open(self._bundle.spec_file, "w") as file:
             json.dump(_spec(kind), file)
         self._out, self._err = f"{self._bundle.path}/out", f"{self._bundle.path}/err"
@@ -169,7 +170,7 @@ class _Container:
         await self._call("Start", task_pb2.StartRequest(id=self.id), task_pb2.StartResponse)
 
     async def exec(self) -> None:
-        """One exec, from its beginning to its end."""
+        """Run one exec to its end."""
         named = {"id": self.id, "exec_id": EXEC_ID}
         request = task_pb2.ExecProcessRequest(id=self.id, exec_id=EXEC_ID, stdout=self._out, stderr=self._err)
         request.spec.value = json.dumps(PROCESS).encode()
@@ -183,14 +184,14 @@ class _Container:
         await self._call("Delete", task_pb2.DeleteRequest(**named), task_pb2.DeleteResponse)
 
     async def look(self) -> None:
-        """What kubelet asks from time to time."""
+        """Send what the kubelet asks from time to time."""
         await self._call("Connect", task_pb2.ConnectRequest(id=self.id), task_pb2.ConnectResponse)
         await self._call("State", task_pb2.StateRequest(id=self.id), task_pb2.StateResponse)
         await self._call("Pids", task_pb2.PidsRequest(id=self.id), task_pb2.PidsResponse)
         await self._call("Stats", task_pb2.StatsRequest(id=self.id), task_pb2.StatsResponse)
 
     async def end(self) -> None:
-        """Kill and Delete; what has not begun only leaves its processes and descriptors."""
+        """Kill and Delete; if it has not begun, only end its processes and close its descriptors."""
         for reader in self._readers:
             os.close(reader)
         if self._waiting is None:
@@ -206,7 +207,7 @@ class _Container:
 
 
 def _spec(kind: str) -> dict[str, object]:
-    """Much like CRI's."""
+    """A spec much like one of the CRI plugin."""
     return {
         "ociVersion": "1.0.2",
         "process": PROCESS,

@@ -15,6 +15,6 @@ To call:
     client = await TtrpcClient.connect("/run/x.sock")
     reply = await client.call("containerd.task.v2.Task", "State", StateRequest(id="x"), StateResponse, timeout_s=2)
 
-To bring another I/O: feed `ServerConnection.receive_data`, write `data_to_send()`, act on the events, answer with
+To use other I/O: feed `ServerConnection.receive_data`, write `data_to_send()`, act on the events, answer with
 `send_response` or `send_error`, write again. Streaming calls are refused; ttrpc has no way to cancel a call.
 """

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class TtrpcClient:
-    """A connection to a ttrpc server. Made by `connect`; once closed, by either side, it stays closed."""
+    """A connection to a ttrpc server. Make it with `connect`; once either side has closed it, it stays closed."""
 
     __slots__ = ("_connection",)
 
@@ -51,8 +51,8 @@ class TtrpcClient:
         """Call `method` of `service` (its full name) and return its response.
 
         Raises RemoteError for an error status or an unreadable response, ConnectionClosed, MessageTooLarge,
-        and TimeoutError after `timeout_s`, of which the server is told what it is. Cancelling the call, or
-        its timeout, stops the waiting only: the server goes on, as ttrpc cannot cancel.
+        and TimeoutError after `timeout_s`, which is sent to the server too. Cancelling the call, or its
+        timeout, only stops the waiting: the server goes on, as ttrpc cannot cancel.
         """
         payload = request.SerializeToString()
         async with asyncio.timeout(timeout_s):
@@ -65,7 +65,7 @@ class TtrpcClient:
 
 
 class _Connection(asyncio.Protocol):
-    """Feeds the core, and gives each answer to the call that waits for it."""
+    """Feeds the core, and passes each answer to the call that waits for it."""
 
     __slots__ = ("_core", "_pending", "_transport", "closed")
 

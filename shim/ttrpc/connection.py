@@ -1,8 +1,8 @@
 """The two ends of a ttrpc connection, without I/O: bytes in, events and bytes out.
 
-Feed what arrives to `receive_data`, write what `data_to_send` returns, always in this order: a server answers
-frames that break the rules by itself, on their own stream, and stays usable. The rules are those of Go's
-ttrpc 1.2; the texts are ours. Any bytes at all give events; the only exception is ProtocolError.
+Feed incoming bytes to `receive_data`, then write what `data_to_send` returns, always in this order: a server
+answers frames that break the rules by itself, on their own stream, and stays usable. The rules are those of Go's
+ttrpc 1.2; the error texts are ours. Arbitrary bytes give events or ProtocolError, no other exception.
 """
 
 from collections.abc import Iterator
@@ -35,13 +35,13 @@ class _Connection:
         self._outgoing: list[bytes] = []
 
     def data_to_send(self) -> bytes:
-        """What is to be written now, once."""
+        """Return the bytes to write now; each byte is returned once."""
         data = b"".join(self._outgoing)
         self._outgoing.clear()
         return data
 
     def receive_eof(self) -> None:
-        """Take note that the peer sends no more. Raises ProtocolError where that cuts a frame in two."""
+        """The peer sends no more. Raises ProtocolError where that cuts off a frame."""
         if not self._incoming.at_boundary:
             raise ProtocolError("connection ended in the middle of a frame")
 
@@ -65,12 +65,12 @@ class ServerConnection(_Connection):
         self._open: set[int] = set()
 
     def receive_data(self, data: bytes) -> list[ServerEvent]:
-        """Take bytes from the client, split anywhere, and return what they complete."""
+        """Take bytes from the client, split anywhere, and return the events that they complete."""
         events = (self._on_frame(item) for item in self._frames(data))
         return [event for event in events if event is not None]
 
     def send_response(self, stream_id: int, payload: bytes) -> StreamRefused | None:
-        """Answer with success, or, and then tell so, with an error when `payload` does not fit in a frame.
+        """Answer with success. If `payload` does not fit in a frame, answer with an error, and return it.
 
         Raises ProtocolError where `stream_id` awaits no answer.
         """
@@ -91,7 +91,7 @@ class ServerConnection(_Connection):
         self._send(stream_id, frame.RESPONSE, envelope.encode_error(code, message))
 
     def _on_frame(self, item: Frame | Oversized) -> ServerEvent | None:
-        """The order of the checks is that of Go's server."""
+        """Check a frame and take it. The checks have the order of Go's server."""
         stream_id = item.stream_id
         if isinstance(item, Oversized):
             return self._refuse(
@@ -105,7 +105,7 @@ class ServerConnection(_Connection):
             return self._on_request(item)
         if item.kind == frame.DATA:
             return self._refuse(stream_id, Code.INVALID_ARGUMENT, f"stream {stream_id} takes no data")
-        return None  # kinds of later protocols
+        return None  # a kind of a later protocol version
 
     def _on_request(self, item: Frame) -> ServerEvent:
         stream_id = item.stream_id
@@ -133,7 +133,7 @@ class ServerConnection(_Connection):
 
 
 class ClientConnection(_Connection):
-    """The calling end. Every call sent ends in one ResponseReceived or CallFailed, unless it is forgotten."""
+    """The calling end. Every call ends in one ResponseReceived or CallFailed, unless it is forgotten."""
 
     __slots__ = ("_next_id", "_pending")
 
@@ -152,8 +152,8 @@ class ClientConnection(_Connection):
     ) -> int:
         """Call `method` of `service` (its full name) and return the stream id of the call.
 
-        `timeout_ns` is what remains, None for no deadline. Raises MessageTooLarge, and ProtocolError once the
-        ids are used up.
+        `timeout_ns` is the remaining time, None for no deadline. Raises MessageTooLarge, and ProtocolError once
+        the ids are used up.
         """
         data = envelope.encode_request(service, method, payload, timeout_ns, metadata)
         if len(data) > frame.MAX_DATA:
@@ -171,7 +171,7 @@ class ClientConnection(_Connection):
         self._pending.discard(stream_id)
 
     def receive_data(self, data: bytes) -> list[ClientEvent]:
-        """Take bytes from the server, split anywhere, and return what they complete."""
+        """Take bytes from the server, split anywhere, and return the events that they complete."""
         return [self._on_frame(item) for item in self._frames(data)]
 
     def _on_frame(self, item: Frame | Oversized) -> ClientEvent:

@@ -1,4 +1,4 @@
-"""The messages Request and Response of ttrpc, from and to bytes. Pure; the core's one user of protobuf."""
+"""Encodes and decodes ttrpc's messages Request and Response. Pure; the only part of the core that uses protobuf."""
 
 from google.protobuf.message import DecodeError
 
@@ -10,7 +10,7 @@ _MAX_MESSAGE = 64 << 10  # characters of an error text; the whole Response must 
 
 
 class MalformedEnvelope(ValueError):
-    """The data of a frame is not the message its kind says."""
+    """The data of a frame is not the message that its kind announces."""
 
 
 def decode_request(stream_id: int, data: bytes) -> RequestReceived:
@@ -65,8 +65,8 @@ def encode_response(payload: bytes) -> bytes:
 def encode_error(code: int, message: str) -> bytes:
     """The data of a Response frame for a call that failed. `code` is not 0.
 
-    The payload stays empty, because clients decode it before they look at the status. `message` may hold a
-    file name, so what is not UTF-8 is escaped; one that is too long is cut.
+    The payload stays empty, because clients decode it before they look at the status. `message` may contain a
+    file name, so bytes that are not UTF-8 are escaped; a message that is too long is cut.
     """
     text = message[:_MAX_MESSAGE].encode(errors="backslashreplace").decode()
     return Response(status=Status(code=code, message=text)).SerializeToString()

@@ -11,7 +11,7 @@ import enum
 
 
 class Code(enum.IntEnum):
-    """What this package sends, in gRPC's numbering. What a handler's errors become is its user's table."""
+    """The codes that this package itself sends, in gRPC's numbering. `status_of` maps the errors of handlers."""
 
     CANCELLED = 1  # the handler was cancelled
     UNKNOWN = 2  # a bug in a handler
@@ -24,15 +24,15 @@ class Code(enum.IntEnum):
 
 
 class TtrpcError(Exception):
-    """The root of what this package raises."""
+    """The base class of the errors that this package raises."""
 
 
 class ProtocolError(TtrpcError):
-    """The byte stream cannot be trusted any more, or the caller used the connection against its rules."""
+    """The byte stream can no longer be trusted, or the caller used the connection against its rules."""
 
 
 class MessageTooLarge(TtrpcError):
-    """A request does not fit in a frame. Nothing was sent and the connection is as good as before."""
+    """A request does not fit in a frame. Nothing was sent, and the connection stays usable."""
 
 
 class ConnectionClosed(TtrpcError):

@@ -1,19 +1,20 @@
-"""What a connection tells its user.
+"""The events of a connection.
 
-The user acts on RequestReceived, ResponseReceived and CallFailed. The others are for the log: the connection
-has already done what there is to do about them.
+The caller acts on RequestReceived, ResponseReceived and CallFailed. The others are for the log: the connection
+has already handled them.
 """
 
 from dataclasses import dataclass
 
-Metadata = tuple[tuple[str, str], ...]  # keys are lower case; one that comes twice has two values
+Metadata = tuple[tuple[str, str], ...]  # keys are lower case; a key that occurs twice has two values
 
 
 @dataclass(frozen=True, slots=True)
 class RequestReceived:
     """A unary call to be answered, once, on `stream_id`.
 
-    `timeout_ns` is what remained when the client sent it, below 0 for "already late"; None for no deadline.
+    `timeout_ns` is the time that remained when the client sent it, below 0 if it was already over; None for no
+    deadline.
     """
 
     stream_id: int
@@ -26,7 +27,7 @@ class RequestReceived:
 
 @dataclass(frozen=True, slots=True)
 class StreamRefused:
-    """An error of the connection's own was sent on `stream_id`."""
+    """The connection itself has sent an error on `stream_id`."""
 
     stream_id: int
     code: int
@@ -43,7 +44,7 @@ class ResponseReceived:
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """The call on `stream_id` failed: by the peer's word, or because its answer cannot be read."""
+    """The call on `stream_id` failed: the peer said so, or its answer cannot be read."""
 
     stream_id: int
     code: int
@@ -52,7 +53,7 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True)
 class FrameIgnored:
-    """A frame for a call that nobody waits for, or of a kind that has no meaning here."""
+    """A frame for a call that nobody waits for, or of a kind without meaning here."""
 
     stream_id: int
     reason: str

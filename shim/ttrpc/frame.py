@@ -12,7 +12,7 @@ REMOTE_CLOSED, REMOTE_OPEN, NO_DATA = 0x01, 0x02, 0x04
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame as it came. `kind` and `flags` may hold any byte."""
+    """A frame as received. `kind` and `flags` may have any value of a byte."""
 
     stream_id: int
     kind: int
@@ -22,7 +22,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """A frame that announced `length` > MAX_DATA bytes; they are dropped as they come."""
+    """A frame that announced `length` > MAX_DATA bytes; they are dropped as they arrive."""
 
     stream_id: int
     length: int
@@ -34,7 +34,7 @@ def encode(stream_id: int, kind: int, data: bytes, flags: int = 0) -> bytes:
 
 
 class FrameBuffer:
-    """Bytes in, split anywhere; frames out. Holds at most one incomplete frame besides what was just fed.
+    """Turns bytes, split anywhere, into frames. Holds at most one incomplete frame besides the bytes just fed.
 
     Deleting the front of a bytearray moves its start and seldom copies: the work is linear in the bytes fed.
     """
@@ -43,7 +43,7 @@ class FrameBuffer:
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._skip = 0  # what is still to come of an oversized frame
+        self._skip = 0  # bytes still to come of an oversized frame
 
     @property
     def at_boundary(self) -> bool:
@@ -59,7 +59,7 @@ class FrameBuffer:
         self._data += data
 
     def next_frame(self) -> Frame | Oversized | None:
-        """The next frame; Oversized as soon as its header is there; None where more bytes are needed."""
+        """The next frame; Oversized as soon as its header has arrived; None where more bytes are needed."""
         if len(self._data) < HEADER.size:
             return None
         length, stream_id, kind, flags = HEADER.unpack_from(self._data)

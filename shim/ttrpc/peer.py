@@ -10,7 +10,7 @@ _UCRED = struct.Struct("=iII")  # struct ucred of the kernel's include/linux/soc
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Ids in our own namespaces; pid is 0 for a peer that our pid namespace does not see."""
+    """Ids in our own namespaces; `pid` is 0 for a peer that is not visible in our PID namespace."""
 
     pid: int
     uid: int
@@ -23,5 +23,5 @@ def peer_of(sock: socket.socket) -> Peer:
 
 
 def same_owner(peer: Peer) -> bool:
-    """Whether the peer runs with our effective uid and gid: whom containerd's own shims let in."""
+    """Whether the peer has our effective uid and gid; containerd's own shims accept the same peers."""
     return peer.uid == os.geteuid() and peer.gid == os.getegid()

@@ -1,8 +1,8 @@
 """The asyncio side of a server: sockets, tasks and deadlines around `connection.ServerConnection`.
 
-Each request runs as a task of its own, but for those whose handlers never wait; nothing orders them. A handler is
-cancelled when its request's time runs out and when its connection is lost, as Go's server cancels contexts: what must
-not be left half done shields itself. Nothing runs and no timer is set while no request is being served.
+Each request runs as a task of its own, except where its handler never waits; requests have no order. A handler is
+cancelled when its request's deadline passes and when its connection is lost, as Go's server cancels contexts. Work
+that must not be left half done has to shield itself. Without requests nothing runs, and no timer is set.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ _log = logging.getLogger(__name__)
 class TtrpcServer:
     """Serves `services` on a listening unix socket, to any number of connections.
 
-    `status_of` gives the code, not 0, and the message for an exception of a handler; None says that it is a
-    bug, which is logged with its traceback and answered as Unknown. `authorize` decides on each new
-    connection. `on_answer` is called when a request has been dealt with. `ending` are methods that ask for no more than
-    that the server ends: one that does answers with success, where another is Unavailable.
+    `status_of` returns the code, not 0, and the message for an exception of a handler; None means a bug, which
+    is logged with its traceback and answered as Unknown. `authorize` accepts or refuses each new connection.
+    `on_answer` is called when a request has been handled. `ending` names methods that only ask the server to end:
+    while the server shuts down they succeed, and other methods get Unavailable.
     """
 
     def __init__(
@@ -54,20 +54,20 @@ class TtrpcServer:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._connections)
 
     async def start(self, sock: socket.socket) -> None:
-        """Serve on `sock`, which already listens. The server closes it; its path stays the caller's."""
-        # Not create_unix_server: that one removes the socket's path when it closes, from Python 3.13 on.
+        """Serve on `sock`, which already listens. The server closes it; the caller unlinks its path."""
+        # Not create_unix_server: from Python 3.13 on it removes the socket's path when it closes.
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(lambda: _Connection(self), sock=sock, backlog=128)
 
     async def drain(self, timeout_s: float) -> bool:
-        """Take no more requests (they get Unavailable), let the running ones be answered, then close.
+        """Refuse new requests with Unavailable, let the running ones be answered, then close.
 
-        Returns whether all answers were written within `timeout_s`; those left are cut off. Not for
-        handlers: it would wait for itself.
+        Returns whether all answers were written within `timeout_s`; after that the connections are cut off. A
+        handler must not call this: it would wait for itself.
         """
         self.draining = True
         self._stop_listening()
@@ -87,19 +87,19 @@ class TtrpcServer:
         return True
 
     def close(self) -> None:
-        """Stop now: no more connections, those open are cut and their handlers cancelled. May be repeated."""
+        """Stop now: accept no connections, cut off the open ones and cancel their handlers. May be repeated."""
         self._stop_listening()
         for connection in tuple(self._connections):
             connection.abort()
 
     def opened(self, connection: "_Connection") -> None:
-        """For the connection: it was let in."""
+        """Called by a connection that was accepted."""
         self._connections.add(connection)
 
     def lost(self, connection: "_Connection") -> None:
-        """For the connection: it is gone."""
+        """Called by a connection that is gone."""
         if connection not in self._connections:
-            return  # it never was let in
+            return  # it was never accepted
         self._connections.remove(connection)
         if self._emptied and not self._connections and not self._emptied.done():
             self._emptied.set_result(None)
@@ -111,7 +111,7 @@ class TtrpcServer:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: feeds the core, runs the requests, writes what the core wants written."""
+    """One connection: feeds the core, runs the requests, and writes the core's bytes."""
 
     __slots__ = ("_core", "_server", "_transport", "peer", "tasks")
 
@@ -143,7 +143,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         events = self._core.receive_data(data)
-        self._flush()  # the core may have answered frames by itself
+        self._flush()  # the core may have answered frames itself
         for event in events:
             match event:
                 case RequestReceived():
@@ -163,7 +163,7 @@ class _Connection(asyncio.Protocol):
         self._server.lost(self)
 
     def pause_writing(self) -> None:
-        self._transport.pause_reading()  # who does not read answers gets no more requests served
+        self._transport.pause_reading()  # serve no more requests of a peer that does not read answers
 
     def resume_writing(self) -> None:
         self._transport.resume_reading()
@@ -257,7 +257,7 @@ class _Connection(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
-        """One write for all that the core has to say; nothing where the peer is gone."""
+        """Write all bytes of the core at once; nothing if the peer is gone."""
         data = self._core.data_to_send()
         if data and not self._transport.is_closing():
             self._transport.write(data)

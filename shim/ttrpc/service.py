@@ -19,10 +19,10 @@ _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What is known of the request being served besides its message.
+    """What is known about a request besides its message.
 
-    `deadline` is a time of the running loop's clock in seconds, None for no deadline. `metadata` is the
-    client's word.
+    `deadline` is a time of the running loop's clock in seconds, None for no deadline. `metadata` comes from the
+    client, unchecked.
     """
 
     service: str
@@ -35,18 +35,18 @@ _current: ContextVar[RequestContext] = ContextVar("ttrpc_request")
 
 
 def current_request() -> RequestContext:
-    """The request that the calling task serves. Raises LookupError outside of a handler."""
+    """The request that the calling task serves. Raises LookupError outside a handler."""
     return _current.get()
 
 
 def enter_request(context: RequestContext) -> None:
-    """For the server: make `context` current in the task that serves it."""
+    """Called by the server: make `context` current in the task that serves it."""
     _current.set(context)
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC: the handler's method, and the messages it takes and gives. `waits` says that it is a coroutine's."""
+    """One RPC: the handler's method, and its request and response types. `waits`: the method is `async def`."""
 
     name: str
     call: Callable[[Message], Awaitable[Message | None]] | Callable[[Message], Message | None]
@@ -59,7 +59,7 @@ class Method:
         return self.request_type.FromString(payload)
 
     def encode(self, response: Message | None) -> bytes:
-        """The response's bytes. None stands for Empty. Raises TypeError for any other type."""
+        """The response's bytes. None means Empty. Raises TypeError for another type than the method's."""
         if response is None and self.response_type is Empty:
             return b""
         if not isinstance(response, self.response_type):
@@ -70,7 +70,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A full service name and its methods by their name on the wire."""
+    """A full service name and its methods, by their names on the wire."""
 
     name: str
     methods: dict[str, Method]
@@ -80,9 +80,9 @@ def bind(descriptor: ServiceDescriptor, handler: object, *, full_name: str | Non
     """Bind every method of `descriptor` to the method of `handler` of the same name in snake_case.
 
     A handler method is `async def resize_pty(self, request) -> response | None`; None only where the
-    response is google.protobuf.Empty. One that never waits is a plain `def`: its request costs no task, has no
-    deadline and no `current_request`. `full_name` serves the same methods under another name. Raises
-    TypeError naming all the methods that `handler` lacks, and ValueError for a streaming method.
+    response is google.protobuf.Empty. A method that never waits is a plain `def`: its requests need no task, and
+    have no deadline and no `current_request`. `full_name` serves the same methods under another name. Raises
+    TypeError naming all methods that `handler` lacks, and ValueError for a streaming method.
     """
     missing = [m.name for m in descriptor.methods if not callable(getattr(handler, snake_case(m.name), None))]
     if missing:
