@@ -1,9 +1,9 @@
 """A memory limit of its own for a supervised agent. cgroup v2 only.
 
 The agent's cgroup is a sibling of the container's, below the pod's: a cgroup with processes may not hand controllers
-to children (cgroup-v2.rst, "No Internal Process Constraint"), and in the container's own it could not be seen from the
-container's memory.max anyway once the container writes there. So an agent with a limit counts against the pod's limit
-and its own; an agent without one stays in the container's cgroup.
+to children (cgroup-v2.rst, "No Internal Process Constraint"), and a container that may write to its cgroup could change
+a limit below it. So an agent with a limit counts against the pod's limit and its own; an agent without one stays in the
+container's cgroup.
 """
 
 import json
