@@ -8,8 +8,8 @@ once the OCI runtime has deleted it, so for a bundle without a record the OCI ru
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 from runtime.errors import InvalidArgument
 from runtime.spec import nesting
@@ -20,8 +20,7 @@ _OBJECTS = (("process",), ("process", "user"), ("linux",), ("annotations",), ("r
 """The keys that every reader of a spec takes for objects (runtime-spec, config.md). Each may be missing or null."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(NamedTuple):
     """The paths of one bundle; `path` is absolute."""
 
     path: str

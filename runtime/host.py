@@ -6,7 +6,7 @@ Read at each call and never cached: hierarchies are mounted and remounted while 
 import os
 import resource
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.linux import mountinfo, open_files
 from runtime.linux.mountinfo import MountEntry
@@ -18,8 +18,7 @@ _LIMITS = 16
 CGROUPS = "/sys/fs/cgroup"
 
 
-@dataclass(frozen=True, slots=True)
-class HostFacts:
+class HostFacts(NamedTuple):
     """`cgroups` is `unified` (v2 alone), `hybrid` (v1 controllers with a v2 tree beside them) or `v1`.
 
     `nsdelegate`: the kernel keeps a process in a cgroup namespace from writing the limits of the namespace's root

@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.errors import FailedPrecondition
 
@@ -83,8 +83,7 @@ def limit(name: str, *, proc: str = "/proc") -> int | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+class Used(NamedTuple):
     """Instances and watches that the node's processes hold."""
 
     instances: int = 0

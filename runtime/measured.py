@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime import passage, paths
 
@@ -24,8 +24,7 @@ _BYTES = 1024
 _NAME = re.compile(r"[a-z0-9_]{1,40}(?:,[a-z_]{1,20}=[A-Za-z0-9-]{1,40}){0,5}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """A count (`buckets` empty), or times by bucket, the last for all above `bounds`. `total`: the count or the sum."""
 
     name: str

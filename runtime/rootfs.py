@@ -10,8 +10,7 @@ import contextlib
 import os
 import shutil
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.default_path import DEFAULT_PATH
 from runtime.errors import InvalidArgument, PouchrichError, text_of
@@ -31,8 +30,7 @@ _LONG = _PAGE_SIZE - 512
 _FUSE_HELPERS = {"fuse.": "mount.fuse", "fuse3.": "mount.fuse3"}
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """One entry of a Create request. `target` is a path inside the rootfs; "" is the rootfs itself."""
 
     type: str
@@ -211,7 +209,7 @@ def _mapped_layers(options: MountOptions, directory: str) -> Iterator[MountOptio
             views.append(overlay.escape(os.path.join(directory, str(number))) if layer else "")
             if layer:
                 _mount_view(overlay.unescape(layer), os.path.join(directory, str(number)), userns, undo)
-        yield replace(options, data=overlay.with_lowerdirs(options.data, views), uidmap="", gidmap="")
+        yield options._replace(data=overlay.with_lowerdirs(options.data, views), uidmap="", gidmap="")
 
 
 def _mount_view(layer: str, view: str, userns: int, undo: ExitStack) -> None:

@@ -1,7 +1,7 @@
 """Which agents a container has, each with its user from the image, and what is refused at Create."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.config.model import Agent
 from runtime.errors import InvalidArgument
@@ -11,8 +11,7 @@ MAX_NAME = 64
 _ROOT = User(0, 0, (), "root", "/root")
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(NamedTuple):
     """An agent of a container. `key` is its name in errors, `user` is whom it runs as."""
 
     agent: Agent

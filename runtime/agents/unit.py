@@ -7,7 +7,7 @@ the next command (systemd.service(5), "Command lines"). Checked against systemd 
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.agents.select import Selected
 from runtime.default_path import DEFAULT_PATH
@@ -25,16 +25,14 @@ _RESTART = {"always": "always", "on-failure": "on-failure", "no": "no"}
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(NamedTuple):
     """A file of the run directory (`name`) to be bound read-only at `target`, inside the mode's own /run."""
 
     name: str
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class Units:
+class Units(NamedTuple):
     """What the boot needs: `files` go into the run directory; each of `binds` is a mount after all others."""
 
     files: tuple[RunFile, ...] = ()

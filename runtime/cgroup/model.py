@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
 _PREFERRED = ("memory", "pids", "cpu", "devices", "freezer")
 
 
-@dataclass(frozen=True, slots=True)
-class Cgroup:
+class Cgroup(NamedTuple):
     """Absolute directories. Exactly one of the fields is set.
 
     `controllers` has pairs of a v1 controller (`memory`; `name=systemd` for a named hierarchy) and its directory.

@@ -7,9 +7,8 @@ value: no path of the host, no user, no place but the container.
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from signal import Signals
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from runtime.config import kinds
 from runtime.config.kinds import Kind, Refused, refuse, shown, suggestion
@@ -27,8 +26,7 @@ MAX_HOOKS = 16
 MAX_JSON_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Override:
+class Override(NamedTuple):
     """A value that the pod set. `is_own`: for this very container, not pod-wide. `source` is its name in errors."""
 
     value: Any

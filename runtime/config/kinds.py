@@ -8,8 +8,7 @@ a file or the origin of a value: `runtime.config.schema` has the names, `runtime
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 NAME_PATTERN = r"[A-Za-z0-9@_.:-]+"
 """The names of services, agents and hooks. They become parts of unit names and file names."""
@@ -32,8 +31,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """`read(value, key)` gives the value to use or raises Refused; `plain(value)` gives TOML's form back.
 
     `suffix` is what the attribute's name has beyond the key's: `start-timeout` is `start_timeout_s`.

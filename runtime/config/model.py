@@ -5,6 +5,7 @@ Defaults are not here: the one table of them is `runtime.config.schema`, and eve
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,7 @@ class Hook:
     owner: str = NODE
 
 
-@dataclass(frozen=True, slots=True)
-class AgentMount:
+class AgentMount(NamedTuple):
     """A bind of the host's `source` at the container's `target`."""
 
     source: str
@@ -72,8 +72,7 @@ class Agent:
     when: When
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """A route. `to` is a network in CIDR form or `default`, `via` an address of the same family."""
 
     to: str
@@ -81,8 +80,7 @@ class Route:
     when: When
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(NamedTuple):
     """`binary` None: crun where it works here, else runc. `systemd_cgroup` None: see `runtime.config.schema`."""
 
     binary: str | None
@@ -90,8 +88,7 @@ class Runtime:
     systemd_cgroup: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Rich:
+class Rich(NamedTuple):
     """`init_capabilities` None: the pod's own. `lxcfs` None: where lxcfs is alive.
 
     `apparmor_profile` None: containerd's. `boot_parallel` None: by the number of CPUs. `env_file` has places
@@ -123,22 +120,19 @@ class Rich:
     cgroup_v1: str
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+class Hooks(NamedTuple):
     prestart: tuple[Hook, ...]
     poststop: tuple[Hook, ...]
     poststop_budget_s: float
     pod_timeout_max_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(NamedTuple):
     enable: tuple[str, ...]
     mandatory: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Spawner:
+class Spawner(NamedTuple):
     enabled: bool
     idle_timeout_s: float
 

@@ -1,8 +1,7 @@
 """Keys, and tables made of keys: the building blocks of `runtime.config.schema`."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.config import kinds
 from runtime.config.kinds import Kind, Refused, refuse
@@ -15,8 +14,7 @@ class Required:
 REQUIRED = Required()
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """A key. `default` is as written in a file; None: the key is unset, and `unset` says what that means."""
 
     name: str

@@ -9,7 +9,7 @@ import re
 import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.default_path import DEFAULT_PATH
 
@@ -43,8 +43,7 @@ class Subject:
         return {**asdict(self), "annotations": dict(self.annotations)}
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a container ended, as poststop hooks are told. For `reason` see `ending` and the constants here."""
 
     exit_code: int

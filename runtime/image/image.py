@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.errors import InvalidArgument
 from runtime.image import beneath, copied, image_init
@@ -31,8 +31,7 @@ PLACES = (HOME, *WRITABLE, INITTAB)
 """Paths at which a mode may mount something of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """What the container's first argument leads to.
 
     `path` is the absolute name under which it was found, `target` the same with the image's symbolic links followed.
@@ -62,8 +61,7 @@ class ImageFacts:
     uncopied: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """The end of a walk. `mode` None: nothing is there. `hidden_by`: the walk ended at that mount."""
 
     path: str

@@ -6,7 +6,7 @@ Formats: passwd(5), group(5). The files are the image's and may contain anything
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.errors import InvalidArgument
 from runtime.image import beneath
@@ -22,8 +22,7 @@ MAX_ID = 2**32 - 2
 """The highest ID. The next number, (uid_t)-1, means "leave as it is" to the kernel."""
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(NamedTuple):
     """A user, with IDs as seen in the container. `name` and `home` are "" where the image does not say."""
 
     uid: int

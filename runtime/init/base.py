@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.host import HostFacts
 from runtime.init.boot import Boot
@@ -15,8 +15,7 @@ HOME = "/run/pouchrich"
 """Our only directory inside a rich container."""
 
 
-@dataclass(frozen=True, slots=True)
-class MountPoint:
+class MountPoint(NamedTuple):
     """A mount of the spec as the OCI runtime will make it.
 
     `destination` is as written, `resolved` where it leads once the image's symbolic links are followed.
@@ -76,8 +75,7 @@ class Setting:
     uncopied: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """The result of a mode's `make`. `helpers` are binaries of `runtime.libexec` that go into the run directory."""
 
     steps: tuple[Step, ...]
@@ -87,8 +85,7 @@ class Made:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(NamedTuple):
     """What an image and its host offer to a PID 1.
 
     `resolved` is where paths of the image lead. `shared` says what the container has instead of a PID namespace of its
@@ -103,8 +100,7 @@ class Site:
     cgroup_v1_source: str
 
 
-@dataclass(frozen=True, slots=True)
-class InitMode:
+class InitMode(NamedTuple):
     """What is specific to a mode.
 
     `make(setting)` raises InvalidArgument where the spec leaves no room for the mode. `problem(site)` says why the mode

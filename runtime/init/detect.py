@@ -3,7 +3,7 @@
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SYSTEMD_PATHS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 SBIN_INIT = "/sbin/init"
@@ -48,8 +48,7 @@ _INIT_NAMES = _SMALL | {"systemd", "runit", "runit-init", "openrc-init"}
 """Programs that expect to be PID 1. As a child, tini and dumb-init warn, and systemd and s6's /init refuse."""
 
 
-@dataclass(frozen=True, slots=True)
-class InitFacts:
+class InitFacts(NamedTuple):
     """What an image has for PID 1.
 
     `systemd` is systemd's path, or empty; `version` its major number where known. `kind` is what `/sbin/init` is: one

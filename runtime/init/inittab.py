@@ -7,7 +7,7 @@ nothing from a pod gets in at all. See sysvinit's inittab(5) and busybox's init.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from runtime.config.kinds import shown
 from runtime.init.base import HOME
@@ -40,8 +40,7 @@ _SYSV_ACTIONS = frozenset({"sysinit", "boot", "bootwait", "wait", "respawn"})
 _BUSYBOX_ACTIONS = frozenset({"sysinit", "wait", "once", "respawn", "shutdown"})
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line of an inittab."""
 
     id: str
@@ -110,7 +109,7 @@ def _by_style(init: InitFacts, runlevel: str) -> tuple[str, list[Line]]:
 
 def _given(lines: list[Line]) -> list[Line]:
     """`lines`, each started through ENVIRONMENT where the longer process still fits."""
-    made = [replace(one, process=_WITH_ENVIRONMENT + one.process) for one in lines]
+    made = [one._replace(process=_WITH_ENVIRONMENT + one.process) for one in lines]
     return [new if len(new.process) <= _LONGEST else old for old, new in zip(lines, made, strict=True)]
 
 

@@ -1,11 +1,10 @@
 """The kinds of init that can be PID 1 of a rich container, and what is specific to each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class InitKind:
+class InitKind(NamedTuple):
     """What an init called `name` does that others do not.
 
     `has_units`: it starts units (systemd.unit(5)), so an agent may be a unit. `restarts`: it can start a failed

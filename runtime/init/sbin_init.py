@@ -62,7 +62,7 @@ def make(setting: Setting) -> Made:
     """Everything for the image's /sbin/init as PID 1. Raises InvalidArgument where the spec leaves no room for it."""
     kind = setting.init.kind
     if kind == "systemd":
-        init = replace(setting.init, systemd=SBIN_INIT)
+        init = setting.init._replace(systemd=SBIN_INIT)
         return systemd.make(replace(setting, init=init))
     mounts.refuse(setting)
     of_node = shared.refuse(setting)

@@ -20,8 +20,7 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from runtime.config.kinds import NAME_PATTERN, suggestion
 from runtime.errors import InvalidArgument
@@ -56,8 +55,7 @@ have any number of names of any length, and the time to compare two names grows 
 _MANAGING = ("systemd", "sysvinit", "openrc")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A service to start: `name` as written, `source` as errors name it; `is_pod`: a pod's annotation asks for it.
 
     `must`: without it the container is refused.

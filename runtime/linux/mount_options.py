@@ -6,8 +6,7 @@ file system. The propagation words are mount(8)'s: containerd knows the flags bu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.errors import InvalidArgument
 from runtime.linux import syscalls
@@ -57,8 +56,7 @@ _PROPAGATION: Mapping[str, int] = {
 _RESERVED = "X-containerd."
 
 
-@dataclass(frozen=True, slots=True)
-class MountOptions:
+class MountOptions(NamedTuple):
     """The sorted options. `data` has the file system's words; `uidmap` and `gidmap` are both set or both empty."""
 
     flags: int = 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -18,8 +17,7 @@ _BUFFER = 1 << 16
 """The size in bytes of a read(2). The kernel returns a page at a time; Python's default buffer is a quarter of this."""
 
 
-@dataclass(frozen=True, slots=True)
-class MountEntry:
+class MountEntry(NamedTuple):
     """A mount. `root` is the part of the file system that is mounted; `options` are the superblock's."""
 
     root: str

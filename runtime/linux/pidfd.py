@@ -13,7 +13,7 @@ import signal
 import socket
 import struct
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.linux import readable
 
@@ -37,8 +37,7 @@ _STACK_SIZE = 64 * 1024
 _PROBE_STATUS = 42
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """Who connected, in our namespaces. `pid` is 0 where the process is outside of our PID namespace."""
 
     pid: int

@@ -5,6 +5,7 @@ crun and runc take the same arguments (containerd/go-runc, runc.go). Differences
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +17,7 @@ class OCIBinary:
     systemd_cgroup: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CreateOptions:
+class CreateOptions(NamedTuple):
     """How a container is made. Paths are absolute; `console_socket` is "" without a terminal."""
 
     bundle: str
@@ -27,8 +27,7 @@ class CreateOptions:
     no_new_keyring: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ExecOptions:
+class ExecOptions(NamedTuple):
     """How a further process is started. `process` is the file with its OCI process object."""
 
     process: str
@@ -36,8 +35,7 @@ class ExecOptions:
     console_socket: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointOptions:
+class CheckpointOptions(NamedTuple):
     """What CRIU is told. The fields are those of `containerd.runc.v1.CheckpointOptions`."""
 
     image_path: str
@@ -51,8 +49,7 @@ class CheckpointOptions:
     empty_namespaces: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreOptions:
+class RestoreOptions(NamedTuple):
     """The checkpoint to restore, and the container to make of it."""
 
     image_path: str

@@ -18,6 +18,7 @@ out with a warning. The pod's variables only become text in these files; the shi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from runtime.config.kinds import shown
 from runtime.image import beneath
@@ -55,8 +56,7 @@ class EnvSeen:
     texts: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class EnvFile:
+class EnvFile(NamedTuple):
     """A file in the run directory that belongs to root and the application's group."""
 
     name: str
@@ -64,8 +64,7 @@ class EnvFile:
     mode: int = 0o640
 
 
-@dataclass(frozen=True, slots=True)
-class EnvMade:
+class EnvMade(NamedTuple):
     """The result of `make`. `to_units`: names that systemd sets for every unit; units of the node must not get them."""
 
     files: tuple[EnvFile, ...] = ()

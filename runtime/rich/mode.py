@@ -6,7 +6,7 @@ container's namespaces allow. Pure, like all of a plan.
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from runtime.config.kinds import shown
 from runtime.config.model import Config
@@ -21,8 +21,7 @@ from runtime.spec import edit
 from runtime.spec.edit import Spec
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedMode:
+class ResolvedMode(NamedTuple):
     """The mode that a container gets. None: the container stays plain, and the last decision says why.
 
     `init` is what PID 1 will be; `supplied` says whether that is the image's own command.
@@ -35,8 +34,7 @@ class ResolvedMode:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(NamedTuple):
     choice: Choice
     config: Config
     facts: ImageFacts
@@ -110,7 +108,7 @@ def _real(case: _Case, mode: InitMode, *decisions: Decision) -> ResolvedMode:
 def _resolved(
     case: _Case, mode: InitMode, decisions: tuple[Decision, ...], warnings: tuple[str, ...] = ()
 ) -> ResolvedMode:
-    init = replace(case.facts.init, kind=mode.kind or case.facts.init.kind)
+    init = case.facts.init._replace(kind=mode.kind or case.facts.init.kind)
     return ResolvedMode(mode.name, init, decisions=decisions, warnings=warnings)
 
 
@@ -188,7 +186,7 @@ def _supplied(case: _Case, path: str, kind: str) -> ResolvedMode:
     if refused := possible.no_cgroups(case.site, kind):
         raise InvalidArgument(f"config.json: process.args: found {path}, which cannot boot: {refused}")
     mode = mode_for(kind).name
-    init = replace(case.facts.init, kind=kind)
+    init = case.facts.init._replace(kind=kind)
     return ResolvedMode(mode, init, supplied=True, decisions=(Decision("mode", mode, reason),))
 
 

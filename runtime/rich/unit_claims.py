@@ -8,8 +8,7 @@ enforces nothing: it only reports the mistake early and clearly.
 
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.errors import InvalidArgument
 from runtime.image.image import Rootfs
@@ -30,8 +29,7 @@ _APPLICATION, _AGENTS = "50-pouchrich.conf", "60-agents.conf"
 """The drop-ins that start the application and the agents; a file of the same name in /etc replaces them."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Volume:
+class _Volume(NamedTuple):
     """A bind mount of the spec: `at` is where it lies in the image, `source` is the host path that it shows."""
 
     at: str

@@ -11,8 +11,7 @@ server.
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.config.model import Route
 from runtime.errors import RuntimeFailed
@@ -25,8 +24,7 @@ _BOOTSTRAP = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """`applied` is the number of routes set; `skipped` is why no route was touched, or ""."""
 
     applied: int = 0

@@ -6,16 +6,14 @@ meant.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.config.model import When
 from runtime.spec import edit
 from runtime.spec.cri import CONTAINER_NAME, IMAGE_NAME, SANDBOX_NAMESPACE
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """`namespace` and `container` are Kubernetes' names in a pod, else containerd's namespace and container id.
 
     `image` is "" where no CRI named it.

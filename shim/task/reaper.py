@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.linux import open_files, pidfd
 
@@ -21,8 +21,7 @@ from runtime.linux import open_files, pidfd
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(NamedTuple):
     """How a process ended: `status` is its exit code, or 128 + n when signal n killed it; `at` is a time.time_ns()."""
 
     pid: int
@@ -30,8 +29,7 @@ class Exit:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(NamedTuple):
     """A program that we started. One caller may await `ended` and be cancelled; the child is not affected."""
 
     pid: int

@@ -4,13 +4,12 @@ The caller acts on RequestReceived, ResponseReceived and CallFailed. The others 
 has already handled them.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Metadata = tuple[tuple[str, str], ...]  # keys are lower case; a key that occurs twice has two values
 
 
-@dataclass(frozen=True, slots=True)
-class RequestReceived:
+class RequestReceived(NamedTuple):
     """A unary call to be answered, once, on `stream_id`.
 
     `timeout_ns` is the time that remained when the client sent it, below 0 if it was already over; None for no
@@ -25,8 +24,7 @@ class RequestReceived:
     metadata: Metadata
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRefused:
+class StreamRefused(NamedTuple):
     """The connection itself has sent an error on `stream_id`."""
 
     stream_id: int
@@ -34,16 +32,14 @@ class StreamRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseReceived:
+class ResponseReceived(NamedTuple):
     """The call on `stream_id` succeeded."""
 
     stream_id: int
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class CallFailed:
+class CallFailed(NamedTuple):
     """The call on `stream_id` failed: the peer said so, or its answer cannot be read."""
 
     stream_id: int
@@ -51,8 +47,7 @@ class CallFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class FrameIgnored:
+class FrameIgnored(NamedTuple):
     """A frame for a call that nobody waits for, or of a kind without meaning here."""
 
     stream_id: int

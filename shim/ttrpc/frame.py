@@ -1,7 +1,7 @@
 """Frames: ten bytes of header and up to 4 MiB of data (ttrpc PROTOCOL.md). Pure; knows no protobuf."""
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 HEADER = struct.Struct(">IIBB")  # data length, stream id, kind, flags
 MAX_DATA = 4 << 20  # as in ttrpc's channel.go: exactly this much is legal
@@ -10,8 +10,7 @@ REQUEST, RESPONSE, DATA = 1, 2, 3
 REMOTE_CLOSED, REMOTE_OPEN, NO_DATA = 0x01, 0x02, 0x04
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame as received. `kind` and `flags` may have any value of a byte."""
 
     stream_id: int
@@ -20,8 +19,7 @@ class Frame:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Oversized:
+class Oversized(NamedTuple):
     """A frame that announced `length` > MAX_DATA bytes; they are dropped as they arrive."""
 
     stream_id: int

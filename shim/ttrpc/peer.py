@@ -3,13 +3,12 @@
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _UCRED = struct.Struct("=iII")  # struct ucred of the kernel's include/linux/socket.h
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """Ids in our own namespaces; `pid` is 0 for a peer that is not visible in our PID namespace."""
 
     pid: int

@@ -4,8 +4,8 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.empty_pb2 import Empty
@@ -17,8 +17,7 @@ from shim.ttrpc.events import Metadata
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
-@dataclass(frozen=True, slots=True)
-class RequestContext:
+class RequestContext(NamedTuple):
     """What is known about a request besides its message.
 
     `deadline` is a time of the running loop's clock in seconds, None for no deadline. `metadata` comes from the
@@ -44,8 +43,7 @@ def enter_request(context: RequestContext) -> None:
     _current.set(context)
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
+class Method(NamedTuple):
     """One RPC: the handler's method, and its request and response types. `waits`: the method is `async def`."""
 
     name: str
@@ -68,8 +66,7 @@ class Method:
         return response.SerializeToString()
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(NamedTuple):
     """A full service name and its methods, by their names on the wire."""
 
     name: str

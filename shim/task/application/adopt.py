@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime import cgroup as cgroups
 from runtime.errors import NotFound
@@ -29,8 +29,7 @@ class _Refused(Exception):
     """This connection is not the launcher's; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(NamedTuple):
     """The launcher, waiting for the shim's answer. `pid` is a host PID; the holder closes `pidfd` and `connection`.
 
     Send signals through `pidfd` only.

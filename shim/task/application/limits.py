@@ -1,13 +1,12 @@
 """The timeouts of an application and its init."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 RESERVE_S = 2.0
 """Part of a pod's grace period, kept for what follows init's shutdown. When the period is over, the kubelet kills."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Timeouts in seconds. `grace_s` is the pod's grace period, None where it is not known.
 
     `start_s` limits a boot's time without progress, `start_max_s` its whole time. `sources` name the two keys and where

@@ -10,8 +10,9 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any as JSON
+from typing import NamedTuple
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
@@ -55,8 +56,7 @@ FEW = 20
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class CreateRequest:
+class CreateRequest(NamedTuple):
     """A Create request without its protobuf, except for `options`, whose type only `options.read` finds out."""
 
     id: str
@@ -88,7 +88,7 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
         if not attach.is_unified():
             attach.prime_migration()  # on cgroup v1 every OCI runtime moves the container's init
         path = member.own_bundle(request.bundle.path, undo, namespace=request.namespace, container_id=request.id)
-        request = replace(request, bundle=Bundle(path))
+        request = request._replace(bundle=Bundle(path))
         mounting = _begin_mount(request, tools, undo)  # goes on in a thread during what follows
         spec = request.bundle.load_spec()
         log_fields.enter(request.id, spec.get("annotations") or {})

@@ -13,9 +13,8 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime import bundle as bundles
 from runtime.cgroup import Cgroup
@@ -169,8 +168,7 @@ def _judge(said: str, timeout_s: float, output: Tail, *, supervisor_failed: bool
     return Outcome(False, rest if word == "error" else "its supervisor was killed", output)
 
 
-@dataclass(frozen=True, slots=True)
-class PrestartExec:
+class PrestartExec(NamedTuple):
     """Runs a prestart hook in a container whose init waits to be started. `bundle` is a host directory.
 
     `label` is the SELinux label of the container's files, which a hook's standard input must have.
@@ -213,8 +211,7 @@ class PrestartExec:
             await asyncio.sleep(CLEAR_PAUSE_S)
 
 
-@dataclass(frozen=True, slots=True)
-class PoststopContainer:
+class PoststopContainer(NamedTuple):
     """A separate container for one hook. `oci` has its own state directory, so its ids collide with no other's."""
 
     reaper: Reaper

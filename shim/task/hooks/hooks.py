@@ -5,8 +5,8 @@ import errno
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from runtime import bundle as bundles
 from runtime import paths
@@ -34,8 +34,7 @@ AGAIN_S = 1.0
 AGAIN_MAX_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(NamedTuple):
     """The directories of the records and of the pinned namespaces."""
 
     records: str = paths.RECORDS

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.agents.process import Supervised
 from runtime.bundle_log import BundleLog
@@ -54,8 +54,7 @@ class AgentState:
     status: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(NamedTuple):
     """The source of times and waits; a test passes its own."""
 
     now: Callable[[], float] = time.monotonic

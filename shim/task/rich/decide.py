@@ -6,9 +6,9 @@ Nothing is changed here. The code that looks does not decide, and the code that 
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime import host, inotify, libexec
 from runtime.agents import mounts
@@ -26,8 +26,7 @@ Looked = tuple[ImageFacts, Seen]
 """What `look` returns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(NamedTuple):
     """`made` is the plan with all steps; `more` is what runs beside init and application, nothing if plain."""
 
     made: Plan
@@ -60,7 +59,7 @@ async def decide(
     if about is None:
         about = host.read()
     if systemd_cgroup is not None:
-        about = replace(about, systemd=systemd_cgroup)
+        about = about._replace(systemd=systemd_cgroup)
     made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=about, run_dir=run_dir)
     if not made.rich or made.mode is None:
         return Decided(made, Extras())

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.oci.cli import OCIRuntime, Run
 from shim.task.reaper import Reaper
@@ -26,8 +26,7 @@ class Subject:
         return self.spec.get("annotations") or {}
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(NamedTuple):
     """What programs are run with."""
 
     oci: OCIRuntime

@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.errors import RuntimeFailed, text_of
 from runtime.linux import syscalls
@@ -20,8 +20,7 @@ _TIOCSPTLCK = 0x40045431
 _FLAGS = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class AppTerminal:
+class AppTerminal(NamedTuple):
     """Both ends; the holder closes them. Keep the slave open: once nobody has it open, the master reads EIO."""
 
     master: int

@@ -7,9 +7,8 @@ client's ends once the process is made, and is closed at Delete. The scheme of `
 import asyncio
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from shim.task.stdio import fifo
@@ -19,8 +18,7 @@ from shim.task.stdio.url import path_of
 DRAIN_TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class StdioPaths:
+class StdioPaths(NamedTuple):
     """The paths of the request, which State returns unchanged; "" is a stream that the client does not want."""
 
     stdin: str = ""
@@ -34,8 +32,7 @@ class StdioPaths:
         return urlsplit(self.stdout).scheme or "fifo"
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """The owner of the ends that the process gets (`io_uid` and `io_gid` of the runc options)."""
 
     uid: int = 0

@@ -64,7 +64,7 @@ def test_a_pods_hook_runs_in_the_container_as_the_pods_user_and_within_the_nodes
         replace(hook, where="host", user="root", mandatory=True, timeout_s=999.0)
         for hook in overrides["prestart"].value
     )
-    overrides = {"prestart": replace(overrides["prestart"], value=bent)}
+    overrides = {"prestart": overrides["prestart"]._replace(value=bent)}
     found = select(node, overrides, mode="dumb-init", namespace="", image="", container="").prestart[1:]
     assert [(hook.where, hook.user, hook.mandatory, hook.timeout_s) for hook in found] == [
         ("container", None, False, 10.0)

@@ -1,6 +1,5 @@
 """runtime.init.systemd: the unit, PID 1's arguments, the steps in order."""
 
-from dataclasses import replace
 
 import pytest
 
@@ -166,7 +165,7 @@ def test_an_unknown_version_is_taken_for_a_current_one():
 
 def test_an_image_without_a_machine_id_has_one_where_systemd_would_not_write_it():
     def bound(version=252, **more):
-        one = setting(init=replace(SYSTEMD, machine_id=False, version=version), **more)
+        one = setting(init=SYSTEMD._replace(machine_id=False, version=version), **more)
         made = systemd.make(one)
         after = edit.apply(one.spec, made.steps)
         found = {mount["destination"]: mount["source"] for mount in after["mounts"]}

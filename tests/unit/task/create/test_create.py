@@ -5,7 +5,6 @@ import errno
 import json
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -260,7 +259,7 @@ async def test_a_rich_container_is_restored_from_no_checkpoint(world, monkeypatc
 
     monkeypatch.setattr(create_module, "decide", decide_on_rich)
     monkeypatch.setattr(create_module.checkpoint, "require_criu", lambda: None)
-    world.request = replace(world.request, checkpoint="/checkpoint")
+    world.request = world.request._replace(checkpoint="/checkpoint")
     with pytest.raises(Unsupported, match="restore of a rich container"):
         await world.create()
     assert world.said == ["mount", "unmount"]

@@ -1,5 +1,4 @@
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -194,7 +193,7 @@ async def test_one_change_at_a_time_and_none_once_the_container_ends():
 @in_loop
 async def test_a_user_that_stays_is_not_looked_up_again_in_what_the_container_has_made_of_its_files():
     one = Fixed()
-    one.changes._running = {"probe": replace(selected(command=("/old",), user="app"))}
+    one.changes._running = {"probe": selected(command=("/old",), user="app")._replace()}
     one.configure("/new", 'user = "app"\n')
     assert (await one("upgrade")).outcome == "upgraded"
     one.configure("/new", 'user = "other"\n')
