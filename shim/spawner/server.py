@@ -58,6 +58,7 @@ def main(args: list[str]) -> NoReturn:
     heap.use_one_arena()
     asked = release.Question(containerd_of(key))
     preload.load()
+    gc.enable()  # `shim.spawner.entry` has disabled it
     asked.settle()
     _hold_runtimes()
     is_warm = not immortal.is_possible()
@@ -68,7 +69,8 @@ def main(args: list[str]) -> NoReturn:
         child.raise_oom_score(above=containerd_of(key))
     spawner = Spawner(path, key, int(lock), int(pidfd), int(listener), configured, is_warm=is_warm)
     try:
-        gc.collect()
+        if is_warm:  # otherwise nothing but the imports has run
+            gc.collect()
         _share()
         launch.accept(path)
         launch.mark_ready(int(lock))
