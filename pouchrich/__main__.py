@@ -1,4 +1,4 @@
-"""`pouchrich`: the operator's command. A module for each verb, of which the one that is asked for is loaded.
+"""`pouchrich`: the operator's command. Each verb has a module, and only the module of the given verb is loaded.
 
 Errors go to standard error as one line and end with status 1; a wrong command line ends with 2.
 """
@@ -27,11 +27,11 @@ VERBS = {
     "runtimeclass": ("runtimeclass", "the RuntimeClass manifest, or containerd's handler"),
     "version": ("versions", "print the version"),
 }
-"""Verb to the module of `pouchrich.commands`, whose `add` declares the rest of its command line, and its help."""
+"""Verb -> its module in `pouchrich.commands`, whose `add` declares the verb's command line; and its help."""
 
 
 def _parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """The parser of a command line: with the options of the verb that is in it, None: with all."""
+    """The parser for the command line `argv`, with the options of its verb only. None: with those of all verbs."""
     parser = argparse.ArgumentParser(
         prog="pouchrich", description="Rich containers on this node.", epilog="pouchrich help COMMAND says more."
     )
@@ -61,7 +61,7 @@ def _help(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit status."""
+    """Run one verb; return the exit status."""
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["config"]:
         words[1:] = import_module("pouchrich.commands.configuring").completed(words[1:])
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except PouchrichError as err:
         _complain(str(err))
-    except BrokenPipeError:  # who reads us has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 130

@@ -1,6 +1,6 @@
-"""Asking the pod servers of running containers about their agents, by the service that they have beside containerd's.
+"""Asks the pod servers of running containers about their agents, through the shim's own ttrpc service.
 
-A pod server decides and acts by itself; it is told which agent and what to do, never what to run.
+A pod server decides and acts by itself: a request names the agent and the verb, never what to run.
 """
 
 import os
@@ -14,18 +14,18 @@ from shim.ttrpc.errors import Code, ConnectionClosed, RemoteError, TtrpcError
 
 SERVICE = agents_pb2.DESCRIPTOR.services_by_name["Agents"].full_name
 _NOT_FOUND, _INVALID, _PRECONDITION = 5, 3, 9
-"""Of gRPC's numbers those that `shim.pod.status` gives to what cannot be had and has changed nothing."""
+"""The gRPC codes that `shim.pod.status` gives to refused requests, which have changed nothing."""
 LOOK_TIMEOUT_S = 30.0
 CHANGE_TIMEOUT_S = 240.0
-"""More than a change that fails and is taken back needs, by the times of its parts; the settling is added."""
+"""Longer than a change takes that fails and is undone, by the timeouts of its parts; the settle time is added."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one request about one container.
+    """The result of one request about one container.
 
-    `outcome` is a pod server's (`shim.task.rich.agent_changes.Changed`), or `refused` where nothing was changed, `gone`
-    where the container ended, `failed`. `reason` is in words.
+    `outcome` is the pod server's (`shim.task.rich.agent_changes.Changed`), or `refused` if nothing was changed, `gone`
+    if the container has ended, or `failed`. `reason` is in words.
     """
 
     outcome: str
@@ -35,7 +35,7 @@ class Answer:
 
 
 def of(container: Container) -> dict[str, bool]:
-    """The agents of a container that has started, and whether each is a unit of its systemd."""
+    """The agents of a started container: name -> whether it is a unit of the container's systemd."""
     state = container.state
     supervised, units = state.get("agents"), state.get("unit_agents")
     found = {str(one): False for one in supervised} if isinstance(supervised, list) else {}

@@ -1,6 +1,6 @@
-"""What AppArmor does to rich containers on this node: the known troubles, by what the kernel says of itself.
+"""What AppArmor does to rich containers on this node: checks for the known problems, by the kernel's own files.
 
-Read below securityfs, which root alone can list: `features` is what the kernel judges, `profiles` what is loaded.
+They are below securityfs, which only root can list: `features` has what the kernel mediates, `profiles` what is loaded.
 """
 
 import os
@@ -24,7 +24,7 @@ _DAEMONS = (
     *("rsyslogd", "sshd", "chronyd", "dhcpd", "mysqld", "mariadbd", "named", "smbd", "nmbd", "ntpd", "cupsd"),
     *("dnsmasq", "slapd", "dovecot", "squid"),
 )
-"""What runs in rich containers and distributions have profiles for, by the program's path."""
+"""Paths of daemons that run in rich containers and for which distributions have profiles."""
 
 
 def checks(
@@ -35,7 +35,7 @@ def checks(
     enabled: str = ENABLED,
     restrict: str = RESTRICT,
 ) -> Iterator[Check]:
-    """Whether it is in force, and which of the troubles this node has. `release` is the kernel's, if not this one's."""
+    """Whether AppArmor is in force, and which known problems this node has. `release`: of another kernel than this."""
     if kernel.text(enabled) != "Y":
         yield Check(OK, _WHAT, "not in force")
         return
@@ -46,7 +46,7 @@ def checks(
 
 
 def named(config: Config, *, profiles: str = PROFILES, enabled: str = ENABLED) -> Iterator[Check]:
-    """Whether the profile that a configuration names is there to be had; nothing where it names none."""
+    """Whether the profile that a configuration names is loaded; no check if it names none."""
     name, source = config.rich.apparmor_profile, config.source_of(confinement.KEY)
     if name is None:
         return
@@ -86,7 +86,7 @@ def _troubles(release: str, features: str, profiles: str, restrict: str) -> Iter
 
 
 def _caught(listed: str) -> Iterator[str]:
-    """Profiles that enforce and are for a daemon: lines are `NAME (MODE)`, NAME often the program's path."""
+    """The enforcing profiles of daemons. Lines are `NAME (MODE)`, where NAME is often the program's path."""
     for line in listed.splitlines():
         name, _, mode = line.rpartition(" ")
         if mode == "(enforce)" and name.rpartition("/")[2] in _DAEMONS:

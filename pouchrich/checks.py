@@ -1,4 +1,4 @@
-"""What `pouchrich doctor` finds out about a node, but for containerd's configuration: one function an area."""
+"""The checks of `pouchrich doctor`, except those of containerd's configuration: one function per area."""
 
 import os
 import shutil
@@ -27,12 +27,12 @@ SHIM = "containerd-shim-pouchrich-v2"
 _TIMEOUT_S = 5.0
 _LONGEST_LEASE_S = 1
 _FEW_PODS = 110
-"""kubelet's default of pods on a node."""
+"""The kubelet's default limit of pods on a node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line: `level`, what was looked at and found, and what to do about it where it is not well."""
+    """One line: `level`, what was checked and found, and advice if it is not OK."""
 
     level: str
     what: str
@@ -41,7 +41,7 @@ class Check:
 
 
 def kernel() -> Iterator[Check]:
-    """The system calls that the shim stands on, and how it will learn an application's exit status."""
+    """The system calls that the shim needs, and how it will learn an application's exit status."""
     release = os.uname().release
     for name, call, since in (("pidfd_open", _pidfd_open, "5.3"), ("openat2", _openat2, "5.6")):
         try:
@@ -92,7 +92,7 @@ def _exit_status() -> Check:
 
 
 def cgroups() -> Iterator[Check]:
-    """The host's cgroup layout, as modes systemd and sbin-init need it."""
+    """Whether the host's cgroup layout suits modes systemd and sbin-init."""
     try:
         found = host.read()
     except OSError as err:
@@ -112,7 +112,7 @@ def cgroups() -> Iterator[Check]:
 
 
 def watching(proc: str = "/proc") -> Iterator[Check]:
-    """inotify's limits for root, of which each systemd pod takes a share."""
+    """The inotify limits for root, which all systemd pods share."""
     used = inotify.used(proc=proc)
     for name, count in ((inotify.INSTANCES, used.instances), (inotify.WATCHES, used.watches)):
         most = inotify.limit(name, proc=proc)
@@ -132,7 +132,7 @@ def watching(proc: str = "/proc") -> Iterator[Check]:
 
 
 def oci(config: Config, *, search: str | None = None) -> Iterator[Check]:
-    """Which OCI runtime, why, and that it answers. `search` is containerd's PATH, None for this process's."""
+    """Which OCI runtime is used, why, and whether it works. `search` is containerd's PATH, None for this process's."""
     try:
         path, reason = choose(config.runtime.binary or "", source=f"{config.source}: runtime.binary", path=search)
     except PouchrichError as err:
@@ -148,9 +148,9 @@ def oci(config: Config, *, search: str | None = None) -> Iterator[Check]:
 
 
 def helpers(*, search: str | None = None, named: Sequence[str] = ()) -> Iterator[Check]:
-    """The static binaries that are bound into containers, and the shim itself.
+    """The static binaries that are bind-mounted into containers, and the shim itself.
 
-    `search` as for `oci`; `named` are paths of the shim that handlers have.
+    `search` as for `oci`; `named` are the shim's paths in handlers.
     """
     for name in ("dumb-init", "launch"):
         try:
@@ -168,7 +168,7 @@ def helpers(*, search: str | None = None, named: Sequence[str] = ()) -> Iterator
 
 
 def leases(config: Config, path: str = "/proc/sys/fs/lease-break-time") -> Iterator[Check]:
-    """How long root in a container can hold up others by a lease on a file of the node that they share (fcntl(2))."""
+    """How long root in a container can block others by a lease on a shared file of the node (fcntl(2))."""
     shared = sorted({mount.source for agent in config.agents for mount in agent.mounts})
     if config.rich.lxcfs is not False and lxcfs.is_mounted(mountinfo.around(lxcfs.MOUNT)):
         shared.append(lxcfs.MOUNT)
@@ -184,7 +184,7 @@ def leases(config: Config, path: str = "/proc/sys/fs/lease-break-time") -> Itera
 
 
 def spawner(config: Config, directory: str = paths.RUN) -> Iterator[Check]:
-    """The spawners that live, and whether they may."""
+    """The running spawners, and whether the configuration allows them."""
     if not config.spawner.enabled:
         yield Check(OK, "spawner", f"turned off ({config.source_of('spawner.enabled')})")
         return
@@ -217,7 +217,7 @@ def spawner(config: Config, directory: str = paths.RUN) -> Iterator[Check]:
 
 
 def containers(root: str) -> Iterator[Check]:
-    """What the plans of the rich containers that are there warn of, and what is not as it should be in them."""
+    """The warnings in the plans of existing rich containers, and the containers' problems."""
     left_out: list[str] = []
     found = every(root=root, left_out=left_out.append)
     for text in left_out:
@@ -239,7 +239,7 @@ def containers(root: str) -> Iterator[Check]:
 
 
 def _unclaimed(found: Sequence[Container]) -> Iterator[Check]:
-    """Annotations for containers that their pods have not."""
+    """Annotations that name a container which their pod does not have."""
     named: dict[str, set[str]] = {}
     for state in {os.path.dirname(one.bundle) for one in found}:
         for container_id in os.listdir(state):
@@ -273,7 +273,7 @@ def _lock_holder(path: str) -> int:
 
 
 def hooks(records: str) -> Iterator[Check]:
-    """Poststop hooks that are owed and that nobody is about to run."""
+    """Owed poststop hooks that no process is about to run."""
     found = list(owed.read(records))
     for one in found:
         waiting = [name for name, state, _ in one.hooks if state == "owed"]

@@ -1,4 +1,4 @@
-"""Rows that fit a width: columns that matter less are left out, and what is too long is cut, never folded."""
+"""Tables that fit a width: less important columns are left out, and long cells are cut, never folded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ _GAP = 2
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`rank` says which are left out first: the highest, and those of rank 0 never. `least`: cells that it may be cut
-    to; 0: it is never cut. `middle`: what is cut is the middle, as both ends tell one name from another."""
+    """A column. The columns with the highest `rank` are left out first, those with rank 0 never. `least`: the width
+    that it may be cut to; 0: never cut. `middle`: cut in the middle, because both ends distinguish names."""
 
     head: str
     rank: int = 0
@@ -22,7 +22,7 @@ class Column:
 
 
 def cut(text: str, width: int, *, middle: bool = False) -> str:
-    """`text` in at most `width` cells, with CUT for what is left out at its end or in its middle."""
+    """`text` in at most `width` terminal cells, with CUT in place of its end or middle."""
     if cells(text) <= width:
         return text
     end = (width - 1) // 2 if middle else 0
@@ -42,13 +42,13 @@ def _begin(text: str, width: int) -> str:
 
 
 def fitted(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, width: int | None) -> Table:
-    """The rows as a table of at most `width` cells, if that can be; None: of any width, with nothing left out."""
+    """The rows as a table of at most `width` terminal cells, if possible; None: of any width, with nothing left out."""
     texts = [[clean(cell if isinstance(cell, str) else cell.text) for cell in row] for row in rows]
     widths = [max([cells(column.head), *(cells(row[at]) for row in texts)]) for at, column in enumerate(columns)]
     shown = list(range(len(columns)))
     while width is not None and sum(widths[at] for at in shown) + _GAP * (len(shown) - 1) > width:
         over = sum(widths[at] for at in shown) + _GAP * (len(shown) - 1) - width
-        # First what may be cut gives what it can spare, the longest before others.
+        # First cut the columns that may be cut, those with the most room first.
         room = {
             at: widths[at] - columns[at].least for at in shown if columns[at].least and widths[at] > columns[at].least
         }

@@ -1,7 +1,7 @@
-"""Checks of a containerd for `pouchrich doctor`: one that runs, or a configuration file of one.
+"""Checks of containerd for `pouchrich doctor`: of a running one, or of a configuration file.
 
-Whether it answers and has its CRI plugin, what our handlers in its configuration let through, and whether anything else
-is changed by them.
+They check whether it answers and has its CRI plugin, what our handlers in its configuration pass to the shim, and
+whether the handlers change anything else.
 """
 
 import os
@@ -26,10 +26,11 @@ _NONE = "none is ours"
 _NONES = (_NONE, "no such file or directory")
 _LINES = "pouchrich runtimeclass --containerd here has the lines for this file"
 _DROPS = (1, 6)
-"""The containerd whose CRI plugin drops all of a handler's options but ConfigPath, and its path (containerd #8207)."""
+"""The containerd whose CRI plugin drops a handler's options, except ConfigPath, and its runtime_path (containerd
+#8207)."""
 _KNOWS_USER_NAMESPACES = (2, 0)
 _ASKS_EVERY_TYPE = (2, 2)
-"""From 2.2.7 on in that series; which patch release it is is not known here."""
+"""From 2.2.7 on in the 2.2 series; the patch release is not known here."""
 
 
 def _sockets(address: str | None) -> tuple[tuple[str, str], ...]:
@@ -37,12 +38,12 @@ def _sockets(address: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def found(address: str | None) -> list[Running]:
-    """The containerds that run, or the one at socket `address`: those that have a handler of ours first."""
+    """The running containerds, or the one at socket `address`; those that have a handler of ours come first."""
     return sorted(running.find(_sockets(address)), key=lambda one: not _has_handler(one))
 
 
 def named_shims(here: Sequence[Running]) -> list[str]:
-    """The paths by which our handlers in the configurations of these name the shim."""
+    """The shim's paths in our handlers in the configurations of these containerds."""
     return [handler.runtime_path for one in here for handler in _handlers(one) if handler.runtime_path]
 
 
@@ -75,7 +76,7 @@ def of_node(file: str | None, here: Sequence[Running], address: str | None) -> I
 
 
 def of_running(one: Running) -> Iterator[Check]:
-    """A containerd that runs: whether it answers, has loaded its CRI plugin and what its configuration says now."""
+    """A running containerd: whether it answers, has loaded its CRI plugin, and what its configuration says now."""
     what = "containerd" if one.kind == "containerd" else f"containerd of {one.kind}"
     if one.problem:
         yield Check(FAIL, what, f"{one.socket}: {one.problem}", "start it, or remove the socket that is left of it")
@@ -102,7 +103,7 @@ def of_running(one: Running) -> Iterator[Check]:
 
 
 def containerd(file: str, version: tuple[int, int] | None) -> Iterator[Check]:
-    """containerd's handlers for us in the configuration `file`, judged for containerd `version` (None: not known)."""
+    """Our handlers in the configuration `file`, judged for containerd `version` (None: not known)."""
     if version is not None:
         yield Check(OK, "containerd", f"version {version[0]}.{version[1]}")
     try:
@@ -117,7 +118,7 @@ def containerd(file: str, version: tuple[int, int] | None) -> Iterator[Check]:
 
 
 def others(file: str, program: Program = ON_PATH) -> Check:
-    """Whether all that is not ours in containerd's configuration is as it would be without us; `program` is asked."""
+    """Whether containerd's configuration, except our handlers, is as it would be without them; by `program`'s dump."""
     what = "containerd config dump"
     try:
         changed = containerd_dump.changed(file, containerd=program)
@@ -169,7 +170,7 @@ def _handler(one: Handler, version: tuple[int, int] | None) -> Iterator[Check]:
 
 
 def _user_namespaces(one: Handler, version: tuple[int, int] | None) -> str:
-    """What becomes of a pod with `hostUsers: false` (`shim.spawner.info` has why)."""
+    """What happens to a pod with `hostUsers: false` (`shim.spawner.info` explains it)."""
     if not one.takes_our_options:
         return "hostUsers: false works where the OCI runtime has ID-mapped mounts"
     if one.options is not None:

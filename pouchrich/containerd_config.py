@@ -1,7 +1,7 @@
-"""containerd's configuration, as far as it concerns our handlers: read with its imports, merged as containerd does.
+"""Our handlers in containerd's configuration: read with its imports, and merged as containerd does.
 
 A file's imports come after it, and win. containerd 1.x replaces a plugin's whole section by a later file's; 2.x merges
-tables key by key (containerd's mergeConfig; its issue 5837). What becomes of all else is for `containerd_dump`.
+tables key by key (containerd's mergeConfig; its issue 5837). `containerd_dump` compares the rest of the configuration.
 """
 
 import glob
@@ -32,7 +32,7 @@ _TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One handler of ours. `source` is where it was found: file and table; `options` its table, None without one.
+    """One handler of ours. `source` is its file and table; `options` is its options table, None without one.
 
     `sandboxer` and `io_type` are "" for containerd's defaults.
     """
@@ -49,13 +49,13 @@ class Handler:
 
     @property
     def config_path(self) -> str:
-        """What `ConfigPath` says; containerd does not mind the case of keys."""
+        """The value of `ConfigPath`; containerd ignores the case of keys."""
         found = {name.lower(): value for name, value in (self.options or {}).items()}
         return str(found.get("configpath", ""))
 
     @property
     def takes_our_options(self) -> bool:
-        """Whether options are of our kind; those of a drop-in for runc are runc's."""
+        """Whether the handler takes our options; a drop-in for runc takes runc's."""
         return self.runtime_type == RUNTIME_TYPE
 
 
@@ -66,12 +66,12 @@ class _Merged:
 
 
 def containerd_version() -> tuple[int, int] | None:
-    """Major and minor of the containerd on PATH, None where there is none that says so."""
+    """Major and minor version of the containerd on PATH, None if it is not there or does not tell."""
     return version_of(ON_PATH)
 
 
 def version_of(containerd: Program) -> tuple[int, int] | None:
-    """Major and minor that it says it is, None where it says nothing, or is something else."""
+    """Major and minor version that the program prints, None if it prints none, or is not containerd."""
     try:
         said = containerd.output("--version", timeout_s=_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):
@@ -91,7 +91,7 @@ def _load(path: str) -> dict[str, Any]:
 
 
 def documents(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The file and what it imports, in the order they are merged. Raises NotFound, InvalidArgument, OSError."""
+    """The file and its imports, in the order in which they are merged. Raises NotFound, InvalidArgument, OSError."""
     pending, loaded = [path], set()
     while pending:
         at = pending.pop(0)
@@ -134,7 +134,7 @@ def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def is_ours(handler: object) -> bool:
-    """Whether a handler's table is of our runtime type, or of any whose `runtime_path` is our shim."""
+    """Whether a handler's table has our runtime type, or any type with our shim as `runtime_path`."""
     if not isinstance(handler, Mapping):
         return False
     return (
@@ -143,7 +143,7 @@ def is_ours(handler: object) -> bool:
 
 
 def format_version(path: str) -> int | None:
-    """The format version of the configuration file at `path` itself, None where there is no such file.
+    """The format version of the configuration file `path` itself, None if it does not exist.
 
     Raises InvalidArgument, OSError.
     """
@@ -155,10 +155,9 @@ def format_version(path: str) -> int | None:
 
 
 def handlers(path: str, *, major: int) -> tuple[Handler, ...]:
-    """Our handlers in the configuration at `path`, read as containerd `major`.x reads it.
+    """Our handlers (see `is_ours`) in the configuration at `path`, read as containerd `major`.x reads it.
 
-    Ours are those of our runtime type, and of any type whose `runtime_path` is our shim. Raises NotFound,
-    InvalidArgument, OSError.
+    Raises NotFound, InvalidArgument, OSError.
     """
     merged = _merged(path, replaces=major < 2)
     found = []
@@ -188,7 +187,7 @@ def handlers(path: str, *, major: int) -> tuple[Handler, ...]:
 
 
 def matches(patterns: tuple[str, ...], annotation: str) -> bool:
-    """Whether one of a handler's patterns lets the annotation through: Go's path.Match, whose `*` stops at a slash."""
+    """Whether one of a handler's patterns passes the annotation: Go's path.Match, whose `*` stops at a slash."""
     parts = annotation.split("/")
     return any(
         len(parts) == len(pattern.split("/")) and all(map(fnmatchcase, parts, pattern.split("/")))
@@ -197,10 +196,10 @@ def matches(patterns: tuple[str, ...], annotation: str) -> bool:
 
 
 def passes_pod_annotations(handler: Handler) -> bool:
-    """Whether pods can say anything to us."""
+    """Whether the shim gets pods' `pouchrich.io` annotations."""
     return matches(handler.pod_annotations, f"{PREFIX}mode.container")
 
 
 def passes_grace_period(handler: Handler) -> bool:
-    """Whether we are told how long a pod has to stop."""
+    """Whether the shim gets a pod's grace period."""
     return matches(handler.container_annotations, GRACE_PERIOD)

@@ -1,8 +1,8 @@
-"""What our handlers change in containerd's configuration besides themselves, by its own `config dump` with and without.
+"""What our handlers change in containerd's configuration besides themselves, by its `config dump` with and without.
 
 containerd 1.x replaces a plugin's whole section by that of a file imported later, and 2.x drops the CRI section of a
 file in format version 2 where one in version 3 is imported (measured: 1.6.20, 1.7.24, 2.1.9). So a handler in a file of
-its own may take the site's sandbox image and `runtimes.runc` away from every pod, and containerd says nothing.
+its own may remove the site's sandbox image and `runtimes.runc` for every pod, without a word from containerd.
 """
 
 import copy
@@ -29,10 +29,10 @@ class Refused(RuntimeFailed):
 
 
 def changed(path: str, *, containerd: Program = ON_PATH) -> tuple[str, ...]:
-    """The keys outside of our handlers that are not what they would be without us, for the configuration at `path`.
+    """The keys outside our handlers that would have other values without our handlers, in the configuration at `path`.
 
-    Each reads `KEY: found VALUE, without us VALUE`. Raises NotFound, InvalidArgument where a file cannot be taken
-    apart, RuntimeFailed where `containerd` cannot be asked, OSError.
+    Each reads `KEY: found VALUE, without us VALUE`. Raises NotFound, InvalidArgument where a file cannot be split,
+    RuntimeFailed where `containerd` cannot be run, OSError.
     """
     with tempfile.TemporaryDirectory(prefix="pouchrich-") as scratch:
         copies, has_any = [], False
@@ -41,7 +41,7 @@ def changed(path: str, *, containerd: Program = ON_PATH) -> tuple[str, ...]:
                 text = file.read()
             rest, has_ours, is_all_ours = _without_ours(text, document, source)
             has_any |= has_ours
-            if is_all_ours and number:  # it would not be there
+            if is_all_ours and number:  # without us the file would not exist
                 continue
             copies.append(f"{scratch}/{number}.toml")
             with open(copies[-1], "w", encoding="utf-8") as file:
@@ -58,7 +58,7 @@ def changed(path: str, *, containerd: Program = ON_PATH) -> tuple[str, ...]:
 
 
 def difference(ours: Mapping[str, Any], others: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys outside of our handlers in which a dump with us, `ours`, is another than one without, as `changed`."""
+    """The keys outside our handlers in which a dump with them, `ours`, differs from one without; see `changed`."""
     here, without = _flat(ours), _flat(others)
     values = sorted(key for key in here.keys() & without.keys() if here[key] != without[key])
     gone = {_whole(key, here) for key in without.keys() - here.keys()}
@@ -71,7 +71,7 @@ def difference(ours: Mapping[str, Any], others: Mapping[str, Any]) -> tuple[str,
 
 
 def _whole(key: tuple[str, ...], others: Mapping[tuple[str, ...], Any]) -> tuple[str, ...]:
-    """The table highest above `key` of which `others` has nothing."""
+    """The outermost table above `key` of which `others` has no key."""
     known = {other[:length] for other in others for length in range(len(other) + 1)}
     return next(key[:length] for length in range(1, len(key) + 1) if key[:length] not in known)
 
@@ -85,9 +85,9 @@ def _shown(value: Any) -> str:
 
 
 def dump(containerd: Program, path: str) -> dict[str, Any]:
-    """What the program `containerd` makes of the configuration at `path`, merged and with its defaults.
+    """The configuration at `path` as the program `containerd` dumps it, merged and with defaults.
 
-    Raises RuntimeFailed where it cannot be asked, Refused where it refuses the file.
+    Raises RuntimeFailed where it cannot be run, Refused where it refuses the file.
     """
     try:
         return tomllib.loads(containerd.output("--config", path, "config", "dump", timeout_s=_TIMEOUT_S))
@@ -99,9 +99,9 @@ def dump(containerd: Program, path: str) -> dict[str, Any]:
 
 
 def unread(path: str, *, major: int, containerd: Program) -> tuple[str, ...]:
-    """Where our handlers are that containerd `major`.x does not see: in a section of another format's, say.
+    """Where containerd `major`.x does not see our handlers, for example in a section of another format.
 
-    Empty where that cannot be told.
+    Empty if that cannot be found out.
     """
     try:
         named = {one.name: one.source for one in our_handlers(path, major=major)}
@@ -117,7 +117,7 @@ def handlers(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _flat(document: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
-    """Keys, each with its tables', to values, but for our handlers and the list of imports."""
+    """Full key (with its tables) -> value, without our handlers and the list of imports."""
     document = copy.deepcopy(dict(document))
     for _, runtimes in _runtimes(document):
         for name in [name for name, table in runtimes.items() if is_ours(table)]:
@@ -135,7 +135,7 @@ def _flat(document: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
 
 
 def _runtimes(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Plugin, and its table of handlers."""
+    """Each plugin with its table of handlers."""
     for plugin in CRI_PLUGINS:
         table: Any = document.get("plugins")
         for name in (plugin, "containerd", "runtimes"):
@@ -145,7 +145,7 @@ def _runtimes(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]
 
 
 def _without_ours(text: str, document: Mapping[str, Any], source: str) -> tuple[str, bool, bool]:
-    """A file without our handlers and its imports; whether it had any of ours, and nothing else.
+    """A file's text without our handlers and its imports; whether it had any of ours; and whether it had nothing else.
 
     Raises InvalidArgument.
     """
@@ -181,6 +181,6 @@ def _path(header: str) -> list[str]:
 
 
 def _pruned(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Without tables that hold nothing."""
+    """`document` without empty tables."""
     found = {name: _pruned(value) if isinstance(value, dict) else value for name, value in document.items()}
     return {name: value for name, value in found.items() if value != {}}

@@ -1,4 +1,4 @@
-"""The node's rich containers as their bundles tell of them: who they are, their plan, what the shim noted."""
+"""The node's rich containers as their bundles describe them: identity, plan, and the shim's notes."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runtime.rich.plan import Plan
 
 SHORT = 12
-"""Characters of an id that people are shown, as docker and crictl do."""
+"""How many characters of an id are shown to people, as by docker and crictl."""
 _LARGEST = 16 << 20
 
 
@@ -26,15 +26,15 @@ _LARGEST = 16 << 20
 class Container:
     """One rich container. `namespace` and `id` are containerd's; `pod` is (namespace, name), None outside a pod.
 
-    `state`, `agents` and `hooks` are what the shim left in the bundle in files of these names, empty where it did not;
-    `init_pid` 0 where there is none.
+    `state`, `agents` and `hooks` are the contents of the shim's files of these names in the bundle, empty without the
+    file; `init_pid` is 0 without an init.
     """
 
     namespace: str
     id: str
     bundle: str
     made: Mapping[str, Any]
-    """The plan as the record has it; `plan` reads it whole, which costs more than to list a container."""
+    """The plan as in the record; `plan` decodes it, which costs more than listing a container."""
     oci: Mapping[str, Any]
     init_pid: int = 0
     pod: tuple[str, str] | None = None
@@ -44,7 +44,7 @@ class Container:
     agents: tuple[Mapping[str, Any], ...] = ()
     hooks: tuple[Mapping[str, Any], ...] = ()
     cgroup_name: str = ""
-    """The last part of the spec's cgroupsPath, which whatever cgroup driver is used is in the cgroup's path."""
+    """The last part of the spec's cgroupsPath. The cgroup's path contains it with every cgroup driver."""
 
     @property
     def restarts(self) -> int:
@@ -54,24 +54,24 @@ class Container:
 
     @property
     def plan(self) -> "Plan":
-        """What was decided about it. Raises InvalidArgument for a record of another version."""
+        """The container's plan. Raises InvalidArgument for a record of another version."""
         from runtime.rich.plan import Plan
 
         return Plan.from_dict(self.made)
 
     @property
     def mode(self) -> str:
-        """The mode that it got."""
+        """The mode that the container got."""
         return str(self.made["mode"] or "")
 
     @property
     def has_own_init(self) -> bool:
-        """Whether PID 1 is a real init, of the image's."""
+        """Whether PID 1 is a real init from the image."""
         return self.made["boot"] is not None
 
     @property
     def init(self) -> str:
-        """What PID 1 is: the kind of init."""
+        """The kind of init that PID 1 is."""
         return str(self.made["boot"]["init"]) if self.has_own_init else self.mode
 
     @property
@@ -81,14 +81,14 @@ class Container:
 
 
 def _json(path: str) -> Any:
-    """What is in a file that another process may be about to write, or None."""
+    """The JSON in a file, or None, for example because another process is about to write it."""
     with suppress(FileNotFoundError, NotADirectoryError, ValueError, RecursionError), open(path, "rb") as file:
         return json.loads(file.read(_LARGEST))
     return None
 
 
 def _noted(bundle: str, name: str) -> list[Any]:
-    """The list in `NAME.json`: bare, or by that name in an object."""
+    """The list in `NAME.json`, or in its object under the key `NAME`."""
     found = _json(f"{bundle}/{name}.json")
     if isinstance(found, dict):
         found = found.get(name)
@@ -96,14 +96,14 @@ def _noted(bundle: str, name: str) -> list[Any]:
 
 
 def annotations(bundle: str) -> dict[str, str]:
-    """Those of the spec in a bundle, none where there is no spec (any more)."""
+    """The annotations of the spec in a bundle, none if there is no spec (any more)."""
     spec = _json(Bundle(bundle).spec_file)
     found = spec.get("annotations") if isinstance(spec, dict) else None
     return found if isinstance(found, dict) else {}
 
 
 def load(namespace: str, container_id: str, bundle: str) -> Container:
-    """Read one. Raises InvalidArgument for a record that is none of ours, NotFound without one, OSError."""
+    """Read one container. Raises InvalidArgument for a record that is not ours, NotFound without one, OSError."""
     record = Bundle(bundle).load_record()
     if record is None:
         raise NotFound(f"{bundle}: no container: {bundles.RECORD} is not there")
@@ -139,7 +139,7 @@ def load(namespace: str, container_id: str, bundle: str) -> Container:
 
 
 def _shared(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """The length of the common prefix."""
     return next(
         (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), min(len(one), len(other))
     )
@@ -150,9 +150,10 @@ def _tell(text: str) -> None:
 
 
 def every(*, root: str = paths.BUNDLES, left_out: Callable[[str], object] = _tell) -> list[Container]:
-    """All of the node's, by pod. Raises OSError, PermissionError to who is not root.
+    """All rich containers of the node, sorted by pod. Raises OSError; PermissionError for users other than root.
 
-    Those whose record cannot be read, another version's say, are not among them; `left_out` is told which, and why.
+    Containers whose record cannot be read, for example of another version, are left out; `left_out` is called with
+    each of them and the reason.
     """
     found = []
     for namespace, container_id, bundle in index.entries(root=root):
@@ -166,7 +167,7 @@ def every(*, root: str = paths.BUNDLES, left_out: Callable[[str], object] = _tel
 
 
 def short_ids(ids: Iterable[str]) -> dict[str, str]:
-    """For each id its beginning: SHORT characters, or as many more as tell it from all the others."""
+    """Id -> its beginning: SHORT characters, or as many more as distinguish it from all others."""
     ordered = sorted(set(ids))
     found = {}
     for before, one, after in zip(["", *ordered], ordered, [*ordered[1:], ""], strict=False):
@@ -176,13 +177,13 @@ def short_ids(ids: Iterable[str]) -> dict[str, str]:
 
 
 def one(wanted: str, *, root: str = paths.BUNDLES) -> Container:
-    """The container that `wanted` means: ID or NAMESPACE/POD/CONTAINER as `pouchrich ps` shows it, or NAMESPACE/ID;
-    or a beginning of one of these that no other container has.
+    """The container that `wanted` names: ID or NAMESPACE/POD/CONTAINER as `pouchrich ps` shows it, or NAMESPACE/ID;
+    or a unique beginning of one of these.
 
     Raises NotFound, InvalidArgument where several are meant.
     """
     there = list(index.entries(root=root))
-    # Most often an id, for which no bundle need be opened.
+    # Mostly it is an id, for which no bundle need be opened.
     ids = {entry: (entry[1], f"{entry[0]}/{entry[1]}") for entry in there}
     found = _meant(wanted, ids)
     if not found and wanted:
@@ -207,7 +208,7 @@ _Entry = tuple[str, str, str]
 
 
 def _meant(wanted: str, names: Mapping[_Entry, tuple[str, ...]]) -> list[_Entry]:
-    """The entries that have a name `wanted`, or else one that begins so."""
+    """The entries with the name `wanted`, or else those with a name that begins so."""
     exact = [entry for entry, several in names.items() if wanted in several]
     return exact or [
         entry for entry, several in names.items() if wanted and any(name.startswith(wanted) for name in several)

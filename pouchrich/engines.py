@@ -1,9 +1,14 @@
-"""Container engines inside a container: what podman, dockerd or containerd would miss in it.
+"""Container engines inside a container: what podman, dockerd or containerd would lack in it.
 
-An engine that root runs in the container makes mounts, namespaces and networks (CAP_SYS_ADMIN, CAP_NET_ADMIN), sets
-/proc/sys/net, mounts /proc for its own containers, which a user namespace of theirs allows only where no mount hides
-parts of it (mount_too_revealing in the kernel's fs/namespace.c), makes cgroups, and keeps layers on a file system other
-than overlay, which takes no upper directory on overlay. In a user namespace all of that is the pod's own.
+An engine that root runs in the container
+
+- makes mounts, namespaces and networks (CAP_SYS_ADMIN, CAP_NET_ADMIN), and sets /proc/sys/net;
+- mounts /proc for its own containers; in a user namespace the kernel allows that only if no mount hides parts of the
+  container's /proc (mount_too_revealing in the kernel's fs/namespace.c);
+- makes cgroups;
+- keeps layers on a file system other than overlay, because overlay takes no upper directory on overlay.
+
+In a user namespace all of that affects only the pod itself.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +18,7 @@ from runtime.errors import InvalidArgument
 from runtime.image.image import Rootfs
 
 STORES = {"podman": "/var/lib/containers", "dockerd": "/var/lib/docker", "containerd": "/var/lib/containerd"}
-"""Engine to where it keeps layers and containers."""
+"""Engine -> where it keeps layers and containers."""
 
 _DIRECTORIES = "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"
 _NEEDED = {"CAP_SYS_ADMIN": "mounts and namespaces", "CAP_NET_ADMIN": "networks"}
@@ -22,15 +27,15 @@ _ROOTLESS = "/dev/fuse", "/dev/net/tun"
 
 
 def installed(root: str) -> list[str]:
-    """The engines that the image at host path `root` has. Raises InvalidArgument where it is no directory."""
+    """The engines in the image at host path `root`. Raises InvalidArgument where `root` is no directory."""
     with Rootfs.open(root) as found:
         return [name for name in STORES if any(found.has(f"{place}/{name}") for place in _DIRECTORIES)]
 
 
 def lacks(spec: Mapping[str, Any], engines: Sequence[str]) -> Iterator[str]:
-    """What `engines` would miss in a container of this spec (as the OCI runtime gets it), each with the way out.
+    """What `engines` would lack in a container of this spec (as the OCI runtime gets it), each with the way out.
 
-    Nothing where there are no engines, or they miss nothing. A spec that has not the shape of one says nothing.
+    Yields nothing without engines, if they lack nothing, and for a malformed spec.
     """
     if not engines:
         return
@@ -67,7 +72,7 @@ def _places(spec: Mapping[str, Any], engines: Sequence[str]) -> Iterator[str]:
 
 
 def _denied(seccomp: Mapping[str, Any]) -> Iterator[str]:
-    """Of what engines call, what the profile lets through for no arguments at all or not for all of them."""
+    """The system calls of engines that the profile does not allow, or only with some arguments."""
     if not seccomp or seccomp.get("defaultAction") == "SCMP_ACT_ALLOW":
         return
     allowed = {
@@ -94,7 +99,7 @@ def _mappings(of: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
 
 
 def notes(spec: Mapping[str, Any], root: str) -> tuple[str, ...]:
-    """Lines of `pouchrich explain` about the engines of an image, none where it has none."""
+    """The lines of `pouchrich explain` about the engines in an image; none if it has none."""
     try:
         engines = installed(root)
     except InvalidArgument:

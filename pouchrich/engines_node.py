@@ -1,4 +1,4 @@
-"""What a node needs to have for container engines in pods with a user namespace."""
+"""What a node needs for container engines in pods with a user namespace."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pouchrich import kernel
 from pouchrich.checks import OK, WARN, Check
 
 _OVERLAY_SINCE, _MAPPED_SINCE = (5, 11), (6, 3)
-"""Linux mounts overlay in a user namespace; and has ID-mapped tmpfs, which the kubelet wants for such pods."""
+"""The Linux that mounts overlay in a user namespace; and the one with ID-mapped tmpfs, which the kubelet needs."""
 _MODULES = "overlay", "bridge", "veth", "nf_tables"
 _WHAT = "engines in pods"
 
@@ -15,7 +15,7 @@ _WHAT = "engines in pods"
 def checks(
     *, proc: str = "/proc", sys: str = "/sys", dev: str = "/dev", modules: str = "/lib/modules"
 ) -> Iterator[Check]:
-    """What the node lacks, or that it lacks nothing that shows."""
+    """What the node lacks, or one check that says that nothing is missing."""
     found = list(_lacking(proc, sys, modules))
     yield from found
     if not found:
@@ -40,6 +40,6 @@ def _lacking(proc: str, sys: str, modules: str) -> Iterator[Check]:
     index = kernel.text(f"{modules}/{release}/modules.dep")
     listed = index + kernel.text(f"{modules}/{release}/modules.builtin")
     absent = [name for name in _MODULES if not os.path.isdir(f"{sys}/module/{name}") and f"/{name}.ko" not in listed]
-    if index and absent:  # without an index all may be built in
+    if index and absent:  # without an index, modules may be built in
         advice = "install the kernel's modules: the kernel loads them where a pod needs them"
         yield Check(WARN, _WHAT, f"neither loaded nor installed: {', '.join(absent)}", advice)

@@ -1,4 +1,4 @@
-"""What is measured of the node now, for `pouchrich metrics`: pod servers, spawners, owed hooks, containers."""
+"""The present state of the node for `pouchrich metrics`: pod servers, spawners, owed hooks, containers."""
 
 import os
 from collections import Counter
@@ -18,7 +18,7 @@ _SPAWNER = b"pouchrich-spawner"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`containers` by (mode, state), `owed` hooks by state; `pod_server_bytes` is the proportional set of them all."""
+    """`containers` by (mode, state), `owed` hooks by state; `pod_server_bytes`: proportional set of all pod servers."""
 
     containers: Counter[tuple[str, str]]
     problems: int
@@ -38,7 +38,7 @@ def collect(
     proc: str = PROC,
     survey: Survey | None = None,
 ) -> Facts:
-    """Look at them. Raises OSError."""
+    """Collect the facts. Raises OSError."""
     left_out: list[str] = []
     seen = (survey or Survey(proc=proc)).look(containers.every(root=root, left_out=left_out.append), whole=False)
     found = list(owed.read(records))
@@ -57,7 +57,7 @@ def collect(
 
 
 def _processes(begins: bytes, proc: str) -> Iterator[int]:
-    """Those whose command line begins so, but for a container's, which can say the same."""
+    """The processes whose command line begins with `begins`, except containers' processes, which can fake it."""
     for name in os.listdir(proc):
         if name.isdecimal():
             try:
@@ -69,7 +69,7 @@ def _processes(begins: bytes, proc: str) -> Iterator[int]:
 
 
 def _proportional_bytes(directory: str) -> int:
-    """The process's memory, of what it shares its part (proc_pid_smaps_rollup), 0 where it has gone."""
+    """The process's proportional set size (proc_pid_smaps_rollup(5)), 0 if it is gone."""
     try:
         with open(f"{directory}/smaps_rollup", encoding="ascii") as file:
             return next((int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:")), 0)
@@ -78,7 +78,7 @@ def _proportional_bytes(directory: str) -> int:
 
 
 def _killed(directory: str, proc: str) -> int:
-    """Locks of spawners whose process has gone without taking it away."""
+    """How many lock files belong to spawners that have died without removing them."""
     count = 0
     try:
         names = os.listdir(directory)

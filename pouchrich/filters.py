@@ -1,4 +1,4 @@
-"""`--filter KEY=VALUE`: which containers a command is about."""
+"""`--filter KEY=VALUE`: selects the containers of a command."""
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ HELP = f"only those whose KEY ({', '.join(KEYS)}, {STATE}) matches the glob VALU
 
 
 def parse(text: str) -> Filter:
-    """From the command line. Raises ArgumentTypeError."""
+    """Parse a filter of the command line. Raises ArgumentTypeError."""
     key, equals, value = text.partition("=")
     if not equals or key not in (*KEYS, STATE):
         from runtime.config.kinds import suggestion
@@ -42,12 +42,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(filters: Sequence[Filter], containers: Iterable[Container]) -> list[Container]:
-    """Those that pass, whatever their state."""
+    """The containers that pass the filters, whatever their state."""
     return [one for one in containers if _passes(filters, {key: of(one) for key, of in KEYS.items()})]
 
 
 def in_state(filters: Sequence[Filter], seen: Iterable[Seen]) -> list[Seen]:
-    """Those that are in one of the states asked for."""
+    """The containers in one of the wanted states."""
     return [one for one in seen if _passes(filters, {STATE: one.state})]
 
 

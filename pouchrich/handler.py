@@ -1,4 +1,4 @@
-"""What containerd and Kubernetes need to be told: the handler's configuration and the RuntimeClass."""
+"""The handler's configuration for containerd, and the RuntimeClass for Kubernetes."""
 
 import json
 
@@ -10,10 +10,10 @@ __all__ = ["GRACE_PERIOD", "RUNTIME_TYPE", "containerd", "runtime_class", "table
 RUNTIME_TYPE = "io.containerd.pouchrich.v2"
 
 PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
-"""By the version of containerd's configuration format: the CRI plugin's name."""
+"""Version of containerd's configuration format -> the CRI plugin's name."""
 
 AS_VERSION_3 = (3, 4)
-"""Formats in which that plugin is as in version 3; containerd 2.3 and later write 4, and import files of 3 into it."""
+"""The formats with the plugin of version 3; containerd 2.3 and later write format 4, and can import files of 3."""
 
 _INTO_THE_FILE = """\
 # containerd {major}.x: into {file} itself{which}, at its end, then restart containerd.
@@ -37,10 +37,10 @@ _OF_ITS_OWN = """\
 def containerd(
     major: int, *, handler: str, runtime_path: str, config_path: str, version: int | None = None, file: str
 ) -> str:
-    """The lines to add to the configuration of containerd `major`.x, and where; an empty path leaves its line out.
+    """The lines to add to the configuration of containerd `major`.x, and where. An empty path leaves its line out.
 
-    `version` is the format that its configuration `file` has, None where that is not known or there is no file.
-    containerd passes no annotation that a handler does not list.
+    `version` is the format of its configuration `file`, None if that is not known or there is no file. containerd
+    passes only annotations that a handler lists.
     """
     new = major >= 2 and version in (None, *AS_VERSION_3)
     which = (
@@ -53,7 +53,7 @@ def containerd(
 
 
 def table(version: int, *, handler: str, runtime_path: str = "", config_path: str = "") -> str:
-    """The handler's table alone, in format `version`, 2 or 3, of containerd's configuration."""
+    """Only the handler's table, in format `version`, 2 or 3, of containerd's configuration."""
     name = f'plugins."{PLUGINS[version]}".containerd.runtimes.{handler}'
     lines = [
         f"[{name}]",

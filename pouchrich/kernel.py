@@ -1,8 +1,8 @@
-"""What the kernel's small files say, for `doctor`: their text, and the version in a release's name."""
+"""Small files of the kernel, for `doctor`: their text, and the version in a release's name."""
 
 
 def text(path: str) -> str:
-    """The file's text without blanks around it, "" where there is none to be read."""
+    """The file's text without surrounding blanks, "" if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()

@@ -1,7 +1,7 @@
 """What the commands print: a document of headings, lines and tables, as plain text or, on a terminal, in colour.
 
-Much of what is shown was written in a container: names of processes, annotations, error texts. All text passes
-`clean`, so that none of it reaches the terminal as a control sequence; and nothing is taken for markup.
+Much of the text comes from containers: names of processes, annotations, error texts. All text passes `clean`, so that
+no control sequence reaches the terminal, and nothing is interpreted as markup.
 """
 
 import io
@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 STYLES = {"good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim", "strong": "bold", "": ""}
-"""The styles of a Span, and what the rich library calls them."""
+"""Style of a Span -> its name in the rich library."""
 
 _GAP = "  "
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Some text of a line or the whole of a table's cell; `style` is one of STYLES."""
+    """A part of a line, or a whole cell of a table; `style` is one of STYLES."""
 
     text: str
     style: str = ""
@@ -33,7 +33,7 @@ Cell = Span | str
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Spans one after the other."""
+    """A line of consecutive spans."""
 
     spans: tuple[Cell, ...] = ()
     indent: int = 0
@@ -41,9 +41,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells under `heads`; the columns of which `right` has the index are aligned to the right.
+    """Rows of cells under `heads`; `right` has the indices of right-aligned columns.
 
-    `below` are lines that follow the row of their index.
+    `below` maps the index of a row to the lines below it.
     """
 
     heads: tuple[str, ...]
@@ -62,19 +62,19 @@ def line(*spans: Cell, indent: int = 0) -> Line:
 
 
 def heading(text: str) -> Line:
-    """A line above others."""
+    """A heading line."""
     return Line((Span(text, "strong"),))
 
 
 def clean(text: str) -> str:
-    r"""`text` with everything that does not print written as an escape: `\x1b`, `\n`, `\u202e`."""
+    r"""`text` with every unprintable character replaced by an escape: `\x1b`, `\n`, `\u202e`."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def cells(text: str) -> int:
-    """How many cells of a terminal printable text takes, of which an ideogram has two (Unicode's annex 11)."""
+    """How many terminal cells printable text takes; an ideogram takes two (Unicode's annex 11)."""
     return len(text) if text.isascii() else sum(map(_cells_of, text))
 
 
@@ -85,7 +85,7 @@ def _cells_of(character: str) -> int:
 
 
 def width_of(stream: TextIO) -> int | None:
-    """The columns to print for: a terminal's, or where $COLUMNS says so; None where nobody counts."""
+    """The width to print for: the terminal's or $COLUMNS; None for no limit."""
     if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal():
         return shutil.get_terminal_size().columns
     return None
@@ -96,7 +96,7 @@ def _span(cell: Cell) -> Span:
 
 
 def _lines(document: Iterable[Block]) -> Iterable[tuple[Span, ...]]:
-    """The document as lines of spans, which are clean; those of tables are padded to their columns."""
+    """The document as lines of clean spans; cells of tables are padded to their columns."""
     for block in document:
         if isinstance(block, Line):
             yield (Span(" " * block.indent), *map(_span, block.spans))
@@ -162,7 +162,7 @@ def show_json(value: Any, *, stream: TextIO | None = None, compact: bool = False
 
 
 def size(number: int | None) -> str:
-    """Bytes for people, in powers of 1024: `812K`, `24.1M`."""
+    """Format bytes in powers of 1024: `812K`, `24.1M`."""
     if number is None:
         return "-"
     value = float(number)
@@ -174,7 +174,7 @@ def size(number: int | None) -> str:
 
 
 def age(seconds: float | None) -> str:
-    """A time span for people, its two largest units: `3d4h`, `5m10s`, `7s`."""
+    """Format a time span by its two largest units: `3d4h`, `5m10s`, `7s`."""
     if seconds is None:
         return "-"
     left = max(0, int(seconds))
@@ -187,10 +187,10 @@ def age(seconds: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share of one CPU."""
+    """Format a share of one CPU."""
     return "-" if value is None else f"{value:.1f}"
 
 
 def listing(items: Sequence[str]) -> str:
-    """Words for people, or `none`."""
+    """Join words for people, or `none`."""
     return ", ".join(items) or "none"

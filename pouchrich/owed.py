@@ -1,4 +1,4 @@
-"""The node's records of owed poststop hooks, only looked at: who takes a record's lock keeps a runner from it."""
+"""Reads the node's records of owed poststop hooks without locking them: a lock would keep a runner away."""
 
 import os
 import re
@@ -15,9 +15,9 @@ _FLOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (-?\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One container's record. `holder` is the pid of who acts on it, -1 unknown, 0 where nobody does.
+    """One container's record. `holder` is the PID of the process that has its lock, -1 unknown, 0 for none.
 
-    `before_boot`: it is of an earlier boot of the machine.
+    `before_boot`: the record is of an earlier boot of the machine.
     """
 
     path: str
@@ -29,14 +29,14 @@ class Record:
 
     @property
     def hooks(self) -> tuple[tuple[str, str, str], ...]:
-        """(name, state, result) of each poststop hook, in the order they run."""
+        """(name, state, result) of each poststop hook, in the order in which they run."""
         names = [str(one.get("name", "")) for one in self.account.head.get("hooks", ())]
         states = self.account.hooks
         return tuple((name, *states.get(number, ("", ""))) for number, name in enumerate(names))
 
 
 def read(directory: str = paths.RECORDS, *, locks: str = LOCKS, boot_id: str = journal.BOOT_ID) -> Iterator[Record]:
-    """All records, by their paths. Raises OSError."""
+    """All records, sorted by path. Raises OSError."""
     holders = _holders(locks)
     now = journal.boot_id(boot_id)
     for path in journal.records(directory):
@@ -58,7 +58,7 @@ def read(directory: str = paths.RECORDS, *, locks: str = LOCKS, boot_id: str = j
 
 
 def _holders(locks: str) -> dict[int, int]:
-    """Inode to pid of those who hold flock(2) locks (proc_locks(5)); the device is left out, as stat(2) may differ."""
+    """Inode -> PID of the holder, for flock(2) locks (proc_locks(5)). Without the device, as stat(2)'s may differ."""
     try:
         with open(locks) as file:
             found = map(_FLOCK.match, file)

@@ -1,4 +1,4 @@
-"""Deciding about a container as the shim does at Create, by the same code, and changing nothing."""
+"""Decides about a container as the shim does at Create, with the same code, and changes nothing."""
 
 import asyncio
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from shim.task.rich.decide import Decided, decide, look
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A container that might be made. `spec` is as containerd gives it; `root` None: policy alone is asked.
+    """A container that might be created. `spec` is as containerd gives it; `root` None: only the policy is applied.
 
     `namespace` and `id` are containerd's.
     """
@@ -37,10 +37,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What would be decided. `refused` is the error that Create would fail with, after which nothing else is known.
+    """What Create would decide. `refused` is the error that Create would fail with; then nothing else is known.
 
-    `plan` None: refused. `changes` None: the spec or the image is not known. `mode` is the one asked for where the
-    image was not looked at (`policy_only`).
+    `plan` None: refused. `changes` None: the spec or the image is not known. `mode` is the requested mode if the image
+    was not examined (`policy_only`).
     """
 
     config_source: str
@@ -58,9 +58,9 @@ class Explanation:
 def overlaid(
     spec: Mapping[str, Any], *, annotations: Mapping[str, str], env: Mapping[str, str], cri: Mapping[str, str]
 ) -> dict[str, Any]:
-    """`spec` with annotations and variables set. `cri` are the names that containerd's CRI would annotate.
+    """`spec` with annotations and variables set. `cri` are the names that containerd's CRI plugin would annotate.
 
-    Raises InvalidArgument where the spec has not the shape of one.
+    Raises InvalidArgument for a malformed spec.
     """
     names = {"container": CONTAINER_NAME, "image": IMAGE_NAME, "namespace": SANDBOX_NAMESPACE}
     added = {names[key]: value for key, value in cri.items()}
@@ -71,7 +71,7 @@ def overlaid(
 
 
 def explain(subject: Subject, config: Config) -> Explanation:
-    """Decide. Raises OSError where a file that must be read cannot be."""
+    """Decide about `subject`. Raises OSError if a necessary file cannot be read."""
     try:
         identity = Identity.of(subject.spec, namespace=subject.namespace, container_id=subject.id)
         choice = plan.choose(subject.spec, config, identity)
@@ -140,13 +140,13 @@ def _whole(subject: Subject, choice: Choice, config: Config, decided: Decided) -
 
 
 def stored(made: Plan, source: str) -> Explanation:
-    """The plan that a container was made by, from its bundle."""
+    """The explanation of the stored plan `made`, which a container was made with; `source` is its configuration's."""
     note = "the plan that the container was made by; hooks and their results: pouchrich inspect"
     return Explanation(source, made, made.mode, notes=(note,))
 
 
 def spec_of(text: bytes, source: str) -> dict[str, Any]:
-    """A spec from JSON: an OCI config.json, or what `ctr containers info` prints. Raises InvalidArgument."""
+    """Parse a spec: an OCI config.json, or the output of `ctr containers info`. Raises InvalidArgument."""
     try:
         found = nesting.loads(text)
     except ValueError as err:

@@ -1,6 +1,6 @@
-"""A program run once more by who found it running: the same executable, by the name that it was run by.
+"""Runs a program that was found running once more: the same executable, with the same name as argv[0].
 
-One that is many chooses by that name what it is, as k3s does, whose containerd is k3s itself.
+A multi-call executable chooses by that name what it does, such as k3s, whose containerd is k3s itself.
 """
 
 import subprocess
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`path` is an executable's, or a name on PATH; `name` is argv[0] where that is not the same."""
+    """`path` is the path of an executable, or a name on PATH; `name` is argv[0] if it differs."""
 
     path: str
     name: str = ""
@@ -18,7 +18,7 @@ class Program:
         return self.path
 
     def output(self, *arguments: str, timeout_s: float) -> str:
-        """What it prints. Raises OSError, subprocess.SubprocessError where it fails or takes longer."""
+        """Its output. Raises OSError, and subprocess.SubprocessError if it fails or takes longer than `timeout_s`."""
         words = [self.name or self.path, *arguments]
         answer = subprocess.run(words, executable=self.path, capture_output=True, timeout=timeout_s, check=True)
         return answer.stdout.decode(errors="replace")

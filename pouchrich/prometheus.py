@@ -1,7 +1,7 @@
-"""prometheus_client, as far as it is used here: families of metrics, their two formats, and serving them.
+"""The used part of prometheus_client: families of metrics, their two formats, and serving them.
 
-Its one module for all that it can do imports TLS, compression and WSGI, which a release's own interpreter has not and
-this command does not use: where one is missing an empty stand-in lets that import pass. Serving is http.server's.
+prometheus_client imports modules for TLS, compression and WSGI, which this command does not use and a release's own
+interpreter lacks. Empty stand-ins for missing modules let the import succeed. http.server does the serving.
 """
 
 import socket
@@ -72,7 +72,7 @@ def openmetrics(registry: CollectorRegistry) -> bytes:
 
 
 def server(registry: CollectorRegistry, address: str, port: int) -> ThreadingHTTPServer:
-    """A server of /metrics in the format that is asked for, not serving yet. Raises OSError."""
+    """A server of /metrics in the requested format, not serving yet. Raises OSError."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10

@@ -1,8 +1,8 @@
-"""Facts of a node without what identifies its users or lets anybody in: for what is attached to a public issue.
+"""Removes names and secrets from the facts of a node, so that they can be attached to a public issue.
 
-Names of pods, containers, images, namespaces, agents' and hooks' commands, variables and annotations are the site's
-own. A name becomes a word that is the same wherever it stands in one bundle, and says nothing: `pod-1`. Values of
-variables, and whatever a key's name says is a secret, go without a trace.
+Names of pods, containers, images, namespaces, agents' and hooks' commands, variables and annotations are private to the
+site. Each name is replaced by a word without meaning, such as `pod-1`, the same word throughout one bundle. Values of
+variables, and values whose key's name suggests a secret, are removed completely.
 """
 
 import re
@@ -12,8 +12,8 @@ from typing import Any
 GONE = "(removed)"
 _SECRET = re.compile(r"pass|secret|token|auth|credential|private|(^|[_.-])key($|[_.-])|cert|cookie", re.IGNORECASE)
 _SECRET_WORD = re.compile(r"pass|secret|token|auth|credential", re.IGNORECASE)
-"""Fewer than for keys, as a text has all kinds of words before `:` and `=`."""
-# A container may have written the text: each of these looks at a run of characters once, from its beginning.
+"""Fewer words than for keys, because in a text any word may precede `:` and `=`."""
+# A container may have written the text: these expressions scan each run of characters only once, from its beginning.
 _KEY = re.compile(r"(?<![\w.-])([\w.-]+)\s{0,64}[=:]\s{0,64}")
 _VALUE = re.compile(r"\S+")
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
@@ -28,15 +28,15 @@ _NAMES = {
     "bundle": "bundle",
     "hostname": "host",
 }
-"""Keys whose values are names, and the word that stands for them."""
+"""Keys whose values are names -> the word that replaces the names."""
 _COMMANDS = frozenset({"command", "args", "cmdline"})
 _VARIABLES = frozenset({"env", "environment", "annotations", "labels"})
 _LEAST = 3
-"""Shorter names are not looked for in texts: they would be everywhere."""
+"""The length from which names are replaced in texts: shorter ones would match everywhere."""
 
 
 class Redaction:
-    """That of one bundle. `keep` are names that mean nothing to anybody, such as our own modes."""
+    """The redaction of one bundle. `keep` are names that give nothing away, such as our own modes."""
 
     def __init__(self, keep: frozenset[str] = frozenset({"default", "k8s.io", ""})) -> None:
         self._keep = keep
@@ -44,7 +44,7 @@ class Redaction:
         self._counts: dict[str, int] = {}
 
     def name(self, value: str, kind: str) -> str:
-        """The word that stands for a name."""
+        """The word that replaces the name `value`."""
         if value in self._keep:
             return value
         if value not in self._words:
@@ -53,7 +53,7 @@ class Redaction:
         return self._words[value]
 
     def value(self, found: Any, key: str = "") -> Any:
-        """A JSON value that stands at `key`."""
+        """The JSON value `found` at `key`, redacted."""
         if key in _VARIABLES or (key and _SECRET.search(key)):
             return [GONE] * len(found) if isinstance(found, list) else GONE if found else found
         if key in _COMMANDS:
@@ -67,14 +67,14 @@ class Redaction:
         return found
 
     def _command(self, found: Any) -> Any:
-        """The program alone, without where it is and what it is given."""
+        """Only the program's name, without its directory and arguments."""
         words = found.split() if isinstance(found, str) else [str(one) for one in found or ()]
         program = words[0].rpartition("/")[2] if words else ""
         shown = f"{program} {GONE}" if len(words) > 1 else program
         return shown if isinstance(found, str) else [shown] if words else []
 
     def text(self, found: str) -> str:
-        """A text in which names may stand that have been met, and addresses, and `KEY=VALUE` of secrets."""
+        """A text, with names met so far, addresses, and the values of `KEY=VALUE` secrets replaced."""
         for name in sorted(self._words, key=len, reverse=True):
             if len(name) >= _LEAST:
                 found = found.replace(name, self._words[name])
@@ -83,7 +83,7 @@ class Redaction:
 
 
 def _without_secrets(text: str) -> str:
-    """`text` with GONE for each value of a key that is a secret's by its name."""
+    """`text` with GONE for each value whose key's name suggests a secret."""
     parts, at = [], 0
     for key in _KEY.finditer(text):
         if key.start() < at or not _SECRET_WORD.search(key[1]):

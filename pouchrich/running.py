@@ -1,7 +1,7 @@
-"""The containerds that run on this node, found by the sockets they listen on, and asked by their own programs.
+"""The containerds that run on this node, found by their sockets, and queried with their own programs.
 
-What a file says need not be what runs: the kernel names the process behind a socket (SO_PEERCRED, unix(7)), and /proc
-its program and command line, so it is that program which is asked for its version and its configuration.
+A file need not describe what runs. The kernel names the process behind a socket (SO_PEERCRED, unix(7)), and /proc its
+program and command line, so that very program is run to get its version and its configuration.
 """
 
 import os
@@ -22,11 +22,11 @@ from runtime.errors import PouchrichError
 
 SOCKETS = (
     ("containerd", "/run/containerd/containerd.sock"),
-    ("k3s", "/run/k3s/containerd/containerd.sock"),  # rke2's too
+    ("k3s", "/run/k3s/containerd/containerd.sock"),  # rke2 uses it too
     ("k0s", "/run/k0s/containerd.sock"),
     ("microk8s", "/var/snap/microk8s/common/run/containerd.sock"),
 )
-"""Distribution, and where its containerd listens by default."""
+"""Distribution, and the default socket of its containerd."""
 
 WHERE = {
     "k3s": "k3s writes its containerd's config.toml anew at each start: the handler belongs into config.toml.tmpl or"
@@ -35,7 +35,7 @@ WHERE = {
     " config-v3.toml.tmpl beside it",
     "k0s": "k0s writes its containerd's configuration: the handler belongs into a file in /etc/k0s/containerd.d/",
 }
-"""Where a handler belongs that containerd's own file would lose."""
+"""Where to put a handler, for distributions that rewrite containerd's own file."""
 
 _TIMEOUT_S = 5.0
 _NONE = Program("")
@@ -43,9 +43,9 @@ _NONE = Program("")
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A containerd. `kind` is the distribution, `program` runs it once more, `pid` is 0 where not known.
+    """A containerd. `kind` is the distribution, `program` runs its executable once more, `pid` is 0 if unknown.
 
-    `problem` says why it cannot be spoken to, "" where it can.
+    `problem` says why it cannot be reached, "" if it can.
     """
 
     kind: str
@@ -57,12 +57,12 @@ class Running:
 
 
 def find(sockets: Sequence[tuple[str, str]] = SOCKETS, *, proc: str = PROC) -> list[Running]:
-    """Those whose socket is there."""
+    """The containerds whose socket exists."""
     return [_at(kind, path, proc) for kind, path in sockets if os.path.exists(path)]
 
 
 def path_of(pid: int) -> str:
-    """The PATH of a process, by which containerd finds shims and those find an OCI runtime."""
+    """The PATH of a process: containerd finds shims on its PATH, and shims find an OCI runtime on theirs."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             found = [one for one in file.read().split(b"\0") if one.startswith(b"PATH=")]
@@ -102,12 +102,12 @@ def config_of(words: Sequence[str]) -> str:
 
 
 def version(one: Running) -> tuple[int, int] | None:
-    """Major and minor of what runs, None where it does not say so."""
+    """Major and minor version of the running containerd, None if it does not tell."""
     return version_of(one.program)
 
 
 def changed_since(one: Running, *, proc: str = PROC) -> str:
-    """The configuration file that was changed, or removed, after it was started, or "". Raises PouchrichError."""
+    """A configuration file changed or removed since the containerd was started, or "". Raises PouchrichError."""
     process = look(one.pid, proc)
     if process is None:
         return ""
@@ -117,7 +117,7 @@ def changed_since(one: Running, *, proc: str = PROC) -> str:
 
 
 def _changed_s(path: str) -> float:
-    """When a file that was there a moment ago was changed, in seconds since the epoch: now, if that took it away."""
+    """When a file was last changed, in seconds since the epoch; now, if it has just been removed."""
     try:
         return os.stat(path).st_mtime
     except FileNotFoundError:
@@ -125,7 +125,7 @@ def _changed_s(path: str) -> float:
 
 
 def failed_plugins(one: Running) -> Iterator[str]:
-    """The CRI plugins that it could not load, by its own `ctr plugins ls`. Raises PouchrichError where none answers."""
+    """The CRI plugins that it could not load, by its own `ctr plugins ls`. Raises PouchrichError if nobody answers."""
     real = os.path.realpath(one.program.path)
     ctr = next(filter(None, (shutil.which("ctr", path=os.path.dirname(real)), shutil.which("ctr"))), None)
     if ctr is None:
@@ -145,7 +145,7 @@ def failed_plugins(one: Running) -> Iterator[str]:
 
 
 def dump(one: Running) -> str:
-    """Its configuration as it dumps it, below a line that says what it is; or why it does not."""
+    """Its dumped configuration, below a line that says what it is; or why it cannot be dumped."""
     about = f"# {one.kind} at {one.socket}, configuration {one.config}\n"
     try:
         return about + one.program.output("--config", one.config, "config", "dump", timeout_s=2 * _TIMEOUT_S)

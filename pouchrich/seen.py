@@ -1,4 +1,4 @@
-"""What one look at a container has found: its state, what it uses, and the parts that run in it."""
+"""The result of one look at a container: its state, its resource use, and the parts that run in it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ ROLES = ("init", "application", "service", "agent", "exec")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some processes of a container that belong together. `role` is one of ROLES.
+    """Processes of a container that belong together. `role` is one of ROLES.
 
-    `pid` is the first of the `processes` (a count), 0 where none runs; `memory_bytes` the sum of their resident sets;
-    `cpu_percent` of one CPU since the look before, None at the first. `state` and `restarts` are a supervised agent's.
+    `processes` is their number, `pid` the first one's, 0 if none runs; `memory_bytes` is the sum of their resident
+    sets; `cpu_percent` is the share of one CPU since the last look, None at the first. `state` and `restarts` are those
+    of a supervised agent.
     """
 
     role: str
@@ -31,7 +32,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A container and what runs in it. `memory_bytes` is its working set: usage without what is easily given back."""
+    """A container and what runs in it. `memory_bytes` is its working set: usage less inactive file pages."""
 
     container: Container
     state: str
@@ -43,7 +44,7 @@ class Seen:
 
     @property
     def problems(self) -> Iterator[str]:
-        """What is not as it should be, in words."""
+        """The container's problems, in words."""
         if count := self.container.restarts:
             yield f"init restarted the application {'once' if count == 1 else f'{count} times'}"
         for part in self.parts:

@@ -1,6 +1,6 @@
 """What a plan changes in a spec, value by value. Pure.
 
-Lists whose entries have names are compared by these: mounts by destination, variables by name. Other lists are values.
+Lists with named entries are compared by name: mounts by destination, variables by name. Other lists are single values.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,14 +10,17 @@ from typing import Any
 from runtime.spec.edit import Spec
 
 ABSENT: Any = None
-"""A value that is not there: JSON's null."""
+"""Stands for a missing value: JSON's null."""
 
 _HIDDEN = "..."
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One value, by its path such as `process.args`, `mounts[/run]`, `process.env[PATH]`; ABSENT before or after."""
+    """One changed value, with its path such as `process.args`, `mounts[/run]`, `process.env[PATH]`.
+
+    `before` is ABSENT for an added value, `after` for a removed one.
+    """
 
     path: str
     before: Any
@@ -27,7 +30,7 @@ class Change:
 def difference(before: Spec, after: Spec) -> tuple[Change, ...]:
     """All changes, in the order of the paths' first keys in `before`, then of `after`.
 
-    What a pod's variables hold is often secret and never our doing: where one is taken away its value is not shown.
+    Values of a pod's variables are often secret, and never made by us: the value of a removed one is not shown.
     """
     return tuple(_compared("", before, after))
 
@@ -59,7 +62,7 @@ def _variables(value: Any) -> dict[str, str]:
 
 
 def _mounts(value: Any) -> dict[str, Any]:
-    """By destination; where several are at one place, each but the first with a number."""
+    """Destination -> mount; if several mounts have one destination, all but the first get a number."""
     found: dict[str, Any] = {}
     for entry in value or ():
         name = base = str(entry.get("destination")) if isinstance(entry, Mapping) else str(entry)

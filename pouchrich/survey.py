@@ -1,7 +1,7 @@
-"""What runs in the rich containers, and what it uses: two looks at /proc and the cgroups, and the difference.
+"""What runs in the rich containers, and what it uses: the difference of two looks at /proc and the cgroups.
 
-No program is run for it: a state is told by what the kernel shows and what the shim has noted. So a look at a hundred
-containers costs no more than reading some files of each.
+No program is run: states come from the kernel's files and the shim's notes. So a look at a hundred containers costs no
+more than reading some files of each.
 """
 
 import time
@@ -22,11 +22,11 @@ from runtime.linux.mountinfo import MountEntry
 APPLICATION_UNIT = "pouchrich-app.service"
 
 _Group = tuple[str, str, str, str, int]
-"""A container's namespace and id, then role and name of a part and what tells it from others of the name."""
+"""A container's namespace and id; role and name of a part; and a number that distinguishes parts of one name."""
 
 
 class Survey:
-    """Looks at containers again and again; what they use is told from the second look on."""
+    """Looks at containers repeatedly; CPU use is known from the second look on."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Survey:
     def look(self, containers: Iterable[Container], *, whole: bool = True) -> list[Seen]:
         """Look at each of them now. Raises OSError where /proc cannot be read.
 
-        Unless `whole`, not at every process: the parts are then init, the application, of both only pids and commands,
-        and the agents.
+        Unless `whole`, it does not look at every process: the parts are then init and the application, with only PIDs
+        and commands, and the agents.
         """
         now, before = self._clock(), self._at
         self._at = now
@@ -57,7 +57,7 @@ class Survey:
         booted = uptime_s(self._proc)
         return [_Look(self, spent, ticks, cpu_s, booted).at(one, whole=whole) for one in containers]
 
-    # For _Look: what is asked, and what is kept for the next time.
+    # Called by _Look: queries, and values to keep for the next look.
 
     @property
     def mounts(self) -> tuple[MountEntry, ...]:
@@ -77,15 +77,15 @@ class Survey:
         return first_child(pid, self._proc)
 
     def keep_ticks(self, group: "_Group", ticks: int) -> None:
-        """Keep what a part has used."""
+        """Keep a part's CPU ticks for the next look."""
         self._ticks[group] = ticks
 
     def keep(self, key: tuple[str, str], cpu_s: float) -> None:
-        """Keep what a container has used."""
+        """Keep a container's CPU seconds for the next look."""
         self._cpu_s[key] = cpu_s
 
     def boot_state(self, container: Container) -> str:
-        """Where it is in the queue for boots, "" where it is not."""
+        """The container's state in the queue for boots, "" if it is not there."""
         if self._queue is None:
             from runtime.init import boot_tickets
 
@@ -94,7 +94,7 @@ class Survey:
 
 
 def _place(init: Process, mounts: Iterable[MountEntry]) -> Cgroup | None:
-    """The container's cgroup: that of its PID 1, or what is above where systemd has put itself."""
+    """The container's cgroup: that of its PID 1, or the one above the cgroup into which systemd has moved itself."""
     try:
         found = of_memberships(init.cgroups, mounts)
     except NotFound:
@@ -104,7 +104,7 @@ def _place(init: Process, mounts: Iterable[MountEntry]) -> Cgroup | None:
 
 
 def _is_init_of(process: Process, container: Container) -> bool:
-    """Whether it is the container's, and not a later process of the number where the pod server was killed."""
+    """Whether it is the container's init: after the pod server was killed, a later process may have init's PID."""
     return not container.cgroup_name or any(container.cgroup_name in path for path in process.cgroups.values())
 
 
@@ -124,7 +124,7 @@ class _Look:
         if not whole and not container.state.get("unit_agents"):
             return self._briefly(container, init, place)
         pids = cgroup.procs(place) if place is not None else []
-        # An agent with a memory limit of its own is in a cgroup beside the container's.
+        # An agent with its own memory limit is in a cgroup beside the container's.
         agents = (int(one["pid"]) for one in container.agents if one.get("pid"))
         processes = {**self.survey.processes({*pids, *agents} - {init.pid}), init.pid: init}
         cpu_s = None if place is None else spent.cpu_s(place)
@@ -167,7 +167,8 @@ class _Look:
     def _part(self, group: _Group, members: list[Process]) -> Part:
         role, name = group[2:4]
         first = min(members, key=lambda one: one.identity[::-1])
-        # A process's time goes to who waited for it, so a part's sum only grows; but init waits for other parts' too.
+        # A process's CPU time goes to the parent that reaps it, so a part's sum only grows. Init also reaps orphans of
+        # other parts, so the time of its children is not counted.
         waited = 0 if role == "init" else sum(one.children_ticks for one in members)
         used = waited + sum(one.cpu_ticks for one in members)
         self.survey.keep_ticks(group, used)
@@ -206,7 +207,7 @@ def _group(
 ) -> tuple[str, str, int]:
     """Role and name of the part that a process belongs to, by its root (see `roots`) and its unit.
 
-    The number tells parts of one name apart.
+    The number distinguishes parts of one name.
     """
     if root.pid in agents:
         return "agent", agents[root.pid], 0
@@ -220,22 +221,22 @@ def _group(
 
 
 def _application(container: Container, processes: Mapping[int, Process]) -> int:
-    """The application's pid, 0 where there is none: an image's own init is its application."""
+    """The application's PID; 0 if there is none, because the image's own init is the application."""
     if (noted := container.state.get("application")) and noted in processes:
         return int(noted)
     if container.has_own_init:
         return 0
     agents = {one.get("pid") for one in container.agents}
     children = [one for one in processes.values() if one.parent == container.init_pid and one.pid not in agents]
-    # dumb-init starts one child; later ones are orphans that it was given.
+    # dumb-init starts one child; its later children are adopted orphans.
     return min(children, key=lambda one: one.identity[::-1]).pid if children else 0
 
 
 def _agent_units(container: Container) -> Callable[[str], str]:
-    """The name of the agent that a unit is, or "". An image may call a unit of its own as it likes."""
+    """A function from a unit to the name of its agent, or "": the image's own units may have similar names."""
     from runtime.agents.unit import unit_name
 
-    if "unit_agents" not in container.state:  # of an older shim
+    if "unit_agents" not in container.state:  # written by an older shim
         head, tail = unit_name("*").split("*")
         return lambda unit: (
             unit[len(head) : -len(tail)].replace("\\x40", "@") if unit.startswith(head) and unit.endswith(tail) else ""
@@ -245,7 +246,7 @@ def _agent_units(container: Container) -> Callable[[str], str]:
 
 
 def _with_states(parts: Iterable[Part], container: Container) -> list[Part]:
-    """The parts, with what is known of the agents, and the agents that do not run."""
+    """The parts, with the states of the agents, and with the agents that do not run."""
     said = {str(one.get("name")): one for one in container.agents}
     found = []
     for part in parts:
@@ -265,7 +266,7 @@ def _with_states(parts: Iterable[Part], container: Container) -> list[Part]:
 
 
 def _agent(one: Mapping[str, Any]) -> Part:
-    """An agent as the shim has noted it, without a look at its processes."""
+    """An agent from the shim's notes, without a look at its processes."""
     pid = int(one.get("pid") or 0)
     return Part("agent", str(one.get("name")), pid, state=_state(one), restarts=one.get("restarts"))
 

@@ -1,17 +1,17 @@
-"""A node of a cluster: its containerd is told of the shim, Kubernetes of the node, and both are taken back.
+"""A node of a cluster: configures its containerd for the shim, labels the node, and undoes both.
 
-host          the node's root as one's own, and programs run where its process 1 is
-preflight     whether the node can have the shim
-hold          what keeps a rollout from it
-block         lines of ours in a file that is another's
-place         where the containerds of kubeadm, k3s, rke2 and k0s want a handler
-trial         what containerd's own `config dump` would make of it
-handling      the handler put there, and taken out again
-restart       containerd started anew, where it has to be and may be
-kubectl       the node's labels and annotations, and pods on it
-probe         a pod of each mode
-rollout       all of that in order, as a DaemonSet's pod does it
-status        what of it there is
+host          works with the node's root directory, and runs programs beside its process 1
+preflight     checks whether the node can have the shim
+hold          what keeps a rollout from the node
+block         our lines in a file of somebody else's
+place         where the containerds of kubeadm, k3s, rke2 and k0s expect a handler
+trial         tries the change with containerd's own `config dump`
+handling      adds the handler, and removes it again
+restart       restarts containerd, where that is needed and allowed
+kubectl       the node's labels and annotations, and pods on the node
+probe         runs a pod of each mode
+rollout       does all of that in order, in a DaemonSet's pod
+status        reports the present state
 
-Versions on the node's disk are `pouchrich.node`'s.
+`pouchrich.node` manages the versions on the node's disk.
 """

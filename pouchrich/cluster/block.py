@@ -1,4 +1,4 @@
-"""Lines of ours in a file that is another's, between two marks, which can be taken out to the last byte."""
+"""Our lines in a file of somebody else's, between two marks, so that they can be removed to the last byte."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _BLOCK = re.compile(
 
 
 def without(text: str, path: str) -> str:
-    """`text` as it was before `within` was used on it. Raises InstallError, naming `path`, where a mark is missing."""
+    """`text` without our lines and marks. Raises InstallError, naming `path`, where a mark is missing."""
     found = _BLOCK.search(text)
     if found is None:
         if _BEGIN in text or re.search(rf"^{_END}$", text, re.MULTILINE):
@@ -28,7 +28,7 @@ def without(text: str, path: str) -> str:
 
 
 def within(text: str, lines: str, path: str) -> str:
-    """`text` with `lines` at its end, in place of those that were there. Raises InstallError as `without`."""
+    """`text` with `lines` between marks at its end, instead of our earlier lines. Raises InstallError as `without`."""
     rest = without(text, path)
     more = _NO_END_OF_LINE if rest and not rest.endswith("\n") else ""
     end = "\n" if more else ""
@@ -36,13 +36,13 @@ def within(text: str, lines: str, path: str) -> str:
 
 
 def lines(text: str) -> str | None:
-    """The lines that are there, None for none."""
+    """Our lines in `text`, None if there are none."""
     found = _BLOCK.search(text)
     return None if found is None else found["lines"]
 
 
 def read(path: str) -> str | None:
-    """A text file, None where there is none. Raises InstallError where it is none; OSError."""
+    """Read a text file; None if it does not exist. Raises InstallError if it is not text; OSError."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return file.read()
@@ -53,9 +53,9 @@ def read(path: str) -> str | None:
 
 
 def replace(path: str, text: str | None) -> None:
-    """Have the file be of this text, with the mode and owner that it has, or be gone for None. One rename; OSError.
+    """Replace the file's text by one rename, keeping mode and owner; None removes the file. Raises OSError.
 
-    It is so on disk when this returns. A link stays one: what it leads to is replaced.
+    The change is on disk when this returns. A symbolic link stays; its target is replaced.
     """
     path = os.path.realpath(path)
     if text is None:

@@ -1,7 +1,8 @@
-"""The handler put into a containerd's configuration, and taken out again, whatever step a run is killed at.
+"""Adds the handler to a containerd's configuration and removes it again, even if a run is killed at any step.
 
-Home's file CONFIGURED says, before anything is changed, which files are. Home's file OWED says, before and after that,
-which processes have not read it: those that began before the change was whole have to be started anew.
+The file CONFIGURED in the installation's home records which file is changed, before it is changed. The file OWED there,
+written before and after the change, says which processes have not read it: containerds that were started before the
+change was complete must be restarted.
 """
 
 import json
@@ -24,9 +25,9 @@ BOOT = "/proc/sys/kernel/random/boot_id"
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A file that has our handler, or is about to: `how` and `head` are its Place's, `made` says we made it.
+    """A file that has our handler, or is about to get it: `how` and `head` are its Place's, `made`: we made the file.
 
-    `kind` and `socket` are of the containerd that reads it.
+    `kind` and `socket` are those of the containerd that reads the file.
     """
 
     path: str
@@ -39,9 +40,9 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A containerd whose configuration was changed: its processes that began by `until_ticks` have not read that.
+    """A containerd whose configuration was changed: processes started until `until_ticks` have not read the change.
 
-    Ticks count from the boot `boot`. They are None while a change is under way: no process has read it whole.
+    Ticks count from the boot with id `boot`. None: a change is under way, which no process has read completely.
     """
 
     kind: str
@@ -51,7 +52,7 @@ class Owed:
 
 
 def recorded(layout: Layout) -> Changed | None:
-    """The file that was changed, None for none.
+    """The record of the changed file, None if there is none.
 
     Raises InstallError where the record cannot be read; OSError."""
     path = f"{layout.home}/{CONFIGURED}"
@@ -63,7 +64,7 @@ def recorded(layout: Layout) -> Changed | None:
 
 
 def owed(layout: Layout) -> Owed | None:
-    """The containerd that was to be started anew, None for none, or where the node was since.
+    """The containerd that must be restarted; None if there is none, or the node has booted since.
 
     Raises InstallError where the record cannot be read; OSError.
     """
@@ -77,9 +78,9 @@ def owed(layout: Layout) -> Owed | None:
 
 
 def put(layout: Layout, one: Running, place: Place) -> bool:
-    """Have the handler be in `place`, and nowhere else; whether that changed anything. The caller has the lock.
+    """Put the handler into `place`, and remove it elsewhere; return whether anything changed. The caller has the lock.
 
-    Raises InstallError, after which the files that had the handler have it, and no others; OSError.
+    Raises InstallError, after which the same files as before have the handler; OSError.
     """
     trial.forget_killed(one)
     former = recorded(layout) or _adopted(layout, one, place)
@@ -92,11 +93,11 @@ def put(layout: Layout, one: Running, place: Place) -> bool:
         )
     debt = owed(layout)
     if former.path == place.path and place.is_done():
-        if debt is not None and debt.until_ticks is None:  # the run that made it so was killed
+        if debt is not None and debt.until_ticks is None:  # the run that changed the file was killed
             _owe(layout, one)
         return False
     text = block.read(former.path)
-    take_out(layout, one)  # what runs has the handler still
+    take_out(layout, one)  # the running containerd still has the handler
     try:
         _put(layout, one, place)
     except (InstallError, OSError):
@@ -108,7 +109,7 @@ def put(layout: Layout, one: Running, place: Place) -> bool:
 
 
 def _adopted(layout: Layout, one: Running, place: Place) -> Changed | None:
-    """The handler that is in `place` by a run whose record is gone, with a record again; None where none is there."""
+    """Record a handler that an earlier run, whose record is gone, has put into `place`; None if there is none."""
     found = block.read(place.path)
     if found is None or not (place.is_done() or (place.how in IN_LINES and block.lines(found) is not None)):
         return None
@@ -119,7 +120,7 @@ def _adopted(layout: Layout, one: Running, place: Place) -> Changed | None:
 
 
 def _put(layout: Layout, one: Running, place: Place) -> bool:
-    """`put` where no file has the handler by this program."""
+    """`put`, when this program has put the handler into no file yet."""
     before = trial.dump(one, place.version)
     if trial.has_handler(before):
         print(f"kept the handler that {one.config} has already")
@@ -142,9 +143,10 @@ def _put(layout: Layout, one: Running, place: Place) -> bool:
 
 
 def take_out(layout: Layout, one: Running | None) -> bool:
-    """Have no file hold the handler that this program put there; whether one did. The caller has the lock.
+    """Remove the handler from the file that this program put it into; return whether there was one.
 
-    `one` is the containerd that reads it, None where none runs. Raises InstallError, OSError.
+    The caller has the lock. `one` is the containerd that reads the file, None if none runs. Raises InstallError,
+    OSError.
     """
     changed = recorded(layout)
     if changed is None:
@@ -168,7 +170,7 @@ def take_out(layout: Layout, one: Running | None) -> bool:
 
 
 def owes_restart(layout: Layout, one: Running) -> bool:
-    """Whether this containerd's process has not read its configuration since it was changed.
+    """Whether this containerd's process has not read the last change of its configuration.
 
     Raises InstallError, OSError.
     """
@@ -180,7 +182,7 @@ def owes_restart(layout: Layout, one: Running) -> bool:
 
 
 def settle(layout: Layout) -> None:
-    """Note that no containerd has to be started anew. The caller has the lock. Raises OSError."""
+    """Note that no containerd must be restarted. The caller has the lock. Raises OSError."""
     _forget(f"{layout.home}/{OWED}")
 
 
@@ -190,7 +192,7 @@ def _begin(layout: Layout, one: Running) -> None:
 
 
 def _owe(layout: Layout, one: Running) -> None:
-    """Note that it has. A process that begins after this returns is known by its time."""
+    """Note that the configuration has changed. A process that starts after this returns has a later start time."""
     now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
     _write(layout, Owed(one.kind, one.socket, block.read(BOOT) or "", now))
     time.sleep(1 / TICKS_PER_S)

@@ -1,4 +1,4 @@
-"""What keeps a rollout from a node: a file on it, or its annotation. Nothing is changed while there is one."""
+"""A file on the node, or an annotation of the node, that holds a rollout: nothing is changed while there is one."""
 
 from pouchrich.cluster import block
 from pouchrich.node import InstallError
@@ -8,7 +8,7 @@ ANNOTATION = "pouchrich.io/hold"
 
 
 def reason(annotations: dict[str, str] | None = None, path: str | None = None) -> str:
-    """Why, and by what, "" where the rollout may go on. Raises InstallError, OSError."""
+    """Why the rollout is held, and by which of the two; "" if it may go on. Raises InstallError, OSError."""
     if annotations and ANNOTATION in annotations:
         return f"annotation {ANNOTATION}: {annotations[ANNOTATION] or 'no reason given'}"
     path = FILE if path is None else path
@@ -17,6 +17,6 @@ def reason(annotations: dict[str, str] | None = None, path: str | None = None) -
 
 
 def refuse() -> None:
-    """Raises InstallError where the node's file is there."""
+    """Raises InstallError if the node has the file."""
     if why := reason():
         raise InstallError(f"held by {why}: nothing was changed")

@@ -1,7 +1,7 @@
-"""The node's root, given as a directory, as this process's own.
+"""Makes the node's root, given as a directory, this process's own root.
 
-A pod that has the node's / mounted somewhere, and the node's pid namespace, sees there what an administrator sees: all
-paths are the node's, /proc and /run too. Only what is to outlive the pod must not have its mounts.
+A pod with the node's / mounted somewhere, and with the node's PID namespace, then sees what an administrator sees: all
+paths are the node's, including /proc and /run. Only processes that outlive the pod must not have the pod's mounts.
 """
 
 import os
@@ -16,10 +16,10 @@ from runtime.default_path import DEFAULT_PATH
 from runtime.linux import syscalls
 
 _MOUNT_POINTS = ("mnt", "media", "srv", "home", "boot")
-"""Directories of the node's, one of which the artefact hides for this process alone: nothing is made there."""
+"""Directories of the node. The artefact is mounted over one of them, for this process only; none is created."""
 
 ENTERED = "POUCHRICH_ENTERED"
-"""In the environment of what `run` runs."""
+"""The environment variable that marks a program started by `run`."""
 
 _MAIN = """
 import sys
@@ -29,10 +29,10 @@ sys.exit(main())"""
 
 
 def run(root: str, artefact: str, words: Sequence[str], *, quiet: bool = False) -> int:
-    """Run `pouchrich WORDS` of the unpacked `artefact` with `root` as the root directory: its exit status.
+    """Run `pouchrich WORDS` of the unpacked `artefact` with `root` as the root directory; return its exit status.
 
-    What it prints is left out with `quiet`, but for errors.
-    Raises InstallError where the node cannot be seen there.
+    With `quiet` only its errors are printed.
+    Raises InstallError where the node's root is not at `root`.
     """
     check(root)
     point = mount_point(root, words)
@@ -55,7 +55,7 @@ def run(root: str, artefact: str, words: Sequence[str], *, quiet: bool = False) 
 
 
 def mount_point(root: str, words: Sequence[str]) -> str:
-    """The directory of the node's to hide: a real one, which none of `words` is in. Raises InstallError for none."""
+    """The directory to mount over: it exists, and no path in `words` is below it. Raises InstallError for none."""
     for name in _MOUNT_POINTS:
         path = f"{root}/{name}"
         is_used = any(f"{os.path.normpath(word)}/".lstrip("/").startswith(f"{name}/") for word in words)
@@ -68,7 +68,7 @@ def mount_point(root: str, words: Sequence[str]) -> str:
 
 
 def check(root: str) -> None:
-    """Raises InstallError unless the node's root is at `root`, with a /proc in which pids are what they are to us."""
+    """Raises InstallError unless the node's root is at `root`, with a /proc that has the same PIDs as ours."""
     if os.geteuid():
         raise InstallError("--root: needs root")
     try:
@@ -81,10 +81,10 @@ def check(root: str) -> None:
 
 
 def leave() -> None:
-    """Have the mounts, root and cgroups of process 1, if `run` gave this process others. Raises OSError.
+    """Enter the mount namespace, root and cgroups of process 1, if `run` gave this process others. Raises OSError.
 
-    What is started here, a containerd, is not to end with the pod, whose cgroups are killed then, nor be held to its
-    limits. Where process 1 may more than this process, the kernel lets it have no other mounts (ptrace(2)).
+    A containerd that is started here must not be killed with the pod's cgroups, or be bound by the pod's limits. If
+    process 1 has more capabilities than this process, the kernel refuses its mount namespace (ptrace(2)).
     """
     if ENTERED not in os.environ:
         return

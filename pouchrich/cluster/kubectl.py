@@ -1,4 +1,4 @@
-"""Kubernetes' API by `kubectl`, which finds its server and credentials as in any pod: one node, and pods on it."""
+"""The Kubernetes API through `kubectl`, which finds server and credentials as in any pod: one node, and its pods."""
 
 import json
 import shutil
@@ -23,25 +23,25 @@ class Kubectl:
         self.namespace = namespace
 
     def annotations(self) -> dict[str, str]:
-        """The node's. Raises InstallError."""
+        """The node's annotations. Raises InstallError."""
         found: dict[str, str] = self._get("node", self.node)["metadata"].get("annotations") or {}
         return found
 
     def label(self, labels: Mapping[str, str | None]) -> None:
-        """Set labels of the node, or take those away that are None. Raises InstallError."""
+        """Set labels of the node; a value of None removes the label. Raises InstallError."""
         words = [f"{name}-" if value is None else f"{name}={value}" for name, value in labels.items()]
         self._run("label", "node", self.node, "--overwrite", *words)
 
     def pod(self, name: str) -> dict[str, Any]:
-        """Raises InstallError."""
+        """Return the pod object. Raises InstallError."""
         return self._get("pod", name)
 
     def create(self, pod: Mapping[str, Any]) -> None:
-        """Raises InstallError."""
+        """Create a pod. Raises InstallError."""
         self._run("create", "-f", "-", said=json.dumps(pod))
 
     def delete(self, name: str) -> None:
-        """Delete a pod, if there is one, and wait until it is gone. Raises InstallError."""
+        """Delete a pod, if it exists, and wait until it is gone. Raises InstallError."""
         self._run("delete", "pod", name, "--ignore-not-found", f"--timeout={TIMEOUT_S:g}s")
 
     def _get(self, kind: str, name: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class Kubectl:
         return found
 
     def _run(self, *words: str, said: str = "") -> str:
-        # With --request-timeout kubectl looks no more for the credentials of the pod that it is in.
+        # Without --request-timeout: with it kubectl does not look for the credentials of its pod.
         argv = [self._program, f"--namespace={self.namespace}", *words]
         try:
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""This node's part in a cluster taken up and given back: versions, handler and containerd, each step safe to repeat."""
+"""Installs the shim on a cluster's node, or removes it: versions, handler and containerd. Each step is repeatable."""
 
 import os
 import shutil
@@ -18,16 +18,16 @@ from pouchrich.node.lock import locked
 from pouchrich.running import Running
 
 RESTART_OWED = 3
-"""Exit status: all is in place, but containerd has not read it, and nobody was to start it anew."""
+"""Exit status: everything is in place, but containerd has not read its configuration, and was not to be restarted."""
 
 _POLL_S = 2.0
 _SETTLE_AGAIN_S = 300.0
 _SETTLING_S = 60.0
-"""It leaves processes behind, and waits for none."""
+"""The timeout of `node settle`, which leaves processes behind and waits for none."""
 
 
 def look(layout: Layout, containerd: str, address: str | None) -> tuple[Running, list[Check]]:
-    """The containerd that is meant, and what of the node was looked at. Raises InstallError where there is none."""
+    """The containerd to use, and the checks of the node. Raises InstallError where there is no containerd."""
     one = preflight.the_one(containerd, address)
     return one, [*preflight.node(layout), *preflight.containerd(one, layout, layout.config)]
 
@@ -42,16 +42,16 @@ def take_up(
     how: str = restart.AS_FOUND,
     unattended: bool = False,
 ) -> int:
-    """Install the artefact in `directory` and have containerd use it: the exit status, 0 or RESTART_OWED.
+    """Install the artefact in `directory` and have containerd use it; return the exit status, 0 or RESTART_OWED.
 
-    `containerd` is a distribution or "auto", `how` who starts it anew (`restart.command`). Raises InstallError, before
-    which nothing was changed, or after which the handler is where it was; OSError.
+    `containerd` is a distribution or "auto"; `how` says how to restart it (`restart.command`). Raises InstallError if
+    nothing was changed, or the handler is where it was before; OSError.
     """
     hold.refuse()
     one, found = look(layout, containerd, address)
     preflight.refuse(found)
     release = running.version(one)
-    assert release is not None  # preflight has seen it
+    assert release is not None  # preflight has checked it
     path = "" if preflight.finds_shim(one, layout) else layout.target(PROGRAMS[0])
     there = place.find(one, release[0], runtime_path=path)
     words = restart.command(one, how)
@@ -85,11 +85,11 @@ def give_back(
     how: str = restart.AS_FOUND,
     address: str | None = None,
 ) -> None:
-    """Take the handler out of containerd's configuration, and all versions away.
+    """Remove the handler from containerd's configuration, and remove all versions.
 
-    Raises InstallError where pods or poststop hooks still need them after `wait_s`, or where there is nothing to give
-    back but a containerd, at one of the usual sockets or `address`, has our handler, which leads to a shim that is
-    there, unless `force`; OSError.
+    Raises InstallError, unless `force`, if pods or poststop hooks still need them after `wait_s`; or if nothing is
+    installed here, but a containerd at one of the usual sockets or `address` has our handler, and its shim exists.
+    Raises OSError.
     """
     hold.refuse()
     if not force:
@@ -123,33 +123,32 @@ def _refuse_elsewhere(layout: Layout, address: str | None) -> None:
 
 
 def _has_handler(one: Running) -> bool:
-    """Whether it is ours; a containerd that does not say what its configuration is says nothing of that either."""
+    """Whether the containerd has our handler; False if it cannot dump its configuration."""
     with suppress(InstallError):
         return trial.has_handler(trial.dump(one))
     return False
 
 
 def _has_shim(one: Running) -> bool:
-    """Whether the shim is there that a handler of ours in its configuration leads to: so it is installed somewhere."""
+    """Whether the shim of one of our handlers in the configuration exists, so is installed somewhere."""
     named = [found.runtime_path for found in handlers(one.config, major=2)]
     where = (path if path else shutil.which(PROGRAMS[0], path=running.path_of(one.pid)) for path in named)
     return any(path is not None and os.access(path, os.X_OK) for path in where)
 
 
 def _settle(layout: Layout) -> None:
-    """Have settled what is in nobody's care, such as hooks owed since before the node's last boot.
+    """Run `node settle`, which runs abandoned hooks, such as hooks owed since before the node's last boot.
 
-    A pod's start sees to it, and there may be none any more: new ones do not come to a node that is given back. It is
-    the node's own program that does it, with the node's mounts and outside of the cgroup of a pod that this may be in:
-    hooks go on when this has ended.
+    Usually the start of a pod does that, but a node that is being uninstalled may get no new pods. The node's own
+    program runs with the node's mounts and outside the cgroup of our pod, so the hooks go on after this has ended.
     """
     words = [layout.target(PROGRAMS[1]), "node", "settle"]
-    with suppress(OSError, subprocess.SubprocessError):  # one of before that has no such word
+    with suppress(OSError, subprocess.SubprocessError):  # an older version does not know the word
         subprocess.run(words, capture_output=True, timeout=_SETTLING_S, check=False, preexec_fn=host.leave)
 
 
 def needed(layout: Layout, *, force: bool, wait_s: float, settle: Callable[[Layout], None] = _settle) -> str:
-    """A warning of what is lost (`uninstall.check`), after as long a wait for nothing to be. Raises InstallError."""
+    """Wait up to `wait_s` until nothing needs the shim; then as `uninstall.check`. Raises InstallError."""
     end = time.monotonic() + wait_s
     needs, settled = list(uninstall.needing(layout)), time.monotonic()
     if needs and not force:
@@ -166,13 +165,13 @@ def needed(layout: Layout, *, force: bool, wait_s: float, settle: Callable[[Layo
 
 
 def warn(words: str) -> None:
-    """Say what is lost."""
+    """Print a warning."""
     if words:
         sys.stderr.write(f"install: {words}\n")
 
 
 def roll_back(layout: Layout) -> None:
-    """Have the version of before be run again. Raises InstallError, OSError."""
+    """Run the previous version again. Raises InstallError, OSError."""
     hold.refuse()
     with locked(layout):
         former, wanted = current.roll_back(layout)

@@ -1,10 +1,12 @@
-"""Where a containerd's configuration takes a handler, by who made that configuration.
+"""Where to put a handler into a containerd's configuration, by the distribution that made the configuration.
 
-kubeadm and all that start a containerd of the system's: its own file, or for 2.x in format 3 or 4 a file of ours in a
-directory that it imports. 1.x replaces a plugin's section by an imported one, so there it is lines in the file itself.
-k3s and rke2 write that file at each start, from a template beside it whose base is theirs (`{{ template "base" . }}`,
-from v1.24.17 on), and newer ones import config-v3.toml.d. k0s, from 1.27.1 on, merges what is in containerd.d, and
-starts its containerd anew when that changes, as long as its file begins with `# k0s_managed=true`.
+- kubeadm and others that use the system's containerd: for 2.x in format 3 or 4 a file of ours in a directory that the
+  configuration imports, else lines in the configuration file. With 1.x always lines in the file, because 1.x replaces a
+  plugin's whole section by an imported one.
+- k3s and rke2 write the file at each start from a template beside it, which includes their base
+  (`{{ template "base" . }}`, from v1.24.17 on); newer ones import config-v3.toml.d.
+- k0s, from 1.27.1 on, merges the files in containerd.d, and restarts its containerd when they change, as long as its
+  own file begins with `# k0s_managed=true`.
 """
 
 import glob
@@ -30,9 +32,9 @@ _K0S = "# k0s_managed=true"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`path` is the file to change, `how` it takes the handler, `lines` the handler, in format `version`.
+    """`path` is the file to change, `how` is the way, `lines` are the handler in format `version`.
 
-    `head` begins the file where there is none yet; `kept` are handlers that would be lost if they were not said too.
+    `head` is the beginning of a new file; `kept` are other handlers, which would be lost unless they are repeated.
     """
 
     path: str
@@ -43,14 +45,14 @@ class Place:
     kept: str = ""
 
     def text(self) -> str:
-        """What the file is to hold. Raises InstallError, OSError."""
+        """The new text of the file. Raises InstallError, OSError."""
         if self.how in (FILE_OF_OURS, MERGED):
             return f"{self.head}{self.kept}{self.lines}"
         found = block.read(self.path)
         return block.within(self.head if found is None else found, self.kept + self.lines, self.path)
 
     def is_done(self) -> bool:
-        """Whether the file has the handler as it is to be. Raises InstallError, OSError."""
+        """Whether the file already has this handler. Raises InstallError, OSError."""
         found = block.read(self.path)
         if self.how in (FILE_OF_OURS, MERGED):
             return found == self.text()
@@ -108,7 +110,7 @@ def _imported(path: str, version: int) -> list[str]:
         imports = _top(path).get("imports") if version >= 3 else None
     except NotFound:
         return []
-    if not isinstance(imports, list):  # for containerd to say
+    if not isinstance(imports, list):  # containerd reports that
         return []
     names = [os.path.normpath(os.path.join(os.path.dirname(path), one)) for one in imports if isinstance(one, str)]
     return [os.path.dirname(one) for one in names if os.path.basename(one) in ("*.toml", "*") and not _magic(one)]

@@ -1,4 +1,4 @@
-"""Whether a node can have the shim, looked at before anything is changed: what is wrong, why, and the way out."""
+"""Checks whether a node can have the shim, before anything is changed: what is wrong, why, and what to do."""
 
 import os
 import platform
@@ -19,10 +19,10 @@ from runtime.oci.choose import choose
 KERNEL = (5, 10)
 CONTAINERD = (1, 6)
 NEEDS_PATH = (1, 7)
-"""From here on a handler may name the shim by its path; before, only containerd's PATH finds it."""
+"""The first containerd in which a handler may have the shim's path; older ones find it only on their PATH."""
 
 ROOM_BYTES = 200 << 20
-"""An artefact unpacked has 40 MiB; with the version before it, and to spare."""
+"""Free space to require: an unpacked artefact has 40 MiB, the previous version stays, and there is a margin."""
 
 STACKS_PROFILES = (6, 17)
 APPARMOR = "/sys/kernel/security/apparmor"
@@ -30,14 +30,14 @@ APPARMOR_USERNS = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
 
 
 def refuse(found: Sequence[Check]) -> None:
-    """Raises InstallError, a line each, where a check fails."""
+    """Raises InstallError with a line for each failed check."""
     if failed := [one for one in found if one.level == FAIL]:
         lines = "".join(f"\n  {one.what}: {one.found}\n    -> {one.advice}" for one in failed)
         raise InstallError(f"this node cannot have it; nothing was changed:{lines}")
 
 
 def node(layout: Layout) -> Iterator[Check]:
-    """What is the node's alone."""
+    """The checks that do not concern containerd."""
     machine = platform.machine()
     if machine not in unpacked.LOADERS:
         allowed = ", ".join(unpacked.LOADERS)
@@ -59,12 +59,12 @@ def kernel(release: str) -> Check:
 
 
 def _numbers(release: str) -> tuple[int, ...]:
-    """Major and minor of a kernel, whatever its builder has appended (uname(2))."""
+    """Major and minor number of a kernel release, whatever suffix it has (uname(2))."""
     return tuple(map(int, re.findall(r"\d+", release)[:2]))
 
 
 def room(layout: Layout) -> Check:
-    """Whether the versions have room where they go, and programs can be run from there."""
+    """Whether there is room for the versions, on a file system that allows execution."""
     at = _nearest(layout.home)
     about = os.statvfs(at)
     free = about.f_bavail * about.f_frsize
@@ -80,7 +80,7 @@ def room(layout: Layout) -> Check:
 
 
 def links(layout: Layout) -> Check:
-    """Whether the links to the programs can be made."""
+    """Whether the symbolic links to the programs can be made."""
     at = _nearest(layout.bin)
     if os.statvfs(at).f_flag & os.ST_RDONLY:
         return Check(FAIL, at, "it is mounted read-only", "--bin DIR with a directory on containerd's PATH")
@@ -88,14 +88,14 @@ def links(layout: Layout) -> Check:
 
 
 def _nearest(path: str) -> str:
-    """The directory itself, or the nearest one above it that is there."""
+    """The directory itself, or its nearest existing parent."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
 
 
 def apparmor(release: str, *, root: str = "") -> Iterator[Check]:
-    """What AppArmor does to rich containers here."""
+    """The AppArmor checks, see `pouchrich.apparmor_node`."""
     if _read(f"{root}{APPARMOR_ON}") != "Y":
         yield Check(OK, "AppArmor", "off")
         return
@@ -110,7 +110,7 @@ def apparmor(release: str, *, root: str = "") -> Iterator[Check]:
 
 
 def containerd(one: Running, layout: Layout, config: str) -> Iterator[Check]:
-    """The containerd: that it answers, its release, and an OCI runtime on its PATH. `config` is the node's file."""
+    """containerd: whether it answers, its release, and an OCI runtime on its PATH. `config` is the node's file."""
     what = f"containerd at {one.socket}"
     if one.problem:
         yield Check(FAIL, what, one.problem, "start it, or remove the socket that is left of it")
@@ -137,7 +137,7 @@ def containerd(one: Running, layout: Layout, config: str) -> Iterator[Check]:
 
 
 def finds_shim(one: Running, layout: Layout) -> bool:
-    """Whether containerd's PATH leads to this installation's shim, or will when it is there."""
+    """Whether containerd's PATH leads to this installation's shim, or will once it is installed."""
     directories = running.path_of(one.pid).split(":")
     other = shutil.which(checks.SHIM, path=":".join(directories))
     ours = f"{layout.bin}/{checks.SHIM}"
@@ -145,11 +145,11 @@ def finds_shim(one: Running, layout: Layout) -> bool:
 
 
 def the_one(wanted: str, address: str | None = None) -> Running:
-    """The containerd of a distribution, or with "auto" the only one that runs, or at `address`. Raises InstallError."""
+    """The containerd of a distribution; with "auto" the only running one, or that at `address`. Raises InstallError."""
     kind = "containerd" if wanted in ("auto", "kubeadm") else wanted
     sockets = running.SOCKETS if address is None else ((kind, address),)
     there = [one for one in running.find(sockets) if wanted == "auto" or one.kind == kind]
-    there = [one for one in there if one.pid] or there  # a socket that was left is no containerd
+    there = [one for one in there if one.pid] or there  # ignore sockets that nobody listens on
     if not there:
         places = ", ".join(path for _, path in sockets)
         raise InstallError(f"containerd: none of {wanted} listens at {places}: start it; nothing was changed")

@@ -1,20 +1,20 @@
-"""A pod of a mode, run on this node by its kubelet: whether PID 1 is the mode's init and the exit status is right.
+"""Runs a pod of a mode on this node through its kubelet, and checks that PID 1 is the mode's init and the exit status.
 
-What a probe says against its mode is one of two things: its container ran and had another PID 1 or exit status, or
-the shim refused to create or start its task, which containerd's CRI asks for in StartContainer and tells in words of
-its own (internal/cri/server/container_start.go): kubelet's RunContainerError, or StartError once that was given up.
-Whatever else keeps a pod from its end is of the node's circumstances, and the mode is not judged by it:
+A mode fails its probe in two cases only: the container ran and had another PID 1 or exit status; or the shim refused to
+create or start the task. For the latter, containerd's CRI plugin reports an error of StartContainer in its own words
+(internal/cri/server/container_start.go), which the kubelet shows as RunContainerError, or as StartError once it has
+given up. Anything else that keeps the pod from completing is a matter of the node, and the mode is not judged:
 
-- `status.reason` of the pod: kubelet admitted it not (OutOf*, UnexpectedAdmissionError, NodeAffinity and whatever else
-  pkg/kubelet/lifecycle knows), or ended it (Evicted, Preempting, NodeShutdown, Terminated, DeadlineExceeded); a pod
-  that failed by its container has none. Likewise a pod that somebody deletes.
-- A container that containerd could not make, for want of disk or of its image say (CreateContainerError), or not
-  start, as its sandbox or log was gone: the shim was not asked.
-- A container that waits for something else: for its image, for a Secret (CreateContainerConfigError), for its sandbox
-  (ContainerCreating: volumes and network are made then), or that still runs.
-- A container that ended while nobody looked: ContainerStatusUnknown by kubelet, Unknown by containerd.
-- A runtime that did not answer kubelet in time, or went away meanwhile.
-- The API server, where it takes no pod or does not answer.
+- `status.reason` of the pod is set: the kubelet did not admit it (OutOf*, UnexpectedAdmissionError, NodeAffinity and
+  other reasons of pkg/kubelet/lifecycle), or ended it (Evicted, Preempting, NodeShutdown, Terminated,
+  DeadlineExceeded); a pod whose container failed has no reason. Likewise a pod that somebody deletes.
+- containerd could not create the container, for lack of disk space or its image for example (CreateContainerError), or
+  not start it because its sandbox or log was gone: the shim was not asked.
+- The container waits for something else: its image, a Secret (CreateContainerConfigError), its sandbox
+  (ContainerCreating, while volumes and network are set up); or it still runs.
+- The container's end was not seen: ContainerStatusUnknown by the kubelet, Unknown by containerd.
+- The runtime did not answer the kubelet in time, or went away.
+- The API server does not accept the pod, or does not answer.
 """
 
 import hashlib
@@ -27,23 +27,23 @@ from pouchrich.node import InstallError
 from runtime.config.annotations import PREFIX
 
 RUNTIME_CLASS = "pouchrich-probe"
-"""Of our handler, on any node: pods of the other classes go where a probe has labelled the node."""
+"""A RuntimeClass with our handler for any node; the other classes select nodes that a probe has labelled."""
 
 INITS = {"dumb-init": "dumb-init", "systemd": "systemd", "sbin-init": "init"}
-"""Mode to what its PID 1 is called; for sbin-init by an image whose init is busybox's."""
+"""Mode -> the name of PID 1; for sbin-init with an image whose init is busybox's."""
 
 PATIENCE_S = 180.0
 _DEADLINE_S = 240
-"""After which kubelet ends one whose run was killed: later than a run looks for the last time, as it hides why."""
+"""The pod's deadline, in case our run is killed. Later than our last look, because it hides why a pod failed."""
 
 _NOT_STARTED = ("RunContainerError", "StartError", "ContainerCannotRun")
 _BY_THE_SHIM = ("failed to create containerd task", "failed to start containerd task")
 _UNSEEN = ("ContainerStatusUnknown", "Unknown")
 _NO_ANSWER = (
-    *("context deadline exceeded", "failed to reserve container name"),  # the latter of a request that is still at work
+    *("context deadline exceeded", "failed to reserve container name"),  # the latter: the earlier request still runs
     *("error reading from server", "transport is closing", "connection error: desc"),
 )
-"""In the message of a request of kubelet's that the runtime did not answer (grpc-go's clientconn.go, transport)."""
+"""Texts in the kubelet's message when the runtime did not answer a request (grpc-go's clientconn.go, transport)."""
 
 _CONTAINER = "probe"
 _STATUS = 7
@@ -52,16 +52,16 @@ _NAME = 40
 
 
 class Fails(InstallError):
-    """The mode was judged, and does not do on this node."""
+    """The mode was judged, and does not work on this node."""
 
 
 def run(api: Kubectl, mode: str, image: str, *, secrets: Sequence[Mapping[str, str]] = ()) -> None:
-    """Raises Fails where the mode does not do, another InstallError where it was not judged. Leaves no pod.
+    """Raises Fails where the mode does not work, another InstallError where it was not judged. Leaves no pod behind.
 
-    `secrets` are the pod's `imagePullSecrets`, objects with a `name`: kubelet pulls `image` by them.
+    `secrets` are the pod's `imagePullSecrets`, objects with a `name`, which the kubelet uses to pull `image`.
     """
     name = name_of(mode, api.node)
-    api.delete(name)  # of a run that was killed
+    api.delete(name)  # left by a run that was killed
     api.create(manifest(name, api, mode, image, secrets))
     try:
         found = _ended(api, name)
@@ -71,7 +71,8 @@ def run(api: Kubectl, mode: str, image: str, *, secrets: Sequence[Mapping[str, s
 
 
 def judge(mode: str, pod: dict[str, Any]) -> None:
-    """Raises Fails where a pod has ended otherwise than a probe of this mode, another InstallError where it has not.
+    """Raises Fails if a pod has ended differently than a probe of this mode should, another InstallError if it was not
+    judged.
 
     `pod` is the API's object.
     """
@@ -89,7 +90,7 @@ def judge(mode: str, pod: dict[str, Any]) -> None:
 
 
 def _is_of_the_mode(pod: dict[str, Any], ended: dict[str, Any], waiting: dict[str, Any]) -> bool:
-    """Whether a pod that is not right, with its container's states, says something of its mode."""
+    """Whether a pod that failed, given its container's states, counts against its mode."""
     if pod.get("status", {}).get("reason") or pod.get("metadata", {}).get("deletionTimestamp"):
         return False
     state = ended or waiting
@@ -102,20 +103,20 @@ def _is_of_the_mode(pod: dict[str, Any], ended: dict[str, Any], waiting: dict[st
 
 
 def _container(pod: dict[str, Any]) -> dict[str, Any]:
-    """The status of the probe's own container: an admission webhook may have given its pod others."""
+    """The status of the probe's own container: an admission webhook may have added others to the pod."""
     statuses: list[dict[str, Any]] = pod.get("status", {}).get("containerStatuses") or []
     return next((one for one in statuses if one.get("name") == _CONTAINER), {})
 
 
 def name_of(mode: str, node: str) -> str:
-    """The same for each run on a node: what one leaves that is killed, the next one finds."""
+    """The pod's name: the same for each run on a node, so that a run finds the pod of a killed one."""
     return f"probe-{mode}-{hashlib.sha256(node.encode()).hexdigest()[:8]}-{node.replace('.', '-')}"[:_NAME].rstrip("-")
 
 
 def manifest(
     name: str, api: Kubectl, mode: str, image: str, secrets: Sequence[Mapping[str, str]] = ()
 ) -> dict[str, Any]:
-    """The pod. It has no token, and of the namespace's Secrets those alone that its image is pulled by (`run`)."""
+    """The pod object. The pod has no token, and uses no Secrets but those for pulling its image (`run`)."""
     container = {
         "name": _CONTAINER,
         "image": image,

@@ -1,9 +1,9 @@
-"""A containerd started anew, so that it reads its configuration: who is asked for that, and whether it has been.
+"""Restarts a containerd, so that it reads its configuration, and checks that it has restarted.
 
-Pods run on meanwhile. systemd is asked where the process is in a service's cgroup, which for k3s and rke2 is theirs.
-It is not waited for: rke2-server's unit (Type=notify, TimeoutStartSec=0) has started when its control plane is up, long
-after its containerd, and that is seen at its socket. k0s does it by itself when a file in containerd.d changes. A
-command is run with the mounts of the node's process 1.
+Pods go on running. If the process is in the cgroup of a systemd service (for k3s and rke2 that is their own service),
+systemd restarts the service. systemctl does not wait: rke2-server's unit (Type=notify, TimeoutStartSec=0) counts as
+started when its control plane is up, long after its containerd, whose socket is watched instead. k0s restarts its
+containerd itself when a file in containerd.d changes. A command runs with the mounts of the node's process 1.
 """
 
 import os
@@ -23,18 +23,18 @@ from runtime.errors import PouchrichError
 AS_FOUND, NEVER = "auto", "never"
 PATIENCE_S = 120.0
 _LONGER_S = {"k3s": 600.0, "rke2": 600.0}
-"""For a containerd whose service has more to do before it starts one, by distribution."""
+"""Timeouts by distribution, where the service has more to do before it starts its containerd."""
 
 _POLL_S = 0.2
 _SERVICE = re.compile(r"/([^/]+\.service)(?=/|$)")
 _SYSTEMD = "/run/systemd/system"
-"""Is there where systemd is PID 1 (sd_booted(3))."""
+"""Exists where systemd is PID 1 (sd_booted(3))."""
 
 
 def command(one: Running, how: str) -> list[str] | None:
-    """The command that starts the containerd anew; [] where k0s does it, None where nobody is to.
+    """The command that restarts the containerd; [] where k0s does it, None where it must not be restarted.
 
-    `how` is AS_FOUND, NEVER or a command line. Raises InstallError where AS_FOUND finds nothing.
+    `how` is AS_FOUND, NEVER or a command line. Raises InstallError where AS_FOUND finds no way.
     """
     if how == NEVER:
         return None
@@ -61,16 +61,16 @@ def _words(how: str) -> list[str]:
 
 
 def unit_of(pid: int) -> str:
-    """The service of systemd's that a process is in, the innermost of several, "" for none."""
+    """The systemd service that a process is in, the innermost of several; "" for none."""
     process = look(pid)
     found = [_SERVICE.findall(path) for path in (process.cgroups.values() if process else ())]
     return next((units[-1] for units in found if units), "")
 
 
 def do(layout: Layout, one: Running, words: list[str] | None) -> bool:
-    """Start it anew if that is owed, and wait until it serves; whether it has read its configuration then.
+    """Restart the containerd if that is owed, and wait until it serves. Return whether it has read its configuration.
 
-    Raises InstallError where it does not come back in time, or comes back without CRI.
+    Raises InstallError where it does not come back in time, or comes back without its CRI plugin.
     """
     now = at(one)
     if handling.owed(layout) is None or (now is not None and _has_read(layout, now)):
@@ -98,12 +98,12 @@ def do(layout: Layout, one: Running, words: list[str] | None) -> bool:
 
 
 def patience_s(one: Running) -> float:
-    """How long a containerd may take to come up."""
+    """How many seconds a containerd may take to come up."""
     return _LONGER_S.get(one.kind, PATIENCE_S)
 
 
 def again(one: Running) -> Running:
-    """The containerd that was looked at a while ago, as it is now. Raises InstallError where it has gone."""
+    """The containerd `one` as it is now. Raises InstallError where it is gone."""
     now = at(one)
     if now is None or not now.pid:
         raise InstallError(f"{one.socket}: containerd went away meanwhile: start it, then run this again")
@@ -111,7 +111,7 @@ def again(one: Running) -> Running:
 
 
 def at(one: Running) -> Running | None:
-    """The containerd that listens where this one did, None for none."""
+    """The containerd that now listens on the socket of `one`, None for none."""
     found = running.find(((one.kind, one.socket),))
     return found[0] if found else None
 
@@ -121,7 +121,7 @@ def _has_read(layout: Layout, now: Running) -> bool:
 
 
 def _failed(one: Running) -> list[str] | None:
-    """The CRI plugins that it could not load: it listens when it has tried. None where it does not say so yet."""
+    """The CRI plugins that containerd could not load; it loads them before it listens. None if it does not tell yet."""
     try:
         return list(running.failed_plugins(one))
     except PouchrichError:
@@ -139,7 +139,7 @@ def _run(words: list[str], limit_s: float = PATIENCE_S) -> None:
             errors="replace",
             timeout=limit_s,
             check=False,
-            env={**os.environ, "SYSTEMD_IGNORE_CHROOT": "1"},  # in a pod's mount namespace it looks like one
+            env={**os.environ, "SYSTEMD_IGNORE_CHROOT": "1"},  # a pod's mount namespace looks like a chroot
             preexec_fn=None if words[0] == "systemctl" else host.leave,
         )
     except (OSError, subprocess.SubprocessError) as err:

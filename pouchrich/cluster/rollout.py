@@ -1,10 +1,11 @@
-"""A node's part in a rollout, as a DaemonSet's pod does it: held or not, installed, probed, labelled, and stayed with.
+"""The rollout on one node, in a DaemonSet's pod: waits while it is held, installs, probes, labels, watches the node.
 
-What changes the node is run with the node's root (`host`); the cluster is asked from the image, which has kubectl.
+What changes the node runs with the node's root (`host`). Requests to the cluster come from the image, which has
+kubectl.
 
-A label is in the node selector of each rich pod by its RuntimeClass, and a kubelet that is started anew kills the pods
-whose selector its node does not match any more (kubernetes/kubernetes issues 99708, 124586). So a mode's label goes
-only by the verdict of a probe, or by an operator who asks for the mode no more.
+Through its RuntimeClass each rich pod selects nodes by a label, and a restarted kubelet kills pods whose selector its
+node no longer matches (kubernetes/kubernetes issues 99708, 124586). So a mode's label is removed only if a probe fails,
+or if the operator no longer asks for the mode.
 """
 
 import argparse
@@ -28,23 +29,24 @@ from runtime.config.annotations import PREFIX
 from runtime.linux import command_line, statx
 
 READY = "/run/pouchrich-node-ready"
-"""In the image, for the pod's readiness probe: there once all is done."""
+"""A file in the image, for the pod's readiness probe: it exists once everything is done."""
 
 VERSION_LABEL = f"{PREFIX}version"
 _POLL_S = 10.0
 _PAUSE_S = 60.0
 _ROUNDS = 10
 _LOOK_S, _AGAIN_S, _MISSES = 240.0, 30.0, 20
-"""As long as a containerd of k3s or rke2 may take to be started anew (`restart`)."""
+"""Seconds between looks; and seconds between looks after a failed one, and how many of these: together as long as k3s
+or rke2 may take to restart containerd (`restart`)."""
 _SURE = 2
-"""Probes of a mode that fail before its label goes: one may have met a node that had just booted."""
+"""How many probes of a mode must fail before its label is removed: one may have run on a node that had just booted."""
 
 _PASSED_ON = ("prefix", "bin", "containerd", "address", "restart", "wait")
 _FLAGS = ("unattended", "force", "json")
 
 
 def mode_label(mode: str) -> str:
-    """The node's label that says pods of a mode run there."""
+    """The node's label that says that pods of `mode` run there."""
     return f"{PREFIX}mode.{mode}"
 
 
@@ -73,7 +75,7 @@ def _probe(text: str) -> tuple[str, str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what a command line with --root or --node says: the exit status. Raises InstallError, OSError."""
+    """Execute a command line with --root or --node; return the exit status. Raises InstallError, OSError."""
     signal.signal(signal.SIGTERM, _end)
     if not getattr(arguments, "node", None):
         return _act(arguments)
@@ -84,11 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _stay(arguments: argparse.Namespace, *, look_s: float = _LOOK_S, again_s: float = _AGAIN_S) -> int:
-    """Be ready as long as the node is, which is looked at now and then: the exit status, for kubelet to run it again.
+    """Stay ready as long as the node is; then return the exit status, so that the kubelet runs this again.
 
-    Looks are `look_s` seconds apart, and by chance up to half as many more, so that not all nodes look at once. After
-    one that says no others follow, `again_s` apart: containerd may just be started anew by somebody else.
-    A node that was given back is not looked at.
+    Looks are `look_s` seconds apart, and at random up to half as much more, so that not all nodes look at once. After a
+    failed look, others follow `again_s` apart, because somebody else may just be restarting containerd. After an
+    uninstall the node is not looked at.
     """
     with open(READY, "w"):
         pass
@@ -105,7 +107,7 @@ def _stay(arguments: argparse.Namespace, *, look_s: float = _LOOK_S, again_s: fl
 
 
 def _is_there(arguments: argparse.Namespace, again_s: float) -> bool:
-    """Whether the node has it, at one of the looks that are taken while its containerd may be started anew."""
+    """Whether the node has the shim, at one of several looks, during which its containerd may be restarting."""
     for look in range(_MISSES):
         if look:
             time.sleep(again_s)
@@ -115,7 +117,7 @@ def _is_there(arguments: argparse.Namespace, again_s: float) -> bool:
 
 
 def _uninstall(arguments: argparse.Namespace, api: Kubectl) -> int:
-    """Uninstall, and take the labels once nothing is left; deploy/ has its RuntimeClasses choose no node meanwhile."""
+    """Uninstall, and remove the labels once nothing is left. Until then deploy/'s RuntimeClasses select no node."""
     status = _act(arguments)
     if status == 0:
         api.label(_NO_LABELS)
@@ -127,13 +129,13 @@ def _pause() -> None:
 
 
 def _install(arguments: argparse.Namespace, api: Kubectl, pause: Callable[[], None] = _pause) -> int:
-    """Install, and return 0 once each mode was judged good; `pause` is between two tries of one that was not judged."""
+    """Install, and return 0 once each mode was judged good; `pause` is called before a mode is tried again."""
     status = _act(arguments)
     if status == RESTART_OWED:
         _until(lambda: "" if _is_ready(arguments) else "containerd to be started anew", "waiting for ")
         status = 0
     if status:
-        # Labels may be there, of before the node was made anew or containerd upgraded.
+        # The node may have labels from before it was reinstalled or containerd was upgraded.
         if not _is_ready(arguments) and not _serves(arguments.root or "/"):
             api.label(_NO_LABELS)
         return status
@@ -154,9 +156,9 @@ def _judge(
     pause: Callable[[], None],
     is_ready: Callable[[], bool],
 ) -> list[str]:
-    """Have the node's labels be what probes of each mode come to, tried until they come to something: what failed.
+    """Probe each mode until it is judged, and set the node's labels accordingly; return the failures.
 
-    Raises InstallError where some come to nothing at all.
+    Raises InstallError if some modes could not be judged.
     """
     failures, left, against = [], list(images), dict.fromkeys(images, 0)
     for number in range(_ROUNDS):
@@ -187,14 +189,14 @@ def _judge(
 
 
 def _serves(root: str) -> bool:
-    """Whether a pod server runs on the node whose root directory is at `root`, of whichever installation.
+    """Whether a pod server of any installation runs on the node whose root directory is at `root`.
 
-    /proc has the node's pids (`host.check`); a container's process has another root directory, whatever it calls
-    itself.
+    /proc has the node's PIDs (`host.check`). A container's process has another root directory, whatever its command
+    line says.
     """
     here, begins = statx.identity(root), f"{PROGRAMS[0]}\0".encode()
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # the process has ended
             if command_line.read(pid).startswith(begins) and statx.identity(f"/proc/{pid}/root") == here:
                 return True
     return False
@@ -210,7 +212,7 @@ def _status(arguments: argparse.Namespace, *, quiet: bool) -> int:
 
 
 def _until(condition: Callable[[], str], words: str) -> None:
-    """Wait for `condition` to say nothing, and print what it says when that changes."""
+    """Wait until `condition` returns "", and print its text whenever that changes."""
     told = ""
     while why := condition():
         if why != told:
@@ -220,7 +222,7 @@ def _until(condition: Callable[[], str], words: str) -> None:
 
 
 def _own_spec(api: Kubectl) -> dict[str, Any]:
-    """The spec of the pod that this runs in, {} where that is none."""
+    """The spec of the pod that this runs in, {} outside a pod."""
     name = os.environ.get("POD_NAME", "")
     return api.pod(name)["spec"] if name else {}
 
@@ -233,7 +235,7 @@ def _image(own: dict[str, Any]) -> str:
 
 
 def _act(arguments: argparse.Namespace) -> int:
-    """Do on the node what the command line says of the node."""
+    """Execute the part of the command line that concerns the node, with the node's root."""
     if not arguments.root:
         act: Callable[[argparse.Namespace], int] = arguments.act
         return act(arguments)

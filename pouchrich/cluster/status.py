@@ -1,4 +1,4 @@
-"""What of this program is on the node, and whether its containerd has it."""
+"""What is installed on the node, and whether its containerd uses it."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def _containerd(layout: Layout) -> dict[str, Any] | None:
 
 
 def is_ready(found: dict[str, Any]) -> bool:
-    """Whether a version is installed and, where containerd was told of it, that has read so."""
+    """Whether a version is installed and, if containerd was configured for it, containerd has read that."""
     containerd = found["containerd"]
     return found["installed"] and (containerd is None or containerd["loaded"])
 

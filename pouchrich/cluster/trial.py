@@ -1,6 +1,6 @@
-"""What a containerd would make of its configuration with our handler, by its own `config dump`, before it is so.
+"""Tries a configuration with our handler in containerd's own `config dump`, before the real files are changed.
 
-Files for the trial are beside the real ones, as imports may be relative, with names that no import's *.toml takes.
+The trial's files are beside the real ones, because imports may be relative, with names that no import's *.toml matches.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ Dump = Mapping[str, Any]
 
 
 def dump(one: Running, version: int = 2) -> Dump:
-    """What the containerd's configuration is at present: for no file the defaults, said in format `version`.
+    """containerd's present configuration; without a file the defaults, in format `version`.
 
-    Raises InstallError where its program does not say so; OSError.
+    Raises InstallError where its program refuses; OSError.
     """
     try:
         if os.path.exists(one.config):
             return containerd_dump.dump(one.program, one.config)
-        with _files(one) as (trial, _):  # its program does not take the lack of a file alone
+        with _files(one) as (trial, _):  # its program refuses a path without a file
             _write(trial, f"version = {version}\n")
             return containerd_dump.dump(one.program, trial)
     except PouchrichError as err:
@@ -42,7 +42,7 @@ def dump(one: Running, version: int = 2) -> Dump:
 
 
 def has_handler(found: Dump) -> bool:
-    """Whether a dump has our handler. Raises InstallError where one of the name is another's."""
+    """Whether a dump has our handler. Raises InstallError if the handler of that name is not ours."""
     handlers = containerd_dump.handlers(found)
     if HANDLER in handlers and not is_ours(handlers[HANDLER]):
         kind = handlers[HANDLER].get("runtime_type", "")
@@ -51,7 +51,7 @@ def has_handler(found: Dump) -> bool:
 
 
 def judge(found: Dump, before: Dump, path: str) -> None:
-    """Raises InstallError where a dump lacks our handler, or differs in more than that from the one `before`."""
+    """Raises InstallError if the dump `found` lacks our handler, or differs from `before` in more than the handler."""
     if not has_handler(found):
         raise InstallError(f"{path}: containerd would not see the handler there: pouchrich doctor says more")
     if changed := containerd_dump.difference(found, before):
@@ -62,12 +62,12 @@ def judge(found: Dump, before: Dump, path: str) -> None:
 
 
 def fit(one: Running, place: Place, before: Dump) -> Place:
-    """The place as containerd takes it, judged before anything is in it. Raises InstallError; OSError.
+    """The place, completed and judged by a trial, before any real file is changed. Raises InstallError; OSError.
 
-    A file that names any handler has no longer those that 1.x has by default, so they are said too.
+    With 1.x a file that names any handler loses the default handlers, so these are repeated in it.
     """
     if place.how == MERGED:
-        return place  # what k0s merges is judged when it has; by then containerd has it too
+        return place  # judged only after k0s has merged it; containerd has read it by then
     found = _run(one, place)
     names = containerd_dump.handlers(found)
     if lost := {name: table for name, table in containerd_dump.handlers(before).items() if name not in names}:
@@ -102,7 +102,7 @@ def _run(one: Running, place: Place) -> Dump:
 
 @contextmanager
 def _files(one: Running) -> Iterator[tuple[str, str]]:
-    """Paths for the length of a trial: a configuration, and a file that it imports. Others' trials have other names."""
+    """The paths for one trial: a configuration, and a file that it imports. Concurrent trials have other names."""
     trial = f"{one.config}{TRIAL}-{os.getpid()}"
     ours = f"{trial}-ours"
     made = list(missing(os.path.dirname(trial)))
@@ -115,7 +115,7 @@ def _files(one: Running) -> Iterator[tuple[str, str]]:
 
 
 def forget_killed(one: Running) -> None:
-    """Remove what trials of processes have left that are gone. Raises OSError."""
+    """Remove the trial files of processes that are gone. Raises OSError."""
     for path in glob.glob(f"{glob.escape(one.config)}{TRIAL}-*"):
         pid = path.removeprefix(f"{one.config}{TRIAL}-").removesuffix("-ours")
         if not pid.isdigit() or look(int(pid)) is None:
@@ -129,7 +129,7 @@ def _forget(*paths: str) -> None:
 
 
 def _importing(path: str, ours: str) -> str:
-    """The configuration at `path`, which imports `ours` too. Raises InstallError."""
+    """The text of the configuration at `path`, with `ours` among its imports. Raises InstallError."""
     try:
         document = next(documents(path))[1]
     except NotFound:
@@ -140,7 +140,7 @@ def _importing(path: str, ours: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    """Write a new file that is root's alone: a configuration may hold a registry's password."""
+    """Write a new file that only root can read: a configuration may hold a registry's password."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(fd, "w", encoding="utf-8", newline="") as file:
         file.write(text)

@@ -84,7 +84,7 @@ def add(agent: argparse.ArgumentParser) -> None:
 
 @dataclass(slots=True)
 class Row:
-    """One agent of one container, and what came of the request."""
+    """One agent of one container, and the result of the request."""
 
     container: Container
     agent: str
@@ -92,7 +92,7 @@ class Row:
 
 
 def run(arguments: argparse.Namespace, *, root: str = paths.BUNDLES) -> int:
-    """Do it, and print what came of it. Raises PouchrichError, OSError."""
+    """Run the command, and print the results. Raises PouchrichError, OSError."""
     chosen = filters.chosen(arguments.filter, containers.every(root=root))
     rows = [Row(one, name) for one in chosen for name in of(one) if arguments.name in (None, name)]
     if not rows and arguments.name is not None:
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace, *, root: str = paths.BUNDLES) -> int:
         else:
             asyncio.run(_roll_out(rows, arguments.verb, arguments.settle, arguments.canary))
     except KeyboardInterrupt:
-        # The pod server that was asked last goes on to the end of its one change.
+        # The pod server that was asked last completes its change.
         _show(rows, arguments)
         return 130
     _show(rows, arguments)
@@ -117,7 +117,7 @@ async def _look(rows: Sequence[Row]) -> None:
 
 
 async def _roll_out(rows: Sequence[Row], verb: str, settle_s: float, canary: int | None) -> None:
-    """Row by row, to the first that fails, or until `canary` have been changed."""
+    """Change row by row, until one fails or `canary` rows have been changed."""
     changed = 0
     for row in rows:
         row.answer = await ask(row.container, row.agent, verb, settle_s=settle_s)

@@ -60,8 +60,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def completed(words: list[str]) -> list[str]:
-    """The words after `config`, with the action that is meant where there is none: `show`."""
-    if "--default" in words or "--sysctl" in words:  # as they were called once
+    """The words after `config`, with the action `show` added if there is none."""
+    if "--default" in words or "--sysctl" in words:  # the former names
         return [word.removeprefix("--") if word in ("--default", "--sysctl") else word for word in words]
     asks = {"-h", "--help"} & set(words)
     return words if asks or any(word in _ACTIONS for word in words[:1]) else ["show", *words]
@@ -170,7 +170,7 @@ def _replace(file: str, key: str, value: Any, *, require_root_owned: bool) -> st
             scratch.write(new)
             scratch.flush()
             os.fchmod(scratch.fileno(), mode)
-            load(scratch.name, require_root_owned=require_root_owned)  # programs of hooks too
+            load(scratch.name, require_root_owned=require_root_owned)  # checks the programs of hooks too
             os.fsync(scratch.fileno())
             os.rename(scratch.name, path)
         except BaseException:

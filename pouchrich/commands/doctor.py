@@ -42,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, *, records: str = paths.RECORDS) -> int:
-    """Check, and print. Raises OSError."""
+    """Run the checks, and print them. Raises OSError."""
     found = list(collect(arguments.config, arguments.containerd_config, arguments.address, records))
     if arguments.json:
         show_json(to_json(found))
@@ -58,7 +58,7 @@ def is_healthy(found: Found) -> bool:
 
 
 def to_json(found: Found) -> dict[str, Any]:
-    """The documented object."""
+    """The JSON object that the module's docstring describes."""
     listed = [{"area": area, **asdict(one)} for area, one in found]
     return {"version": 1, "healthy": is_healthy(found), "summary": _counts(found), "checks": listed}
 
@@ -68,7 +68,7 @@ def _counts(found: Found) -> dict[str, int]:
 
 
 def summary(found: Found) -> Line:
-    """How many of each there are, and what follows."""
+    """The last line: how many checks there are of each level, and the verdict."""
     counts = _counts(found)
     words = f"{counts[OK]} ok, {counts[WARN]} warnings, {counts[FAIL]} failed: "
     if counts[FAIL]:

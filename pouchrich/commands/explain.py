@@ -129,7 +129,7 @@ def _explanation(arguments: argparse.Namespace, root: str) -> tuple[Explanation,
 
 
 def _with_engines(found: Explanation, bundle: str) -> Explanation:
-    """What engines in its image miss in it: the bundle's config.json is what the OCI runtime was given."""
+    """Add what container engines in the image lack: config.json in the bundle is the spec that the OCI runtime got."""
     try:
         spec = Bundle(bundle).load_spec()
         more = engines.notes(spec, root_of(spec, bundle))
@@ -159,7 +159,7 @@ def _subject(arguments: argparse.Namespace) -> Subject:
         with open(arguments.spec, "rb") as file:
             spec = spec_of(file.read(), arguments.spec)
     root = arguments.rootfs or root_of(spec, bundle)
-    os.listdir(root)  # what cannot be read is no property of the image
+    os.listdir(root)  # an unreadable directory must not look like an empty image
     if arguments.bundle is None:
         return Subject(spec, root)
     # containerd's layout: .../NAMESPACE/ID
@@ -180,7 +180,7 @@ def _hook_json(hook: Hook) -> dict[str, Any]:
 
 
 def to_json(found: Explanation, *, is_stored: bool) -> dict[str, Any]:
-    """The documented object."""
+    """The JSON object that the module's docstring describes."""
     made = found.plan
     boot = made.boot if made is not None else None
     return {

@@ -45,7 +45,7 @@ def run(
     survey: Survey | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Print it. Raises PouchrichError, OSError."""
+    """Print the container. Raises PouchrichError, OSError."""
     container = containers.one(arguments.id, root=root)
     survey = survey or Survey()
     survey.look([container])
@@ -69,7 +69,7 @@ def _owed(container: containers.Container, records: str) -> list[dict[str, str]]
 
 
 def to_json(seen: Seen, hooks_owed: list[dict[str, str]]) -> dict[str, Any]:
-    """The documented object."""
+    """The JSON object that the module's docstring describes."""
     about = seen.container
     made = about.plan
     return {

@@ -21,7 +21,7 @@ from pouchrich.output import clean, show_json
 from runtime import bundle_log, index, paths
 
 _SEQUENCE = re.compile(r"\x1b\[[0-9:;<=>?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b[ -/]*[0-~]")
-"""What steers a terminal: CSI, OSC, and all other escapes (ECMA-48)."""
+"""Terminal control sequences: CSI, OSC, and all other escapes (ECMA-48)."""
 _PAUSE_S = 0.5
 _SOURCES = {
     "boot": "only the boot's times; with others of these, those too",
@@ -52,7 +52,7 @@ def _count(text: str) -> int:
 def run(
     arguments: argparse.Namespace, *, root: str = paths.BUNDLES, sleep: Callable[[float], None] = time.sleep
 ) -> int:
-    """Print it. Raises PouchrichError, OSError."""
+    """Print the lines. Raises PouchrichError, OSError."""
     container = containers.one(arguments.id, root=root)
     wanted = frozenset(arguments.sources or bundle_log.SOURCES)
     lines = [one for one in bundle_log.read(container.bundle) if one["source"] in wanted]
@@ -62,7 +62,7 @@ def run(
         sys.stdout.flush()
         sleep(_PAUSE_S)
         lines = [one for one in bundle_log.read(container.bundle) if one["source"] in wanted]
-        # Those after the last that was shown; where it is gone, so many have come that all are new.
+        # The lines after the last shown one. If that one is gone, all lines are new.
         fresh = lines[lines.index(last[0]) + 1 :] if last and last[0] in lines else lines
         _print(fresh, arguments.json)
         last = lines[-1:] or last
@@ -82,6 +82,6 @@ def _print(lines: Iterable[dict[str, Any]], as_json: bool) -> None:
 
 
 def shown(text: str) -> str:
-    """A line as a terminal would leave it: without sequences, and of what was drawn over itself the last."""
+    """A line as a terminal would show it in the end: without control sequences, and with overwritten text replaced."""
     drawn = [part for part in _SEQUENCE.sub("", text).split("\r") if part.strip()]
     return clean(drawn[-1].rstrip() if drawn else "")

@@ -76,7 +76,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """Where to listen, from the command line. Raises ArgumentTypeError: anybody could read it elsewhere."""
+    """The address and port from the command line. Raises ArgumentTypeError for an address that is not loopback."""
     address, _, port = text.rpartition(":")
     address = address.strip("[]") or "127.0.0.1"
     with suppress(ValueError):
@@ -86,7 +86,7 @@ def listen_address(text: str) -> tuple[str, int]:
 
 
 class NodeCollector(Collector):
-    """Everything above, looked at anew each time it is asked for, by one at a time."""
+    """All metrics, collected anew for each request, for one request at a time."""
 
     def __init__(self, collect: Callable[[], Facts] = facts.collect, *, root: str = paths.METRICS) -> None:
         self._collect = collect
@@ -94,7 +94,7 @@ class NodeCollector(Collector):
         self._lock = threading.Lock()
 
     def collect(self) -> Iterator[Metric]:
-        """For prometheus_client. Raises OSError."""
+        """Called by prometheus_client. Raises OSError."""
         with self._lock:
             now, series = self._collect(), list(measured.read(self._root))
         yield from _now(now)
@@ -135,7 +135,7 @@ def _measured(name: str, text: str, series: list[measured.Series]) -> Metric:
     else:
         family = CounterMetricFamily(f"pouchrich_{name}", text, labels=labels)
     for one in series:
-        if tuple(key for key, _ in one.labels) != labels:  # of another version
+        if tuple(key for key, _ in one.labels) != labels:  # written by another version
             continue
         values = tuple(value for _, value in one.labels)
         if isinstance(family, CounterMetricFamily):
@@ -150,7 +150,7 @@ def _measured(name: str, text: str, series: list[measured.Series]) -> Metric:
 
 
 def run(arguments: argparse.Namespace, *, collector: Collector | None = None) -> int:
-    """Print, write or serve it. Raises OSError."""
+    """Print, write or serve the metrics. Raises OSError."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector or NodeCollector())
     if arguments.listen is not None:

@@ -64,7 +64,7 @@ def add(node: argparse.ArgumentParser) -> None:
 
 
 def _add_containerd(parser: argparse.ArgumentParser, name: str) -> None:
-    """What `install` is told; `uninstall` takes the same words, so that a DaemonSet's need change in the verb alone."""
+    """The options of `install`. `uninstall` takes the same, so that a DaemonSet needs to change only the verb."""
     about = {
         "install": (
             "put the handler into its configuration",
@@ -99,7 +99,7 @@ def _seconds(text: str) -> float:
 
 
 def _telling(arguments: argparse.Namespace) -> int:
-    """Run it; errors are the installer's. Raises OSError."""
+    """Run the verb, and report errors as the installer does. Raises OSError."""
     os.umask(0o022)
     act: Callable[[argparse.Namespace], int] = arguments.act
     try:
@@ -113,7 +113,7 @@ def _telling(arguments: argparse.Namespace) -> int:
 
 
 def _layout(arguments: argparse.Namespace) -> Layout:
-    """What the command line says, else where this version is installed, else the usual place."""
+    """The layout of the command line, else the one in which this version is installed, else the default."""
     if arguments.prefix:
         found = Layout.below(arguments.prefix)
         found = Layout.at(found.home) if os.path.exists(f"{found.home}/{LINKS}") else found

@@ -64,7 +64,7 @@ COLUMNS = (
 
 
 def seconds(text: str) -> float:
-    """A pause between two looks, from the command line. Raises ArgumentTypeError."""
+    """The seconds between two looks, from the command line. Raises ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:
@@ -86,12 +86,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def to_json(seen: Iterable[Seen]) -> dict[str, Any]:
-    """The documented object."""
+    """The JSON object that the module's docstring describes."""
     return {"version": 1, "containers": [container_json(one) for one in seen]}
 
 
 def container_json(one: Seen) -> dict[str, Any]:
-    """One container of it."""
+    """The JSON object of one container."""
     about = one.container
     return {
         "namespace": about.namespace,
@@ -130,7 +130,7 @@ def _row(one: Seen, ids: Mapping[str, str]) -> tuple[Cell, ...]:
 
 
 def table(seen: Sequence[Seen], *, width: int | None, ids: Mapping[str, str]) -> list[Block]:
-    """The containers for people, a line each; `ids` are what is shown of an id, by the id."""
+    """The containers for people, a line each; `ids` maps an id to its shown part."""
     if not seen:
         return [line("no rich containers")]
     made = fitted(COLUMNS, [_row(one, ids) for one in seen], width=width)
@@ -209,7 +209,7 @@ def run(
         seen = survey.look(filters.chosen(arguments.filter, there), whole=whole)
         return filters.in_state(arguments.filter, seen), ids
 
-    # What has been used since a look before is known from the second on.
+    # CPU use is the difference of two looks.
     if whole:
         look()
         sleep(SAMPLE_S)

@@ -44,7 +44,7 @@ def _handler_name(text: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print it. Raises NotFound where the containerd that is to be gone by is not there."""
+    """Print the text. Raises NotFound where the containerd to print it for is not there."""
     text = handler.runtime_class(arguments.handler) if arguments.containerd is None else _handler(arguments)
     if arguments.json:
         show_json({"version": 1, "text": text})

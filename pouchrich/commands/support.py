@@ -30,7 +30,7 @@ from runtime.config.render import effective
 from runtime.errors import PouchrichError
 
 _MODE: Literal["w", "w:gz"] = "w:gz" if find_spec("zlib") else "w"
-"""A release's own interpreter has none."""
+"""How to open the archive: uncompressed without zlib, which a release's own interpreter lacks."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(
     records: str = paths.RECORDS,
     survey: Survey | None = None,
 ) -> int:
-    """Write it. Raises OSError where the file cannot be written."""
+    """Write the archive. Raises OSError where the file cannot be written."""
     file = arguments.output or time.strftime(
         f"pouchrich-support-%Y%m%dT%H%M%SZ.tar{_MODE[1:].replace(':', '.')}", time.gmtime()
     )
@@ -80,7 +80,7 @@ def _told(redaction: Redaction, found: Any, names: bool) -> str:
 
 
 def _parts(address: str | None, root: str, records: str, survey: Survey) -> Iterator[tuple[str, Any]]:
-    """Name and content, text or JSON. The containers come first, so that their names are known in all else."""
+    """Name and content, text or JSON, of each entry. Containers come first, so that their names are redacted later."""
     parts: dict[str, Callable[[], Any]] = {
         "containers.json": lambda: _containers(root, survey),
         "hooks.json": lambda: _owed(records),
@@ -92,14 +92,14 @@ def _parts(address: str | None, root: str, records: str, survey: Survey) -> Iter
     for name, part in parts.items():
         try:
             yield name, part()
-        except (PouchrichError, OSError) as err:  # what cannot be had is a fact of the node too
+        except (PouchrichError, OSError) as err:  # the error is a fact about the node too
             yield f"{name}.error", f"{err}\n"
 
 
 def _plan(container: containers.Container) -> dict[str, Any]:
     try:
         plan = container.plan
-    except PouchrichError as err:  # another version's
+    except PouchrichError as err:  # a record of another version
         return {"plan": str(err)}
     return {
         "decisions": [f"{each.key} = {each.value} ({each.source})" for each in plan.decisions],

@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print it."""
+    """Print the versions."""
     if not arguments.json:
         sys.stdout.write(f"{shim.__version__}\n")
         return 0

@@ -1,7 +1,7 @@
-"""The AppArmor profile of rich containers on this node: written, loaded, taken away, whatever step a run is killed at.
+"""Writes, loads and removes the AppArmor profile of rich containers on this node, even if a run is killed at any step.
 
-The file is where a boot loads profiles from, before containerd is started. A node has one profile of the name, so an
-installation below a prefix leaves it alone. Nothing here fails an installation: what cannot be done is said.
+The file is in the directory from which a boot loads profiles, before containerd starts. A node has one profile of that
+name, so an installation below a prefix leaves it alone. Nothing here fails an installation: failures are printed.
 """
 
 import os
@@ -22,10 +22,10 @@ FILE = f"/etc/apparmor.d/{NAME}"
 ABI = "/etc/apparmor.d/abi/3.0"
 ENABLED = apparmor.ENABLED
 SOURCE = f"{unpacked.SITE}/pouchrich/node/pouchrich.apparmor"
-"""In the directory of a version."""
+"""The profile's path within a version's directory."""
 
 RECORD = "apparmor"
-"""Home's file that says, before it is written, that the profile's is ours."""
+"""The file in home that says that the profile's file is ours. It is written first."""
 
 _MARK = "# AppArmor's profile for rich containers, of containerd-shim-pouchrich."
 _ABI_LINE = "abi <abi/3.0>,\n"
@@ -34,9 +34,9 @@ _TIMEOUT_S = 120.0
 
 
 def put(layout: Layout) -> None:
-    """Have the profile of the version that is run be loaded, now and at each boot, where AppArmor is in force.
+    """Load the current version's profile, now and at each boot, where AppArmor is in force.
 
-    What was done is printed. The caller has the lock.
+    Prints what was done. The caller has the lock.
     """
     if layout.prefix or not os.path.exists(_source(layout)):
         return
@@ -51,12 +51,12 @@ def put(layout: Layout) -> None:
 
 
 def is_in_force() -> bool:
-    """Whether the kernel has AppArmor."""
+    """Whether AppArmor is enabled in the kernel."""
     return _read(ENABLED) == "Y\n"
 
 
 def _put(layout: Layout) -> str:
-    """Why it was not done, "" where it was. Raises OSError."""
+    """Install and load the profile. Return why that failed, or "". Raises OSError."""
     former, wanted = _read(FILE), text(_read(_source(layout)))
     if former and not former.startswith(_MARK):
         return f"{FILE} is another's"
@@ -73,14 +73,14 @@ def _put(layout: Layout) -> str:
 
 
 def text(source: str) -> str:
-    """The profile as this node's parser takes it: some have no file for the version of the language that it names."""
+    """The profile for this node's parser: without its ABI line if the node lacks the ABI file that the line names."""
     return source if os.path.exists(ABI) else source.replace(_ABI_LINE, "")
 
 
 def take_away(layout: Layout) -> None:
-    """Unload the profile and remove its file, if this installation wrote that. The caller has the lock. Raises OSError.
+    """Unload the profile and remove its file, if this installation wrote it. The caller has the lock. Raises OSError.
 
-    A process under a profile that is unloaded is confined by nothing, so while there is one it stays until a boot.
+    Unloading would leave processes under the profile unconfined, so while there are any it stays until the next boot.
     """
     if not _is_ours(layout):
         return
@@ -97,15 +97,15 @@ def take_away(layout: Layout) -> None:
 
 
 def needing(layout: Layout) -> Iterator[str]:
-    """What needs the profile, a line. Raises OSError."""
+    """What needs the profile: one line, or none. Raises OSError."""
     if _is_ours(layout) and (pids := list(users())):
         yield f"AppArmor profile {NAME}: {len(pids)} processes run under it, pid {pids[0]} is one"
 
 
 def users(proc: str = "/proc") -> Iterator[int]:
-    """The pids of processes in whose label the profile is: `NAME (MODE)`, or stacked `NAME//&OTHER (MODE)`."""
+    """The PIDs of processes whose label has the profile: `NAME (MODE)`, or stacked `NAME//&OTHER (MODE)`."""
     for pid in sorted(int(name) for name in os.listdir(proc) if name.isdigit()):
-        with suppress(OSError):  # it has ended, or another security module has the file
+        with suppress(OSError):  # the process has ended, or another LSM owns the file
             label = _label(f"{proc}/{pid}/attr")
             if NAME in label.rpartition(" ")[0].split("//&"):
                 yield pid
@@ -121,7 +121,7 @@ def _label(directory: str) -> str:
 
 
 def status(layout: Layout) -> dict[str, Any] | None:
-    """What `pouchrich node status --json` has of it: None where AppArmor is not in force."""
+    """The profile's part of `pouchrich node status --json`; None where AppArmor is not in force."""
     if not is_in_force():
         return None
     return {
@@ -154,7 +154,7 @@ def _parser() -> str | None:
 
 
 def _parse(verb: str) -> str:
-    """Have the parser load FILE, or unload what it has: its last words where it fails. Raises OSError."""
+    """Have the parser load or unload FILE. Return the end of its output if it fails, else "". Raises OSError."""
     argv = [_parser() or _PARSER, verb, FILE]
     try:
         done = subprocess.run(
@@ -167,7 +167,7 @@ def _parse(verb: str) -> str:
 
 
 def _write(content: str) -> None:
-    """Have FILE be of this text, in one rename, on disk when this returns; "" for none there. Raises OSError."""
+    """Replace FILE's text by one rename, on disk when this returns; "" removes FILE. Raises OSError."""
     if not content:
         with suppress(FileNotFoundError):
             os.unlink(FILE)

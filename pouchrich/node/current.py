@@ -1,7 +1,7 @@
-"""The switch to a version: the default configuration, the link that names the version, and the links on PATH.
+"""Switches to a version: the default configuration, the link that names the version, and the links on PATH.
 
-One rename does it, of home's link CURRENT; who is killed before that has changed nothing that anybody uses, and who is
-killed after it leaves an installation that works and that the next run knows.
+One rename, of home's link CURRENT, makes the switch. A run that is killed before it has changed nothing in use. A run
+that is killed after it leaves a working installation, which the next run recognises.
 """
 
 import ctypes
@@ -19,9 +19,9 @@ from shim.installed.version import IN_USE
 
 
 def prepare(layout: Layout) -> None:
-    """See that nothing is in the way, and remove versions that nothing runs from. The caller has the lock.
+    """Check that nothing is in the way, and remove unused versions. The caller has the lock.
 
-    `forget_unused` undoes it. Raises InstallError where a program is somebody else's; OSError.
+    `forget_unused` undoes it. Raises InstallError if a program of that name is not ours; OSError.
     """
     for path in layout.occupied():
         raise InstallError(f"{path}: not of this program, remove it first")
@@ -33,7 +33,7 @@ def prepare(layout: Layout) -> None:
 
 @contextmanager
 def making(layout: Layout, name: str) -> Iterator[str]:
-    """Make the directory of a version for the length of the `with`: its path. It goes again unless it is current then.
+    """Make the directory of a version, and yield its path. On leaving, remove it unless it is the current version.
 
     The caller has the lock. Raises InstallError, OSError.
     """
@@ -50,7 +50,7 @@ def making(layout: Layout, name: str) -> Iterator[str]:
 
 
 def forget_unused(layout: Layout) -> None:
-    """Take back what `Layout.make` made, where no version was installed after all. The caller has the lock."""
+    """Remove what `Layout.make` made, if no version was installed after all. The caller has the lock."""
     if layout.is_empty():
         made = [*layout.made(), *layout.own()]
         shutil.rmtree(layout.home, ignore_errors=True)
@@ -58,14 +58,14 @@ def forget_unused(layout: Layout) -> None:
 
 
 def is_pristine(layout: Layout) -> bool:
-    """Whether nobody has changed the node's configuration. Raises OSError."""
+    """Whether the node's configuration is an unchanged default. Raises OSError."""
     return any(_same(layout.config, path) for path in (layout.pristine, f"{layout.pristine}.new"))
 
 
 def switch(layout: Layout, name: str, *, keep_former: bool = False) -> None:
-    """Have the version in home's directory `name` be run from now on. The caller has the lock. Raises OSError.
+    """Make the version in home's directory `name` current. The caller has the lock. Raises OSError.
 
-    With `keep_former` the one that was run stays for `roll_back`.
+    With `keep_former` the version before it is kept for `roll_back`.
     """
     place, config = f"{layout.home}/{name}", layout.config
     layout.keep_bin()
@@ -75,7 +75,7 @@ def switch(layout: Layout, name: str, *, keep_former: bool = False) -> None:
     if replace:
         shutil.copyfile(default, f"{config}.new")
     shutil.copyfile(default, known)
-    _sync(place)  # a power cut must not leave names without what they name
+    _sync(place)  # a power cut must not leave links to missing files
 
     former = layout.current()
     keep = keep_former and former not in ("", name)
@@ -87,7 +87,7 @@ def switch(layout: Layout, name: str, *, keep_former: bool = False) -> None:
     for program in PROGRAMS:
         if not layout.is_linked(program):
             _link(layout.target(program), f"{layout.bin}/{program}")
-    # Killed in between, the next run still knows the file for one that nobody has changed.
+    # If this is killed between the renames, the next run still recognises an unchanged configuration.
     os.rename(known, f"{layout.pristine}.new")
     if replace:
         os.rename(f"{config}.new", config)
@@ -99,9 +99,10 @@ def switch(layout: Layout, name: str, *, keep_former: bool = False) -> None:
 
 
 def roll_back(layout: Layout) -> tuple[str, str]:
-    """Have the version that was run before be run again, and note which is not to come back: the names of both.
+    """Make the previous version current again, and mark the other as rejected. Return the names of both.
 
-    One that was killed is ended. The caller has the lock. Raises InstallError where no whole one is there; OSError.
+    Completes a rollback that was killed. The caller has the lock. Raises InstallError if there is no complete previous
+    version; OSError.
     """
     former, wanted = layout.current(), layout.previous()
     pending = f"{layout.home}/{ROLLING_BACK}"
@@ -119,7 +120,7 @@ def roll_back(layout: Layout) -> tuple[str, str]:
 
 
 def accept(layout: Layout, name: str) -> None:
-    """Forget that a rollback went away from the version `name`, or is under way. The caller has the lock; OSError."""
+    """Forget that version `name` was rejected, and a rollback under way. The caller has the lock. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(f"{layout.home}/{ROLLING_BACK}")
     if layout.rejected() == name:
@@ -144,7 +145,7 @@ def _symlink(what: str, where: str) -> None:
 
 
 def _sync(directory: str) -> None:
-    """Have all of the directory's file system on disk (syncfs(2)). Raises OSError."""
+    """Flush the directory's file system to disk (syncfs(2)). Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

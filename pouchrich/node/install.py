@@ -1,4 +1,4 @@
-"""Installing an artefact, and what is said of an installation afterwards."""
+"""Installs an artefact, and the advice printed afterwards."""
 
 import os
 
@@ -11,7 +11,7 @@ _ENOUGH = 8192
 
 
 def root() -> str:
-    """The directory of the artefact, unpacked or installed, that this code is of. Raises InstallError for another."""
+    """The directory of the unpacked or installed artefact with this code. Raises InstallError if there is none."""
     site = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     found = os.path.dirname(site)
     if os.path.basename(site) != unpacked.SITE or not os.path.exists(f"{found}/{unpacked.SUMS}"):
@@ -20,10 +20,10 @@ def root() -> str:
 
 
 def install(layout: Layout, directory: str, version: str, *, unattended: bool = False) -> None:
-    """Have the artefact in `directory` be the version that is run.
+    """Install the artefact in `directory`, and make it the current version.
 
-    Raises InstallError, OSError; what was there before is run then, or nothing. `unattended` refuses a version that a
-    rollback went away from.
+    Raises InstallError, OSError; then the version before is still current, or none. `unattended` refuses a version that
+    a rollback has rejected.
     """
     with locked(layout):
         try:
@@ -37,7 +37,7 @@ def install(layout: Layout, directory: str, version: str, *, unattended: bool = 
 def _install(layout: Layout, directory: str, version: str, *, unattended: bool) -> None:
     current.prepare(layout)
     name, is_there = unpacked.name_for(layout, directory, version)
-    if os.path.dirname(directory) == layout.home:  # it is installed
+    if os.path.dirname(directory) == layout.home:  # this artefact is already installed
         name, is_there = os.path.basename(directory), True
     if unattended and is_there and name == layout.rejected():
         raise InstallError(f"{name} was rolled back on this node: install it by hand, or another version")
@@ -54,7 +54,7 @@ def _install(layout: Layout, directory: str, version: str, *, unattended: bool) 
 def advice(layout: Layout) -> str:
     """What containerd, Kubernetes and the kernel should be told, as text. Raises InstallError."""
     here = f"{layout.home}/{layout.current()}"
-    # No ConfigPath: each version knows its file, and to a handler with options containerd gives no user namespace.
+    # No ConfigPath: each version knows its file, and a handler with options cannot have user namespaces.
     words = ["--runtime-path", f"{layout.bin}/{PROGRAMS[0]}"] if layout.bin != BIN else []
     lines = []
     for version in _containerds():

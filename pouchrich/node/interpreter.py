@@ -1,7 +1,7 @@
-"""The program interpreter (loader) that an executable asks the kernel for: PT_INTERP of elf(5).
+"""The program interpreter (loader) that an executable names: PT_INTERP of elf(5).
 
-Its path must be absolute, so an executable with a loader of its own is made for one directory. A released one has room
-for any path: the kernel takes the text up to its first zero byte, and only looks whether the last byte is one
+The path must be absolute, so an executable with its own loader works in one directory only. Released executables have
+room for any path: the kernel reads the text up to the first zero byte, and only checks that the last byte is zero
 (load_elf_binary() in fs/binfmt_elf.c).
 """
 
@@ -18,7 +18,7 @@ _PT_INTERP = 3
 
 
 def read(path: str) -> str:
-    """The loader of the executable at `path`, "" for a static one. Raises ValueError for another file; OSError."""
+    """The loader of the executable `path`, "" for a static one. Raises ValueError for another kind of file; OSError."""
     with open(path, "rb") as file:
         at, size = _find(file.read(1 << 16))
         file.seek(at)
@@ -26,7 +26,7 @@ def read(path: str) -> str:
 
 
 def write(path: str, loader: str) -> None:
-    """Have the executable at `path` ask for `loader`. Raises ValueError where that is too long, or no room; OSError."""
+    """Set the loader of the executable `path`. Raises ValueError if `loader` is too long or has no room; OSError."""
     text = os.fsencode(loader)
     with open(path, "r+b") as file:
         at, size = _find(file.read(1 << 16))

@@ -1,4 +1,4 @@
-"""One run below a home at a time: installers, uninstallers, and a `start` that removes replaced versions."""
+"""The lock of a home: one installer, uninstaller, or `start` that removes replaced versions, at a time."""
 
 import fcntl
 import os
@@ -17,10 +17,10 @@ _POLL_S = 0.1
 
 @contextmanager
 def locked(layout: Layout) -> Iterator[None]:
-    """Have the lock, in a home that is made if need be, for the length of the `with`.
+    """Hold the lock within the `with`; home is made if it does not exist.
 
-    What this process starts has the lock too, where it is given descriptors: a pip whose installer was killed still
-    writes. Raises InstallError where that does not end, or the directory cannot be written.
+    Processes that inherit descriptors from this one hold the lock too: a pip still writes after its installer was
+    killed. Raises InstallError if the lock is not released in time, or the directory cannot be written.
     """
     fd = _acquire(layout)
     try:
@@ -38,7 +38,7 @@ def _acquire(layout: Layout) -> int:
             layout.make()
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
-            continue  # it was removed with the installation
+            continue  # the lock file was removed with the installation
         except OSError as err:
             hint = "run as root or give --prefix DIR"
             raise InstallError(f"{err.filename or path}: {str(err.strerror).lower()}, {hint}") from err

@@ -1,4 +1,4 @@
-"""What in a version's directory names that directory: the programs, and where the code is told that it is."""
+"""Writes the files of a version's directory that contain its path: the programs, and the code's own location."""
 
 import os
 import py_compile
@@ -28,9 +28,9 @@ VERSION_DIRECTORY = "{place}"
 
 
 def finish(place: str, *, python: str, site: str, config: str) -> None:
-    """Write them, where `site` has the packages and `python` is the interpreter, both below `place`.
+    """Write the files. `site` has the packages and `python` is the interpreter, both below `place`.
 
-    `config` is the node's configuration file. Raises InstallError where the programs do not work then; OSError.
+    `config` is the node's configuration file. Raises InstallError if the programs then do not work; OSError.
     """
     if config != CONFIG:
         _module(f"{site}/runtime/config/location.py", _NODE_FILE.format(config=config))
@@ -47,12 +47,12 @@ def finish(place: str, *, python: str, site: str, config: str) -> None:
 
 
 def ask(place: str, *words: str) -> str:
-    """What the command of the version in `place` prints. Raises InstallError where it fails."""
+    """Run the command of the version in `place`; return its output. Raises InstallError if it fails."""
     return run([f"{place}/bin/pouchrich", *words])
 
 
 def run(words: Sequence[str]) -> str:
-    """What a program prints. Raises InstallError where it fails."""
+    """Run a program; return its output. Raises InstallError if it fails."""
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except OSError as err:

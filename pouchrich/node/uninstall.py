@@ -1,4 +1,4 @@
-"""Taking an installation away, and what still needs it."""
+"""Removes an installation, and finds what still needs it."""
 
 import os
 import re
@@ -21,10 +21,10 @@ are owed stay in {RECORDS}, not run, until it is installed again and starts a co
 
 
 def check(layout: Layout, *, force: bool) -> str:
-    """A warning of what is lost, "" where nothing needs the installation. Raises InstallError without `force`; OSError.
+    """A warning of what is lost, "" if nothing needs the installation. Raises InstallError without `force`; OSError.
 
-    A pod server has its version's lock open and libraries of it mapped, whichever version that is; records are the
-    node's, whichever installation wrote them.
+    A pod server of any version has the version's lock open and its libraries mapped. Records belong to the node,
+    whichever installation wrote them.
     """
     needs = list(needing(layout))
     if not needs:
@@ -46,9 +46,9 @@ def needing(layout: Layout) -> Iterator[str]:
 
 
 def remove(layout: Layout) -> None:
-    """Take it away, but for a configuration that was changed. The caller has the lock, if home is there.
+    """Remove the installation, except a changed configuration. The caller has the lock, if home exists.
 
-    The programs go first: nothing more is started from what goes. Raises OSError.
+    The programs are removed first, so that nothing more is started from the rest. Raises OSError.
     """
     made = [*layout.made(), *layout.own()]
     for program in PROGRAMS:
@@ -70,7 +70,7 @@ def remove(layout: Layout) -> None:
 
 
 def _remove_home(layout: Layout, made: list[str]) -> None:
-    """What says where else there is something goes last: who is killed here can be run again."""
+    """Remove home. Notes of files outside home are removed last, so that a killed run can be repeated."""
     for name in sorted(set(os.listdir(layout.home)) - {LINKS, MADE, LOCK}):
         path = f"{layout.home}/{name}"
         if os.path.islink(path) or not os.path.isdir(path):
@@ -84,7 +84,7 @@ def _remove_home(layout: Layout, made: list[str]) -> None:
 
 def _servers(layout: Layout) -> Iterator[str]:
     for pid in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
-        with suppress(OSError):  # it has ended, or is another user's
+        with suppress(OSError):  # the process has ended, or is another user's
             words = command_line.read(pid).replace(b"\0", b" ").decode(errors="replace")
             if not words.startswith(f"{_SERVER} ") or not is_seen(pid, layout.home):
                 continue

@@ -1,8 +1,8 @@
-"""An unpacked artefact (hack/release.sh makes them), and its copy in the directory of a version.
+"""An unpacked artefact (made by hack/release.sh), and its copy in the directory of a version.
 
-install          what this is run by, and pouchrich, the whole command
-SHA256SUMS       of all its other files
-python/          an interpreter of its own, with its loader and C library in python/lib
+install          the program that runs this; beside it pouchrich, the whole command
+SHA256SUMS       checksums of all other files
+python/          its own interpreter, with its loader and C library in python/lib
 site/            the packages, and in site/runtime/libexec the programs
 """
 
@@ -19,13 +19,13 @@ from shim.installed.version import IN_USE
 SUMS = "SHA256SUMS"
 PYTHON, SITE = "python/bin/python3", "site"
 LOADERS = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
-"""By machine (uname(2)): those that a release is made for."""
+"""Machine (uname(2)) -> name of the loader, for the machines that releases are made for."""
 
 LOADER = f"python/lib/{LOADERS.get(os.uname().machine, '')}"
 
 
 def verify(directory: str) -> None:
-    """Raises InstallError where a file of the artefact in `directory` is missing or another, or there is one more."""
+    """Raises InstallError if a file of the artefact in `directory` is missing, changed or added."""
     wanted = dict(_sums(directory))
     found = {path for path in _files(directory) if path != SUMS}
     for path in sorted(wanted.keys() | found):
@@ -36,9 +36,9 @@ def verify(directory: str) -> None:
 
 
 def name_for(layout: Layout, directory: str, version: str) -> tuple[str, bool]:
-    """The name of the version's directory below home, and whether this very artefact is there already. Raises OSError.
+    """The name of the version's directory below home, and whether this very artefact is already there. Raises OSError.
 
-    Another build of the same version gets a name of its own.
+    Another build of the same version gets another name.
     """
     wanted = _read(f"{directory}/{SUMS}")
     for name in sorted(os.listdir(layout.home)):
@@ -53,7 +53,7 @@ def name_for(layout: Layout, directory: str, version: str) -> tuple[str, bool]:
 
 
 def copy(directory: str, to: str, config: str) -> None:
-    """Copy the artefact in `directory` to the directory `to`, which is there, and make it work there.
+    """Copy the artefact in `directory` to the existing directory `to`, and make it work there.
 
     `config` is the node's configuration file. Raises InstallError, OSError.
     """
@@ -68,7 +68,7 @@ def copy(directory: str, to: str, config: str) -> None:
 
 
 def _own(directory: str) -> None:
-    """Have all of it be this user's, for everybody to read, however it was unpacked."""
+    """Make all files this user's, and readable by everybody, however they were unpacked."""
     for path, names, files in os.walk(directory):
         for name in (".", *names, *files):
             one = f"{path}/{name}"
