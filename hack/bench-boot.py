@@ -4,8 +4,8 @@
 Usage: hack/bench-boot.py --rootfs DIR [--prefix DIR] [--rounds N]
 
 DIR is a root file system with systemd, for example of: mmdebstrap --variant=minbase --include=systemd bookworm DIR.
-It is not changed. Beside our shim, crun alone boots the same root file system with the same mounts and the same unit,
-but for what the unit starts: the application itself. The runs alternate. Needs root and `hack/install.sh --prefix DIR`.
+It is not changed. For comparison crun alone boots the same root file system with the same mounts and the same unit,
+except that the unit starts the application itself. The runs alternate. Needs root and `hack/install.sh --prefix DIR`.
 """
 
 import argparse
@@ -36,12 +36,12 @@ def parse() -> argparse.Namespace:
 
 
 def milliseconds(samples: list[float]) -> str:
-    """Median, and the range."""
+    """Format the median and the range."""
     return f"{statistics.median(samples) * 1e3:8.1f} ms   ({min(samples) * 1e3:.1f} to {max(samples) * 1e3:.1f})"
 
 
 def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
-    """The spec that our plan makes of `args`, and what its run directory holds."""
+    """The spec that our plan makes for `args`, and the files of its run directory."""
     from benchmark.place import spec as plain_spec
 
     from runtime import host
@@ -76,7 +76,7 @@ def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
 
 
 def run_crun(place, oci):  # type: ignore[no-untyped-def]
-    """Boot by crun alone; the seconds from its start to the application's first instruction."""
+    """Boot with crun alone; return the seconds from its start to the application's first instruction."""
     from benchmark.place import mount
 
     from runtime import libexec, rundir
@@ -123,7 +123,7 @@ def run_crun(place, oci):  # type: ignore[no-untyped-def]
 
 
 async def run_shim(place, shim):  # type: ignore[no-untyped-def]
-    """Boot by our shim; seconds from Start to the first instruction, and from then to the end of Wait."""
+    """Boot with our shim; return the seconds from Start to the first instruction, and from then to the end of Wait."""
     from benchmark.contest import Task
 
     bundle = place.bundle(STAMP, rich=True)

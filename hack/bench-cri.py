@@ -3,12 +3,12 @@
 
 Usage: hack/bench-cri.py [--containerd RELEASE|DIR] [--oci runc|crun] [--row NAME]... [--rounds N] [--json FILE]
 
-Rows: pod (a pod of 1 and one of 3 containers, each request of its life, and the processor time of all of it), exec,
+Rows: pod (a pod of 1 and one of 3 containers: each request of its life, and the CPU time of its whole life), exec,
 start (the parts of a further container's StartContainer and of an ExecSync, by the programs that the kernel saw run),
-spent (whose the processor time of a pod is: containerd's, the shim's, the OCI runtime's), burst (N pods at once), cold
-(N pods at once while no spawner is there: an upgrade, or one that was killed), restarted (N pods at once as soon as a
-containerd that was started anew answers), polled (Stats of every container each second, and an exec each ten seconds in
-half of the pods, for --minutes), killed (a pod's shim is, and containerd cleans up).
+spent (a pod's CPU time by program: containerd, the shim, the OCI runtime), burst (N pods at once), cold (N pods at once
+without a spawner, as after an upgrade, or when it was killed), restarted (N pods at once as soon as a restarted
+containerd answers), polled (Stats of every container each second, and an exec every ten seconds in half of the pods,
+for --minutes), killed (a pod's shim is killed, and containerd cleans up).
 
 Three handlers of one containerd run interleaved with the same OCI runtime and the same containers: containerd's own
 shim, ours with plain containers, ours with rich ones (dumb-init). Medians are printed, and the ratios of ours to
@@ -47,12 +47,12 @@ def parse() -> argparse.Namespace:
 
 
 def numbers(text: str) -> list[int]:
-    """ "1,10,50" as numbers."""
+    """Parse numbers such as "1,10,50"."""
     return [int(word) for word in text.split(",")]
 
 
 def use_tests_python() -> None:
-    """Go on in the Python environment of the tests, which has a gRPC client."""
+    """Re-execute in the Python environment of the tests, which has a gRPC client."""
     cache = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich")
     python = cache / "venv" / "bin" / "python"
     if Path(sys.prefix) != cache / "venv":

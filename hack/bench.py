@@ -8,9 +8,9 @@ Rows: life (`start` to `delete` of one container), exec, burst (N at once), stdo
 containerd). A run takes some minutes, with --long, which goes to 200 pods and 1,000 execs, a quarter of an hour.
 
 All shims run in one interleaved run with the same OCI runtime and the same containers. Medians are printed, with the
-ratio to each of containerd's shims and to the OCI runtime alone. Needs root, `hack/install.sh --prefix DIR`, or a
+ratio to each of containerd's shims and to the OCI runtime alone. Needs root, `hack/install.sh --prefix DIR` or a
 release's install, and for containerd 2.1's shim `hack/fetch-runtimes.py`. It runs in the Python environment of the
-installation it measures, for a release in that of hack/test.sh.
+measured installation, for a release in that of hack/test.sh.
 """
 
 import argparse
@@ -59,14 +59,14 @@ def parse() -> argparse.Namespace:
 
 
 def numbers(text: str) -> list[int]:
-    """ "1,10,50" as numbers."""
+    """Parse numbers such as "1,10,50"."""
     return [int(word) for word in text.split(",")]
 
 
 def use_installed_python(prefix: Path) -> None:
-    """Go on in the environment of the installation, which has protobuf; imports are this checkout's."""
+    """Re-execute in the environment of the installation, which has protobuf; the code is this checkout's."""
     wanted = (prefix / "lib" / "pouchrich" / "current").resolve() / "venv"
-    if (wanted.parent / "python").exists():  # a release, whose interpreter lacks what only the measuring needs
+    if (wanted.parent / "python").exists():  # a release's interpreter lacks modules that only measuring needs
         wanted = CACHE / "venv"
     if Path(sys.prefix) != wanted:
         python = wanted / "bin" / "python3"

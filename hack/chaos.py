@@ -4,15 +4,15 @@
 Usage: hack/chaos.py [--shim ours|runc] [--containerd 2.1|1.7|1.6|DIR] [--oci crun|runc] [--faults N] [--seed N]
                      [--round N] [--kind KIND]... [--mode MODE]... [--json FILE] [--evidence DIR]
 
-A private containerd runs rounds of pods, whose containers have known output and exit codes, in all modes, with hooks
-and an agent; meanwhile pod servers, the spawner and the child that it has ready, OCI runtimes, containerd and more are
-killed or stopped at random moments, and the disk is full for a while. Then every exit code, every byte of output and
-every run of a hook is looked at, and what is left on the node. What a fault may cost is in hack/chaos/law.py, the same
-for both shims. `--shim runc` runs the same plan with containerd's own shim, for which every container is plain.
+A private containerd runs rounds of pods in all modes, with hooks and an agent; their containers have known output and
+exit codes. Meanwhile pod servers, the spawner and its prefork child, OCI runtimes, containerd and more are killed or
+stopped at random moments, and the disk is full for a while. Then every exit code, every byte of output, every run of a
+hook, and what is left on the node are checked. hack/chaos/law.py says what a fault may cost, the same for both shims.
+`--shim runc` runs the same plan with containerd's own shim, for which every container is plain.
 
-A seed gives the same plan again, `--round` one of its rounds alone. `--containerd DIR` takes containerd, ctr and
-containerd-shim-runc-v2 from DIR. Needs root and what `hack/test.sh prepare` installs. The exit status is 1 where
-something is lost or left.
+The same seed gives the same plan, `--round` only one of its rounds. `--containerd DIR` takes containerd, ctr and
+containerd-shim-runc-v2 from DIR. Needs root and what `hack/test.sh prepare` installs. The exit status is 1 if something
+is lost or left.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> int:
     given = parse()
     from tests.integration import isolation
 
-    isolation.enter()  # before anything starts a thread
+    isolation.enter()  # before any thread is started
     from hack.chaos import run, table
 
     def say(text: str) -> None:

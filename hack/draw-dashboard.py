@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Draw the Grafana dashboard's panels from what a Prometheus answered.
+"""Draw the Grafana dashboard's panels from the answers of a Prometheus.
 
 Usage: hack/draw-dashboard.py ANSWERS.json PICTURE.png
 
 ANSWERS.json is what tests/integration/test_prometheus.py wrote to the file that POUCHRICH_DASHBOARD names.
-docs/grafana-dashboard.png was made so. matplotlib is in an environment of its own in the cache directory, made the
-first time; this program starts itself again there.
+docs/grafana-dashboard.png was made this way. matplotlib is in a separate environment in the cache directory, which is
+made the first time; this program re-executes itself there.
 """
 
 import importlib.util

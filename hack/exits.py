@@ -4,9 +4,9 @@
 Usage: hack/exits.py [--shim ours|runc] [--containerd 2.1|1.7|1.6|DIR] [--oci crun|runc] [--exits N]
                      [--recipe consumer|kill-all|oom|churn]... [--json FILE]
 
-A private containerd runs each recipe on a fresh node (hack/chaos/exits.py says what they are); an exit counts as lost
-that is not told in a minute, and a shim as left that is there 90 s after all pods were removed. Needs root and what
-`hack/test.sh prepare` installs. The exit status is 1 where an exit is lost or wrong, or a shim left.
+A private containerd runs each recipe on a fresh node (hack/chaos/exits.py describes them). An exit counts as lost if it
+is not reported within a minute, and a shim as left if it still exists 90 s after all pods were removed. Needs root and
+what `hack/test.sh prepare` installs. The exit status is 1 if an exit is lost or wrong, or a shim left.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> int:
     given = parse()
     from tests.integration import isolation
 
-    isolation.enter()  # before anything starts a thread
+    isolation.enter()  # before any thread is started
     from hack.chaos import exits, run
     from tests.integration import images
     from tests.integration.node import running

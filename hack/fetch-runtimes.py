@@ -3,16 +3,15 @@
 
 Usage: hack/fetch-runtimes.py DIR [--refresh] [--kernel]
 
-DIR/NAME/bin holds the executables and DIR/versions.json what they are ({NAME: {"package", "suite", "version"}}). A
-complete DIR is left alone and needs no network; --refresh fetches again. With --kernel there are DIR/kernel,
-DIR/kernel-5.10 and DIR/apparmor, too: Debian's newest kernel and the oldest that the shim asks for, unpacked
-(usr/lib/modules/VERSION has the modules, vmlinuz and config), and its newest apparmor_parser, for an emulated machine.
+DIR/NAME/bin has the executables, and DIR/versions.json their versions ({NAME: {"package", "suite", "version"}}). A
+complete DIR is left alone and needs no network; --refresh fetches again. --kernel adds DIR/kernel, DIR/kernel-5.10 and
+DIR/apparmor: Debian's newest kernel and the oldest one that the shim supports, unpacked (usr/lib/modules/VERSION has
+the modules, vmlinuz and config), and Debian's newest apparmor_parser, for an emulated machine.
 
-The suites and the mirror are Debian's: the mirror is the one this machine's own apt uses, the package lists and the
-downloads live in DIR/apt, so the machine's apt state is only read. containerd's own libc need is old enough for any
-Debian since bookworm, so its files run as they are. runc and crun want the libc of their suite: that libc is unpacked
-beside them and becomes their interpreter and library path (patchelf), because a wrapper script would break their
-re-execution of /proc/self/exe.
+The mirror is the Debian mirror that this machine's own apt uses. Package lists and downloads are in DIR/apt, so the
+machine's apt state is only read. containerd needs a libc no newer than bookworm's, so its files run as they are. runc
+and crun need the libc of their suite: it is unpacked beside them and becomes their interpreter and library path
+(patchelf), because a wrapper script would break their re-execution of /proc/self/exe.
 """
 
 import argparse
@@ -47,7 +46,7 @@ PARSER = Wanted(
 )
 KERNEL = "linux-image-cloud-amd64"
 KERNELS = {"kernel": "sid", "kernel-5.10": "bullseye"}
-"""Directory to the suite whose kernel it has."""
+"""Directory -> the suite of its kernel."""
 
 CONTAINERD = ("containerd", "ctr", "containerd-shim-runc-v2")
 WANTED = (
@@ -111,7 +110,7 @@ def private_apt(root: Path, uri: str, suites: Iterable[str] = ()) -> dict[str, s
 
 
 def unpack(package: str, suite: str, into: Path, env: dict[str, str]) -> str:
-    """Download package of suite and unpack it; the version is returned."""
+    """Download `package` of `suite` and unpack it; return its version."""
     debs = into.parent / f"{into.name}.debs"
     debs.mkdir(parents=True, exist_ok=True)
     run("apt-get", "download", "-q", f"{package}/{suite}", env=env, cwd=debs)
@@ -124,9 +123,9 @@ def unpack(package: str, suite: str, into: Path, env: dict[str, str]) -> str:
 
 
 def kernel(base: Path, name: str) -> None:
-    """Make base/NAME of KERNELS, in one rename at the end.
+    """Make base/NAME of KERNELS, with one rename at the end.
 
-    The names of the packages have the version in them, so that apt is asked which they are.
+    The package names contain the version, so apt is asked for them.
     """
     work, apt = base / f".{name}.new", base / "kernel-apt"
     shutil.rmtree(work, ignore_errors=True)
@@ -186,7 +185,7 @@ def relocate(binary: Path, libraries: Path, final: Path) -> None:
 
 
 def fetch(wanted: Wanted, base: Path, env: dict[str, str]) -> dict[str, str]:
-    """Make base/NAME, in one rename at the end, and describe it."""
+    """Make base/NAME, with one rename at the end, and return its description."""
     work = base / f".{wanted.name}.new"
     shutil.rmtree(work, ignore_errors=True)
     version = unpack(wanted.package, wanted.suite, work / "package", env)
@@ -209,7 +208,7 @@ def fetch(wanted: Wanted, base: Path, env: dict[str, str]) -> dict[str, str]:
 
 
 def complete(base: Path) -> dict[str, dict[str, str]] | None:
-    """What versions.json says, if everything wanted is there."""
+    """The content of versions.json, if everything wanted exists; else None."""
     try:
         versions: dict[str, dict[str, str]] = json.loads((base / "versions.json").read_text())
     except (OSError, ValueError):

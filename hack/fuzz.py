@@ -3,10 +3,10 @@
 
 Usage: hack/fuzz.py [--requests N] [--seed N] [--prefix DIR] [--oci PATH]
 
-The installed shim is started as containerd starts it, with a real OCI runtime below it. Every request must be
-answered within a minute; the server must live to the end, without its victim with as many descriptors as after the
-first tenth, hardly more memory, and no answer of a bug's. The exit status is 1 where that is not so. Needs root and
-`hack/install.sh --prefix DIR`.
+The installed shim is started as containerd starts it, with a real OCI runtime. Every request must be answered within a
+minute; the server must live to the end. After its victim container is deleted it must have as many descriptors as after
+the first tenth of the requests, and hardly more memory; and no answer may report a bug. The exit status is 1 if that is
+not so. Needs root and `hack/install.sh --prefix DIR`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 HACK = Path(__file__).resolve().parent
 BATCH = 1000
 GROWTH = 4 << 20
-"""Bytes that the server may hold more at the end than after a tenth of the requests."""
+"""How many more bytes the server may hold at the end than after a tenth of the requests."""
 
 
 def parse() -> argparse.Namespace:
@@ -46,7 +46,7 @@ def parse() -> argparse.Namespace:
 
 
 def use_installed_python(prefix: Path) -> None:
-    """Go on in the environment of the installation, which has protobuf; imports are this checkout's."""
+    """Re-execute in the environment of the installation, which has protobuf; the code is this checkout's."""
     wanted = (prefix / "lib" / "pouchrich" / "current").resolve() / "venv"
     if Path(sys.prefix) != wanted:
         python = wanted / "bin" / "python3"
@@ -57,15 +57,18 @@ def use_installed_python(prefix: Path) -> None:
 
 
 async def prepare(given: argparse.Namespace, place: object) -> tuple[str, int, bytes, str, str]:
-    """A pod server with a container that stays and one that is the victim: its socket, its pid, and the victim's."""
+    """Start a pod server with a container that stays.
+
+    Return its socket and pid, the victim's Create request and id, and the directory of the first container.
+    """
     from benchmark.contest import Shim, Task
     from benchmark.place import Place
 
     from protos.gen import task_pb2
 
     assert isinstance(place, Place)
-    # By itself: a spawner's child has ever more memory of its own for a while, as it writes to what it shares. And the
-    # C library gives back at once what a large message took, where it would keep some of them or not (mallopt(3)).
+    # Without a spawner, whose child gets ever more private memory for a while, by writing to shared pages. And with a
+    # C library that frees large messages at once, instead of keeping some of them (mallopt(3)).
     alone = (("POUCHRICH_SPAWNER", "off"), ("MALLOC_MMAP_THRESHOLD_", "65536"))
     shim = Shim("ours", str(given.prefix.resolve() / "bin" / "containerd-shim-pouchrich-v2"), given.oci, env=alone)
     stays, victim = (place.bundle(["/bin/sleep", "1000000"], rich=False) for _ in range(2))
@@ -81,7 +84,7 @@ async def prepare(given: argparse.Namespace, place: object) -> tuple[str, int, b
 
 
 def fuzz(given: argparse.Namespace) -> list[str]:
-    """What is wrong at the end."""
+    """Run the requests; return what is wrong at the end."""
     from benchmark.place import Place, enter
     from fuzzing.requests import Hostile, removal
     from fuzzing.server import BUGS, Connection, Hang, Load, Tally, load
@@ -137,7 +140,7 @@ def fuzz(given: argparse.Namespace) -> list[str]:
 
 
 def _remove(path: str, requests: "Sequence[Sent]") -> None:
-    """Send `requests`, one after the other, until the last of them is answered by NOT_FOUND.
+    """Send `requests` again and again, one after the other, until the last one is answered with NOT_FOUND.
 
     Raises Hang after a minute.
     """
@@ -156,13 +159,13 @@ def _remove(path: str, requests: "Sequence[Sent]") -> None:
 
 
 def _settled(pid: int, load: object) -> object:
-    """The server's load once it has had some seconds to itself."""
+    """The server's load after some idle seconds."""
     time.sleep(4.0)
     return load(pid)  # type: ignore[operator]
 
 
 def _bugs(log: int) -> list[str]:
-    """What the server's log tells of bugs, since it was read last."""
+    """The bugs in the server's log since it was last read."""
     text = b""
     with suppress(BlockingIOError):
         while piece := os.read(log, 1 << 20):

@@ -1,4 +1,4 @@
-"""What hack/install.sh runs, which says what it does: install.py PYTHON [ARGUMENT ...]."""
+"""The program behind hack/install.sh, whose header describes it: install.py PYTHON [ARGUMENT ...]."""
 
 import ctypes
 import os
@@ -23,7 +23,7 @@ USAGE = "usage: hack/install.sh [--prefix DIR] [--uninstall [--force]]"
 
 
 def options(words: list[str]) -> dict[str, str]:
-    """The options that are there, with their values. Raises InstallError."""
+    """The given options with their values. Raises InstallError."""
     found: dict[str, str] = {}
     rest = iter(words)
     for word in rest:
@@ -62,12 +62,12 @@ def build(python: str, directory: str) -> str:
 
 
 def end_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (prctl(2))."""
+    """Let the kernel kill this process when its parent dies (prctl(2))."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def put(layout: Layout, python: str) -> None:
-    """Build this checkout's version and have it be the one that is run. Raises InstallError, OSError."""
+    """Build this checkout's version and make it current. Raises InstallError, OSError."""
     name = f"{shim.__version__}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     with locked(layout):
         try:

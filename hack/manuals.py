@@ -26,13 +26,13 @@ COMPLETIONS = {
     "zsh": "zsh/site-functions/_pouchrich",
     "fish": "fish/vendor_completions.d/pouchrich.fish",
 }
-"""Shell to the file below share/ where it looks for one."""
+"""Shell -> the file below share/ where it looks for its completion."""
 
 PATHS = {"FILE": shtab.FILE, "SOCKET": shtab.FILE, "BUNDLE": shtab.DIRECTORY, "DIR": shtab.DIRECTORY}
 
 
 def files() -> dict[str, str]:
-    """The text of each file, by its path below share/."""
+    """Path below share/ -> the file's text."""
     found = {
         "man/man1/pouchrich.1": command.page(),
         "man/man5/pouchrich.toml.5": configuration.page(),
@@ -44,7 +44,7 @@ def files() -> dict[str, str]:
 
 
 def with_paths(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """The parser, told where a file or a directory goes: by what each argument is called there."""
+    """The parser, with file and directory arguments marked for completion, recognised by their names."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for one in action.choices.values():

@@ -3,11 +3,10 @@
 
 Usage: hack/mutate.py [-k WORD]... [--jobs N] [--limit SECONDS] [--list]
 
-hack/mutations.toml lists the changes, each with the test files that have to notice it. They are made in a private copy
-of this checkout, one at a time, and only those tests are run on each. A change whose text is not to be found
-exactly once, and a test that fails without any change, end the run: a list that has gone stale proves nothing. The exit
-status is 1 where a change survives for which the list gives no reason. Needs what `hack/test.sh prepare` installs, and
-root for some of the tests.
+hack/mutations.toml lists the changes, each with the test files that must notice it. They are made in a private copy of
+this checkout, one at a time, and only those tests run on each. The run ends if a change's text is not found exactly
+once, or a test fails without any change, because a stale list proves nothing. The exit status is 1 if a change survives
+and the list gives no reason for that. Needs what `hack/test.sh prepare` installs, and root for some of the tests.
 """
 
 import argparse
@@ -38,7 +37,7 @@ class Stale(Exception):
 
 @dataclass(frozen=True)
 class Mutation:
-    """One change: `find`, a text that `file` has once, becomes `replace`, and `tests` have to fail.
+    """One change: `find`, a text that occurs once in `file`, becomes `replace`, and `tests` must fail.
 
     `only` is pytest's -k; `reason` says why the change may survive.
     """
@@ -60,7 +59,7 @@ class Mutation:
         return text.count("\n", 0, text.index(self.find) + same) + 1
 
     def summary(self) -> str:
-        """The change in few words: the first line that is not the same before and after."""
+        """The change in few words: the first line that differs."""
         before, after = self.find.splitlines(), self.replace.splitlines()
         while before and after and before[0].strip() == after[0].strip():
             before, after = before[1:], after[1:]
@@ -69,14 +68,14 @@ class Mutation:
 
 
 def read(path: Path = MUTATIONS) -> list[Mutation]:
-    """The list. Raises TypeError for a key that is none."""
+    """Read the list. Raises TypeError for an unknown key."""
     with path.open("rb") as file:
         found = tomllib.load(file)["mutation"]
     return [Mutation(**{**one, "tests": tuple(one["tests"])}) for one in found]
 
 
 def private_copy(target: Path) -> None:
-    """The files of this checkout that git knows or would take, and the programs that were built in it."""
+    """Copy the files of this checkout that git tracks or would add, and the programs built in it."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -92,7 +91,7 @@ def private_copy(target: Path) -> None:
 
 
 class Copy:
-    """The private copy of the checkout at `directory`. Every run of tests in it has `limit_s` seconds."""
+    """The private copy of the checkout at `directory`. Each test run in it has `limit_s` seconds."""
 
     def __init__(self, directory: Path, limit_s: float) -> None:
         self.directory = directory
@@ -100,14 +99,14 @@ class Copy:
         self._written = 0
 
     def write(self, name: str, text: str) -> None:
-        """Replace a file. Python takes compiled code for current by the second: each file gets one of its own."""
+        """Replace a file, each time with another mtime: Python compares compiled code's time in whole seconds."""
         path = self.directory / name
         path.write_text(text)
         self._written += 1
         os.utime(path, (self._written, self._written))
 
     def failed(self, tests: Iterable[str], only: str) -> str:
-        """The test that failed first, `the time limit`, or "" where all have passed."""
+        """The first failed test, `the time limit`, or "" if all have passed."""
         python = CACHE / "venv" / "bin" / "python"
         words = [str(python), "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
         with subprocess.Popen(
@@ -127,20 +126,20 @@ class Copy:
                 end_session(child.pid)
         if child.returncode == 0:
             return ""
-        if child.returncode not in (1, 2):  # pytest's own numbers for a test that failed, and for one not collected
+        if child.returncode not in (1, 2):  # pytest's exit statuses for a failed test, and for a collection error
             return f"pytest, which ended with {child.returncode}"
         lines = [line.split(" ", 1)[1] for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
         return lines[0].split(" - ")[0] if lines else f"pytest: {said[-200:]}"
 
 
 def end_session(leader: int) -> None:
-    """Kill what is left of a run: its process group, which is named by the pid of who leads it."""
+    """Kill what is left of a run: its process group, whose id is its leader's PID."""
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
 
 def run(mutations: list[Mutation], copies: list[Copy]) -> Iterator[tuple[Mutation, str]]:
-    """Each change, in order, and what noticed it. As many are looked at at once as there are copies. Raises Stale."""
+    """Each change, in order, and what noticed it. Runs as many at once as there are copies. Raises Stale."""
     texts = {one.file: (ROOT / one.file).read_text() for one in mutations}
     for one in mutations:
         one.line(texts[one.file])
@@ -171,7 +170,7 @@ def run(mutations: list[Mutation], copies: list[Copy]) -> Iterator[tuple[Mutatio
 
 
 def main() -> int:
-    """Print the table; the exit status."""
+    """Print the table; return the exit status."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-k", dest="words", action="append", default=[], help="only where file or texts have it")

@@ -1,1 +1,1 @@
-"""The parts of hack/bench.py: a place to measure in, the shims to drive, what is measured, and how it is told."""
+"""The parts of hack/bench.py: a place to measure in, the shims to drive, the measurements, and the report."""

@@ -1,4 +1,4 @@
-"""Pods asked for all at once, on a node that has just come to be what it is."""
+"""Many pods requested at once, on a node in a given state."""
 
 import os
 import time
@@ -23,7 +23,7 @@ def burst(pods: Pods, count: int) -> float:
 
 
 def end_spawners(node: Node) -> None:
-    """Kill them, and wait until they are gone: their sockets and locks stay, as after a boot's power cut."""
+    """Kill the spawners, and wait until they are gone. Their sockets and locks stay, as after a power cut."""
     for pid in node.spawners():
         with suppress(ProcessLookupError):
             os.kill(pid, 9)
@@ -31,7 +31,7 @@ def end_spawners(node: Node) -> None:
 
 
 def await_no_spawner(node: Node) -> None:
-    """Wait for them to end, as they do with their containerd. Raises TimeoutError."""
+    """Wait for the spawners to end, as they do with their containerd. Raises TimeoutError."""
     end = time.monotonic() + GONE_S
     while any(processes.alive(pid) for pid in node.spawners()):
         if time.monotonic() > end:

@@ -1,7 +1,6 @@
 """A shim under measurement, driven as containerd drives it: its executable, then its Task service.
 
-Who measures does the same work for every shim, in this process: the same client, the same requests, the same
-receiver of events.
+This process does the same work for every shim: the same client, the same requests, the same receiver of events.
 """
 
 import asyncio
@@ -30,12 +29,12 @@ NAMESPACE = "bench"
 EVENTS_SOCKET = "/run/bench/events.sock"
 ADDRESS = "/run/bench/containerd.sock"
 
-_spawning = threading.Lock()  # the working directory is the whole process's
+_spawning = threading.Lock()  # the working directory belongs to the whole process
 
 
 class _Events:
     async def forward(self, request: Message) -> None:
-        """Take an event and forget it."""
+        """Receive an event and drop it."""
 
 
 async def receive_events() -> TtrpcServer:
@@ -52,7 +51,7 @@ async def receive_events() -> TtrpcServer:
 
 @dataclass(frozen=True, slots=True)
 class Shim:
-    """`name` is how the report calls it; `rich` leaves the container to what the configuration says."""
+    """`name` is its name in the report; with `rich` the configuration decides about the container."""
 
     name: str
     path: str
@@ -65,14 +64,14 @@ class Shim:
         return "pouchrich" in os.path.basename(self.path)
 
     def options(self) -> bytes:
-        """What containerd writes to `start`, and sends with Create: runc's options, naming the OCI runtime."""
+        """The options that containerd writes to `start` and sends with Create: runc's options, with the OCI runtime."""
         value = runc_options_pb2.Options(binary_name=self.oci, root="/run/bench/runc").SerializeToString()
         return _any("containerd.runc.v1.Options", value)
 
     def command(self, bundle: Bundle, *words: str, stdin: bytes = b"") -> tuple[bytes, float]:
-        """Run the executable in the bundle; its output, and the seconds until containerd would go on.
+        """Run the executable in the bundle; return its output, and the seconds until containerd would continue.
 
-        That is when the pipe has reached its end and the process is gone. Blocks. Raises RuntimeError.
+        containerd continues when the pipe is closed and the process is gone. Blocks. Raises RuntimeError.
         """
         began = time.perf_counter()
         output_read, output_write = os.pipe2(os.O_CLOEXEC)
@@ -97,13 +96,13 @@ class Shim:
         return {**given, "GOMAXPROCS": "2", "NAMESPACE": NAMESPACE, "MAX_SHIM_VERSION": "2", **dict(self.env)}
 
     def start(self, bundle: Bundle) -> tuple[str, float]:
-        """`start`: the address it tells, and the seconds it took."""
+        """Run `start`; return the printed address, and the seconds it took."""
         output, took = self.command(bundle, "start", stdin=self.options())
         answer = output.decode().strip()
         return (json.loads(answer)["address"] if answer.startswith("{") else answer), took  # JSON: containerd 2.x's
 
     def delete(self, bundle: Bundle) -> float:
-        """`delete`: the seconds it took."""
+        """Run `delete`; return the seconds it took."""
         return self.command(bundle, "-bundle", str(bundle.path), "delete")[1]
 
 
@@ -179,7 +178,7 @@ class Task:
         self._client.close()
 
     async def end(self) -> None:
-        """Kill the container and take everything down, the way containerd does."""
+        """Kill the container and remove everything, the way containerd does."""
         await self.kill()
         await self.wait()
         await self.delete()
@@ -201,6 +200,6 @@ def _any(type_url: str, value: bytes) -> bytes:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time a process has used."""
+    """The CPU seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,7 +1,7 @@
-"""What a node pays for its pods, through containerd's CRI: time, memory and processor time, by runtime handler.
+"""What a node's pods cost through containerd's CRI: time, memory and CPU time, by runtime handler.
 
-Times and processor times are seconds, memory is bytes. The node is that of the integration tests: a containerd of its
-own in namespaces of its own, of which nothing is left.
+Times and CPU times are seconds, memory is bytes. The node is that of the integration tests: a private containerd in its
+own namespaces, of which nothing is left.
 """
 
 import argparse
@@ -58,9 +58,9 @@ def run(given: argparse.Namespace) -> Samples:
 
 @contextmanager
 def _accounted(node: Node) -> Iterator[Path]:
-    """Put containerd, and with it the shims it starts, into a cgroup that tells their processor time.
+    """Put containerd, and with it the shims that it starts, into a cgroup that counts their CPU time.
 
-    Containers go from there into cgroups of their own, so what is counted is what a node pays beside them.
+    Containers have cgroups of their own, so only the cost beside them is counted.
     """
     name = f"{node.cgroup}-daemon"
     cgroups.make(name)
@@ -90,7 +90,7 @@ class _Bench:
 
     def lives(self, rounds: int) -> None:
         """The life of a pod of 1 container and of one of 3."""
-        for turn in range(-1, rounds):  # one to warm up: page cache, the spawner
+        for turn in range(-1, rounds):  # one more to warm up page cache and spawner
             for name, pods in self._pods.items():
                 for count in (1, 3):
                     took = self._life(pods, count)
@@ -119,7 +119,7 @@ class _Bench:
         return times
 
     def _until_no_shim(self, pod: Pod) -> None:
-        """Wait until the pod's shim has gone: what it still does is this pod's, not the next one's."""
+        """Wait until the pod's shim is gone, so that its last work is counted for this pod, not for the next one."""
         end = time.monotonic() + bursts.GONE_S
         while self._node.shims(containing=pod.id) and time.monotonic() < end:
             time.sleep(0.01)
@@ -163,7 +163,7 @@ class _Bench:
         self._remove_all()
 
     def spent(self, rounds: int) -> None:
-        """Whose the processor time of a pod of one container is: up, an ExecSync of `true`, and down."""
+        """Which programs use the CPU time of a pod of one container: start, an ExecSync of `true`, and removal."""
         for pods in self._pods.values():
             self._life(pods, 1)
         known = self._known()
@@ -194,14 +194,14 @@ class _Bench:
         self._found[name][f"CPU of a pod's {phase}"].append(sum(took.values()))
 
     def _known(self) -> dict[int, str]:
-        """The processes that are there, and whose they are."""
+        """The existing processes: PID -> owner."""
         shims = dict.fromkeys((*self._node.spawners(), *self._node.shims()), spent.SHIM)
         return {self._node.containerd_pid: CONTAINERD, **shims}
 
     # Many at once
 
     def bursts(self, counts: list[int], rounds: int) -> None:
-        """N pods at once, with the spawner there."""
+        """N pods at once, with a running spawner."""
         for pods in self._pods.values():
             pods.run()
         self._remove_all()
@@ -212,7 +212,7 @@ class _Bench:
                     self._remove_all()
 
     def cold(self, counts: list[int], rounds: int) -> None:
-        """N pods at once while there is no spawner, and the memory that they hold afterwards."""
+        """N pods at once without a spawner, and the memory that they use afterwards."""
         for count in counts:
             for _ in range(rounds):
                 for name, pods in self._pods.items():
@@ -223,7 +223,7 @@ class _Bench:
                     self._remove_all()
 
     def restarted(self, counts: list[int], rounds: int) -> None:
-        """N pods at once as soon as a containerd that was restarted answers: its spawner ended with the one before."""
+        """N pods at once as soon as a restarted containerd answers. The spawner ended with the former containerd."""
         for count in counts:
             for _ in range(rounds):
                 for name, pods in self._pods.items():
@@ -241,7 +241,7 @@ class _Bench:
         for name, row, seconds in killed.samples(self._node, self._pods, self._cpu_s, rounds):
             self._found[name][row].append(seconds)
 
-    # Asked without an end
+    # Constant requests
 
     def polled(self, count: int, seconds: float) -> None:
         """Stats of each container each second, an exec probe in half of the pods each ten."""
@@ -278,7 +278,7 @@ class _Bench:
 
 
 def _timed(into: dict[str, float], row: str, call: Callable[[], T]) -> T:
-    """Call, and add the seconds it took to `row`."""
+    """Call `call`, and add the seconds it took to `row`."""
     began = time.perf_counter()
     result = call()
     into[row] = into.get(row, 0.0) + time.perf_counter() - began
@@ -291,7 +291,7 @@ def _remove(pod: Pod) -> None:
 
 
 def _rollup(pid: int, *names: str) -> int:
-    """The sum of these lines of smaps_rollup, in bytes; 0 for a process that has gone."""
+    """The sum of the lines `names` of smaps_rollup, in bytes; 0 for a process that is gone."""
     with suppress(OSError):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
         return sum(int(line.split()[1]) * 1024 for line in lines if line.split(":")[0] in names)

@@ -21,14 +21,14 @@ address = "{base}/containerd.sock"
 address = "{base}/containerd.sock.ttrpc"
 """
 CRI = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime")
-"""Which nobody asks here, and which would look for CNI's files."""
+"""The CRI plugins, which are disabled: nobody needs them here, and they would look for CNI's files."""
 
 
 class Containerd:
-    """A containerd without CRI below `place`, which ends it, too.
+    """A containerd without CRI below `place`, which also ends it.
 
-    `programs` holds containerd and ctr. Shims are named by path and get no options of runc's, so containerd's own find
-    the OCI runtime `oci` as the `runc` on their PATH; ours is told by a configuration. Raises RuntimeError.
+    `programs` holds containerd and ctr. Shims are named by path and get no runc options, so containerd's own shims find
+    the OCI runtime `oci` as `runc` on their PATH; ours has it in its configuration. Raises RuntimeError.
     """
 
     def __init__(self, place: Place, programs: Path, oci: str) -> None:
@@ -61,7 +61,7 @@ class Containerd:
             time.sleep(0.1)
 
     def run(self, shim: Shim, count: int) -> float:
-        """`ctr run --rm` of `count` containers at once that run `true`; the seconds until the last client has ended."""
+        """`ctr run --rm` of `count` containers at once that run `true`; return the seconds until the last ctr ends."""
         commands = [self._run_argv(shim) for _ in range(count)]
         began = time.perf_counter()
         self._wait([self._spawn(argv, dict(os.environ)) for argv in commands])

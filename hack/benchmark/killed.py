@@ -1,4 +1,4 @@
-"""What it takes to clean up after a pod whose shim was killed, for want of memory say. Times are seconds."""
+"""The cost of cleaning up after a pod whose shim was killed, for example by the OOM killer. Times are seconds."""
 
 import os
 import select
@@ -19,9 +19,9 @@ def samples(
 ) -> Iterator[tuple[str, str, float]]:
     """(handler's name in the report, row, seconds) for `rounds` pods of one container with each of `pods`.
 
-    From the kill on: until the sandbox's process is dead, and until containerd has removed the sandbox's bundle, which
-    it does when the shim's `delete` has answered; and by `cpu_s` the processor time of containerd and its shims until
-    then. What containerd does with the pod's container differs: see docs/failures.md. Raises TimeoutError.
+    The rows count from the kill: until the sandbox's process is dead, and until containerd has removed the sandbox's
+    bundle, which it does when the shim's `delete` has answered; and, by `cpu_s`, the CPU time of containerd and its
+    shims until then. What containerd does with the pod's container differs: see docs/failures.md. Raises TimeoutError.
     """
     for turn in range(-2, rounds):
         for name, some in pods.items():

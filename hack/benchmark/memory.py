@@ -1,4 +1,4 @@
-"""What a pod costs that is left alone, or only looked at: the memory of a shim's processes, how it grows, and why."""
+"""The cost of a pod that is idle, or only asked for Stats: the memory of a shim's processes, how it grows, and why."""
 
 import asyncio
 import os
@@ -16,9 +16,9 @@ SPAWNER_TITLE = b"pouchrich-spawner"
 
 
 async def memory(place: Place, shims: Sequence[Shim], counts: Sequence[int], settle_s: float) -> Samples:
-    """Of N idle pods: proportional and private memory, processor time and wake-ups, all processes of the shim counted.
+    """For N idle pods: proportional and private memory, CPU time and wake-ups of all processes of the shim.
 
-    Rows end in `@N`. Per pod, except `PSS`, which is the total.
+    Rows end in `@N`. Values are per pod, except `PSS`, which is the total.
     """
     found = samples()
     for shim in shims:
@@ -29,7 +29,7 @@ async def memory(place: Place, shims: Sequence[Shim], counts: Sequence[int], set
             missing = count - len(tasks)
             for begin in range(0, missing, 10):
                 more = await asyncio.gather(*(running(place, shim) for _ in range(min(10, missing - begin))))
-                pids += [await task.shim_pid() for task in more]  # once, before they settle: an answer is work, too
+                pids += [await task.shim_pid() for task in more]  # once, before they settle: answering is work
                 tasks += more
             await asyncio.sleep(settle_s)
             for row, value in (await _idle(pids, ours=shim.is_ours)).items():
@@ -41,7 +41,7 @@ async def memory(place: Place, shims: Sequence[Shim], counts: Sequence[int], set
 
 
 async def _warm_up(place: Place, shim: Shim, settle_s: float) -> None:
-    """One pod before those that count: the node's first, after which the spawner is there."""
+    """Run the node's first pod, which is not measured: after it the spawner runs."""
     await (await running(place, shim)).end()
     reap()
     await asyncio.sleep(settle_s)
@@ -98,7 +98,7 @@ def _rollup(pid: int) -> dict[str, int]:
 
 
 async def flat(place: Place, shims: Sequence[Shim], count: int, settle_s: float) -> Samples:
-    """Private memory of a pod's server after so many execs: `private after execs@N` for five N up to `count`."""
+    """The private memory of a pod server after N execs: `private after execs@N` for five N up to `count`."""
     found = samples()
     for shim in shims:
         await _warm_up(place, shim, settle_s)
@@ -116,7 +116,7 @@ async def flat(place: Place, shims: Sequence[Shim], count: int, settle_s: float)
 
 
 async def stats(place: Place, shims: Sequence[Shim], calls: int, rounds: int) -> Samples:
-    """Stats of a running container: the shim's processor seconds a call, and the private memory it then has."""
+    """Stats of a running container: the shim's CPU seconds per call, and its private memory afterwards."""
     found = samples()
     tasks = [await running(place, shim) for shim in shims]
     pids = [await task.shim_pid() for task in tasks]

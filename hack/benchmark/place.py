@@ -1,8 +1,8 @@
-"""Where the measurements happen: namespaces of their own, bundles as containerd makes them, and no trace afterwards.
+"""The place of the measurements: private namespaces, bundles as containerd makes them, and no trace afterwards.
 
-The mount namespace has an empty /run (so sockets, runtime states and bundles are nobody else's), and on a hybrid host
-no v2 hierarchy, because crun before 1.9 refuses a host that has both. The process is a subreaper: every process that a
-shim leaves behind is found below it, and ended at the end.
+The mount namespace has an empty /run (so sockets, runtime states and bundles are private), and on a hybrid host no v2
+hierarchy, because crun before 1.9 refuses a host that has both. The process is a subreaper: it finds every process that
+a shim leaves behind among its descendants, and ends them at the end.
 """
 
 import contextlib
@@ -37,25 +37,25 @@ def mount(source: str, target: str, fstype: str, options: str = "", flags: int =
 
 
 def enter() -> None:
-    """Go into the namespaces described above. Raises OSError."""
+    """Enter the namespaces described above. Raises OSError."""
     _check(_libc.unshare(CLONE_NEWNS), "unshare")
     mount("none", "/", "", flags=MS_REC | MS_PRIVATE)
     mount("tmpfs", "/run", "tmpfs", "mode=0755")
     if os.path.ismount(UNIFIED):
-        # Covered, not unmounted: crun makes directories in whatever is there, and that would be the host's.
+        # Mount over it instead of unmounting it: crun makes directories there, which would else be on the host.
         mount("tmpfs", UNIFIED, "tmpfs", "mode=0755")
     _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One container's directory and the overlay that its Create is to mount."""
+    """One container's directory, and the overlay that its Create mounts."""
 
     id: str
     path: Path
     overlay_options: tuple[str, ...]
     log: int
-    """The shim's log FIFO, held open the way containerd does; a shim may wait for it."""
+    """The shim's log FIFO, kept open as containerd does; a shim may wait for it."""
 
     @property
     def rootfs(self) -> str:
@@ -137,7 +137,7 @@ class Place:
                     path.rmdir()
 
     def _thaw(self) -> None:
-        """A process that a Pause froze does not die before (cgroup-v1/freezer-subsystem)."""
+        """Thaw frozen cgroups: a frozen process cannot die (cgroup-v1/freezer-subsystem)."""
         for root in _hierarchies():
             for path in Path(root).glob(self.cgroup[1:] + "/**/freezer.state"):
                 with contextlib.suppress(OSError):
@@ -154,7 +154,7 @@ def _hierarchies() -> list[str]:
 
 
 def reap() -> None:
-    """Collect orphans that have ended."""
+    """Reap orphans that have ended."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -1,4 +1,4 @@
-"""What was measured, as a table of medians and ratios, and as a picture."""
+"""The results as a table of medians and ratios, and as a picture."""
 
 import json
 import os
@@ -13,7 +13,7 @@ HIGHER_IS_BETTER = ("stdout B/s",)
 
 
 def table(results: Results) -> str:
-    """One line per row: each shim's median, and ours over theirs."""
+    """One line per row: each shim's median, and the ratio of ours to theirs."""
     names = [name for name in results if name != "oci"]
     alone = results.get("oci", {})
     others = [name for name in names if name.startswith("go-")]
@@ -58,7 +58,7 @@ def plot(source: Path, picture: Path, results: Results) -> None:
 
 
 def drawing_python() -> Path:
-    """A Python with matplotlib, in an environment of its own beside the cache, made the first time."""
+    """A Python with matplotlib, in a separate environment beside the cache, which is made the first time."""
     home = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich") / "plot"
     python = home / "bin" / "python3"
     if not python.exists():

@@ -1,7 +1,7 @@
-"""What is measured. Each function takes the shims in one interleaved run and returns samples by shim and row.
+"""The measurements. Each function takes the shims in one interleaved run and returns samples by shim and row.
 
 Times are seconds, memory is bytes. Every shim gets the same containers in the same order, one after the other within
-a round, so that whatever else the machine does meets them alike.
+a round, so that other load of the machine affects all alike.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ def samples() -> Samples:
 async def life(place: Place, shims: Sequence[Shim], rounds: int) -> Samples:
     """One container that runs `true`, from `start` to `delete`, and the same by the OCI runtime alone."""
     found = samples()
-    for turn in range(-2, rounds):  # two to warm up: page cache, the spawner
+    for turn in range(-2, rounds):  # two more to warm up page cache and spawner
         for shim in shims:
             took = await _one_life(place, shim)
             if turn >= 0:
@@ -61,7 +61,7 @@ async def _one_life(place: Place, shim: Shim) -> dict[str, float]:
     t5 = clock()
     await task.shutdown()
     t6 = clock()
-    await _gone(pid)  # what a shim still does then must not disturb the next one's turn
+    await _gone(pid)  # a shim's last work must not disturb the next shim's turn
     delete = shim.delete(bundle)
     bundle.remove()
     return {
@@ -91,7 +91,7 @@ def is_there(pid: int) -> bool:
 
 
 def _oci_alone(place: Place, oci: str) -> float:
-    """The OCI runtime's own create, start and delete, and the mount that somebody must make."""
+    """Time the OCI runtime's own create, start and delete, and the mount of the root file system."""
     bundle = place.bundle(["/bin/true"], rich=False)
     words = [oci, "--root", "/run/bench/alone"]
     began = time.perf_counter()
@@ -99,7 +99,7 @@ def _oci_alone(place: Place, oci: str) -> float:
     _run([*words, "create", "--bundle", str(bundle.path), "--pid-file", f"{bundle.path}/init.pid", bundle.id])
     pid = int((bundle.path / "init.pid").read_text())
     _run([*words, "start", bundle.id])
-    os.waitpid(pid, 0)  # ours: this process is a subreaper
+    os.waitpid(pid, 0)  # our child, because this process is a subreaper
     _run([*words, "delete", bundle.id])
     _run(["/bin/umount", bundle.rootfs])
     took = time.perf_counter() - began
@@ -129,7 +129,7 @@ async def execs(place: Place, shims: Sequence[Shim], rounds: int) -> Samples:
 
 
 async def one_exec(task: Task, name: str) -> float:
-    """Exec, Start, Wait, Delete of `true`; the seconds it took."""
+    """Exec, Start, Wait, Delete of `true`; return the seconds it took."""
     began = time.perf_counter()
     await task.exec(name, ["/bin/true"])
     waiting = asyncio.create_task(task.wait(name))
@@ -142,7 +142,7 @@ async def one_exec(task: Task, name: str) -> float:
 def ctr_runs(containerd: Containerd, shims: Sequence[Shim], counts: Sequence[int], rounds: int) -> Samples:
     """`ctr run` of N containers at once by a real containerd; the time until the last client has ended."""
     found = samples()
-    for turn in range(-1, rounds):  # one to warm up: each shim's first, the spawner
+    for turn in range(-1, rounds):  # one more to warm up each shim and the spawner
         for count in counts if turn >= 0 else (1,):
             for shim in shims:
                 took = containerd.run(shim, count)
@@ -162,7 +162,7 @@ async def running(place: Place, shim: Shim, args: Sequence[str] = ("/bin/sleep",
 
 
 async def bursts(place: Place, shims: Sequence[Shim], counts: Sequence[int], rounds: int) -> Samples:
-    """N pods at once, each from `start` to `delete`; the time until the last has gone."""
+    """N pods at once, each from `start` to `delete`; the time until the last is gone."""
     found = samples()
     for _ in range(rounds):
         for count in counts:
@@ -189,7 +189,7 @@ async def _whole_life(shim: Shim, bundle: Bundle) -> None:
 
 
 async def stdout(place: Place, shims: Sequence[Shim], mib: int, rounds: int) -> Samples:
-    """Bytes per second of a container's standard output, and the shim's processor seconds per GiB of it."""
+    """Bytes per second of a container's standard output, and the shim's CPU seconds per GiB of it."""
     found = samples()
     pattern = os.urandom(PIECE)
     (place.lower / "pattern").write_bytes(pattern)
@@ -198,7 +198,7 @@ async def stdout(place: Place, shims: Sequence[Shim], mib: int, rounds: int) -> 
             loop = f"i=0; while [ $i -lt {mib} ]; do cat /pattern; i=$((i+1)); done"
             bundle = place.bundle(["/bin/sh", "-c", loop], rich=shim.rich)
             fifo = f"{bundle.path}/stdout"
-            errors = f"{bundle.path}/stderr"  # containerd's shim wants both
+            errors = f"{bundle.path}/stderr"  # containerd's shim needs both
             os.mkfifo(fifo)
             os.mkfifo(errors)
             silent = os.open(errors, os.O_RDONLY | os.O_NONBLOCK)
@@ -229,7 +229,7 @@ async def stdout(place: Place, shims: Sequence[Shim], mib: int, rounds: int) -> 
 
 
 def _read_pattern(fd: int, pattern: bytes, size: int) -> None:
-    """Read `size` bytes that must be `pattern` over and over. Raises RuntimeError."""
+    """Read `size` bytes that must be repetitions of `pattern`. Raises RuntimeError."""
     at = 0
     buffer = bytearray(1 << 16)
     view, twice = memoryview(buffer), pattern * 2  # bytes are compared at 10 GB/s, two memoryviews at 0.6

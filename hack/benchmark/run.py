@@ -1,4 +1,4 @@
-"""One run: which shims, which rows, in a place that is left as it was found."""
+"""One run: selects the shims and rows, and leaves the place as it was."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ GO = "containerd-shim-runc-v2"
 
 
 def shims(given: argparse.Namespace) -> list[Shim]:
-    """The shims that are installed, ours first."""
+    """The installed shims, ours first."""
     ours = str(given.prefix.resolve() / "bin" / OURS)
     found = [Shim("ours", ours, given.oci)]
     if given.no_spawner:
@@ -31,7 +31,7 @@ def shims(given: argparse.Namespace) -> list[Shim]:
 
 
 async def run(given: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
-    """Measure; every sample by shim and row."""
+    """Measure; return all samples by shim and row."""
     enter()
     place = Place()
     found = rows.samples()
@@ -63,15 +63,15 @@ async def _measure(row: str, place: Place, shims: list[Shim], given: argparse.Na
     if row == "stats":
         return await memory.stats(place, shims, given.calls, given.rounds // 3)
     if row == "ctr":
-        alike = [shim for shim in shims if not shim.env]  # a shim's environment is the daemon's
+        alike = [shim for shim in shims if not shim.env]  # through containerd, shims get the daemon's environment
         return rows.ctr_runs(containerd(place, given), alike, given.ctr, 3)
     return await memory.memory(place, shims, given.pods, given.settle)
 
 
 def containerd(place: Place, given: argparse.Namespace) -> Containerd:
-    """containerd 2.1 where it was fetched, with the crun fetched for it: what it writes is too new for older ones.
+    """containerd 2.1 if it was fetched, with the crun fetched for it: its specs are too new for an older crun.
 
-    Else the machine's own.
+    Else the machine's own containerd.
     """
     programs, crun = given.runtimes / "containerd-2.1" / "bin", given.runtimes / "crun-1.21" / "bin" / "crun"
     if (programs / "containerd").exists():

@@ -1,6 +1,6 @@
-"""Who takes the processor time that a pod costs: containerd, the shim, the OCI runtime, or what they run beside them.
+"""Which programs use the CPU time of a pod: containerd, the shim, the OCI runtime, or programs that these run.
 
-Processor times are seconds.
+CPU times are seconds.
 """
 
 from collections import defaultdict
@@ -9,17 +9,17 @@ from collections.abc import Collection, Iterable, Mapping
 from benchmark.tracing import Event
 
 OTHERS = (SHIM, RUNTIME, NETWORK, OTHER) = ("the shim", "the OCI runtime", "CNI plugins", "other programs")
-"""containerd is called what whoever asks calls it. Other programs: what runs in the containers, iptables and such."""
+"""Names of programs; the caller names containerd. Other programs are those in the containers, iptables and such."""
 
 PYTHONS = ("python", "python3", *(f"python3.{minor}" for minor in range(11, 15)))
 
 
 class Account:
-    """Names each process by its program: what it executed, or the one that forked it.
+    """Assigns each process to a program: the one that it executed, or that of the process that forked it.
 
-    `known` has the processes that are there already. A program is the shim's by its file name in `shims`, a CNI plugin
-    by one in `plugins`, the OCI runtime by `runtimes`, or by a number: from a descriptor, /proc/self/fd/N, nothing else
-    is executed.
+    `known` has the processes that exist already. A program's file name tells what it is: the shim if it is in `shims`,
+    a CNI plugin if in `plugins`, the OCI runtime if in `runtimes` or a number, because only the OCI runtime is executed
+    from a descriptor, /proc/self/fd/N.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Account:
         self._names |= {name: RUNTIME for name in runtimes}
 
     def add(self, events: Iterable[Event]) -> dict[str, float]:
-        """What each took of `events`, by name; they come in order, without a gap to those before."""
+        """Name -> CPU seconds in `events`, which are in order and follow the earlier ones without a gap."""
         took = defaultdict[str, float](float)
         for event in events:
             if event.kind == "fork":

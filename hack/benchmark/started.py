@@ -1,4 +1,4 @@
-"""Where the time of a StartContainer and of an ExecSync goes, by the programs that run meanwhile. Times are seconds."""
+"""Splits the time of a StartContainer and of an ExecSync by the programs that run meanwhile. Times are seconds."""
 
 from collections.abc import Iterable
 
@@ -6,10 +6,11 @@ from benchmark.tracing import Event
 
 
 def parts(events: Iterable[Event], began: float, ended: float, *, start: str) -> dict[str, float]:
-    """What a StartContainer between `began` and `ended` spent with each, by name of row; empty if it is not told whole.
+    """The parts of a StartContainer between `began` and `ended`, by row; empty if the events are incomplete.
 
-    What runs and ends meanwhile is the shim's `start` command, by its file name `start`, and the OCI runtime's `create`
-    and `start`, by whatever name it is executed. A shim that answered version 3 has no command for a further container.
+    The programs that run and end meanwhile are the shim's `start` command, with the file name `start`, and the OCI
+    runtime's `create` and `start`, under any name. A shim that answered version 3 runs no command for a further
+    container.
     """
     forks, ends, runs = _lives(events, began, ended)
     ended_too = [pid for pid in runs if pid in ends and pid in forks]
@@ -30,7 +31,7 @@ def parts(events: Iterable[Event], began: float, ended: float, *, start: str) ->
 
 
 def exec_parts(events: Iterable[Event], began: float, ended: float, *, command: str) -> dict[str, float]:
-    """The same of an ExecSync of the program `command`, which ends before or after the OCI runtime does."""
+    """The same for an ExecSync of the program `command`, which ends before or after the OCI runtime."""
     forks, ends, runs = _lives(events, began, ended)
     commands = [pid for pid in runs if runs[pid] == command and pid in ends]
     runtimes = [pid for pid in runs if runs[pid] != command and pid in ends and pid in forks]

@@ -1,7 +1,7 @@
-"""What the kernel tells of programs: the moments at which they begin and end, and the processor time they take.
+"""The kernel's trace of programs: when they begin and end, and the CPU time that they use.
 
-From tracefs (Documentation/trace/events.rst), in an instance of its own, of the node's processes and those that they
-start, on CLOCK_MONOTONIC. Times are seconds. A pid is a thread's, as the kernel's are.
+From a private instance in tracefs (Documentation/trace/events.rst), for the node's processes and those that they start,
+on CLOCK_MONOTONIC. Times are seconds. A pid is that of a thread, as in the kernel.
 """
 
 import os
@@ -21,7 +21,7 @@ BUFFER_KB = 16384
 
 
 class Lost(Exception):
-    """The kernel's buffer was too small for all that happened."""
+    """The kernel's buffer was too small for all events."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Event:
 
 
 def parse(text: str) -> list[Event]:
-    """The events in what a `trace` file says, in its order, which is that of their times. Raises Lost."""
+    """The events in the text of a `trace` file, in its order, which is that of their times. Raises Lost."""
     if LOST.search(text):
         raise Lost(text[:200])
     found = []
@@ -53,9 +53,9 @@ def parse(text: str) -> list[Event]:
 
 @contextmanager
 def watching(pids: Iterable[int], directory: Path, events: Iterable[str]) -> Iterator[Callable[[], list[Event]]]:
-    """Watch these processes and all that they start; what is yielded returns, and forgets, what was seen.
+    """Watch these processes and all that they start. Yields a function that returns the events since its last call.
 
-    tracefs is mounted at `directory` meanwhile. Raises OSError where the kernel has none.
+    tracefs is mounted at `directory` meanwhile. Raises OSError if the kernel has no tracefs.
     """
     directory.mkdir()
     isolation.mount("tracefs", directory, "tracefs")
@@ -85,7 +85,7 @@ def _take(trace: Path) -> list[Event]:
 
 
 def threads(pid: int) -> list[int]:
-    """The threads of a process; none, if it has gone."""
+    """The threads of a process; none if it is gone."""
     with suppress(FileNotFoundError):
         return list(map(int, os.listdir(f"/proc/{pid}/task")))
     return []

@@ -1,2 +1,2 @@
-"""The parts of hack/chaos.py: what a round does, who makes the containers, what is broken meanwhile, what that may
-cost, and how it is told."""
+"""The parts of hack/chaos.py: the rounds, the clients that make containers, the faults, what faults may cost, and the
+report."""

@@ -1,4 +1,4 @@
-"""Who makes the pods of a round: threads that create, use, stop and remove containers, each by its plan."""
+"""The clients of a round: threads that create, use, stop and remove containers, each by its plan."""
 
 import threading
 import time
@@ -18,18 +18,18 @@ from tests.integration.pods import EXITED, Pod, Pods
 T = TypeVar("T")
 
 PATIENCE_S = 60.0
-"""For an exit, counted from the last fault."""
+"""How long to wait for an exit after the last fault."""
 
 LOG_S = 5.0
-"""For the last lines of a log, after the exit was told."""
+"""How long to wait for the last lines of a log after the exit was reported."""
 
 UP_S = 20.0
 REFUSED = (CallFailed, ValueError)
-"""What a call raises: ValueError where the connection was closed because containerd is started anew."""
+"""The errors of a failed call: ValueError if the connection was closed because containerd is being restarted."""
 
 
 class Calm:
-    """When the last fault of a round was made."""
+    """Knows when the last fault of a round was made."""
 
     def __init__(self) -> None:
         self._at: float | None = None
@@ -39,12 +39,12 @@ class Calm:
 
     @property
     def seconds(self) -> float:
-        """Since then; 0 while there may be more."""
+        """The seconds since the last fault; 0 while there may be more."""
         return 0.0 if self._at is None else time.monotonic() - self._at
 
 
 class Maker:
-    """What all clients of a round share."""
+    """The state that all clients of a round share."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Maker:
         self._lock = threading.Lock()
 
     def attempt(self, what: Callable[[], T]) -> T | None:
-        """Make a call; None where it is refused, which is noted."""
+        """Make a call; None if it fails, which is noted."""
         try:
             return what()
         except REFUSED as error:
@@ -78,14 +78,14 @@ class Maker:
             return None
 
     def note(self, error: Exception) -> None:
-        """A call has failed; one that had no answer in its time is told apart."""
+        """Note a failed call; a timeout is counted separately."""
         with self._lock:
             self.failed_calls.append(str(error))
             if isinstance(error, CallFailed) and error.code == "DEADLINE_EXCEEDED":
                 self.unanswered.append(str(error))
 
     def running(self) -> list[Life]:
-        """The containers that were started and have not been seen to end."""
+        """The started containers whose end has not been seen."""
         with self._lock:
             return [life for life in self.lives if life.started == YES and life.code is None]
 
@@ -138,7 +138,7 @@ class Client(threading.Thread):
         maker.add(life)
         if not plan.starts:
             return life
-        life.started = OPEN  # as long as nobody has said that it succeeded
+        life.started = OPEN  # until the Start is known to have succeeded
         if maker.attempt(container.start) is None:
             return life
         life.started = YES
@@ -160,7 +160,7 @@ class Client(threading.Thread):
 
 
 def finish(maker: Maker, life: Life) -> None:
-    """Wait until the container's exit is told, having stopped it where it would go on, and until its log is whole.
+    """Stop the container if it does not end by itself; wait until its exit is reported and its log is complete.
 
     Gives up PATIENCE_S after the round's last fault.
     """
@@ -197,7 +197,7 @@ def _told(life: Life) -> bool:
 
 
 def _stop(maker: Maker, life: Life) -> None:
-    """Stop a container that goes on until it is stopped, when it is ready for that."""
+    """Stop a container that does not end by itself, once it is ready for a stop."""
     grace_s = life.plan.stop
     end = time.monotonic() + UP_S
     up = maker.shared / f"{life.plan.name}.up"
@@ -210,7 +210,7 @@ def _stop(maker: Maker, life: Life) -> None:
 
 
 def remove_all(pods: Pods) -> list[str]:
-    """Remove every pod there is; what could not be removed is returned."""
+    """Remove every pod; return those that could not be removed."""
     failed: list[str] = []
     with suppress(ValueError):
         failed += pods.remove_all()

@@ -1,6 +1,6 @@
-"""A file system that is full when one likes: a tmpfs of its own for what containerd and the shims write.
+"""A file system that can be made full: a private tmpfs for the files of containerd and the shims.
 
-/run stays as it is: on a node it is another one, and containers do not write there.
+/run is not affected: on a node it is another file system, and containers do not write there.
 """
 
 import os
@@ -14,11 +14,11 @@ from tests.integration import isolation
 MS_REMOUNT = 0x20
 BYTES = 6 << 30
 PLACE = Path("/run/pouchrich-tests")
-"""Where nodes keep the upper layers of their /var/lib; their own directories are where Python makes temporary ones."""
+"""Where nodes keep the upper layers of their /var/lib; their own directories are in Python's temporary directory."""
 
 
 class Disk:
-    """Mounted in this process's namespace; makes itself the place of nodes' files."""
+    """The file system, mounted in this process's mount namespace; nodes keep their files in it."""
 
     def __init__(self) -> None:
         self._path = Path(tempfile.mkdtemp(prefix="pouchrich-disk-"))
@@ -31,7 +31,7 @@ class Disk:
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """For the length of the `with` nothing can be written that needs room."""
+        """Within the `with`, nothing that needs space can be written."""
         self._resize(self._used())
         try:
             yield
@@ -43,7 +43,7 @@ class Disk:
         return (found.f_blocks - found.f_bfree) * found.f_frsize
 
     def _resize(self, size: int) -> None:
-        for extra in (0, 1 << 16, 1 << 20, 1 << 23):  # it may grow meanwhile, and cannot be smaller than its content
+        for extra in (0, 1 << 16, 1 << 20, 1 << 23):  # the content may grow, and the tmpfs cannot be smaller than it
             try:
                 isolation.mount("tmpfs", self._path, "tmpfs", f"size={size + extra}", flags=MS_REMOUNT)
                 return

@@ -1,4 +1,4 @@
-"""Where these tools run: as root, in the Python environment of the tests, which has grpc."""
+"""The environment of these tools: root, and the Python environment of the tests, which has grpc."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def use_tests_python(program: str) -> None:
-    """Go on in the environment that hack/test.sh makes. `program` is named in what is said where that cannot be."""
+    """Re-execute in the environment that hack/test.sh makes. `program` is the name for an error message."""
     if os.geteuid() != 0:
         sys.exit(f"{program}: needs root")
     cache = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich")

@@ -1,10 +1,10 @@
-"""The public recipes of lost exits, as far as they can be had from outside: each makes exits and counts those told.
+"""Reproduces public reports of lost exits, as far as that is possible from outside: makes exits, and counts reports.
 
-consumer   containerd#13653: a pod of 200 containers ends at once while containerd, which takes the shim's events, is
+consumer   containerd#13653: a pod of 200 containers ends at once while containerd, which receives the shim's events, is
            stopped for some seconds.
-kill-all   containerd#13814: the containers of a pod that share its pid namespace, so that the end of each has the shim
-           kill all that is left of it, end at once among many execs that end too.
-oom        containerd#13849: PID 1 is killed for want of memory, with zombies below it.
+kill-all   containerd#13814: the containers of a pod share its PID namespace, so that the shim kills what is left of
+           each when it ends; they end at once, while many execs end too.
+oom        containerd#13849: the OOM killer kills PID 1, which has zombies below it.
 churn      containerd#12344: 200 short pods a minute.
 """
 
@@ -25,7 +25,7 @@ from tests.integration.pods import EXITED, SHARED_PID_NAMESPACE, Container, Pod,
 
 PATIENCE_S = 60.0
 LEFT_S = 90.0
-"""For shims to go."""
+"""How long shims may take to end."""
 
 WORKERS = 8
 FOREVER = ("sleep", "1000000")
@@ -35,7 +35,7 @@ LIMIT = 24 << 20
 
 @dataclass
 class Count:
-    """What a recipe made: `lost` exits were not told in a minute, `wrong` ones told with another code."""
+    """The result of a recipe: `lost` exits were not reported within a minute, `wrong` ones with another code."""
 
     exits: int = 0
     lost: int = 0
@@ -51,7 +51,7 @@ class Count:
 
 
 class Counter:
-    """Makes exits on a node with one handler. For several threads."""
+    """Counts the exits on a node with one handler. Thread-safe."""
 
     def __init__(self, node: Node, handler: str) -> None:
         self.node = node
@@ -66,7 +66,7 @@ class Counter:
                 self.count.details.append(str(error)[:300])
 
     def told(self, code: int | None, right: Sequence[int], what: str) -> None:
-        """One exit, or None for one that was not told."""
+        """Count one exit; `code` None: it was not reported."""
         with self._lock:
             self.count.exits += 1
             self.count.lost += code is None
@@ -75,7 +75,7 @@ class Counter:
                 self.count.details.append(f"{what}: {code}")
 
     def take(self, containers: Iterable[Container], right: Sequence[int], *, patience_s: float = PATIENCE_S) -> None:
-        """Wait for the exits of all of them, and count them."""
+        """Wait for the exits of all `containers`, and count them."""
         waiting, until = list(containers), time.monotonic() + patience_s
         while waiting:
             for container in list(waiting):
@@ -91,7 +91,7 @@ class Counter:
             self.told(None, right, container.id[:12])
 
     def finish(self, began: float) -> Count:
-        """Remove everything, and count the shims and pods that stay."""
+        """Remove everything, and count the shims and pods that are left."""
         until = time.monotonic() + LEFT_S
         while (left := self.pods.remove_all()) and time.monotonic() < until:
             time.sleep(1.0)
@@ -116,7 +116,7 @@ def _containers(counter: Counter, pod: Pod, count: int, *command: str) -> list[C
 
 
 def _init(container: Container) -> int:
-    """A pidfd of the container's init, which runs. Raises ProcessLookupError."""
+    """A pidfd of the container's running init. Raises ProcessLookupError."""
     pid = container.pid()
     pidfd = os.pidfd_open(pid)
     if container.id not in Path(f"/proc/{pid}/cgroup").read_text():
@@ -229,7 +229,7 @@ RECIPES: dict[str, Callable[[Counter, int], None]] = {
     "churn": churn,
 }
 SHARES = {"consumer": 0.4, "kill-all": 0.3, "oom": 0.1, "churn": 0.2}
-"""Of the exits that a run is to make."""
+"""Each recipe's share of a run's exits."""
 
 
 def run(node: Node, handler: str, recipe: str, exits: int) -> Count:

@@ -1,4 +1,4 @@
-"""What is broken during a round, and how."""
+"""Makes the faults of a round."""
 
 import os
 import signal
@@ -18,13 +18,13 @@ from tests.integration import processes
 from tests.integration.node import Node
 
 SOON_S = 0.6
-"""How long to look for a process that comes and goes."""
+"""How long to look for a short-lived process."""
 
 RUNNER_S = 2.0
 
 
 class Faults:
-    """Makes faults on a node. `disk` is None where there is none that may be full."""
+    """Makes faults on a node. `disk` is None if no disk may be made full."""
 
     def __init__(self, node: Node, maker: Maker, strikes: Strikes, disk: Disk | None) -> None:
         self._node = node
@@ -48,7 +48,7 @@ class Faults:
         }
 
     def make(self, plans: Sequence[FaultPlan]) -> None:
-        """All of them, one after the other. Raises AssertionError where containerd does not come back."""
+        """Make all faults, one after the other. Raises AssertionError if containerd does not come back."""
         for plan in plans:
             time.sleep(plan.after_s)
             with suppress(ProcessLookupError):
@@ -68,7 +68,7 @@ class Faults:
                 self._strikes.add(strike)
 
     def _begun(self) -> Iterator[tuple[str, str]]:
-        """The poststop hooks that have begun and not ended by their records, which whoever comes next reads too."""
+        """The poststop hooks that have begun and not ended, by the records that the next runner reads too."""
         for path in self._node.records():
             with suppress(FileNotFoundError):
                 account, _ = read_account(path.read_bytes())
@@ -100,7 +100,7 @@ class Faults:
         self._strikes.add(strike)
 
     def _runner(self, plan: FaultPlan) -> None:
-        """Kill the server of a pod whose containers have hooks, and then who runs them."""
+        """Kill the server of a pod whose containers have hooks, and then the runner of these hooks."""
         pods = {life.pod for life in self._maker.running() if life.rich}
         servers = [pid for pid in self._node.shims() if any(pod in processes.command(pid) for pod in pods)]
         if not servers:
@@ -114,7 +114,7 @@ class Faults:
         self._kill(plan, [pid for pid in runners if _is_runner(pid)][:1])
 
     def _runners(self, pod: str) -> list[int]:
-        """Runners of poststop hooks: forked from `delete`, of a session of their own."""
+        """Runners of poststop hooks: forked from `delete`, in a session of their own."""
         members = {pod, *(life.container.id for life in self._maker.lives if life.pod == pod)}
         found = []
         for pid in self._node.below():
@@ -145,16 +145,16 @@ class Faults:
         strike = Strike(plan.kind, time.monotonic(), 0.0)
         with self._disk.full():
             time.sleep(plan.length_s)
-        # What was not written then may be missed a moment later.
+        # A write that failed then may show its effect a moment later.
         strike.ended = time.monotonic() + 1.0
         self._strikes.add(strike)
 
     @contextmanager
     def _held(self, pid: int, kind: str, *, cgroup: str = "") -> Iterator[tuple[int, Strike]]:
-        """A pidfd of process `pid`, and the fault that is about to meet it.
+        """A pidfd of process `pid`, and the fault that is about to hit it.
 
-        Raises ProcessLookupError where it is gone, or its number is that of a process which is not the node's, or not
-        in a cgroup whose name has `cgroup`.
+        Raises ProcessLookupError if it is gone, or its PID belongs to a process that is not the node's, or that is not
+        in a cgroup whose name contains `cgroup`.
         """
         fd = os.pidfd_open(pid)
         try:
@@ -174,7 +174,7 @@ class Faults:
         return f"{self._node.oci.name} --root " in processes.command(pid)
 
     def _soon(self, wanted: Callable[[int], bool], plan: FaultPlan) -> list[int]:
-        """Those of the node's processes whose command lines are wanted, as soon as there are any."""
+        """The node's processes that `wanted` accepts, as soon as there are any."""
         end = time.monotonic() + SOON_S
         while time.monotonic() < end:
             if found := [pid for pid in self._node.below() if wanted(pid)]:
@@ -189,7 +189,7 @@ def _is_command(pid: int) -> bool:
 
 
 def _is_runner(pid: int) -> bool:
-    """Whether it was forked from `delete` and leads no session; `delete` is of containerd's or leads one."""
+    """Whether the process was forked from `delete` and leads no session. `delete` is in containerd's or leads one."""
     try:
         return processes.command(pid).endswith(" delete") and os.getsid(pid) == os.getpgid(pid) != pid
     except ProcessLookupError:
@@ -197,7 +197,7 @@ def _is_runner(pid: int) -> bool:
 
 
 def _read(path: str) -> str:
-    """A file's text; "" where it is gone."""
+    """A file's text; "" if it is gone."""
     try:
         return Path(path).read_text()
     except OSError:
@@ -205,7 +205,7 @@ def _read(path: str) -> str:
 
 
 def _socket_of(words: str) -> str:
-    """The socket, after a space, of the server that had the container of a `delete`; its name does not tell."""
+    """The server's socket for the container of a `delete`, after a space, because the socket's name is a hash."""
     parts = words.split()
     if parts[-1:] == ["delete"] and "-bundle" in parts:
         with suppress(OSError):
@@ -214,7 +214,7 @@ def _socket_of(words: str) -> str:
 
 
 def _listening(pid: int) -> str:
-    """The paths of the sockets that process `pid` has by name, after a space each."""
+    """The paths of the named sockets of process `pid`, each after a space."""
     found = ""
     with suppress(OSError):
         links = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
@@ -226,7 +226,7 @@ def _listening(pid: int) -> str:
 
 
 def _pod_of(words: str) -> str:
-    """The id after -id on a shim's command line, which for a server is its pod's."""
+    """The id after -id on a shim's command line; for a server that is its pod's id."""
     parts = words.split()
     return parts[parts.index("-id") + 1] if "-id" in parts else ""
 

@@ -1,34 +1,36 @@
 """What a fault may cost. Nothing else is excused, and both shims are judged by this alone.
 
-server          A pod's server is killed: its containers end with 137 unless they had ended before, and the end of their
-                output may be missing. Where containerd asked the dead server first, it tells 255; a poststop hook that
-                its record says has begun does not run again: both counted apart.
-runner          What runs poststop hooks after a dead server is killed: beside what the dead server costs, a hook of the
-                container does not run again that its record says has begun, and none in the container, whose root file
-                system was mounted for the runner alone: counted apart.
+server          A pod server is killed: its containers end with 137 unless they had ended before, and the end of their
+                output may be missing. Counted apart: if containerd asked the dead server first, it reports 255; a
+                poststop hook that has begun according to its record does not run again.
+runner          The runner of poststop hooks is killed after the pod server: beyond what the dead server costs, hooks
+                that have begun according to the record do not run again, and no hooks in the container run, because
+                its root file system was mounted only for the runner: counted apart.
 init            PID 1 of a container is killed: it ends with 137, and the end of its output may be missing.
-oci             An OCI runtime is killed: the call that it worked for fails; if it has just become the container's init,
-                as `init`. If it ran a poststop hook in a container, that does not run: counted apart.
-command         The shim's `start` or `delete` is killed: of `start`, the pod does not start; of `delete`, what it had
-                not done yet may stay, as containerd does not call it again, and unmounts the root file system that a
-                poststop hook in the container would have had: counted apart. Where its log tells that it could not
-                start one, the same; where it has killed one after five seconds itself, only the bundle may stay.
+oci             An OCI runtime is killed: the call that it worked for fails; if the process has just become the
+                container's init, as `init`. If it was running a poststop hook in a container, that hook does not run:
+                counted apart.
+command         The shim's `start` or `delete` is killed. Of `start`: the pod does not start. Of `delete`: what it had
+                not done yet may stay, because containerd does not run it again, and unmounts the root file system that
+                a poststop hook in the container would have needed: counted apart. The same if containerd's log says
+                that it could not start the command. If containerd itself killed it after five seconds, only the bundle
+                may stay.
 containerd      containerd is killed and started again: the calls under way fail. At most 64 KiB of a container's output
-                that it had read and not written are missing, and what was in the FIFO of one that had ended meanwhile,
-                which containerd closes unread (its log says so); an exit that it had been told, and not noted, it tells
-                as 255; a network namespace, a mount of a sandbox's /dev/shm or a renamed bundle may stay. All of that
-                is containerd's own, and counted apart.
+                are missing, which containerd had read and not written, and the FIFO's content of a container that had
+                ended meanwhile, which containerd closes unread (its log says so). An exit that containerd had received
+                and not noted is reported as 255. A network namespace, a mount of a sandbox's /dev/shm or a renamed
+                bundle may stay. All of that is containerd's doing, and counted apart.
 disk            Nothing can be written where containerd and the shim keep their files: calls fail, and any part of the
-                output may be missing, which is containerd's to write. A pod's server that containerd gives up because
-                it cannot write down its address is never deleted; if it is killed, too, before it has gone by itself,
-                its socket stays: counted apart.
+                output may be missing, because containerd writes it. A pod server that containerd gives up because its
+                address cannot be written is never deleted; if it is also killed before it ends by itself, its socket
+                stays: counted apart.
 spawner, prefork, stop-server, stop-spawner, stop-oci, consumer
                 Nothing.
 
-A Start that failed may have happened or not: then the container ends as it would have, with 128, 137 or 255, or has
-not begun. A stop with less than 30 s makes 137 of an exit code on a busy machine. An exec in a container that ends
-meanwhile ends with 137, or with 143 by an init that ends what is left before it powers off. Every call is answered in a
-minute, every exit is told within a minute of the last fault, and everything is gone within 90 s.
+A Start that failed may have happened or not: the container ends as it would have, with 128, 137 or 255, or has not
+begun. On a busy machine a stop with less than 30 s may turn an exit code into 137. An exec in a container that ends
+meanwhile ends with 137, or with 143 under an init that terminates what is left before it powers off. Every call is
+answered within a minute, every exit is reported within a minute of the last fault, and everything is gone within 90 s.
 """
 
 from dataclasses import dataclass, field
@@ -38,7 +40,7 @@ from hack.chaos.output import Seen, read
 
 KILLED, TERMINATED, UNKNOWN, START_FAILED = 137, 143, 255, 128
 UNWRITTEN = 64 << 10
-"""Bytes that containerd may have read and not written yet: its copying buffers of 32 KiB, and its line buffer."""
+"""Bytes that containerd may have read and not written yet: its copy buffers of 32 KiB, and its line buffer."""
 
 UNREAD = 64 << 10
 """Bytes that a FIFO holds (pipe(7))."""
@@ -46,16 +48,16 @@ UNREAD = 64 << 10
 
 @dataclass
 class Verdict:
-    """What is wrong with a container, by kind; `apart` is what the law allows and is counted all the same."""
+    """What is wrong with a container, by kind; `apart` is what this law allows and is counted separately."""
 
     wrong: dict[str, str] = field(default_factory=dict)
     apart: dict[str, str] = field(default_factory=dict)
 
 
 def judge(life: Life, strikes: Strikes, *, told: frozenset[int] = frozenset(), left_unread: bool = False) -> Verdict:
-    """The container's exit, output and execs.
+    """Judge the container's exit, output and execs.
 
-    `told` are the exit codes that containerd has heard from the shim, `left_unread` is whether it says that it has
+    `told` are the exit codes that the shim has reported to containerd. `left_unread`: containerd's log says that it has
     closed the FIFO of a container that had ended, without reading to the end.
     """
     found = Verdict()
@@ -71,22 +73,22 @@ def judge(life: Life, strikes: Strikes, *, told: frozenset[int] = frozenset(), l
 
 
 def _codes_of_execs(life: Life) -> frozenset[int]:
-    """How an exec ends that the container's end ends."""
+    """The exit codes of an exec that ends because the container ends."""
     return frozenset({KILLED, TERMINATED} if life.mode in ("systemd", "sbin-init") else {KILLED})
 
 
 def _may_end(life: Life, strikes: Strikes) -> bool:
-    """Whether the container may end while an exec runs in it, which ends that one too."""
+    """Whether the container may end while an exec runs in it, which then ends too."""
     return not life.work.waits or bool(strikes.on_pod(life, "server") or _init_was_killed(life, strikes))
 
 
 def own_codes(life: Life) -> frozenset[int]:
-    """The exit codes that are right when no fault met the container."""
+    """The correct exit codes if no fault hit the container."""
     return life.work.codes(life.grace_s)
 
 
 def codes(life: Life, strikes: Strikes) -> frozenset[int]:
-    """All exit codes that are right."""
+    """All correct exit codes."""
     allowed = own_codes(life)
     if strikes.on_pod(life, "server"):
         allowed |= {KILLED, UNKNOWN}
@@ -98,7 +100,8 @@ def codes(life: Life, strikes: Strikes) -> frozenset[int]:
 
 
 def _init_was_killed(life: Life, strikes: Strikes) -> bool:
-    """Also by who meant an OCI runtime: a container's init has its command line until it is started."""
+    """Whether a fault killed the init. It may have aimed at an OCI runtime, whose command line an init has until
+    Start."""
     created = [one for one in strikes.on_container(life, "oci") if " create " in one.words]
     return bool(strikes.on_container(life, "init") or created)
 
@@ -134,7 +137,7 @@ def complete(life: Life) -> bool:
 def _problem(seen: Seen, *, cut: bool, kills: int, unread: int) -> str:
     """What is wrong, or "".
 
-    `cut` is whether the end may be missing, `kills` how often containerd was killed, `unread` what it left in the FIFO.
+    `cut`: the end may be missing; `kills`: how often containerd was killed; `unread`: bytes that it left in the FIFO.
     """
     if seen.alien:
         return f"not of this container, or twice: {seen.alien!r}"
@@ -146,9 +149,9 @@ def _problem(seen: Seen, *, cut: bool, kills: int, unread: int) -> str:
 
 
 def poststop(life: Life, strikes: Strikes, ran: int, *, where: str) -> tuple[str, str]:
-    """What is wrong with the number of times that a poststop hook of the container ran, or "", and what is noted apart.
+    """What is wrong with how often a poststop hook of the container ran, or ""; and what is noted apart.
 
-    It runs once; not more, and less only where it is not owed, or was begun and ended by a fault.
+    It runs exactly once; not at all only if it is not owed, or if a fault ended it after it had begun.
     """
     if ran > 1:
         return f"{where} poststop hook ran {ran} times", ""

@@ -1,4 +1,4 @@
-"""What is left on a node after a round, and for what of it a fault is to blame that no shim can make up for."""
+"""What is left on a node after a round, and which of that is the result of a fault that no shim can repair."""
 
 import re
 import shutil
@@ -11,16 +11,16 @@ from hack.chaos.life import Strikes
 from tests.integration.node import Node
 
 ID_LENGTH = 64
-"""Of the CRI's ids, and of the names of sockets."""
+"""The length of the CRI's ids, and of the sockets' names."""
 
 GIVEN_UP = "failed to clean up after shim disconnected"
-"""What containerd says when it has killed a `delete`, or could not start one."""
+"""containerd's message when it has killed a `delete`, or could not start one."""
 
 SANDBOXES = "io.containerd.grpc.v1.cri/sandboxes"
 
 
 def once(left: Sequence[str], cgroup: str) -> list[str]:
-    """Each thing once: a cgroup on v1 is a directory in each of a dozen hierarchies."""
+    """`left` without duplicates: a v1 cgroup is a directory in each of a dozen hierarchies."""
     found: dict[str, str] = {}
     for line in left:
         below = line.partition(f"{cgroup}/")[2] if line.startswith("cgroup ") else ""
@@ -29,11 +29,11 @@ def once(left: Sequence[str], cgroup: str) -> list[str]:
 
 
 def excused(left: Sequence[str], strikes: Strikes, log: str) -> dict[str, str]:
-    """Of what is left, each thing that a fault is to blame for, and whose. `log` is containerd's."""
+    """The items in `left` that a fault explains -> whose fault it is. `log` is containerd's."""
     killed = bool(strikes.counted()["containerd"])
     unable = [line for line in log.splitlines() if GIVEN_UP in line]
     deletes = " ".join(strike.words for strike in strikes.all() if strike.kind == "command")
-    deletes += " ".join(line for line in unable if "fork/exec" in line)  # the bundle was gone, in which it is started
+    deletes += " ".join(line for line in unable if "fork/exec" in line)  # it is started in the bundle, which was gone
     late = " ".join(unable)
     given_up = " ".join(strike.words for strike in strikes.all() if strike.given_up)
     found: dict[str, str] = {}
@@ -48,10 +48,10 @@ def excused(left: Sequence[str], strikes: Strikes, log: str) -> dict[str, str]:
 
 
 def _is_containerds(line: str) -> bool:
-    """Whether a containerd that is killed at its work leaves such a thing, with which no shim has anything to do.
+    """Whether a containerd that is killed at work leaves such an item, independently of any shim.
 
-    A network namespace that it has made and not noted; a sandbox's /dev/shm; a bundle that it has renamed to remove it
-    (bundle.go, atomicDelete), after the shim's `delete`.
+    That is a network namespace that it has made and not noted; a sandbox's /dev/shm; or a bundle that it has renamed
+    before removing it (bundle.go, atomicDelete), after the shim's `delete`.
     """
     if line.startswith("bundle "):
         return line.rpartition("/")[2].startswith(".")
@@ -59,9 +59,9 @@ def _is_containerds(line: str) -> bool:
 
 
 def _is_of(line: str, deletes: str) -> bool:
-    """Whether a trace is of a container whose `delete` was killed; `deletes` are their command lines and sockets.
+    """Whether an item belongs to a container whose `delete` was killed; `deletes` has their command lines and sockets.
 
-    containerd does not come back to it, and keeps the bundle's directory until it is started anew.
+    containerd does not run `delete` again, and keeps the bundle's directory until it is restarted.
     """
     kind, _, name = line.partition(" ")
     if kind == "process":
@@ -71,7 +71,7 @@ def _is_of(line: str, deletes: str) -> bool:
 
 
 def forget_what_containerd_leaves(node: Node) -> None:
-    """Remove what a containerd never looks at again that was killed at its work."""
+    """Remove what a killed containerd has left and its successor never looks at."""
     for path in mounted_namespaces(node.pid):
         run_in(node, "umount", path)
     for line in Path(f"/proc/{node.pid}/mountinfo").read_text().splitlines():

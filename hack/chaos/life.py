@@ -1,4 +1,4 @@
-"""What is known of a container and of the faults that met it: the ground on which it is judged."""
+"""The facts about a container and the faults that hit it, by which it is judged."""
 
 import threading
 import time
@@ -14,11 +14,11 @@ NO, OPEN, YES = "no", "open", "yes"
 
 @dataclass
 class Life:
-    """One container from its creation on. Times are time.monotonic()'s.
+    """One container from its creation on. Times are those of time.monotonic().
 
-    `started` is YES when Start succeeded, OPEN when it failed, in which case it may or may not have happened. `grace_s`
-    is of the shortest stop that was asked for. `code` is what the CRI told in the end, None as long as it tells none;
-    `state` is how the CRI described it last.
+    `started` is YES if Start succeeded, OPEN if it failed, and so may or may not have happened. `grace_s` is that of
+    the shortest requested stop. `code` is the exit code that the CRI reports, None before that; `state` is the CRI's
+    last description of the container.
     """
 
     plan: ContainerPlan
@@ -44,10 +44,10 @@ class Life:
 
 @dataclass
 class Strike:
-    """A fault that was made: what it hit, `began` to `ended`. `pod` and `words` tell whose a process was.
+    """A fault that was made, from `began` to `ended`, and what it hit. `pod` and `words` identify the process.
 
-    `given_up` is whether containerd had no bundle of a server any more, and so never calls `delete`. `begun` are the
-    poststop hooks that the killed process had begun, as (container's id, where).
+    `given_up`: containerd no longer had a bundle for the server, and so never runs `delete`. `begun` are the poststop
+    hooks that the killed process had begun, as (container's id, where).
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Strike:
 
 
 class Strikes:
-    """All the faults of a round, as they are made. For several threads."""
+    """All faults of a round, as they are made. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -79,15 +79,15 @@ class Strikes:
         return Counter(strike.kind for strike in self.all())
 
     def on_pod(self, life: Life, *kinds: str) -> list[Strike]:
-        """Those on processes of the container's pod."""
+        """The faults on processes of the container's pod."""
         return [one for one in self.all() if one.kind in kinds and one.pod == life.pod]
 
     def on_container(self, life: Life, kind: str) -> list[Strike]:
-        """Those on processes that have the container's id on their command line, and on its init."""
+        """The faults on processes with the container's id on their command line, and on its init."""
         identity = life.container.id
         return [one for one in self.all() if one.kind == kind and identity in one.words]
 
     def during(self, life: Life, *kinds: str) -> list[Strike]:
-        """Those on the whole node while the container was there."""
+        """The faults on the whole node while the container existed."""
         until = life.ended or time.monotonic()
         return [one for one in self.all() if one.kind in kinds and one.began < until and one.ended > life.began]

@@ -1,18 +1,18 @@
-"""What a CRI log has of a container's output, line by line, also after containerd was killed while it wrote."""
+"""Compares a CRI log with a container's output line by line, even after containerd was killed while writing."""
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 _HEAD = re.compile(rb"\d{4}-\d\d-\d\dT\S+ (stdout|stderr) ([FP]) ")
-"""What a CRI log has before each line (`TIME STREAM TAG TEXT`), where tag P marks one that goes on."""
+"""The prefix of each line in a CRI log (`TIME STREAM TAG TEXT`); tag P marks a partial line."""
 
 
 @dataclass
 class Seen:
-    """`gaps` are bytes missing before something that is there, `tail` those missing at the end.
+    """`gaps` are the bytes missing before something present, `tail` those missing at the end.
 
-    `alien` is the first line that does not belong where it is.
+    `alien` is the first line in a wrong place.
     """
 
     gaps: list[int] = field(default_factory=list)
@@ -25,12 +25,12 @@ class Seen:
 
 
 def read(log: Path, expected: bytes) -> Seen:
-    """Compare standard output as the log has it with what is `expected`, whose lines all differ."""
+    """Compare standard output in the log with `expected`, whose lines all differ."""
     return compare(_lines(log.read_bytes() if log.exists() else b""), expected)
 
 
 def compare(lines: list[bytes], expected: bytes) -> Seen:
-    """Compare lines, in the order in which they are to come, with what is `expected`."""
+    """Compare `lines` with `expected`, which has the right order."""
     seen = Seen()
     offsets, at = {}, 0
     for line in expected.splitlines(keepends=True):
@@ -50,7 +50,7 @@ def compare(lines: list[bytes], expected: bytes) -> Seen:
 
 
 def _lines(data: bytes) -> list[bytes]:
-    """Lines of standard output. One that a killed containerd has not finished is none; the next begins in it."""
+    """The lines of standard output, without lines that a killed containerd left unfinished: the next begins in them."""
     found, begun = [], b""
     for entry in data.splitlines(keepends=True):
         heads = list(_HEAD.finditer(entry))

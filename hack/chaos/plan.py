@@ -1,7 +1,7 @@
-"""What a round is to do, drawn from a seed before it begins: the same seed and round give the same plan.
+"""The plan of a round, drawn from a seed before it begins: the same seed and round give the same plan.
 
-When a fault meets what is the machine's chance; which faults, in which order, how far apart and for how long, and what
-every client does, is not.
+The plan determines which faults are made, in which order, at which distance and for how long, and what each client
+does. What a fault hits at its moment is left to chance.
 """
 
 import random
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from hack.chaos.work import PATIENT_S, WORKS
 
 MODES = {"plain": 3, "dumb-init": 3, "systemd": 2, "sbin-init": 2}
-"""How often each is drawn."""
+"""Mode -> its weight in the draw."""
 
 FAULTS = {
-    "server": 5,  # the pod's server, which is the shim
+    "server": 5,  # the pod server
     "spawner": 2,
-    "prefork": 1,  # the child that a spawner has forked beforehand
+    "prefork": 1,  # the spawner's child for the next request
     "oci": 5,
     "command": 2,  # the shim's `start` or `delete`
     "containerd": 2,
-    "runner": 3,  # what runs poststop hooks after a dead server
+    "runner": 3,  # the runner of poststop hooks after a dead server
     "init": 2,  # PID 1 of a container
     "stop-server": 3,  # SIGSTOP, and SIGCONT a moment later
     "stop-spawner": 1,
     "stop-oci": 1,
-    "consumer": 2,  # containerd is stopped, and takes no events
+    "consumer": 2,  # containerd is stopped, and receives no events
     "disk": 1,  # full for a moment
 }
 """How often each is drawn."""
@@ -33,12 +33,12 @@ FAULTS = {
 USES = ("exec", "exec", "stats", "nothing")
 CLIENTS = 6
 PODS = 20
-"""Which each client makes at most, one after the other, as long as faults are made."""
+"""The most pods that each client makes, one after the other, while faults are made."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerPlan:
-    """`stop` is the grace period of its stop, if it has to be stopped; `starts` is false for one only created."""
+    """`stop` is the grace period of its stop, if it needs one; `starts` is false if it is only created."""
 
     name: str
     work: str
@@ -49,7 +49,7 @@ class ContainerPlan:
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
-    """`removed` is whether its client removes it at once, before the round's end."""
+    """`removed`: the client removes the pod at once, before the round's end."""
 
     mode: str
     containers: tuple[ContainerPlan, ...]
@@ -58,7 +58,7 @@ class PodPlan:
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """One fault `after_s` seconds after the last; `pick` chooses among what there is then, `length_s` is how long."""
+    """One fault, `after_s` seconds after the last; `pick` chooses among the targets then, `length_s` is its length."""
 
     kind: str
     after_s: float
@@ -74,7 +74,7 @@ class RoundPlan:
 
 
 def draw(seed: int, number: int, *, faults: int, modes: Sequence[str], kinds: Sequence[str]) -> RoundPlan:
-    """Round `number` of the run `seed`, with so many faults of these kinds."""
+    """Draw round `number` of the run `seed`, with `faults` faults of these kinds."""
     chance = random.Random(f"{seed} {number}")
     clients = tuple(
         tuple(_pod(chance, f"r{number}c{client}p{pod}", modes) for pod in range(PODS)) for client in range(CLIENTS)
@@ -95,7 +95,7 @@ def _container(chance: random.Random, name: str) -> ContainerPlan:
     uses = tuple((chance.choice(USES), chance.random()) for _ in range(chance.randrange(4)))
     stop = chance.choice((0, 2, PATIENT_S))
     if WORKS[work].ignores:
-        stop = min(stop, 2)  # it would take all of the time
+        stop = min(stop, 2)  # else it would use the whole grace period
     return ContainerPlan(name, work, chance.random() < 0.95, uses, stop)
 
 

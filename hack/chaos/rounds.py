@@ -1,4 +1,4 @@
-"""One round on a node: pods come and go, faults are made, and then it is looked at what is wrong and what is left."""
+"""One round on a node: pods come and go, faults are made, and then everything is checked."""
 
 import json
 import re
@@ -32,14 +32,14 @@ REMOVAL_S = 40.0
 RECORDS_S = 120.0
 START_EVERY_S = 15.0
 GONE_S = 90.0
-"""For a pod's server that containerd has forgotten or never asked for anything: a minute, and some more."""
+"""How long a pod server may take to end that containerd has forgotten or never used: a minute, and a margin."""
 AGENT = '[[agents]]\nname = "agent"\ncommand = ["/bin/sh", "-c", "exec sleep 1000"]\n'
 _STATUS = re.compile(r"(?:exit_status|ExitStatus):(\d+)")
 
 
 @dataclass
 class Finding:
-    """One thing that is wrong. `what` is its kind, `whose` the container's name and mode or ""."""
+    """One error found. `what` is its kind, `whose` the container's name and mode or ""."""
 
     round: int
     what: str
@@ -49,7 +49,7 @@ class Finding:
 
 @dataclass
 class Outcome:
-    """What rounds amount to; `apart` counts costs that are the fault's or containerd's own."""
+    """The result of rounds; `apart` counts costs that a fault or containerd itself explains."""
 
     faults: Counter[str] = field(default_factory=Counter)
     containers: Counter[str] = field(default_factory=Counter)
@@ -79,7 +79,7 @@ class Outcome:
 
 
 class Ground:
-    """A node that is ready for rounds with one shim: "ours" or "runc"."""
+    """A node that is ready for rounds with one shim, "ours" or "runc"."""
 
     def __init__(self, node: Node, shim: str, disk: Disk | None, *, shared: Path) -> None:
         self.node = node
@@ -97,7 +97,7 @@ class Ground:
         self.pods = Pods(node, self.handler)
 
     def annotations(self, mode: str) -> dict[str, str]:
-        """What chooses the mode; containerd's own shim has one only, whatever the image."""
+        """The annotations that choose the mode; containerd's own shim has only one mode."""
         if self.shim != "ours":
             return {}
         return {"pouchrich.io/rich": "false"} if mode == "plain" else {"pouchrich.io/mode": mode}
@@ -109,7 +109,7 @@ class Ground:
 
 
 def hooks(shared: Path) -> str:
-    """Hooks as the node's configuration has them, that tell of themselves in files below `shared`."""
+    """The node configuration's hooks, which record their runs in files below `shared`."""
 
     def table(stage: str, where: str, script: str) -> str:
         command = json.dumps(["/bin/sh", "-c", script])
@@ -123,7 +123,7 @@ def hooks(shared: Path) -> str:
 
 
 def play(ground: Ground, round_plan: RoundPlan, say: Callable[[str], None] = lambda _: None) -> tuple[Outcome, bool]:
-    """Play one round: its outcome, and whether the node is as it was. Raises AssertionError where containerd is not."""
+    """Play one round; return its outcome, and whether the node is as before. AssertionError if containerd is not."""
     calm, strikes = Calm(), Strikes()
     maker = Maker(
         ground.pods,
@@ -152,7 +152,7 @@ def play(ground: Ground, round_plan: RoundPlan, say: Callable[[str], None] = lam
 
 def _look(ground: Ground, number: int, maker: Maker, strikes: Strikes) -> tuple[Outcome, bool]:
     lives = maker.lives
-    maker.calm.begin()  # clients may have waited for answers since the last fault
+    maker.calm.begin()  # clients may have been waiting for answers since the last fault
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda life: clients.finish(maker, life), [life for life in lives if not life.ended]))
     outcome = Outcome(strikes.counted(), Counter(life.mode for life in lives), len({life.pod for life in lives}))
@@ -191,7 +191,7 @@ def _told(log: str, life: Life) -> frozenset[int]:
     """The exit codes of the container that its shim has told containerd, as containerd's log has them."""
     identity = life.container.id
     lines = (line for line in log.splitlines() if identity in line and "xit event" in line)
-    # A status of 0 is left out of a message's text.
+    # The text of a protobuf message leaves a status of 0 out.
     return frozenset(int(found[1]) if (found := _STATUS.search(line)) else 0 for line in lines)
 
 
@@ -201,7 +201,7 @@ def _left_unread(log: str, life: Life) -> bool:
 
 
 def _evidence(strikes: Strikes, lives: Sequence[Life]) -> list[str]:
-    """The faults and the containers of a round, with the times of containerd's log."""
+    """The faults and the containers of a round, with times as in containerd's log."""
     off = time.time() - time.monotonic()
 
     def clock(at: float) -> str:
@@ -228,7 +228,7 @@ def _judge_hooks(
 
 
 def _pay(ground: Ground) -> None:
-    """Wait until no poststop hook is owed any more. What was given up is taken up by a start, once a minute."""
+    """Wait until no poststop hook is owed any more. A `start` takes up abandoned hooks, once a minute."""
     end = time.monotonic() + RECORDS_S
     while list(ground.node.records()) and time.monotonic() < end:
         if not _wait(lambda: not list(ground.node.records()), START_EVERY_S):
@@ -262,7 +262,7 @@ def _name(life: Life) -> str:
 
 
 def _whose(line: str, lives: Sequence[Life]) -> str:
-    """The container or the pod that a leftover's name has."""
+    """The container or the pod whose id is in a leftover's name."""
     for life in lives:
         if life.container.id in line:
             return _name(life)

@@ -1,4 +1,4 @@
-"""A whole run: rounds on a node until there were enough faults, on a fresh node after one that left something."""
+"""A whole run: rounds until there were enough faults; after a round that left something, on a fresh node."""
 
 import argparse
 import json
@@ -16,11 +16,11 @@ from tests.integration.node import running
 
 SHARED = Path("/run/chaos")
 ROUNDS_WITHOUT_FAULTS = 5
-"""After so many in a row nothing of the wanted kinds can be met."""
+"""After this many rounds in a row without a fault, the wanted kinds cannot hit anything."""
 
 
 def versions(given: argparse.Namespace) -> str:
-    """The programs of the run, in a line."""
+    """The versions of the run's programs, in a line."""
     programs = [binaries.containerd(given.containerd), binaries.oci(given.containerd, given.oci)]
     return ", ".join(_said(path).splitlines()[0] for path in programs)
 
@@ -30,7 +30,7 @@ def _said(program: Path) -> str:
 
 
 def run(given: argparse.Namespace, faults: int, say: Callable[[str], None]) -> Outcome:
-    """Play rounds of `faults` faults each until there were given.faults; what they found together."""
+    """Play rounds of `faults` faults each until there were given.faults; return their combined outcome."""
     whole = Outcome()
     disk = Disk()
     try:

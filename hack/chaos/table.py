@@ -25,7 +25,7 @@ ROWS = (
 
 
 def table(outcomes: Mapping[str, Outcome]) -> str:
-    """One column for each run: what was done, what is wrong, and what is counted apart."""
+    """One column per run: what was done, what is wrong, and what is counted apart."""
     names = list(outcomes)
     counted = {name: Counter(one.what for one in outcome.wrong) for name, outcome in outcomes.items()}
     apart = sorted({key for outcome in outcomes.values() for key in outcome.apart})
@@ -44,5 +44,5 @@ def table(outcomes: Mapping[str, Outcome]) -> str:
 
 
 def findings(outcome: Outcome) -> str:
-    """One line for each thing that is wrong."""
+    """One line per error."""
     return "\n".join(f"round {one.round}: {one.what}: {one.whose} {one.detail}" for one in outcome.wrong)

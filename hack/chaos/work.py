@@ -1,6 +1,6 @@
-"""What containers run: commands whose output and exit code are known beforehand.
+"""The commands of the containers, whose output and exit codes are known beforehand.
 
-Each tells its end to a file below /shared as well, which no shim has anything to do with.
+Each also writes its end to a file below /shared, independently of any shim.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ SHARED = "/shared"
 class Work:
     """A shell script, its whole standard output and its exit code.
 
-    One that `waits` goes on until it is stopped: `code` is for SIGTERM then, unless it `ignores` that.
+    A script that `waits` runs until it is stopped: `code` is then that after SIGTERM, unless it `ignores` SIGTERM.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Work:
         return ("sh", "-c", self.script.replace("NAME", name))
 
     def codes(self, grace_s: int | None) -> frozenset[int]:
-        """The exit codes that are right after a stop with `grace_s` seconds; None is no stop at all."""
+        """The correct exit codes after a stop with `grace_s` seconds; None: no stop."""
         if grace_s is None or not self.waits:
             return frozenset({self.code})
         if self.ignores or grace_s == 0:
@@ -36,7 +36,7 @@ class Work:
 
 
 PATIENT_S = 30
-"""A grace period that is enough for everybody: with a shorter one a busy machine may make a KILL of a TERM."""
+"""A grace period that is always long enough: with a shorter one, a TERM may become a KILL on a busy machine."""
 
 UP = "echo up; : >/shared/NAME.up; "
 LINES = 100

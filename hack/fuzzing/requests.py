@@ -1,7 +1,8 @@
-"""Requests to a pod server in whole frames, with payloads that nobody well-meaning would send.
+"""Requests to a pod server in whole frames, with hostile payloads.
 
-Two containers are known by name: one that nothing here names, which keeps the server, and the victim. What would have
-the server, which is root, write or mount outside the run's own directory is left out: containerd is trusted that far.
+The server has two containers: one that no request names, which keeps the server alive, and the victim. Requests that
+would make the server, which is root, write or mount outside the run's own directory are left out: containerd is trusted
+that far.
 """
 
 import json
@@ -24,7 +25,7 @@ EXECS = tuple(f"exec-{number}" for number in range(8))
 EDGES = (0, 1, 2, 9, 15, 18, 63, 64, 65, 127, 255, 1 << 15, (1 << 16) - 1, (1 << 31) - 1, (1 << 31), (1 << 32) - 1)
 PATHS = ("stdin", "stdout", "stderr", "bundle", "checkpoint", "parent_checkpoint", "path")
 COSTLY = ("Create", "Start", "Kill", "Pause", "Resume", "Update", "Checkpoint")
-"""What has an OCI runtime run, where it names a container that is there."""
+"""The methods that run an OCI runtime when they name an existing container."""
 
 COSTLY_SHARE = 0.01
 
@@ -41,7 +42,7 @@ class Sent:
 
 
 def removal(victim: str) -> list[Sent]:
-    """What ends and deletes the victim, whatever state it is in; the last of it asks for it."""
+    """Requests that end and delete the victim in any state; the last one asks for its state."""
     sent: list[tuple[str, Message]] = [
         ("Resume", task_pb2.ResumeRequest(id=victim)),
         ("Kill", task_pb2.KillRequest(id=victim, signal=9, all=True)),
@@ -52,7 +53,7 @@ def removal(victim: str) -> list[Sent]:
 
 
 class Hostile:
-    """An endless supply, the same for the same `seed`. `directory` is the run's; `victim` the container's id."""
+    """An endless supply of requests, the same for one `seed`. `directory` is the run's; `victim` the container's id."""
 
     def __init__(self, seed: int, directory: str, victim: str, valid_create: bytes) -> None:
         self._chance = random.Random(seed)
@@ -68,7 +69,7 @@ class Hostile:
         )[0]
         method, payload = kind()
         timeout = chance.choice((0, 0, 0, 1, 1000, 10**6, 10**9, -1, (1 << 63) - 1))
-        if method == "Wait":  # or it waits for as long as the victim lives
+        if method == "Wait":  # else it waits as long as the victim lives
             timeout = chance.choice((1, 1000, 10**6, -1))
         pairs = tuple((self._text(), self._text()) for _ in range(chance.choice((0, 0, 0, 1, 30))))
         service = chance.choice(SERVICES)
@@ -87,7 +88,7 @@ class Hostile:
         return message
 
     def _mutated(self) -> tuple[str, bytes]:
-        """Valid bytes with some changed; without paths, which could become any."""
+        """Valid bytes with some changed; without paths, which could become any path."""
         method = self._chance.choice([name for name in METHODS if name not in COSTLY])
         message: Any = self._message(method)
         for name in PATHS:
@@ -115,7 +116,7 @@ class Hostile:
         return "State", message.SerializeToString()
 
     def _valid(self) -> tuple[str, bytes]:
-        """What makes, starts and deletes the victim, and its execs, now and then."""
+        """A valid request: some create, start and delete the victim and its execs."""
         chance = self._chance
         exec_id = chance.choice(EXECS)
         process = json.dumps({"args": ["true"], "cwd": "/", "env": [], "user": {"uid": 0, "gid": 0}}).encode()

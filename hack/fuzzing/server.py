@@ -1,4 +1,4 @@
-"""The pod server that is fuzzed, the installed one with a real OCI runtime below it, and a client that only counts."""
+"""The fuzzed pod server, an installed one with a real OCI runtime, and a client that only counts answers."""
 
 import os
 import select
@@ -15,20 +15,20 @@ from shim.ttrpc.events import CallFailed
 
 HANG_S = 60.0
 BUG = "internal error"
-"""The text of an error that is of no category of ours (shim/ttrpc/server.py)."""
+"""The text of an error that is a bug of the server (shim/ttrpc/server.py)."""
 
 NOT_FOUND = 5
 """The gRPC code."""
 
 BUGS = 20
-"""So many are told."""
+"""The most bugs that are printed."""
 
 WINDOW = 64
 
 
 @dataclass
 class Tally:
-    """What came back: `codes` counts gRPC codes, 0 is success; `bugs` are requests that met a bug."""
+    """The answers: `codes` counts gRPC codes, 0 is success; `bugs` are requests that hit a bug."""
 
     answered: int = 0
     codes: Counter[int] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ class Connection:
         self._next = 1
 
     def send_all(self, requests: Sequence[Sent], tally: Tally) -> None:
-        """Send them with up to WINDOW on their way, and take every answer. Raises Hang, ConnectionError."""
+        """Send `requests`, with up to WINDOW in flight, and read every answer. Raises Hang, ConnectionError."""
         todo = list(reversed(requests))
         last = time.monotonic()
         while todo or self._pending:
@@ -67,7 +67,7 @@ class Connection:
                 raise Hang(f"no answer to {list(self._pending.values())[:3]}")
 
     def leave(self, requests: Sequence[Sent]) -> None:
-        """Send them and go away without an answer, in the middle of the last frame."""
+        """Send `requests`, and disconnect in the middle of the last frame without reading answers."""
         for request in requests:
             self._queue(request)
         self._socket.settimeout(5.0)
@@ -108,10 +108,10 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the server holds: descriptors, bytes of memory that are its own, and children.
+    """What the server holds: descriptors, bytes of private memory, and children.
 
-    The files of cgroups that it keeps open for a next Stats (`runtime.cgroup.kept`) are no descriptors here: there is a
-    limit for those, and they go once a minute at the most, when the server has been quiet.
+    Files of cgroups that it keeps open for the next Stats (`runtime.cgroup.kept`) are not counted as descriptors: their
+    number is limited, and they are closed at most once a minute, when the server has been idle.
     """
 
     descriptors: int
@@ -120,7 +120,7 @@ class Load:
 
 
 def load(pid: int) -> Load:
-    """Of process `pid`, by /proc."""
+    """The load of process `pid`, from /proc."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     own = sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty", "Private_Clean"))) << 10
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -132,5 +132,5 @@ def load(pid: int) -> Load:
 def _target(link: str) -> str:
     try:
         return os.readlink(link)
-    except FileNotFoundError:  # closed meanwhile
+    except FileNotFoundError:  # it has been closed
         return ""

@@ -1,4 +1,4 @@
-"""pouchrich(1): all verbs, from the parser that reads them."""
+"""pouchrich(1): all verbs, from the command's own parser."""
 
 import argparse
 import re
@@ -39,7 +39,7 @@ def page() -> str:
 
 
 def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parsers of what a parser has as its first word."""
+    """First word -> its parser, for the subcommands of a parser."""
     return dict(action.choices) if (action := _subparsers(parser)) else {}
 
 
@@ -64,7 +64,7 @@ def _arguments(parser: argparse.ArgumentParser, before: str) -> list[str]:
 
 
 def _called(action: argparse.Action) -> str:
-    """An option with what it takes, or the name of an argument."""
+    """An option with its value, or the name of an argument."""
     value = action.metavar or (f"{{{','.join(map(str, action.choices))}}}" if action.choices else action.dest.upper())
     if not action.option_strings:
         return f"[{value}]" if action.nargs == "?" else str(value)

@@ -1,4 +1,4 @@
-"""Text as a manual page has it: man(7)'s macros, and escapes for what they would take for their own."""
+"""Text for manual pages: the macros of man(7), and escapes for text that roff would interpret."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ _TYPED = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~"
 
 
 def escaped(text: str) -> str:
-    """`text` as it is to be read: no request or macro is in it, and what can be typed is ASCII (groff_char(7))."""
+    """`text` escaped: it contains no request or macro, and typed characters stay ASCII (groff_char(7))."""
     lines = "".join(_TYPED.get(one, one) for one in text).split("\n")
     return "\n".join(f"\\&{one}" if one.startswith(".") else one for one in lines)
 
@@ -40,7 +40,7 @@ def section(title: str, items: Mapping[str, str]) -> list[str]:
 
 
 def text_of(docstring: str) -> list[str]:
-    """A docstring's paragraphs: what is indented is kept as it stands, the rest is filled."""
+    """A docstring's paragraphs: indented lines are kept as they are, the rest is filled."""
     lines = []
     for part in re.split(r"\n\n+", docstring.strip("\n")):
         if part.startswith("    "):

@@ -1,4 +1,4 @@
-"""containerd-shim-pouchrich-v2(8): the shim's command line, from the table that reads it."""
+"""containerd-shim-pouchrich-v2(8): the shim's command line, from its own table of flags."""
 
 from hack.manual import roff
 from shim.contract.flags import BOOLEANS, STRINGS

@@ -1,9 +1,9 @@
-"""Write a release's bill of materials: CycloneDX 1.6, as JSON, the same for the same release.
+"""Write a release's bill of materials: CycloneDX 1.6, as JSON, reproducible for a release.
 
     sbom.py VERSION EPOCH COMPONENTS ARTEFACT >FILE
 
-COMPONENTS has a line for each component: name, version, licence (SPDX; it may be of several words) and package URL.
-ARTEFACT is the file that it is the bill of, whose SHA-256 it names. EPOCH is the time of the release, in seconds. Needs
+COMPONENTS has a line for each component: name, version, licence (SPDX; may have several words) and package URL.
+ARTEFACT is the file that the bill describes, with its SHA-256. EPOCH is the time of the release, in seconds. Needs
 cyclonedx-python-lib.
 """
 
