@@ -1,7 +1,7 @@
-"""What a node that enforces AppArmor must show, as Debian's and Ubuntu's do: run in the guest by `init` (`guest`).
+"""Checks of a node that enforces AppArmor, as Debian and Ubuntu do: run in the guest by `init` (`guest`).
 
-containerd loads its own default profile and gives it to the containers, in the name that its CRI plugin uses. Then
-come profiles of the checks' own (`profiles`). Exit status 1 where a check failed.
+containerd loads its own default profile and gives it to the containers, under the name that its CRI plugin uses. Then
+follow the checks' own profiles (`profiles`). Exit status 1 if a check failed.
 """
 
 import json
@@ -50,7 +50,7 @@ def is_ready(container: Container) -> bool:
 
 
 def beside(mode: str) -> str:
-    """Configuration of hooks and an agent that tell their labels, and of services under systemd."""
+    """Configuration of hooks and an agent that report their labels, and of services under systemd."""
     if mode == "plain":
         return ""
 
@@ -71,7 +71,7 @@ def shared(name: str) -> tuple[Path, tuple[str, ...]]:
 
 
 def lives(oci: str, mode: str, profile: str = DEFAULT, more: str = "") -> None:
-    """A whole life under containerd's default profile, or another that the configuration `more` names."""
+    """Check a whole life under containerd's default profile, or another that the configuration `more` names."""
     label, image = enforced(profile), IMAGES[mode]
     with of(f"{oci} {mode} {profile}"):
         for status in (0, 7):
@@ -110,7 +110,7 @@ def lives(oci: str, mode: str, profile: str = DEFAULT, more: str = "") -> None:
 
 
 def failed_units(container: Container) -> list[str]:
-    """Once the boot is over."""
+    """The failed units once the boot is over."""
     until(lambda: container.shell("systemctl is-system-running") not in ("starting", "initializing"))
     listed = container.shell("systemctl list-units --failed --plain --no-legend")
     return [line.split()[0] for line in listed.splitlines()]
@@ -134,7 +134,7 @@ def killed(oci: str, mode: str) -> None:
 
 
 def terminal(oci: str, mode: str) -> None:
-    """`ctr run --tty` on a terminal of our own."""
+    """Check `ctr run --tty` on a terminal of our own."""
     with of(f"{oci} {mode} terminal"):
         name = f"tty-{mode}-{oci}"
         file = Path(f"/etc/vm/{name}.toml")
@@ -160,7 +160,7 @@ def terminal(oci: str, mode: str) -> None:
 
 
 def denies(oci: str, mode: str) -> None:
-    """With a capability that would let it: it is the profile that denies, and without one it is allowed."""
+    """Check, with the capability that allows it, that the profile denies an act which is allowed without a profile."""
     for options, wanted in ((CONFINED, "done"), ((), "mounted\nwrote\ndone")):
         word = "confined" if options else "unconfined"
         with of(f"{oci} {mode} {word} with CAP_SYS_ADMIN"):
@@ -183,7 +183,7 @@ def denies(oci: str, mode: str) -> None:
 
 
 def obeys(oci: str, mode: str) -> None:
-    """A profile of the node's own, named by the pod."""
+    """Check a profile of the node that the pod names."""
     label = enforced(OWN)
     with of(f"{oci} {mode} own profile"):
         attempt = f"cat {HIDDEN} >/dev/null 2>&1 || echo denied; "
@@ -213,7 +213,7 @@ def obeys(oci: str, mode: str) -> None:
 def refused(
     oci: str, mode: str, profile: str, image: str = "systemd", *, more: str = "", options: Sequence[str] = ()
 ) -> str:
-    """The error of a container that must not start: `profile` is the pod's, unless `options` say otherwise."""
+    """The error of a container that must not start; `profile` is the pod's, unless `options` name another."""
     name = f"{profile}-{mode}-{oci}"
     options = options or ("--apparmor-profile", profile)
     config = configured(oci, mode, more).replace('start-timeout = "5m"', 'start-timeout = "40s"')
@@ -244,7 +244,7 @@ def handler(oci: str, mode: str) -> tuple[str, Path]:
 
 
 def in_a_pod(oci: str, mode: str, profile: str = DEFAULT, more: str = "") -> None:
-    """Nothing is said of AppArmor: the CRI plugin gives its default profile to whom asks for none."""
+    """Check a pod that names no profile: the CRI plugin gives it the default profile."""
     name, file = handler(oci, mode)
     with of(f"{oci} {mode} through the CRI {profile}"):
         file.write_text(f"version = 1\n{configured(oci, mode, more)}")

@@ -1,4 +1,4 @@
-"""What is tried of mounts in the guest under a profile: by systemd for its units, and by who wants more than that."""
+"""The mounts tried in the guest under a profile: those that systemd makes for its units, and those of an attacker."""
 
 SANDBOX = (
     *("ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes", "ProtectProc=invisible"),
@@ -26,7 +26,7 @@ ALLOWED = {
     "view": SEEN,
     "view-proc": FRESH,
 }
-"""What sandboxed units are made of. Each is tried in a mount namespace of its own."""
+"""The mounts that sandboxed units need. Each is tried in a mount namespace of its own."""
 
 DENIED = {
     "procfs": "mount -t proc proc /mnt",

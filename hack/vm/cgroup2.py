@@ -1,6 +1,6 @@
-"""What a pure cgroup v2 host must show: run in the guest by `init`, one line a check (`guest`).
+"""Checks of a pure cgroup v2 host: run in the guest by `init`, one line per check (`guest`).
 
-Exit status 1 where a check failed.
+Exit status 1 if a check failed.
 """
 
 import json
@@ -36,7 +36,7 @@ AGENT_LIMIT = 24 * MIB
 
 
 def resources_hold(container: Container) -> None:
-    """Metrics, an update, a pause."""
+    """Check metrics, an update, and a pause."""
     own, limits = own_cgroup(container), limits_of(container)
     equal("memory.max", text(limits / "memory.max"), str(LIMIT))
     found = container.metrics()
@@ -60,13 +60,13 @@ class Placed(Protocol):
 
 
 def own_cgroup(container: Placed) -> Path:
-    """One level down where our limits are above it, and where crun has a scope of systemd's."""
+    """The container's own cgroup: one level down if our limits are above it, and if crun uses a systemd scope."""
     below = (container.cgroup / name for name in ("pouchrich", "container"))
     return next((path for path in below if path.is_dir()), container.cgroup)
 
 
 def limits_of(container: Placed) -> Path:
-    """Where the limits are that hold."""
+    """The cgroup with the effective limits."""
     own = own_cgroup(container)
     return own.parent if own.name == "pouchrich" else own
 
@@ -87,7 +87,7 @@ def agent(memory: int) -> str:
 
 
 def small(kind: type[Container], oci: str, mode: str) -> None:
-    """Without an init, or with one that makes no cgroups."""
+    """Check a container without an init, or with one that makes no cgroups."""
     with of(f"{oci} {mode}"):
         short = kind(f"short-{mode}-{oci}", "systemd", configured(oci, mode), "/bin/sh", "-c", "exit 7")
         equal("exit status of a short one", short.end(), 7)
@@ -146,7 +146,7 @@ def systemd(kind: type[Container], oci: str) -> None:
 
 
 def attack(container: Container) -> None:
-    """Root in the container writes what it can; what holds it is where it cannot."""
+    """Let root in the container write to all cgroup files that it can; the limits must be out of its reach."""
     files = ("memory.max", "pids.max", "memory.high", "cpu.max", "cgroup.max.descendants", "cgroup.max.depth")
     before = {name: text(limits_of(container) / name) for name in files}
     said = container.shell("; ".join(f"echo max >/sys/fs/cgroup/{name} && echo wrote" for name in files))
@@ -203,7 +203,7 @@ def agents(kind: type[Container], oci: str) -> None:
 
 
 def killed_shim(kind: type[Container], oci: str, mode: str) -> None:
-    """containerd cleans up by our `delete` command."""
+    """Check that containerd cleans up with our `delete` command after the shim was killed."""
     with of(f"{oci} {mode} killed shim"):
         container = kind(f"killed-{mode}-{oci}", "systemd", configured(oci, mode, agent(AGENT_LIMIT)))
         if mode == "dumb-init":
@@ -212,7 +212,7 @@ def killed_shim(kind: type[Container], oci: str, mode: str) -> None:
         os.kill(shim, signal.SIGKILL)
         check("containerd sees the end", until(container.has_ended), container.status())
         container.forget()
-        container.is_gone(patience_s=10)  # the command may be under way
+        container.is_gone(patience_s=10)  # the command may still be running
 
 
 def sbin_init(kind: type[Container], oci: str) -> None:
@@ -231,7 +231,7 @@ def doctor() -> None:
     with of("doctor"):
         program = str(PREFIX / "bin/pouchrich")
         handlers = Path("/etc/vm/handlers.toml")
-        # containerd 1.x has runc's handler as a default only where a configuration names no other.
+        # containerd 1.x has the default handler runc only if its configuration names no other handler.
         runc = (
             '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v2"\n'
         )
@@ -250,7 +250,7 @@ def host() -> None:
 
 
 def lives(kind: type[Container], *, rest: Sequence[str] = OCIS) -> None:
-    """All cases with both OCI runtimes; agents and killed shims with those in `rest`."""
+    """Check all cases with both OCI runtimes; agents and killed shims only with those in `rest`."""
     events = LOGS / "events"
     with events.open("wb") as file:
         watcher = subprocess.Popen(["ctr", "--namespace", kind.NAMESPACE, "events"], stdout=file)

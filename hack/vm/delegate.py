@@ -1,6 +1,6 @@
-"""What `rich.cgroup = "delegate"` gives a container on a pure cgroup v2 host, and what it does not: run as `cgroup2`.
+"""Checks what `rich.cgroup = "delegate"` gives a container on a pure cgroup v2 host, and what not: run as `cgroup2`.
 
-The hierarchy is mounted with nsdelegate at first, and then without, as any privileged pod may leave it.
+The hierarchy is first mounted with nsdelegate, and then without, because any privileged pod may remount it so.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ NEEDED = "cpu", "memory", "pids"
 
 
 def usable(container: Container) -> None:
-    """The container makes a cgroup, limits it, and puts processes into it."""
+    """Check that the container can make a cgroup, limit it, and put processes into it."""
     said = container.shell("cat /sys/fs/cgroup/cgroup.subtree_control").split()
     check("controllers are enabled for what is below", set(NEEDED) <= set(said), said)
     equal(
@@ -52,7 +52,7 @@ def whole(oci: str, mode: str, image: str) -> None:
     equal("an exec's", container.shell("cat /proc/self/cgroup"), "0::/app")
     usable(container)
     resources_hold(container)
-    bounded(container)  # whose update is to the same as the last one there
+    bounded(container)  # its update sets the same value as the last one above
     equal("memory.max after that", text(limits / "memory.max"), str(LESS))
     usable(container)
     equal("exit status after TERM", container.end("TERM"), 42)
@@ -61,12 +61,12 @@ def whole(oci: str, mode: str, image: str) -> None:
 
 def without_nsdelegate(*, now: bool) -> None:
     options = "memory_recursiveprot" if now else "memory_recursiveprot,nsdelegate"
-    subprocess.run(["mount", "-o", f"remount,{options}", "cgroup2", str(TOP)], check=True)  # else what is there stays
+    subprocess.run(["mount", "-o", f"remount,{options}", "cgroup2", str(TOP)], check=True)  # else these stay
     check(f"nsdelegate is {'gone' if now else 'there'}", has_nsdelegate() != now)
 
 
 def refused_by_form(oci: str) -> None:
-    """A scope of systemd's cannot have a level above it."""
+    """Check the refusal with a systemd scope, which cannot have another level above it."""
     config = configured(oci, "dumb-init", DELEGATE).replace("[rich]", "systemd-cgroup = true\n[rich]")
     name = f"scope-{oci}"
     with open(f"/etc/vm/{name}.toml", "w") as file:

@@ -1,7 +1,7 @@
-"""Engines inside a systemd pod without privilege that has a user namespace, by the preset of docs/engines.md.
+"""Checks container engines inside an unprivileged systemd pod with a user namespace, by the preset of docs/engines.md.
 
-A round is a pod of its own: it boots, the engine starts, pulls from the registry on the pod's loopback, builds, runs,
-and the pod stops. Which engines, and how many rounds of each, is in the kernel's command line. Run as `cgroup2`.
+Each round is a separate pod: it boots, the engine starts, pulls from the registry on the pod's loopback, builds, runs,
+and the pod stops. The kernel's command line says which engines, and how many rounds of each. Run as `cgroup2`.
 """
 
 import re
@@ -38,7 +38,7 @@ SCRIPTS = {
         "; ctr tasks rm --force inner >/dev/null 2>&1; ctr containers rm inner",
     },
     "dockerd": {
-        # dockerd makes the mounts of what that containerd runs, which has to see them: no mounts of its own.
+        # containerd must see the mounts that dockerd makes for its containers: no mount namespace of its own.
         "start": "rm -r /etc/systemd/system/containerd.service.d && systemctl daemon-reload"
         " && systemctl start docker && docker info --format {{.Driver}}",
         "pull": "docker pull -q localhost:5000/base:latest",
@@ -60,7 +60,7 @@ def preset() -> dict[str, Any]:
 
 
 def asked(name: str) -> pb.ContainerConfig:
-    """What the kubelet makes of the preset for the CRI; an emptyDir is a directory of the node's, ID-mapped."""
+    """The CRI request that the kubelet makes from the preset; an emptyDir is an ID-mapped directory of the node."""
     spec = preset()
     (container,) = spec["containers"]
     context = container["securityContext"]

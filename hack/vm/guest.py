@@ -1,7 +1,7 @@
-"""The guest's side of the emulated machine: containerd, containers made with `ctr`, and one line a check.
+"""The guest's side of the emulated machine: containerd, containers made with `ctr`, and one line per check.
 
-Arguments of whichever checks are run: the directory of the installed packages, the cgroup driver (cgroupfs or systemd).
-A line is `ok` or `FAIL`, the case, and what was looked at; after FAIL what was found.
+All checks take the arguments: the directory of the installed packages, and the cgroup driver (cgroupfs or systemd).
+A line has `ok` or `FAIL`, the case, and what was checked; after FAIL also what was found.
 """
 
 import asyncio
@@ -36,29 +36,29 @@ STOP_TIMEOUT_S = 60
 
 
 def option(name: str, default: str) -> list[str]:
-    """What the kernel's command line has for `vm.NAME`: words with commas between them."""
+    """The value of `vm.NAME` in the kernel's command line: words separated by commas."""
     found = re.search(rf"\bvm\.{name}=(\S+)", Path("/proc/cmdline").read_text())
     return (found[1] if found else default).split(",")
 
 
 PREFIX = Path(option("prefix", str(Path(sys.argv[1]).parents[6]))[0])
-"""Where the shim is that is looked at; these checks have the packages of another."""
+"""Where the checked shim is installed; these checks use the packages of another installation."""
 
 OCIS = tuple(option("ocis", "crun,runc"))
 IMAGES = {"plain": "systemd", "dumb-init": "systemd", "systemd": "systemd", "sbin-init": "sbin-init"}
-"""Mode to image."""
+"""Mode -> image."""
 
 INITS = {"dumb-init": "dumb-init", "systemd": "systemd", "sbin-init": "init"}
-"""Mode to what the kernel calls its PID 1."""
+"""Mode -> the kernel's name of PID 1."""
 
-# A shell that waits by itself takes a signal at once.
+# The shell waits with its own `wait`, so that it handles a signal at once.
 APPLICATION = """[ $PPID = 0 ] || { read -r parent </proc/$PPID/comm; echo $parent; }
 trap 'echo stopping; exit 42' TERM
 sleep 1000 &
 echo ready
 wait
 """
-"""Says its parent, unless it is PID 1 itself, and what becomes of it; exits with 42 after TERM."""
+"""Prints its parent's name, unless it is PID 1 itself, and its own events; exits with 42 after TERM."""
 
 failures = 0
 case = ""
@@ -77,7 +77,7 @@ def equal(what: str, found: object, wanted: object) -> None:
 
 
 def until(holds: Callable[[], object], patience_s: float = PATIENCE_S) -> bool:
-    """Whether it came to hold in time."""
+    """Wait until `holds` returns true; return whether it did so in time."""
     end = time.monotonic() + patience_s
     while not holds():
         if time.monotonic() > end:
@@ -105,7 +105,7 @@ def text(path: Path) -> str:
 
 
 class Container:
-    """One that was started with `ctr run --detach`, and more `options` of that. `id` is containerd's."""
+    """A container started with `ctr run --detach` and `options`. `id` is containerd's."""
 
     NAMESPACE = "default"
 
@@ -148,7 +148,7 @@ class Container:
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
     def update(self, resources: dict[str, object]) -> None:
-        """containerd's Update; ctr has no verb for it."""
+        """Call containerd's Update, for which ctr has no verb."""
         asyncio.run(self._update(resources))
 
     async def _update(self, resources: dict[str, object]) -> None:
@@ -162,7 +162,7 @@ class Container:
         client.close()
 
     def end(self, word: str = "") -> int:
-        """Signal it, wait for its end, remove it, and return its exit status; -1 for one that does not end."""
+        """Signal the container, wait for its end, remove it, and return its exit status; -1 if it does not end."""
         if word:
             ctr("tasks", "kill", "--signal", word, self.name)
         if not until(lambda: self.status() == "STOPPED"):
@@ -177,23 +177,23 @@ class Container:
         return int(told[1]) if told else 0
 
     def forget(self) -> None:
-        """Remove it, whatever has become of it."""
+        """Remove the container in whatever state."""
         run("ctr", "tasks", "rm", "--force", self.name)
         ctr("containers", "rm", self.name)
 
     def is_gone(self, patience_s: float = 0.0) -> None:
-        """systemd removes a scope in its own time, the runtimes before they return."""
+        """Check that its cgroups are gone. systemd removes a scope asynchronously; OCI runtimes do so at once."""
         until(lambda: not self.left(), patience_s or (10 if DRIVER == "systemd" else 0))
         equal("what is left of its cgroups", self.left(), [])
 
     def left(self) -> list[str]:
-        """Its cgroups, and those of agents beside it."""
+        """Its remaining cgroups, and those of agents beside it."""
         return sorted(str(path) for path in (TOP / PARENT).glob(f"{self.cgroup.name}*"))
 
 
 @contextmanager
 def of(name: str) -> Iterator[None]:
-    """The checks of one case: what it raises is a failed one."""
+    """A context for the checks of one case: an exception becomes a failed check."""
     global case
     case = name
     began = time.monotonic()
@@ -214,9 +214,9 @@ def configured(oci: str, mode: str, more: str = "") -> str:
 
 
 def run_checks(checks: Callable[[], None], *, configuration: str = "") -> int:
-    """Run them with a containerd, and return the exit status: 1 where one failed.
+    """Run the checks with a containerd, and return the exit status: 1 if a check failed.
 
-    Without a `configuration` of its own it has no CRI plugin.
+    Without a `configuration` the containerd has no CRI plugin.
     """
     os.environ["PATH"] = f"{PREFIX}/bin:{os.environ['PATH']}"
     for directory in (LOGS, "/etc/vm"):

@@ -1,7 +1,7 @@
-"""What kubelet and its containers must show on cgroup v2 alone, which it wants since 1.35: run like `v2`.
+"""Checks of the kubelet and its containers on pure cgroup v2, which the kubelet requires since 1.35: run like `v2`.
 
-kubelet runs by itself, without an API server, with its defaults for cgroups and systemd's driver. The pods are static
-ones, which name no RuntimeClass: the shim is that of containerd's default handler.
+The kubelet runs without an API server, with its defaults for cgroups and the systemd driver. The pods are static and
+have no RuntimeClass: our shim is that of containerd's default handler.
 """
 
 import json
@@ -46,7 +46,7 @@ URL = "https://127.0.0.1:10250"
 MANIFESTS, SHARED = Path("/etc/vm/pods"), Path("/run/shared")
 NAME = "vm"
 BURSTABLE = "kubepods.slice/kubepods-burstable.slice"
-"""Of pods whose requests are below their limits."""
+"""The slice of pods whose requests are below their limits."""
 
 BOOT_S = 300.0
 GRACE_S = 60
@@ -74,7 +74,7 @@ trap 'echo term >>/shared/order; exit 5' TERM
 touch /shared/ready
 while :; do sleep 0.2; done
 """
-"""Ends with 7 at its first start; from the second on it lives until TERM."""
+"""Exits with 7 at its first start; from the second start on it runs until TERM."""
 
 AFTER = 'echo "poststop $POUCHRICH_EXIT_CODE" >>/shared/order'
 POSTSTOP = f"[[hooks.poststop]]\nname = \"after\"\nwhere = \"container\"\ncommand = ['/bin/sh', '-c', '{AFTER}']\n"
@@ -83,8 +83,8 @@ Object = dict[str, Any]
 
 
 def get(path: str) -> Object:
-    """What kubelet says of itself."""
-    trusting = ssl._create_unverified_context()  # its certificate is of its own making
+    """Get a path of the kubelet's own API."""
+    trusting = ssl._create_unverified_context()  # its certificate is self-signed
     with urllib.request.urlopen(f"{URL}{path}", context=trusting, timeout=PATIENCE_S) as answer:
         found: Object = json.load(answer)
         return found
@@ -98,13 +98,13 @@ def answers() -> bool:
 
 
 class StaticPod:
-    """A pod with one container, `app`, of a manifest that kubelet finds. `more` is added to the container's.
+    """A pod with one container, `app`, from a manifest in the kubelet's directory. `more` is added to the container.
 
-    For the length of a `with`; a check tells whether its cgroups are gone then, which is the last that kubelet does.
+    It exists within a `with`. Then a check verifies that its cgroups are gone, which the kubelet removes last.
     """
 
     def __init__(self, name: str, image: str, script: str, *, policy: str, more: Mapping[str, object]) -> None:
-        self.name = f"{name}-{NAME}"  # kubelet appends the node's
+        self.name = f"{name}-{NAME}"  # the kubelet appends the node's name
         self._client = Client(SOCKET)
         shutil.rmtree(SHARED, ignore_errors=True)
         SHARED.mkdir()
@@ -126,7 +126,7 @@ class StaticPod:
         }
         manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
         self._file = MANIFESTS / f"{name}.json"
-        hidden = MANIFESTS / f".{name}"  # kubelet leaves alone what begins with a dot
+        hidden = MANIFESTS / f".{name}"  # the kubelet ignores names that begin with a dot
         hidden.write_text(json.dumps(manifest))
         hidden.rename(self._file)
 
@@ -135,12 +135,12 @@ class StaticPod:
         return found[0] if found else {"metadata": {}, "status": {}}
 
     def status(self) -> Object:
-        """What kubelet says of the container; nothing at first."""
+        """The container's status from the kubelet; empty at first."""
         found: list[Object] = self._pod()["status"].get("containerStatuses", [])
         return found[0] if found else {}
 
     def end(self, which: str) -> tuple[object, object]:
-        """Exit code and reason that `state` or `lastState` has."""
+        """The exit code and reason in `state` or `lastState`."""
         found = self.status().get(which, {}).get("terminated", {})
         return found.get("exitCode"), found.get("reason")
 
@@ -152,12 +152,12 @@ class StaticPod:
 
     @property
     def cgroup(self) -> Path:
-        """Where systemd has made the container's, as containerd has asked for it."""
+        """The container's cgroup, which systemd has made on containerd's request."""
         place, prefix, identity = self.info()["runtimeSpec"]["linux"]["cgroupsPath"].split(":")
         return TOP / BURSTABLE / place / f"{prefix}-{identity}.scope"
 
     def figures(self) -> Object:
-        """What kubelet measures of the container; nothing at first."""
+        """The kubelet's stats of the container; empty at first."""
         summaries = {one["podRef"]["name"]: one for one in get("/stats/summary").get("pods", [])}
         found: list[Object] = summaries.get(self.name, {}).get("containers", [])
         return found[0] if found else {}
@@ -184,7 +184,7 @@ class StaticPod:
 
 
 def notes(name: str) -> list[str]:
-    """The lines of a file that the container has written."""
+    """The lines of a file that a container has written."""
     path = SHARED / name
     return path.read_text().splitlines() if path.exists() else []
 
@@ -217,7 +217,7 @@ def lives(oci: str, mode: str) -> None:
 
 
 def runs_out_of_memory(oci: str, mode: str, who: str) -> None:
-    """kubelet sets memory.oom.group: of all that is in the container nothing lives on, whoever took the memory."""
+    """The kubelet sets memory.oom.group: all processes of the container die, whichever used the memory."""
     OWN_FILE.write_text(f"version = 1\n{configured(oci, mode)}")
     takes = "sleep 1000" if who == "exec" else "tail /dev/zero"
     script = f"touch /shared/ready; exec {takes}"
@@ -235,7 +235,7 @@ def runs_out_of_memory(oci: str, mode: str, who: str) -> None:
 
 
 def loses_one_process(oci: str, mode: str) -> None:
-    """With `singleProcessOOMKill` the kernel kills what takes the memory, and all else in the container lives on."""
+    """With `singleProcessOOMKill` the kernel kills the process that uses the memory, and the others live on."""
     OWN_FILE.write_text(f"version = 1\n{configured(oci, mode)}")
     script = "tail /dev/zero; echo $? >>/shared/order; touch /shared/ready; exec sleep 1000"
     with (
@@ -257,7 +257,7 @@ def loses_one_process(oci: str, mode: str) -> None:
 
 @contextmanager
 def kubelet(**more: object) -> Iterator[bool]:
-    """For the length of the `with` one runs with CONFIGURATION and `more`; whether it answers."""
+    """Run a kubelet with CONFIGURATION and `more` within the `with`; yields whether it answers."""
     MANIFESTS.mkdir(parents=True, exist_ok=True)
     file = Path("/etc/vm/kubelet.json")
     file.write_text(json.dumps({**CONFIGURATION, **more}))

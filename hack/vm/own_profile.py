@@ -1,7 +1,7 @@
-"""The AppArmor profile that the shim brings: loaded as `pouchrich node install` does it, named by a handler, and what
-it denies. Run in the guest by `init` (`guest`), with the newest kernel, AppArmor and containerd that Debian has.
+"""Checks of the shim's own AppArmor profile: loaded as by `pouchrich node install`, named by a handler, and what it
+denies. Run in the guest by `init` (`guest`), with Debian's newest kernel, AppArmor and containerd.
 
-vm.cases says which of the cases; all that there are without it.
+vm.cases selects the cases; without it all run.
 """
 
 import os
@@ -48,13 +48,13 @@ sleep 1000 & echo $! >/tmp/pid; wait $!; echo $?"""
 
 
 def has(label: str) -> bool:
-    """Whether a label is the profile's, enforced; on kernels from 6.17 on it may be stacked."""
+    """Whether a label has the profile in enforce mode; on kernels from 6.17 on it may be stacked."""
     names, _, mode = label.rpartition(" ")
     return NAME in names.split("//&") and mode == "(enforce)"
 
 
 def installed() -> None:
-    """As an artefact's installation has it, with the packages in the place of a version."""
+    """Load the profile as an artefact's installation does, with the packages in place of a version's directory."""
     with of(f"{os.uname().release} node install"):
         said = run("apparmor_parser", "--version").stdout.split("\n")[0]
         print(f"     {said}, containerd {run('containerd', '-v').stdout.split()[2]}", flush=True)
@@ -84,7 +84,7 @@ def taken_away() -> None:
 
 
 def signals(oci: str) -> None:
-    """An exec signals its children and itself, and others signal it: containerd#12886."""
+    """Check that an exec can signal its children and itself, and that others can signal it: containerd#12886."""
     with of(f"{oci} signals"):
         container = Container(
             f"signals-{oci}",
@@ -108,7 +108,7 @@ def signals(oci: str) -> None:
 
 
 def denies(oci: str) -> None:
-    """With CAP_SYS_ADMIN, by which all of it would be allowed: shown without a profile."""
+    """Check the denials with CAP_SYS_ADMIN, with which everything is allowed when there is no profile."""
     for options, config, wanted in (
         (ADMIN, NAMED, list(ALLOWED)),
         (
@@ -135,7 +135,7 @@ def denies(oci: str) -> None:
 
 
 def unasked(_: str) -> None:
-    """Calls that the kernel does not ask AppArmor about, by a process of the guest's under the profile."""
+    """Calls that the kernel does not pass to AppArmor, by a process of the guest under the profile."""
     with of("calls that the kernel does not ask about"):
         attribute = Path("/proc/thread-self/attr/apparmor/exec")
         for profile_name, wanted in (
@@ -153,7 +153,7 @@ def unasked(_: str) -> None:
 
 
 def sandboxes(oci: str) -> None:
-    """systemd's sandboxed units: they fail under containerd's default, and work under the profile."""
+    """Check systemd's sandboxed units: they fail under containerd's default profile, and work under ours."""
     for config, word in ((NAMED, NAME), ("", DEFAULT)):
         with of(f"{oci} systemd CAP_SYS_ADMIN {word}"):
             container = Container(
@@ -185,7 +185,7 @@ def sandboxes(oci: str) -> None:
 
 
 def refuses(oci: str) -> None:
-    """A handler's profile that is not loaded; and a pod's own, which stays."""
+    """Check a handler's profile that is not loaded; and a pod's own profile, which is kept."""
     with of(f"{oci} a handler's profile that is not loaded"):
         more = 'apparmor-profile = "vm-unknown"\n'
         said = refused(oci, "dumb-init", "vm-unknown", more=more, options=CONFINED)

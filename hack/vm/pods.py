@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.append("/usr/lib/python3/dist-packages")  # grpc is Debian's, all else the shim's own
+sys.path.append("/usr/lib/python3/dist-packages")  # grpc is Debian's, everything else the shim's
 
 from guest import DRIVER, LIMIT, LOGS, PATIENCE_S, PREFIX, STOP_TIMEOUT_S, TOP, Container, until
 
@@ -16,24 +16,24 @@ from tests.cri.gen import runtime_pb2 as pb
 
 SOCKET = Path("/run/containerd/containerd.sock")
 FIRST_ID, IDS = 1_000_000, 65_536
-"""Of the pods that have a user namespace: on the host, and how many."""
+"""The user namespaces of pods: the first host id, and the number of ids."""
 
 OWN_FILE, NODE_FILE = Path("/etc/vm/handler.toml"), PREFIX / "etc/pouchrich/config.toml"
 OWN, DROP_IN = "own", "drop-in"
-"""Handlers that `PodContainer` uses: our type with OWN_FILE; ours for containerd's own type, with the node's file."""
+"""Handlers of `PodContainer`: our runtime type with OWN_FILE; a drop-in for containerd's type, with the node's file."""
 
 
 def configuration(handlers: dict[str, Path], image: str, *, selinux: bool = False) -> str:
-    """containerd's, with these handlers of ours, each with its configuration; pods are made of `image` too.
+    """containerd's configuration, with our `handlers` and their configuration files, and `image` for the sandboxes.
 
-    With `selinux` it gives containers a label each.
+    With `selinux` containerd gives each container a label.
     """
     plugin = 'plugins."io.containerd.grpc.v1.cri"'
     tables = [
         'version = 2\ndisabled_plugins = ["io.containerd.internal.v1.opt"]',
         f'[{plugin}]\nsandbox_image = "{image}"\nenable_selinux = {str(selinux).lower()}',
         f'[{plugin}.containerd]\ndefault_runtime_name = "{next(iter(handlers))}"',
-        f'[{plugin}.cni]\nconf_dir = "/etc/vm"',  # one has to exist, though no pod here has a network of its own
+        f'[{plugin}.cni]\nconf_dir = "/etc/vm"',  # must exist, although no pod here has its own network
     ]
     for name, file in handlers.items():
         runtime = f"{plugin}.containerd.runtimes.{name}"
@@ -43,7 +43,7 @@ def configuration(handlers: dict[str, Path], image: str, *, selinux: bool = Fals
 
 
 class Pod:
-    """A pod in the host's network with one container, which has been started. `mounts` are at the same place in it."""
+    """A pod in the host's network with one started container. `mounts` have the same paths in it as on the host."""
 
     def __init__(self, handler: str, image: str, *command: str, mounts: Sequence[str] = ()) -> None:
         self._client = Client(SOCKET)
@@ -77,7 +77,7 @@ class Pod:
         return [line.split(" ", 3)[3] for line in self._log.read_text().splitlines()] if self._log.exists() else []
 
     def pid(self) -> int:
-        """The host's of PID 1."""
+        """The host PID of PID 1."""
         request = pb.ContainerStatusRequest(container_id=self.container, verbose=True)
         answer = self._client.call(request, pb.ContainerStatusResponse)
         return int(json.loads(answer.info["info"])["pid"])
@@ -101,9 +101,9 @@ class Pod:
 
 
 def both_ways() -> str:
-    """The configuration of a containerd with OWN and DROP_IN, and a network for pods, a bridge in the guest.
+    """The configuration of a containerd with OWN and DROP_IN, and with a bridge in the guest as network for pods.
 
-    By the options of `runc` the kubelet is told the cgroup driver.
+    The options of `runc` tell the kubelet the cgroup driver.
     """
     network = {
         "cniVersion": "0.4.0",
@@ -150,11 +150,11 @@ options.SystemdCgroup = {str(DRIVER == "systemd").lower()}
 
 
 class PodContainer(Container):
-    """The container of a pod with one, made through the CRI as the kubelet makes it; limits are changed in place.
+    """The only container of a pod, made through the CRI as by the kubelet; limits are changed in place.
 
-    With `mapped` the pod has a user namespace (`hostUsers: false`), by the drop-in: containerd 2.1 asks its own
-    runtime type alone for features. That handler has no options, and containerd makes some, with the owner of streams.
-    `more` is added to the container's configuration.
+    With `mapped` the pod has a user namespace (`hostUsers: false`) and uses the drop-in, because containerd 2.1 asks
+    only its own runtime type for features. That handler has no options; containerd adds some, with the owner of the
+    streams. `more` is added to the container's configuration.
     """
 
     NAMESPACE = "k8s.io"
@@ -224,7 +224,7 @@ class PodContainer(Container):
         return subprocess.CompletedProcess(command, done.exit_code, said, wrong)
 
     def update(self, resources: dict[str, object]) -> None:
-        """UpdateContainerResources, a resize in place. What the CRI has no field for goes by the name of its file."""
+        """UpdateContainerResources, a resize in place. Resources without a CRI field are named by their cgroup file."""
         found = json.loads(json.dumps(resources))
         cpu, pids = found.get("cpu", {}), found.get("pids", {})
         wanted = pb.LinuxContainerResources(
@@ -237,7 +237,7 @@ class PodContainer(Container):
         self._client.call(request, pb.UpdateContainerResourcesResponse, timeout_s=PATIENCE_S)
 
     def end(self, word: str = "") -> int:
-        """Stop it as the kubelet does, or wait for its end; remove the pod and return the exit code."""
+        """Stop the container as the kubelet does, or wait for its end; remove the pod and return the exit code."""
         if word:
             assert word == "TERM", word
             stop = pb.StopContainerRequest(container_id=self.id, timeout=STOP_TIMEOUT_S)
@@ -247,7 +247,7 @@ class PodContainer(Container):
         return code
 
     def has_ended(self) -> bool:
-        """Whether the kubelet would know."""
+        """Whether the CRI reports its end, as to the kubelet."""
         return self._now().state == pb.ContainerState.CONTAINER_EXITED
 
     def _now(self) -> pb.ContainerStatus:
@@ -263,6 +263,6 @@ class PodContainer(Container):
             self._client.call(word(pod_sandbox_id=self.pod), pb.RemovePodSandboxResponse, timeout_s=PATIENCE_S)
 
     def left(self) -> list[str]:
-        """The pod's own cgroup is the kubelet's to remove."""
+        """As `Container.left`, without the pod's cgroup, which the kubelet removes."""
         tops = (top for top in TOP.iterdir() if top.name.startswith("pods"))
         return sorted(path for top in tops for path, *_ in os.walk(top) if self.id in os.path.basename(path))

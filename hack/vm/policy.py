@@ -1,8 +1,8 @@
-"""A small SELinux policy with what matters of a node's real one to a container: it gets its own files and its own
-processes, of the host what the OCI runtimes need, and nothing else (container-selinux has the same outline).
+"""A small SELinux policy with the part of a node's real policy that matters to containers. A container may access its
+own files and processes, and of the host what OCI runtimes need, and nothing else (as in container-selinux).
 
-What no rule's class or permission names is allowed, the host may do everything, and a container's categories keep it
-from the files of another. In CIL, which secilc(8) compiles.
+Classes and permissions that no rule names are allowed, the host may do everything, and a container's categories keep it
+from another container's files. The policy is in CIL, which secilc(8) compiles.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ CLASSES = {
     ),
 }
 FILES = tuple(name for name, words in CLASSES.items() if "relabelto" in words)
-# The kernel's, in its order (security/selinux/include/initial_sid_to_string.h).
+# The kernel's initial SIDs, in its order (security/selinux/include/initial_sid_to_string.h).
 INITIAL = (
     *("kernel", "security", "unlabeled", "fs", "file", "file_labels", "init", "any_socket", "port", "netif", "netmsg"),
     *("node", "igmp_packet", "icmp_socket", "tcp_socket", "sysctl_modprobe", "sysctl", "sysctl_fs", "sysctl_kernel"),
@@ -88,9 +88,9 @@ def _rules() -> Iterator[str]:
     for kind in FILES:
         for name in ("container_file_t", "kernel_file_t", "cgroup_t"):
             yield f"(allow {CONTAINER} {name} ({kind} (all)))"
-    # What is made on a file system without labels of its own, such as the kernel's for memfd_create(2).
+    # New files on a file system without its own labels, such as the kernel's for memfd_create(2).
     yield f"(typetransition {CONTAINER} host_file_t file container_file_t)"
-    # Of the host: descriptors and pipes that it is given, devices such as /dev/null, programs labelled for it.
+    # From the host: inherited descriptors and pipes, devices such as /dev/null, programs labelled for containers.
     yield f"(allow {CONTAINER} {HOST} (fd (use)))(allow {CONTAINER} {HOST} (process (sigchld)))"
     yield f"(allow {CONTAINER} {HOST} (fifo_file (read write append getattr ioctl)))"
     yield f"(allow {CONTAINER} {HOST} (unix_stream_socket (read write getattr getopt setopt shutdown)))"

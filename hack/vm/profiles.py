@@ -1,4 +1,4 @@
-"""AppArmor's profiles in the guest: containerd's default, those of the checks' own, and which one a process has."""
+"""AppArmor profiles in the guest: containerd's default, the checks' own ones, and which one a process has."""
 
 import subprocess
 from pathlib import Path
@@ -9,9 +9,9 @@ DEFAULT = "cri-containerd.apparmor.d"
 OWN = "vm-own"
 HIDDEN = "/usr/lib/systemd/system/cron.service"
 PROFILES = {
-    # All is allowed but what the checks look for, and nothing is said of paths that lead out of the container's root.
+    # Everything is allowed except what the checks try. No rule concerns paths outside the container's root.
     OWN: "file, network, capability, signal, deny /{usr/,}lib/systemd/system/cron.service r, deny ptrace,",
-    # Kubernetes' documentation has such a one.
+    # The example of Kubernetes' documentation.
     "vm-no-write": "file, network, capability, signal, ptrace, deny /** w,",
     "vm-no-launcher": "file, network, capability, signal, ptrace, deny /run/pouchrich/launch x,",
 }
@@ -26,7 +26,7 @@ def load() -> None:
 
 
 def enforced(profile: str) -> str:
-    """A label as the kernel gives it."""
+    """The label of a profile in enforce mode, as the kernel shows it."""
     return f"{profile} (enforce)"
 
 
@@ -35,6 +35,6 @@ def label_of(pid: int) -> str:
 
 
 def labels(container: Container) -> set[str]:
-    """Of every process in the container's cgroups, those of its agents included."""
+    """The labels of all processes in the container's cgroups, including those of its agents."""
     pids = [pid for path in container.left() for file in Path(path).rglob("cgroup.procs") for pid in text(file).split()]
     return {label_of(int(pid)) for pid in pids}

@@ -1,4 +1,4 @@
-"""Turn an OCI image layout into what docker-registry stores, so that a registry in a pod has an image to begin with.
+"""Turn an OCI image layout into docker-registry's storage format, so that a registry in a pod starts with an image.
 
     registry.py LAYOUT NAME STORAGE
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def store(layout: Path, name: str, storage: Path) -> None:
-    """Copy the blobs, and write the links that make up a repository (the registry's path spec, version 2)."""
+    """Copy the blobs, and write the links of a repository (the registry's path spec, version 2)."""
     blobs, repository = storage / "docker/registry/v2/blobs", storage / "docker/registry/v2/repositories" / name
     (manifest,) = json.loads((layout / "index.json").read_text())["manifests"]
     found = json.loads((layout / "blobs/sha256" / manifest["digest"].partition(":")[2]).read_text())

@@ -1,6 +1,6 @@
-"""What a node that enforces SELinux must show: run in the guest by `init` (`guest`), with a `policy` of our own.
+"""Checks of a node that enforces SELinux: run in the guest by `init` (`guest`), with our own `policy`.
 
-containerd's CRI plugin gives each container a label with categories of its own. Exit status 1 where a check failed.
+containerd's CRI plugin gives each container a label with its own categories. Exit status 1 if a check failed.
 """
 
 import json
@@ -29,8 +29,8 @@ from guest import (
 )
 
 SELINUX = Path("/sys/fs/selinux")
-HIDDEN = "/srv"  # the host's, whose label is not for containers
-TOLD = Path("/opt/told")  # one that they may write to
+HIDDEN = "/srv"  # a directory of the host, whose label is not for containers
+TOLD = Path("/opt/told")  # a directory that containers may write to
 
 LABEL = "tr -d '\\0' </proc/self/attr/current; echo"
 LABELLED = f"{LABEL}\n{APPLICATION}"
@@ -41,7 +41,7 @@ def label_of(pid: int) -> str:
 
 
 def labels(init: int) -> set[str]:
-    """Of every process in the pid namespace of `init`."""
+    """The labels of all processes in the PID namespace of `init`."""
     own = os.readlink(f"/proc/{init}/ns/pid")
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
@@ -58,7 +58,7 @@ def handler(oci: str, mode: str) -> tuple[str, Path]:
 
 
 def beside(mode: str) -> str:
-    """Configuration of hooks that tell their labels, of an agent, and of services under systemd."""
+    """Configuration of hooks that report their labels, of an agent, and of services under systemd."""
     if mode == "plain":
         return ""
 
@@ -98,7 +98,7 @@ def lives(oci: str, mode: str) -> None:
 
 
 def enforce() -> None:
-    """Load the policy, and what containerd's CRI plugin reads of it."""
+    """Load the policy, and write the files of it that containerd's CRI plugin reads."""
     source, binary = Path("/run/policy.cil"), Path("/run/policy")
     source.write_text(policy.text())
     subprocess.run(["secilc", "-o", str(binary), "-f", "/dev/null", str(source)], check=True)
@@ -110,7 +110,7 @@ def enforce() -> None:
     (contexts.parents[1] / "config").write_text("SELINUX=enforcing\nSELINUXTYPE=vm\n")
     process, content = f"system_u:system_r:{policy.CONTAINER}:s0", "system_u:object_r:container_file_t:s0"
     (contexts / "lxc_contexts").write_text(f'process = "{process}"\nfile = "{content}"\nro_file = "{content}"\n')
-    # As for any program that containers execute from the host, its label is the administrator's to give.
+    # The administrator has to label any program of the host that containers execute.
     for program in ("launch", "dumb-init"):
         for path in PREFIX.rglob(f"libexec/{program}"):
             os.setxattr(path, "security.selinux", b"system_u:object_r:helper_t:s0")

@@ -1,6 +1,6 @@
-"""What a node of today must show: cgroup v2 alone, containerd 2.1, its CRI, Debian's newest kernel: run as `cgroup2`.
+"""Checks of a current node: pure cgroup v2, containerd 2.1 with its CRI, Debian's newest kernel. Run as `cgroup2`.
 
-The cases are cgroup2's, in pods; and limits that are changed in place, and user namespaces.
+The cases are those of `cgroup2`, in pods; and limits changed in place, and user namespaces.
 """
 
 import os
@@ -47,12 +47,12 @@ def versions() -> None:
 
 
 def nested(container: Container, name: str) -> set[str]:
-    """What the file `name` says in each cgroup that systemd has made inside."""
+    """The contents of the file `name` in each cgroup that systemd has made inside."""
     return {text(path) for path in own_cgroup(container).rglob(name) if path.parent != own_cgroup(container)}
 
 
 def resized(kind: type[Container], oci: str, mode: str) -> None:
-    """Again and again, to more and to less; then a process in a nested cgroup meets the last limit."""
+    """Check repeated resizes to more and to less; then a process in a nested cgroup hits the last limit."""
     with of(f"{oci} {mode} resized in place"):
         container = kind(f"resized-{mode}-{oci}", IMAGES[mode], configured(oci, mode), "/bin/sh", "-c", APPLICATION)
         until(lambda: "ready" in text(container.log))
@@ -87,7 +87,7 @@ def resized(kind: type[Container], oci: str, mode: str) -> None:
 
 
 def shown_to(container: Container, name: str) -> str:
-    """What the file `name` says in the cgroup of the application's child, where a language runtime looks."""
+    """The content of the file `name` in the cgroup of the application's child, where a language runtime looks."""
     for found in Path("/proc").glob("[0-9]*/cgroup"):
         at = TOP / text(found).removeprefix("0::/")
         if at.is_relative_to(own_cgroup(container)) and text(found.with_name("comm")) == "sleep":
@@ -110,7 +110,7 @@ def teller(stage: str) -> str:
 
 
 def mapped(oci: str, mode: str) -> None:
-    """`hostUsers: false`."""
+    """Check `hostUsers: false`."""
     with of(f"{oci} {mode} user namespace"):
         TOLD.mkdir(exist_ok=True)
         os.chown(TOLD, FIRST_ID, FIRST_ID)
