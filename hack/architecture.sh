@@ -1,12 +1,13 @@
-# Sourced by the programs here that build for a processor, which say `fail`:
+# Sourced by the scripts here that build for an architecture; the caller defines `fail`:
 #
-#   choose_architecture    sets what ARCHITECTURE (amd64 or arm64, default: this machine's) stands for
-#   static_compiler        sets cc to what makes static programs: musl-gcc, which makes the smallest, else gcc
-#   version_of PACKAGE     of a Debian package of that architecture
+#   choose_architecture    sets the variables below for ARCHITECTURE (amd64 or arm64, default: this machine's)
+#   static_compiler        sets `cc` to a compiler for static programs: musl-gcc, which makes the smallest, else gcc
+#   version_of PACKAGE     prints the version of a Debian package of that architecture
 #
-# Set are `architecture`, `machine` (uname -m), `triplet`, `loader` (where each Linux has it), the programs `gcc`, `musl`
-# and `strip`, `run` (what runs a program of it here, "" for nothing), and `root`, below which its Debian packages are.
-# Another architecture than this machine's has these from a directory of the cache (hack/build-cross.sh).
+# The variables are `architecture`, `machine` (uname -m), `triplet`, `loader` (its usual path), the programs `gcc`,
+# `musl` and `strip`, `run` (the command that runs a program of that architecture here, "" for none), and `root`, below
+# which its Debian packages are. For another architecture than this machine's they lead to a directory of the cache
+# (hack/build-cross.sh).
 choose_architecture() {
     case $(uname -m) in
         x86_64) here=amd64 ;;

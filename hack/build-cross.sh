@@ -1,21 +1,21 @@
 #!/bin/sh
-# Make what builds and runs programs of another processor here: Debian's packages of that architecture, unpacked.
+# Make a directory for building and running programs of another architecture: its unpacked Debian packages.
 #
 #   ARCHITECTURE=arm64 hack/build-cross.sh DEST
 #
 # DEST gets
-#   root/            libc6, libffi-dev, libffi8 and musl-dev of this machine's Debian, nothing of which is installed, and
-#                    `versions`, a line each
-#   bin/musl-gcc     the cross compiler with musl in place of the C library
-#   bin/run          qemu's user mode, of Debian 13: runs a program; what that starts in turn has to be this machine's,
-#                    but where this is registered with the kernel (binfmt_misc)
+#   root/            libc6, libffi-dev, libffi8 and musl-dev of this machine's Debian release, not installed; and
+#                    `versions`, with a line for each
+#   bin/musl-gcc     the cross compiler with musl as the C library
+#   bin/run          qemu's user mode, of Debian 13, which runs a program; programs that this one starts must be of this
+#                    machine's architecture, unless qemu is registered with the kernel (binfmt_misc)
 #
-# hack/architecture.sh runs it. Does nothing where DEST is there. Needs Debian's cross compiler, and its archive by apt.
+# hack/architecture.sh runs this. Does nothing if DEST exists. Needs Debian's cross compiler, and its archive by apt.
 set -eu
 umask 022
 
 PACKAGES="libc6 libffi-dev libffi8 musl-dev"
-QEMU_SUITE=trixie  # bookworm's refuses PR_SET_CHILD_SUBREAPER
+QEMU_SUITE=trixie  # bookworm's qemu refuses PR_SET_CHILD_SUBREAPER
 
 fail() { echo "build-cross: $*" >&2; exit 1; }
 . "$(dirname "$0")/own-apt.sh"

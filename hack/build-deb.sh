@@ -4,11 +4,11 @@
 #   hack/build-deb.sh ARTEFACT [DIR]
 #
 # ARTEFACT is a pouchrich-VERSION-linux-ARCHITECTURE.tar.zst of hack/release.sh; DIR (default: beside it) gets
-# pouchrich_VERSION_ARCHITECTURE.deb, the same for the same release. The package holds the unpacked release, and its
-# scripts run the release's own installer with links in /usr/bin: dpkg would take away files of the version that pods run
-# with, the installer leaves them until the last has gone. So nothing is restarted by an upgrade, removing is refused
-# while pods or poststop hooks need the package, and purging removes a changed configuration too. Manual pages and
-# completions are the package's own. DEBEMAIL is the maintainer, as NAME <ADDRESS>. Needs dpkg and zstd.
+# pouchrich_VERSION_ARCHITECTURE.deb, reproducible for a release. The package holds the unpacked release, and its
+# scripts run the release's own installer with links in /usr/bin: dpkg would remove files of the version that pods run
+# with, but the installer keeps them until the last such pod is gone. So an upgrade restarts nothing, removing is
+# refused while pods or poststop hooks need the package, and purging also removes a changed configuration. dpkg manages
+# the manual pages and completions. DEBEMAIL is the maintainer, as NAME <ADDRESS>. Needs dpkg and zstd.
 name=build-deb
 . "$(dirname "$0")/package.sh"
 unpack_release "$@"
@@ -32,8 +32,8 @@ maintainer="${DEBEMAIL:-containerd-shim-pouchrich developers <pouchrich@localhos
 } >"$documents/copyright"
 gzip -9nc "$checkout/CHANGELOG.md" >"$documents/CHANGELOG.md.gz"
 cat >"$overrides/pouchrich" <<'OVERRIDES'
-# The interpreter and all that it loads are the package's own, compiled and the same on every system; what starts in a
-# container's file system is static.
+# The package needs no other packages: it has its own interpreter and libraries, and the programs that start in a
+# container's file system are static.
 pouchrich: embedded-library
 pouchrich: hardening-no-pie
 pouchrich: package-installs-python-pycache-dir
@@ -64,7 +64,7 @@ cat >"$root/DEBIAN/postinst" <<'SCRIPT'
 #!/bin/sh
 set -e
 install="/usr/lib/pouchrich/release/install --bin /usr/bin"
-if [ "$1" = configure ] && [ -e /etc/pouchrich/hold ]; then # or apt would be stuck for as long as it is there
+if [ "$1" = configure ] && [ -e /etc/pouchrich/hold ]; then # else apt would fail as long as the file exists
     echo "pouchrich: held by /etc/pouchrich/hold, so what runs stays as it was; when that has gone: $install" >&2
 elif [ "$1" = configure ]; then
     $install >/dev/null

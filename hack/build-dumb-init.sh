@@ -1,11 +1,11 @@
 #!/bin/sh
-# Build a static dumb-init from the source that PyPI carries, checked against its hash, with dumb-init/signals.h.
+# Build a static dumb-init, with dumb-init/signals.h, from the source on PyPI, which is checked against its hash.
 #
 #   hack/build-dumb-init.sh DEST       writes the program DEST and its licence DEST.LICENSE
 #
-# The wheel and Debian's package are dynamic and fail in Alpine and scratch images. PYTHON names the interpreter whose
-# pip downloads (default /usr/bin/python3), ARCHITECTURE whose program it is (hack/architecture.sh). Does nothing where
-# DEST is this version, static and does as it is to already.
+# The wheel and Debian's package are dynamic and fail in Alpine and scratch images. PYTHON is the interpreter whose pip
+# downloads (default /usr/bin/python3), ARCHITECTURE is the program's (hack/architecture.sh). Does nothing if DEST
+# already has this version, is static and works.
 set -eu
 umask 022
 
@@ -19,12 +19,12 @@ fail() { echo "build-dumb-init: $*" >&2; exit 1; }
 # Static: no program interpreter and nothing needed at run time.
 is_static() { ! readelf -lW "$1" | grep -q INTERP && ! readelf -dW "$1" | grep -q NEEDED; }
 
-# Works: says its version, passes its child's exit status on, 128+15 for TERM, and SIGRTMIN to it.
+# It works if it prints its version, passes on its child's exit status, 128+15 for TERM, and forwards SIGRTMIN.
 works() {
     $run "$1" --version 2>&1 | grep -q "v$VERSION" || return 1
     status=0; $run "$1" -- sh -c 'exit 7' || status=$?; [ "$status" = 7 ] || return 1
     status=0; $run "$1" -- sh -c 'kill -TERM $$' || status=$?; [ "$status" = 143 ] || return 1
-    [ -z "$run" ] || return 0 # an emulator has such signals for itself
+    [ -z "$run" ] || return 0 # an emulator uses such signals itself
     status=0; "$1" -c -- sh -c 'trap "exit 9" 34; kill -34 $PPID; sleep 5 & wait' || status=$?; [ "$status" = 9 ]
 }
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Build the library by which pod servers share memory (heap/heap.c), for the C library of this machine's Debian and for
-# ARCHITECTURE (hack/architecture.sh).
+# Build the library with which pod servers share memory (heap/heap.c), for the C library of this machine's Debian and
+# for ARCHITECTURE (hack/architecture.sh).
 #
 #   hack/build-heap.sh DEST
 #
-# Does nothing where DEST was made from this very source: its hash is kept in DEST.source.
+# Does nothing if DEST was made from this very source, whose hash is kept in DEST.source.
 set -eu
 umask 022
 

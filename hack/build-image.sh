@@ -1,15 +1,15 @@
 #!/bin/sh
-# Make the image of deploy/'s DaemonSet of a release, without a registry.
+# Make the image for deploy/'s DaemonSet from a release, without a registry.
 #
 #   hack/build-image.sh ARTEFACT [FILE]
 #
 # ARTEFACT is a pouchrich-VERSION-linux-ARCHITECTURE.tar.zst of hack/release.sh; FILE (default: beside it,
-# pouchrich-node-VERSION.tar, with -ARCHITECTURE for another than amd64) gets an OCI archive that `ctr images import` and
-# other tools take. IMAGE is its name (default localhost/pouchrich-node:VERSION), KUBECTL and BUSYBOX the programs that
-# go in (default: the machine's), static and of the release's architecture. The image holds the unpacked release, that
-# kubectl, and busybox, whose init is what probe pods of mode sbin-init run; its entry point is the release's own
-# command. The same inputs make the same image, byte for byte. Needs umoci, busybox-static, zstd and a static kubectl
-# (Debian: kubernetes-client).
+# pouchrich-node-VERSION.tar, with -ARCHITECTURE unless it is amd64) gets an OCI archive for `ctr images import` and
+# other tools. IMAGE is its name (default localhost/pouchrich-node:VERSION). KUBECTL and BUSYBOX are the programs to
+# include (default: the machine's); they must be static and of the release's architecture. The image has the unpacked
+# release, kubectl, and busybox, whose init is PID 1 of probe pods of mode sbin-init; its entry point is the release's
+# own command. The same inputs make the same image, byte for byte. Needs umoci, busybox-static, zstd and a static
+# kubectl (Debian: kubernetes-client).
 set -eu
 umask 022
 export LC_ALL=C TZ=UTC
@@ -75,7 +75,7 @@ umoci config --image "$layout:node" --created "$when" --history.created "$when" 
     --config.env PATH=/usr/bin:/bin:/sbin --config.workingdir / \
     --config.label "org.opencontainers.image.version=$version"
 umoci gc --layout "$layout"
-# The name that containerd gives an imported image.
+# The annotation from which containerd takes an imported image's name.
 sed -i "s|\"org.opencontainers.image.ref.name\":\"node\"|\"io.containerd.image.name\":\"$image\",\"org.opencontainers.image.ref.name\":\"$version\"|" \
     "$layout/index.json"
 grep -qF "$image" "$layout/index.json" || fail "$layout/index.json: the image's name did not get in"

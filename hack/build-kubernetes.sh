@@ -1,14 +1,13 @@
 #!/bin/sh
-# Build Kubernetes' own programs from Debian's source package, with etcd and kubectl beside them, in DIR; nothing is
+# Build Kubernetes' programs from Debian's source package, with etcd and kubectl beside them, in DIR; nothing is
 # installed.
 #
 #   hack/build-kubernetes.sh DIR
 #
-# Kubernetes is bookworm's, the one release of Debian whose source package has all that Kubernetes is built of, so
-# that building needs no network. DIR gets kubelet, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl
-# and etcd; where they are there already nothing happens. Needs golang-go and dpkg-dev, some 3 GB of disk while it
-# builds, and some seven minutes of processor time (JOBS, default 2: how many compilers at once), at the lowest
-# priority.
+# The source is bookworm's, the only Debian release whose source package has all dependencies of Kubernetes, so that
+# building needs no network. DIR gets kubelet, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and
+# etcd; nothing happens if they exist already. Needs golang-go and dpkg-dev, some 3 GB of disk while it builds, and some
+# seven minutes of CPU time (JOBS, default 2: how many compilers run at once), at the lowest priority.
 set -eu
 umask 022
 
@@ -39,7 +38,7 @@ fetch download -q etcd-server kubernetes-client
 fetch source -q --download-only kubernetes
 for package in "$work/packages"/*.deb; do dpkg -x "$package" "$work/packages"; done
 
-# The source says its packages' names by where it is in GOPATH, and is older than what modules ask of it today.
+# The source gets its packages' names from its place in GOPATH: it is too old for today's Go modules.
 export GOPATH="$work/go" GOCACHE="$work/compiled" GO111MODULE=off GOPROXY=off GOFLAGS= CGO_ENABLED=0
 source=$GOPATH/src/k8s.io/kubernetes
 mkdir -p "$GOPATH/src/k8s.io" "$work/bin"
@@ -55,8 +54,8 @@ for package in client-go/pkg/version component-base/version; do
 done
 compile() { quietly nice -n 19 go build -p "${JOBS:-2}" "$@"; }
 
-# The one generated file that the source lacks: what kube-apiserver publishes of the API. Its generator reports the
-# rules that are violated, which must be the known ones.
+# The only generated file that the source lacks: kube-apiserver's description of the API. Its generator reports violated
+# rules, which must be the known ones.
 echo "building Kubernetes $version (once)" >&2
 compile -o "$work/openapi-gen" ./vendor/k8s.io/kube-openapi/cmd/openapi-gen
 described=$(grep -rl --include='*.go' '+k8s:openapi-gen=' pkg cmd plugin vendor/k8s.io/*/ |

@@ -3,11 +3,11 @@
 #
 #   hack/build-launcher.sh DEST
 #
-# About 50 KB with musl-gcc. Does nothing where DEST is current (hack/static.sh).
+# About 50 KB with musl-gcc. Does nothing if DEST is current (hack/static.sh).
 name=build-launcher
 . "$(dirname "$0")/static.sh"
 
-# Without settings it says so, and ends as it does before the shim has answered.
+# Without settings it reports that, and exits as before an answer of the shim.
 works() {
     status=0
     said=$($run "$1" halting 2>&1) || status=$?

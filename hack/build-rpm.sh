@@ -4,11 +4,11 @@
 #   hack/build-rpm.sh ARTEFACT [DIR]
 #
 # ARTEFACT is a pouchrich-VERSION-linux-ARCHITECTURE.tar.zst of hack/release.sh; DIR (default: beside it) gets
-# pouchrich-VERSION-1.x86_64.rpm or .aarch64.rpm, the same for the same release. As hack/build-deb.sh does, the package
-# holds the unpacked release, and its scripts run the release's own installer with links in /usr/bin: an upgrade restarts
-# nothing and takes nothing from pods that run, and erasing is refused while pods or poststop hooks need the package.
-# Erasing leaves nothing but a configuration that was changed, as config.toml.rpmsave. Needs rpmbuild (Debian's package
-# rpm) and zstd.
+# pouchrich-VERSION-1.x86_64.rpm or .aarch64.rpm, reproducible for a release. As with hack/build-deb.sh, the package
+# holds the unpacked release, and its scripts run the release's own installer with links in /usr/bin: an upgrade
+# restarts nothing and removes no files of running pods, and erasing is refused while pods or poststop hooks need the
+# package. Erasing leaves only a changed configuration, as config.toml.rpmsave. Needs rpmbuild (Debian's package rpm)
+# and zstd.
 name=build-rpm
 . "$(dirname "$0")/package.sh"
 command -v rpmbuild >/dev/null || fail "rpmbuild not found, run: apt-get install rpm"
@@ -17,7 +17,7 @@ case $version in *-*) fail "$version: an RPM's version has no -" ;; esac
 case $architecture in amd64) machine=x86_64 ;; arm64) machine=aarch64 ;; esac
 mkdir -p "$work/top"
 
-# A distribution has the directories of manual pages, but not those of each shell.
+# The distribution owns the directories of manual pages, but not those of each shell's completions.
 (cd "$root" && find usr/share -mindepth 1 \( -type f -printf '/%p\n' -o -type d ! -path 'usr/share/man*' -printf '%%dir /%p\n' \) |
     sort) >"$work/files"
 cat >"$work/pouchrich.spec" <<'SPEC'

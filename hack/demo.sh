@@ -1,11 +1,11 @@
 #!/bin/sh
-# Show a rich container on a fresh Debian machine: a real image with an init, cron and syslog, run by a private containerd.
+# Show a rich container on a fresh Debian machine: an image with an init, cron and syslog, run by a private containerd.
 #
-#   hack/demo.sh [systemd|sbin-init|dumb-init]      as root; default systemd; sbin-init is a sysvinit
+#   hack/demo.sh [systemd|sbin-init|dumb-init]      as root; default systemd; sbin-init uses sysvinit
 #   hack/demo.sh MODE image                         only make the image, below the cache directory
 #
-# Installs what is missing with apt, makes the image of Debian packages, and removes everything at the end but those
-# packages and one cache directory (POUCHRICH_CACHE, default ~/.cache/pouchrich).
+# Installs missing packages with apt, makes the image from Debian packages, and finally removes everything except the
+# installed packages and one cache directory (POUCHRICH_CACHE, default ~/.cache/pouchrich).
 set -eu
 
 mode=${1:-systemd}
@@ -22,7 +22,7 @@ case $mode in
     *) fail "unknown mode $mode, allowed: systemd, sbin-init, dumb-init" ;;
 esac
 
-# An OCI image whose command is a legacy-style daemon; with systemd, cron and rsyslog beside it.
+# Makes an OCI image with a legacy-style daemon as its command; with systemd also with cron and rsyslog.
 make_image() {
     image=$cache/demo-$mode.tar
     [ ! -f "$image" ] || return 0
@@ -60,14 +60,14 @@ if [ -z "${POUCHRICH_DEMO_INSIDE:-}" ]; then
     if [ "${2:-}" = image ]; then exit 0; fi
     echo "installing the shim below $prefix"
     "$root/hack/install.sh" --prefix "$prefix" >"$cache/install.log" 2>&1 || { cat "$cache/install.log" >&2; exit 1; }
-    # Mounts, sockets and the network of the demo are in namespaces of its own and end with it.
+    # The demo's mounts, sockets and network are in its own namespaces and end with it.
     exec env POUCHRICH_DEMO_INSIDE=1 unshare --mount --net --propagation private "$0" "$mode"
 fi
 
 ip link set lo up 2>/dev/null || true
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/demo
-# The records of owed hooks are this demo's own too.
+# The demo also has its own records of owed hooks.
 new_state=
 [ -d /var/lib/pouchrich ] || { mkdir /var/lib/pouchrich; new_state=yes; }
 mount -t tmpfs -o mode=755 tmpfs /var/lib/pouchrich

@@ -2,10 +2,10 @@
 # usage: hack/gen-protos.sh [--check]
 #
 # Makes protos/gen/*_pb2.py and their stubs from protos/*.proto. --check makes them in a temporary directory instead and
-# exits 1 with a diff where the committed ones differ. PYTHON names the interpreter that has grpcio-tools.
+# exits 1 with a diff if the committed files differ. PYTHON is the interpreter that has grpcio-tools.
 #
-# The version is pinned: its output decides the oldest protobuf runtime that loads it. 1.80.0 makes code of protobuf
-# 6.31.1, which every runtime of 6.x from there and of 7.x loads.
+# The version of grpcio-tools is pinned, because it determines the oldest protobuf runtime that loads the files. 1.80.0
+# makes code for protobuf 6.31.1, which every later 6.x runtime and every 7.x runtime loads.
 set -eu
 pinned=1.80.0
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -17,7 +17,7 @@ if [ "$found" != "$pinned" ]; then
     exit 2
 fi
 
-# The sources are mapped to the import path protos/gen, so that the modules import each other from that package.
+# Map the sources to the import path protos/gen, so that the modules import each other from that package.
 generate() {
     (cd "$root" && "$python" -m grpc_tools.protoc --proto_path=protos/gen=protos \
         --python_out="$1" --pyi_out="$1" $(cd protos && printf 'protos/gen/%s ' *.proto))

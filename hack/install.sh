@@ -1,22 +1,22 @@
 #!/bin/sh
-# Put the shim on this node for good, or take it away again.
+# Install the shim on this node, or remove it again.
 #
 #   hack/install.sh                          below /usr/local, configuration in /etc/pouchrich
 #   hack/install.sh --prefix DIR             everything below DIR (DIR/bin, DIR/lib, DIR/etc), nothing elsewhere
 #   hack/install.sh [--prefix DIR] --uninstall [--force]
 #
-# --uninstall refuses, and lists what it is, while pods are served by this installation or poststop hooks are owed.
-# A private Python environment, two executables on PATH, a commented configuration. Safe to run twice; a configuration
-# that was changed is neither overwritten nor removed. PYTHON names the interpreter (default /usr/bin/python3, 3.11 to
-# 3.14). Needs python3-venv, binutils, gcc with libc6-dev, better musl-tools too; downloads protobuf and dumb-init's
-# source from PyPI.
+# --uninstall refuses, and lists the reasons, while this installation serves pods or poststop hooks are owed. Installs a
+# private Python environment, two executables on PATH and a commented configuration. It is safe to run twice; a changed
+# configuration is neither overwritten nor removed. PYTHON is the interpreter (default /usr/bin/python3, 3.11 to 3.14).
+# Needs python3-venv, binutils, gcc with libc6-dev, and preferably musl-tools; downloads protobuf and dumb-init's source
+# from PyPI.
 #
-# Each run makes a directory of its own, lib/pouchrich/VERSION-TIME, with all that a process of the version ever uses.
-# The executables are links by way of lib/pouchrich/current: the rename of that one link, at the end, is the upgrade (or
-# downgrade), and a run that fails or is killed before it changes nothing. What runs goes on with the version it began
-# with: the first line of an executable has the directory's own name, not the link's. A version that was replaced, and
-# what a killed run left, is removed by the next run, and the former also by a `start` once a minute, when nothing runs
-# from it any more (shim/installed/replaced.py has how that is known). Runs below one prefix wait for each other.
+# Each run makes its own directory, lib/pouchrich/VERSION-TIME, with everything that a process of the version ever uses.
+# The executables are links through lib/pouchrich/current. Renaming that one link, at the end, is the upgrade (or
+# downgrade); a run that fails or is killed before that changes nothing. Running processes keep their version: the first
+# line of an executable has the directory's own name, not the link's. Once nothing runs from a replaced version, the
+# next run removes it, or a `start`, which looks once a minute (shim/installed/replaced.py); the next run also removes
+# what a killed run has left. Runs below one prefix wait for each other.
 set -eu
 umask 022
 

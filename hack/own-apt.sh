@@ -1,9 +1,9 @@
-# Sourced by the programs here that fetch Debian packages and install none; they say `fail`, and have a directory $work:
+# Sourced by the scripts here that fetch Debian packages without installing them; the caller defines `fail` and $work:
 #
-#   own_apt ARCHITECTURE SUITE...    an apt below $work, whose sources are the suites, each as `deb` and `deb-src`
-#   fetch WORD...                    apt-get with it, in $work/packages; ends with status 75 (EX_TEMPFAIL) where that
-#                                    fails, as archives come and go
-#   quietly COMMAND...               shows what a command printed only where it failed, and ends
+#   own_apt ARCHITECTURE SUITE...    makes an apt below $work with these suites as sources, each as `deb` and `deb-src`
+#   fetch WORD...                    runs its apt-get in $work/packages; exits with status 75 (EX_TEMPFAIL) if that
+#                                    fails, because archives may be unreachable for a while
+#   quietly COMMAND...               runs a command; if it fails, shows its output and exits
 #
 # The mirrors are this machine's; its apt state is only read.
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg

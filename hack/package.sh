@@ -1,11 +1,11 @@
-# Sourced by build-deb.sh and build-rpm.sh, which say `name`: what both packages hold, the release as it was unpacked.
+# Sourced by build-deb.sh and build-rpm.sh, which define `name`: prepares the common content, the unpacked release.
 #
-#   unpack_release ARTEFACT [DIR]    sets `version` and `architecture`, by the artefact's name, `dist` (DIR, which is made),
-#                                    `work`, which goes at the end, and `root`, the package's files: the release in
-#                                    usr/lib/pouchrich/release, links in usr/bin, manual pages and completions
-#   deliver FILE NAME                into DIR
+#   unpack_release ARTEFACT [DIR]    sets `version` and `architecture`, from the artefact's name; `dist` (DIR, which is
+#                                    made); `work`, which is removed at the end; and `root`, the package's files: the
+#                                    release in usr/lib/pouchrich/release, links in usr/bin, manual pages, completions
+#   deliver FILE NAME                moves a file into DIR
 #
-# Times are the release's. Needs zstd.
+# File times are the release's. Needs zstd.
 set -eu
 umask 022
 export LC_ALL=C TZ=UTC

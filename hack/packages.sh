@@ -1,8 +1,8 @@
-# Sourced by the programs here that need Debian packages, as root:
+# Sourced by the scripts here that need Debian packages, as root:
 #
-#   install_packages NAME...        with apt, those that are missing
+#   install_packages NAME...        installs the missing ones with apt
 #
-# No service of theirs is to start: the programs here run their own containerd.
+# No services of these packages are started: the scripts here run their own containerd.
 install_packages() {
     missing=
     for package in "$@"; do

@@ -1,18 +1,19 @@
 #!/bin/sh
-# Make a release: everything that a node needs, its own Python too, in one file.
+# Make a release: everything that a node needs, including a Python, in one file.
 #
 #   hack/release.sh [--key FILE] [DIR]
 #
-# DIR (default dist) gets pouchrich-VERSION-linux-ARCHITECTURE.tar.zst, the same as .tar.gz for nodes without zstd, their
-# bill of materials (.cdx.json, CycloneDX) and SHA256SUMS of these, and of this version's for another architecture that
-# are in it; with --key also SHA256SUMS.sig, by `ssh-keygen -Y sign` in the namespace pouchrich-release.
-# docs/operations.md says how to verify it, and how to install. With ARCHITECTURE=arm64 it is made by cross compilation,
-# on amd64, which needs gcc-aarch64-linux-gnu and libc6-dev-arm64-cross too.
+# DIR (default dist) gets pouchrich-VERSION-linux-ARCHITECTURE.tar.zst, the same as .tar.gz for nodes without zstd,
+# their bill of materials (.cdx.json, CycloneDX), and SHA256SUMS of these files and of this version's files for another
+# architecture in DIR; with --key also SHA256SUMS.sig, by `ssh-keygen -Y sign` in the namespace pouchrich-release.
+# docs/operations.md says how to verify and install a release. ARCHITECTURE=arm64 cross-compiles on amd64, which also
+# needs gcc-aarch64-linux-gnu and libc6-dev-arm64-cross.
 #
-# Two releases of one commit on one Debian are the same, byte for byte: times are the commit's (or SOURCE_DATE_EPOCH),
-# owners are 0, the build directories are named nowhere. The interpreter (hack/build-python.sh) is built once and kept
-# in the cache directory (POUCHRICH_CACHE, default ~/.cache/pouchrich). Needs gcc, musl-tools, binutils, zstd and what
-# that program needs; downloads what hack/release/requirements.txt pins from PyPI, and for the bill a tool's.
+# Two releases of one commit on one Debian are identical, byte for byte: times are the commit's (or SOURCE_DATE_EPOCH),
+# owners are 0, and no file contains a build directory. The interpreter (hack/build-python.sh) is built once and kept in
+# the cache directory (POUCHRICH_CACHE, default ~/.cache/pouchrich). Needs gcc, musl-tools, binutils, zstd and what that
+# script needs; downloads the packages pinned in hack/release/requirements.txt from PyPI, and the tool for the bill of
+# materials with its dependencies.
 set -eu
 umask 022
 export LC_ALL=C TZ=UTC
@@ -48,7 +49,7 @@ choose_architecture
 export ARCHITECTURE="$architecture"
 name=pouchrich-$version-linux-$architecture
 platform="--platform manylinux2014_$machine --python-version 3.13 --implementation cp --abi abi3 --abi none"
-# Compiled files are for each processor the same, so that this machine's interpreter makes them.
+# Compiled files are the same for all architectures, so this machine's interpreter makes them.
 own=$cache/release-python interpreter=$cache/release-python
 [ "$architecture" = "$here" ] || interpreter=$own-$architecture
 
@@ -81,7 +82,7 @@ fi
     { cat "$work/log" >&2; fail "pip cannot install what hack/release/requirements.txt pins"; }
 rm -rf "$tree/site/bin"
 find "$tree/site" -name '*.so' -exec "$strip" --strip-unneeded {} +
-# protobuf's wheel for arm64 names a C++ library that it has no symbol of.
+# protobuf's wheel for arm64 needs a C++ library of which it uses no symbol.
 for library in $(cd "$tree/site" && find . -name '*.so'); do
     ! readelf -dW "$tree/site/$library" | grep -q 'NEEDED.*libstdc++' ||
         patchelf --remove-needed libstdc++.so.6 "$tree/site/$library"
@@ -116,7 +117,7 @@ musl=$(version_of musl-dev)
 echo "musl $musl MIT pkg:deb/debian/musl-dev@$musl?arch=$architecture" >>"$work/components"
 cp "$root/usr/share/doc/musl-dev/copyright" "$tree/licences/musl"
 
-# In one process, in the order of names, and with the same hashes: a compiled file depends on what else was compiled.
+# In one process, in order of names, and with fixed hashes: a compiled file depends on what was compiled before.
 find "$tree" -name __pycache__ -prune -exec rm -rf {} +
 env -i PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 "$own/bin/python3" -sS -m compileall -q \
     --invalidation-mode unchecked-hash -s "$tree" -p "/opt/pouchrich/$version" "$tree/python/lib" "$tree/site" ||
@@ -124,7 +125,7 @@ env -i PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 "$own/bin/python3" -sS -m comp
 cp "$source/LICENSE" "$tree/LICENSE"
 cp -R "$source/share" "$tree/share"
 cp "$source/hack/release/install" "$source/hack/release/pouchrich" "$tree/"
-# Modes are the files' kinds', whatever the checkout's are.
+# Set modes by kind of file, whatever they are in the checkout.
 find "$tree" -type d -exec chmod 755 {} + -o -exec chmod 644 {} +
 chmod 755 "$tree/install" "$tree/pouchrich" "$tree/python/bin/python3" "$tree"/python/lib/ld-* "$libexec"/*
 (cd "$tree" && find . -type f ! -name SHA256SUMS -printf '%P\0' | sort -z | xargs -0 sha256sum >"$work/sums" &&

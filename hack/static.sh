@@ -1,9 +1,9 @@
-# Sourced by build-launcher.sh and build-shim.sh, which say `name`: builds a directory of C as one static program.
+# Sourced by build-launcher.sh and build-shim.sh, which define `name`: builds a directory of C as one static program.
 #
 #   build DIRECTORY DEST
 #
-# For ARCHITECTURE (hack/architecture.sh). Does nothing where DEST was made from this very source: its hash is kept in
-# DEST.source. Calls the caller's `works`, which ends the build where the program at $1, run by $run, does not work.
+# For ARCHITECTURE (hack/architecture.sh). Does nothing if DEST was made from this very source, whose hash is kept in
+# DEST.source. Calls the caller's `works`, which ends the build if the program $1, run by $run, does not work.
 set -eu
 umask 022
 

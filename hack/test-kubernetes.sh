@@ -4,22 +4,21 @@
 #   hack/test-kubernetes.sh [--containerd RELEASE|DIR] [--oci runc|crun] [WORD]...
 #   hack/test-kubernetes.sh --release ARTEFACT [--helm PROGRAM] [--pods N] [--containerd RELEASE|DIR] [--oci runc|crun]
 #
-# As root, on Debian amd64; with words only the cases whose titles have one of them. Restart policies, Jobs, probes,
-# kubectl, hooks, deletion, accidents, and restarts of kubelet and containerd; containerd's own shim is beside ours.
-# With a release of hack/release.sh it is deploy/ that is checked: the DaemonSet's image is made and run, upgraded,
-# rolled back and taken away with N rich pods (default 20) running; with --helm by that helm and deploy/chart.
+# As root, on Debian amd64; with words only the cases whose titles contain one of them. Checks restart policies, Jobs,
+# probes, kubectl, hooks, deletion, accidents, and restarts of kubelet and containerd, with containerd's own shim beside
+# ours. With a release of hack/release.sh it checks deploy/: the DaemonSet's image is made and run, upgraded, rolled
+# back and uninstalled while N rich pods (default 20) run; with --helm by that helm and deploy/chart.
 #
-# K8S_BIN names a directory with another Kubernetes: kubelet, kube-apiserver, kube-controller-manager, kube-scheduler,
-# kubectl and etcd. What that has and 1.20 had not is checked too (tests/kubernetes/later.py), and from 1.32 on
-# deploy/'s admission policy. With --release KUBECTL names a static kubectl for the image, if the directory's is not
-# static. --containerd is a release that the tests have or a directory with another; without it 1.7, and 2.1 from
+# K8S_BIN is a directory with another Kubernetes: kubelet, kube-apiserver, kube-controller-manager, kube-scheduler,
+# kubectl and etcd. Its features newer than 1.20 are then checked too (tests/kubernetes/later.py), and from 1.32 on
+# deploy/'s admission policy. With --release, KUBECTL is a static kubectl for the image, if the directory's is not
+# static. --containerd is a release that the tests have, or a directory with another; the default is 1.7, and 2.1 from
 # Kubernetes 1.26 on.
 #
-# All of it runs in a mount and a network namespace of its own, and below one cgroup and one temporary directory. What
-# is checked is in tests/kubernetes/checks.py; one line a check, exit status 1 where one failed. Some ten minutes, and
-# as much once more for building (hack/build-kubernetes.sh), which is done once. Installs what is missing with apt and
-# leaves nothing but that and a cache (POUCHRICH_CACHE, default ~/.cache/pouchrich), where the logs of a run that
-# failed are, too.
+# Everything runs in a private mount and network namespace, and below one cgroup and one temporary directory. The checks
+# are in tests/kubernetes/checks.py; one line is printed per check, and the exit status is 1 if one failed. Takes some
+# ten minutes, and as much once for building (hack/build-kubernetes.sh). Installs missing packages with apt, and leaves
+# only these and a cache (POUCHRICH_CACHE, default ~/.cache/pouchrich), which also has the logs of a failed run.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,33 +1,33 @@
 #!/bin/sh
-# Check the shim on hosts that this one is not: Debian's kernel and containerd in a virtual machine.
+# Check the shim on other hosts than this one: with Debian's kernel and containerd in a virtual machine.
 #
-#   hack/test-vm.sh [LAYOUT]...    as root, on Debian amd64; without one all
+#   hack/test-vm.sh [LAYOUT]...    as root, on Debian amd64; default: all layouts
 #
-# All have nothing but cgroup v2. Five have the containerd, crun and runc of Debian's later suites, four of them on its
-# newest kernel: a node of today. The others have the kernel and containerd of this machine's release.
+# All have pure cgroup v2. Five have the containerd, crun and runc of Debian's later suites, four of them with its
+# newest kernel: a current node. The others have the kernel and containerd of this machine's release.
 #
-#   v2          cgroup2's cases in pods, limits changed in place, user namespaces: hack/vm/v2.py. Booted twice, as
-#               v2-cgroupfs and v2-systemd, for each of the OCI runtimes' cgroup drivers
-#   oldest      the same of pods and of limits changed in place, on Linux 5.10, the oldest kernel that node install takes,
-#               by a release that is made for it, with its own Python
-#   kubelet     a kubelet of its own with static pods: hack/vm/kubelet.py. Only where K8S_BIN, as hack/test-kubernetes.sh
-#               has it, is a directory with one of 1.35 or later
+#   v2          the cases of cgroup2 in pods, limits changed in place, user namespaces: hack/vm/v2.py. Booted twice, as
+#               v2-cgroupfs and v2-systemd, for the OCI runtimes' two cgroup drivers
+#   oldest      the same for pods and limits changed in place, on Linux 5.10, the oldest kernel that node install
+#               accepts, with a release made for this, which has its own Python
+#   kubelet     a kubelet with static pods: hack/vm/kubelet.py. Only if K8S_BIN (see hack/test-kubernetes.sh) is a
+#               directory with a kubelet of 1.35 or later
 #   engines     podman, containerd with this shim, and Docker inside a pod: hack/vm/engines.py. A round of each, or
 #               POUCHRICH_VM_ROUNDS of those in POUCHRICH_VM_ENGINES (podman,containerd,dockerd)
 #   nsdelegate, plain, systemd
-#               cgroup v2 mounted with nsdelegate and without, by a guest without an init to speak of; with systemd as
-#               the guest's PID 1, which the OCI runtimes ask for cgroups: hack/vm/cgroup2.py
-#   delegate    what a container may be given of its cgroups: hack/vm/delegate.py
-#   apparmor    the kernel enforces it: hack/vm/apparmor.py. Booted twice: apparmor-default with containerd's profile,
-#               and apparmor-ours with the shim's own (hack/vm/own_profile.py), by Debian's newest kernel and AppArmor;
-#               of its cases those in POUCHRICH_VM_CASES (lives,pods,signals,denies,unasked,
+#               cgroup v2 mounted with nsdelegate and without, in a guest with a minimal init; and with systemd as the
+#               guest's PID 1, which the OCI runtimes ask for cgroups: hack/vm/cgroup2.py
+#   delegate    cgroups delegated to a container: hack/vm/delegate.py
+#   apparmor    the kernel enforces AppArmor: hack/vm/apparmor.py. Booted twice: apparmor-default with containerd's
+#               profile, and apparmor-ours with the shim's own (hack/vm/own_profile.py) on Debian's newest kernel and
+#               AppArmor; the latter with the cases in POUCHRICH_VM_CASES (lives,pods,signals,denies,unasked,
 #               sandboxes,refuses)
-#   selinux     the kernel enforces it: hack/vm/selinux.py
+#   selinux     the kernel enforces SELinux: hack/vm/selinux.py
 #
-# One line is printed a check; exit status 1 where one failed. The machine is emulated (QEMU without KVM), so that it
-# runs anywhere; each boot with its checks takes ten minutes or more. Installs what is missing with apt, uses the demo's
-# images and cache (POUCHRICH_CACHE, default ~/.cache/pouchrich), and leaves nothing but those. With POUCHRICH_VM=DIR
-# the guest's files are made in DIR once and kept, for who tries changes; POUCHRICH_VM_OCIS is crun,runc or one.
+# One line is printed per check; the exit status is 1 if one failed. The machine is emulated (QEMU without KVM), so that
+# this runs anywhere; each boot with its checks takes ten minutes or more. Installs missing packages with apt, uses the
+# demo's images and cache (POUCHRICH_CACHE, default ~/.cache/pouchrich), and leaves only those. With POUCHRICH_VM=DIR
+# the guest's files are made once in DIR and kept, for trying changes; POUCHRICH_VM_OCIS is crun,runc or one of them.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -62,7 +62,7 @@ for mode in systemd sbin-init; do "$root/hack/demo.sh" "$mode" image; done
 "$root/hack/fetch-runtimes.py" "$cache/runtimes" --kernel
 
 versions="containerd-2.1 crun-1.21 runc-1.3"
-work=$(mktemp -d "$cache/vm.XXXXXX")  # a /tmp is emptied by systemd at boot
+work=$(mktemp -d "$cache/vm.XXXXXX")  # systemd empties /tmp at boot
 kept=${POUCHRICH_VM:-$work}
 guest=$kept/guest
 child=
@@ -76,8 +76,8 @@ stop() {
 trap stop EXIT
 trap 'exit 1' HUP INT TERM
 
-# The guest is of the same release, as an installed shim is bound to the minor version of its Python. It stays where it
-# was installed, too. Beside its own kernel it has the newest and the oldest.
+# The guest has the same Debian release, because an installed shim needs the same minor version of Python. The shim
+# keeps its path. The guest has its own kernel, the newest and the oldest one.
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 newest=$(ls "$cache/runtimes/kernel/usr/lib/modules")
 oldest=$(ls "$cache/runtimes/kernel-5.10/usr/lib/modules")
@@ -95,7 +95,7 @@ make_guest() {
         chroot "$guest.new" depmod "$version"
         chroot "$guest.new" update-initramfs -c -k "$version" >&2
     done
-    echo "127.0.0.1 localhost" >"$guest.new/etc/hosts"  # the CRI copies both into pods
+    echo "127.0.0.1 localhost" >"$guest.new/etc/hosts"  # the CRI plugin copies both into pods
     : >"$guest.new/etc/resolv.conf"
     mkdir "$guest.new/vm"
     printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n' \
@@ -104,7 +104,8 @@ make_guest() {
     for name in $versions; do cp -a "$cache/runtimes/$name" "$guest.new$cache/runtimes/"; done
     mv "$guest.new" "$guest"
 }
-# Images are unpacked here, natively, into what will be the guest's /var/lib/containerd; k8s.io is the CRI's.
+# Images are unpacked on the host, which is fast, into the guest's later /var/lib/containerd; k8s.io is the CRI's
+# namespace.
 #
 #   unpack_image NAME FILE
 unpack_image() {
@@ -122,7 +123,7 @@ unpack_image() {
     kill "$child"
     wait "$child" || true
     child=
-    # As container-selinux has it; to the kernel here it is an attribute like any other.
+    # The label is container-selinux's; for the kernel of this host it is an attribute like any other.
     chcon -R -h system_u:object_r:container_ro_file_t:s0 \
         "$guest/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
     : >"$guest/vm/$1.unpacked"

@@ -1,21 +1,21 @@
 #!/bin/sh
 # Run the tests, after installing what they need.
 #
-#   hack/test.sh [all]        linters, types, unit and integration tests: everything but what is marked `full`
+#   hack/test.sh [all]        linters, types, unit and integration tests: everything that is not marked `full`
 #   hack/test.sh unit         linters, types, and unit tests with fewer random examples; needs no root and no containerd
 #   hack/test.sh integration  only the integration tests, in the usual environments
 #   hack/test.sh full         everything, in every environment
 #   hack/test.sh prepare      only install what the tests need
 #   hack/test.sh release      make a release of this checkout in dist/, with its packages and the image of deploy/, some
-#                             five minutes; the tests of releases, which are skipped without one, take what is there
+#                             five minutes; the tests of releases use it, and are skipped without one
 #
-# Two workers of pytest-xdist run the tests, each with nodes of its own; -n 0 runs them in one process.
-# What follows goes to pytest: hack/test.sh integration -k exec --runtime pouchrich --containerd 2.1 --oci crun
-# --containerd DIR, or POUCHRICH_CONTAINERD=DIR, runs them with the containerd, ctr and shim that are in DIR.
+# Two workers of pytest-xdist run the tests, each with its own nodes; -n 0 runs them in one process.
+# Further arguments go to pytest: hack/test.sh integration -k exec --runtime pouchrich --containerd 2.1 --oci crun
+# --containerd DIR, or POUCHRICH_CONTAINERD=DIR, runs them with the containerd, ctr and shim in DIR.
 #
 # As root on Debian it installs missing packages with apt. Everything else stays in one cache directory
 # (POUCHRICH_CACHE, default ~/.cache/pouchrich): a Python environment, newer containerd and OCI runtimes, and the
-# shim under test, installed there from this checkout. PYTHON names the interpreter, default /usr/bin/python3.
+# shim under test, installed there from this checkout. PYTHON is the interpreter, default /usr/bin/python3.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -29,7 +29,7 @@ packages="containerd runc crun containernetworking-plugins busybox-static musl-t
 fail() { echo "test: $*" >&2; exit 1; }
 . "$root/hack/packages.sh"
 
-# The dev requirements of pyproject.toml, in an environment that is brought up to date when that file changes.
+# Installs the dev requirements of pyproject.toml into an environment, and updates it when that file changes.
 python_environment() {
     wanted=$("$python" -c 'import sys; print(sys.version)'; cat "$root/pyproject.toml")
     if [ -x "$bin/python" ] && [ "$wanted" = "$(cat "$cache/venv/.wanted" 2>/dev/null)" ]; then return 0; fi
@@ -51,8 +51,8 @@ static_checks() {
     "$bin/mypy"
 }
 
-# The programs that plans bind, and the library that pod servers share memory by; what cannot be compiled here is
-# skipped by the few unit tests that look at it.
+# Builds the programs that plans bind-mount, and the library with which pod servers share memory. The few unit tests
+# that use them are skipped if they cannot be compiled here.
 helpers() {
     command -v cc >/dev/null || command -v musl-gcc >/dev/null || return 0
     PYTHON="$bin/python" "$root/hack/build-dumb-init.sh" "$root/runtime/libexec/dumb-init" >"$cache/helpers.log" 2>&1 &&
@@ -62,7 +62,7 @@ helpers() {
         cat "$cache/helpers.log" >&2
 }
 
-# lxcfs is unpacked rather than installed: its service is not to run on this machine. Without it its tests are skipped.
+# Unpacks lxcfs instead of installing it, so that its service does not run here. Without it its tests are skipped.
 lxcfs() {
     [ ! -x "$cache/lxcfs/usr/bin/lxcfs" ] || return 0
     making=$(mktemp -d "$cache/lxcfs.XXXXXX")
@@ -79,7 +79,7 @@ lxcfs() {
     fi
 }
 
-# Where Debian's archive cannot be asked just now there is none, and its tests are skipped.
+# If Debian's archive cannot be reached now, nothing is made, and the tests that need it are skipped.
 release() {
     status=0
     "$root/hack/release.sh" "$root/dist" || status=$?
@@ -127,7 +127,7 @@ directories="tests/unit tests/process tests/component tests/fuzz"
 [ "$tier" = unit ] || directories="$directories tests/root"
 for directory in $directories; do [ ! -d "$directory" ] || other="$other $directory"; done
 tests() { exec "$bin/python" -m pytest -n 2 --dist worksteal "$@"; }
-# Unit tests make thousands of small files, for which a disk's journal takes longer than most tests do.
+# Unit tests make thousands of small files; on a disk the journal would take longer than most tests.
 in_memory() {
     case $(findmnt -no FSTYPE,OPTIONS --mountpoint /dev/shm) in
         tmpfs*noexec*) ;;

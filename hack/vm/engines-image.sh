@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make the image of the layout engines: engines as Debian has them, a registry on its loopback, and the shim's release.
+# Make the image of the layout engines: Debian's engines, a registry on the loopback, and the shim's release.
 #
 #   hack/vm/engines-image.sh RELEASE IMAGE     RELEASE is pouchrich-VERSION-linux-amd64.tar.zst
 set -eu
@@ -10,7 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 export work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
-# What the registry has: an image of busybox alone.
+# The registry's content: an image with only busybox.
 umoci init --layout "$work/base"
 umoci new --image "$work/base:latest"
 mkdir -p "$work/busybox/bin" "$work/busybox/tmp"
