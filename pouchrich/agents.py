@@ -4,7 +4,7 @@ A pod server decides and acts by itself: a request names the agent and the verb,
 """
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pouchrich.containers import Container
 from protos.gen import agents_pb2
@@ -20,8 +20,7 @@ CHANGE_TIMEOUT_S = 240.0
 """Longer than a change takes that fails and is undone, by the timeouts of its parts; the settle time is added."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The result of one request about one container.
 
     `outcome` is the pod server's (`shim.task.rich.agent_changes.Changed`), or `refused` if nothing was changed, `gone`

@@ -1,7 +1,7 @@
 """Tables that fit a width: less important columns are left out, and long cells are cut, never folded."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pouchrich.output import Cell, Span, Table, cells, clean
 
@@ -9,8 +9,7 @@ CUT = "\N{HORIZONTAL ELLIPSIS}"
 _GAP = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column. The columns with the highest `rank` are left out first, those with rank 0 never. `least`: the width
     that it may be cut to; 0: never cut. `middle`: cut in the middle, because both ends distinguish names."""
 

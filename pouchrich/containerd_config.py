@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from pouchrich.handler import RUNTIME_TYPE
 from pouchrich.program import Program
@@ -30,8 +30,7 @@ _VERSION = re.compile(r"containerd .*?\bv?(\d+)\.(\d+)\.\d")
 _TIMEOUT_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Handler:
+class Handler(NamedTuple):
     """One handler of ours. `source` is its file and table; `options` is its options table, None without one.
 
     `sandboxer` and `io_type` are "" for containerd's defaults.

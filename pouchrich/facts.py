@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pouchrich import containers, owed
 from pouchrich.processes import PROC
@@ -16,8 +16,7 @@ _POD_SERVER = b"containerd-shim-pouchrich-v2\0-namespace\0"
 _SPAWNER = b"pouchrich-spawner"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """`containers` by (mode, state), `owed` hooks by state; `pod_server_bytes`: proportional set of all pod servers."""
 
     containers: Counter[tuple[str, str]]

@@ -12,7 +12,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 STYLES = {"good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim", "strong": "bold", "": ""}
 """Style of a Span -> its name in the rich library."""
@@ -20,8 +20,7 @@ STYLES = {"good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim", "s
 _GAP = "  "
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A part of a line, or a whole cell of a table; `style` is one of STYLES."""
 
     text: str
@@ -31,8 +30,7 @@ class Span:
 Cell = Span | str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line of consecutive spans."""
 
     spans: tuple[Cell, ...] = ()

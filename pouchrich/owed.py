@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime import paths
 from runtime.hooks import journal
@@ -13,8 +13,7 @@ LOCKS = "/proc/locks"
 _FLOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (-?\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One container's record. `holder` is the PID of the process that has its lock, -1 unknown, 0 for none.
 
     `before_boot`: the record is of an earlier boot of the machine.

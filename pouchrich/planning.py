@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pouchrich import engines
 from pouchrich.spec_difference import Change, difference
@@ -22,8 +22,7 @@ from shim.task.reaper import Reaper
 from shim.task.rich.decide import Decided, decide, look
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """A container that might be created. `spec` is as containerd gives it; `root` None: only the policy is applied.
 
     `namespace` and `id` are containerd's.

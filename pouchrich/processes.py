@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PROC = "/proc"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -12,8 +12,7 @@ _COMMAND_BYTES = 4096
 _FILE_BYTES = 1 << 14
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """One look at a process. `parent` is a host PID, `cgroups` maps hierarchies to paths.
 
     `cpu_ticks` is user and system time so far, `children_ticks` that of the children that it has waited for.

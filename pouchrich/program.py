@@ -4,11 +4,10 @@ A multi-call executable chooses by that name what it does, such as k3s, whose co
 """
 
 import subprocess
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """`path` is the path of an executable, or a name on PATH; `name` is argv[0] if it differs."""
 
     path: str

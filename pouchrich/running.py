@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pouchrich.containerd_config import DEFAULT, documents, version_of
 from pouchrich.processes import PROC, TICKS_PER_S, look, uptime_s, words_of
@@ -41,8 +41,7 @@ _TIMEOUT_S = 5.0
 _NONE = Program("")
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(NamedTuple):
     """A containerd. `kind` is the distribution, `program` runs its executable once more, `pid` is 0 if unknown.
 
     `problem` says why it cannot be reached, "" if it can.

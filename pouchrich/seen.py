@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pouchrich.containers import Container
 from runtime.cgroup import Cgroup
@@ -30,8 +31,7 @@ class Part:
     restarts: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A container and what runs in it. `memory_bytes` is its working set: usage less inactive file pages."""
 
     container: Container

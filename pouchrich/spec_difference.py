@@ -4,8 +4,7 @@ Lists with named entries are compared by name: mounts by destination, variables 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.spec.edit import Spec
 
@@ -15,8 +14,7 @@ ABSENT: Any = None
 _HIDDEN = "..."
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One changed value, with its path such as `process.args`, `mounts[/run]`, `process.env[PATH]`.
 
     `before` is ABSENT for an added value, `after` for a removed one.

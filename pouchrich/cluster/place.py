@@ -12,8 +12,7 @@
 import glob
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pouchrich import handler
 from pouchrich.cluster import block
@@ -30,8 +29,7 @@ _BASE = '{{ template "base" . }}\n'
 _K0S = "# k0s_managed=true"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """`path` is the file to change, `how` is the way, `lines` are the handler in format `version`.
 
     `head` is the beginning of a new file; `kept` are other handlers, which would be lost unless they are repeated.

@@ -3,7 +3,6 @@
 The trial's files are beside the real ones, because imports may be relative, with names that no import's *.toml matches.
 """
 
-import dataclasses
 import glob
 import os
 from collections.abc import Iterator, Mapping
@@ -73,7 +72,7 @@ def fit(one: Running, place: Place, before: Dump) -> Place:
     if lost := {name: table for name, table in containerd_dump.handlers(before).items() if name not in names}:
         plugin = handler.PLUGINS[place.version]
         tables = "".join(_tables(f'plugins."{plugin}".containerd.runtimes.{name}', lost[name]) for name in sorted(lost))
-        place = dataclasses.replace(place, kept=tables)
+        place = place._replace(kept=tables)
         found = _run(one, place)
     judge(found, before, place.path)
     return place

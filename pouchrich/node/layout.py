@@ -4,8 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from pouchrich.node import InstallError
 from shim.installed.replaced import CURRENT, LOCK, PREVIOUS
@@ -26,8 +25,7 @@ LONGEST_HOME = 170
 quoted nowhere else either."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Absolute paths: `home` holds the versions, `bin` the links to the programs; `config` is the node's file.
 
     `prefix` is the directory that has all of them, "" if there is none.
@@ -51,7 +49,7 @@ class Layout:
         if known is None and not home.endswith("/lib/pouchrich"):
             raise InstallError(f"{home}: not a place of an installation")
         found = known or cls.below(home.removesuffix("/lib/pouchrich"))
-        return replace(found, bin=_noted(f"{home}/{LINKS}") or found.bin)
+        return found._replace(bin=_noted(f"{home}/{LINKS}") or found.bin)
 
     def checked(self) -> Self:
         """Return this layout. Raises InstallError for a path that no #! line can hold."""

@@ -119,7 +119,7 @@ def test_where_each_distribution_takes_a_handler(tmp_path: Path, kind, text, maj
     Path(found.path).parent.mkdir(exist_ok=True)
     Path(found.path).write_text(found.text())
     assert found.is_done()
-    assert not dataclasses.replace(found, lines=f"{found.lines}  x = 1\n").is_done()
+    assert not found._replace(lines=f"{found.lines}  x = 1\n").is_done()
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_command_to_start_it_anew_that_is_none_is_refused(how: str):
 
 def test_the_service_that_it_is_in_is_the_innermost(monkeypatch: pytest.MonkeyPatch):
     def unit(path: str) -> str:
-        process = dataclasses.replace(processes.look(os.getpid()), cgroups={"": path})
+        process = processes.look(os.getpid())._replace(cgroups={"": path})
         monkeypatch.setattr(restart, "look", lambda pid: process)
         return restart.unit_of(1)
 
@@ -266,7 +266,7 @@ def test_who_starts_containerd_anew():
     one = Running("containerd", "/s", os.getpid())
     assert restart.command(one, "never") is None
     assert restart.command(one, "rc-service 'x y' restart") == ["rc-service", "x y", "restart"]
-    assert restart.command(dataclasses.replace(one, kind="k0s"), "auto") == []
+    assert restart.command(one._replace(kind="k0s"), "auto") == []
 
 
 def test_a_containerd_has_time_to_come_up():

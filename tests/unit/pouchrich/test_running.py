@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -129,7 +128,7 @@ def test_a_containerd_beside_the_one_with_the_handler_needs_none(listener, tmp_p
     other = tmp_path / "docker.toml"
     if text is not None:
         other.write_text(text)
-    docker = replace(ours, kind="containerd", config=str(other))
+    docker = ours._replace(kind="containerd", config=str(other))
     monkeypatch.setattr(running, "find", lambda sockets: [docker, ours])
     here = containerd_checks.found(None)
     assert [one.kind for one in here] == ["rke2", "containerd"]
