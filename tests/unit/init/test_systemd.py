@@ -1,6 +1,5 @@
 """runtime.init.systemd: the unit, PID 1's arguments, the steps in order."""
 
-
 import pytest
 
 from runtime.errors import InvalidArgument
