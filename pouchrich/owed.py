@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from runtime import paths
 from runtime.hooks import journal
-from runtime.hooks.account import Account, read_account
+from runtime.hooks.journal_state import Account, read_account
 
 LOCKS = "/proc/locks"
 _FLOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (-?\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")

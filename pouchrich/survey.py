@@ -13,7 +13,7 @@ from pouchrich.containers import Container
 from pouchrich.processes import PROC, TICKS_PER_S, Process, command_of, first_child, listed, roots, unit_of, uptime_s
 from pouchrich.seen import ROLES, Part, Seen
 from runtime import cgroup, paths
-from runtime.cgroup import Cgroup, spent
+from runtime.cgroup import Cgroup, usage
 from runtime.cgroup.locate import of_memberships
 from runtime.errors import NotFound
 from runtime.linux import mountinfo
@@ -127,7 +127,7 @@ class _Look:
         # An agent with its own memory limit is in a cgroup beside the container's.
         agents = (int(one["pid"]) for one in container.agents if one.get("pid"))
         processes = {**self.survey.processes({*pids, *agents} - {init.pid}), init.pid: init}
-        cpu_s = None if place is None else spent.cpu_s(place)
+        cpu_s = None if place is None else usage.cpu_s(place)
         key = (container.namespace, container.id)
         if cpu_s is not None:
             self.survey.keep(key, cpu_s)
@@ -136,7 +136,7 @@ class _Look:
             self._state(container, place),
             place,
             self._share(None if cpu_s is None or key not in self.cpu_s else cpu_s - self.cpu_s[key]),
-            None if place is None else spent.working_set_bytes(place),
+            None if place is None else usage.working_set_bytes(place),
             self._age(init),
             tuple(self._parts(container, processes)),
         )
@@ -149,12 +149,12 @@ class _Look:
         if application and (command := self.survey.command(application)):
             parts.append(Part("application", "", application, 1, command=command))
         parts += map(_agent, container.agents)
-        memory = None if place is None else spent.working_set_bytes(place)
+        memory = None if place is None else usage.working_set_bytes(place)
         state = self._state(container, place)
         return Seen(container, state, place, None, memory, self._age(init), tuple(parts))
 
     def _state(self, container: Container, place: Cgroup | None) -> str:
-        if place is not None and spent.is_frozen(place):
+        if place is not None and usage.is_frozen(place):
             return "paused"
         return "running" if container.state else self.survey.boot_state(container) or "created"
 

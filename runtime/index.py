@@ -8,14 +8,14 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
-from runtime import passage, paths
+from runtime import directories, paths
 
 
 def register(namespace: str, container_id: str, bundle: str, *, root: str = paths.BUNDLES) -> None:
     """Add a container, replacing an earlier one of the same name. Raises OSError."""
     directory = f"{root}/{namespace}"
     with suppress(FileExistsError):
-        passage.make(directory, mode=0o700)
+        directories.make(directory, mode=0o700)
     forget(namespace, container_id, root=root)
     os.symlink(bundle, f"{directory}/{container_id}")
 

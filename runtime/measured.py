@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from runtime import passage, paths
+from runtime import directories, paths
 
 MOST_SERIES = 512
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -68,7 +68,7 @@ def _open(path: str, root: str) -> int:
     with suppress(FileNotFoundError):
         return os.open(path, flags)
     with suppress(FileExistsError):
-        passage.make(root, mode=0o700)
+        directories.make(root, mode=0o700)
     return -1 if len(os.listdir(root)) >= MOST_SERIES else os.open(path, flags | os.O_CREAT, 0o600)
 
 

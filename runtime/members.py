@@ -16,9 +16,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 
-from runtime import passage, paths
+from runtime import directories, paths
 from runtime.errors import AlreadyExists
-from runtime.linux import living
+from runtime.linux import process_identity
 
 MARK = "sandbox"
 """The file in which containerd writes the sandbox's ID to a member's bundle."""
@@ -65,11 +65,11 @@ def make(path: str, given: str) -> None:
         if os.path.exists(f"{path}/pouchrich.json"):
             raise AlreadyExists(f"{path}: the bundle of a container that has not been deleted")
         remove(path)
-    passage.make(path, mode=0o700)
+    directories.make(path, mode=0o700)
     sandbox = f"{os.path.dirname(given)}/{os.path.basename(os.path.dirname(path))}"
     try:
         with open(f"{path}/{_SERVER}", "x", encoding="ascii") as file:
-            file.write(living.mark(os.getpid()))
+            file.write(process_identity.mark(os.getpid()))
         os.chown(path, found.st_uid, found.st_gid)
         os.chmod(path, found.st_mode & 0o7777)
         os.mkdir(f"{path}/{_ROOT}", 0o711)
@@ -118,7 +118,7 @@ def is_served(path: str) -> bool:
     """Whether the pod server that made the bundle lives. Raises OSError."""
     try:
         with open(f"{path}/{_SERVER}", encoding="ascii") as file:
-            return living.lives(file.read())
+            return process_identity.lives(file.read())
     except (FileNotFoundError, ValueError):  # the server was killed when it had just begun
         return False
 

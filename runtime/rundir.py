@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 
-from runtime import libexec, passage, paths
+from runtime import directories, libexec, paths
 from runtime.init.boot import Boot
 from runtime.init.launcher_settings import encode
 from runtime.linux import selinux, syscalls
@@ -40,8 +40,8 @@ def make(path: str, *, label: str = "", group: int = 0) -> None:
     group.
     """
     remove(path)
-    passage.make(path, mode=0o700)
-    options = _OPTIONS.format(mode=passage.mode_for(group), gid=group)
+    directories.make(path, mode=0o700)
+    options = _OPTIONS.format(mode=directories.mode_for(group), gid=group)
     syscalls.mount("pouchrich", path, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
     selinux.label_file(path, label)
 

@@ -152,10 +152,10 @@ def _uninstall(arguments: argparse.Namespace) -> int:
 
 
 def _settle(_: argparse.Namespace) -> int:
-    from shim.pod import killed
+    from shim.pod import sandbox_cleanup
     from shim.task.hooks import poststop
 
-    killed.check()
+    sandbox_cleanup.check()
     poststop.check()
     return 0
 

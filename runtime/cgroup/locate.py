@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runtime.cgroup.files import read
 from runtime.cgroup.model import Cgroup
 from runtime.errors import NotFound
-from runtime.linux import living, mountinfo
+from runtime.linux import mountinfo, process_identity
 from runtime.linux.mountinfo import MountEntry
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _directories(paths: Mapping[str, str], mounts: Iterable[MountEntry]) -> dict
 def _exiting(pid: int, proc: str) -> bool:
     """Whether the process has begun to exit or is gone."""
     stat = read(f"{proc}/{pid}", "stat")
-    return not stat or living.is_exiting(stat)
+    return not stat or process_identity.is_exiting(stat)
 
 
 def hierarchies(proc: str = "/proc") -> Hierarchies:

@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from runtime.hooks.account import DONE, SKIPPED, STARTED, UNSTARTED, Account, read_account
+from runtime.hooks.journal_state import DONE, SKIPPED, STARTED, UNSTARTED, Account, read_account
 
 SUFFIX = ".jsonl"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"

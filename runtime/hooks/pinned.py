@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from runtime import passage
+from runtime import directories
 from runtime.bundle import write_json
 from runtime.linux import mounts, syscalls
 from runtime.spec import ids
@@ -28,7 +28,7 @@ def pin(directory: str, init: int, types: Iterable[str], spec: dict[str, Any]) -
     Raises OSError, after which nothing is left.
     """
     group = ids.host_gid(spec, 0)
-    passage.make(directory, mode=passage.mode_for(group))
+    directories.make(directory, mode=directories.mode_for(group))
     try:
         if group:
             os.chown(directory, -1, group)

@@ -10,7 +10,7 @@ import os
 import time
 from contextlib import suppress
 
-from runtime import passage, paths
+from runtime import directories, paths
 
 WAITING, BOOTING = "waiting to boot", "booting"
 _LOCKING = ".new-"
@@ -26,7 +26,7 @@ class Ticket:
         self._subject = subject
         self._root = root
         with suppress(FileExistsError):
-            passage.make(root, mode=0o700)
+            directories.make(root, mode=0o700)
         making = f"{root}/{_LOCKING}{os.getpid()}-{time.monotonic_ns()}"
         self._fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

@@ -8,7 +8,7 @@ and systemd applies drop-ins of each of a unit's names, so no symbolic link is n
 
 from dataclasses import replace
 
-from runtime.init import cgroup, delegate, kept, mounts, process, services, shared, signals
+from runtime.init import cgroup, delegate, mounts, process, services, shared, signals, volume_guard
 from runtime.init.base import HOME, Made, Setting, bound, covers
 from runtime.init.boot import Boot, RunFile
 from runtime.init.detect import MACHINE_ID
@@ -54,7 +54,7 @@ def unit_text(*, stop_s: int | None, stop_signal: int | None, restarts: bool) ->
     system.conf, so every limit is set to PID 1's own hard limit. As in any other container, the OOM killer ends no more
     than the process it picks. CPUWeight is the default weight and only makes systemd enable the controller, as
     MemoryAccounting does for memory: without them the unit's cgroup has no cpu.max and no memory.max
-    (`runtime.cgroup.shown`).
+    (`runtime.cgroup.limit_mirror`).
     """
     stop = "" if stop_s is None else f"TimeoutStopSec={stop_s}\n"
     kill = "" if stop_signal is None else f"KillSignal={stop_signal}\n"
@@ -114,7 +114,7 @@ def _files(setting: Setting, *, is_told: bool) -> tuple[RunFile, ...]:
         *((RunFile(_SERVICES, services.dropin(setting.services, needed)),) if setting.services else ()),
         *((RunFile(services.GATE, services.gate(needed)),) if needed else ()),
         *((RunFile(_ID, f"{_machine_id(setting)}\n"),) if _machine_id(setting) else ()),
-        *kept.files(setting),
+        *volume_guard.files(setting),
     )
 
 
@@ -143,14 +143,16 @@ def _units(setting: Setting) -> tuple[Step, ...]:
         *((ordered,) if setting.services else ()),
         *((known,) if _machine_id(setting) else ()),
         *((gate,) if set(setting.services) & set(setting.needed) else ()),
-        *kept.steps(setting),
+        *volume_guard.steps(setting),
     )
 
 
 def _arguments(setting: Setting) -> tuple[str, ...]:
     """PID 1's command line. In a container systemd reads its own arguments as a kernel command line."""
     known = (_COMMIT,) if _machine_id(setting) else ()
-    masks = tuple(f"systemd.mask={name}" for name in dict.fromkeys((*setting.mask, *kept.masks(setting), *known)))
+    masks = tuple(
+        f"systemd.mask={name}" for name in dict.fromkeys((*setting.mask, *volume_guard.masks(setting), *known))
+    )
     # No first boot: units that the image's author disabled stay disabled, and an image without a machine-id gets one.
     return (setting.init.systemd, "--show-status=1", "systemd.condition-first-boot=no", *masks)
 

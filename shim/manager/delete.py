@@ -9,7 +9,7 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
 from shim.contract import identifiers
 from shim.contract.flags import Flags
-from shim.pod import killed
+from shim.pod import sandbox_cleanup
 from shim.spawner import child
 from shim.spawner.request import ANSWER_LIMIT, FAILED, WARNED
 
@@ -38,7 +38,7 @@ def delete(flags: Flags) -> bytes:
     ours.close()
     if not said:
         os.waitpid(pid, 0)
-        return killed.clean_up(flags)[0]
+        return sandbox_cleanup.clean_up(flags)[0]
     if said[:1] == FAILED:
         raise RuntimeError(said[1:].decode(errors="replace"))
     return said[1:]

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from protos.gen import agents_pb2, task_pb2, task_v3_pb2
 from runtime.linux import oom_score
-from runtime.oci import program
+from runtime.oci import readonly_exec
 from shim.pod import status
 from shim.pod.trim import Trim
 from shim.task.agent_service import AgentService
@@ -123,7 +123,7 @@ class Pod:
         """
         with oom_score.of_forks(oom_score_adj):
             try:
-                child = self._reaper.spawn(argv, fds, self._env, program=program.of(argv[0]))
+                child = self._reaper.spawn(argv, fds, self._env, program=readonly_exec.of(argv[0]))
             except OSError:  # try the installed program; its error then names the program
                 child = self._reaper.spawn(argv, fds, self._env)
         try:

@@ -26,7 +26,7 @@ from runtime import paths
 from runtime.errors import text_of
 from shim.contract import address, bootstrap, flags, group, identifiers
 from shim.installed import version
-from shim.spawner import cgroup, release
+from shim.spawner import cgroup, containerd_version
 from shim.spawner.request import ANSWER_LIMIT, DONE, FAILED, TAKEN, WARNED, Request
 
 if False:  # typing.TYPE_CHECKING, without the import
@@ -135,7 +135,7 @@ def _serve(request: Request, starter: socket, note: str) -> int:
             starter.send(FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1])
             raise
         # Version 3 only for a sandbox: all that it changes is that containerd connects the members by itself.
-        takes_3 = shared == given.id and (stdin.is_params or release.takes_version_3())
+        takes_3 = shared == given.id and (stdin.is_params or containerd_version.takes_version_3())
         answer = bootstrap.start_answer(address.SCHEME + path, version=3 if takes_3 else 2)
         starter.send(DONE + answer.encode())
         # From here on the bundle may be gone: containerd removes it if the starter was killed.
@@ -146,10 +146,10 @@ def _serve(request: Request, starter: socket, note: str) -> int:
 
         if is_sweep_due():
             from shim.installed import replaced
-            from shim.pod import killed
+            from shim.pod import sandbox_cleanup
             from shim.task.hooks import poststop
 
-            killed.check()
+            sandbox_cleanup.check()
             poststop.check()
             replaced.check()
     except BaseException:
@@ -179,7 +179,7 @@ def answer_delete(given: flags.Flags, channel: socket) -> int:
     """
     import sys
 
-    from shim.pod import cleanup, killed
+    from shim.pod import cleanup, sandbox_cleanup
 
     warnings = os.memfd_create("warnings", os.MFD_CLOEXEC)
     os.dup2(warnings, 2)
@@ -187,7 +187,7 @@ def answer_delete(given: flags.Flags, channel: socket) -> int:
     try:
         identifiers.check("-namespace", given.namespace)
         identifiers.check("-id", given.id)
-        answer, left, members = killed.clean_up(given, channel=channel.fileno())
+        answer, left, members = sandbox_cleanup.clean_up(given, channel=channel.fileno())
         said = DONE + answer
     except Exception as err:  # the border: containerd logs it
         said = FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1]

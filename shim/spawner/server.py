@@ -31,9 +31,9 @@ from runtime.config.location import NODE_FILE
 from runtime.default_path import DEFAULT_PATH
 from runtime.errors import PouchrichError, text_of
 from runtime.linux import heap, proctitle, stamp
-from runtime.oci import program
+from runtime.oci import readonly_exec
 from shim.installed import version
-from shim.spawner import adaptive, carry, child, immortal, launch, preload, release, warmup
+from shim.spawner import adaptive, child, containerd_version, immortal, launch, preload, receive, warmup
 from shim.spawner.request import LOCK_SUFFIX, containerd_of
 
 REST_S = 0.05
@@ -56,7 +56,7 @@ def main(args: list[str]) -> NoReturn:
     pthread_sigmask(SIG_SETMASK, ())  # containerd may have been started with signals blocked
     configured = stamp.of(NODE_FILE)
     heap.use_one_arena()
-    asked = release.Question(containerd_of(key))
+    asked = containerd_version.Question(containerd_of(key))
     preload.load()
     gc.enable()  # `shim.spawner.entry` has disabled it
     asked.settle()
@@ -136,12 +136,12 @@ class Spawner:
                 continue
             prefork, self._prefork, todo = self._prefork, None, self._todo()
             if not (prefork and prefork.take(fd)) and os.fork() == 0:
-                carry.carry_out(fd, self._key)
+                receive.carry_out(fd, self._key)
             os.close(fd)
 
     def _is_wanted(self) -> bool:
         is_here = launch.is_file(self._lock, self._path + LOCK_SUFFIX)
-        return is_here and stamp.of(NODE_FILE) == self._configured and program.are_current()
+        return is_here and stamp.of(NODE_FILE) == self._configured and readonly_exec.are_current()
 
     def _todo(self) -> list[tuple[float, Callable[[], None]]]:
         """What to do in quiet times, in order: (seconds without a request, action)."""
@@ -253,7 +253,7 @@ def _wait(spawners: socket, channel: socket, key: str) -> NoReturn:
         channel.close()
     except BaseException:
         os._exit(1)
-    carry.carry_out(int.from_bytes(data[:4], sys.byteorder), key)
+    receive.carry_out(int.from_bytes(data[:4], sys.byteorder), key)
 
 
 def _hold_runtimes() -> None:
@@ -262,8 +262,8 @@ def _hold_runtimes() -> None:
     with suppress(PouchrichError):  # each Create will report it
         named = config.load_node().runtime.binary
     search = os.environ.get("PATH", DEFAULT_PATH)
-    for name in dict.fromkeys([named or program.NAMES[0], *program.NAMES]):
+    for name in dict.fromkeys([named or readonly_exec.NAMES[0], *readonly_exec.NAMES]):
         found = shutil.which(name, path=search)
-        if found and os.path.basename(found) in program.NAMES:
+        if found and os.path.basename(found) in readonly_exec.NAMES:
             with suppress(OSError):  # pod servers then run the installed file
-                program.hold(os.path.abspath(found))
+                readonly_exec.hold(os.path.abspath(found))

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from protos.gen import agents_pb2
 from runtime.errors import FailedPrecondition
+from shim.task.cancellation import run_on
 from shim.task.container.container import Container
 from shim.task.container.phase import Phase
-from shim.task.whole import run_on
 
 
 class AgentService:

@@ -14,6 +14,7 @@ from runtime.bundle import Bundle
 from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 from shim.contract import identifiers
 from shim.task import checkpoint, packed
+from shim.task.cancellation import run_on
 from shim.task.container.container import Container
 from shim.task.container.phase import FREEZING, Phase
 from shim.task.container.process import Process, note_end
@@ -21,7 +22,6 @@ from shim.task.create.create import CreateRequest, Tools, create
 from shim.task.reaper import Exit
 from shim.task.report import log_fields, measures
 from shim.task.stdio.stdio import StdioPaths
-from shim.task.whole import run_on
 
 MAX_SIGNAL = 64
 

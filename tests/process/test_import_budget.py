@@ -36,11 +36,11 @@ DELETE = {
     "shim.manager.delete",
     "shim.pod",
     "shim.pod.cleanup",
-    "shim.pod.killed",
+    "shim.pod.sandbox_cleanup",
     "shim.spawner",
     "shim.spawner.cgroup",
     "shim.spawner.child",
-    "shim.spawner.release",
+    "shim.spawner.containerd_version",
     "shim.spawner.request",
 }
 SHA = {"_sha2", "_sha256"}

@@ -14,14 +14,14 @@ from pathlib import Path
 import google.protobuf
 
 from protos.gen import task_pb2
-from runtime.oci import program
+from runtime.oci import readonly_exec
 from shim.installed.version import IN_USE
 from shim.ttrpc.client import TtrpcClient
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPENDENCIES = Path(google.protobuf.__file__).parents[2]
-RUNTIMES = [name for name in program.NAMES if shutil.which(name)]
-"""The OCI runtimes that the spawner and its children hold (runtime.oci.program)."""
+RUNTIMES = [name for name in readonly_exec.NAMES if shutil.which(name)]
+"""The OCI runtimes that the spawner and its children hold (runtime.oci.readonly_exec)."""
 
 STARTER = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; from shim.__main__ import main; main()"
 PATIENCE_S = 20.0

@@ -14,7 +14,7 @@ PROGRAMS = modules("pouchrich", "hack")
 
 # Modules that take protobuf messages apart or make them.
 MAY_USE_PROTOS = {
-    "shim/pod/killed.py",
+    "shim/pod/sandbox_cleanup.py",
     "shim/pod/server.py",
     "shim/spawner/info.py",
     "shim/spawner/warmup.py",
@@ -37,14 +37,14 @@ MAY_WAIT = {
     "runtime/hooks/host_supervisor.py",
     "runtime/linux/idmap.py",
     "runtime/linux/pidfd.py",
-    "runtime/oci/program.py",
+    "runtime/oci/readonly_exec.py",
     "shim/installed/detached.py",
     "shim/manager/delete.py",
     "shim/pod/oci_delete.py",
     "shim/spawner/info.py",
     "shim/spawner/launch.py",
     "shim/spawner/child.py",
-    "shim/spawner/release.py",
+    "shim/spawner/containerd_version.py",
     "shim/manager/start.py",
     "shim/spawner/server.py",
     "shim/task/hooks/poststop.py",

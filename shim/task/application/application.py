@@ -27,12 +27,12 @@ from shim.task.application.boot_console import BootConsole
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.booting import Booting
 from shim.task.application.halt import HaltSocket
-from shim.task.application.limits import Limits
-from shim.task.application.patience import Patience
+from shim.task.application.progress_deadline import Patience
 from shim.task.application.restarts import TIMEOUT_S as RESTART_TIMEOUT_S
 from shim.task.application.restarts import Restarts
 from shim.task.application.shutdown import power_off
 from shim.task.application.stop import Stop
+from shim.task.application.timeouts import Limits
 from shim.task.reaper import Exit
 from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole

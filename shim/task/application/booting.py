@@ -1,20 +1,21 @@
 """From a created init to an application that may run: the turn to boot, the launcher, and the mandatory agents.
 
 A boot succeeds when the launcher has connected and been recognised (`adopt`). It fails where init ends first, a
-client's signal calls it off, or it hangs or takes too long (`patience`). Nothing here lets the application run.
+client's signal calls it off, or it hangs or takes too long (`progress_deadline`). Nothing here lets the application
+run.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 from runtime.cgroup import Cgroup, pids
-from runtime.cgroup.spent import cpu_s
+from runtime.cgroup.usage import cpu_s
 from runtime.errors import RuntimeFailed
 from shim.task.application.adopt import Adopted, AppSocket
 from shim.task.application.app_life import AppLife, AppPhase
 from shim.task.application.boot_console import BootConsole
 from shim.task.application.boot_queue import BootQueue
-from shim.task.application.patience import Patience
+from shim.task.application.progress_deadline import Patience
 
 
 class Booting:

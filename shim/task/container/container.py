@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from protos.gen import events_pb2
 from runtime import bundle as bundles
 from runtime import cgroup as cgroups
-from runtime import remains
+from runtime import teardown
 from runtime.bundle import Bundle
 from runtime.errors import FailedPrecondition, NotFound, PouchrichError
 from runtime.oci import argv
@@ -271,8 +271,8 @@ class Container:
         await self.init.close_stdio()
         await self.life.close()
         self.init.release()
-        await in_thread(lambda: remains.remove(self.bundle, self.cgroup))
-        remains.forget(self.bundle)
+        await in_thread(lambda: teardown.remove(self.bundle, self.cgroup))
+        teardown.forget(self.bundle)
         self._oom.close()
         self.metrics.close()
         self.init.move(Phase.DELETED)

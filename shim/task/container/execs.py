@@ -18,13 +18,13 @@ from runtime.errors import AlreadyExists, FailedPrecondition, NotFound
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime
 from runtime.rich import confinement
+from shim.task.cancellation import run_whole
 from shim.task.container import phase
 from shim.task.container.phase import Phase
 from shim.task.container.process import Process, exit_event
 from shim.task.reaper import Exit, Reaper
 from shim.task.stdio.stdio import Owner, StdioPaths
 from shim.task.stdio.streams import open_stdio
-from shim.task.whole import run_whole
 
 
 class ExecProcess(Process):

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from runtime import bundle as bundles
 from runtime import cgroup as cgroups
-from runtime import host, members, passage, rootfs, rundir
+from runtime import directories, host, members, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.cgroup import attach, pids
 from runtime.errors import InvalidArgument, PouchrichError, RuntimeFailed, Unsupported, text_of
@@ -30,7 +30,7 @@ from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import confinement, plan
 from runtime.spec.identity import Identity
 from shim.task import checkpoint
-from shim.task.ahead import Ahead
+from shim.task.cancellation import undo_whole
 from shim.task.container.container import Container
 from shim.task.container.lifecycle import Lifecycle, PlainLifecycle
 from shim.task.container.process import Process
@@ -38,6 +38,7 @@ from shim.task.container.sandbox import Sandbox, SandboxLifecycle
 from shim.task.create import member, options
 from shim.task.create.mounting import Mounting
 from shim.task.create.options import TaskOptions
+from shim.task.prefetch import Ahead
 from shim.task.reaper import Reaper
 from shim.task.report import log_fields, measures
 from shim.task.rich import rich, subject
@@ -47,7 +48,6 @@ from shim.task.stdio.stdio import Stdio, StdioPaths
 from shim.task.stdio.streams import open_stdio
 from shim.task.stdio.terminal import AppConsole
 from shim.task.thread import in_thread
-from shim.task.whole import undo_whole
 
 DELETE_PAUSES_S = (0.0, 0.1, 0.4, 1.0, 0.0)
 FEW = 20
@@ -239,7 +239,7 @@ class _Making:
         own = life.init_console()
         fds = None if own else stdio.child_fds()
         with suppress(OSError):  # exists already; the OCI runtime would make it readable by all
-            passage.make(os.path.dirname(self._oci.binary.root))
+            directories.make(os.path.dirname(self._oci.binary.root))
         hierarchies = Ahead(cgroups.hierarchies)  # read while the OCI runtime works
         with self._tools.reaper.expecting():
             self._undo_later(self._forget)

@@ -27,10 +27,10 @@ from runtime.image.passwd import User
 from runtime.linux import selinux
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import MemoryFile, OCIRuntime
+from shim.task.cancellation import run_whole
 from shim.task.hooks.hook_outcome import Outcome
 from shim.task.reaper import Exit, Reaper
 from shim.task.thread import in_thread
-from shim.task.whole import run_whole
 
 CLEAR_TIMEOUT_S = 5.0
 CLEAR_PAUSE_S = 0.01

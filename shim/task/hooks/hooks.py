@@ -21,13 +21,13 @@ from runtime.hooks.select import Selection
 from runtime.hooks.tail import LINE_END
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
+from shim.task.cancellation import run_whole
 from shim.task.hooks.hook_outcome import Outcome, Result, failure, labels, named, report, result_of
 from shim.task.hooks.hook_run import PrestartExec, on_host, user_below
 from shim.task.hooks.owed import run_owed
 from shim.task.reaper import Reaper
 from shim.task.report import measures
 from shim.task.thread import in_thread
-from shim.task.whole import run_whole
 
 RESULTS = "hooks.json"
 AGAIN_S = 1.0

@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from runtime import members, passage, paths
+from runtime import directories, members, paths
 from runtime.bundle import Bundle, read_pid
 from runtime.errors import PouchrichError
 from runtime.hooks import pinned
-from runtime.hooks.account import Account, read_account
 from runtime.hooks.journal import (
     Journal,
     boot_id,
@@ -30,6 +29,7 @@ from runtime.hooks.journal import (
     records,
     remove_unfinished,
 )
+from runtime.hooks.journal_state import Account, read_account
 from runtime.linux import readable, syscalls
 from shim.installed.detached import detach
 
@@ -103,7 +103,7 @@ def check(*, directory: str = paths.RECORDS, run: str = paths.POSTSTOP) -> None:
     marker = f"{run}/{_SWEPT}"
     try:
         with suppress(FileExistsError):
-            passage.make(run)
+            directories.make(run)
         _make_new(marker)
         if any(records(directory)):
             detach(lambda: _sweep_detached(directory, run), keep=())
@@ -152,7 +152,7 @@ def _sweep_until_settled(directory: str, run: str) -> None:
     import fcntl
 
     with suppress(FileExistsError):
-        passage.make(run)
+        directories.make(run)
     fd = os.open(f"{run}/{_SWEPT}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

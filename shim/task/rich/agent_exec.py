@@ -18,11 +18,11 @@ from runtime.agents.process import Supervised
 from runtime.errors import FailedPrecondition, RuntimeFailed
 from runtime.oci import argv
 from runtime.oci.cli import MemoryFile, OCIRuntime
+from shim.task.cancellation import run_whole
 from shim.task.hooks.hook_run import Capture
 from shim.task.reaper import Exit, Reaper
 from shim.task.rich.agent_files import AgentFiles
 from shim.task.rich.agent_log import AgentLog
-from shim.task.whole import run_whole
 
 
 @dataclass(slots=True)

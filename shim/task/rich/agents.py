@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from runtime.agents.process import Supervised
 from runtime.bundle_log import BundleLog
 from runtime.errors import FailedPrecondition, NotFound, PouchrichError, RuntimeFailed, text_of
+from shim.task.cancellation import run_whole
 from shim.task.reaper import Exit
 from shim.task.report import measures
 from shim.task.rich.agent_end import end_process
 from shim.task.rich.agent_log import AgentLog
-from shim.task.whole import run_whole
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0

@@ -9,8 +9,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from runtime.cgroup import Cgroup, delegation, upper
-from runtime.cgroup.shown import Shown
+from runtime.cgroup import Cgroup, delegation, v1_parent_limits
+from runtime.cgroup.limit_mirror import Shown
 from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
 from runtime.oci.cli import OCIRuntime
@@ -54,7 +54,7 @@ class OwnCgroups:
             self.show(init)
         if self._plan.parent and cgroup is not None:
             self._lower = dict(cgroup.controllers)
-            upper.copy(self._lower)
+            v1_parent_limits.copy(self._lower)
 
     @asynccontextmanager
     async def updating(self) -> AsyncIterator[None]:
@@ -71,13 +71,13 @@ class OwnCgroups:
                 if is_held:
                     await self._frozen()
                     delegation.restore(self._own)
-                upper.loosen(self._lower)
+                v1_parent_limits.loosen(self._lower)
                 yield
                 delegation.apply(self._plan, self._own, owner=self._owner)
                 if self._shown is not None:
                     self._shown.again()
             finally:
-                upper.copy(self._lower)
+                v1_parent_limits.copy(self._lower)
                 if is_held:
                     delegation.thaw(self._own)
 

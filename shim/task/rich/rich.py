@@ -22,9 +22,9 @@ from runtime.spec import ids
 from runtime.spec.grace import grace_s
 from shim.task.application.application import Application
 from shim.task.application.boot_queue import BootQueue
-from shim.task.application.limits import Limits
 from shim.task.application.restarts import Restarts
 from shim.task.application.stop import Stop
+from shim.task.application.timeouts import Limits
 from shim.task.checkpoint import REAL_INIT
 from shim.task.hooks.hooks import HookRunner
 from shim.task.reaper import Exit

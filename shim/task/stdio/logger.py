@@ -12,9 +12,9 @@ from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 
 from runtime.errors import InvalidArgument, RuntimeFailed
+from shim.task.cancellation import run_whole
 from shim.task.reaper import Child, Reaper
 from shim.task.stdio.url import path_of
-from shim.task.whole import run_whole
 
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 12.0

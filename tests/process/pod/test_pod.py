@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from runtime.oci import program
+from runtime.oci import readonly_exec
 from shim.pod.server import Pod
 from shim.task.reaper import Reaper
 
@@ -24,7 +24,7 @@ def run(*argv):
 
 @pytest.mark.parametrize("mount", ["/proc/self/fd/999", "/dev/null"])
 def test_a_mount_that_cannot_be_executed_any_more_is_done_without(monkeypatch, mount):
-    monkeypatch.setattr(program, "of", lambda path: mount)
+    monkeypatch.setattr(readonly_exec, "of", lambda path: mount)
     assert run(SH, "-c", "exit 7") == 7
 
 

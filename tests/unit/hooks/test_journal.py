@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.hooks import journal as journal_module
-from runtime.hooks.account import read_account
 from runtime.hooks.journal import Journal, path_of, records
+from runtime.hooks.journal_state import read_account
 
 HEAD = {"boot": "b", "hooks": [{"name": "one"}, {"name": "two"}], "pinned": ""}
 

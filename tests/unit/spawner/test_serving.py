@@ -9,7 +9,7 @@ import pytest
 
 from protos.gen import bootstrap_pb2
 from shim.contract import address, bootstrap
-from shim.spawner import carry, child, release, server
+from shim.spawner import child, containerd_version, receive, server
 from shim.spawner.request import DONE, FAILED, Request, encode
 
 
@@ -40,7 +40,7 @@ def test_a_request_is_taken_with_its_directory(pair, place):
     ours, theirs = pair
     (place / "bundle").mkdir()
     send(theirs, place / "bundle")
-    request, pid = carry._receive(ours, "1 key")
+    request, pid = receive._receive(ours, "1 key")
     assert (request.args, pid, os.getcwd()) == (["start"], os.getpid(), str(place / "bundle"))
 
 
@@ -48,7 +48,7 @@ def test_a_request_with_another_key_is_refused_and_changes_nothing(pair, place):
     ours, theirs = pair
     send(theirs, "/", key="1 other")
     with pytest.raises(ValueError, match="found key '1 other', allowed '1 key'"):
-        carry._receive(ours, "1 key")
+        receive._receive(ours, "1 key")
     assert os.getcwd() == str(place)
 
 
@@ -56,9 +56,9 @@ def test_a_request_of_another_user_is_not_read(pair, place, monkeypatch):
     ours, theirs = pair
     send(theirs, "/")
     uid = os.geteuid()
-    monkeypatch.setattr(carry.os, "geteuid", lambda: uid + 1)
+    monkeypatch.setattr(receive.os, "geteuid", lambda: uid + 1)
     with pytest.raises(PermissionError, match=f"found uid {uid}"):
-        carry._receive(ours, "1 key")
+        receive._receive(ours, "1 key")
 
 
 def test_a_spawner_is_wanted_until_its_configuration_or_its_place_changes(tmp_path, monkeypatch):
@@ -132,7 +132,7 @@ def test_where_a_server_listens_already_its_address_is_the_answer(pair, place, m
 def test_version_3_is_for_sandboxes_of_a_containerd_that_takes_it(pair, place, monkeypatch, is_known, group, version):
     ours, theirs = pair
     monkeypatch.setattr(address, "listen", lambda path: None)
-    monkeypatch.setattr(release, "takes_version_3", lambda: is_known)
+    monkeypatch.setattr(containerd_version, "takes_version_3", lambda: is_known)
     annotations = {"io.kubernetes.cri.sandbox-id": group} if group else {}
     (place / "config.json").write_text(json.dumps({"annotations": annotations}))
     assert child._serve(request("-namespace", "ns", "-id", "c", "-address", "/c"), ours, "") == 0

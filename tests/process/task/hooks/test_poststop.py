@@ -13,7 +13,6 @@ from pouchrich.cluster import membership
 from pouchrich.node import InstallError, uninstall
 from pouchrich.node.layout import Layout
 from runtime.config.model import Hook, When
-from runtime.hooks.account import read_account
 from runtime.hooks.environment import Subject
 from runtime.hooks.journal import (
     UNFINISHED,
@@ -24,6 +23,7 @@ from runtime.hooks.journal import (
     path_of,
     records,
 )
+from runtime.hooks.journal_state import read_account
 from runtime.linux import readable
 from runtime.oci.argv import OCIBinary
 from shim.spawner import child

@@ -17,8 +17,8 @@ from shim.task.application.app_exit import ExitStatusSource
 from shim.task.application.app_life import AppPhase
 from shim.task.application.application import RESTART_TIMEOUT_S, Application
 from shim.task.application.booting import Booting as RealBooting
-from shim.task.application.limits import RESERVE_S, Limits
 from shim.task.application.restarts import START_LIMIT, START_LIMIT_S
+from shim.task.application.timeouts import RESERVE_S, Limits
 from shim.task.reaper import Exit
 from tests.fakes.clock import in_time, now, settled
 

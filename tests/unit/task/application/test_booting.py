@@ -11,7 +11,7 @@ from runtime.errors import RuntimeFailed
 from shim.task.application import booting as booting_module
 from shim.task.application.app_life import AppLife, AppPhase
 from shim.task.application.booting import Booting
-from shim.task.application.patience import IDLE_S, Patience
+from shim.task.application.progress_deadline import IDLE_S, Patience
 from tests.fakes.clock import in_time, now, settled
 
 START_S, START_MAX_S = 60.0, 300.0

@@ -78,7 +78,7 @@ class World:
         monkeypatch.setattr(create_module.attach, "prime_migration", lambda: None)
         monkeypatch.setattr(create_module, "decide", self._decide)
         monkeypatch.setattr(create_module.rich, "make", lambda *parts, **more: Life(self))
-        monkeypatch.setattr(create_module.passage, "make", lambda path: None)
+        monkeypatch.setattr(create_module.directories, "make", lambda path: None)
         monkeypatch.setattr(TaskOptions, "oci_binary", lambda chosen, spec, namespace: BINARY)
 
     def _options(self):

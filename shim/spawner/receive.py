@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from runtime.errors import text_of
 from runtime.linux import mountinfo
-from runtime.oci import program
+from runtime.oci import readonly_exec
 from shim.installed import version
 from shim.spawner import cgroup, child
 from shim.spawner.request import REFUSED, Request
@@ -36,7 +36,7 @@ def carry_out(fd: int, key: str) -> NoReturn:
     if os.environb != request.environment:
         os.environb.clear()
         os.environb.update(request.environment)
-    child.serve(request, starter.fileno(), kept=tuple(sorted((*program.descriptors(), *version.hold()))))
+    child.serve(request, starter.fileno(), kept=tuple(sorted((*readonly_exec.descriptors(), *version.hold()))))
 
 
 def _receive(starter: socket, key: str) -> tuple[Request, int]:

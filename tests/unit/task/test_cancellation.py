@@ -1,4 +1,4 @@
-"""shim.task.whole: work that a cancellation does not cut short."""
+"""shim.task.cancellation: work that a cancellation does not cut short."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from shim.task.whole import run_on, run_whole
+from shim.task.cancellation import run_on, run_whole
 from tests.fakes.loop import in_loop
 
 BOTH = pytest.mark.parametrize("run", [run_whole, run_on])

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from runtime.oci import program
+from runtime.oci import readonly_exec
 
 ECHO, FALSE = (shutil.which(name) for name in ("echo", "false"))
 
@@ -17,10 +17,10 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 @pytest.fixture(autouse=True)
 def nothing_held(monkeypatch):
-    monkeypatch.setattr(program, "_held", {})
+    monkeypatch.setattr(readonly_exec, "_held", {})
     before = set(os.listdir("/proc/self/fd"))
     yield
-    for fd in program.descriptors():
+    for fd in readonly_exec.descriptors():
         os.close(fd)
     assert set(os.listdir("/proc/self/fd")) <= before
 
@@ -33,15 +33,15 @@ def binary(tmp_path):
 
 
 def held(path):
-    program.hold(path)
-    (fd,) = program.descriptors()
+    readonly_exec.hold(path)
+    (fd,) = readonly_exec.descriptors()
     return fd
 
 
 def test_the_program_is_run_under_its_name(binary):
     fd = held(binary)
-    assert program.of(binary) == f"/proc/self/fd/{fd}"
-    assert subprocess.check_output([binary, "one"], executable=program.of(binary), pass_fds=[fd]) == b"one\n"
+    assert readonly_exec.of(binary) == f"/proc/self/fd/{fd}"
+    assert subprocess.check_output([binary, "one"], executable=readonly_exec.of(binary), pass_fds=[fd]) == b"one\n"
     assert not os.get_inheritable(fd)
 
 
@@ -94,17 +94,17 @@ def test_no_lease_on_it_holds_up_who_executes_it(binary, kind):
 
 def test_a_program_that_was_replaced_since_is_run_itself(binary):
     held(binary)
-    assert program.are_current()
+    assert readonly_exec.are_current()
     os.rename(shutil.copy(ECHO, f"{binary}.new"), binary)
-    assert program.of(binary) == binary
-    assert not program.are_current()
+    assert readonly_exec.of(binary) == binary
+    assert not readonly_exec.are_current()
     os.unlink(binary)
-    assert program.of(binary) == binary
+    assert readonly_exec.of(binary) == binary
 
 
 def test_another_program_is_run_itself(binary):
     held(binary)
-    assert program.of("/usr/sbin/other") == "/usr/sbin/other"
+    assert readonly_exec.of("/usr/sbin/other") == "/usr/sbin/other"
 
 
 def test_a_program_is_held_once(binary):
@@ -117,29 +117,29 @@ def test_a_script_is_not_held(tmp_path):
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
     with pytest.raises(OSError, match="crun: not an ELF file"):
-        program.hold(str(script))
-    assert program.of(str(script)) == str(script)
+        readonly_exec.hold(str(script))
+    assert readonly_exec.of(str(script)) == str(script)
 
 
 def test_what_does_not_run_from_there_is_not_held(tmp_path):
     path = shutil.copy(FALSE, tmp_path / "crun")
     with pytest.raises(OSError, match="crun: exit status 1 of --version"):
-        program.hold(str(path))
-    assert program.descriptors() == ()
+        readonly_exec.hold(str(path))
+    assert readonly_exec.descriptors() == ()
 
 
 def test_what_hangs_is_not_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(program, "TRY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(readonly_exec, "TRY_TIMEOUT_S", 0.2)
     source = tmp_path / "hang.c"
     source.write_text("#include <unistd.h>\nint main(void) { pause(); return 0; }\n")
     if not shutil.which("cc"):
         pytest.skip("no C compiler")
     subprocess.run(["cc", "-o", tmp_path / "crun", source], check=True)
     with pytest.raises(OSError, match="exit status -9"):
-        program.hold(str(tmp_path / "crun"))
+        readonly_exec.hold(str(tmp_path / "crun"))
 
 
 def test_what_is_not_there_is_an_oserror(tmp_path):
     with pytest.raises(FileNotFoundError) as missing:
-        program.hold(str(tmp_path / "crun"))
+        readonly_exec.hold(str(tmp_path / "crun"))
     assert missing.value.errno == errno.ENOENT

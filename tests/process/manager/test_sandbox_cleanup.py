@@ -1,4 +1,4 @@
-"""shim.pod.killed: the sandbox's `delete` ends the members that a killed pod server has left, and tells of it."""
+"""shim.pod.sandbox_cleanup: the sandbox's `delete` ends the members that a killed pod server has left."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from protos.gen import events_pb2, events_service_pb2, task_pb2
 from runtime import members, paths
 from shim.contract.flags import Flags
 from shim.manager.delete import delete
-from shim.pod import cleanup, killed
+from shim.pod import cleanup, sandbox_cleanup
 from shim.ttrpc.server import TtrpcServer
 from shim.ttrpc.service import bind
 from tests.fakes import loop as loops
@@ -124,7 +124,7 @@ def test_a_member_that_containerd_asks_for_by_itself_is_ended_alone(pod):
 
 
 def test_a_member_that_takes_long_does_not_hold_up_the_answer_for_ever_and_is_ended(pod, monkeypatch):
-    monkeypatch.setattr(killed, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(sandbox_cleanup, "PATIENCE_S", 0.2)
     go = pod.directory / "go"
     pod.member("one", f"until [ -e {go} ]; do sleep 0.01; done")
     pod.member("two")
@@ -139,7 +139,7 @@ def test_one_that_cannot_be_ended_keeps_no_other_and_is_ended_when_it_can_be(pod
     pod.member("two")
     busy = f"{members.path_of('ns', 'box', 'one')}/rootfs/busy"  # as if it was mounted still
     os.mkdir(busy)
-    answer, _, rest = killed.clean_up(pod.flags)
+    answer, _, rest = sandbox_cleanup.clean_up(pod.flags)
     assert answer
     assert pod.left == ["one"]
     said = capfd.readouterr().err
@@ -164,8 +164,8 @@ def test_where_no_process_can_be_made_the_sandbox_is_cleaned_up_all_the_same(pod
     socket_file = pod.directory / "s"
     socket_file.touch()
     before = pipes()
-    monkeypatch.setattr(killed.os, "fork", refuse)
-    killed.clean_up(pod.flags)
+    monkeypatch.setattr(sandbox_cleanup.os, "fork", refuse)
+    sandbox_cleanup.clean_up(pod.flags)
     assert not socket_file.exists()
     assert pipes() == before
     assert "members of box: " in capfd.readouterr().err
@@ -182,8 +182,8 @@ def test_what_goes_on_holds_none_of_containerds_pipes(pod):
             os.dup2(writer, fd)
         os.close(writer)
         try:
-            killed.PATIENCE_S = 0.2
-            killed.clean_up(pod.flags)
+            sandbox_cleanup.PATIENCE_S = 0.2
+            sandbox_cleanup.clean_up(pod.flags)
         finally:
             os._exit(0)
     os.close(writer)
@@ -196,9 +196,9 @@ def test_what_goes_on_holds_none_of_containerds_pipes(pod):
 
 
 def test_what_a_process_that_is_killed_was_to_end_another_ends_before_the_answer(pod, monkeypatch):
-    monkeypatch.setattr(killed, "PATIENCE_S", 60)
+    monkeypatch.setattr(sandbox_cleanup, "PATIENCE_S", 60)
     pod.member("one", f"[ $(wc -l <{pod.calls_file}) -ge 2 ] || kill -9 $PPID")
-    killed.clean_up(pod.flags)
+    sandbox_cleanup.clean_up(pod.flags)
     assert pod.left == []
     assert pod.calls == [forced("one")] * 2
 
@@ -243,12 +243,12 @@ def test_an_end_is_told_of_once_also_where_the_first_attempt_gets_no_further(pod
         with told.open("a") as file:
             file.write(f"{flags.id} {pid}\n")
 
-    monkeypatch.setattr(killed, "_tell", tell)
-    monkeypatch.setattr(killed, "PATIENCE_S", 0.2)
-    rest = killed.clean_up(pod.flags)[2]
+    monkeypatch.setattr(sandbox_cleanup, "_tell", tell)
+    monkeypatch.setattr(sandbox_cleanup, "PATIENCE_S", 0.2)
+    rest = sandbox_cleanup.clean_up(pod.flags)[2]
     os.rmdir(busy)
     rest.go_on()
-    killed.clean_up(pod.flags)
+    sandbox_cleanup.clean_up(pod.flags)
     until(told.exists)
     assert told.read_text() == "one 4711\n"
 
@@ -257,9 +257,9 @@ def test_of_one_that_the_oci_runtime_never_heard_of_there_is_no_end_to_tell(pod,
     """Its server was killed before it wrote the record, in a Create, of which containerd's client has been told."""
     pod.member("one")
     os.unlink(f"{members.path_of('ns', 'box', 'one')}/pouchrich.json")
-    monkeypatch.setattr(killed, "_tell", lambda *_: (pod.directory / "told").touch())
-    monkeypatch.setattr(killed, "PATIENCE_S", 60)
-    killed.clean_up(pod.flags)
+    monkeypatch.setattr(sandbox_cleanup, "_tell", lambda *_: (pod.directory / "told").touch())
+    monkeypatch.setattr(sandbox_cleanup, "PATIENCE_S", 60)
+    sandbox_cleanup.clean_up(pod.flags)
     assert (pod.calls, pod.left) == ([], [])
     time.sleep(0.2)
     assert not (pod.directory / "told").exists()
@@ -269,10 +269,10 @@ def test_members_that_nobody_is_called_for_are_ended_by_the_next_start(pod):
     """The sandbox had ended before its server was killed."""
     pod.member("one")
     pod.member("living", served=True)
-    killed.check()
+    sandbox_cleanup.check()
     assert pod.left == ["living", "one"]
     shutil.rmtree(pod.tasks / "box")
-    killed.check()
+    sandbox_cleanup.check()
     until(lambda: pod.left == ["living"])
     assert pod.calls == [forced("one")]
 

@@ -1,8 +1,8 @@
-"""shim.task.application.patience: a boot that makes progress is waited for, up to a bound."""
+"""shim.task.application.progress_deadline: a boot that makes progress is waited for, up to a bound."""
 
 import pytest
 
-from shim.task.application.patience import Patience
+from shim.task.application.progress_deadline import Patience
 
 
 class Boot:

@@ -1,10 +1,10 @@
-"""runtime.cgroup.shown: the container's limits in the cgroup where its application looks for them."""
+"""runtime.cgroup.limit_mirror: the container's limits in the cgroup where its application looks for them."""
 
 import pytest
 
-from runtime.cgroup import shown
+from runtime.cgroup import limit_mirror
+from runtime.cgroup.limit_mirror import Shown
 from runtime.cgroup.model import Cgroup
-from runtime.cgroup.shown import Shown
 from runtime.errors import NotFound
 
 UNSET = {"memory.max": "max\n", "cpu.max": "max 100000\n"}
@@ -42,7 +42,7 @@ class Tree:
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     one = Tree(tmp_path)
-    monkeypatch.setattr(shown, "locate", one.locate)
+    monkeypatch.setattr(limit_mirror, "locate", one.locate)
     return one
 
 

@@ -1,8 +1,8 @@
-"""runtime.remains: what a Delete leaves is nothing, and what cannot be removed fails it only where it must."""
+"""runtime.teardown: what a Delete leaves is nothing, and what cannot be removed fails it only where it must."""
 
 import pytest
 
-from runtime import remains
+from runtime import teardown
 from runtime.bundle import Bundle
 from runtime.cgroup import Cgroup
 from runtime.errors import InvalidArgument, PouchrichError
@@ -17,8 +17,8 @@ class World:
         self.said = []
         self.fails = None
         (directory / "config.json").write_text('{"linux": {}}')
-        monkeypatch.setattr(remains.rootfs, "unmount_all", lambda path: self.said.append(f"unmount {path}"))
-        monkeypatch.setattr(remains.interrupted, "remove_cgroups", self._remove)
+        monkeypatch.setattr(teardown.rootfs, "unmount_all", lambda path: self.said.append(f"unmount {path}"))
+        monkeypatch.setattr(teardown.interrupted, "remove_cgroups", self._remove)
 
     def _remove(self, spec, container_id="", *, patience_s):
         assert spec == {"linux": {}}
@@ -27,7 +27,7 @@ class World:
             raise self.fails
 
     def remove(self, cgroup):
-        remains.remove(self.bundle, cgroup)
+        teardown.remove(self.bundle, cgroup)
         return self.said
 
 
@@ -60,15 +60,15 @@ def test_without_a_spec_the_root_goes(world):
 
 
 def test_a_members_root_goes_from_containerds_bundle_too_and_its_own_bundle_last(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(remains.rootfs, "hide", lambda path: world.said.append(f"hide {path}"))
+    monkeypatch.setattr(teardown.rootfs, "hide", lambda path: world.said.append(f"hide {path}"))
     (world.directory / "given").symlink_to("/containerds")
     assert world.remove(Cgroup(unified="/gone")) == ["hide /containerds/rootfs", f"unmount {world.bundle.rootfs}"]
     world.bundle.write_record({})
-    remains.forget(world.bundle)
+    teardown.forget(world.bundle)
     assert not world.directory.exists()
 
 
 def test_containerds_own_bundle_is_containerds_to_remove(world):
     world.bundle.write_record({})
-    remains.forget(world.bundle)
+    teardown.forget(world.bundle)
     assert [path.name for path in world.directory.iterdir()] == ["config.json"]

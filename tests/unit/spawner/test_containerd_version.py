@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from shim.spawner import release
+from shim.spawner import containerd_version
 
 
 @pytest.fixture(autouse=True)
 def unknown(monkeypatch):
-    monkeypatch.setattr(release, "_takes_3", False)
+    monkeypatch.setattr(containerd_version, "_takes_3", False)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def unknown(monkeypatch):
     ],
 )
 def test_what_containerd_prints_names_its_release(said: bytes, major: int):
-    assert release.major_of(said) == major
+    assert containerd_version.major_of(said) == major
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def answering(monkeypatch):
             assert (path, words) == ("/proc/4711/exe", ["containerd", "--version"])
             return real("/bin/sh", ["containerd", "-c", script], env, **more)
 
-        monkeypatch.setattr(release.os, "posix_spawn", spawn)
+        monkeypatch.setattr(containerd_version.os, "posix_spawn", spawn)
 
     return with_script
 
@@ -62,20 +62,20 @@ def answering(monkeypatch):
 )
 def test_it_is_what_the_executable_says(answering, script: str, takes: bool):
     answering(script)
-    release.Question(4711).settle()
-    assert release.takes_version_3() is takes
+    containerd_version.Question(4711).settle()
+    assert containerd_version.takes_version_3() is takes
 
 
 def test_one_that_does_not_answer_is_ended_and_counts_as_old(answering, monkeypatch):
     answering("echo containerd x v2.0; exec sleep 60")
-    question = release.Question(4711)
+    question = containerd_version.Question(4711)
     while not os.fstat(question._said).st_size:
         time.sleep(0.01)
-    monkeypatch.setattr(release, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(containerd_version, "PATIENCE_S", 0.05)
     began = time.monotonic()
     question.settle()
     assert time.monotonic() - began < 30
-    assert release.takes_version_3() is False
+    assert containerd_version.takes_version_3() is False
     with pytest.raises(ChildProcessError):
         os.waitpid(question._pid, os.WNOHANG)
 
@@ -84,6 +84,6 @@ def test_nobody_to_ask_is_no_error(monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(release.os, "posix_spawn", refuse)
-    release.Question(4711).settle()
-    assert release.takes_version_3() is False
+    monkeypatch.setattr(containerd_version.os, "posix_spawn", refuse)
+    containerd_version.Question(4711).settle()
+    assert containerd_version.takes_version_3() is False

@@ -1,10 +1,10 @@
-"""runtime.hooks.account: what may happen to a hook, as a table."""
+"""runtime.hooks.journal_state: what may happen to a hook, as a table."""
 
 import json
 
 import pytest
 
-from runtime.hooks.account import DONE, MOVES, OWED, SKIPPED, STARTED, UNSTARTED, read_account
+from runtime.hooks.journal_state import DONE, MOVES, OWED, SKIPPED, STARTED, UNSTARTED, read_account
 
 HEAD = {"head": {"hooks": [{"name": "a"}]}}
 TO = {OWED: (), STARTED: (STARTED,), DONE: (STARTED, DONE), SKIPPED: (SKIPPED,)}

@@ -3,7 +3,7 @@ import gc
 
 import pytest
 
-from shim.task.ahead import Ahead
+from shim.task.prefetch import Ahead
 from tests.fakes.loop import in_loop
 
 
