@@ -34,7 +34,8 @@ def _same(value: Any) -> Any:
 class Kind(NamedTuple):
     """`read(value, key)` gives the value to use or raises Refused; `plain(value)` gives TOML's form back.
 
-    `suffix` is what the attribute's name has beyond the key's: `start-timeout` is `start_timeout_s`.
+    `suffix` is what the attribute's name has beyond the key's: `start-timeout` is `start_timeout_s`. `plural` is
+    `allowed` for several values, for lists.
     """
 
     type: str
@@ -42,6 +43,7 @@ class Kind(NamedTuple):
     read: Callable[[object, str], Any]
     plain: Callable[[Any], object] = _same
     suffix: str = ""
+    plural: str = ""
 
 
 def shown(value: object) -> str:
@@ -65,7 +67,7 @@ def is_text(value: object) -> bool:
     return isinstance(value, str) and "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
-def text(pattern: str, allowed: str) -> Kind:
+def text(pattern: str, allowed: str, plural: str = "") -> Kind:
     """A string of at most MAX_TEXT characters that matches the whole `pattern`."""
     compiled = re.compile(pattern)
 
@@ -76,7 +78,7 @@ def text(pattern: str, allowed: str) -> Kind:
             refuse(key, value, allowed)
         return value
 
-    return Kind("string", allowed, read)
+    return Kind("string", allowed, read, plural=plural)
 
 
 def choice(*names: str) -> Kind:
@@ -152,7 +154,7 @@ def duration(low: str, high: str) -> Kind:
     low_s, high_s = parse_duration(low), parse_duration(high)
     assert low_s is not None
     assert high_s is not None
-    allowed = f'a duration from {low} to {high} such as "90s" or "1m30s", or whole seconds'
+    allowed = f'a duration from {low} to {high}, such as "90s" or "1m30s", or an integer of seconds'
 
     def read(value: object, key: str) -> float:
         seconds: float | None = None
@@ -172,7 +174,7 @@ _SIZES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 def size(low: int) -> Kind:
     """Bytes, from an integer or a text with one of the units Ki, Mi, Gi; at least `low`."""
-    allowed = f'bytes as an integer or such as "64Mi" (units Ki, Mi, Gi), at least {low}'
+    allowed = f'at least {low} bytes, as an integer or with a unit (Ki, Mi, Gi) such as "64Mi"'
     form = re.compile(r"(\d{1,18})(Ki|Mi|Gi)?", re.ASCII)
 
     def read(value: object, key: str) -> int:
@@ -198,12 +200,12 @@ def _read_path(value: object, key: str) -> str:
     return value
 
 
-PATH = Kind("path", "an absolute path below / without empty, . or .. parts", _read_path)
+PATH = Kind("path", "an absolute path other than /, without empty, . or .. components", _read_path)
 
 
 def list_of(item: Kind, *, at_most: int, at_least: int = 0, distinct: bool = False) -> Kind:
     """A tuple of `item`s. `distinct` refuses equal items."""
-    allowed = f"a list of {item.allowed}"
+    allowed = f"a list of {item.plural or item.allowed}"
 
     def read(value: object, key: str) -> tuple[Any, ...]:
         if not isinstance(value, list):
@@ -225,7 +227,7 @@ def _read_env(value: object, key: str) -> tuple[tuple[str, str], ...]:
         raise Refused(key, f"{len(value)} items", "at most 256 items")
     for name, content in value.items():
         if not name or "=" in name or not is_text(name):
-            raise Refused(key, shown(name), "names without = and NUL")
+            raise Refused(key, shown(name), "non-empty names without = and NUL")
         if not is_text(content):
             refuse(f"{key}.{name}", content, "a string without NUL")
     return tuple(value.items())

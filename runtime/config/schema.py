@@ -34,164 +34,183 @@ from runtime.config.values import (
 )
 
 KEYS: tuple[Key, ...] = (
-    Key("version", kinds.integer(1, 1), REQUIRED, "version of this format"),
+    Key("version", kinds.integer(1, 1), REQUIRED, "version of this configuration format"),
     Key(
         "runtime.binary",
         BINARY,
         None,
         "OCI runtime, by name or path",
-        unset="crun where it works on this host, else runc",
+        unset="crun if it works on this host, else runc",
     ),
-    Key("runtime.root", PATH, paths.OCI_STATE, "directory of the OCI runtime's state"),
+    Key("runtime.root", PATH, paths.OCI_STATE, "directory in which the OCI runtime keeps its state"),
     Key(
         "runtime.systemd-cgroup",
         SWITCH,
         "auto",
-        "whether the OCI runtime asks systemd for cgroups; auto: where runc's options say so, or systemd is PID 1 and"
-        " cgroupsPath has its form",
+        "whether the OCI runtime has systemd create the cgroups; auto: if systemd is PID 1 and cgroupsPath has the form"
+        " SLICE:PREFIX:NAME. SystemdCgroup = true in a handler's runc options overrides this key",
     ),
-    Key("rich.enabled", BOOLEAN, True, "whether containers are rich where nothing else decides"),
-    Key("rich.mode", kinds.choice(*MODES), "dumb-init", "init of a rich container where nothing else decides"),
+    Key("rich.enabled", BOOLEAN, True, "whether containers are rich whose pods do not say"),
+    Key("rich.mode", kinds.choice(*MODES), "dumb-init", "mode of rich containers whose pods choose none"),
     Key(
         "rich.strict",
         BOOLEAN,
         False,
-        "refuse a container whose image cannot serve the mode, instead of dumb-init",
+        "whether Create fails if the mode that the pod, the handler or the node chose cannot be had; false: the"
+        " container gets dumb-init, unless the mode was chosen for this very container",
     ),
     Key(
         "rich.ephemeral",
         globs("container names"),
         ["debugger-*"],
-        "containers, by name, that get dumb-init unless a mode is asked for each itself: kubectl debug's",
+        "names of debug containers, such as those of kubectl debug; they get dumb-init, unless a mode is chosen for"
+        " that very container",
     ),
     Key(
         "rich.pod-override",
         kinds.list_of(kinds.choice(*POD_KEYS), at_most=len(POD_KEYS), distinct=True),
         list(POD_KEYS),
-        "what pods may set by annotation or variable",
+        "keys that pods may set, by annotation or by PouchContainer's variables",
     ),
     Key(
         "rich.root-init",
         kinds.choice("auto", "allow", "refuse"),
         "auto",
-        "a root init in a pod of another user; auto: where node or handler chose the mode",
+        "whether PID 1 may be root (modes systemd and sbin-init) in a container that runs as another user; auto: only"
+        " if the node or the handler chose the mode",
     ),
     Key(
         "rich.init-capabilities",
         Kind(
             "list of strings",
-            "a list of capabilities such as CAP_SETUID",
+            "a list of capabilities, such as CAP_SETUID",
             kinds.list_of(kinds.choice(*CAPABILITIES), at_most=41, distinct=True).read,
             plain=list,
         ),
         None,
-        "PID 1's bounding set in modes systemd and sbin-init",
-        unset="the pod's",
+        "capability bounding set of PID 1 in modes systemd and sbin-init",
+        unset="the container's own",
     ),
     Key(
         "rich.apparmor-profile",
         PROFILE,
         None,
-        "AppArmor profile of rich containers whose pods name none; pouchrich node install loads one called pouchrich",
-        unset="containerd's default",
+        "AppArmor profile of rich containers, in place of containerd's default; pouchrich node install loads one called"
+        " pouchrich",
+        unset="containerd's default profile",
     ),
     Key(
         "rich.runtime-annotations",
         kinds.list_of(STEERING, at_most=64),
         [],
-        "annotations that steer the OCI runtime and are allowed in rich containers",
+        "annotations for the OCI runtime that rich containers may have",
     ),
     Key(
         "rich.start-timeout",
         kinds.duration("1s", "1h"),
         "60s",
-        "a boot without progress: no line on the console, no processor time",
+        "time after which a boot fails if it makes no progress: no line on the console and no CPU time used",
     ),
     Key(
         "rich.start-timeout-max",
         kinds.duration("1s", "24h"),
         "5m",
-        "any boot; the longer of the two holds. Neither counts waiting for its turn (kubelet's own limit does: 2m)",
+        "time after which any boot fails; start-timeout applies instead if it is longer. Neither counts the wait for a"
+        " turn to boot, but the kubelet's own limit (2m) does",
     ),
     Key(
         "rich.boot-parallel",
         kinds.integer(1, 1000),
         None,
-        "inits that boot at once on the node; others wait, first come, first served",
-        unset="two for each processor",
+        "number of inits that boot at once on the node; the others wait, in order of arrival",
+        unset="two for each CPU",
     ),
     Key(
         "rich.inotify",
         kinds.choice("warn", "refuse"),
         "warn",
-        "a systemd that would leave root without inotify instances for the node's daemons",
+        "what happens to a container whose systemd would leave root too few inotify instances for the node's daemons",
     ),
-    Key("rich.stop-timeout", kinds.duration("0s", "1h"), "10s", "init's shutdown once the application ended"),
+    Key(
+        "rich.stop-timeout",
+        kinds.duration("0s", "1h"),
+        "10s",
+        "time that the init has to shut down after the application has ended",
+    ),
     Key(
         "rich.env-file",
         ENV_PLACES,
         True,
-        "who has the pod's environment: profile (or true) login shells, pam what PAM opens sessions for, cron its jobs,"
-        " units the init's services",
+        "what gets the pod's environment besides the application. profile (or true): login shells; pam: everything that"
+        " PAM opens a session for; cron: cron jobs; units: the init's services",
     ),
-    Key("rich.env-exclude", globs("names of variables"), [], "variables that none of them has, such as secrets"),
-    Key("rich.lxcfs", SWITCH, "auto", "lxcfs's files over /proc; auto: where lxcfs is alive"),
+    Key("rich.env-exclude", globs("names of variables"), [], "variables that env-file leaves out, such as secrets"),
+    Key(
+        "rich.lxcfs",
+        SWITCH,
+        "auto",
+        "whether files of lxcfs replace those of /proc and /sys; auto: if lxcfs is mounted and responds",
+    ),
     Key(
         "rich.restart",
         kinds.choice("no", "on-failure"),
         "no",
-        "on-failure: init restarts the application in place",
+        "on-failure: systemd restarts a failed application in place; other inits cannot",
     ),
     Key(
         "rich.mask",
         kinds.list_of(UNIT, at_most=256, distinct=True),
         list(DEFAULT_MASK),
-        "units masked in mode systemd",
+        "units that are masked in mode systemd",
     ),
     Key(
         "rich.cgroup",
         kinds.choice("pod", "delegate"),
         "pod",
-        "delegate: in modes sbin-init and dumb-init too a container may make cgroups below its own, on cgroup v2 alone",
+        "delegate: containers of modes sbin-init and dumb-init may also create cgroups below their own, as those of"
+        " mode systemd always may; only on hosts with nothing but cgroup v2",
     ),
     Key(
         "rich.cgroup-descendants",
         kinds.integer(1, 1_000_000),
         1024,
-        "cgroups that a container may create",
+        "number of cgroups that a container may create",
     ),
-    Key("rich.cgroup-depth", kinds.integer(1, 64), 8, "depth of cgroups that a container may create"),
+    Key("rich.cgroup-depth", kinds.integer(1, 64), 8, "how deep a container may nest the cgroups that it creates"),
     Key(
         "rich.cgroup-v1",
         kinds.choice("allow", "refuse"),
         "refuse",
-        "name=systemd of cgroup v1, where the kernel bounds nothing, for an image's systemd before 232",
+        "whether a systemd before 232 gets its own directory in cgroup v1's name=systemd hierarchy, where the kernel"
+        " limits nothing",
     ),
-    Key("hooks.prestart", hooks("prestart", "abort"), [], "run in order before init"),
+    Key("hooks.prestart", hooks("prestart", "abort"), [], "hooks that run before the init starts, in this order"),
     Key(
         "hooks.poststop",
         hooks("poststop", "continue"),
         [],
-        "run in reverse order after the container's end",
+        "hooks that run after the container has ended, in reverse order",
     ),
     Key(
         "hooks.poststop-budget",
         kinds.duration("1s", "1h"),
         "30s",
-        "the node's poststop hooks of a container, those on the host and those in it each for themselves",
+        "time that the node's poststop hooks on the host have together for one container; those in the container have"
+        " the same time again",
     ),
     Key(
         "hooks.pod-timeout-max",
         kinds.duration("1s", "1h"),
         "60s",
-        "longest timeout of a pod's own hook; its poststop hooks together: this, or poststop-budget if that is less",
+        "longest timeout of a pod's own hook; the pod's poststop hooks have this time together, or poststop-budget if"
+        " that is less",
     ),
-    Key("agents", named(AGENT, "agent"), [], "programs run beside the application"),
+    Key("agents", named(AGENT, "agent"), [], "programs of the node that run beside the application"),
     Key(
         "routes",
         kinds.list_of(ROUTE, at_most=256),
         [],
-        "routes of the pod's network namespace",
+        "routes that are set in the pod's network namespace",
     ),
     Key(
         "services.enable",
@@ -203,10 +222,16 @@ KEYS: tuple[Key, ...] = (
         "services.mandatory",
         kinds.list_of(NAME, at_most=64, distinct=True),
         [],
-        "more of them, for systemd: without one Create or Start fails, and so does a pod that chooses a mode without",
+        "further such services, which need systemd: without one of them Create or Start fails, also if the pod chose a"
+        " mode without services",
     ),
-    Key("spawner.enabled", BOOLEAN, True, "fork pod servers from one preloaded process of the node"),
-    Key("spawner.idle-timeout", kinds.duration("1s", "24h"), "10m", "after which an idle spawner ends"),
+    Key(
+        "spawner.enabled",
+        BOOLEAN,
+        True,
+        "whether pod servers are forked from one preloaded process of the node, the spawner",
+    ),
+    Key("spawner.idle-timeout", kinds.duration("1s", "24h"), "10m", "time after which an idle spawner ends"),
 )
 
 SECTIONS: Mapping[str, Callable[..., Any]] = {

@@ -49,10 +49,11 @@ def check_names(given: Mapping[str, object], known: tuple[str, ...], prefix: str
 def table(keys: tuple[Key, ...], build: Callable[..., Any]) -> Kind:
     """A table with these keys, turned into `build(**attributes)`."""
     names = tuple(key.name for key in keys)
+    allowed = f"a table of the keys {', '.join(names)}"
 
     def read(value: object, at: str) -> Any:
         if not isinstance(value, Mapping):
-            refuse(at, value, f"a table of {', '.join(names)}")
+            refuse(at, value, allowed)
         check_names(value, names, f"{at}.")
         return build(**{key.attribute: key.value(value, f"{at}.{key.name}") for key in keys})
 
@@ -60,7 +61,7 @@ def table(keys: tuple[Key, ...], build: Callable[..., Any]) -> Kind:
         read_back = {key.name: (key, getattr(value, key.attribute)) for key in keys}
         return {name: key.kind.plain(one) for name, (key, one) in read_back.items() if one is not None}
 
-    return Kind("table", f"a table of {', '.join(names)}", read, plain=plain)
+    return Kind("table", allowed, read, plain=plain, plural=f"tables of the keys {', '.join(names)}")
 
 
 def named(item: Kind, stem: str) -> Kind:
@@ -76,7 +77,7 @@ def named(item: Kind, stem: str) -> Kind:
         seen: set[str] = set()
         for index, one in enumerate(items):
             if one.name in seen:
-                refuse(f"{key}[{index}].name", one.name, "a name no other entry of the list has")
+                refuse(f"{key}[{index}].name", one.name, "a name that no other entry of the list has")
             seen.add(one.name)
         return items
 

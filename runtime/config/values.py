@@ -65,10 +65,12 @@ _CAPABILITY_NAMES = (
 CAPABILITIES = tuple(f"CAP_{name}" for name in _CAPABILITY_NAMES.split())
 """The capabilities of linux/capability.h, in the order of their numbers (0 to 40)."""
 
-GLOB = kinds.text(r"[^\s]+", "a glob without blanks")
-NAME = kinds.text(kinds.NAME_PATTERN, f"a name matching {kinds.NAME_PATTERN}")
+GLOB = kinds.text(r"[^\s]+", "a glob without whitespace")
+NAME = kinds.text(kinds.NAME_PATTERN, f"a name matching {kinds.NAME_PATTERN}", f"names matching {kinds.NAME_PATTERN}")
 ARGUMENT = kinds.text(r"(?s).*", "a string without NUL")
-USER = kinds.text(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?", "USER or UID, or either with :GROUP")
+USER = kinds.text(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?", "USER or UID, optionally followed by :GROUP or :GID"
+)
 _COMMAND_LIST = kinds.list_of(ARGUMENT, at_least=1, at_most=256)
 
 
@@ -115,10 +117,10 @@ ENV_PLACES = Kind(
 """The places that get the pod's environment; `true` is read as the first place."""
 
 WHEN_KEYS = (
-    Key("mode", kinds.list_of(kinds.choice(*MODES[:3]), at_most=3), [], "modes of the container"),
-    Key("namespace", globs("namespaces"), [], "Kubernetes namespaces, or containerd's outside a pod"),
-    Key("image", globs("image names"), [], "names of the image, as the CRI gives them"),
-    Key("container", globs("container names"), [], "names of the container in its pod"),
+    Key("mode", kinds.list_of(kinds.choice(*MODES[:3]), at_most=3), [], "modes of containers"),
+    Key("namespace", globs("namespaces"), [], "Kubernetes namespaces; outside a pod, containerd namespaces"),
+    Key("image", globs("image names"), [], "names of images, as the CRI gives them"),
+    Key("container", globs("container names"), [], "names of containers in their pods; outside a pod, container IDs"),
 )
 WHEN = table(WHEN_KEYS, model.When)
 
@@ -128,20 +130,32 @@ _TIMEOUT = kinds.duration("1s", "1h")
 def hook_keys(on_failure: str) -> tuple[Key, ...]:
     """The keys of a hook; `on_failure` is the stage's default."""
     return (
-        Key("name", NAME, REQUIRED, "shown in errors and records; unset: the stage and a number"),
-        Key("where", kinds.choice("container", "host"), "container", "where it runs"),
-        Key("command", COMMAND, REQUIRED, "program and arguments; on the host an absolute path"),
-        Key("timeout", _TIMEOUT, "30s", "after which its whole process tree is killed"),
+        Key(
+            "name",
+            NAME,
+            None,
+            "name of the hook in errors and records",
+            unset="the stage and a number, such as prestart-1",
+        ),
+        Key("where", kinds.choice("container", "host"), "container", "where the hook runs"),
+        Key("command", COMMAND, REQUIRED, "program and its arguments; on the host the program is an absolute path"),
+        Key("timeout", _TIMEOUT, "30s", "time after which the hook is killed, with everything that it started"),
         Key(
             "on-failure",
             kinds.choice("abort", "continue"),
             on_failure,
-            "abort: prestart fails Start, poststop skips the hooks of the same owner (node or pod) after it",
+            "abort: if it fails, a prestart hook fails Start, and a poststop hook skips the later hooks of the same"
+            " owner (node or pod)",
         ),
-        Key("user", USER, None, "whom it runs as", unset="the container's user; root on the host"),
-        Key("env", ENV, {}, "variables added to its environment"),
-        Key("mandatory", BOOLEAN, False, "a pod that sets rich = false is refused"),
-        Key("when", WHEN, {}, "which containers it applies to"),
+        Key("user", USER, None, "user that the hook runs as", unset="the container's user; root on the host"),
+        Key("env", ENV, {}, "variables that are added to the hook's environment"),
+        Key(
+            "mandatory",
+            BOOLEAN,
+            False,
+            "whether Create fails if the pod sets rich = false or the container has to stay plain",
+        ),
+        Key("when", WHEN, {}, "which containers the hook is for"),
     )
 
 
@@ -163,24 +177,47 @@ def hooks(stage: str, on_failure: str) -> Kind:
 MOUNT_KEYS = (
     Key("source", PATH, REQUIRED, "path on the host"),
     Key("target", PATH, REQUIRED, "path in the container"),
-    Key("read-only", BOOLEAN, True, "whether the container may write there"),
+    Key("read-only", BOOLEAN, True, "whether the mount is read-only"),
 )
 
 AGENT_KEYS = (
-    Key("name", NAME, REQUIRED, "its unit's or process's name"),
-    Key("command", COMMAND, REQUIRED, "program in the container and arguments"),
+    Key(
+        "name",
+        NAME,
+        None,
+        "name of the agent, also of its unit under systemd",
+        unset="agent and a number, such as agent-1",
+    ),
+    Key("command", COMMAND, REQUIRED, "absolute path of the program in the container, and its arguments"),
     Key(
         "mounts",
         kinds.list_of(table(MOUNT_KEYS, model.AgentMount), at_most=64),
         [],
-        "what it needs from the host",
+        "files and directories of the host that the agent needs",
     ),
-    Key("restart", kinds.choice("always", "on-failure", "no"), "always", "when it is started again"),
-    Key("memory", kinds.size(1 << 20), None, "its own memory.max (cgroup v2)", unset="the pod's limit only"),
-    Key("user", USER, None, "whom it runs as", unset="root of the container"),
-    Key("env", ENV, {}, "its environment"),
-    Key("mandatory", BOOLEAN, False, "a pod that sets rich = false is refused, and Start fails where it does not run"),
-    Key("when", WHEN, {}, "which containers it runs in"),
+    Key(
+        "restart",
+        kinds.choice("always", "on-failure", "no"),
+        "always",
+        "whether the agent is started again when it has ended",
+    ),
+    Key(
+        "memory",
+        kinds.size(1 << 20),
+        None,
+        "memory limit of the agent alone; needs cgroup v2",
+        unset="only the pod's limit",
+    ),
+    Key("user", USER, None, "user that the agent runs as", unset="root of the container"),
+    Key("env", ENV, {}, "the agent's environment, besides PATH and HOME"),
+    Key(
+        "mandatory",
+        BOOLEAN,
+        False,
+        "whether Create fails if the pod sets rich = false or the container has to stay plain, and Start fails if the"
+        " agent does not run",
+    ),
+    Key("when", WHEN, {}, "which containers the agent runs in"),
 )
 
 
@@ -197,7 +234,7 @@ def _read_network(value: object, key: str) -> str:
         refuse(key, value, NETWORK.allowed)
 
 
-NETWORK = Kind("string", 'a network such as 10.1.0.0/16 without host bits, or "default"', _read_network)
+NETWORK = Kind("string", 'a network without host bits, such as 10.1.0.0/16, or "default"', _read_network)
 
 
 def _read_address(value: object, key: str) -> str:
@@ -214,9 +251,9 @@ def _read_address(value: object, key: str) -> str:
 ADDRESS = Kind("string", "an IP address", _read_address)
 
 ROUTE_KEYS = (
-    Key("to", NETWORK, REQUIRED, "destination"),
-    Key("via", ADDRESS, REQUIRED, "gateway, an address of the same family"),
-    Key("when", WHEN, {}, "which containers' network namespaces it is set in"),
+    Key("to", NETWORK, REQUIRED, "destination network"),
+    Key("via", ADDRESS, REQUIRED, "gateway: an address of the same family as the destination"),
+    Key("when", WHEN, {}, "which containers' pods get the route in their network namespace"),
 )
 _ROUTE = table(ROUTE_KEYS, model.Route)
 
@@ -224,18 +261,21 @@ _ROUTE = table(ROUTE_KEYS, model.Route)
 def _read_route(value: object, key: str) -> model.Route:
     route: model.Route = _ROUTE.read(value, key)
     if route.to != "default" and (":" in route.to) != (":" in route.via):
-        refuse(f"{key}.via", route.via, f"an address of the family of {route.to}")
+        refuse(f"{key}.via", route.via, f"an address of the same family as {route.to}")
     return route
 
 
 STEERING = kinds.text(
     "(" + "|".join(prefix.replace(".", r"\.") for prefix in STEERING_PREFIXES) + r")\S+",
     f"a glob that begins with {', '.join(STEERING_PREFIXES)}",
+    f"globs that begin with {', '.join(STEERING_PREFIXES)}",
 )
-UNIT = kinds.text(r"[A-Za-z0-9@_.:\\-]+", "a unit's name")
-PROFILE = kinds.text(r"(?!unconfined$)[A-Za-z0-9_./@+-]{1,255}", "an AppArmor profile's name, and not unconfined")
+UNIT = kinds.text(r"[A-Za-z0-9@_.:\\-]+", "a unit's name", "unit names")
+PROFILE = kinds.text(
+    r"(?!unconfined$)[A-Za-z0-9_./@+-]{1,255}", "the name of an AppArmor profile, other than unconfined"
+)
 BINARY = kinds.text(r"[A-Za-z0-9_.+-]+|/\S+", "a program's name or an absolute path")
 
 
-ROUTE = Kind("table", _ROUTE.allowed, _read_route, plain=_ROUTE.plain)
+ROUTE = Kind("table", _ROUTE.allowed, _read_route, plain=_ROUTE.plain, plural=_ROUTE.plural)
 AGENT = table(AGENT_KEYS, model.Agent)

@@ -151,7 +151,7 @@ WRONG = [
     ("version = 1\nrich.cgroup-depth = 0", "rich.cgroup-depth: found 0, allowed an integer from 1 to 64"),
     ("version = 1\nrich.start-timeout = 1979-05-27", "rich.start-timeout: found '1979-05-27', allowed"),
     ("version = 1\nhooks.prestart = {}", "hooks.prestart: found a table, allowed a list"),
-    ("version = 1\nhooks.prestart = [1]", "hooks.prestart[0]: found 1, allowed a table of name, where"),
+    ("version = 1\nhooks.prestart = [1]", "hooks.prestart[0]: found 1, allowed a table of the keys name, where"),
     ("version = 1\nhooks.prestart = [{}]", "hooks.prestart[0].command: found nothing, allowed a list of 1"),
     (
         "version = 1\nhooks.prestart = [{command = []}]",
@@ -175,7 +175,7 @@ WRONG = [
     ),
     (
         'version = 1\nhooks.poststop = [{name = "a", command = ["a"]}, {name = "a", command = ["b"]}]',
-        'hooks.poststop[1].name: found "a", allowed a name no other entry',
+        'hooks.poststop[1].name: found "a", allowed a name that no other entry',
     ),
     (
         'version = 1\nhooks.poststop = [{command = ["a"], env = {A = 1}}]',
@@ -183,7 +183,7 @@ WRONG = [
     ),
     (
         'version = 1\nhooks.poststop = [{command = ["a"], env = {"A=B" = "1"}}]',
-        'hooks.poststop[0].env: found "A=B", allowed names without =',
+        'hooks.poststop[0].env: found "A=B", allowed non-empty names without =',
     ),
     (
         'version = 1\nhooks.poststop = [{command = ["a"], user = "a b"}]',
@@ -199,7 +199,7 @@ WRONG = [
     ),
     (
         'version = 1\nagents = [{command = ["a"], memory = "1K"}]',
-        'agents[0].memory: found "1K", allowed bytes',
+        'agents[0].memory: found "1K", allowed at least 1048576 bytes',
     ),
     (
         'version = 1\nagents = [{command = ["a"], mounts = [{source = "/a"}]}]',
@@ -215,7 +215,7 @@ WRONG = [
     ),
     (
         'version = 1\nroutes = [{to = "10.0.0.0/8", via = "::1"}]',
-        'routes[0].via: found "::1", allowed an address of the family of 10.0.0.0/8',
+        'routes[0].via: found "::1", allowed an address of the same family as 10.0.0.0/8',
     ),
     (
         'version = 1\nservices.enable = ["a b"]',

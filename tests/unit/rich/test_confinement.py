@@ -77,7 +77,9 @@ def test_what_is_beside_the_application_has_it_too():
 
 @pytest.mark.parametrize("name", ["unconfined", "", "a b", "x" * 256, "a\n"])
 def test_a_name_that_is_none_is_an_error(name):
-    with pytest.raises(config.document.InvalidArgument, match=r"rich\.apparmor-profile: found .* and not unconfined"):
+    with pytest.raises(
+        config.document.InvalidArgument, match=r"rich\.apparmor-profile: found .* other than unconfined"
+    ):
         config.parse(f"version = 1\nrich.apparmor-profile = {name!r}".replace("'", '"'), source="f")
 
 
