@@ -14,17 +14,17 @@ from runtime.errors import PouchrichError
 
 VERBS = {
     "ps": ("ps", "list the rich containers of this node"),
-    "top": ("top", "what they use, live"),
-    "inspect": ("inspecting", "show all that is known of one of them"),
-    "logs": ("logs", "what its boot, init's console, hooks and agents said"),
-    "explain": ("explain", "what is decided about a container, why, and what it changes"),
-    "agent": ("agent", "restart, upgrade or back out an agent in containers that run"),
-    "doctor": ("doctor", "check this node; exit status 1 where something is wrong"),
-    "metrics": ("metrics", "counts and times of all of them, for Prometheus"),
-    "node": ("node", "install a released artefact on this node, or take it away"),
-    "support": ("support", "what to attach to an issue, without names and secrets"),
+    "top": ("top", "show what the rich containers use, live"),
+    "inspect": ("inspecting", "show everything known about one rich container"),
+    "logs": ("logs", "show what a container's boot, init, hooks and agents reported"),
+    "explain": ("explain", "show what the shim decides about a container, why, and what that changes"),
+    "agent": ("agent", "restart, upgrade or back out an agent in running containers"),
+    "doctor": ("doctor", "check this node; exit status 1 if a check fails"),
+    "metrics": ("metrics", "print counts and times of rich containers, for Prometheus"),
+    "node": ("node", "install a release on this node, roll it back or remove it"),
+    "support": ("support", "collect what to attach to a bug report, without names and secrets"),
     "config": ("configuring", "show, check or change the configuration"),
-    "runtimeclass": ("runtimeclass", "the RuntimeClass manifest, or containerd's handler"),
+    "runtimeclass": ("runtimeclass", "print the RuntimeClass manifest, or containerd's handler"),
     "version": ("versions", "print the version"),
 }
 """Verb -> its module in `pouchrich.commands`, whose `add` declares the verb's command line; and its help."""
@@ -33,7 +33,9 @@ VERBS = {
 def _parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     """The parser for the command line `argv`, with the options of its verb only. None: with those of all verbs."""
     parser = argparse.ArgumentParser(
-        prog="pouchrich", description="Rich containers on this node.", epilog="pouchrich help COMMAND says more."
+        prog="pouchrich",
+        description="Rich containers on this node.",
+        epilog="pouchrich help COMMAND describes a command.",
     )
     parser.add_argument("--version", action="version", version=shim.__version__)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -43,8 +45,10 @@ def _parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
             loaded = import_module(f"pouchrich.commands.{module}")
             one.description = loaded.__doc__  # which says what --json prints
             loaded.add(one)
-    help_parser = verbs.add_parser("help", help="say more of one of these")
-    help_parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of them; none: say what there is")
+    help_parser = verbs.add_parser("help", help="describe a command")
+    help_parser.add_argument(
+        "command", nargs="?", metavar="COMMAND", help="command to describe; without it, list the commands"
+    )
     help_parser.set_defaults(run=lambda arguments: _help(parser, verbs, arguments.command))
     return parser
 

@@ -20,7 +20,10 @@ KEYS: Mapping[str, Callable[[Container], str]] = {
     "init": lambda one: one.init,
 }
 STATE = "state"
-HELP = f"only those whose KEY ({', '.join(KEYS)}, {STATE}) matches the glob VALUE; of one KEY any, of several all"
+HELP = (
+    f"only containers whose KEY ({', '.join(KEYS)}, {STATE}) matches the glob VALUE;"
+    " of several filters, one for each KEY has to match"
+)
 
 
 def parse(text: str) -> Filter:

@@ -7,20 +7,20 @@ from hack.manual import roff
 from pouchrich.__main__ import _parser
 
 DESCRIPTION = """
-pouchrich shows the rich containers of this node and checks what they need. It is the operator's command of
-containerd-shim-pouchrich-v2(8), and reads what that keeps: root may see all of it.
+pouchrich shows the rich containers of this node and checks what they need. It is the operator's command for
+containerd-shim-pouchrich-v2(8), and reads the files that the shim keeps; only root can see everything.
 
-A container is named by its ID as pouchrich ps shows it, by NAMESPACE/POD/CONTAINER, or by a beginning of either. With
---json each verb prints what programs may rely on; fields are added to it, and none is taken away.
+A container is named by its ID as pouchrich ps shows it, by NAMESPACE/POD/CONTAINER, or by the beginning of either. With
+--json a command prints JSON that programs may rely on: later versions may add fields, but remove none.
 """
 STATUSES = {
-    "0": "done",
-    "1": "it could not be done, and standard error says why; or doctor, explain or config check found something wrong",
+    "0": "success",
+    "1": "the command failed, and standard error says why; or doctor, explain or config check found something wrong",
     "2": "the command line is wrong",
 }
 FILES = {
     "/etc/pouchrich/config.toml": "the node's configuration, pouchrich.toml(5)",
-    "/run/pouchrich/": "state, which is gone with the next boot",
+    "/run/pouchrich/": "state, which does not survive a reboot",
     "/var/lib/pouchrich/poststop/": "records of poststop hooks that are owed",
 }
 
@@ -48,7 +48,7 @@ def _subparsers(parser: argparse.ArgumentParser) -> argparse._SubParsersAction |
 
 
 def _section(verb: str, parser: argparse.ArgumentParser) -> list[str]:
-    about = re.sub(r"^`pouchrich [^`]*`: ", "", parser.description or "say more of one of these.")
+    about = re.sub(r"^`pouchrich [^`]*`: ", "", parser.description or "describe a command.")
     about = about[:1].upper() + about[1:]
     lines = [roff.subheading(f"pouchrich {verb}"), *roff.text_of(about), *_arguments(parser, "")]
     if (nested := _subparsers(parser)) is not None:

@@ -6,16 +6,16 @@ from runtime.config.schema import KEYS, TABLES
 from runtime.config.tables import REQUIRED, Key
 
 DESCRIPTION = """
-The node's configuration of containerd-shim-pouchrich-v2(8), in TOML. A handler of containerd's may name another file in
-its options (ConfigPath), or hold the same keys itself; either replaces this file entirely.
+The node's configuration of containerd-shim-pouchrich-v2(8), in TOML. A containerd handler may name another file in its
+options (ConfigPath), or contain the same keys itself; either replaces this file entirely.
 
-It is read whole when a container is created, and is part of that container's plan from then on: what is changed holds
-for containers made afterwards, and nothing has to be reloaded. An error in it has the Create of each container fail,
-with the file, the key, what was found and what is allowed. The file and its directories must be root's, and writable
-by nobody else.
+The shim reads the whole file when a container is created, and keeps the values for that container: a change applies to
+containers that are created afterwards, and nothing has to be reloaded. An error in the file makes the Create of every
+container fail; the message has the file, the key, what was found and what is allowed. Root must own the file and the
+directories above it, and nobody else may be able to write them.
 
-pouchrich config check FILE checks one, pouchrich config show prints what is in force, pouchrich config set-default
-changes a key, and pouchrich config default prints a file with every key as a comment.
+pouchrich config check FILE checks a file, pouchrich config show prints the configuration in force, pouchrich config
+set-default changes a key, and pouchrich config default prints a file with every key as a comment.
 """
 EXAMPLE = """
     version = 1

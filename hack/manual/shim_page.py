@@ -4,20 +4,23 @@ from hack.manual import roff
 from shim.contract.flags import BOOLEANS, STRINGS
 
 DESCRIPTION = """
-containerd runs this program for the containers of a handler whose runtime_type is io.containerd.pouchrich.v2: once with
-start for a pod, and with delete where a pod's server has died. Nobody else needs to. It makes ordinary images rich
-containers: an init is PID 1, and the image's command runs under it, with services, agents and hooks.
+containerd runs this program for the containers of a handler whose runtime_type is io.containerd.pouchrich.v2: with
+start for each pod, and with delete after each task, which cleans up if the pod's server has died. Nobody else needs to
+run it. It turns ordinary images into rich containers: an init is PID 1, and the image's command runs under it, with
+services, agents and hooks.
 
-start answers with the address of the pod's server, a process of the same name that outlives containerd and serves one
-pod. Servers are forked from a preloaded process of the node's, pouchrich-spawner.
+start prints the address of the pod server, a process of the same name that serves one pod and outlives containerd. Pod
+servers are forked from a preloaded process of the node, pouchrich-spawner.
 
 pouchrich runtimeclass --containerd here prints what containerd's configuration needs, and pouchrich doctor checks it.
-Pods choose by annotations (pouchrich.io/mode and others), the node by pouchrich.toml(5).
+Pods are configured by annotations (pouchrich.io/mode and others), the node by pouchrich.toml(5).
 """
-VARIABLES = {"POUCHRICH_SPAWNER": "off in containerd's environment: no spawner is used, each start forks by itself"}
+VARIABLES = {
+    "POUCHRICH_SPAWNER": "off, in containerd's environment: each start forks the pod server itself, without a spawner"
+}
 FILES = {
     "/etc/pouchrich/config.toml": "the node's configuration",
-    "/run/pouchrich/": "sockets and state, gone with the next boot",
+    "/run/pouchrich/": "sockets and state, which do not survive a reboot",
     "/var/lib/pouchrich/poststop/": "records of poststop hooks that are owed",
 }
 

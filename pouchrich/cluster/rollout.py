@@ -55,15 +55,21 @@ _NO_LABELS: dict[str, str | None] = dict.fromkeys([VERSION_LABEL, *map(mode_labe
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options of install and uninstall that concern the cluster."""
-    parser.add_argument("--node", metavar="NAME", help="this node's in the cluster: it gets or loses its labels")
-    parser.add_argument("--stay", action="store_true", help="with --node: when done, wait while the node has it")
+    parser.add_argument(
+        "--node", metavar="NAME", help="name of this node in the cluster, whose labels to set or remove"
+    )
+    parser.add_argument(
+        "--stay",
+        action="store_true",
+        help="with --node: when done, keep running as long as the node keeps the installation",
+    )
     parser.add_argument(
         "--probe",
         metavar="MODE[=IMAGE]",
         type=_probe,
         action="append",
         default=[],
-        help="run a pod of this mode before the label, of this pod's image or another",
+        help="label the node for this mode only if a probe pod runs in it, with IMAGE or else this pod's image",
     )
 
 

@@ -61,23 +61,23 @@ def add(agent: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     verbs = agent.add_subparsers(required=True, metavar="WHAT")
     for verb, about in (
-        ("status", "what runs, against the configuration"),
-        ("restart", "end it and start it again"),
-        ("upgrade", "have it as the configuration has it by now"),
-        ("back-out", "have it as it was before the last upgrade"),
+        ("status", "compare running agents with the configuration"),
+        ("restart", "end the agent and start it again"),
+        ("upgrade", "run the agent as the configuration now has it"),
+        ("back-out", "run the agent as it was before the last upgrade"),
     ):
         parser = verbs.add_parser(verb, help=about)
-        parser.add_argument("name", metavar="NAME", nargs="?" if verb == "status" else None, help="an agent's name")
+        parser.add_argument("name", metavar="NAME", nargs="?" if verb == "status" else None, help="name of the agent")
         filters.add(parser)
-        parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+        parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
         if verb != "status":
-            parser.add_argument("--canary", type=_count, metavar="N", help="end after N containers")
+            parser.add_argument("--canary", type=_count, metavar="N", help="end after N changed containers")
             parser.add_argument(
                 "--settle",
                 type=_settle,
                 default=SETTLE_S,
                 metavar="SECONDS",
-                help=f"how long it has to run to count; default {SETTLE_S:g}",
+                help=f"how long the agent has to run before the next container is changed; default {SETTLE_S:g}",
             )
         parser.set_defaults(run=run, verb=verb)
 

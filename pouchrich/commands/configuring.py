@@ -34,11 +34,11 @@ from runtime.config.schema import KEYS, SECTIONS
 from runtime.errors import InvalidArgument, NotFound, PouchrichError
 
 _ACTIONS = {
-    "show": "in full, each value with its source",
-    "check": "whether it is right; exit status 1 where it is not",
-    "set-default": "change a key",
-    "default": "the commented default file",
-    "sysctl": "the kernel settings that a node should have",
+    "show": "print the configuration in full, each value with its source",
+    "check": "check the configuration; exit status 1 if it has an error",
+    "set-default": "change or remove a key",
+    "default": "print a file with every key and its default as comments",
+    "sysctl": "print the kernel settings that a node should have",
 }
 
 
@@ -48,14 +48,28 @@ def add(parser: argparse.ArgumentParser) -> None:
     for action, text in _ACTIONS.items():
         one = actions.add_parser(action, help=text)
         if action in ("show", "check"):
-            one.add_argument("file", nargs="?", metavar="FILE", help=f"default {NODE_FILE}, or the built-in values")
+            one.add_argument(
+                "file",
+                nargs="?",
+                metavar="FILE",
+                help=f"configuration file; default {NODE_FILE}, or the built-in values if it does not exist",
+            )
         elif action == "set-default":
-            one.add_argument("key", metavar="KEY", help="such as rich.mode; pouchrich config default has them all")
-            one.add_argument("value", nargs="?", metavar="VALUE", help="TOML, or else a string; none: take the key out")
-            one.add_argument("--file", metavar="FILE", default=NODE_FILE, help=f"in place of {NODE_FILE}")
+            one.add_argument(
+                "key", metavar="KEY", help="key, such as rich.mode; pouchrich config default lists all keys"
+            )
+            one.add_argument(
+                "value",
+                nargs="?",
+                metavar="VALUE",
+                help="value in TOML, otherwise taken as a string; without it, the key is removed",
+            )
+            one.add_argument("--file", metavar="FILE", default=NODE_FILE, help=f"file to change; default {NODE_FILE}")
         if action in ("show", "check", "set-default"):
-            one.add_argument("--any-owner", action="store_true", help="do not insist that root owns FILE")
-        one.add_argument("--json", action="store_true", help="for programs; the format is stable")
+            one.add_argument(
+                "--any-owner", action="store_true", help="accept a FILE that root does not own or others can write"
+            )
+        one.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
         one.set_defaults(run=_RUN[action])
 
 

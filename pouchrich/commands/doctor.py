@@ -33,11 +33,15 @@ Found = Iterable[tuple[str, Check]]
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("--containerd-config", metavar="FILE", help="judge this, in place of what runs")
-    parser.add_argument("--address", metavar="SOCKET", help="of containerd, where it is none of the usual")
-    parser.add_argument("--config", metavar="FILE", help="node configuration, in place of the node's own")
-    parser.add_argument("--quiet", "-q", action="store_true", help="only what is not well")
-    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.add_argument(
+        "--containerd-config",
+        metavar="FILE",
+        help="check this containerd configuration instead of the running containerds",
+    )
+    parser.add_argument("--address", metavar="SOCKET", help="containerd's socket, if it is not one of the usual ones")
+    parser.add_argument("--config", metavar="FILE", help="node configuration to check instead of the node's own")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print only warnings and failures")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
     parser.set_defaults(run=run)
 
 

@@ -62,23 +62,23 @@ def _annotation(text: str) -> tuple[str, str]:
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument(
-        "bundle", nargs="?", metavar="BUNDLE", help="directory of a container, or what `pouchrich ps` shows of it"
+        "bundle", nargs="?", metavar="BUNDLE", help="a container's bundle, or its ID or name as in `pouchrich ps`"
     )
-    parser.add_argument("--rootfs", metavar="DIR", help="root file system of an image")
-    parser.add_argument("--spec", metavar="FILE", help="config.json, or what `ctr containers info ID` prints")
+    parser.add_argument("--rootfs", metavar="DIR", help="root filesystem of an image")
+    parser.add_argument("--spec", metavar="FILE", help="config.json, or the output of `ctr containers info ID`")
     for option, read, value, of in (
-        ("--annotation", _annotation, "KEY=VALUE", "of the pod"),
-        ("--env", _pair, "NAME=VALUE", "of the container"),
+        ("--annotation", _annotation, "KEY=VALUE", "annotation of the pod"),
+        ("--env", _pair, "NAME=VALUE", "variable of the container"),
     ):
-        help_text = f"one {of}; may be given again"
+        help_text = f"{of}; may be repeated"
         parser.add_argument(option, type=read, action="append", default=[], metavar=value, help=help_text)
     parser.add_argument("--container", metavar="NAME", help="the container's name in its pod")
-    parser.add_argument("--image", metavar="NAME", help="the image's name, for `when`")
-    parser.add_argument("--namespace", metavar="NAME", help="the pod's namespace, for `when`")
-    parser.add_argument("--config", metavar="FILE", help="configuration in place of the node's")
-    parser.add_argument("--any-owner", action="store_true", help="do not insist that root owns FILE")
-    parser.add_argument("--replan", action="store_true", help="decide anew about a container that exists")
-    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.add_argument("--image", metavar="NAME", help="the image's name, compared with `when`")
+    parser.add_argument("--namespace", metavar="NAME", help="the pod's namespace, compared with `when`")
+    parser.add_argument("--config", metavar="FILE", help="configuration to use instead of the node's")
+    parser.add_argument("--any-owner", action="store_true", help="accept a FILE that is not root's alone")
+    parser.add_argument("--replan", action="store_true", help="decide again instead of showing the stored plan")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
 
     def checked(arguments: argparse.Namespace) -> int:
         try:

@@ -32,8 +32,10 @@ from runtime.bundle import RECORD, Bundle
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("id", metavar="ID", help="a container as `pouchrich ps` shows it, or a beginning of its name")
-    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.add_argument(
+        "id", metavar="ID", help="a container's ID or name as in `pouchrich ps`, or the beginning of either"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
     parser.set_defaults(run=run)
 
 

@@ -24,22 +24,26 @@ _SEQUENCE = re.compile(r"\x1b\[[0-9:;<=>?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07
 """Terminal control sequences: CSI, OSC, and all other escapes (ECMA-48)."""
 _PAUSE_S = 0.5
 _SOURCES = {
-    "boot": "only the boot's times; with others of these, those too",
-    "console": "only what init said on its console",
-    "hook": "only the results of hooks, and what they said last",
-    "agent": "only what agents said, and how they ended",
+    "boot": "only the times of the boot; options of this kind can be combined",
+    "console": "only what the init printed on its console",
+    "hook": "only the results of hooks, and the end of their output",
+    "agent": "only the output of agents, and how they ended",
 }
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("id", metavar="ID", help="a container as `pouchrich ps` shows it, or a beginning of its name")
+    parser.add_argument(
+        "id", metavar="ID", help="a container's ID or name as in `pouchrich ps`, or the beginning of either"
+    )
     for source in bundle_log.SOURCES:
         words = f"--{source}s" if source in ("hook", "agent") else f"--{source}"
         parser.add_argument(words, dest="sources", action="append_const", const=source, help=_SOURCES[source])
     parser.add_argument("--tail", "-n", type=_count, metavar="N", help="only the last N lines")
-    parser.add_argument("--follow", "-f", action="store_true", help="go on, until the container goes or interrupted")
-    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.add_argument(
+        "--follow", "-f", action="store_true", help="keep printing until the container is gone or you interrupt"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
     parser.set_defaults(run=run)
 
 

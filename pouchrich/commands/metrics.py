@@ -69,9 +69,14 @@ _STATES = ("owed", "started", "done", "skipped")
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--listen", type=listen_address, metavar="[ADDRESS:]PORT", help="serve it on loopback")
-    where.add_argument("--textfile", metavar="FILE", help="write it for node_exporter's textfile collector")
-    where.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    where.add_argument(
+        "--listen",
+        type=listen_address,
+        metavar="[ADDRESS:]PORT",
+        help="serve the metrics on a loopback address until ended",
+    )
+    where.add_argument("--textfile", metavar="FILE", help="write the metrics for node_exporter's textfile collector")
+    where.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
     parser.set_defaults(run=run)
 
 

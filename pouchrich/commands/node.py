@@ -40,41 +40,49 @@ def add(node: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     what = node.add_subparsers(required=True, metavar="WHAT")
     for name, run, about in (
-        ("install", _install, "have this version be the one that is run from now on"),
-        ("uninstall", _uninstall, "take all versions away; refused while pods or poststop hooks need one"),
-        ("rollback", _rollback, "have the version of before be run again"),
-        ("settle", _settle, "have poststop hooks run that are owed and in nobody's care; a pod's start does so too"),
-        ("status", _status, "what of it is on this node"),
+        ("install", _install, "install this version and make it the current one"),
+        ("uninstall", _uninstall, "remove all versions; refused while pods or poststop hooks need one"),
+        ("rollback", _rollback, "make the previous version the current one again"),
+        ("settle", _settle, "run owed poststop hooks that no process takes care of; the start of a pod does the same"),
+        ("status", _status, "show what is installed on this node"),
     ):
         parser = what.add_parser(name, help=about)
-        parser.add_argument("--prefix", metavar="DIR", help=f"everything below DIR; default {ARTEFACTS} and {BIN}")
-        parser.add_argument("--bin", metavar="DIR", help="where the links to the programs go, a directory on PATH")
-        parser.add_argument("--root", metavar="DIR", help="the node's root directory, with its /proc")
+        parser.add_argument(
+            "--prefix", metavar="DIR", help=f"install everything below DIR; default {ARTEFACTS} and {BIN}"
+        )
+        parser.add_argument("--bin", metavar="DIR", help="directory on PATH for the links to the programs")
+        parser.add_argument("--root", metavar="DIR", help="where the node's root directory is mounted, with its /proc")
         parser.set_defaults(run=_telling, act=run, what=name)
         if name in ("install", "uninstall"):
             _add_containerd(parser, name)
             rollout.add(parser)
         if name == "uninstall":
-            parser.add_argument("--force", action="store_true", help="all the same; it says what is lost")
             parser.add_argument(
-                "--wait", metavar="SECONDS", type=_seconds, default=0.0, help="for pods and hooks to end"
+                "--force", action="store_true", help="uninstall in spite of pods and owed hooks; prints what is lost"
+            )
+            parser.add_argument(
+                "--wait",
+                metavar="SECONDS",
+                type=_seconds,
+                default=0.0,
+                help="how long to wait for pods and hooks to end",
             )
         elif name == "status":
-            parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+            parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
 
 
 def _add_containerd(parser: argparse.ArgumentParser, name: str) -> None:
     """The options of `install`. `uninstall` takes the same, so that a DaemonSet needs to change only the verb."""
     about = {
         "install": (
-            "put the handler into its configuration",
-            "of that containerd, where it is none of the usual",
-            "not a version that was rolled back here",
+            "put the handler into the configuration of this containerd",
+            "containerd's socket, if it is not one of the usual ones",
+            "do not install a version that was rolled back on this node",
         ),
         "uninstall": (
-            "as for install; what was told of the handler is known",
-            "look for the handler in this containerd too, where nothing is installed",
-            "as for install; without effect",
+            "accepted as for install; which containerd has the handler is known",
+            "also look for the handler in this containerd if nothing is installed",
+            "accepted as for install; without effect",
         ),
     }[name]
     parser.add_argument("--containerd", choices=DISTRIBUTIONS, help=about[0])
@@ -84,7 +92,7 @@ def _add_containerd(parser: argparse.ArgumentParser, name: str) -> None:
         "--restart",
         metavar="HOW",
         default=AS_FOUND,
-        help="who starts containerd anew if its configuration changed: auto (systemd or k0s), never, or a command",
+        help="how to restart containerd if its configuration changed: auto (by systemd or k0s), never, or a command",
     )
 
 

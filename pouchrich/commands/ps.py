@@ -77,11 +77,13 @@ def seconds(text: str) -> float:
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     filters.add(parser)
-    parser.add_argument("--tree", "-t", action="store_true", help="init, application, services, agents and execs too")
-    parser.add_argument("--no-trunc", action="store_true", help="cut nothing, and leave no column out")
-    parser.add_argument("--quiet", "-q", action="store_true", help="whole ids only")
-    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
-    parser.add_argument("--watch", type=seconds, metavar="SECONDS", help="again and again, until interrupted")
+    parser.add_argument(
+        "--tree", "-t", action="store_true", help="show also init, application, services, agents and execs"
+    )
+    parser.add_argument("--no-trunc", action="store_true", help="do not shorten values or leave out columns")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print only full IDs")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
+    parser.add_argument("--watch", type=seconds, metavar="SECONDS", help="repeat every SECONDS until interrupted")
     parser.set_defaults(run=run)
 
 

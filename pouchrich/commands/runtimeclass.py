@@ -15,24 +15,30 @@ from runtime.errors import NotFound
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument(
-        "--containerd", choices=("1", "2", "here"), help="handler configuration for containerd N.x, or the one on PATH"
+        "--containerd",
+        choices=("1", "2", "here"),
+        help="print the handler for containerd 1.x, 2.x, or the containerd on PATH (here)",
     )
     parser.add_argument(
         "--containerd-config",
         metavar="FILE",
         default=containerd_config.DEFAULT,
-        help=f"whose version decides the form; default {containerd_config.DEFAULT}",
+        help=f"containerd configuration whose version decides the form; default {containerd_config.DEFAULT}",
     )
     parser.add_argument(
         "--handler",
         type=_handler_name,
         default="pouchrich",
         metavar="NAME",
-        help="of the handler and the RuntimeClass; default pouchrich",
+        help="name of the handler and the RuntimeClass; default pouchrich",
     )
-    parser.add_argument("--runtime-path", default="", metavar="PATH", help="of the shim, if not on PATH")
-    parser.add_argument("--config-path", default="", metavar="FILE", help="in place of the node's file")
-    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.add_argument(
+        "--runtime-path", default="", metavar="PATH", help="path of the shim, if it is not on containerd's PATH"
+    )
+    parser.add_argument(
+        "--config-path", default="", metavar="FILE", help="configuration of the handler, instead of the node's file"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
     parser.set_defaults(run=run)
 
 

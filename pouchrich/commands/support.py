@@ -35,10 +35,15 @@ _MODE: Literal["w", "w:gz"] = "w:gz" if find_spec("zlib") else "w"
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("--output", "-o", metavar="FILE", help="default pouchrich-support-TIME.tar.gz, or .tar, here")
+    parser.add_argument(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="file to write; default pouchrich-support-TIME.tar.gz, or .tar, in the working directory",
+    )
     parser.add_argument("--names", action="store_true", help="keep the names of pods, containers and images")
-    parser.add_argument("--address", metavar="SOCKET", help="of containerd, where it is none of the usual")
-    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.add_argument("--address", metavar="SOCKET", help="containerd's socket, if it is not one of the usual ones")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
     parser.set_defaults(run=run)
 
 

@@ -41,10 +41,12 @@ _COLUMNS = (
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     filters.add(parser)
-    parser.add_argument("--interval", "-d", type=seconds, default=2.0, metavar="SECONDS", help="default 2")
-    parser.add_argument("--count", "-n", type=int, default=0, metavar="N", help="end after N looks")
-    parser.add_argument("--sort", choices=_SORT, default="cpu", help="what the order is by; default cpu")
-    parser.add_argument("--json", action="store_true", help="for programs; the format is stable")
+    parser.add_argument(
+        "--interval", "-d", type=seconds, default=2.0, metavar="SECONDS", help="time between two tables; default 2"
+    )
+    parser.add_argument("--count", "-n", type=int, default=0, metavar="N", help="end after N tables")
+    parser.add_argument("--sort", choices=_SORT, default="cpu", help="what to sort by; default cpu")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
     parser.set_defaults(run=run)
 
 

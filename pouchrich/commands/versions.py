@@ -16,7 +16,9 @@ from pouchrich.output import show_json
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("--json", action="store_true", help="for programs, with what it works with")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON for programs, with the versions of what the shim works with"
+    )
     parser.set_defaults(run=run)
 
 

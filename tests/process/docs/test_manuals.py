@@ -78,7 +78,7 @@ def test_what_is_read_on_a_page_can_be_typed():
 
 def test_each_action_of_a_verb_is_described():
     (page,) = (plain(one) for one in PAGES if one.name == "pouchrich.1")
-    assert "\nrollback\nhave the version of before be run again\n" in page
+    assert "\nrollback\nmake the previous version the current one again\n" in page
     assert "`" not in page
 
 
