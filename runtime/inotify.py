@@ -68,8 +68,9 @@ def judge(found: int, policy: str, *, source: str) -> tuple[str, ...]:
     if found >= PER_SYSTEMD + RESERVE:
         return ()
     words = (
-        f"{INSTANCES}: {found} left for root, and a systemd takes {PER_SYSTEMD}, kubelet and containerd some of the"
-        f" other {RESERVE} when they start again: raise it (pouchrich doctor)"
+        f"{INSTANCES}: found {found} instances left for root, allowed at least {PER_SYSTEMD + RESERVE}: a systemd takes"
+        f" {PER_SYSTEMD}, and the kubelet and containerd need some of the others to start again; raise the limit (see"
+        f" pouchrich doctor)"
     )
     if policy == "refuse":
         raise FailedPrecondition(f"{words}; {source}")

@@ -28,6 +28,6 @@ def require_possible(running: Selected, wanted: Selected, *, source: str) -> Non
     for key in differences(running.agent, wanted.agent):
         if key in _CONTAINERS:
             raise FailedPrecondition(
-                f"{source}: {wanted.key}.{key}: changed since the container was made, which keeps what it was made"
-                " with; a new pod has the change"
+                f"{source}: {wanted.key}.{key}: changed since the container's Create; a running container keeps the"
+                " old value, and a new pod gets the new one"
             )

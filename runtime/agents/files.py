@@ -38,7 +38,10 @@ def require_unchanged(agent: Agent, root: int, known: Mapping[str, Identity]) ->
     """Raise FailedPrecondition where `look` no longer finds the files `known`."""
     for target, found in look(agent, root).items():
         if found != known[target]:
-            raise FailedPrecondition(f"{target} in the container: found another file than the node's, which was moved")
+            raise FailedPrecondition(
+                f"{target} in the container: found another file than the node's; the container moved or covered the"
+                " mount"
+            )
 
 
 def require_nodes(agent: Agent, root: int, *, stat: Callable[[str], os.stat_result] = os.stat) -> dict[str, Identity]:
@@ -53,7 +56,8 @@ def require_nodes(agent: Agent, root: int, *, stat: Callable[[str], os.stat_resu
         if identity(stat(mount.source)) != seen[mount.target]:
             raise FailedPrecondition(
                 f"{mount.source}: replaced since the container was made, which still sees the old one at"
-                f" {mount.target}; bring the old one back, or change files inside a directory that is mounted"
+                f" {mount.target}; restore the old one, or start a new pod; later, change only files inside a mounted"
+                " directory"
             )
     return seen
 

@@ -41,7 +41,7 @@ def check_sources(
             except FileNotFoundError:
                 raise InvalidArgument(f"{key}: found nothing at {mount.source}, allowed a path of this node") from None
             except (InvalidArgument, NotFound, OSError) as err:
-                allowed = "a path that is root's and writable by nobody else, parents included"
+                allowed = "a path that root owns and nobody else can write, including the directories above it"
                 raise InvalidArgument(f"{key}: found {err}, allowed {allowed}") from err
 
 
@@ -54,11 +54,13 @@ def _refuse_target(mount: AgentMount, resolved: str, points: Sequence[MountPoint
     above: MountPoint | None = None
     for point in points:
         if covers(resolved, point.resolved):
-            raise InvalidArgument(f"{key}: found {found}, allowed one that does not hide the mount {point.destination}")
+            raise InvalidArgument(
+                f"{key}: found {found}, allowed a target that does not hide the mount {point.destination}"
+            )
         if covers(point.resolved, resolved) and point.resolved != "/":
             above = point  # the last mount made is on top
     if above is not None and not above.is_private:
-        raise InvalidArgument(f"{key}: found {found}, allowed one outside the pod's volume at {above.destination}")
+        raise InvalidArgument(f"{key}: found {found}, allowed a target outside the pod's volume at {above.destination}")
 
 
 def _step(mount: AgentMount, name: str) -> Step:
@@ -83,8 +85,8 @@ def warnings(selected: Iterable[Selected], spec: Spec, *, source: str) -> tuple[
     if not named:
         return ()
     return (
-        f"{source}: agents: the container has CAP_DAC_READ_SEARCH: it can read all of the file systems that"
-        f" {', '.join(sorted(named))} are on; have them on one of their own",
+        f"{source}: agents: a container with CAP_DAC_READ_SEARCH can read the whole filesystem that contains"
+        f" {' or '.join(sorted(named))}; put the agents' files on a filesystem of their own",
     )
 
 
@@ -104,7 +106,9 @@ def steps(
             where = resolved.get(mount.target, mount.target)
             if where in made:
                 if made[where][0] != mount:
-                    raise InvalidArgument(f"{key}: found {mount.target} of another mount, allowed a target of its own")
+                    raise InvalidArgument(
+                        f"{key}: found {mount.target}, which another mount has, allowed a free target"
+                    )
                 continue
             _refuse_target(mount, where, points, key)
             made[where] = (mount, _step(mount, one.agent.name))

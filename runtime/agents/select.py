@@ -22,13 +22,13 @@ class Selected(NamedTuple):
 def _check(agent: Agent, key: str, *, source: str, has_v2_memory: bool) -> None:
     program = agent.command[0]
     if len(agent.name) > MAX_NAME:
-        raise InvalidArgument(f"{source}: {key}.name: found {len(agent.name)} characters, allowed {MAX_NAME}")
+        raise InvalidArgument(f"{source}: {key}.name: found {len(agent.name)} characters, allowed at most {MAX_NAME}")
     if not program.startswith("/"):
         raise InvalidArgument(f"{source}: {key}.command[0]: found {program[:80]!r}, allowed an absolute path")
     if agent.memory_bytes is not None and not has_v2_memory:
         raise InvalidArgument(
             f"{source}: {key}.memory: found {agent.memory_bytes}, allowed only on a node whose memory controller is on"
-            " cgroup v2; unset it, the pod's limit holds"
+            " cgroup v2; remove the key, then only the pod's limit applies"
         )
 
 

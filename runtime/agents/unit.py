@@ -75,7 +75,7 @@ def _user(one: Selected, source: str) -> str:
     if one.agent.user is None:
         return ""
     if user.uid and not user.name:
-        allowed = "a user in the image's /etc/passwd, which systemd wants"
+        allowed = "a user in the image's /etc/passwd, which systemd requires,"
         raise InvalidArgument(f"{source}: {one.key}.user: found {one.agent.user}, allowed {allowed} in mode systemd")
     groups = " ".join(map(str, user.groups))
     return f"User={user.uid}\nGroup={user.gid}\n" + (f"SupplementaryGroups={groups}\n" if groups else "")

@@ -48,7 +48,7 @@ def find(plan: Delegation, pid: int, *, proc: str = "/proc") -> str:
     own = _unified(pid, proc)
     if not own and not plan.directory:
         raise RuntimeFailed(
-            "the OCI runtime left the container in the root of the cgroup v2 tree, which PID 1 would own"
+            "the OCI runtime left the container in the root cgroup of the v2 tree, which PID 1 would then control"
         )
     return own
 

@@ -120,12 +120,12 @@ def _hooks(stage: str, config: Config) -> Callable[[str, str], tuple[Hook, ...]]
 
     def read(text: str, key: str) -> tuple[Hook, ...]:
         if (size := len(text.encode("utf-8", "surrogatepass"))) > MAX_JSON_BYTES:
-            raise Refused(key, f"{size} bytes", f"{MAX_JSON_BYTES} bytes")
+            raise Refused(key, f"{size} bytes", f"at most {MAX_JSON_BYTES} bytes")
         try:
             value = json.loads(text, object_pairs_hook=_pairs, parse_constant=_no_constant)
         except (ValueError, RecursionError) as err:
             what = "brackets nested too deeply" if isinstance(err, RecursionError) else shown(str(err))
-            raise Refused(key, what, "a JSON list of hook tables, each key once") from None
+            raise Refused(key, what, "a JSON list of hook tables, with each key once") from None
         if isinstance(value, list) and len(value) > MAX_HOOKS:
             raise Refused(key, f"{len(value)} hooks", f"at most {MAX_HOOKS} hooks")
         hooks: tuple[Hook, ...] = kind.read(value, key)
@@ -189,7 +189,7 @@ def _check_total(overrides: Mapping[str, Override], written: Mapping[str, str]) 
         _fail(sources, f"{count} hooks together", f"at most {MAX_HOOKS} hooks")
     total = sum(len(written[key].encode("utf-8", "surrogatepass")) for key in stages)
     if total > MAX_JSON_BYTES:
-        _fail(sources, f"{total} bytes together", f"{MAX_JSON_BYTES} bytes")
+        _fail(sources, f"{total} bytes together", f"at most {MAX_JSON_BYTES} bytes")
 
 
 def read_overrides(

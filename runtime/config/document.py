@@ -27,7 +27,7 @@ def _without_containerds_keys(document: dict[str, object]) -> dict[str, object]:
             refuse(name, value, "a string")
         if name == "ConfigPath" and value:
             # containerd only sends the text if the path is empty, and a file may not name another file.
-            refuse(name, value, "nothing: a configuration cannot name another")
+            refuse(name, value, "none here: a configuration file cannot name another one")
     return document
 
 
@@ -72,7 +72,7 @@ def parse(text: str, *, source: str) -> Config:
     `SOURCE: KEY: found FOUND, allowed ALLOWED`; for text that is not TOML the line is named instead of a key.
     """
     if len(text) > MAX_BYTES:
-        raise InvalidArgument(f"{source}: found {len(text)} characters, allowed {MAX_BYTES}")
+        raise InvalidArgument(f"{source}: found {len(text)} characters, allowed at most {MAX_BYTES}")
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as err:

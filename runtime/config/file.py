@@ -57,7 +57,7 @@ def trusted_path(path: str, *, lstat: Lstat = os.lstat, readlink: Callable[[str]
                 continue
             links += 1
             if links > _MAX_LINKS:
-                raise InvalidArgument(f"{path}: found more than {_MAX_LINKS} symbolic links, allowed {_MAX_LINKS}")
+                raise InvalidArgument(f"{path}: found more than {_MAX_LINKS} symbolic links, allowed at most that")
             target = readlink(step)
             at = "/" if target.startswith("/") else at
             todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
@@ -91,7 +91,7 @@ def _read(path: str, *, require_root_owned: bool) -> str:
     finally:
         os.close(fd)
     if len(data) > MAX_BYTES:
-        raise InvalidArgument(f"{path}: found more than {MAX_BYTES} bytes, allowed {MAX_BYTES}")
+        raise InvalidArgument(f"{path}: found more than {MAX_BYTES} bytes, allowed at most that")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as err:
@@ -133,7 +133,7 @@ def check_host_commands(config: Config) -> None:
                 trusted_path(hook.command[0])
             except (InvalidArgument, NotFound) as err:
                 key = f"hooks.{stage}[{index}].command[0]"
-                allowed = "a program that is root's and writable by nobody else, parents included"
+                allowed = "a program that root owns and nobody else can write, including the directories above it"
                 raise InvalidArgument(f"{config.source}: {key}: found {err}, allowed {allowed}") from err
 
 
@@ -164,7 +164,7 @@ def for_handler(*, config_path: str, config_body: bytes) -> Config:
     try:
         text = config_body.decode("utf-8")
     except UnicodeDecodeError as err:
-        raise InvalidArgument(f"handler options: found a byte at {err.start}, allowed UTF-8") from err
+        raise InvalidArgument(f"handler options: found a byte that is not UTF-8 at {err.start}, allowed UTF-8") from err
     config = parse(text, source="handler options")
     check_host_commands(config)
     return config

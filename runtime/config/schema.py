@@ -56,8 +56,8 @@ KEYS: tuple[Key, ...] = (
         "rich.strict",
         BOOLEAN,
         False,
-        "whether Create fails if the mode that the pod, the handler or the node chose cannot be had; false: the"
-        " container gets dumb-init, unless the mode was chosen for this very container",
+        "whether Create fails if the mode that the pod, the handler or the node chose is not possible; false:"
+        " the container gets dumb-init, unless the mode was chosen for this very container",
     ),
     Key(
         "rich.ephemeral",

@@ -75,7 +75,7 @@ def _refuse_foreign(spec: Spec, resolved: dict[str, str]) -> None:
         if inside and one.get("type") not in ("cgroup", "cgroup2"):
             raise InvalidArgument(
                 f"config.json: mounts[{one['destination']}]: found a mount of the pod,"
-                f" allowed none at or below {TOP} where its own cgroups are writable"
+                f" allowed none at or below {TOP} where the container's own cgroups are writable"
             )
 
 
@@ -119,7 +119,8 @@ def _nested(spec: Spec, host: HostFacts) -> str:
         return path_of(spec, systemd=False)
     raise InvalidArgument(
         f"config.json: linux.cgroupsPath: found {shown(found)}, allowed an absolute path: the cgroup2 file system of"
-        f" this host is mounted without nsdelegate, so the limits need a cgroup above the container's"
+        f" this host is mounted without nsdelegate, so the limits need a cgroup above the container's; mount it"
+        " with nsdelegate"
     )
 
 

@@ -38,7 +38,7 @@ def refuse_handles(setting: Setting) -> None:
             way_out = f"or use {setting.delegates} = pod" if setting.delegates else "or use mode dumb-init"
             raise InvalidArgument(
                 f"config.json: {where}: found CAP_DAC_READ_SEARCH, allowed a set without it in mode {setting.mode}:"
-                f" by file handles root in the container would write to any cgroup of the node; drop it, {way_out}"
+                f" with it, root in the container could write to any cgroup of the node by handle; drop it, {way_out}"
             )
 
 
@@ -53,8 +53,8 @@ def subtree(setting: Setting) -> tuple[tuple[Step, ...], Delegation | None]:
     host = setting.host
     if host.cgroups != "unified":
         raise InvalidArgument(
-            f"{setting.delegates}: found delegate, allowed on this host pod: its cgroups are {host.cgroups}, and only"
-            f" where there is nothing but cgroup v2 does the kernel keep a container below its own limits"
+            f"{setting.delegates}: found delegate, allowed on this host only pod: its cgroups are {host.cgroups}, and"
+            " only with cgroup v2 alone does the kernel keep a container below its own limits"
         )
     refuse_handles(setting)
     written = {point.destination: point.resolved for point in setting.mounts}

@@ -38,8 +38,8 @@ def _directory(setting: Setting) -> str:
     dev = [point for point in setting.mounts if point.resolved == "/dev"]
     if not dev or not dev[-1].is_private:
         raise InvalidArgument(
-            f"config.json: mounts[{above.destination}]: found a volume, allowed a tmpfs or an emptyDir"
-            f" where /dev is a volume too: mode dumb-init has no place for its binary"
+            f"config.json: mounts[{above.destination}]: found a volume, allowed a tmpfs or an emptyDir:"
+            " /dev is a volume too, and so there is no place for mode dumb-init to mount its binary"
         )
     return _ASIDE
 

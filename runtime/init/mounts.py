@@ -115,7 +115,7 @@ def hidden(setting: Setting, steps: Sequence[Step]) -> tuple[str, ...]:
     """Warnings about files of the image that the empty tmpfs mounts of `steps` (made by `writable`) hide."""
     paths = [step.edit.operand["mount"]["destination"] for step in steps]
     return tuple(
-        f"image: {path}: {setting.uncopied[path]}: nothing of what the image has there is in the container"
+        f"image: {path}: {setting.uncopied[path]}: the container gets an empty tmpfs there, without the image's files"
         for path in paths
         if path in setting.uncopied
     )

@@ -18,9 +18,9 @@ def no_cgroups(site: Site, kind: str) -> str:
         return f"systemd {version} of the image needs the name=systemd hierarchy, and this host has none mounted"
     if site.cgroup_v1 != "allow":
         return (
-            f"systemd {version} of the image knows no cgroup v2 and would have to write below cgroup v1's name=systemd,"
-            f" where the kernel bounds neither the number of cgroups nor their memory"
-            f" (rich.cgroup-v1 = {shown(site.cgroup_v1)}; {site.cgroup_v1_source})"
+            f"systemd {version} of the image cannot use cgroup v2, only cgroup v1's name=systemd hierarchy, where the"
+            " kernel limits neither the number of cgroups nor their memory; to permit that, the node sets"
+            f" rich.cgroup-v1 = allow (found {shown(site.cgroup_v1)}; {site.cgroup_v1_source})"
         )
     return ""
 
@@ -28,7 +28,7 @@ def no_cgroups(site: Site, kind: str) -> str:
 def no_room(site: Site) -> str:
     """Why no init of the image can be PID 1 at all."""
     if site.shared:
-        return f"the container {site.shared}: there is no PID 1 to give"
+        return f"the container {site.shared}: it cannot have a PID 1 of its own"
     for path in ("/run", HOME):
         if (leads := site.resolved[path]) != path:
             return f"{path}: the image has a symbolic link to {shown(leads)} there"

@@ -92,7 +92,8 @@ def _check(setting: Setting, made: Launch | None) -> None:
     reasons = ", ".join(f"{name} (for {needed[name]})" for name in missing)
     raise InvalidArgument(
         f"config.json: {where}: found no {reasons}, allowed a set that has it in mode {setting.mode}:"
-        f" {setting.init.kind} as PID 1 cannot boot; add it to the container, or rich.init-capabilities on the node"
+        f" {setting.init.kind} as PID 1 cannot boot without; add it to the container's capabilities, or to"
+        " rich.init-capabilities on the node"
     )
 
 
@@ -102,7 +103,7 @@ def wider(setting: Setting) -> tuple[str, ...]:
     user = edit.table(edit.table(setting.spec, "process"), "user", within="process.")
     if not more or user.get("uid", 0) != 0:
         return ()
-    return (f"rich.init-capabilities: root in the pod has {listed(more)} too, by what it has init start",)
+    return (f"rich.init-capabilities: root in the container also has {listed(more)}, in what it has the init start",)
 
 
 def has_streams(setting: Setting) -> bool:

@@ -169,7 +169,7 @@ def _refusal(
     if problem := _problem(name):
         return f"found {name[:80]!r}, allowed {problem}"
     if request.must and init != "systemd":
-        return f"found {name}, allowed where systemd is PID 1: {init} does not tell whether a service is up"
+        return f"found {name}, allowed only where systemd is PID 1: {init} does not tell whether a service is up"
     if init not in _MANAGING:
         return f"found {name}, allowed none: {init} manages no services"
     if not found.get(name):

@@ -34,15 +34,15 @@ def refuse(setting: Setting) -> tuple[str, ...]:
     """For an init that unmounts everything: raise InvalidArgument for such a volume, or warn where it is accepted."""
     if setting.supplied:
         return tuple(
-            f"config.json: mounts[{point.destination}]: at its shutdown {setting.init.kind} unmounts what is below, on"
-            " the node too"
+            f"config.json: mounts[{point.destination}]: when {setting.init.kind} shuts down, it unmounts everything"
+            " below this volume, on the node too"
             for point in _points(setting)
         )
     for point in _points(setting):
         raise InvalidArgument(
             f"config.json: mounts[{point.destination}]: found a volume with propagation to the node, allowed none where"
-            f" {setting.init.kind} is PID 1 with CAP_SYS_ADMIN: at its shutdown it unmounts what is below, on the node"
-            " too"
+            f" {setting.init.kind} is PID 1 with CAP_SYS_ADMIN: when it shuts down, it unmounts everything below the"
+            " volume, on the node too"
         )
     return ()
 

@@ -22,7 +22,9 @@ def choose(wanted: str, *, source: str, hybrid: str = HYBRID_CONTROLLERS, path: 
     if wanted:
         found = shutil.which(wanted, path=search)
         if found is None:
-            raise InvalidArgument(f"{source}: found {wanted!r}, which is no executable file in {search}")
+            raise InvalidArgument(
+                f"{source}: found {wanted!r}, which is no executable file in {search}, allowed an installed OCI runtime"
+            )
         return os.path.abspath(found), f"{source} says {wanted}"
     controllers = _read(hybrid).strip()
     crun, runc = shutil.which("crun", path=search), shutil.which("runc", path=search)
@@ -34,7 +36,9 @@ def choose(wanted: str, *, source: str, hybrid: str = HYBRID_CONTROLLERS, path: 
         return runc, "crun is not installed"
     if crun:
         return crun, "runc is not installed"
-    raise InvalidArgument(f"runtime.binary: found neither crun nor runc in {search}")
+    raise InvalidArgument(
+        f"runtime.binary: found neither crun nor runc in {search}, allowed either: install one, or set the key"
+    )
 
 
 def _read(path: str) -> str:

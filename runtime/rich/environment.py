@@ -133,7 +133,7 @@ class _Making:
         if names:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             named = ", ".join(shown(name)[1:-1] for name in names[:_NAMED])
-            self.skip(f"{place}: {named}{more}: found a value that no line there can hold")
+            self.skip(f"{place}: {named}{more}: found a value that a line of that file cannot hold")
 
     def bind(self, target: str, name: str, text: str, step: str, mode: int = 0o640) -> bool:
         """Have `text` bound at `target`; False (and a warning) where the image or a mount prevents it."""

@@ -135,7 +135,9 @@ def make(
     claims = seen.claims if units else {}
     for name in _APPLICATION:
         if taken := claims.get(name):
-            raise InvalidArgument(f"image: found {taken}, allowed nothing that changes {name}: it is the application's")
+            raise InvalidArgument(
+                f"image: found {taken}, allowed nothing that replaces or changes {name}, the application's unit"
+            )
     steps = [*mounts.steps(chosen, points, seen.targets, source=source)]
     # A mandatory agent is not left to a systemd whose units the image can change.
     by_unit = tuple(one for one in chosen if units and not one.agent.mandatory)
@@ -144,8 +146,8 @@ def make(
         stands_in = claims.get(unit.unit_name(one.agent.name))
         if one.agent.mandatory and stands_in:
             raise InvalidArgument(
-                f"image: found {stands_in}, allowed nothing that stands in for agent {one.agent.name}:"
-                f" it is mandatory ({source}: {one.key})"
+                f"image: found {stands_in}, allowed nothing in place of the unit of agent {one.agent.name}:"
+                f" the agent is mandatory ({source}: {one.key})"
             )
     env = environment.make(
         {**edit.env(spec), **variables(mode)},
@@ -162,7 +164,7 @@ def make(
     files, warnings = lxcfs.plan(config.rich.lxcfs, seen.lxcfs_files, points, mounted=seen.lxcfs_mounted)
     for name, path in unit_agents.items():
         if path:
-            warnings = (*warnings, f"image: {path} stands in the place of agent {name}, which may not run")
+            warnings = (*warnings, f"image: found {path} in place of the unit of agent {name}, which may not run")
     return Extras(
         (*steps, *env.steps, *files),
         made.files,

@@ -95,7 +95,7 @@ def _working(case: _Case) -> str:
 
 def _dumb_init(case: _Case, *decisions: Decision, warnings: tuple[str, ...] = ()) -> ResolvedMode:
     if case.shared:
-        stays = Decision("rich", "false", f"the container {case.shared}: there is no PID 1 to give")
+        stays = Decision("rich", "false", f"the container {case.shared}: it cannot have a PID 1 of its own")
         return ResolvedMode(None, case.facts.init, decisions=(*decisions, stays), warnings=warnings)
     return _resolved(case, DUMB_INIT, decisions, warnings)
 
@@ -128,8 +128,8 @@ def _check_root_init(case: _Case, mode: InitMode) -> None:
         return
     raise InvalidArgument(
         f"config.json: {case.choice.mode_source}: found mode {mode.name} for a container of user {case.uid},"
-        f" allowed user 0: PID 1 would be root"
-        f" (rich.root-init = {shown(rule)}; {case.config.source_of('rich.root-init')})"
+        f" allowed for user 0 only: PID 1 would be root; to permit it, the node sets rich.root-init = allow"
+        f" (found {shown(rule)}; {case.config.source_of('rich.root-init')})"
     )
 
 
@@ -137,10 +137,10 @@ def _cannot(case: _Case, mode: InitMode, problem: str) -> ResolvedMode:
     choice = case.choice
     if choice.mode_is_own or case.config.rich.strict:
         raise InvalidArgument(
-            f"config.json: {choice.mode_source}: found mode {mode.name}, which cannot be had: {problem};"
+            f"config.json: {choice.mode_source}: found mode {mode.name}, which is not possible: {problem};"
             f" allowed {_working(case)}"
         )
-    reason = f"mode {mode.name} cannot be had: {problem}"
+    reason = f"mode {mode.name} is not possible: {problem}"
     if case.shared:
         return _dumb_init(case, warnings=(f"{choice.mode_source}: {reason}: the container stays plain",))
     warning = f"{choice.mode_source}: {reason}: {DUMB_INIT.name} instead"

@@ -72,18 +72,20 @@ def refuse_mandatory(source: str, found: str, identity: Identity, config: Config
     if config.services.mandatory:
         name = config.services.mandatory[0]
         raise InvalidArgument(
-            f"config.json: {source}: found {found}: {config.source}: services.mandatory {name} is mandatory"
+            f"config.json: {source}: found {found}: the node's service {name} is mandatory"
+            f" ({config.source}: services.mandatory)"
         )
-    lists: Mapping[str, Sequence[Hook | Agent]] = {
-        "hooks.prestart": config.hooks.prestart,
-        "hooks.poststop": config.hooks.poststop,
-        "agents": config.agents,
-    }
-    for key, entries in lists.items():
+    lists: tuple[tuple[str, str, Sequence[Hook | Agent]], ...] = (
+        ("prestart hook", "hooks.prestart", config.hooks.prestart),
+        ("poststop hook", "hooks.poststop", config.hooks.poststop),
+        ("agent", "agents", config.agents),
+    )
+    for noun, key, entries in lists:
         for entry in entries:
             if entry.mandatory and identity.selects(entry.when, None):
                 raise InvalidArgument(
-                    f"config.json: {source}: found {found}: {config.source}: {key} {entry.name} is mandatory"
+                    f"config.json: {source}: found {found}: the node's {noun} {entry.name} is mandatory"
+                    f" ({config.source}: {key})"
                 )
 
 

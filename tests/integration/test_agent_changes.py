@@ -152,8 +152,8 @@ def test_a_restart_runs_what_is_by_now_in_a_mounted_directory(rich_pods: RichPod
 def test_what_only_a_new_container_can_have_is_refused_and_nothing_is_changed(rich_pods: RichPods) -> None:
     fleet = Fleet(rich_pods, "dumb-init")
     cases = {
-        "agents[0].mounts: changed since the container was made": lambda: fleet.configure("2", target="/opt/other"),
-        "agents[0].mandatory: changed since the container was made": lambda: fleet.configure(
+        "agents[0].mounts: changed since the container's Create": lambda: fleet.configure("2", target="/opt/other"),
+        "agents[0].mandatory: changed since the container's Create": lambda: fleet.configure(
             "2", more="mandatory = true"
         ),
         "agents: watcher is not there any more": lambda: configure(rich_pods.node, 'mode = "dumb-init"\n'),

@@ -214,9 +214,9 @@ def old(rich_pods: RichPods) -> str:
 def test_a_systemd_that_knows_v1_alone_is_refused_unless_the_node_allows_it(rich_pods: RichPods, old: str) -> None:
     pod = rich_pods.pod(rich="strict = true")
     message = refused(rich_pods.create(pod, old, "true"))
-    assert "systemd 219 of the image knows no cgroup v2" in message
-    assert "the kernel bounds neither the number of cgroups nor their memory" in message
-    assert 'rich.cgroup-v1 = "refuse"' in message
+    assert "systemd 219 of the image cannot use cgroup v2" in message
+    assert "the kernel limits neither the number of cgroups nor their memory" in message
+    assert 'rich.cgroup-v1 = allow (found "refuse"' in message
 
 
 def test_where_it_is_allowed_what_it_leaves_holds_up_no_delete(rich_pods: RichPods, old: str) -> None:
@@ -236,7 +236,10 @@ def test_a_subtree_is_given_on_cgroup_v2_alone_and_else_refused_with_the_reason(
     pod = rich_pods.pod(mode, rich='cgroup = "delegate"')
     image = System("busybox")
     message = refused(rich_pods.create(pod, image, "true"))
-    assert "/etc/pouchrich/test.toml: rich.cgroup: found delegate, allowed on this host pod: its cgroups are" in message
+    assert (
+        "/etc/pouchrich/test.toml: rich.cgroup: found delegate, allowed on this host only pod: its cgroups are"
+        in message
+    )
     assert rich_pods.create(rich_pods.pod(mode), image, "true", name="again").start().wait(timeout_s=20).exit_code == 0
 
 

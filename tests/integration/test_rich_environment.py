@@ -108,7 +108,7 @@ env = {{ EQUALS = "the agent's" }}
     for path in ("/etc/environment", "/etc/profile.d/pouchenv.sh"):
         assert container.shell(f"stat -c '%a %u' {path}") == "640 0\n"
     warnings = [one for one in inspected(container)["warnings"] if one.startswith("rich.env-file: ")]
-    line = "found a value that no line there can hold, skipped"
+    line = "found a value that a line of that file cannot hold, skipped"
     assert sorted(warnings) == [f"rich.env-file: {place}: LINES, HASH: {line}" for place in ("cron", "pam")]
 
 

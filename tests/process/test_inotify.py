@@ -64,8 +64,8 @@ def test_a_systemd_that_leaves_nothing_for_the_node_is_warned_about_or_refused()
     enough = inotify.PER_SYSTEMD + inotify.RESERVE
     assert inotify.judge(enough, "refuse", source="x") == ()
     (warning,) = inotify.judge(enough - 1, "warn", source="x")
-    assert "fs.inotify.max_user_instances: 21 left for root" in warning
-    with pytest.raises(FailedPrecondition, match=r"0 left for root.*; node.toml: rich.inotify"):
+    assert "fs.inotify.max_user_instances: found 21 instances left for root" in warning
+    with pytest.raises(FailedPrecondition, match=r"found 0 instances left for root.*; node.toml: rich.inotify"):
         inotify.judge(0, "refuse", source="node.toml: rich.inotify")
 
 

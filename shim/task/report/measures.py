@@ -19,7 +19,7 @@ MOST = 256
 """The most numbers that are queued while another process holds the lock; more are dropped."""
 
 _FALLBACKS = {
-    "there is no PID 1 to give": "pid-namespace",
+    "cannot have a PID 1 of its own": "pid-namespace",
     "already is an init": "image-init",
     "not in the image": "image",
     "symbolic link": "image",

@@ -63,7 +63,7 @@ def test_a_target_on_the_pods_own_tmpfs_or_empty_directory_is_free(above):
 
 def test_agents_may_share_a_mount_but_not_a_target():
     assert len(made(bind(), bind())) == 1
-    with pytest.raises(InvalidArgument, match=r"mounts\[1\].target: found /opt/probe of another mount"):
+    with pytest.raises(InvalidArgument, match=r"mounts\[1\].target: found /opt/probe, which another mount has"):
         made(bind(), bind("/srv/other"))
 
 

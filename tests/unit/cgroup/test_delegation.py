@@ -57,7 +57,7 @@ def test_where_the_kernel_keeps_the_limits_only_the_number_of_cgroups_is_set(nod
 
 def test_a_container_in_the_root_of_the_tree_is_refused(node):
     (node / "proc/7/cgroup").write_text("0::/\n")
-    with pytest.raises(RuntimeFailed, match="root of the cgroup v2 tree"):
+    with pytest.raises(RuntimeFailed, match="root cgroup of the v2 tree"):
         applied(Delegation(9, 3), node)
 
 

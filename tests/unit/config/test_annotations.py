@@ -88,14 +88,14 @@ WRONG = [
     ({"poststop": hooks(command=["\ud800"])}, 'annotation pouchrich.io/poststop[0].command[0]: found "\\ud800"'),
     ({"poststop": hooks(command=["a\0"])}, 'annotation pouchrich.io/poststop[0].command[0]: found "a\\u0000"'),
     ({"poststop": json.dumps([{"command": ["a"]}] * 17)}, "found 17 hooks, allowed at most 16 hooks"),
-    ({"poststop": " " * 65537}, "found 65537 bytes, allowed 65536 bytes"),
+    ({"poststop": " " * 65537}, "found 65537 bytes, allowed at most 65536 bytes"),
     (
         {"prestart": json.dumps([{"command": ["a"]}] * 9), "poststop": json.dumps([{"command": ["a"]}] * 8)},
         "found 17 hooks together, allowed at most 16 hooks",
     ),
     (
         {"prestart": hooks() + " " * 40000, "poststop": hooks() + " " * 40000},
-        "bytes together, allowed 65536 bytes",
+        "bytes together, allowed at most 65536 bytes",
     ),
 ]
 
@@ -165,5 +165,5 @@ def test_any_text_is_read_or_refused(annotations):
 
 def test_the_size_of_hooks_is_counted_in_bytes_before_they_are_read():
     assert error_of({"prestart": "\u20ac" * 30_000}) == (
-        "config.json: annotation pouchrich.io/prestart: found 90000 bytes, allowed 65536 bytes"
+        "config.json: annotation pouchrich.io/prestart: found 90000 bytes, allowed at most 65536 bytes"
     )

@@ -231,13 +231,13 @@ WRONG = [
         "rich.start_timeout: found an unknown key, allowed enabled, mode",
     ),
     ("version = 1\nTypeUrl = 1", "TypeUrl: found 1, allowed a string"),
-    ('version = 1\nConfigPath = "/a"', 'ConfigPath: found "/a", allowed nothing'),
+    ('version = 1\nConfigPath = "/a"', 'ConfigPath: found "/a", allowed none here'),
     ("version = 1\nversion = 1", "allowed TOML with each key once"),
     ("version = 1\n[rich]\n[rich]", "allowed TOML with each key once"),
     ("version = ", "found "),
     ("version = 1\nx = " + "[" * 5000, "allowed TOML with each key once"),
     ("version = " + "1" * 5000, "allowed TOML with each key once"),
-    ("#" * (MAX_BYTES + 1), f"found {MAX_BYTES + 1} characters, allowed {MAX_BYTES}"),
+    ("#" * (MAX_BYTES + 1), f"found {MAX_BYTES + 1} characters, allowed at most {MAX_BYTES}"),
 ]
 
 

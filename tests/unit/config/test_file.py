@@ -45,7 +45,7 @@ def test_a_device_is_no_configuration():
 def test_a_file_beyond_the_limit_is_refused(tmp_path):
     path = tmp_path / "c.toml"
     path.write_bytes(b"#" * (MAX_BYTES + 1))
-    with pytest.raises(InvalidArgument, match=f"found more than {MAX_BYTES} bytes, allowed {MAX_BYTES}"):
+    with pytest.raises(InvalidArgument, match=f"found more than {MAX_BYTES} bytes, allowed at most"):
         load(path)
 
 
@@ -144,7 +144,7 @@ def test_links_are_followed_and_both_sides_checked():
 
 def test_a_circle_of_links_ends():
     tree = Tree({"/a": (LINK, 0)}, {"/a": "/a"})
-    with pytest.raises(InvalidArgument, match="found more than 40 symbolic links, allowed 40"):
+    with pytest.raises(InvalidArgument, match="found more than 40 symbolic links, allowed at most"):
         tree.trusted("/a")
 
 
@@ -204,7 +204,7 @@ def test_a_handlers_missing_file_is_an_error():
 
 
 def test_inline_keys_that_are_not_utf8_are_refused():
-    with pytest.raises(InvalidArgument, match="handler options: found a byte at 0, allowed UTF-8"):
+    with pytest.raises(InvalidArgument, match="handler options: found a byte that is not UTF-8 at 0, allowed UTF-8"):
         config.for_handler(config_path="", config_body=b"\xff")
 
 

@@ -56,7 +56,7 @@ def test_a_host_with_cgroup_v1_is_refused_with_the_key_and_the_reason(mode, cgro
     with pytest.raises(InvalidArgument) as found:
         MODES[mode](wanted(mode, host=HostFacts(cgroups, nsdelegate=False)))
     assert str(found.value).startswith(
-        f"/etc/x.toml: rich.cgroup: found delegate, allowed on this host pod: its cgroups are {cgroups}, and only where"
+        f"/etc/x.toml: rich.cgroup: found delegate, allowed on this host only pod: its cgroups are {cgroups}, and only"
     )
 
 
@@ -70,7 +70,7 @@ def test_a_mount_of_the_pods_in_the_tree_is_refused():
     one = wanted()
     points = setting(CGROUP, volume).mounts
     with pytest.raises(
-        InvalidArgument, match=r"allowed none at or below /sys/fs/cgroup where its own cgroups are writable"
+        InvalidArgument, match=r"allowed none at or below /sys/fs/cgroup where the container's own cgroups are writable"
     ):
         dumb_init.make(replace(one, spec={**one.spec, "mounts": [CGROUP, volume]}, mounts=points))
 

@@ -37,7 +37,7 @@ def test_a_tmpfs_begins_with_what_the_image_has_there_unless_that_cannot_be_copi
     copies = {mount["destination"]: "tmpcopyup" in mount["options"] for mount in made}
     assert copies == {"/run": True, "/run/lock": True, "/var/tmp": False, "/var/log": False, "/var/lib/systemd": True}
     assert mounts.hidden(one, steps) == (
-        "image: /var/log: found more than 16 MiB: nothing of what the image has there is in the container",
+        "image: /var/log: found more than 16 MiB: the container gets an empty tmpfs there, without the image's files",
     )
 
 

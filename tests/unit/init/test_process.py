@@ -72,8 +72,8 @@ def test_what_systemd_lacks_for_a_boot_is_named(name):
         process_of(setting(spec=spec_of(bounding=[one for one in CAPABILITIES if one != name])))
     assert str(caught.value) == (
         f"config.json: process.capabilities.bounding: found no {name} (for systemd's own services), allowed a set that"
-        " has it in mode systemd: systemd as PID 1 cannot boot; add it to the container, or rich.init-capabilities on"
-        " the node"
+        " has it in mode systemd: systemd as PID 1 cannot boot without; add it to the container's capabilities, or"
+        " to rich.init-capabilities on the node"
     )
 
 

@@ -144,8 +144,8 @@ def test_without_a_mandatory_service_the_application_is_not_started():
     ("init", "why"),
     [
         ("systemd", "a unit of the image"),
-        ("sysvinit", "where systemd is PID 1"),
-        ("dumb-init", "where systemd is PID 1"),
+        ("sysvinit", "only where systemd is PID 1"),
+        ("dumb-init", "only where systemd is PID 1"),
     ],
 )
 def test_a_mandatory_service_that_cannot_be_is_an_error_that_names_the_nodes_key(init, why):

@@ -184,7 +184,7 @@ def test_root_in_the_pod_is_warned_of_to_have_inits_capabilities():
     more = (*CAPABILITIES, "CAP_SYS_ADMIN", "CAP_KILL")
     (warning,) = systemd.make(setting(capabilities=more)).warnings
     assert warning == (
-        "rich.init-capabilities: root in the pod has CAP_KILL, CAP_SYS_ADMIN too, by what it has init start"
+        "rich.init-capabilities: root in the container also has CAP_KILL, CAP_SYS_ADMIN, in what it has the init start"
     )
     for none in (setting(capabilities=CAPABILITIES), setting(), setting(spec=spec_of(uid=7), capabilities=more)):
         assert systemd.make(none).warnings == ()

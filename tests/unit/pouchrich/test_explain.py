@@ -102,7 +102,7 @@ def test_what_would_be_refused_is_said_in_creates_own_words(capsys, files):
     status, out, _ = run(capsys, *files, "--container", "web", "--annotation", wanted)
     assert status == 1
     assert out.startswith(
-        "refused: config.json: annotation pouchrich.io/mode.web: found mode systemd, which cannot be had: "
+        "refused: config.json: annotation pouchrich.io/mode.web: found mode systemd, which is not possible: "
     )
     assert "; allowed dumb-init, auto\n" in out
     status, out, _ = run(capsys, *files, "--container", "web", "--annotation", wanted, "--json")

@@ -122,5 +122,5 @@ def test_names_whose_values_fit_nowhere_are_named_a_few_of_them_and_safely(image
     env = {f"V{number}": "#" for number in range(7)}
     (warning,) = made(image, env, places=("pam",)).warnings
     assert warning == (
-        "rich.env-file: pam: V0, V1, V2, V3, V4 and 2 more: found a value that no line there can hold, skipped"
+        "rich.env-file: pam: V0, V1, V2, V3, V4 and 2 more: found a value that a line of that file cannot hold, skipped"
     )

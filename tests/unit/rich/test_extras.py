@@ -86,7 +86,7 @@ def test_a_container_that_opens_files_by_handle_and_gets_an_agents_mounts_is_war
     process = {**SPEC["process"], "capabilities": {"bounding": ["CAP_DAC_READ_SEARCH"]}}
     monkeypatch.setitem(SPEC, "process", process)
     (warning,) = made(rootfs).warnings
-    assert warning.startswith("node.toml: agents: the container has CAP_DAC_READ_SEARCH")
+    assert warning.startswith("node.toml: agents: a container with CAP_DAC_READ_SEARCH")
     assert "/srv/probe" in warning
     assert made(rootfs, text="version = 1").warnings == ()
 

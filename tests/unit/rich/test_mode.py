@@ -76,14 +76,14 @@ def test_auto_is_systemd_where_the_image_has_it_and_says_why_not_elsewhere():
 
 def test_asked_for_this_very_container_the_error_names_the_path_and_the_modes_that_work():
     assert refused({"mode.web": "systemd"}, init=BUSYBOX) == (
-        "config.json: annotation pouchrich.io/mode.web: found mode systemd, which cannot be had:"
+        "config.json: annotation pouchrich.io/mode.web: found mode systemd, which is not possible:"
         " /usr/lib/systemd/systemd: not in the image; allowed sbin-init, dumb-init, auto"
     )
     assert refused({"mode.web": "sbin-init"}, init=NOTHING) == (
-        "config.json: annotation pouchrich.io/mode.web: found mode sbin-init, which cannot be had:"
+        "config.json: annotation pouchrich.io/mode.web: found mode sbin-init, which is not possible:"
         " /sbin/init: no such file or directory; allowed dumb-init, auto"
     )
-    assert "which cannot be had" in refused(env=["rich_mode_launch_manner=systemd"], init=NOTHING)
+    assert "which is not possible" in refused(env=["rich_mode_launch_manner=systemd"], init=NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -92,18 +92,18 @@ def test_asked_for_this_very_container_the_error_names_the_path_and_the_modes_th
 def test_asked_for_more_widely_it_is_dumb_init_with_the_reason_unless_strict(annotations, body):
     found = planned(annotations, body=body, init=NOTHING)
     assert found.mode == "dumb-init"
-    reason = "mode systemd cannot be had: /usr/lib/systemd/systemd: not in the image"
+    reason = "mode systemd is not possible: /usr/lib/systemd/systemd: not in the image"
     assert found.decisions[-1] == plan.Decision("mode", "dumb-init", reason)
     assert found.warnings[0].endswith(f"{reason}: dumb-init instead")
-    assert "which cannot be had" in refused(annotations, body=f"{body}\nrich.strict = true", init=NOTHING)
+    assert "which is not possible" in refused(annotations, body=f"{body}\nrich.strict = true", init=NOTHING)
 
 
 def test_the_warning_about_a_shared_pid_namespace_says_that_the_container_stays_plain():
     found = planned({"mode": "systemd"}, own_pids=False)
     assert (found.rich, found.mode) == (False, None)
     assert found.warnings == (
-        "annotation pouchrich.io/mode: mode systemd cannot be had: the container is in the host's pid namespace:"
-        " there is no PID 1 to give: the container stays plain",
+        "annotation pouchrich.io/mode: mode systemd is not possible: the container is in the host's pid namespace:"
+        " it cannot have a PID 1 of its own: the container stays plain",
     )
 
 
@@ -122,9 +122,9 @@ def test_an_init_that_is_not_supported_is_named(kind, words):
 @pytest.mark.parametrize(
     ("version", "host", "words"),
     [
-        (219, V1, "would have to write below cgroup v1's name=systemd, where the kernel bounds neither"),
-        (219, V1, 'their memory (rich.cgroup-v1 = "refuse"; built in)'),
-        (219, HYBRID, "systemd 219 of the image knows no cgroup v2"),
+        (219, V1, "only cgroup v1's name=systemd hierarchy, where the kernel limits neither"),
+        (219, V1, 'their memory; to permit that, the node sets rich.cgroup-v1 = allow (found "refuse"; built in)'),
+        (219, HYBRID, "systemd 219 of the image cannot use cgroup v2"),
         (219, HostFacts(cgroups="v1"), "systemd 219 of the image needs the name=systemd hierarchy"),
         (219, HostFacts(), "systemd 219 of the image needs cgroup v1, and this host has cgroup v2 only"),
     ],
@@ -161,7 +161,7 @@ def test_a_systemd_that_can_boot_here_is_not(version, host):
 
 @pytest.mark.parametrize("mode", ["systemd", "sbin-init"])
 def test_without_a_pid_namespace_of_its_own_no_init_can_be_had(mode):
-    words = "the container is in the host's pid namespace: there is no PID 1 to give; allowed rich = false"
+    words = "the container is in the host's pid namespace: it cannot have a PID 1 of its own; allowed rich = false"
     assert words in refused({"mode.web": mode}, own_pids=False)
     assert not planned({"mode": mode}, own_pids=False).rich
     assert not planned({"mode": "auto"}, own_pids=False).rich
@@ -177,7 +177,7 @@ def test_root_as_pid_1_of_a_pod_of_another_user(rule, by_pod, allowed):
     if allowed:
         assert planned(annotations, body=body, uid=1000).boot.launch.uid == 1000
     else:
-        assert "for a container of user 1000, allowed user 0: PID 1 would be root" in refused(
+        assert "for a container of user 1000, allowed for user 0 only: PID 1 would be root" in refused(
             annotations, body=body, uid=1000
         )
     assert planned(annotations, body=body).mode == "systemd"
@@ -214,7 +214,7 @@ def test_where_policy_does_not_permit_it_such_an_image_stays_plain(body, uid, wo
 def test_such_an_image_that_cannot_boot_is_refused_in_a_sentence():
     command = Command("/sbin/init", "/sbin/init", "/usr/lib/systemd/systemd")
     init = InitFacts(systemd="/usr/lib/systemd/systemd", version=219, kind="systemd")
-    words = "found /sbin/init, which cannot boot: systemd 219 of the image knows no cgroup v2"
+    words = "found /sbin/init, which cannot boot: systemd 219 of the image cannot use cgroup v2"
     assert words in refused(command=command, init=init, host=V1, args=("/sbin/init",))
 
 
@@ -222,8 +222,9 @@ def test_such_an_image_that_cannot_boot_is_refused_in_a_sentence():
 def test_by_its_command_a_pod_does_not_escape_what_is_mandatory(name):
     body = 'agents = [{name = "scan", command = ["/s"], mandatory = true}]'
     command = Command(name, name, "/usr/bin/dumb-init")
-    assert "found a container that has to stay plain, allowed a rich one: /etc/c.toml: agents scan is mandatory" in (
-        refused(body=body, command=command, args=(name,))
+    assert (
+        "found a container that has to stay plain, allowed a rich one: the node's agent scan is mandatory"
+        " (/etc/c.toml: agents)" in (refused(body=body, command=command, args=(name,)))
     )
 
 
@@ -254,7 +255,7 @@ def test_a_pods_mode_is_no_way_past_the_nodes_mandatory_services():
 def test_nor_is_its_image_or_its_containers_name(mode):
     has = InitFacts(systemd="/usr/lib/systemd/systemd", version=252, kind="systemd")
     body = f'rich.mode = "{mode}"\nservices.mandatory = ["audit"]'
-    without = "services.mandatory: found audit, allowed where systemd is PID 1"
+    without = "services.mandatory: found audit, allowed only where systemd is PID 1"
     assert without in refused({}, body=body, init=InitFacts(problem="/sbin/init: no such file or directory"))
     assert without in refused(name="debugger-web", body=body, init=has)
     spared = planned(name="debugger-web", body=f'{body}\nrich.ephemeral = ["debugger-*"]', init=has)
@@ -320,7 +321,7 @@ def test_a_command_that_has_to_be_pid_1_to_start_an_init_stays_it(args, reason):
     found = planned(args=args, command=command)
     assert (found.rich, found.decisions[-1].source) == (False, f"the image's command already is an init: {reason}")
     body = 'agents = [{name = "scan", command = ["/s"], mandatory = true}]'
-    assert "agents scan is mandatory" in refused(args=args, command=command, body=body)
+    assert "agent scan is mandatory" in refused(args=args, command=command, body=body)
 
 
 @pytest.mark.parametrize(

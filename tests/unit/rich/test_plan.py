@@ -118,14 +118,18 @@ def test_a_sandbox_is_never_rich_whatever_its_annotations():
     assert found.apply(spec) == spec
 
 
-@pytest.mark.parametrize("kind", ["hooks.prestart", "hooks.poststop", "agents"])
-def test_what_is_mandatory_keeps_a_pod_from_not_being_rich(kind):
+@pytest.mark.parametrize(
+    ("kind", "noun"),
+    [("hooks.prestart", "prestart hook"), ("hooks.poststop", "poststop hook"), ("agents", "agent")],
+)
+def test_what_is_mandatory_keeps_a_pod_from_not_being_rich(kind, noun):
     body = f'{kind} = [{{name = "scan", command = ["/s"], mandatory = true, when = {{namespace = ["prod"]}}}}]'
     spec = spec_of({"pouchrich.io/rich": "false", CRI + "sandbox-namespace": "prod"})
     with pytest.raises(InvalidArgument) as caught:
         made(spec, body=body)
     assert str(caught.value) == (
-        f"config.json: annotation pouchrich.io/rich: found false, allowed true: /etc/c.toml: {kind} scan is mandatory"
+        f"config.json: annotation pouchrich.io/rich: found false, allowed true: the node's {noun} scan is mandatory"
+        f" (/etc/c.toml: {kind})"
     )
     assert not made(spec_of({"pouchrich.io/rich": "false", CRI + "sandbox-namespace": "dev"}), body=body).rich
     assert not made(spec_of({CRI + "sandbox-namespace": "prod"}), body=f"rich.enabled = false\n{body}").rich
@@ -162,10 +166,10 @@ def test_the_stop_signal_of_a_pod_is_kept_as_a_number():
 @pytest.mark.parametrize(
     ("namespaces", "reason"),
     [
-        ((), "the container is in the host's pid namespace: there is no PID 1 to give"),
+        ((), "the container is in the host's pid namespace: it cannot have a PID 1 of its own"),
         (
             ({"type": "pid", "path": "/proc/7/ns/pid"},),
-            "the container shares the pid namespace /proc/7/ns/pid: there is no PID 1 to give",
+            "the container shares the pid namespace /proc/7/ns/pid: it cannot have a PID 1 of its own",
         ),
     ],
 )

@@ -80,9 +80,9 @@ def test_refusals_are_counted_by_words_of_ours(series, error, reason):
     [
         ("systemd", "systemd", "built in", {}),
         ("auto", "systemd", "auto: the image has /lib/systemd/systemd", {}),
-        ("systemd", "dumb-init", "mode systemd cannot be had: /lib/systemd/systemd: not in the image", "image"),
+        ("systemd", "dumb-init", "mode systemd is not possible: /lib/systemd/systemd: not in the image", "image"),
         ("auto", "dumb-init", "auto: systemd 219 of the image needs cgroup v1", "cgroups"),
-        ("dumb-init", None, "the container shares one: there is no PID 1 to give", "pid-namespace"),
+        ("dumb-init", None, "the container shares one: it cannot have a PID 1 of its own", "pid-namespace"),
         ("dumb-init", None, "the image's command already is an init: /sbin/tini", "image-init"),
     ],
 )
