@@ -58,7 +58,9 @@ async def ask(container: Container, agent: str, verb: str, *, settle_s: float = 
     except (TtrpcError, PouchrichError) as err:
         return Answer("failed", reason=str(err))
     except TimeoutError:
-        return Answer("failed", reason=f"its pod server has not answered for {timeout_s:g}s; it may still do it")
+        return Answer(
+            "failed", reason=f"its pod server has not answered for {timeout_s:g}s; it may still make the change"
+        )
     finally:
         client.close()
     return Answer(found.outcome, tuple(found.differs), found.reason, found.can_back_out)
@@ -75,9 +77,9 @@ def _is_there(container: Container) -> bool:
 
 def _of_error(container: Container, err: RemoteError) -> Answer:
     if err.code == Code.UNIMPLEMENTED:
-        return Answer("refused", reason="its pod server began with a version that cannot change agents; a new pod can")
+        return Answer("refused", reason="its pod server runs a version that cannot change agents; a new pod's can")
     if err.code == _NOT_FOUND and not _is_there(container):
-        return Answer("gone", reason="it ended meanwhile")
+        return Answer("gone", reason="the container ended meanwhile")
     message = err.message
     for tail in (": not found", ": invalid argument", ": failed precondition"):
         message = message.removesuffix(tail)

@@ -42,7 +42,7 @@ def checks(
     found = list(_troubles(release or os.uname().release, features, profiles, restrict))
     yield from found
     if not found:
-        yield Check(OK, _WHAT, "in force, with none of the troubles that are known")
+        yield Check(OK, _WHAT, "in force, no known problem")
 
 
 def named(config: Config, *, profiles: str = PROFILES, enabled: str = ENABLED) -> Iterator[Check]:
@@ -51,10 +51,10 @@ def named(config: Config, *, profiles: str = PROFILES, enabled: str = ENABLED) -
     if name is None:
         return
     if kernel.text(enabled) != "Y":
-        yield Check(OK, _WHAT, f"{source}: profile {name} is not asked for, as AppArmor is not in force")
+        yield Check(OK, _WHAT, f"{source}: profile {name} has no effect, because AppArmor is not in force")
     elif (there := apparmor.loaded(profiles)) is None:
         yield Check(
-            WARN, _WHAT, f"{source}: whether profile {name} is loaded is not known", f"run as root, see {profiles}"
+            WARN, _WHAT, f"{source}: profile {name}: cannot read whether it is loaded", f"run as root, see {profiles}"
         )
     elif name not in there:
         found = f"{source}: profile {name} is not loaded: rich containers whose pods name none are refused"
@@ -66,23 +66,23 @@ def named(config: Config, *, profiles: str = PROFILES, enabled: str = ENABLED) -
 def _troubles(release: str, features: str, profiles: str, restrict: str) -> Iterator[Check]:
     if kernel.version(release) >= _STACKS_SINCE and kernel.text(f"{features}/domain/stack") == "yes":
         found = (
-            f"on Linux {release} what an exec starts has a stacked label, which containerd's profile does not let be"
-            " signalled: hooks and agents that end their children, `timeout`, `kubectl exec -- kill` (containerd#12886)"
+            f"on Linux {release} processes of an exec have a stacked label, and containerd's profile denies signals to"
+            " them: from hooks and agents that end their children, `timeout`, `kubectl exec -- kill` (containerd#12886)"
         )
         yield Check(WARN, _WHAT, found, _OURS)
     if kernel.text(f"{features}/network/af_unix") == "yes":
         found = (
-            "the kernel judges Unix sockets, which the profile of containerd before 1.7.31, 2.0.9, 2.1.7 and 2.2.2"
-            " forgets: systemd, D-Bus and the journal may be denied them (containerd#12726)"
+            "the kernel mediates Unix sockets, which the profile of containerd before 1.7.31, 2.0.9, 2.1.7 and 2.2.2"
+            " does not allow: systemd, D-Bus and the journal may fail (containerd#12726)"
         )
         yield Check(WARN, _WHAT, found, f"upgrade containerd, or {_OURS}")
     if kernel.text(restrict) == "1":
         name = "kernel.apparmor_restrict_unprivileged_userns"
-        found = f"{name} is 1: services of systemd 259 and later may hang as they start"
+        found = f"{name} is 1: services of systemd 259 and later may hang at their start"
         yield Check(WARN, _WHAT, found, f"sysctl -w {name}=0, and in /etc/sysctl.d")
     if caught := sorted(_caught(kernel.text(profiles))):
-        found = f"the node's profiles {', '.join(caught)} catch these programs in containers that are unconfined, too"
-        yield Check(WARN, _WHAT, found, "have such pods name a profile that allows all, in place of Unconfined")
+        found = f"the node's profiles {', '.join(caught)} also confine these programs in unconfined containers"
+        yield Check(WARN, _WHAT, found, "let such pods name a profile that allows everything, instead of Unconfined")
 
 
 def _caught(listed: str) -> Iterator[str]:

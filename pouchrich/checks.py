@@ -47,7 +47,7 @@ def kernel() -> Iterator[Check]:
         try:
             call()
         except OSError as err:
-            yield Check(FAIL, name, f"{err.strerror} on {release}", f"a kernel from {since} on is needed")
+            yield Check(FAIL, name, f"{err.strerror} on {release}", f"boot Linux {since} or later")
         else:
             yield Check(OK, name, f"works on {release}")
     peer = "SO_PEERPIDFD" if _has_peer_pidfd() else "SO_PEERCRED and pidfd_open (SO_PEERPIDFD needs Linux 6.5)"
@@ -86,7 +86,7 @@ def _exit_status() -> Check:
     except OSError as err:
         return Check(FAIL, what, f"{err.strerror}", "the kernel does not let a process be probed")
     if source is ExitStatusSource.LAUNCHER_PARENT:
-        advice = "correct, at one more process a container; the process connector needs CONFIG_PROC_EVENTS and root"
+        advice = "works, with one more process a container; the process connector needs CONFIG_PROC_EVENTS and root"
         return Check(WARN, what, f"{source.value}: neither pidfd exit information nor the process connector", advice)
     return Check(OK, what, f"by {source.value}")
 
@@ -101,7 +101,7 @@ def cgroups() -> Iterator[Check]:
     if found.cgroups == "unified" and found.nsdelegate:
         yield Check(OK, "cgroups", "v2 with nsdelegate")
     elif found.cgroups == "unified":
-        advice = "works, with limits on a parent; mount -o remount,nsdelegate /sys/fs/cgroup keeps them in place"
+        advice = "works, with one more cgroup for limits; mount -o remount,nsdelegate /sys/fs/cgroup avoids that"
         yield Check(WARN, "cgroups", "v2 without nsdelegate", advice)
     else:
         at = f", name=systemd at {found.named}" if found.named else ", no name=systemd hierarchy"
@@ -124,7 +124,7 @@ def watching(proc: str = "/proc") -> Iterator[Check]:
         advice = f"write to {inotify.DROP_IN}: {lines}; then sysctl --system"
         if name == inotify.INSTANCES:
             room = max(0, (most - count - inotify.RESERVE) // inotify.PER_SYSTEMD)
-            found += f": room for {room} more systemd pods, and for the node's daemons to start again"
+            found += f": room for {room} more systemd pods, and for the node's daemons to restart"
             few = room < _FEW_PODS
         else:
             few = most - count < most // 10
@@ -141,7 +141,7 @@ def oci(config: Config, *, search: str | None = None) -> Iterator[Check]:
     try:
         answer = subprocess.run([path, "--version"], capture_output=True, timeout=_TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError) as err:
-        yield Check(FAIL, "OCI runtime", f"{path} --version: {err}", "reinstall it")
+        yield Check(FAIL, "OCI runtime", f"{path} --version: {err}", "reinstall this OCI runtime")
         return
     version = answer.stdout.decode(errors="replace").splitlines()[:1]
     yield Check(OK, "OCI runtime", f"{path} ({''.join(version)}): {reason}")
@@ -163,7 +163,7 @@ def helpers(*, search: str | None = None, named: Sequence[str] = ()) -> Iterator
     if path is not None:
         yield Check(OK, "shim", path)
     else:
-        advice = "put it on containerd's PATH, or name it by runtime_path in the handler"
+        advice = "put the shim on containerd's PATH, or set runtime_path in the handler"
         yield Check(WARN, "shim", f"{SHIM} is not on PATH", advice)
 
 
@@ -176,7 +176,7 @@ def leases(config: Config, path: str = "/proc/sys/fs/lease-break-time") -> Itera
         return
     with open(path) as file:
         seconds = int(file.read(16))
-    words = f"whoever opens a file of {', '.join(shared)} may wait for {seconds} s where root in a container wants it"
+    words = f"who opens a file of {', '.join(shared)} may wait for {seconds} s for a lease of root in a container"
     if seconds <= _LONGEST_LEASE_S:
         yield Check(OK, "leases", words)
     else:
@@ -192,27 +192,36 @@ def spawner(config: Config, directory: str = paths.RUN) -> Iterator[Check]:
         found = os.stat(directory, follow_symlinks=False)
         names = sorted(name for name in os.listdir(directory) if name.startswith("spawner-"))
     except FileNotFoundError:
-        yield Check(OK, "spawner", "none yet; the first container leaves one behind")
+        yield Check(OK, "spawner", "none yet; the first container starts one")
         return
     if found.st_uid != 0 or found.st_mode & 0o022:
-        owner = f"found uid {found.st_uid} and mode {found.st_mode & 0o7777:04o}, allowed root's and 0755 or less"
+        owner = f"found uid {found.st_uid} and mode {found.st_mode & 0o7777:04o}, allowed uid 0 and mode 0755 or less"
         yield Check(FAIL, directory, owner, f"chown root {directory} && chmod 0711 {directory}")
         return
     room = os.statvfs(directory)
     if room.f_flag & os.ST_RDONLY or not room.f_bavail:
-        why = "it is mounted read-only" if room.f_flag & os.ST_RDONLY else "its file system is full"
-        yield Check(FAIL, directory, f"no spawner can be left there: {why}", "free it: each pod takes 18 MiB more")
+        why = "it is mounted read-only" if room.f_flag & os.ST_RDONLY else "its filesystem is full"
+        yield Check(
+            FAIL, directory, f"no spawner can start: {why}", "correct that; until then each pod uses 18 MiB more"
+        )
     for name in names:
         if name.endswith(launch.REFUSED_SUFFIX):
             why = launch.refusal(f"{directory}/{name.removesuffix(launch.REFUSED_SUFFIX)}")
-            yield Check(WARN, "spawner", f"the last one could not start: {why}", "until one can, pods take 18 MiB more")
+            yield Check(
+                WARN,
+                "spawner",
+                f"the last one could not start: {why}",
+                "correct that; until then each pod uses 18 MiB more",
+            )
     pids = [_lock_holder(f"{directory}/{name}") for name in names if name.endswith(".lock")]
     alive = [str(pid) for pid in pids if pid and os.path.exists(f"/proc/{pid}")]
     dead = len(pids) - len(alive)
     if dead:
-        yield Check(WARN, "spawner", f"{dead} of {len(pids)} have been killed", "none; the next container replaces it")
+        yield Check(
+            WARN, "spawner", f"{dead} of {len(pids)} were killed", "nothing to do: the next container starts another"
+        )
     if alive or not dead:
-        words = f"alive, pid {', '.join(alive)}" if alive else "none now; the next container leaves one behind"
+        words = f"alive, pid {', '.join(alive)}" if alive else "none now; the next container starts one"
         yield Check(OK, "spawner", words)
 
 
@@ -221,19 +230,19 @@ def containers(root: str) -> Iterator[Check]:
     left_out: list[str] = []
     found = every(root=root, left_out=left_out.append)
     for text in left_out:
-        yield Check(WARN, "rich containers", text, "pouchrich of the version that made it can read it")
+        yield Check(WARN, "rich containers", text, "use the pouchrich of the version that created it")
     yield from _unclaimed(found)
     for one in found:
         try:
             warnings = one.plan.warnings
         except PouchrichError as err:
-            yield Check(WARN, one.label, f"its plan is another version's of the shim: {err}", "")
+            yield Check(WARN, one.label, f"its plan was made by another version of the shim: {err}", "")
             continue
         for warning in warnings:
-            yield Check(WARN, one.label, warning, f"pouchrich explain {one.id[:SHORT]} has the whole plan")
+            yield Check(WARN, one.label, warning, f"pouchrich explain {one.id[:SHORT]} shows the whole plan")
     for seen in Survey().look(found):
         for problem in seen.problems:
-            advice = f"pouchrich logs {seen.container.id[:SHORT]} has what was said"
+            advice = f"pouchrich logs {seen.container.id[:SHORT]} shows its output"
             yield Check(WARN, seen.container.label, problem, advice)
     yield Check(OK, "rich containers", str(len(found)))
 
@@ -254,10 +263,9 @@ def _unclaimed(found: Sequence[Container]) -> Iterator[Check]:
             if sandbox and whose and whose not in named[sandbox] and (sandbox, name) not in told:
                 told.add((sandbox, name))
                 pod = one.label.rpartition("/")[0]
-                words = (
-                    f"annotation {name} is for none of the containers that the pod has now: {_listed(named[sandbox])}"
-                )
-                yield Check(WARN, pod, words, "correct the name; an init container that has ended is none any more")
+                now = _listed(named[sandbox])
+                words = f"annotation {name} is for none of the containers that the pod has now: {now}"
+                yield Check(WARN, pod, words, "correct the name; an init container that has ended no longer counts")
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -280,9 +288,9 @@ def hooks(records: str) -> Iterator[Check]:
         cut = [name for name, state, _ in one.hooks if state == "started"]
         if one.holder or not (waiting or cut):
             continue
-        when = "of an earlier boot" if one.before_boot else "and nobody acts on it"
+        when = "is of an earlier boot" if one.before_boot else "is there and no process acts on it"
         words = f"{one.namespace}/{one.id}: owed {', '.join(waiting) or 'none'}, interrupted {', '.join(cut) or 'none'}"
-        advice = "containerd settles it by delete, or a later start" if not one.before_boot else "start any container"
-        yield Check(WARN, "poststop hooks", f"{words}: {one.path} is {when}".replace("is and", "is there and"), advice)
+        advice = "start any container" if one.before_boot else "containerd's delete or a later pod's start settles them"
+        yield Check(WARN, "poststop hooks", f"{words}: {one.path} {when}", advice)
     held = sum(1 for one in found if one.holder)
-    yield Check(OK, "poststop hooks", f"{len(found)} records, {held} in the care of a living process")
+    yield Check(OK, "poststop hooks", f"{len(found)} records, {held} of them held by a running process")

@@ -21,10 +21,10 @@ from runtime.errors import NotFound, PouchrichError
 from runtime.spec.cri import GRACE_PERIOD
 
 _NAMED = 5
-_RESTART = "it has not read that yet: restart it, once nothing here fails"
-_NONE = "none is ours"
+_RESTART = "containerd has not read it: restart containerd, once no check fails"
+_NONE = "none for this shim"
 _NONES = (_NONE, "no such file or directory")
-_LINES = "pouchrich runtimeclass --containerd here has the lines for this file"
+_LINES = "pouchrich runtimeclass --containerd here prints the lines for this file"
 _DROPS = (1, 6)
 """The containerd whose CRI plugin drops a handler's options, except ConfigPath, and its runtime_path (containerd
 #8207)."""
@@ -79,19 +79,19 @@ def of_running(one: Running) -> Iterator[Check]:
     """A running containerd: whether it answers, has loaded its CRI plugin, and what its configuration says now."""
     what = "containerd" if one.kind == "containerd" else f"containerd of {one.kind}"
     if one.problem:
-        yield Check(FAIL, what, f"{one.socket}: {one.problem}", "start it, or remove the socket that is left of it")
+        yield Check(FAIL, what, f"{one.socket}: {one.problem}", "start it, or remove the stale socket")
         return
     yield Check(OK, what, f"listens at {one.socket}, pid {one.pid}, configuration {one.config}")
     try:
         failed = list(running.failed_plugins(one))
         stale = running.changed_since(one)
     except PouchrichError as err:
-        yield Check(FAIL, what, f"does not answer as it should: {err}", "see its log")
+        yield Check(FAIL, what, f"does not answer correctly: {err}", "see its log")
     else:
         for plugin in failed:
-            yield Check(FAIL, what, f"has not loaded {plugin}", "see its log; often its configuration is wrong")
+            yield Check(FAIL, what, f"has not loaded {plugin}", "see its log; often the configuration has an error")
         if stale:
-            yield Check(WARN, what, f"{stale} was changed after it was started", _RESTART)
+            yield Check(WARN, what, f"{stale} was changed after containerd's start", _RESTART)
     version = running.version(one)
     for check in containerd(one.config, version):
         advice = running.WHERE.get(one.kind, "") if check.what == "handlers" else ""
@@ -125,14 +125,16 @@ def others(file: str, program: Program = ON_PATH) -> Check:
     except NotFound as err:
         return Check(OK, what, str(err))
     except containerd_dump.Refused as err:
-        return Check(FAIL, what, f"containerd would not start with this: {err}", "correct it before that is restarted")
+        return Check(
+            FAIL, what, f"containerd would not start with this: {err}", "correct it before containerd is restarted"
+        )
     except PouchrichError as err:
-        return Check(WARN, what, str(err), "what our handlers change besides themselves was not judged")
+        return Check(WARN, what, str(err), "could not check whether the shim's handlers change anything else")
     if not changed:
-        return Check(OK, what, "our handlers change nothing else")
+        return Check(OK, what, "the shim's handlers change nothing else")
     more = f", and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-    found = f"our handlers change more than themselves: {'; '.join(changed[:_NAMED])}{more}"
-    return Check(FAIL, what, found, f"pouchrich runtimeclass --containerd here says where they belong ({file})")
+    found = f"the shim's handlers change more than themselves: {'; '.join(changed[:_NAMED])}{more}"
+    return Check(FAIL, what, found, f"pouchrich runtimeclass --containerd here prints where they belong ({file})")
 
 
 def _how(version: tuple[int, int] | None) -> str:
@@ -146,23 +148,23 @@ def _handler(one: Handler, version: tuple[int, int] | None) -> Iterator[Check]:
     if containerd_config.passes_pod_annotations(one):
         yield Check(OK, what, "passes the pods' annotations")
     else:
-        found = f"pod_annotations does not let {PREFIX}KEY through: pods' settings are lost in silence"
+        found = f"pod_annotations does not pass {PREFIX}KEY: pods' settings have no effect, and no error says so"
         yield Check(FAIL, what, found, f'add "{PREFIX}*" to pod_annotations')
     if containerd_config.passes_grace_period(one):
         yield Check(OK, what, "passes the grace period")
     else:
-        found = "container_annotations has no grace period: init's shutdown may be cut short by KILL"
+        found = "container_annotations does not pass the grace period: init may be killed during its shutdown"
         yield Check(WARN, what, found, f'add "{GRACE_PERIOD}" to container_annotations')
     if one.runtime_path and not os.access(one.runtime_path, os.X_OK):
         yield Check(FAIL, what, f"runtime_path {one.runtime_path} is no executable file", "correct it")
     elif one.runtime_path and version == _DROPS:
-        found = "runtime_path: containerd 1.6.20 does not look at it, later ones of 1.6 may"
+        found = "runtime_path: containerd 1.6.20 ignores it; later releases of 1.6 may not"
         on_path = "put the shim on containerd's PATH"
         yield Check(WARN, what, found, on_path if one.takes_our_options else "pods get containerd's own shim: use 1.7")
     for key, value, usual in (("sandboxer", one.sandboxer, "podsandbox"), ("io_type", one.io_type, "fifo")):
         if value not in ("", usual):
-            found = f"{key} = {toml(value)}: of another kind of shim, no pod of this handler can run"
-            yield Check(FAIL, what, found, f"take it out, for {usual}")
+            found = f"{key} = {toml(value)}: for another kind of shim, with which no pod of this handler can run"
+            yield Check(FAIL, what, found, f"remove it; the default is {usual}")
     if one.takes_our_options:
         yield from _options(one, what, version)
     if version is None or version >= _KNOWS_USER_NAMESPACES:
@@ -175,11 +177,11 @@ def _user_namespaces(one: Handler, version: tuple[int, int] | None) -> str:
         return "hostUsers: false works where the OCI runtime has ID-mapped mounts"
     if one.options is not None:
         return (
-            "hostUsers: false is refused, as the handler has an options table: with its keys in the node's file"
-            " and without the table such pods are let in"
+            "hostUsers: false is refused, because the handler has an options table: without the table, and with its"
+            " keys in the node's file, such pods can run"
         )
     if version is not None and version < _ASKS_EVERY_TYPE:
-        return "hostUsers: false is refused: this containerd asks its own runtime type only, use a drop-in handler"
+        return "hostUsers: false is refused: this containerd asks only its own runtime type; use a drop-in handler"
     return (
         "hostUsers: false works with containerd 2.2.7, 2.3.4, 2.4 and later, where the OCI runtime has ID-mapped mounts"
     )

@@ -64,9 +64,12 @@ def difference(ours: Mapping[str, Any], others: Mapping[str, Any]) -> tuple[str,
     gone = {_whole(key, here) for key in without.keys() - here.keys()}
     come = {_whole(key, without) for key in here.keys() - without.keys()}
     return (
-        *(f"{_named(key)}: found {_shown(here[key])}, without us {_shown(without[key])}" for key in values),
-        *(f"{_named(key)}: found nothing, without us it is there" for key in sorted(gone)),
-        *(f"{_named(key)}: found it, without us nothing" for key in sorted(come)),
+        *(
+            f"{_named(key)}: found {_shown(here[key])}, without the shim's handlers {_shown(without[key])}"
+            for key in values
+        ),
+        *(f"{_named(key)}: found nothing, without the shim's handlers it is there" for key in sorted(gone)),
+        *(f"{_named(key)}: found it, without the shim's handlers nothing" for key in sorted(come)),
     )
 
 
@@ -165,7 +168,7 @@ def _without_ours(text: str, document: Mapping[str, Any], source: str) -> tuple[
             del table[name]
     if _pruned(tomllib.loads(rest)) != _pruned(wanted):
         raise InvalidArgument(
-            f"{source}: found our handler in a form that cannot be taken out, allowed a table of its own"
+            f"{source}: found the shim's handler in a form that cannot be removed, allowed a table of its own"
         )
     return rest, bool(ours), bool(ours) and not _pruned(wanted).keys() - {"version"}
 

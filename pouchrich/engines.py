@@ -46,7 +46,7 @@ def lacks(spec: Mapping[str, Any], engines: Sequence[str]) -> Iterator[str]:
 def _rights(spec: Mapping[str, Any]) -> Iterator[str]:
     linux, process = _mapping(spec, "linux"), _mapping(spec, "process")
     if "user" not in {str(one.get("type")) for one in _mappings(linux, "namespaces")}:
-        yield "a user namespace, so that CAP_SYS_ADMIN is the pod's and not the node's: hostUsers: false"
+        yield "a user namespace, so that CAP_SYS_ADMIN does not extend to the node: hostUsers: false"
     held = _mapping(process, "capabilities").get("bounding")
     for name, of in _NEEDED.items():
         if not isinstance(held, list) or name not in held:
@@ -65,10 +65,10 @@ def _places(spec: Mapping[str, Any], engines: Sequence[str]) -> Iterator[str]:
         yield 'cgroups that it can write: mode systemd, or rich.cgroup = "delegate" of the node'
     for engine in engines:
         if STORES[engine] not in mounts:
-            yield f"a place for {engine}'s layers that is not overlay: an emptyDir at {STORES[engine]}"
+            yield f"a filesystem other than overlay for {engine}'s layers: an emptyDir at {STORES[engine]}"
     devices = {str(one.get("path")) for one in _mappings(_mapping(spec, "linux"), "devices")} | mounts.keys()
     if missing := [path for path in _ROOTLESS if path not in devices]:
-        yield f"{' and '.join(missing)}, for engines of other users than root alone: a device plugin of the node's"
+        yield f"{' and '.join(missing)}, for engines of other users than root only: a device plugin of the node"
 
 
 def _denied(seccomp: Mapping[str, Any]) -> Iterator[str]:
@@ -106,5 +106,5 @@ def notes(spec: Mapping[str, Any], root: str) -> tuple[str, ...]:
         return ()
     missing = tuple(f"{' and '.join(engines)} inside would miss {one}" for one in lacks(spec, engines))
     if engines and not missing:
-        return (f"{' and '.join(engines)} inside would miss nothing that the pod can give",)
+        return (f"{' and '.join(engines)} inside would have everything that the pod can give",)
     return missing

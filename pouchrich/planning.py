@@ -119,7 +119,7 @@ def _policy(subject: Subject, choice: Choice, config: Config) -> Explanation:
         return Explanation(config.source, made, policy_only=True)
     identity = choice.identity
     agents, routes = _beside(identity, config, choice.mode)
-    notes = ["the image was not looked at: it may not have the mode, or need none"]
+    notes = ["the image was not examined: it may not serve the mode, or need none"]
     if choice.mode not in INIT_MODES:
         notes.append("mode auto: hooks, agents and routes for certain modes are not listed")
     hooks = _hooks(identity, choice, config, choice.mode)
@@ -140,7 +140,7 @@ def _whole(subject: Subject, choice: Choice, config: Config, decided: Decided) -
 
 def stored(made: Plan, source: str) -> Explanation:
     """The explanation of the stored plan `made`, which a container was made with; `source` is its configuration's."""
-    note = "the plan that the container was made by; hooks and their results: pouchrich inspect"
+    note = "the plan that was stored at Create; pouchrich inspect has the hooks and their results"
     return Explanation(source, made, made.mode, notes=(note,))
 
 

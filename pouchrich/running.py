@@ -29,11 +29,11 @@ SOCKETS = (
 """Distribution, and the default socket of its containerd."""
 
 WHERE = {
-    "k3s": "k3s writes its containerd's config.toml anew at each start: the handler belongs into config.toml.tmpl or"
+    "k3s": "k3s rewrites its containerd's config.toml at each start: put the handler into config.toml.tmpl or"
     " config-v3.toml.tmpl beside it",
-    "rke2": "rke2 writes its containerd's config.toml anew at each start: the handler belongs into config.toml.tmpl or"
+    "rke2": "rke2 rewrites its containerd's config.toml at each start: put the handler into config.toml.tmpl or"
     " config-v3.toml.tmpl beside it",
-    "k0s": "k0s writes its containerd's configuration: the handler belongs into a file in /etc/k0s/containerd.d/",
+    "k0s": "k0s writes its containerd's configuration: put the handler into a file in /etc/k0s/containerd.d/",
 }
 """Where to put a handler, for distributions that rewrite containerd's own file."""
 

@@ -21,7 +21,9 @@ def without(text: str, path: str) -> str:
     found = _BLOCK.search(text)
     if found is None:
         if _BEGIN in text or re.search(rf"^{_END}$", text, re.MULTILINE):
-            raise InstallError(f"{path}: found one of our two marks, allowed both or none: take our lines out by hand")
+            raise InstallError(
+                f"{path}: found one of the two pouchrich marks, allowed both or none: remove the lines by hand"
+            )
         return text
     kept = found["before"] if found["before"] and not found["more"] else ""
     return text[: found.start()] + kept + text[found.end() :]

@@ -60,7 +60,10 @@ def recorded(layout: Layout) -> Changed | None:
     try:
         return None if found is None else Changed(**json.loads(found))
     except (ValueError, TypeError) as err:
-        raise InstallError(f"{path}: found {err}: remove it, and our lines from containerd's files by hand") from err
+        raise InstallError(
+            f"{path}: found no record that this version can read: remove this file, and pouchrich's lines from"
+            " containerd's configuration, by hand"
+        ) from err
 
 
 def owed(layout: Layout) -> Owed | None:
@@ -73,7 +76,9 @@ def owed(layout: Layout) -> Owed | None:
     try:
         one = None if found is None else Owed(**json.loads(found))
     except (ValueError, TypeError) as err:
-        raise InstallError(f"{path}: found {err}: start containerd anew, and remove it") from err
+        raise InstallError(
+            f"{path}: found no record that this version can read: restart containerd, and remove this file"
+        ) from err
     return None if one is None or one.boot != block.read(BOOT) else one
 
 
@@ -89,7 +94,7 @@ def put(layout: Layout, one: Running, place: Place) -> bool:
     if former.socket != one.socket and any(other.pid for other in running.find(((former.kind, former.socket),))):
         raise InstallError(
             f"{former.path}: found the handler of {former.kind} at {former.socket}, allowed one containerd: "
-            "pouchrich node uninstall first"
+            "run pouchrich node uninstall first"
         )
     debt = owed(layout)
     if former.path == place.path and place.is_done():
@@ -123,7 +128,7 @@ def _put(layout: Layout, one: Running, place: Place) -> bool:
     """`put`, when this program has put the handler into no file yet."""
     before = trial.dump(one, place.version)
     if trial.has_handler(before):
-        print(f"kept the handler that {one.config} has already")
+        print(f"kept the handler that is already in {one.config}")
         return False
     place = trial.fit(one, place, before)
     changed = Changed(place.path, place.how, place.head, not os.path.lexists(place.path), one.kind, one.socket)

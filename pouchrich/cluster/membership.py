@@ -68,11 +68,11 @@ def take_up(
         except InstallError:
             with suppress(InstallError):
                 handling.take_out(layout, restart.at(one) or one)
-                sys.stderr.write("install: the handler was taken out again\n")
+                sys.stderr.write("install: removed the handler again\n")
                 restart.do(layout, one, words)
             raise
     if not is_read:
-        print(f"containerd at {one.socket} has not read its configuration yet: start it anew")
+        print(f"containerd at {one.socket} has not read its configuration yet: restart it")
         return RESTART_OWED
     return 0
 
@@ -102,9 +102,7 @@ def give_back(
         with locked(layout):
             handling.take_out(layout, one)
             if one is not None and not restart.do(layout, one, words):
-                raise InstallError(
-                    f"{one.socket}: containerd still has the handler: start it anew, then run this again"
-                )
+                raise InstallError(f"{one.socket}: containerd still has the handler: restart it, then run this again")
         warn(needed(layout, force=force, wait_s=wait_s))
     with locked(layout) if os.path.isdir(layout.home) else nullcontext():
         uninstall.remove(layout)
@@ -118,7 +116,7 @@ def _refuse_elsewhere(layout: Layout, address: str | None) -> None:
         if one.pid and _has_handler(one) and _has_shim(one):
             raise InstallError(
                 f"{layout.where}: nothing is installed there, but {one.config} has the handler {place.HANDLER}: give "
-                "the --prefix that it was installed with, or take the handler out of there by hand"
+                "the --prefix that it was installed with, or remove the handler by hand"
             )
 
 
@@ -176,4 +174,4 @@ def roll_back(layout: Layout) -> None:
     with locked(layout):
         former, wanted = current.roll_back(layout)
         apparmor.put(layout)
-    print(f"{wanted} is run again; {former} stays, for pods that run with it")
+    print(f"{wanted} is the current version again; {former} stays for the pods that run with it")

@@ -69,13 +69,13 @@ def find(one: Running, major: int, *, runtime_path: str = "") -> Place:
         first = (block.read(one.config) or _K0S).partition("\n")[0]
         if first != _K0S:
             raise InstallError(
-                f"{one.config}: found a first line that is not {_K0S!r}, so k0s reads nothing in containerd.d: "
-                "put that line back, or the handler into the file by hand (pouchrich runtimeclass --containerd 2)"
+                f"{one.config}: found a first line other than {_K0S!r}, without which k0s does not read containerd.d: "
+                "restore that line, or add the handler by hand (pouchrich runtimeclass --containerd 2)"
             )
         return Place(f"{directory}/containerd.d/{OURS}", MERGED, version, lines, f"version = {version}\n\n")
     if one.kind != "containerd":
         raise InstallError(
-            f"{one.kind}: not known how it is told of a handler: pouchrich runtimeclass prints the lines"
+            f"{one.kind}: found no known place for its handlers: add the lines of pouchrich runtimeclass by hand"
         )
     imported = _imported(one.config, version)
     if imported:
@@ -99,7 +99,9 @@ def _format(path: str, major: int) -> int:
     if found in handler.AS_VERSION_3 and major >= 2:
         return 3
     allowed = "2, 3 or 4" if major >= 2 else "2"
-    raise InstallError(f"{path}: version: found {found}, allowed {allowed}: bring it to version 2, then again")
+    raise InstallError(
+        f"{path}: version: found {found}, allowed {allowed}: convert it to version 2, then run this again"
+    )
 
 
 def _imported(path: str, version: int) -> list[str]:

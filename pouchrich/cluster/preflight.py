@@ -33,7 +33,7 @@ def refuse(found: Sequence[Check]) -> None:
     """Raises InstallError with a line for each failed check."""
     if failed := [one for one in found if one.level == FAIL]:
         lines = "".join(f"\n  {one.what}: {one.found}\n    -> {one.advice}" for one in failed)
-        raise InstallError(f"this node cannot have it; nothing was changed:{lines}")
+        raise InstallError(f"the shim cannot be installed on this node; nothing was changed:{lines}")
 
 
 def node(layout: Layout) -> Iterator[Check]:
@@ -54,7 +54,7 @@ def kernel(release: str) -> Check:
     """Whether the kernel is new enough."""
     if _numbers(release) < KERNEL:
         allowed = ".".join(map(str, KERNEL))
-        return Check(FAIL, "kernel", f"found {release}, allowed {allowed} and later", "boot the node with a later one")
+        return Check(FAIL, "kernel", f"found {release}, allowed {allowed} and later", "boot a later kernel")
     return Check(OK, "kernel", release)
 
 
@@ -100,12 +100,14 @@ def apparmor(release: str, *, root: str = "") -> Iterator[Check]:
         yield Check(OK, "AppArmor", "off")
         return
     if _numbers(release) >= STACKS_PROFILES and _read(f"{root}{APPARMOR}/features/domain/stack") == "yes":
-        words = "it stacks profiles: agents and hooks in a container, and kubectl exec, may not signal each other"
+        words = (
+            "the kernel stacks profiles: agents and hooks in a container, and kubectl exec, cannot signal each other"
+        )
         yield Check(WARN, "AppArmor", words, 'rich.apparmor-profile = "pouchrich"')
     else:
         yield Check(OK, "AppArmor", "on")
     if _read(f"{root}{APPARMOR_USERNS}") == "1":
-        words = "programs without privilege make no user namespaces: some units of systemd 259 and later hang"
+        words = "unprivileged programs cannot create user namespaces: some units of systemd 259 and later hang"
         yield Check(WARN, "AppArmor", words, "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0")
 
 
@@ -113,23 +115,28 @@ def containerd(one: Running, layout: Layout, config: str) -> Iterator[Check]:
     """containerd: whether it answers, its release, and an OCI runtime on its PATH. `config` is the node's file."""
     what = f"containerd at {one.socket}"
     if one.problem:
-        yield Check(FAIL, what, one.problem, "start it, or remove the socket that is left of it")
+        yield Check(FAIL, what, one.problem, "start it, or remove the stale socket")
         return
     version = running.version(one)
     if version is None or version < CONTAINERD:
-        found = "its program does not say" if version is None else ".".join(map(str, version))
-        yield Check(FAIL, what, f"version: found {found}, allowed 1.6 and later", "install a later one")
+        found = "no version" if version is None else ".".join(map(str, version))
+        yield Check(FAIL, what, f"version: found {found}, allowed 1.6 and later", "install a later containerd")
         return
     path = running.path_of(one.pid)
     if version < NEEDS_PATH and layout.bin not in path.split(":"):
-        found = f"its PATH has no {layout.bin}, and 1.6 finds a shim by nothing else"
-        yield Check(FAIL, what, found, f"--bin DIR with one of {path}, or add it to the service's PATH")
+        found = f"its PATH has no {layout.bin}, and containerd 1.6 finds a shim only by PATH"
+        yield Check(
+            FAIL, what, found, f"give --bin with a directory of {path}, or add {layout.bin} to the service's PATH"
+        )
     try:
         wanted = load_node(config).runtime.binary or ""
         runtime, reason = choose(wanted, source=f"{config}: runtime.binary", path=path)
     except PouchrichError as err:
         yield Check(
-            FAIL, "OCI runtime", str(err), "install crun or runc there, or correct runtime.binary in the node's file"
+            FAIL,
+            "OCI runtime",
+            str(err),
+            "install crun or runc on that PATH, or correct runtime.binary in the node's file",
         )
     else:
         yield Check(OK, "OCI runtime", f"{runtime}: {reason}")
@@ -152,10 +159,12 @@ def the_one(wanted: str, address: str | None = None) -> Running:
     there = [one for one in there if one.pid] or there  # ignore sockets that nobody listens on
     if not there:
         places = ", ".join(path for _, path in sockets)
-        raise InstallError(f"containerd: none of {wanted} listens at {places}: start it; nothing was changed")
+        raise InstallError(
+            f"containerd: found none of kind {wanted} that listens at {places}: start it; nothing was changed"
+        )
     if len(there) > 1:
         kinds = ", ".join(one.kind for one in there)
-        raise InstallError(f"containerd: found {kinds}, allowed one: name it by --containerd; nothing was changed")
+        raise InstallError(f"containerd: found {kinds}, allowed one: choose it by --containerd; nothing was changed")
     return there[0]
 
 

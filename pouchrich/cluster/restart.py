@@ -45,8 +45,8 @@ def command(one: Running, how: str) -> list[str] | None:
     if (unit := unit_of(one.pid)) and os.path.isdir(_SYSTEMD):
         return ["systemctl", "restart", "--no-block", unit]
     raise InstallError(
-        f"{one.socket}: process {one.pid} is in no service of systemd's, so it is not known how to start it anew: "
-        "give --restart COMMAND, or --restart never and do it by hand"
+        f"{one.socket}: process {one.pid} is in no systemd service, so this program cannot restart containerd: "
+        "give --restart COMMAND, or give --restart never and restart it by hand"
     )
 
 
@@ -79,7 +79,7 @@ def do(layout: Layout, one: Running, words: list[str] | None) -> bool:
     if words is None:
         return False
     if words:
-        print(f"starting containerd anew: {shlex.join(words)}")
+        print(f"restarting containerd: {shlex.join(words)}")
         _run(words, patience_s(one))
     end = time.monotonic() + patience_s(one)
     while True:
@@ -92,7 +92,7 @@ def do(layout: Layout, one: Running, words: list[str] | None) -> bool:
         if time.monotonic() > end:
             state = now.problem if now is not None else "does not listen"
             raise InstallError(
-                f"{one.socket}: containerd has not started anew in {patience_s(one):g} s: {state or 'see its log'}"
+                f"{one.socket}: containerd has not restarted within {patience_s(one):g} s: {state or 'see its log'}"
             )
         time.sleep(_POLL_S)
 
@@ -106,7 +106,7 @@ def again(one: Running) -> Running:
     """The containerd `one` as it is now. Raises InstallError where it is gone."""
     now = at(one)
     if now is None or not now.pid:
-        raise InstallError(f"{one.socket}: containerd went away meanwhile: start it, then run this again")
+        raise InstallError(f"{one.socket}: containerd ended meanwhile: start it, then run this again")
     return now
 
 

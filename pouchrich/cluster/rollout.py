@@ -107,7 +107,7 @@ def _stay(arguments: argparse.Namespace, *, look_s: float = _LOOK_S, again_s: fl
         if not _is_there(arguments, again_s):
             break
     os.unlink(READY)
-    print("the node has it no more, so this ends and is done again:", flush=True)
+    print("the node no longer has the installation; this program ends, to be run again:", flush=True)
     _status(arguments, quiet=False)
     return 1
 
@@ -138,7 +138,7 @@ def _install(arguments: argparse.Namespace, api: Kubectl, pause: Callable[[], No
     """Install, and return 0 once each mode was judged good; `pause` is called before a mode is tried again."""
     status = _act(arguments)
     if status == RESTART_OWED:
-        _until(lambda: "" if _is_ready(arguments) else "containerd to be started anew", "waiting for ")
+        _until(lambda: "" if _is_ready(arguments) else "a restart of containerd", "waiting for ")
         status = 0
     if status:
         # The node may have labels from before it was reinstalled or containerd was upgraded.
@@ -183,7 +183,7 @@ def _judge(
                 failures.append(str(err))
                 api.label({mode_label(mode): None})
             except InstallError as err:
-                print(f"mode {mode} is not judged, its label stays as it is: {err}", flush=True)
+                print(f"mode {mode} could not be judged, its label stays as it is: {err}", flush=True)
                 continue
             else:
                 print(f"mode {mode} runs", flush=True)
@@ -191,7 +191,9 @@ def _judge(
             left.remove(mode)
         if not left:
             return failures
-    raise InstallError("\n".join([*failures, f"not judged: {', '.join(left)}, and their labels stay as they are"]))
+    raise InstallError(
+        "\n".join([*failures, f"modes that could not be judged: {', '.join(left)}; their labels stay as they are"])
+    )
 
 
 def _serves(root: str) -> bool:
@@ -235,7 +237,7 @@ def _own_spec(api: Kubectl) -> dict[str, Any]:
 
 def _image(own: dict[str, Any]) -> str:
     if not own:
-        raise InstallError("--probe MODE: no POD_NAME in the environment: name the image too, MODE=IMAGE")
+        raise InstallError("--probe MODE: found no POD_NAME in the environment: give the image too, MODE=IMAGE")
     image: str = own["containers"][0]["image"]
     return image
 

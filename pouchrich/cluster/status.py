@@ -41,7 +41,7 @@ def _containerd(layout: Layout) -> dict[str, Any] | None:
         "running": one is not None and bool(one.pid),
         "configured": False,
         "loaded": False,
-        "problem": "" if one is not None else "none listens there",
+        "problem": "" if one is not None else "no process listens there",
     }
     if one is not None and one.pid:
         try:
@@ -66,18 +66,25 @@ def text(found: dict[str, Any]) -> str:
         lines = [f"no version is installed in {found['home']}"]
     else:
         lines = [f"installed   {found['current']} in {found['home']}"]
-    for name, words in (("previous", "pouchrich node rollback goes back to it"), ("rejected", "was rolled back")):
+    for name, words in (
+        ("previous", "the version that pouchrich node rollback restores"),
+        ("rejected", "was rolled back"),
+    ):
         if found[name]:
             lines.append(f"{name:<11} {found[name]}: {words}")
     if found["others"]:
-        lines.append(f"others      {', '.join(found['others'])}: until nothing runs from them")
+        lines.append(f"others      {', '.join(found['others'])}: kept until nothing runs from them")
     if found["hold"]:
         lines.append(f"held        {found['hold']}")
     if (one := found["containerd"]) is None:
-        lines.append("containerd  not told by this program")
+        lines.append("containerd  not configured by this program")
     else:
         state = (
-            "has read it" if one["loaded"] else "has not read it: start it anew" if one["configured"] else "has it not"
+            "has read the handler"
+            if one["loaded"]
+            else "has not read the handler: restart it"
+            if one["configured"]
+            else "does not have the handler"
         )
         lines.append(f"containerd  {one['kind']} at {one['socket']}: {one['problem'] or state}")
         lines.append(f"handler     {one['file']} ({one['how']})")

@@ -37,7 +37,9 @@ def dump(one: Running, version: int = 2) -> Dump:
             _write(trial, f"version = {version}\n")
             return containerd_dump.dump(one.program, trial)
     except PouchrichError as err:
-        raise InstallError(f"{one.config}: containerd does not take it as it is, correct that first: {err}") from err
+        raise InstallError(
+            f"{one.config}: containerd refuses its present configuration, correct that first: {err}"
+        ) from err
 
 
 def has_handler(found: Dump) -> bool:
@@ -45,14 +47,16 @@ def has_handler(found: Dump) -> bool:
     handlers = containerd_dump.handlers(found)
     if HANDLER in handlers and not is_ours(handlers[HANDLER]):
         kind = handlers[HANDLER].get("runtime_type", "")
-        raise InstallError(f"handler {HANDLER}: found another's, of type {kind!r}, allowed none: rename that one")
+        raise InstallError(
+            f"handler {HANDLER}: found one of another program, of type {kind!r}, allowed none: rename that one"
+        )
     return HANDLER in handlers
 
 
 def judge(found: Dump, before: Dump, path: str) -> None:
     """Raises InstallError if the dump `found` lacks our handler, or differs from `before` in more than the handler."""
     if not has_handler(found):
-        raise InstallError(f"{path}: containerd would not see the handler there: pouchrich doctor says more")
+        raise InstallError(f"{path}: containerd would not read the handler there: see pouchrich doctor")
     if changed := containerd_dump.difference(found, before):
         more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise InstallError(
@@ -96,7 +100,7 @@ def _run(one: Running, place: Place) -> Dump:
                 _write(trial, place.text())
             return containerd_dump.dump(one.program, trial)
     except PouchrichError as err:
-        raise InstallError(f"{place.path}: containerd would not take the handler there: {err}") from err
+        raise InstallError(f"{place.path}: containerd refuses the handler there: {err}") from err
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from runtime import paths
 from runtime.errors import NotFound
 
 CHANGED = {"restart": "restarted", "upgrade": "upgraded", "back-out": "backed-out"}
-LEFT = Answer("left", reason="the roll-out ended before")
+LEFT = Answer("left", reason="the roll-out ended before this container")
 SETTLE_S = 2.0
 _STYLES = {"current": "good", "differs": "warn", "failed": "bad", "refused": "warn", "left": "dim", "gone": "dim"}
 
@@ -96,7 +96,9 @@ def run(arguments: argparse.Namespace, *, root: str = paths.BUNDLES) -> int:
     chosen = filters.chosen(arguments.filter, containers.every(root=root))
     rows = [Row(one, name) for one in chosen for name in of(one) if arguments.name in (None, name)]
     if not rows and arguments.name is not None:
-        raise NotFound(f"NAME: found {arguments.name!r}, allowed an agent of a container that runs (agent status)")
+        raise NotFound(
+            f"NAME: found {arguments.name!r}, allowed an agent of a running container (pouchrich agent status)"
+        )
     try:
         if arguments.verb == "status":
             asyncio.run(_look(rows))

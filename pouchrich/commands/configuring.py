@@ -122,7 +122,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json({"version": 1, "file": file, "valid": True, "error": None})
     else:
-        built_in = f"{file}: there is none, and the built-in values are right"
+        built_in = f"{file}: no such file; the built-in values apply"
         sys.stdout.write(f"{built_in if config is DEFAULT else f'{file}: right'}\n")
     return 0
 
@@ -137,7 +137,7 @@ def _set_default(arguments: argparse.Namespace) -> int:
         show_json({"version": 1, "file": file, "key": key, "value": value})
     else:
         what = "is no longer set" if value is None else f"= {toml(value)}"
-        sys.stdout.write(f"{file}: {key} {what}; it holds for containers that are made from now on\n")
+        sys.stdout.write(f"{file}: {key} {what}; this applies to containers that are created from now on\n")
     return 0
 
 

@@ -76,9 +76,9 @@ def summary(found: Found) -> Line:
     counts = _counts(found)
     words = f"{counts[OK]} ok, {counts[WARN]} warnings, {counts[FAIL]} failed: "
     if counts[FAIL]:
-        return line(Span(f"{words}see what is to be done above", "bad"))
+        return line(Span(f"{words}the lines above say what to do", "bad"))
     if counts[WARN]:
-        return line(Span(f"{words}rich containers work on this node, some things less well", "warn"))
+        return line(Span(f"{words}rich containers work on this node, with restrictions", "warn"))
     return line(Span(f"{words}rich containers work on this node", "good"))
 
 
@@ -101,7 +101,7 @@ def collect(
 ) -> Iterator[tuple[str, Check]]:
     """All checks, each with its area."""
     if os.geteuid() != 0:
-        yield "kernel", Check(WARN, "user", f"uid {os.geteuid()}", "run as root: what only root can see is not judged")
+        yield "kernel", Check(WARN, "user", f"uid {os.geteuid()}", "run as root: some checks need it")
     node, check = _node(config_file)
     here = [] if containerd_file is not None else containerd_checks.found(address)
     search = next((running.path_of(one.pid) for one in here if one.pid), None)
@@ -135,5 +135,5 @@ def _node(file: str | None) -> tuple[Config, Check]:
     try:
         found = config.load_node() if file is None else config.load(file)
     except PouchrichError as err:
-        return config.DEFAULT, Check(FAIL, what, str(err), "correct it; until then containers are refused")
+        return config.DEFAULT, Check(FAIL, what, str(err), "correct it; until then Create fails for every container")
     return found, Check(OK, what, "built in, there is no file" if found is config.DEFAULT else found.source)

@@ -110,7 +110,7 @@ def _explanation(arguments: argparse.Namespace, root: str) -> tuple[Explanation,
         made = _stored(arguments.bundle)
         if made is not None and not arguments.replan:
             if overlays or arguments.spec or arguments.rootfs or arguments.config:
-                raise Usage("the container exists and its plan is kept: other options go with --replan only")
+                raise Usage("the container exists, and its stored plan is shown: other options need --replan")
             return _with_engines(stored(made, "kept in the bundle"), arguments.bundle), True
         if made is not None and made.steps and arguments.spec is None:
             raise Usage(
@@ -124,7 +124,9 @@ def _explanation(arguments: argparse.Namespace, root: str) -> tuple[Explanation,
     spec = overlaid(subject.spec, annotations=dict(arguments.annotation), env=dict(arguments.env), cri=cri)
     found = explain(Subject(spec, subject.root, subject.namespace, subject.id), config)
     if subject.root is not None and os.geteuid() != 0:
-        found = replace(found, notes=(*found.notes, "not root: what only root can read of the image was not looked at"))
+        found = replace(
+            found, notes=(*found.notes, "not root: files of the image that only root can read were not examined")
+        )
     return found, False
 
 

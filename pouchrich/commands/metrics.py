@@ -42,12 +42,12 @@ from runtime import measured, paths
 _HELP = {
     "start_seconds": "Start requests of rich containers, with their hooks and the queue for boots",
     "boot_seconds": "Boots of real inits, from their start to a running application",
-    "stop_seconds": "Stops, from the signal that stops it to the end of PID 1",
+    "stop_seconds": "Stops, from the stop signal to the end of PID 1",
     "hook_seconds": "Hooks that ran",
     "exits": "Ends of rich containers",
-    "fallbacks": "Containers that got another mode than was asked for, or stayed plain",
+    "fallbacks": "Containers that got another mode than the requested one, or stayed plain",
     "refusals": "Create and Start requests that failed",
-    "hooks_skipped": "Poststop hooks that were owed and not run",
+    "hooks_skipped": "Owed poststop hooks that were not run",
     "restarts_in_place": "Applications that init started again",
     "agent_restarts": "Agents that the shim started again",
 }
@@ -121,9 +121,9 @@ def _now(found: Facts) -> Iterator[Metric]:
     yield by_state
     yield _gauge("container_problems", "Agents that do not run, and containers restarted in place", found.problems)
     yield _gauge("pod_servers", "Processes that serve a pod", found.pod_servers)
-    text = "Memory of all pod servers, of what they share with others their part"
+    text = "Memory of all pod servers (proportional set size)"
     yield _gauge("pod_servers_memory_bytes", text, found.pod_server_bytes, "bytes")
-    yield _gauge("spawners", "Spawners that live", found.spawners)
+    yield _gauge("spawners", "Running spawners", found.spawners)
     yield _gauge("spawners_killed", "Spawners that were killed and not replaced yet", found.spawners_killed)
     yield _gauge("owed_records", "Records of poststop hooks", found.owed_records)
     by_hook = GaugeMetricFamily("pouchrich_owed_hooks", "Poststop hooks in these records", labels=("state",))

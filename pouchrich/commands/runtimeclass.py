@@ -66,9 +66,7 @@ def _handler(arguments: argparse.Namespace) -> str:
     else:
         found = containerd_config.containerd_version()
         if found is None:
-            raise NotFound(
-                "containerd: not on PATH, or it does not say its version: --containerd 1 or 2 says which it is"
-            )
+            raise NotFound("containerd: not on PATH, or without a version: give --containerd 1 or 2 instead of here")
         major, version = found[0], containerd_config.format_version(file)
     return handler.containerd(
         major,

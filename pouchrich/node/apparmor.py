@@ -59,7 +59,7 @@ def _put(layout: Layout) -> str:
     """Install and load the profile. Return why that failed, or "". Raises OSError."""
     former, wanted = _read(FILE), text(_read(_source(layout)))
     if former and not former.startswith(_MARK):
-        return f"{FILE} is another's"
+        return f"{FILE} belongs to another program"
     if _parser() is None:
         return f"there is no {_PARSER} (Debian's and Ubuntu's package apparmor has it)"
     layout.make_directory_of(FILE)

@@ -24,7 +24,7 @@ def prepare(layout: Layout) -> None:
     `forget_unused` undoes it. Raises InstallError if a program of that name is not ours; OSError.
     """
     for path in layout.occupied():
-        raise InstallError(f"{path}: not of this program, remove it first")
+        raise InstallError(f"{path}: found a file of another program: remove it first")
     for path in (layout.config, f"{layout.bin}/{PROGRAMS[0]}"):
         layout.make_directory_of(path)
     for path in replaced.remove_unused(layout.home, unfinished=True):
@@ -41,7 +41,7 @@ def making(layout: Layout, name: str) -> Iterator[str]:
     try:
         os.mkdir(place)
     except FileExistsError:
-        raise InstallError(f"{place}: already there, try again") from None
+        raise InstallError(f"{place}: already exists, try again") from None
     try:
         yield place
     finally:
@@ -109,9 +109,7 @@ def roll_back(layout: Layout) -> tuple[str, str]:
     if under_way := link_of(pending):
         former, wanted = layout.rejected(), under_way
     if not wanted or not os.path.exists(f"{layout.home}/{wanted}/{IN_USE}"):
-        raise InstallError(
-            f"{layout.home}: no version before {former or 'any'} is there, install the one that is wanted"
-        )
+        raise InstallError(f"{layout.home}: found no version before {former or 'any'}: install the wanted version")
     _link(former, f"{layout.home}/{REJECTED}")
     _link(wanted, pending)
     switch(layout, wanted, keep_former=True)

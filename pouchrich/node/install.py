@@ -15,7 +15,7 @@ def root() -> str:
     site = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     found = os.path.dirname(site)
     if os.path.basename(site) != unpacked.SITE or not os.path.exists(f"{found}/{unpacked.SUMS}"):
-        raise InstallError(f"{site}: not of a released artefact; hack/install.sh installs a checkout")
+        raise InstallError(f"{site}: not part of a release; hack/install.sh installs a checkout")
     return found
 
 
@@ -40,7 +40,9 @@ def _install(layout: Layout, directory: str, version: str, *, unattended: bool) 
     if os.path.dirname(directory) == layout.home:  # this artefact is already installed
         name, is_there = os.path.basename(directory), True
     if unattended and is_there and name == layout.rejected():
-        raise InstallError(f"{name} was rolled back on this node: install it by hand, or another version")
+        raise InstallError(
+            f"{name} was rolled back on this node: install it without --unattended, or install another version"
+        )
     current.accept(layout, name)
     if is_there:
         current.switch(layout, name, keep_former=True)

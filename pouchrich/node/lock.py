@@ -49,7 +49,9 @@ def _acquire(layout: Layout) -> int:
                 sys.stderr.write(f"install: waiting for another run below {layout.where} to end\n")
                 sys.stderr.flush()
             if time.monotonic() > end:
-                raise InstallError(f"another run below {layout.where} does not end, see: fuser -v {path}")
+                raise InstallError(
+                    f"another run below {layout.where} does not end; fuser -v {path} shows which process that is"
+                )
             time.sleep(_POLL_S)
         if _is_at(fd, path):
             return fd

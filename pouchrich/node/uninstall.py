@@ -16,8 +16,8 @@ from shim.installed.replaced import LOCK
 from shim.installed.version import IN_USE
 
 _SERVER = PROGRAMS[0]
-_CONSEQUENCE = f"""without it containerd can neither clean up after these pods nor start more, and poststop hooks that
-are owed stay in {RECORDS}, not run, until it is installed again and starts a container (those in a container: never)"""
+_CONSEQUENCE = f"""without the shim containerd can neither clean up after these pods nor start more. Owed poststop hooks
+stay in {RECORDS} and run only when it is installed again and starts a container (in a container: never)"""
 
 
 def check(layout: Layout, *, force: bool) -> str:
@@ -35,7 +35,7 @@ def check(layout: Layout, *, force: bool) -> str:
             f"{listed}\ninstall: not uninstalled: remove the pods first, and wait for their hooks, or give --force:\n"
             f"{_CONSEQUENCE}"
         )
-    return f"{listed}\ninstall: uninstalling all the same: {_CONSEQUENCE}"
+    return f"{listed}\ninstall: uninstalling in spite of that: {_CONSEQUENCE}"
 
 
 def needing(layout: Layout) -> Iterator[str]:

@@ -30,9 +30,9 @@ def verify(directory: str) -> None:
     found = {path for path in _files(directory) if path != SUMS}
     for path in sorted(wanted.keys() | found):
         if path not in wanted:
-            raise InstallError(f"{directory}/{path}: not of the artefact, unpack it again")
+            raise InstallError(f"{directory}/{path}: not part of the release, unpack it again")
         if path not in found or _digest(f"{directory}/{path}") != wanted[path]:
-            raise InstallError(f"{directory}/{path}: missing, or not as it was released: unpack the artefact again")
+            raise InstallError(f"{directory}/{path}: missing, or not as it was released: unpack the release again")
 
 
 def name_for(layout: Layout, directory: str, version: str) -> tuple[str, bool]:
@@ -81,7 +81,7 @@ def _sums(directory: str) -> Iterator[tuple[str, str]]:
     try:
         text = _read(f"{directory}/{SUMS}")
     except OSError as err:
-        raise InstallError(f"{directory}: not an unpacked artefact: no {SUMS}") from err
+        raise InstallError(f"{directory}: not an unpacked release: found no {SUMS}") from err
     for line in text.decode().splitlines():
         digest, _, path = line.partition("  ")
         yield path, digest

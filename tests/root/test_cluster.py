@@ -170,11 +170,11 @@ def test_another_handler_of_the_name_and_a_wrong_configuration_are_refused(tmp_p
     kept = site.config.read_text()
     site.config.write_text(f'{kept}[plugins."{NEW}".containerd.runtimes.pouchrich]\n  runtime_type = "io.x.v1"\n')
     before = site.files()
-    with pytest.raises(InstallError, match=r"handler pouchrich: found another's, of type 'io\.x\.v1'"):
+    with pytest.raises(InstallError, match=r"handler pouchrich: found one of another program, of type 'io\.x\.v1'"):
         site.put()
     assert site.files() == before
     site.config.write_text(f"{kept}[plugins\n")
-    with locked(site.layout), pytest.raises(InstallError, match="containerd does not take it as it is"):
+    with locked(site.layout), pytest.raises(InstallError, match="containerd refuses its present configuration"):
         handling.put(site.layout, site.one, place.Place(str(site.config), place.LINES, 3, ""))
     site.config.write_text("version = 1\n")
     with pytest.raises(InstallError, match="version: found 1, allowed 2, 3 or 4"):
@@ -199,7 +199,7 @@ def test_a_handler_by_hand_is_kept(tmp_path, capsys):
     site.config.write_text(site.config.read_text() + place.find(site.one, 2).lines)
     before = site.files()
     assert not site.put()
-    assert f"kept the handler that {site.config} has already" in capsys.readouterr().out
+    assert f"kept the handler that is already in {site.config}" in capsys.readouterr().out
     assert site.files() == before
 
 
@@ -256,7 +256,7 @@ def test_a_handler_that_cannot_be_replaced_stays(tmp_path):
         there = dataclasses.replace(site.place(), lines="# other\n")
         site.config.write_text(f"{site.config.read_text()}\n[plugins\n")
         before = site.files()
-        with locked(site.layout), pytest.raises(InstallError, match="containerd does not take it as it is"):
+        with locked(site.layout), pytest.raises(InstallError, match="containerd refuses its present configuration"):
             handling.put(site.layout, site.one, there)
         assert site.files() == before
         assert (handling.recorded(site.layout).path, handling.owed(site.layout)) == (there.path, None)
@@ -405,7 +405,7 @@ def test_a_containerd_is_started_anew_once_and_only_if_something_changed(case, t
                 restart.do(site.layout, again, ["false"])
         checks = list(preflight.containerd(again, site.layout, "c.toml"))
         if case[0] == "1.6":
-            assert "1.6 finds a shim by nothing else" in checks[0].found
+            assert "containerd 1.6 finds a shim only by PATH" in checks[0].found
 
 
 def test_systemd_is_asked_and_not_waited_for(tmp_path, monkeypatch):
@@ -464,7 +464,7 @@ def test_nothing_is_uninstalled_where_containerd_has_the_handler_of_an_installat
             membership.give_back(other, address=daemon.socket)
         assert str(caught.value) == (
             f"{other.where}: nothing is installed there, but {site.config} has the handler pouchrich: give the --prefix"
-            " that it was installed with, or take the handler out of there by hand"
+            " that it was installed with, or remove the handler by hand"
         )
         assert site.files() == there
         membership.give_back(other, address=daemon.socket, force=True)
@@ -495,7 +495,7 @@ def test_whoever_starts_it_anew_by_hand_is_enough(tmp_path):
     site = Site(tmp_path, "2.1", 3, "imports")
     with Daemon(site) as daemon:
         one = daemon.now
-        with pytest.raises(InstallError, match="give --restart COMMAND, or --restart never"):
+        with pytest.raises(InstallError, match="give --restart COMMAND, or give --restart never"):
             restart.command(one, restart.AS_FOUND)
         with locked(site.layout):
             handling.put(site.layout, one, place.find(one, 2))

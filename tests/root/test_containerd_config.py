@@ -56,7 +56,7 @@ def test_what_is_printed_put_where_it_says_changes_nothing_else(node):
     found = dumped(containerd, path)
     assert all(word in found for word in ("runtimes.rich]", "runtimes.runc]", '"site/pause:1"', "pouchrich.io/*"))
     check = containerd_checks.others(str(path), Program(containerd))
-    assert (check.level, check.found) == (OK, "our handlers change nothing else")
+    assert (check.level, check.found) == (OK, "the shim's handlers change nothing else")
 
 
 @pytest.mark.parametrize("node", CASES[:3], indirect=True, ids=lambda case: f"{case[0]}-v{case[1]}")
@@ -70,9 +70,9 @@ def test_a_handler_in_a_file_of_its_own_that_takes_the_sites_away_is_a_failure(n
     )
     check = containerd_checks.others(str(path), Program(containerd))
     assert check.level == FAIL
-    assert 'without us "site/pause:1"' in check.found
+    assert 'without the shim\'s handlers "site/pause:1"' in check.found
     if major == 1:
-        assert "containerd.runtimes: found nothing, without us it is there" in check.found
+        assert "containerd.runtimes: found nothing, without the shim's handlers it is there" in check.found
     assert "--containerd here" in check.advice
 
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_judged_is_said(node):
     inline = 'runtime_type = "io.containerd.pouchrich.v2"'
     path.write_text(f'version = 2\nplugins."{OLD}".containerd.runtimes = {{ rich = {{ {inline} }} }}\n')
     assert (
-        "cannot be taken out, allowed a table of its own"
+        "cannot be removed, allowed a table of its own"
         in containerd_checks.others(str(path), Program(containerd)).found
     )
     path.write_text(f"version = 2\n{printed(path, 1)}")

@@ -162,7 +162,7 @@ def test_a_node_takes_it_up_upgrades_rolls_back_and_is_as_before(on_node, contai
     def check(node):
         pid = node.containerd
         status, said = node.install()
-        assert (status, "starting containerd anew: kill" in said) == (0, True), said
+        assert (status, "restarting containerd: kill" in said) == (0, True), said
         assert node.containerd != pid
         pid = node.containerd
         there = node.files()

@@ -329,11 +329,11 @@ def test_doctor_judges_this_node(on_node):
         assert {("kernel", "exit status of applications"), ("installation", "launch")} <= set(checks)
         Path("/run/containerd.toml").write_text("version = 2\n")
         text = node.pouchrich("doctor", "--containerd-config", "/run/containerd.toml", status=1)
-        assert "  fail handlers: /run/containerd.toml: none is ours\n" in text
+        assert "  fail handlers: /run/containerd.toml: none for this shim\n" in text
         *rest, last = node.pouchrich(
             "doctor", "--quiet", "--containerd-config", "/run/containerd.toml", status=1
         ).splitlines()
         assert not [line for line in rest if line.startswith("  ok")]
-        assert ", 1 failed: see what is to be done above" in last
+        assert ", 1 failed: the lines above say what to do" in last
 
     on_node(check)

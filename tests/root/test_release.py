@@ -128,7 +128,7 @@ def test_nobody_elses_program_is_replaced(on_bare_root):
         before = bare.files()
         status, said = bare.run(f"{unpacked}/install")
         assert (status, bare.files()) == (1, before)
-        assert "/usr/local/bin/pouchrich: not of this program, remove it first" in said
+        assert "/usr/local/bin/pouchrich: found a file of another program: remove it first" in said
 
     on_bare_root(check)
 

@@ -149,7 +149,7 @@ def test_anothers_profile_of_the_name_stays(node: Node, capsys):
     node.file.write_text("profile pouchrich { file, }\n")
     node.version("1")
     apparmor.put(node.layout)
-    assert f"not loaded: {node.file} is another's" in capsys.readouterr().out
+    assert f"not loaded: {node.file} belongs to another program" in capsys.readouterr().out
     apparmor.take_away(node.layout)
     assert node.file.read_text() == "profile pouchrich { file, }\n"
     assert node.calls() == []

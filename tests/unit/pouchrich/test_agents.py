@@ -107,7 +107,7 @@ def test_what_changed_nothing_is_told_from_what_failed(tmp_path, error, outcome,
 def test_a_pod_server_of_before_is_left_and_said_to_be_that(tmp_path):
     answer = ask(tmp_path, Older())
     assert answer.outcome == "refused"
-    assert "began with a version that cannot change agents" in answer.reason
+    assert "runs a version that cannot change agents" in answer.reason
 
 
 def test_a_container_that_has_ended_is_gone(tmp_path):
@@ -166,5 +166,5 @@ def test_the_answer_is_json_and_the_status_tells_whether_all_is_as_was_wished(tm
     assert "systemd" in answer.out
     assert answer.err == "agent watcher: 1 upgraded, 1 refused\n"
     arguments.name = "nobody"
-    with pytest.raises(errors.NotFound, match="NAME: found 'nobody', allowed an agent of a container that runs"):
+    with pytest.raises(errors.NotFound, match="NAME: found 'nobody', allowed an agent of a running container"):
         agent.run(arguments)

@@ -30,7 +30,7 @@ def test_a_node_without_troubles(look):
     ((level, said),) = look(
         features__domain__stack="yes\n", restrict="0\n", profiles="cri (enforce)\nsshd (complain)\n"
     )
-    assert (level, said) == (OK, "in force, with none of the troubles that are known")
+    assert (level, said) == (OK, "in force, no known problem")
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_a_node_without_troubles(look):
         ({"release": "7.2.13+deb14", "features__domain__stack": "yes\n"}, "containerd#12886"),
         ({"features__network__af_unix": "yes\n"}, "containerd#12726"),
         ({"restrict": "1\n"}, "restrict_unprivileged_userns is 1"),
-        ({"profiles": "/usr/sbin/rsyslogd (enforce)\nx (enforce)\n"}, "profiles /usr/sbin/rsyslogd catch"),
-        ({"profiles": "sshd (enforce)\nrsyslogd (enforce)\n"}, "profiles rsyslogd, sshd catch"),
+        ({"profiles": "/usr/sbin/rsyslogd (enforce)\nx (enforce)\n"}, "profiles /usr/sbin/rsyslogd also confine"),
+        ({"profiles": "sshd (enforce)\nrsyslogd (enforce)\n"}, "profiles rsyslogd, sshd also confine"),
     ],
 )
 def test_each_trouble_is_named(look, node, named):
@@ -64,8 +64,8 @@ def test_a_kernel_that_stacks_but_is_older_is_left_alone(look):
             FAIL,
             "profile ours is not loaded: rich containers whose pods name none are refused",
         ),
-        ("Y\n", None, WARN, "whether profile ours is loaded is not known"),
-        ("N\n", None, OK, "profile ours is not asked for, as AppArmor is not in force"),
+        ("Y\n", None, WARN, "profile ours: cannot read whether it is loaded"),
+        ("N\n", None, OK, "profile ours has no effect, because AppArmor is not in force"),
     ],
 )
 def test_a_profile_that_a_configuration_names_is_looked_for(tmp_path, enabled, profiles, level, said):

@@ -51,7 +51,7 @@ def test_lines_come_out_again_to_the_last_byte(text: str, more: str):
 def test_a_mark_alone_is_refused_and_not_guessed_at(cut: str):
     text = "".join(line for line in block.within("a\n", "b\n", "f").splitlines(True) if f"pouchrich: {cut}" not in line)
     for change in (block.without, lambda text, path: block.within(text, "c\n", path)):
-        with pytest.raises(InstallError, match="f: found one of our two marks"):
+        with pytest.raises(InstallError, match="f: found one of the two pouchrich marks"):
             change(text, "f")
 
 
@@ -125,11 +125,11 @@ def test_where_each_distribution_takes_a_handler(tmp_path: Path, kind, text, maj
 @pytest.mark.parametrize(
     ("kind", "text", "major", "words"),
     [
-        ("containerd", "version = 1\n", 1, "version: found 1, allowed 2: bring it to version 2"),
+        ("containerd", "version = 1\n", 1, "version: found 1, allowed 2: convert it to version 2"),
         ("containerd", "version = 3\n", 1, "version: found 3, allowed 2"),
         ("containerd", "version = 5\n", 2, "version: found 5, allowed 2, 3 or 4"),
-        ("k0s", "version = 3\n", 2, "so k0s reads nothing in containerd.d: put that line back"),
-        ("microk8s", "version = 2\n", 1, "microk8s: not known how it is told of a handler"),
+        ("k0s", "version = 3\n", 2, "without which k0s does not read containerd.d: restore that line"),
+        ("microk8s", "version = 2\n", 1, "microk8s: found no known place for its handlers"),
     ],
 )
 def test_where_there_is_no_place_it_is_said_why(tmp_path: Path, kind, text, major, words):
@@ -163,7 +163,7 @@ def test_what_apparmor_does_is_said(tmp_path: Path):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     assert found("6.8.0-41-generic") == [(OK, "on")]
-    assert found("6.17.0") == [(WARN, "it stacks profiles")]
+    assert found("6.17.0") == [(WARN, "the kernel stacks profiles")]
     (tmp_path / preflight.APPARMOR_USERNS[1:]).write_text("1\n")
     assert [one for one, _ in found("6.8.0")] == [OK, WARN]
 
@@ -258,7 +258,9 @@ def test_who_has_to_be_started_anew_is_known_by_when_it_began(tmp_path: Path):
         assert handling.owes_restart(layout, one) is wanted, changes
         assert Path(layout.home, handling.OWED).exists()  # who only looks changes nothing
     Path(layout.home, handling.OWED).write_text("{")
-    with pytest.raises(InstallError, match=r"restart-owed: found .*: start containerd anew, and remove it"):
+    with pytest.raises(
+        InstallError, match=r"restart-owed: found no record .*: restart containerd, and remove this file"
+    ):
         handling.owed(layout)
 
 
@@ -279,7 +281,9 @@ def test_a_record_that_cannot_be_read_is_said(tmp_path: Path):
     layout = Layout.below(str(tmp_path))
     layout.make()
     Path(layout.home, handling.CONFIGURED).write_text('{"path": 1}')
-    with pytest.raises(InstallError, match=r"containerd\.json: found .*: remove it, and our lines"):
+    with pytest.raises(
+        InstallError, match=r"containerd\.json: found no record .*: remove this file, and pouchrich's lines"
+    ):
         handling.recorded(layout)
 
 
@@ -365,9 +369,9 @@ def test_what_is_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert not status.is_ready(found)
     assert status.text(found).splitlines() == [
         f"installed   2 in {layout.home}",
-        "previous    1: pouchrich node rollback goes back to it",
+        "previous    1: the version that pouchrich node rollback restores",
         "rejected    1: was rolled back",
-        "containerd  k3s at /none: none listens there",
+        "containerd  k3s at /none: no process listens there",
         "handler     /etc/c.toml (lines in the file)",
         "AppArmor    not in force",
         "needed by   0 pods and records of poststop hooks",
@@ -383,11 +387,11 @@ def test_a_trial_is_judged_by_what_else_it_changes():
     ours = {"pouchrich": "io.containerd.pouchrich.v2"}
     before = dumped(runc="io.containerd.runc.v2")
     trial.judge(dumped(runc="io.containerd.runc.v2", **ours), before, "f")
-    with pytest.raises(InstallError, match="f: containerd would not see the handler there"):
+    with pytest.raises(InstallError, match="f: containerd would not read the handler there"):
         trial.judge(before, before, "f")
     with pytest.raises(InstallError, match="f: the handler there would change more than itself: plugins"):
         trial.judge(dumped(**ours), before, "f")
-    with pytest.raises(InstallError, match="found another's, of type 'x'"):
+    with pytest.raises(InstallError, match="found one of another program, of type 'x'"):
         trial.judge(dumped(pouchrich="x"), before, "f")
 
 

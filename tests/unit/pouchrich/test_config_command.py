@@ -32,7 +32,7 @@ def test_a_default_is_set_and_comments_stay(capsys, file):
     status, out, _ = set_default(capsys, file, "rich.mode", "systemd")
     assert (status, out) == (
         0,
-        f'{file}: rich.mode = "systemd"; it holds for containers that are made from now on\n',
+        f'{file}: rich.mode = "systemd"; this applies to containers that are created from now on\n',
     )
     found = config.load(str(file), require_root_owned=False)
     assert (found.rich.mode, found.source_of("rich.mode")) == ("systemd", f"{file}: rich.mode")

@@ -53,7 +53,7 @@ def test_how_long_a_lease_may_hold_up_agents_is_told_where_there_are_any(tmp_pat
 @pytest.mark.parametrize("line", ['sandboxer = "shim"', 'io_type = "streaming"'])
 def test_a_handler_of_another_kind_of_shim_is_a_failure(tmp_path, line):
     bad, _ = judged(tmp_path, f"{GOOD}{line}\n", (2, 3))
-    assert bad == [(FAIL, f"{line}: of another kind of shim, no pod of this handler can run")]
+    assert bad == [(FAIL, f"{line}: for another kind of shim, with which no pod of this handler can run")]
     usual = line.replace("shim", "podsandbox").replace("streaming", "fifo")
     assert judged(tmp_path, f"{GOOD}{usual}\n", (2, 3))[0] == []
 
@@ -65,14 +65,14 @@ def test_a_configuration_that_containerd_refuses_is_a_failure(tmp_path):
     program.write_text("#!/bin/sh\necho 'containerd: drop-in config version 3 higher than 2' >&2\nexit 1\n")
     program.chmod(0o755)
     found = containerd_checks.others(str(tmp_path / "config.toml"), Program(str(program)))
-    assert (found.level, found.advice) == (FAIL, "correct it before that is restarted")
+    assert (found.level, found.advice) == (FAIL, "correct it before containerd is restarted")
     assert "containerd would not start with this: " in found.found
     assert found.found.endswith("config dump: containerd: drop-in config version 3 higher than 2")
 
 
 def test_no_handler_is_a_failure_with_the_remedy(tmp_path):
     bad, found = judged(tmp_path, "version = 2\n")
-    assert bad == [(FAIL, f"{tmp_path}/config.toml: none is ours")]
+    assert bad == [(FAIL, f"{tmp_path}/config.toml: none for this shim")]
     assert found[-1].advice.startswith("pouchrich runtimeclass --containerd here prints")
     (missing,) = containerd_checks.containerd(str(tmp_path / "none"), None)
     assert (missing.level, missing.found) == (FAIL, f"{tmp_path}/none: no such file or directory")
@@ -80,7 +80,10 @@ def test_no_handler_is_a_failure_with_the_remedy(tmp_path):
 
 def test_annotations_that_containerd_keeps_are_named(tmp_path):
     (lost, cut), _ = judged(tmp_path, TABLE + 'runtime_type = "io.containerd.pouchrich.v2"\n')
-    assert lost == (FAIL, "pod_annotations does not let pouchrich.io/KEY through: pods' settings are lost in silence")
+    assert lost == (
+        FAIL,
+        "pod_annotations does not pass pouchrich.io/KEY: pods' settings have no effect, and no error says so",
+    )
     assert cut[0] == WARN
 
 
@@ -178,7 +181,7 @@ def test_a_record_with_a_living_holder_is_in_good_hands(record, tmp_path):
     assert (found.holder, found.before_boot) == (os.getpid(), False)
     assert found.hooks == (("one", "started", ""), ("two", "owed", ""))
     assert list(checks.hooks(str(tmp_path))) == [
-        Check(OK, "poststop hooks", "1 records, 1 in the care of a living process")
+        Check(OK, "poststop hooks", "1 records, 1 of them held by a running process")
     ]
 
 
@@ -187,7 +190,7 @@ def test_a_record_without_a_holder_is_told_of_and_left_alone(record, tmp_path):
     warning, _ = checks.hooks(str(tmp_path))
     assert (warning.level, warning.found) == (
         WARN,
-        f"k8s.io/abc: owed two, interrupted one: {record.path} is there and nobody acts on it",
+        f"k8s.io/abc: owed two, interrupted one: {record.path} is there and no process acts on it",
     )
     assert Journal.open(record.path) is not None
 
@@ -205,7 +208,7 @@ def test_dead_and_living_spawners_are_told_apart(tmp_path):
     (tmp_path / "spawner-1.sock.lock").write_text(str(os.getpid()))
     (tmp_path / "spawner-2.sock.lock").write_text("99999999")
     assert [(one.level, one.found) for one in checks.spawner(config.DEFAULT, str(tmp_path))] == [
-        (WARN, "1 of 2 have been killed"),
+        (WARN, "1 of 2 were killed"),
         (OK, f"alive, pid {os.getpid()}"),
     ]
 
@@ -214,8 +217,8 @@ def test_dead_and_living_spawners_are_told_apart(tmp_path):
     ("kind", "options", "version", "found"),
     [
         ("runc", "", (2, 1), "works where the OCI runtime has ID-mapped mounts"),
-        ("pouchrich", OPTIONS, (2, 3), "is refused, as the handler has an options table"),
-        ("pouchrich", "", (2, 1), "is refused: this containerd asks its own runtime type only"),
+        ("pouchrich", OPTIONS, (2, 3), "is refused, because the handler has an options table"),
+        ("pouchrich", "", (2, 1), "is refused: this containerd asks only its own runtime type"),
         ("pouchrich", "", (2, 3), "works with containerd 2.2.7, 2.3.4, 2.4 and later"),
         ("pouchrich", "", None, "works with containerd 2.2.7, 2.3.4, 2.4 and later"),
     ],
@@ -265,7 +268,7 @@ def test_a_plan_of_another_version_keeps_no_other_from_being_judged(node):
     record.write_text(json.dumps(found))
     node.bundle("def", DUMB)
     one, other, *_, whole = checks.containers(node.index)
-    assert (one.level, one.what, one.found[:39]) == (WARN, "k8s.io/abc", "its plan is another version's of the sh")
+    assert (one.level, one.what, one.found[:39]) == (WARN, "k8s.io/abc", "its plan was made by another version of")
     assert (other.what, whole.found) == ("k8s.io/def", "2")
 
 

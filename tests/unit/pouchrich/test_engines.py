@@ -102,7 +102,7 @@ def test_explain_says_it_of_an_image_with_an_engine(tmp_path, capsys):
     whole = copy.deepcopy(GOOD)
     whole["mounts"][1]["destination"] = "/var/lib/docker"
     whole["process"].update(args=["/app"], cwd="/")
-    assert notes(whole) == ["dockerd inside would miss nothing that the pod can give"]
+    assert notes(whole) == ["dockerd inside would have everything that the pod can give"]
     (root / "usr/sbin/dockerd").unlink()
     assert notes({}) == []
 

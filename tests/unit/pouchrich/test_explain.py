@@ -134,7 +134,7 @@ def test_annotations_alone_ask_policy_and_no_image(capsys, tmp_path):
         "Decisions\n"
         "  rich = true  (built in)\n"
         "  mode = systemd  (annotation pouchrich.io/mode)\n"
-        "note: the image was not looked at: it may not have the mode, or need none\n"
+        "note: the image was not examined: it may not serve the mode, or need none\n"
         "Poststop hooks\n"
         "  last: y (container, 30s, continue)\n"
         "  other: x (container, 30s, continue)\n"
@@ -181,7 +181,7 @@ def test_a_container_that_exists_is_planned_anew_from_containerds_spec(capsys, n
         (["--annotation", "mode=systemd"], "found key 'mode', allowed a whole one such as pouchrich.io/mode"),
         (["--annotation", "pouchrich.io/mode"], "found 'pouchrich.io/mode', allowed KEY=VALUE"),
         (["--env", "=x"], "found '=x', allowed KEY=VALUE"),
-        (["BUNDLE", "--env", "a=b"], "other options go with --replan only"),
+        (["BUNDLE", "--env", "a=b"], "other options need --replan"),
         (["BUNDLE", "--replan"], "ctr -n NAMESPACE containers info abc"),
     ],
 )

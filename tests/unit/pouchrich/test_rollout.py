@@ -129,7 +129,7 @@ def test_a_mode_that_is_not_judged_keeps_its_label_and_is_tried_again(end: Any, 
     assert pauses == [{"dumb-init", "systemd"}] * 2
     assert not [one for one in api.labels if one.get(rollout.mode_label("systemd"), "") is None]
     assert len(api.made) == 4  # the one that was judged is not run again
-    assert "mode systemd is not judged, its label stays as it is: " in capsys.readouterr().out
+    assert "mode systemd could not be judged, its label stays as it is: " in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("_installed")
@@ -156,14 +156,14 @@ def test_a_mode_that_fails_loses_its_label_when_it_does_and_the_node_is_not_read
 @pytest.mark.usefixtures("_installed")
 def test_a_mode_that_comes_to_nothing_ends_it_in_the_end_and_so_does_a_node_that_has_lost_the_shim(monkeypatch):
     api = Api(systemd=[rejected("OutOfcpu")] * 100)
-    with pytest.raises(InstallError, match="not judged: systemd, and their labels stay as they are"):
+    with pytest.raises(InstallError, match="could not be judged: systemd; their labels stay as they are"):
         rollout._install(asked("systemd"), api, lambda: None)
     assert len(api.made) == rollout._ROUNDS
     assert "systemd" in api.modes()
     monkeypatch.setattr(rollout, "_is_ready", lambda arguments: False)
     monkeypatch.setattr(rollout, "_AGAIN_S", 0.0)
     api = Api(systemd=[rejected("OutOfcpu")] * 100)
-    with pytest.raises(InstallError, match="not judged: systemd"):
+    with pytest.raises(InstallError, match="could not be judged: systemd"):
         rollout._install(asked("systemd"), api, lambda: None)
     assert len(api.made) == 1
 
@@ -214,7 +214,7 @@ def test_a_probe_pulls_its_image_as_the_daemonset_does_and_may_no_more(
 @pytest.mark.usefixtures("_installed")
 def test_a_probe_of_no_image_outside_of_a_pod_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("POD_NAME", raising=False)
-    with pytest.raises(InstallError, match="--probe MODE: no POD_NAME in the environment: name the image too"):
+    with pytest.raises(InstallError, match="--probe MODE: found no POD_NAME in the environment: give the image too"):
         rollout._install(argparse.Namespace(probe=[("dumb-init", "")]), Api(), never)
 
 

@@ -73,7 +73,7 @@ def test_doctor_says_where_rke2_wants_the_handler_and_that_a_file_was_not_read_y
     found = list(containerd_checks.of_running(one))
     levels = {check.what: check for check in found if check.level != "ok"}
     assert (levels["containerd of rke2"].level, levels["handlers"].level) == (WARN, FAIL)
-    assert "was changed after it was started" in levels["containerd of rke2"].found
+    assert "was changed after containerd's start" in levels["containerd of rke2"].found
     assert "config.toml.tmpl" in levels["handlers"].advice
 
 
@@ -114,7 +114,7 @@ def test_a_configuration_that_goes_while_it_is_looked_at_ends_no_look(listener, 
     monkeypatch.setattr(running, "failed_plugins", lambda _one: iter(()))
     monkeypatch.setattr(running, "documents", lambda _file: iter([(gone, {})]))
     warned = [check.found for check in containerd_checks.of_running(found) if check.level == WARN]
-    assert f"{gone} was changed after it was started" in warned
+    assert f"{gone} was changed after containerd's start" in warned
 
 
 @pytest.mark.parametrize("text", ['version = 2\ndisabled_plugins = ["cri"]\n', None])

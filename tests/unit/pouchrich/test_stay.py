@@ -35,7 +35,7 @@ def test_it_is_ready_until_its_node_is_not(
     assert rollout._stay(INSTALLED, look_s=0.0, again_s=0.0) == 1
     assert seen == [(True, True)] * (4 + rollout._MISSES) + [(False, False)]  # at last it prints what is so
     assert not ready.exists()
-    assert "the node has it no more, so this ends and is done again" in capfd.readouterr().out
+    assert "the node no longer has the installation; this program ends, to be run again" in capfd.readouterr().out
 
 
 def test_looks_are_minutes_apart_and_no_two_nodes_alike(ready: Path, monkeypatch: pytest.MonkeyPatch):
