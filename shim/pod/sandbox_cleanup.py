@@ -54,7 +54,7 @@ def check() -> None:
                     flags = _flags_of(namespace, sandbox, member)
                     detach(lambda flags=flags: _clean_up_one(flags), keep=())  # type: ignore[misc]
     except OSError as err:
-        sys.stderr.write(f"members that nobody is called for: {err}\n")
+        sys.stderr.write(f"containers left by a dead pod server: {err}\n")
 
 
 class Members:
@@ -76,7 +76,7 @@ class Members:
             if left:
                 self._begin_each(left)
         except OSError as err:  # the rest of `delete` does not depend on the members
-            sys.stderr.write(f"members of {sandbox}: {err}\n")
+            sys.stderr.write(f"containers left of the pod with sandbox {sandbox}: {err}\n")
         return self._ended >= 0
 
     def _begin_each(self, left: list[str]) -> None:

@@ -118,7 +118,7 @@ def _say(log: int, reason: str) -> None:
 
     from shim.pod.log import format_record
 
-    words = f"no spawner for the pods to come, each of which takes some 18 MiB without one: {reason}"
+    words = f"no spawner can start, so each further pod uses about 18 MiB more: {reason}"
     record = logging.makeLogRecord({"levelname": "WARNING", "msg": words})
     with suppress(OSError):
         os.write(log, format_record(record).encode(errors="replace"))

@@ -77,7 +77,7 @@ def test_a_pod_with_too_few_processes_for_the_oci_runtime_is_told_so(rich_pods: 
     with at_most(rich_pods.node, 3):
         message = failed_start(container)
     path = f"{cgroups.mount_of('pids')}{rich_pods.node.cgroup}/pids.max"
-    assert f"; only 3 processes are allowed ({path}), and the OCI runtime's own count too" in message, message
+    assert f"; only 3 processes are allowed ({path}), and the OCI runtime's own processes count too" in message, message
 
 
 # Names and groups

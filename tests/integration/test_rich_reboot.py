@@ -63,7 +63,7 @@ def test_after_a_reboot_the_next_start_runs_host_hooks_once_and_records_the_cont
     (skipped,) = [event for event in events if event.get("event") == "skipped"]
     names = [one["name"] for one in events[0]["head"]["hooks"]]
     assert names[skipped["hook"]] == "poststop-container"
-    assert "the node was restarted" in skipped["result"]
+    assert "the node rebooted" in skipped["result"]
 
 
 def test_a_hook_that_a_reboot_interrupted_is_not_started_again(rich_pods: RichPods) -> None:

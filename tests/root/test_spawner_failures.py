@@ -282,7 +282,7 @@ def test_a_directory_that_is_of_no_use_leaves_no_spawner_until_it_is_and_each_po
         spoil()
         for name in ("one", "another"):
             serves(node, name, node.start(name))
-            said = node.log(name, "each of which takes some 18 MiB without one: ")
+            said = node.log(name, "no spawner can start, so each further pod uses about 18 MiB more: ")
             assert reason in said
             assert "started without a spawner: " in said or node.log(name, "started without a spawner: ")
         found = [one.level for one in checks.spawner(config.DEFAULT, directory)]

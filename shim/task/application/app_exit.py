@@ -122,7 +122,7 @@ class ApplicationExit:
         except ConnectionError:
             said = b""
         if len(said) != _WAIT_STATUS.size:
-            _log.warning("pid %d: its launcher ended without a word", self._pid)
+            _log.warning("pid %d: its launcher ended without an exit status to report", self._pid)
             return _KILLED
         wait_status = _WAIT_STATUS.unpack(said)[0]
         # The number comes from within the container: accept only a wait status that means an end.

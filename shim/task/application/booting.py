@@ -150,7 +150,7 @@ class Booting:
             await asyncio.wait([beginning, ended], timeout=self._start_s, return_when=asyncio.FIRST_COMPLETED)
             if ended.done() or self._life.is_called_off or not beginning.done():
                 why = self._why_not(f"not within start-timeout, {self._start_s:g} s ({self._sources[0]})")
-                raise RuntimeFailed(f"what is mandatory beside the application did not start: {why}")
+                raise RuntimeFailed(f"the mandatory agents did not start: {why}")
             await beginning
         finally:
             beginning.cancel()
@@ -179,7 +179,7 @@ def _refused_since_now(cgroup: Cgroup | None) -> Callable[[], str]:
         if times <= 0:
             return ""
         held = None if cgroup is None else pids.limit(cgroup)
-        where = "" if held is None else f", {held[0]} ({held[1]}/pids.max): raise it"
+        where = "" if held is None else f": raise it from {held[0]} ({held[1]}/pids.max)"
         return f"; the limit on the number of processes was reached {times} times{where}"
 
     return said

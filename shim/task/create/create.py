@@ -259,8 +259,8 @@ class _Making:
             path = path_of(self._spec, systemd=self._oci.binary.systemd_cgroup)
             most, directory = pids.above(path) or (FEW, "")
             if most < FEW:
-                allowed = "1 process is" if most == 1 else f"{most} processes are"
-                return f"; only {allowed} allowed ({directory}/pids.max), and the OCI runtime's own count too: raise it"
+                allowed = f"{'1 process is' if most == 1 else f'{most} processes are'} allowed ({directory}/pids.max)"
+                return f"; only {allowed}, and the OCI runtime's own processes count too: raise it"
         return ""
 
     async def _forget(self) -> None:

@@ -110,7 +110,7 @@ def _load(load: Callable[[], Config], *, sandbox: bool) -> Config:
         if not sandbox:
             # Not NotFound for a missing file: that would tell containerd that the task is gone.
             raise InvalidArgument(str(err)) from err
-        _log.warning("sandbox made with the built-in configuration: %s", err)
+        _log.warning("the sandbox is created with the built-in configuration: %s", err)
         return config.DEFAULT
 
 

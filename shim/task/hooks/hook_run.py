@@ -156,7 +156,7 @@ async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> bo
 def _judge(said: str, timeout_s: float, output: Tail, *, supervisor_failed: bool) -> Outcome:
     if not said.startswith(host_supervisor.BEGUN):
         # A supervisor that did not fail, or still lives, may have run the hook without saying so: do not run it twice.
-        return Outcome(False, "its supervisor ended before it began", output, started=not supervisor_failed)
+        return Outcome(False, "its supervisor ended before the hook began", output, started=not supervisor_failed)
     word, _, rest = said.removeprefix(host_supervisor.BEGUN).partition(" ")
     if word == "exit":
         return Outcome(rest == "0", f"exit status {rest}", output)
@@ -164,7 +164,7 @@ def _judge(said: str, timeout_s: float, output: Tail, *, supervisor_failed: bool
         return Outcome(False, rest, output, started=False)
     if word in ("timeout", "stopped"):
         result = timed_out(timeout_s) if word == "timeout" else "stopped"
-        return Outcome(False, result if rest == "0" else f"{result}, and {rest} of its processes do not die", output)
+        return Outcome(False, result if rest == "0" else f"{result}, and cannot kill {rest} of its processes", output)
     return Outcome(False, rest if word == "error" else "its supervisor was killed", output)
 
 
@@ -206,7 +206,7 @@ class PrestartExec(NamedTuple):
         deadline = asyncio.get_running_loop().time() + CLEAR_TIMEOUT_S
         while others.kill_others(self.init, self.cgroup, private_pids=self.private_pids) or not starting.done():
             if asyncio.get_running_loop().time() > deadline:
-                _log.warning("container %s: processes of a prestart hook do not die", self.id)
+                _log.warning("container %s: processes of a prestart hook cannot be killed", self.id)
                 return
             await asyncio.sleep(CLEAR_PAUSE_S)
 

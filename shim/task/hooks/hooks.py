@@ -233,6 +233,6 @@ def _not_recorded(path: str, err: OSError) -> str:
     """The error of a Create that could not write its record, and what to do about it."""
     top = paths.STATE
     full = err.errno in (errno.ENOSPC, errno.EDQUOT)
-    way_out = "make room on its file system" if full else "it has to be a directory that root can write to"
+    way_out = f"make room on the filesystem of {top}" if full else f"{top} has to be a directory that root can write"
     reason = (err.strerror or str(err)).lower()
-    return f"record that poststop hooks are owed: {path}: {reason}: see {top} on the node, {way_out}"
+    return f"cannot record the owed poststop hooks on the node: {path}: {reason}: {way_out}"

@@ -167,8 +167,8 @@ class _Owed:
         if hook.where == "host":
             return ""
         if not os.path.isfile(f"{self._pinned}/{pinned.SPEC}"):
-            return "nothing is left of the container: the node was restarted, or it was never made whole"
-        return "" if _has_files(self._subject.rootfs) else "its root file system is gone"
+            return "nothing is left of the container: the node rebooted, or Create did not complete"
+        return "" if _has_files(self._subject.rootfs) else "its root filesystem is gone"
 
     async def _skip(self, number: int, reason: str) -> None:
         hook = self._hooks[number]

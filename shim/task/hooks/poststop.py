@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from runtime import directories, members, paths
 from runtime.bundle import Bundle, read_pid
-from runtime.errors import PouchrichError
+from runtime.errors import PouchrichError, text_of
 from runtime.hooks import pinned
 from runtime.hooks.journal import (
     Journal,
@@ -108,7 +108,7 @@ def check(*, directory: str = paths.RECORDS, run: str = paths.POSTSTOP) -> None:
         if any(records(directory)):
             detach(lambda: _sweep_detached(directory, run), keep=())
     except OSError as err:
-        sys.stderr.write(f"poststop hooks that are owed: {err}\n")
+        sys.stderr.write(f"owed poststop hooks: {text_of(err)}\n")
 
 
 def _run(journal: Journal, go: int, ready: int, directory: str, run: str) -> None:
@@ -196,7 +196,7 @@ def _sweep(directory: str) -> bool:
                 is_settled = False
                 continue
             if journal is not None and not journal.account.head:
-                _log.warning("%s: no record can be read from it, removed", path)
+                _log.warning("%s: removed, because no record can be read from it", path)
                 journal.finish()
             elif journal is not None:
                 journals.append(journal)

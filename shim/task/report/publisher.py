@@ -58,7 +58,7 @@ class Publisher:
             return done
         if len(self._queue) >= QUEUE_LIMIT:
             _log.error(
-                "event %s dropped: containerd has taken none of the last %d",
+                "event %s dropped: containerd has accepted none of the last %d",
                 self._queue[0][0].topic,
                 QUEUE_LIMIT,
             )

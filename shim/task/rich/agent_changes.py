@@ -107,7 +107,7 @@ class AgentChanges:
         if verb == "look":
             return await self._look(running)
         if not self._has_started or self._over:
-            raise FailedPrecondition(f"agent {name}: the container {'ends' if self._over else 'has not started'}")
+            raise FailedPrecondition(f"agent {name}: the container {'is ending' if self._over else 'has not started'}")
         if self._task is not None:
             raise FailedPrecondition(f"agent {name}: another change is under way in this container")
         act = {"restart": self._restart, "upgrade": self._upgrade, "back-out": self._back_out}[verb]
@@ -115,14 +115,14 @@ class AgentChanges:
         try:
             await asyncio.wait([self._task])
             if self._task.cancelled():
-                raise FailedPrecondition(f"agent {name}: the container ends")
+                raise FailedPrecondition(f"agent {name}: the container is ending")
             self._task.result()
         finally:
             self._task = None
         found = await self._look(self._running[name])
         done = {"restart": "restarted", "back-out": "backed-out", "upgrade": "upgraded"}[verb]
         outcome = "current" if verb == "upgrade" and self._running[name] is running else done
-        _log.info("container %s: agent %s: %s, as was asked for", self._about.id, name, outcome)
+        _log.info("container %s: agent %s: %s, as requested", self._about.id, name, outcome)
         return Changed(outcome, found.differs, found.reason, found.can_back_out, found.is_unit)
 
     async def _look(self, running: Selected) -> Changed:
@@ -142,14 +142,16 @@ class AgentChanges:
         name = running.agent.name
         if not self._source.startswith("/"):
             raise FailedPrecondition(
-                f"agent {name}: its configuration are {self._source}, which containerd tells at Create alone; have it"
-                " in a file (ConfigPath) to change it in containers that run"
+                f"agent {name}: its configuration is in {self._source}, which containerd passes only at Create; put it"
+                " into a file (ConfigPath) to change agents in running containers"
             )
         config = self._load(self._source)
         users = {}
         named = next((one for one in config.agents if one.name == name), None)
         if named is None or not self._selects(named.when):
-            raise NotFound(f"{self._source}: agents: {name} is not there any more for this container, where it runs on")
+            raise NotFound(
+                f"{self._source}: agents: {name} is not there any more for this container, where it still runs"
+            )
         if named.user is not None:
             found = running.user
             if named.user != running.agent.user:
@@ -181,7 +183,7 @@ class AgentChanges:
     async def _back_out(self, running: Selected, settled_s: float) -> None:
         before = self._before.get(running.agent.name)
         if before is None:
-            raise FailedPrecondition(f"agent {running.agent.name}: not upgraded in this container, or backed out")
+            raise FailedPrecondition(f"agent {running.agent.name}: found no upgrade to back out in this container")
         await self._files.require_nodes(before.agent)
         await self._exchange(running, before, settled_s)
         del self._before[running.agent.name]
@@ -195,7 +197,9 @@ class AgentChanges:
             try:
                 await self._put(running, 0.0, is_new=True)
             except (PouchrichError, OSError) as worse:
-                raise RuntimeFailed(f"{text_of(err)}; the one before does not run again: {text_of(worse)}") from err
+                raise RuntimeFailed(
+                    f"{text_of(err)}; the one before could not be started again: {text_of(worse)}"
+                ) from err
             raise RuntimeFailed(f"{text_of(err)}; the one before runs again") from err
         self._running[wanted.agent.name] = wanted
 

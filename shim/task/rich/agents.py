@@ -147,9 +147,11 @@ class Supervisor:
         """
         one = next((one for one in self._watched if one.agent.name == agent.name), None)
         if one is None:
-            raise NotFound(f"agent {agent.name}: not one that the pod server supervises in this container")
+            raise NotFound(f"agent {agent.name}: the pod server does not supervise it in this container")
         if self._stopped or not self._may_start.is_set():
-            raise FailedPrecondition(f"agent {agent.name}: the container {'ends' if self._stopped else 'is frozen'}")
+            raise FailedPrecondition(
+                f"agent {agent.name}: the container {'is ending' if self._stopped else 'is frozen'}"
+            )
         # A new object even if it is equal: its identity tells the agent to run from the one that runs.
         one.agent, one.starts, one.begun = replace(agent), 0, asyncio.get_running_loop().create_future()
         one.renewed.set()
@@ -164,7 +166,7 @@ class Supervisor:
             await self._runs(one, settled_s)
         except asyncio.CancelledError:
             if self._stopped:
-                raise FailedPrecondition(f"agent {agent.name}: the container ends") from None
+                raise FailedPrecondition(f"agent {agent.name}: the container is ending") from None
             raise
         return one.pid
 

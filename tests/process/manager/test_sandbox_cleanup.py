@@ -168,7 +168,7 @@ def test_where_no_process_can_be_made_the_sandbox_is_cleaned_up_all_the_same(pod
     sandbox_cleanup.clean_up(pod.flags)
     assert not socket_file.exists()
     assert pipes() == before
-    assert "members of box: " in capfd.readouterr().err
+    assert "containers left of the pod with sandbox box: " in capfd.readouterr().err
 
 
 def test_what_goes_on_holds_none_of_containerds_pipes(pod):

@@ -159,7 +159,7 @@ async def test_processes_that_do_not_die_hold_a_start_up_for_a_while_only(world,
     world.reaper.end(NOT_THERE)
     await running
     assert now() == pytest.approx(CLEAR_TIMEOUT_S, abs=0.1)
-    assert "do not die" in caplog.text
+    assert "cannot be killed" in caplog.text
 
 
 @in_time

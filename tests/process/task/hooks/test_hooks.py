@@ -746,11 +746,11 @@ def test_a_hook_whose_supervisor_came_to_its_end_and_says_nothing_is_not_run_aga
 
     monkeypatch.setattr(owed, "on_host", on_host)
     results = asyncio.run(poststop(world, [tally(world)]))
-    assert [result for _, result in results] == ["its supervisor ended before it began"]
+    assert [result for _, result in results] == ["its supervisor ended before the hook began"]
     assert world.records() == []
 
 
-@pytest.mark.parametrize(("number", "way_out"), [(28, "make room"), (122, "make room"), (30, "root can write to")])
+@pytest.mark.parametrize(("number", "way_out"), [(28, "make room"), (122, "make room"), (30, "root can write")])
 def test_a_record_that_cannot_be_begun_is_an_error_that_says_where_and_what_to_do(world, monkeypatch, number, way_out):
     def full(fd, offset, size):
         raise OSError(number, os.strerror(number))

@@ -236,7 +236,7 @@ def test_a_node_without_records_has_no_process_left_behind(node):
 def test_a_node_that_cannot_be_written_does_not_stop_a_start(node, capfd):
     (node.directory / "run").write_text("in the way")
     node.check()
-    assert "poststop hooks that are owed" in capfd.readouterr().err
+    assert "owed poststop hooks" in capfd.readouterr().err
 
 
 def test_of_two_who_would_sweep_one_does(node):

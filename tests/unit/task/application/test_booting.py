@@ -143,7 +143,7 @@ async def test_a_boot_that_was_refused_processes_says_which_limit_and_one_that_w
         booting = boot.begin(cgroup)
         (tmp_path / "pids.events").write_text(f"max {refused}\n")
         boot.life.end()
-        words = f"; the limit on the number of processes was reached 5 times, 12 ({tmp_path}/pids.max): raise it"
+        words = f"; the limit on the number of processes was reached 5 times: raise it from 12 ({tmp_path}/pids.max)"
         assert (words in await boot.refused(booting)) == expected
 
 

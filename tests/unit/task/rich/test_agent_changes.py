@@ -90,7 +90,7 @@ async def test_an_upgrade_is_what_the_file_has_by_now_and_a_back_out_what_ran_be
     done = await one("back-out")
     assert (done.outcome, done.differs, done.can_back_out) == ("backed-out", ("command",), False)
     assert one.supervisor.started == [("/new", 2.0), ("/old", 2.0)]
-    with pytest.raises(FailedPrecondition, match="not upgraded in this container, or backed out"):
+    with pytest.raises(FailedPrecondition, match="found no upgrade to back out in this container"):
         await one("back-out")
 
 
@@ -104,9 +104,11 @@ async def test_one_that_does_not_run_is_taken_back_and_may_be_tried_again():
     assert one.supervisor.started == [("/broken", 2.0), ("/old", 0.0)]
     assert (await one("look")).differs == ("command",)
     one.supervisor.broken = {"/broken", "/old"}
-    with pytest.raises(RuntimeFailed, match=r"the one before does not run again: agent probe ended with status 1$"):
+    with pytest.raises(
+        RuntimeFailed, match=r"the one before could not be started again: agent probe ended with status 1$"
+    ):
         await one("upgrade")
-    with pytest.raises(FailedPrecondition, match="not upgraded"):
+    with pytest.raises(FailedPrecondition, match="found no upgrade"):
         await one("back-out")
 
 
@@ -133,7 +135,7 @@ async def test_a_limit_that_is_new_is_noted_for_a_delete_before_it_is_set(monkey
     [
         (TEXT.format(command="/new", more="mandatory = true\n"), FailedPrecondition, r"agents\[0\]\.mandatory"),
         (TEXT.format(command="/new", more='when = { namespace = ["other"] }'), NotFound, "not there any more"),
-        ("version = 1\n", NotFound, "agents: probe is not there any more for this container, where it runs on"),
+        ("version = 1\n", NotFound, "agents: probe is not there any more for this container, where it still runs"),
         ("version = = 1\n", InvalidArgument, "/c.toml"),
         (TEXT.format(command="new", more=""), InvalidArgument, r"agents\[0\]\.command\[0\]"),
     ],
@@ -154,7 +156,9 @@ def test_what_cannot_be_had_is_refused_and_nothing_is_started(text, error, why):
 @in_loop
 async def test_a_configuration_that_came_with_create_cannot_be_read_again():
     one = Fixed(source="handler options")
-    with pytest.raises(FailedPrecondition, match=r"containerd tells at Create alone; have it in a file \(ConfigPath\)"):
+    with pytest.raises(
+        FailedPrecondition, match=r"containerd passes only at Create; put it into a file \(ConfigPath\)"
+    ):
         await one("upgrade")
     assert (await one("restart")).outcome == "restarted"
 
@@ -183,9 +187,9 @@ async def test_one_change_at_a_time_and_none_once_the_container_ends():
     with pytest.raises(FailedPrecondition, match="another change is under way"):
         await one("restart")
     await one.changes.stop()
-    with pytest.raises(FailedPrecondition, match="the container ends"):
+    with pytest.raises(FailedPrecondition, match="the container is ending"):
         await first
-    with pytest.raises(FailedPrecondition, match="the container ends"):
+    with pytest.raises(FailedPrecondition, match="the container is ending"):
         await one("restart")
     assert one.supervisor.started == []
 

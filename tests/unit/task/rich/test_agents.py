@@ -364,5 +364,5 @@ async def test_none_is_replaced_that_is_not_there_or_while_the_container_is_froz
     await asyncio.sleep(0)
     runtime.gate.set()
     await stopping
-    with pytest.raises(FailedPrecondition, match="the container ends"):
+    with pytest.raises(FailedPrecondition, match="the container is ending"):
         await replacing
