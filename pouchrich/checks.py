@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pouchrich import owed
 from pouchrich.containers import SHORT, Container, annotations, every
+from pouchrich.program import failure
 from pouchrich.survey import Survey
 from runtime import host, inotify, libexec, paths
 from runtime.agents.cgroup import has_v2_memory
@@ -141,7 +142,7 @@ def oci(config: Config, *, search: str | None = None) -> Iterator[Check]:
     try:
         answer = subprocess.run([path, "--version"], capture_output=True, timeout=_TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError) as err:
-        yield Check(FAIL, "OCI runtime", f"{path} --version: {err}", "reinstall this OCI runtime")
+        yield Check(FAIL, "OCI runtime", f"{path} --version: {failure(err)}", "reinstall this OCI runtime")
         return
     version = answer.stdout.decode(errors="replace").splitlines()[:1]
     yield Check(OK, "OCI runtime", f"{path} ({''.join(version)}): {reason}")

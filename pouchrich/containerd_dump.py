@@ -15,7 +15,7 @@ from typing import Any
 
 from pouchrich.containerd_config import CRI_PLUGINS, ON_PATH, documents, is_ours
 from pouchrich.containerd_config import handlers as our_handlers
-from pouchrich.program import Program
+from pouchrich.program import Program, failure
 from runtime.config.render import toml
 from runtime.errors import InvalidArgument, NotFound, RuntimeFailed
 
@@ -98,7 +98,7 @@ def dump(containerd: Program, path: str) -> dict[str, Any]:
         said = err.stderr.decode(errors="replace").strip().splitlines()
         raise Refused(f"{containerd} config dump: {said[-1] if said else f'exit status {err.returncode}'}") from err
     except (OSError, subprocess.SubprocessError, ValueError) as err:
-        raise RuntimeFailed(f"{containerd} config dump: {err}") from err
+        raise RuntimeFailed(f"{containerd} config dump: {failure(err)}") from err
 
 
 def unread(path: str, *, major: int, containerd: Program) -> tuple[str, ...]:

@@ -111,7 +111,9 @@ def load(namespace: str, container_id: str, bundle: str) -> Container:
         plan, oci = dict(record["plan"]), dict(record["oci"])
         _ = plan["mode"], plan["boot"] and plan["boot"]["init"]
     except (KeyError, TypeError, ValueError) as err:
-        raise InvalidArgument(f"{bundle}/{bundles.RECORD}: found no {err}, allowed a record of this version") from err
+        raise InvalidArgument(
+            f"{bundle}/{bundles.RECORD}: found a record of another version, allowed one of this version"
+        ) from err
     spec = _json(Bundle(bundle).spec_file) or {}
     about = spec.get("annotations") or {}
     cgroups_path = str((spec.get("linux") or {}).get("cgroupsPath") or "")

@@ -6,6 +6,17 @@ A multi-call executable chooses by that name what it does, such as k3s, whose co
 import subprocess
 from typing import NamedTuple
 
+from runtime.errors import text_of
+
+
+def failure(err: Exception) -> str:
+    """Why a program that was run gave no output, in words and without Python's form of its command line."""
+    if isinstance(err, subprocess.TimeoutExpired):
+        return f"no answer within {err.timeout:g} s"
+    if isinstance(err, subprocess.CalledProcessError):
+        return f"exit status {err.returncode}"
+    return text_of(err)
+
 
 class Program(NamedTuple):
     """`path` is the path of an executable, or a name on PATH; `name` is argv[0] if it differs."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pouchrich.containerd_config import DEFAULT, documents, version_of
 from pouchrich.processes import PROC, TICKS_PER_S, look, uptime_s, words_of
-from pouchrich.program import Program
+from pouchrich.program import Program, failure
 from runtime.default_path import DEFAULT_PATH
 from runtime.errors import PouchrichError
 
@@ -136,7 +136,7 @@ def failed_plugins(one: Running) -> Iterator[str]:
         said = err.stderr.decode(errors="replace").strip().splitlines()
         raise PouchrichError(said[-1] if said else f"ctr: exit status {err.returncode}") from err
     except (OSError, subprocess.SubprocessError) as err:
-        raise PouchrichError(str(err)) from err
+        raise PouchrichError(f"ctr: {failure(err)}") from err
     for line in answer.stdout.decode(errors="replace").splitlines():
         words = line.split()
         if len(words) >= 4 and words[-1] == "error" and ("cri" in words[0] or words[1] == "cri"):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pouchrich.node import InstallError
+from pouchrich.program import failure
 
 TIMEOUT_S = 60.0
 
@@ -56,7 +57,7 @@ class Kubectl:
                 argv, input=said, capture_output=True, text=True, errors="replace", timeout=2 * TIMEOUT_S, check=False
             )
         except (OSError, subprocess.SubprocessError) as err:
-            raise InstallError(f"kubectl {' '.join(words)}: {err}") from err
+            raise InstallError(f"kubectl {' '.join(words)}: {failure(err)}") from err
         if done.returncode:
             raise InstallError(f"kubectl {' '.join(words)}: {done.stderr.strip()[-500:]}")
         return done.stdout

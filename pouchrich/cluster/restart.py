@@ -17,6 +17,7 @@ from pouchrich.cluster import handling, host
 from pouchrich.node import InstallError
 from pouchrich.node.layout import Layout
 from pouchrich.processes import look
+from pouchrich.program import failure
 from pouchrich.running import Running
 from runtime.errors import PouchrichError
 
@@ -143,6 +144,6 @@ def _run(words: list[str], limit_s: float = PATIENCE_S) -> None:
             preexec_fn=None if words[0] == "systemctl" else host.leave,
         )
     except (OSError, subprocess.SubprocessError) as err:
-        raise InstallError(f"{shlex.join(words)}: {err}") from err
+        raise InstallError(f"{shlex.join(words)}: {failure(err)}") from err
     if done.returncode:
         raise InstallError(f"{shlex.join(words)}: exit status {done.returncode}: {done.stdout.strip()[-500:]}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pouchrich.node import InstallError
 from pouchrich.node.layout import CONFIG
+from runtime.errors import text_of
 
 _PROGRAM = """#!{python} -IS
 import sys
@@ -56,7 +57,7 @@ def run(words: Sequence[str]) -> str:
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except OSError as err:
-        raise InstallError(f"the installed package does not work: {err}") from err
+        raise InstallError(f"the installed package does not work: {text_of(err)}") from err
     if done.returncode:
         raise InstallError(f"the installed package does not work: {words[0]}: {done.stderr.strip()[-2000:]}")
     return done.stdout

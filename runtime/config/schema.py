@@ -50,8 +50,8 @@ KEYS: tuple[Key, ...] = (
         "whether the OCI runtime has systemd create the cgroups; auto: if systemd is PID 1 and cgroupsPath has the form"
         " SLICE:PREFIX:NAME. SystemdCgroup = true in a handler's runc options overrides this key",
     ),
-    Key("rich.enabled", BOOLEAN, True, "whether containers are rich whose pods do not say"),
-    Key("rich.mode", kinds.choice(*MODES), "dumb-init", "mode of rich containers whose pods choose none"),
+    Key("rich.enabled", BOOLEAN, True, "whether a container is rich if its pod does not say"),
+    Key("rich.mode", kinds.choice(*MODES), "dumb-init", "mode of a rich container if its pod chooses none"),
     Key(
         "rich.strict",
         BOOLEAN,

@@ -74,7 +74,7 @@ class Plan:
         try:
             found = json.loads(text)
         except (ValueError, RecursionError) as err:
-            raise InvalidArgument(f"plan: found {type(err).__name__} {err}, allowed a plan") from err
+            raise InvalidArgument("plan: found other text than JSON, allowed a plan of this version") from err
         return cls.from_dict(found)
 
     @classmethod
@@ -96,7 +96,7 @@ class Plan:
                 apparmor=found.get("apparmor", ""),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as err:
-            raise InvalidArgument(f"plan: found {type(err).__name__} {err}, allowed a plan") from err
+            raise InvalidArgument(f"plan: found {_unlike(err)}, allowed a plan of this version") from err
 
     def describe(self) -> str:
         """The plan for people: decisions with their sources, warnings, steps."""
@@ -105,6 +105,13 @@ class Plan:
         lines += [f"  warning: {one}" for one in self.warnings]
         lines += [f"  {number}. {step.name}: {step.detail}" for number, step in enumerate(self.steps, 1)]
         return "\n".join(lines)
+
+
+def _unlike(err: Exception) -> str:
+    """What of a plan is not as in this version."""
+    if isinstance(err, KeyError):
+        return f"no {err.args[0]}"
+    return str(err) if isinstance(err, ValueError) else "other fields"
 
 
 def _step(found: Mapping[str, Any]) -> Step:

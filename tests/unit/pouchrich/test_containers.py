@@ -47,7 +47,7 @@ def test_a_record_of_another_kind_is_named_and_the_others_are_there(node, capsys
     assert [one.id for one in containers.every(root=node.index)] == ["two"]
     said = capsys.readouterr().err
     assert said.startswith("pouchrich: container one is left out: ")
-    assert "one/pouchrich.json: found no 'plan', allowed a record" in said
+    assert "one/pouchrich.json: found a record of another version, allowed one" in said
 
 
 def test_a_container_is_found_by_the_beginning_of_its_id(node):
