@@ -136,7 +136,7 @@ def test_a_restricted_pod_runs_in_mode_dumb_init(rich_pods: RichPods) -> None:
 def test_a_restricted_pod_that_asks_for_systemd_is_refused(rich_pods: RichPods) -> None:
     pod = rich_pods.pod("dumb-init", rich=INIT_CAPABILITIES, annotations={"pouchrich.io/mode": "systemd"})
     message = refused(rich_pods.create(pod, SYSTEMD, "true", config=restricted()))
-    assert all(word in message for word in ("pouchrich.io/mode", "user 1000", "allowed user 0", "rich.root-init"))
+    assert all(word in message for word in ("pouchrich.io/mode", "user 1000", "allowed for user 0", "rich.root-init"))
 
 
 def test_a_restricted_pod_may_have_systemd_where_the_node_chose_it(rich_pods: RichPods) -> None:

@@ -220,6 +220,9 @@ def test_what_a_node_lacks_is_said_with_the_way_out_and_nothing_is_changed(on_no
         assert "/opt: it is mounted noexec" in said
         assert "-> remount it, or install elsewhere: --prefix DIR" in said
         status, said = node.node("install", "--containerd", "k3s")
-        assert (status, "none of k3s listens at /run/containerd/containerd.sock" in said) == (1, True), said
+        assert (status, "found none of kind k3s that listens at /run/containerd/containerd.sock" in said) == (
+            1,
+            True,
+        ), said
 
     on_node("2.1", check)
