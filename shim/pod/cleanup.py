@@ -130,7 +130,9 @@ def _hand_over_hooks(flags: Flags, bundle: str) -> "Callable[[float], object] | 
     try:
         handover = poststop.hand_over(flags.namespace, flags.id, bundle)
     except OSError as err:
-        sys.stderr.write(f"poststop hooks: {err}\n")
+        from runtime.errors import text_of
+
+        sys.stderr.write(f"poststop hooks: {text_of(err)}\n")
         return None
     if handover is None:
         return None

@@ -54,7 +54,9 @@ def check() -> None:
                     flags = _flags_of(namespace, sandbox, member)
                     detach(lambda flags=flags: _clean_up_one(flags), keep=())  # type: ignore[misc]
     except OSError as err:
-        sys.stderr.write(f"containers left by a dead pod server: {err}\n")
+        from runtime.errors import text_of
+
+        sys.stderr.write(f"containers left by a dead pod server: {text_of(err)}\n")
 
 
 class Members:
@@ -76,7 +78,9 @@ class Members:
             if left:
                 self._begin_each(left)
         except OSError as err:  # the rest of `delete` does not depend on the members
-            sys.stderr.write(f"containers left of the pod with sandbox {sandbox}: {err}\n")
+            from runtime.errors import text_of
+
+            sys.stderr.write(f"containers left of the pod with sandbox {sandbox}: {text_of(err)}\n")
         return self._ended >= 0
 
     def _begin_each(self, left: list[str]) -> None:
@@ -144,7 +148,9 @@ def _end(flags: Flags, writer: int, channel: int) -> "NoReturn":
             os.close(channel)
         _clean_up_one(flags, then=lambda: os.dup2(null, 2))
     except Exception as err:
-        sys.stderr.write(f"container {flags.id}: {err}\n")
+        from runtime.errors import text_of
+
+        sys.stderr.write(f"container {flags.id}: {text_of(err)}\n")
         sys.stderr.flush()
     finally:  # nothing may unwind into the parent's code below fork()
         os._exit(0)
