@@ -207,7 +207,7 @@ def spawner(config: Config, directory: str = paths.RUN) -> Iterator[Check]:
         )
     for name in names:
         if name.endswith(launch.REFUSED_SUFFIX):
-            why = launch.refusal(f"{directory}/{name.removesuffix(launch.REFUSED_SUFFIX)}")
+            why = launch.read_refusal(f"{directory}/{name.removesuffix(launch.REFUSED_SUFFIX)}")
             yield Check(
                 WARN,
                 "spawner",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from runtime import paths
 from runtime.hooks import journal
-from runtime.hooks.journal_state import Account, read_account
+from runtime.hooks.journal_state import JournalState, parse_journal
 
 LOCKS = "/proc/locks"
 _FLOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (-?\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
@@ -22,7 +22,7 @@ class Record(NamedTuple):
     path: str
     namespace: str
     id: str
-    account: Account
+    account: JournalState
     holder: int
     before_boot: bool
 
@@ -42,7 +42,7 @@ def read(directory: str = paths.RECORDS, *, locks: str = LOCKS, boot_id: str = j
         try:
             inode = os.stat(path).st_ino
             with open(path, "rb") as file:
-                account, _ = read_account(file.read())
+                account, _ = parse_journal(file.read())
         except FileNotFoundError:
             continue
         subject = account.head.get("subject") or {}

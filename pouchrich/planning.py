@@ -19,7 +19,7 @@ from runtime.spec import edit, nesting
 from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE
 from runtime.spec.identity import Identity
 from shim.task.reaper import Reaper
-from shim.task.rich.decide import Decided, decide, look
+from shim.task.rich.decide import Decided, decide, inspect_image
 
 
 class Subject(NamedTuple):
@@ -90,7 +90,7 @@ async def _decide(subject: Subject, choice: Choice, config: Config, root: str) -
         subject.spec,
         choice,
         config,
-        looked=look(root, subject.spec, choice, config) if choice.rich else None,
+        looked=inspect_image(root, subject.spec, choice, config) if choice.rich else None,
         terminal=bool(isinstance(process, Mapping) and process.get("terminal")),
         run_dir=rundir.path_of(subject.namespace, subject.id),
         reaper=reaper,
@@ -127,7 +127,7 @@ def _policy(subject: Subject, choice: Choice, config: Config) -> Explanation:
 
 
 def _whole(subject: Subject, choice: Choice, config: Config, decided: Decided) -> Explanation:
-    made, identity = decided.made, choice.identity
+    made, identity = decided.plan, choice.identity
     spec = made.apply(subject.spec)
     notes = () if subject.root is None else engines.notes(spec, subject.root)
     found = Explanation(config.source, made, made.mode, changes=difference(subject.spec, spec), notes=notes)
@@ -135,7 +135,7 @@ def _whole(subject: Subject, choice: Choice, config: Config, decided: Decided) -
         return found
     agents, _ = _beside(identity, config, made.mode)
     hooks = _hooks(identity, choice, config, made.mode)
-    return replace(found, hooks=hooks, agents=agents, routes=decided.more.routes)
+    return replace(found, hooks=hooks, agents=agents, routes=decided.extras.routes)
 
 
 def stored(made: Plan, source: str) -> Explanation:

@@ -86,7 +86,7 @@ class Bundle(NamedTuple):
 
     def remove_record(self) -> None:
         """Remove the record: the OCI runtime has deleted the container."""
-        remove(f"{self.path}/{RECORD}")
+        unlink_if_exists(f"{self.path}/{RECORD}")
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
         temporary = f"{self.path}/.{name}"
@@ -170,7 +170,7 @@ def read_pid(path: str) -> int:
         return int(file.read(32))
 
 
-def remove(path: str) -> None:
+def unlink_if_exists(path: str) -> None:
     """Unlink a file that may already be gone."""
     with suppress(FileNotFoundError):
         os.unlink(path)

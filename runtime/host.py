@@ -50,7 +50,7 @@ def _visible(entries: Iterable[MountEntry]) -> list[MountEntry]:
     return found
 
 
-def of_mounts(entries: Iterable[MountEntry]) -> tuple[str, bool, str]:
+def layout_from_mounts(entries: Iterable[MountEntry]) -> tuple[str, bool, str]:
     """The host's cgroup layout by its mounts below /sys/fs/cgroup: `cgroups`, `nsdelegate`, `named`."""
     form, delegates, named, has_v1 = "v1", False, "", False
     for entry in _visible(entries):
@@ -76,6 +76,6 @@ def _own_limit(number: int) -> tuple[int, int, int]:
 
 def read(mounts: str = "/proc/self/mountinfo") -> HostFacts:
     """The facts about this host. Raises OSError where /proc cannot be read."""
-    form, delegates, named = of_mounts(mountinfo.around(CGROUPS, mounts))
+    form, delegates, named = layout_from_mounts(mountinfo.around(CGROUPS, mounts))
     limits = tuple(_own_limit(one) for one in range(_LIMITS))
     return HostFacts(form, delegates, named, os.uname().release, limits, has_systemd())

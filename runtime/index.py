@@ -16,11 +16,11 @@ def register(namespace: str, container_id: str, bundle: str, *, root: str = path
     directory = f"{root}/{namespace}"
     with suppress(FileExistsError):
         directories.make(directory, mode=0o700)
-    forget(namespace, container_id, root=root)
+    unregister(namespace, container_id, root=root)
     os.symlink(bundle, f"{directory}/{container_id}")
 
 
-def forget(namespace: str, container_id: str, *, root: str = paths.BUNDLES) -> None:
+def unregister(namespace: str, container_id: str, *, root: str = paths.BUNDLES) -> None:
     """Remove a container. May be repeated. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(f"{root}/{namespace}/{container_id}")

@@ -31,7 +31,7 @@ def drop_in() -> str:
     return "".join(f"{name} = {value}\n" for name, value in WANTED.items())
 
 
-def left(at_most: int = PER_SYSTEMD + RESERVE) -> int:
+def instances_left(at_most: int = PER_SYSTEMD + RESERVE) -> int:
     """How many instances this process's user can still have, counted up to `at_most`.
 
     The instances are made and closed again: that is the only reliable answer, and takes some 40 microseconds. Also
@@ -60,7 +60,7 @@ def _can_open() -> bool:
     return True
 
 
-def judge(found: int, policy: str, *, source: str) -> tuple[str, ...]:
+def warn_or_refuse(found: int, policy: str, *, source: str) -> tuple[str, ...]:
     """The warnings for the Create of a systemd while `found` instances are left (`left`).
 
     `policy` is `warn` or `refuse`, and `source` names where it is set. Raises FailedPrecondition for `refuse`.

@@ -20,7 +20,7 @@ from runtime import directories, paths
 from runtime.errors import AlreadyExists
 from runtime.linux import process_identity
 
-MARK = "sandbox"
+SANDBOX_FILE = "sandbox"
 """The file in which containerd writes the sandbox's ID to a member's bundle."""
 
 _SHIM = "shim-binary-path"
@@ -38,7 +38,7 @@ def sandbox_of(given: str) -> str:
     The ID is not checked. Raises OSError.
     """
     try:
-        with open(f"{given}/{MARK}", encoding="utf-8", errors="replace") as file:
+        with open(f"{given}/{SANDBOX_FILE}", encoding="utf-8", errors="replace") as file:
             return file.read()
     except FileNotFoundError:
         return ""
@@ -69,7 +69,7 @@ def make(path: str, given: str) -> None:
     sandbox = f"{os.path.dirname(given)}/{os.path.basename(os.path.dirname(path))}"
     try:
         with open(f"{path}/{_SERVER}", "x", encoding="ascii") as file:
-            file.write(process_identity.mark(os.getpid()))
+            file.write(process_identity.identity_of(os.getpid()))
         os.chown(path, found.st_uid, found.st_gid)
         os.chmod(path, found.st_mode & 0o7777)
         os.mkdir(f"{path}/{_ROOT}", 0o711)
@@ -98,12 +98,12 @@ def _put(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def is_own(path: str) -> bool:
+def is_member_bundle(path: str) -> bool:
     """Whether `path` is the bundle of a member."""
     return path.startswith(f"{paths.PODS}/")
 
 
-def given_of(path: str) -> str:
+def containerd_bundle(path: str) -> str:
     """containerd's bundle, which may be gone, for the member with the bundle `path`; "" where that is no member's.
 
     Raises OSError.
@@ -114,21 +114,21 @@ def given_of(path: str) -> str:
         return ""
 
 
-def is_served(path: str) -> bool:
+def has_live_server(path: str) -> bool:
     """Whether the pod server that made the bundle lives. Raises OSError."""
     try:
         with open(f"{path}/{_SERVER}", encoding="ascii") as file:
-            return process_identity.lives(file.read())
+            return process_identity.is_alive(file.read())
     except (FileNotFoundError, ValueError):  # the server was killed when it had just begun
         return False
 
 
-def is_given_up(path: str) -> bool:
+def is_abandoned(path: str) -> bool:
     """Whether containerd has no bundle any more for the container with the bundle `path`, so calls no `delete`.
 
     For a member, containerd's bundle of the sandbox counts. Raises OSError.
     """
-    if given := given_of(path):
+    if given := containerd_bundle(path):
         path = f"{os.path.dirname(given)}/{os.path.basename(os.path.dirname(path))}"
     return not os.path.isdir(path)
 
@@ -146,7 +146,7 @@ def remove(path: str) -> None:
         os.rmdir(os.path.dirname(path))
 
 
-def of_sandbox(namespace: str, sandbox: str) -> list[str]:
+def list_members(namespace: str, sandbox: str) -> list[str]:
     """The IDs of the members that a pod still has. Raises OSError."""
     return _names(f"{paths.PODS}/{namespace}/{sandbox}")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runtime.cgroup import Cgroup
 
 
-def remove(bundle: Bundle, cgroup: Cgroup | None) -> None:
+def remove_mounts_and_cgroups(bundle: Bundle, cgroup: Cgroup | None) -> None:
     """Unmount the root, and remove cgroups that still exist; `cgroup` is init's, None where it is not known.
 
     Raises OSError for a mount that cannot be undone. Cgroups that cannot be removed are left.
@@ -26,13 +26,13 @@ def remove(bundle: Bundle, cgroup: Cgroup | None) -> None:
     if cgroup is None or cgroup.is_left():
         with suppress(PouchrichError, OSError):  # without its config.json nothing says where the cgroups are
             interrupted.remove_cgroups(bundle.load_spec(), patience_s=interrupted.DYING_S)
-    if given := members.given_of(bundle.path):
+    if given := members.containerd_bundle(bundle.path):
         rootfs.hide(f"{given}/rootfs")
     rootfs.unmount_all(bundle.rootfs)
 
 
-def forget(bundle: Bundle) -> None:
+def remove_record(bundle: Bundle) -> None:
     """Remove the record, and a member's bundle with it: nothing is left of the container. Raises OSError."""
     bundle.remove_record()
-    if members.given_of(bundle.path):
+    if members.containerd_bundle(bundle.path):
         members.remove(bundle.path)

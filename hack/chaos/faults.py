@@ -12,7 +12,7 @@ from hack.chaos.clients import Maker
 from hack.chaos.disk import Disk
 from hack.chaos.life import Strike, Strikes
 from hack.chaos.plan import FaultPlan
-from runtime.hooks.journal import read_account
+from runtime.hooks.journal import parse_journal
 from tests.cri.client import CallFailed
 from tests.integration import processes
 from tests.integration.node import Node
@@ -71,7 +71,7 @@ class Faults:
         """The poststop hooks that have begun and not ended, by the records that the next runner reads too."""
         for path in self._node.records():
             with suppress(FileNotFoundError):
-                account, _ = read_account(path.read_bytes())
+                account, _ = parse_journal(path.read_bytes())
                 for number in account.interrupted:
                     yield account.head["subject"]["id"], account.head["hooks"][number]["where"]
 

@@ -163,8 +163,8 @@ def _settle(_: argparse.Namespace) -> int:
     from shim.pod import sandbox_cleanup
     from shim.task.hooks import poststop
 
-    sandbox_cleanup.check()
-    poststop.check()
+    sandbox_cleanup.start_member_cleanup()
+    poststop.start_sweeper()
     return 0
 
 

@@ -94,4 +94,4 @@ def remove_noted(bundle: str) -> None:
     """Remove the directories that `note` recorded, if any, and the note. Raises OSError for the note."""
     if directories := noted(bundle):
         remove_all(directories, patience_s=0.0)
-        bundles.remove(f"{bundle}/{NOTE}")
+        bundles.unlink_if_exists(f"{bundle}/{NOTE}")

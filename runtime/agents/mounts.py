@@ -8,7 +8,7 @@ from runtime.agents.select import Selected
 from runtime.config.file import trusted_path
 from runtime.config.model import AgentMount
 from runtime.errors import InvalidArgument, NotFound
-from runtime.init.base import HOME, MountPoint, covers
+from runtime.init.base import CONTAINER_RUN_DIR, MountPoint, covers
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 
@@ -48,9 +48,11 @@ def check_sources(
 def _refuse_target(mount: AgentMount, resolved: str, points: Sequence[MountPoint], key: str) -> None:
     """Raise InvalidArgument where the bind would hide a mount of ours or the pod's, or make a path on its volume."""
     found = f"{mount.target} ({resolved} in the image)" if resolved != mount.target else mount.target
-    for taken in (*_KERNELS, HOME):
+    for taken in (*_KERNELS, CONTAINER_RUN_DIR):
         if covers(taken, resolved) or covers(resolved, taken):
-            raise InvalidArgument(f"{key}: found {found}, allowed a path outside {', '.join((*_KERNELS, HOME))}")
+            raise InvalidArgument(
+                f"{key}: found {found}, allowed a path outside {', '.join((*_KERNELS, CONTAINER_RUN_DIR))}"
+            )
     above: MountPoint | None = None
     for point in points:
         if covers(resolved, point.resolved):

@@ -75,7 +75,7 @@ def apply(plan: Delegation, own: str, *, owner: tuple[int, int] = (0, 0)) -> Non
     files.write(f"{top}/cgroup.max.depth", str(plan.depth))
 
 
-def settle(plan: Delegation, own: str, pid: int, *, owner: tuple[int, int] = (0, 0)) -> None:
+def move_to_leaf(plan: Delegation, own: str, pid: int, *, owner: tuple[int, int] = (0, 0)) -> None:
     """After `apply`, before start: move host process `pid` to the leaf, if any, and enable controllers in `own`.
 
     The controllers are enabled now because the kernel allows no process in a cgroup that has some enabled for its

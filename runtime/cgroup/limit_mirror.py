@@ -17,7 +17,7 @@ _UNSET = {"memory.max": b"max\n", "cpu.max": b"max 100000\n"}
 """By file, its content where nobody has set a limit."""
 
 
-class Shown:
+class LimitMirror:
     """The limits of the container in `cgroup`, and where they are shown. cgroup v2 only."""
 
     def __init__(self, cgroup: Cgroup) -> None:

@@ -27,7 +27,7 @@ def _upwards(cgroup: Cgroup) -> Iterator[str]:
         directory = os.path.dirname(directory)
 
 
-def refused(cgroup: Cgroup) -> int:
+def refused_forks(cgroup: Cgroup) -> int:
     """The number of refused forks so far: the cgroup's or, where the counter does not tell them apart, its pod's."""
     counts = (flat(read(directory, "pids.events")).get("max", 0) for directory in _upwards(cgroup))
     return max(counts, default=0)
@@ -40,7 +40,7 @@ def limit(cgroup: Cgroup) -> tuple[int, str] | None:
     return min(limits, default=None)
 
 
-def above(path: str, *, mounts: str = "/proc/self/mountinfo") -> tuple[int, str] | None:
+def limit_above(path: str, *, mounts: str = "/proc/self/mountinfo") -> tuple[int, str] | None:
     """The `limit` for a container whose cgroup was to be `path` below the mount of its hierarchy.
 
     Only the cgroups above it are read, because an OCI runtime that fails removes the container's own. None where no

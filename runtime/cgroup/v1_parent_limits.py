@@ -27,7 +27,7 @@ _UNLIMITED = {"cpu": ("cpu.cfs_quota_us",), "memory": ("memory.memsw.limit_in_by
 _DEVICE_LINES = ("blkio.throttle.", "rdma.")
 
 
-def loosen(directories: Mapping[str, str]) -> None:
+def loosen_parent(directories: Mapping[str, str]) -> None:
     """Before an update: let the lower level have more than the upper has now. `copy` always follows.
 
     The quota and the CPU set of a cgroup may not exceed those of the one above. `directories` are the lower ones, by
@@ -41,9 +41,9 @@ def loosen(directories: Mapping[str, str]) -> None:
             _write(f"{upper}/{name}", _read(os.path.dirname(upper), name))
 
 
-def copy(directories: Mapping[str, str]) -> None:
+def copy_to_parent(directories: Mapping[str, str]) -> None:
     """After create and each update: copy the lower level's limits to the upper. Raises nothing: the lower one holds."""
-    loosen(directories)
+    loosen_parent(directories)
     for controller, lower in directories.items():
         upper = os.path.dirname(lower)
         for name in (*_LIMITS.get(controller, ()), *_hugetlb(controller, lower)):

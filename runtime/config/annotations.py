@@ -11,9 +11,9 @@ from signal import Signals
 from typing import Any, NamedTuple, NoReturn
 
 from runtime.config import kinds
-from runtime.config.kinds import Kind, Refused, refuse, shown, suggestion
+from runtime.config.kinds import Kind, Refused, refuse, short_json, suggestion
 from runtime.config.model import POD, Config, Hook
-from runtime.config.tables import Key, named, table
+from runtime.config.tables import Key, named_tables, table
 from runtime.config.values import COMMAND, MODES, NAME, POD_KEYS, hook_keys
 from runtime.errors import InvalidArgument
 
@@ -87,7 +87,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"key {shown(name)} twice")
+            raise ValueError(f"key {short_json(name)} twice")
         found[name] = value
     return found
 
@@ -116,7 +116,7 @@ def _hooks(stage: str, config: Config) -> Callable[[str, str], tuple[Hook, ...]]
     def build(**attributes: Any) -> Hook:
         return Hook(**attributes, user=None, mandatory=False, owner=POD)
 
-    kind: Kind = named(table(keys, build), stage)
+    kind: Kind = named_tables(table(keys, build), stage)
 
     def read(text: str, key: str) -> tuple[Hook, ...]:
         if (size := len(text.encode("utf-8", "surrogatepass"))) > MAX_JSON_BYTES:
@@ -124,7 +124,7 @@ def _hooks(stage: str, config: Config) -> Callable[[str, str], tuple[Hook, ...]]
         try:
             value = json.loads(text, object_pairs_hook=_pairs, parse_constant=_no_constant)
         except (ValueError, RecursionError) as err:
-            what = "brackets nested too deeply" if isinstance(err, RecursionError) else shown(str(err))
+            what = "brackets nested too deeply" if isinstance(err, RecursionError) else short_json(str(err))
             raise Refused(key, what, "a JSON list of hook tables, with each key once") from None
         if isinstance(value, list) and len(value) > MAX_HOOKS:
             raise Refused(key, f"{len(value)} hooks", f"at most {MAX_HOOKS} hooks")
@@ -149,7 +149,7 @@ def _read(key: str, text: str, source: str, config: Config, *, is_own: bool) -> 
     allowed = config.rich.pod_override
     if key not in allowed:
         names = ", ".join(allowed) or "none"
-        _fail(source, shown(text), f"only the keys in rich.pod-override ({names}; {config.source})")
+        _fail(source, short_json(text), f"only the keys in rich.pod-override ({names}; {config.source})")
     try:
         return Override(_reader(key, config)(text, source), source, is_own)
     except Refused as err:

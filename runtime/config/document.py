@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from runtime.config.kinds import Refused, refuse, shown
+from runtime.config.kinds import Refused, refuse, short_json
 from runtime.config.model import Config
 from runtime.config.schema import KEYS, SECTIONS
 from runtime.config.tables import check_names
@@ -78,7 +78,7 @@ def parse(text: str, *, source: str) -> Config:
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as err:
         # ValueError is also raised for integers longer than int accepts, RecursionError for brackets nested too deeply.
         what = str(err) if isinstance(err, tomllib.TOMLDecodeError) else type(err).__name__
-        raise InvalidArgument(f"{source}: found {shown(what)}, allowed TOML with each key once") from err
+        raise InvalidArgument(f"{source}: found {short_json(what)}, allowed TOML with each key once") from err
     try:
         return _read(_without_containerds_keys(document), source)
     except Refused as err:

@@ -46,7 +46,7 @@ class Kind(NamedTuple):
     plural: str = ""
 
 
-def shown(value: object) -> str:
+def short_json(value: object) -> str:
     """`value` for an error message: as JSON, ASCII only, at most 80 characters."""
     if isinstance(value, Mapping):
         return "a table"
@@ -59,7 +59,7 @@ def shown(value: object) -> str:
 
 def refuse(key: str, value: object, allowed: str) -> NoReturn:
     """Raise Refused for `value`."""
-    raise Refused(key, shown(value), allowed)
+    raise Refused(key, short_json(value), allowed)
 
 
 def is_text(value: object) -> bool:
@@ -227,7 +227,7 @@ def _read_env(value: object, key: str) -> tuple[tuple[str, str], ...]:
         raise Refused(key, f"{len(value)} items", "at most 256 items")
     for name, content in value.items():
         if not name or "=" in name or not is_text(name):
-            raise Refused(key, shown(name), "non-empty names without = and NUL")
+            raise Refused(key, short_json(name), "non-empty names without = and NUL")
         if not is_text(content):
             refuse(f"{key}.{name}", content, "a string without NUL")
     return tuple(value.items())

@@ -10,7 +10,7 @@ from typing import Any
 from runtime import paths
 from runtime.config import kinds, model
 from runtime.config.kinds import BOOLEAN, PATH, SWITCH, Kind
-from runtime.config.tables import REQUIRED, Key, named
+from runtime.config.tables import REQUIRED, Key, named_tables
 from runtime.config.values import (
     AGENT,
     AGENT_KEYS,
@@ -205,7 +205,7 @@ KEYS: tuple[Key, ...] = (
         "longest timeout of a pod's own hook; the pod's poststop hooks have this time together, or poststop-budget if"
         " that is less",
     ),
-    Key("agents", named(AGENT, "agent"), [], "programs of the node that run beside the application"),
+    Key("agents", named_tables(AGENT, "agent"), [], "programs of the node that run beside the application"),
     Key(
         "routes",
         kinds.list_of(ROUTE, at_most=256),

@@ -64,7 +64,7 @@ def table(keys: tuple[Key, ...], build: Callable[..., Any]) -> Kind:
     return Kind("table", allowed, read, plain=plain, plural=f"tables of the keys {', '.join(names)}")
 
 
-def named(item: Kind, stem: str) -> Kind:
+def named_tables(item: Kind, stem: str) -> Kind:
     """A list of at most 64 tables with distinct names; a table without a name is called `STEM-N`, from 1."""
 
     def read(value: object, key: str) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from runtime.config import kinds, model
 from runtime.config.kinds import BOOLEAN, ENV, PATH, Kind, refuse
-from runtime.config.tables import REQUIRED, Key, named, table
+from runtime.config.tables import REQUIRED, Key, named_tables, table
 
 MODES = ("systemd", "sbin-init", "dumb-init", "auto")
 """The modes that a pod, a handler or a node may ask for."""
@@ -171,7 +171,7 @@ def _host_hooks_are_absolute(stage: str, hooks: Kind) -> Kind:
 
 
 def hooks(stage: str, on_failure: str) -> Kind:
-    return _host_hooks_are_absolute(stage, named(table(hook_keys(on_failure), model.Hook), stage))
+    return _host_hooks_are_absolute(stage, named_tables(table(hook_keys(on_failure), model.Hook), stage))
 
 
 MOUNT_KEYS = (

@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class HookSubject:
     """The container that hooks are for.
 
     `id` and `containerd_namespace` are containerd's. `name` and `namespace` are Kubernetes'; outside a pod they are
@@ -67,7 +67,7 @@ def ending(status: int, *, oom_killed: bool = False) -> Ending:
     return Ending(status, "Signal" if 128 < status <= 128 + signal.SIGRTMAX else "Error")
 
 
-def variables(subject: Subject, end: Ending | None = None) -> dict[str, str]:
+def variables(subject: HookSubject, end: Ending | None = None) -> dict[str, str]:
     """The POUCHRICH_ variables of a hook, on the host and in the container alike; `end` is for poststop."""
     found = {
         "POUCHRICH_NAME": _name(subject.name) or subject.id,
@@ -84,7 +84,7 @@ def host_environment(own: Mapping[str, str], env: Mapping[str, str]) -> dict[str
     return {"PATH": DEFAULT_PATH, **own, **env}
 
 
-def state(subject: Subject, *, status: str, pid: int) -> bytes:
+def state(subject: HookSubject, *, status: str, pid: int) -> bytes:
     """The OCI state (runtime-spec, runtime.md) as JSON, without `pid` where there is no process."""
     found: dict[str, Any] = {"ociVersion": subject.oci_version, "id": subject.id, "status": status}
     if pid:

@@ -75,7 +75,7 @@ def _start(command: "list[str]", env: "dict[str, str]") -> "int | str":
         for number in (signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         try:
-            _be_no_more_precious()
+            _reset_negative_oom_score()
             os.execve(command[0], command, env)
         except OSError as err:
             os.write(writer, _failed(err).encode())
@@ -95,7 +95,7 @@ def _failed(err: OSError) -> str:
     return f"{word} {err.strerror or errno.errorcode.get(err.errno or 0, '')}".lower()
 
 
-def _be_no_more_precious() -> None:
+def _reset_negative_oom_score() -> None:
     """Reset a negative OOM score: the OOM killer spares containerd and its shims, but not what they run for others."""
     with open("/proc/self/oom_score_adj", "r+") as file:
         if int(file.read()) < 0:

@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from runtime.hooks.journal_state import DONE, SKIPPED, STARTED, UNSTARTED, Account, read_account
+from runtime.hooks.journal_state import DONE, SKIPPED, STARTED, UNSTARTED, JournalState, parse_journal
 
 SUFFIX = ".jsonl"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -64,7 +64,7 @@ def path_of(records: str, namespace: str, container_id: str) -> str:
 class Journal:
     """A record that this process has locked. Each call's change is on disk when it returns. Raises OSError."""
 
-    def __init__(self, path: str, fd: int, account: Account, end: int) -> None:
+    def __init__(self, path: str, fd: int, account: JournalState, end: int) -> None:
         self.path = path
         self.fd = fd
         self.account = account
@@ -83,7 +83,7 @@ class Journal:
         fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            journal = cls(path, fd, Account(), 0)
+            journal = cls(path, fd, JournalState(), 0)
             line = {"head": {"version": VERSION, **head}}
             _reserve(fd, len(_line(line)) + _ROOM_BYTES + _ROOM_OF_HOOK_BYTES * len(head["hooks"]))
             journal._append(line)
@@ -114,7 +114,7 @@ class Journal:
         try:
             _lock(fd, until)
             data = _read_all(fd)
-            account, good = read_account(data)
+            account, good = parse_journal(data)
             if os.stat(path).st_ino == os.fstat(fd).st_ino:
                 if rest := data[good:].rstrip(b"\0"):
                     os.pwrite(fd, bytes(len(rest)), good)

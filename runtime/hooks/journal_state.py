@@ -21,7 +21,7 @@ A hook begins as OWED. A hook that is STARTED in a record that nobody has locked
 
 
 @dataclass(slots=True)
-class Account:
+class JournalState:
     """The state that a record's lines add up to. `hooks[n]` is (state, result) of hook n."""
 
     head: dict[str, Any] = field(default_factory=dict)
@@ -62,9 +62,9 @@ class Account:
         return tuple(number for number, (state, _) in self.hooks.items() if state == STARTED)
 
 
-def read_account(data: bytes) -> tuple[Account, int]:
+def parse_journal(data: bytes) -> tuple[JournalState, int]:
     """The account of a record's bytes, and the number of bytes that are whole lines of ours."""
-    account, good = Account(), 0
+    account, good = JournalState(), 0
     for line in data.splitlines(keepends=True):
         if not line.endswith(b"\n"):
             break

@@ -14,11 +14,11 @@ from runtime.image.passwd import User
 from runtime.spec import edit, ids
 from runtime.spec.edit import Spec
 
-HELD = ("user", "network", "ipc", "uts")
+PINNABLE = ("user", "network", "ipc", "uts")
 """Namespaces (OCI's names) that a poststop hook shares with the container that has ended."""
 
 
-def of_hook(spec: Spec, hook: Hook, env: Mapping[str, str], user: User | None = None) -> dict[str, Any]:
+def hook_process(spec: Spec, hook: Hook, env: Mapping[str, str], user: User | None = None) -> dict[str, Any]:
     """The OCI process object of `hook`: the pod's own, with the hook's command and its variables added.
 
     It has no terminal. `env` are the POUCHRICH_ variables; `user` replaces the pod's user and keeps the pod's umask.
@@ -48,7 +48,7 @@ def poststop_spec(
         linux["cgroupsPath"] = sibling(str(path), suffix)
     made = {key: value for key, value in spec.items() if key not in ("annotations", "hooks")}
     root = {**edit.table(spec, "root"), "path": rootfs}
-    return {**made, "root": root, "process": of_hook(spec, hook, env, user), "linux": linux}
+    return {**made, "root": root, "process": hook_process(spec, hook, env, user), "linux": linux}
 
 
 def types_to_pin(spec: Spec) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ def types_to_pin(spec: Spec) -> tuple[str, ...]:
     This includes namespaces given by path: the path may be that of a process, such as the pod's sandbox.
     """
     types = {one["type"] for one in _entries(edit.table(spec, "linux"))}
-    return tuple(type_ for type_ in HELD if type_ in types)
+    return tuple(type_ for type_ in PINNABLE if type_ in types)
 
 
 def sibling(cgroups_path: str, suffix: str) -> str:
@@ -83,7 +83,7 @@ def _entries(linux: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 def _namespaces(linux: Mapping[str, Any], pinned: str) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = [{"type": "pid"}]
     for one in _entries(linux):
-        if one["type"] in HELD:
+        if one["type"] in PINNABLE:
             made.append({"type": one["type"], "path": posixpath.join(pinned, one["type"])})
         elif one["type"] != "pid":
             made.append(dict(one))

@@ -25,7 +25,7 @@ def _meet(link: str, mounted: str) -> bool:
     return above or (mounted != "/run/lock" and link.startswith(f"{mounted}/"))
 
 
-def problem(entries: Iterable[tuple[str, os.stat_result]], most_bytes: int) -> str:
+def tmpcopyup_problem(entries: Iterable[tuple[str, os.stat_result]], most_bytes: int) -> str:
     """Why `entries`, pairs of a path and its stat result, cannot be copied, or ""; the first reason found."""
     size = 0
     for number, (path, about) in enumerate(entries):

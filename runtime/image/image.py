@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from runtime.errors import InvalidArgument
 from runtime.image import beneath, copied, image_init
-from runtime.init.base import HOME
+from runtime.init.base import CONTAINER_RUN_DIR
 from runtime.init.detect import INITTAB, InitFacts
 from runtime.init.mounts import WRITABLE, in_memory
 from runtime.spec import edit
@@ -27,7 +27,7 @@ MAX_STEPS = 4096
 """The most steps for all walks of one examination: an image can make each part of each path lead to 40 links, and each
 of those to 2,000 parts."""
 
-PLACES = (HOME, *WRITABLE, INITTAB)
+PLACES = (CONTAINER_RUN_DIR, *WRITABLE, INITTAB)
 """Paths at which a mode may mount something of ours."""
 
 
@@ -182,7 +182,7 @@ class Rootfs:
     def uncopied(self, path: str, most_bytes: int) -> str:
         """Why the content of the directory at `path` cannot be copied (`runtime.image.copied`), or ""."""
         try:
-            return copied.problem(beneath.below(self.fd, path, copied.MOST_NAMES + 1), most_bytes)
+            return copied.tmpcopyup_problem(beneath.below(self.fd, path, copied.MOST_NAMES + 1), most_bytes)
         except (FileNotFoundError, NotADirectoryError):
             return ""
         except OSError as err:

@@ -19,7 +19,7 @@ from runtime.init.detect import (
     refined,
     version_of,
 )
-from runtime.init.services import look, near
+from runtime.init.services import find_services, near
 
 _PROGRAM_BYTES = 4 << 20
 _INITTAB_BYTES = 64 << 10
@@ -90,7 +90,7 @@ def read(root: Root, mounts: Sequence[str], *, uid: int, services: Sequence[str]
     text = root.walk(INITTAB, mounts)
     inittab = root.head(INITTAB, _INITTAB_BYTES).decode("utf-8", "replace") if text.mode is not None else None
     kind = kind_of(target, root.head(target, _PROGRAM_BYTES)) if target else ""
-    units, scripts = look(root, "systemd", services), look(root, "sysvinit", services)
+    units, scripts = find_services(root, "systemd", services), find_services(root, "sysvinit", services)
     return InitFacts(
         systemd=systemd,
         version=version,

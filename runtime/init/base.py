@@ -11,7 +11,7 @@ from runtime.init.detect import InitFacts
 from runtime.spec.edit import Edit, Spec, Step
 from runtime.spec.image_volume import is_image_volume
 
-HOME = "/run/pouchrich"
+CONTAINER_RUN_DIR = "/run/pouchrich"
 """Our only directory inside a rich container."""
 
 
@@ -39,7 +39,7 @@ _EMPTY_DIR = "/volumes/kubernetes.io~empty-dir/"
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ModeInput:
     """What a mode needs to know. `args` is the command as the pod gave it, `resolved` where paths of the image lead.
 
     `run_dir` is the container's run directory on the host, which has the static binaries in it.
@@ -75,7 +75,7 @@ class Setting:
     uncopied: Mapping[str, str] = field(default_factory=dict)
 
 
-class Made(NamedTuple):
+class ModePlan(NamedTuple):
     """The result of a mode's `make`. `helpers` are binaries of `runtime.libexec` that go into the run directory."""
 
     steps: tuple[Step, ...]
@@ -85,7 +85,7 @@ class Made(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-class Site(NamedTuple):
+class ModeFacts(NamedTuple):
     """What an image and its host offer to a PID 1.
 
     `resolved` is where paths of the image lead. `shared` says what the container has instead of a PID namespace of its
@@ -110,8 +110,8 @@ class InitMode(NamedTuple):
     """
 
     name: str
-    make: Callable[[Setting], Made]
-    problem: Callable[[Site], str]
+    make: Callable[[ModeInput], ModePlan]
+    problem: Callable[[ModeFacts], str]
     kind: str = ""
     is_real: bool = True
 
@@ -121,7 +121,7 @@ def covers(directory: str, path: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
-def bind(source: str, destination: str) -> dict[str, Any]:
+def bind_mount(source: str, destination: str) -> dict[str, Any]:
     """A read-only bind mount without noexec."""
     return {
         "destination": destination,
@@ -131,9 +131,9 @@ def bind(source: str, destination: str) -> dict[str, Any]:
     }
 
 
-def bound(name: str, detail: str, source: str, destination: str) -> Step:
+def bind_step(name: str, detail: str, source: str, destination: str) -> Step:
     """The step that binds `source` read-only after every other mount."""
-    return Step(name, detail, Edit("with_mount", bind(source, destination)))
+    return Step(name, detail, Edit("with_mount", bind_mount(source, destination)))
 
 
 def variables(mode: str) -> Mapping[str, str]:

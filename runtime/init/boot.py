@@ -18,7 +18,7 @@ class RunFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class AppProcess:
     """The process that the launcher becomes: exactly the pod's process.
 
     `env` holds `NAME=value` words. The capability sets are bit masks by capability number. `rlimits` are (resource
@@ -58,7 +58,7 @@ class Boot:
     init: str
     poweroff: int
     files: tuple[RunFile, ...] = ()
-    launch: Launch | None = None
+    launch: AppProcess | None = None
     halts: bool = False
     environment: str = ""
     signals: tuple[tuple[int, int], ...] = field(default=())

@@ -21,7 +21,7 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.config.kinds import shown
+from runtime.config.kinds import short_json
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.spec import edit
@@ -96,7 +96,7 @@ def path_of(spec: Spec, *, systemd: bool = True) -> str:
         slices = [f"{'-'.join(words[: count + 1])}.slice" for count in range(len(words))]
         return posixpath.join("/", *slices, f"{parts[1]}-{parts[2]}.scope")
     raise InvalidArgument(
-        f"config.json: linux.cgroupsPath: found {shown(found)}, allowed an absolute path or SLICE:PREFIX:NAME"
+        f"config.json: linux.cgroupsPath: found {short_json(found)}, allowed an absolute path or SLICE:PREFIX:NAME"
         f" where PID 1 is systemd"
     )
 
@@ -118,7 +118,8 @@ def _nested(spec: Spec, host: HostFacts) -> str:
     if not host.systemd:
         return path_of(spec, systemd=False)
     raise InvalidArgument(
-        f"config.json: linux.cgroupsPath: found {shown(found)}, allowed an absolute path: the cgroup2 file system of"
+        f"config.json: linux.cgroupsPath: found {short_json(found)}, allowed an absolute path:"
+        " the cgroup2 file system of"
         f" this host is mounted without nsdelegate, so the limits need a cgroup above the container's; mount it"
         " with nsdelegate"
     )

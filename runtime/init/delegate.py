@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from runtime.errors import InvalidArgument
 from runtime.init import cgroup, process
-from runtime.init.base import Setting
+from runtime.init.base import ModeInput
 from runtime.init.cgroup import Delegation
 from runtime.spec import edit
 from runtime.spec.edit import Step
@@ -19,7 +19,7 @@ from runtime.spec.edit import Step
 LEAF = "app"
 
 
-def refuse_handles(setting: Setting) -> None:
+def refuse_handles(setting: ModeInput) -> None:
     """Raise InvalidArgument where root in the container could open and write to cgroups other than its own.
 
     With file handles a process can open any file of a file system of which it has some mount (open_by_handle_at(2)),
@@ -42,7 +42,7 @@ def refuse_handles(setting: Setting) -> None:
             )
 
 
-def subtree(setting: Setting) -> tuple[tuple[Step, ...], Delegation | None]:
+def subtree(setting: ModeInput) -> tuple[tuple[Step, ...], Delegation | None]:
     """The steps for a subtree where the node wants one, and what the caller does besides; else nothing, and None.
 
     Raises InvalidArgument where the host, the spec's capabilities, a mount of the pod or the form of linux.cgroupsPath

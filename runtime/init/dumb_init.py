@@ -8,7 +8,7 @@ that does not exist from one that exits 2, so the command is looked up in the im
 
 from runtime.errors import InvalidArgument
 from runtime.init import delegate
-from runtime.init.base import HOME, Made, MountPoint, Setting, bound, covers, variables
+from runtime.init.base import CONTAINER_RUN_DIR, ModeInput, ModePlan, MountPoint, bind_step, covers, variables
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Step
 
@@ -16,7 +16,7 @@ _ASIDE = "/dev/.pouchrich"
 """Where the binary goes if /run is not the container's own."""
 
 
-def _directory(setting: Setting) -> str:
+def _directory(setting: ModeInput) -> str:
     """The directory for the binary: HOME, unless that lies on a volume of the pod.
 
     The OCI runtime creates a missing mount point. On a volume (for example the host's /run) it would write to what is
@@ -26,15 +26,15 @@ def _directory(setting: Setting) -> str:
     """
     above: MountPoint | None = None
     for point in setting.mounts:
-        if covers(setting.resolved[HOME], point.resolved):
+        if covers(setting.resolved[CONTAINER_RUN_DIR], point.resolved):
             raise InvalidArgument(
                 f"config.json: mounts[{point.destination}]: found a mount of the pod,"
-                f" allowed none at or below {HOME} in a rich container"
+                f" allowed none at or below {CONTAINER_RUN_DIR} in a rich container"
             )
-        if covers(point.resolved, setting.resolved[HOME]):
+        if covers(point.resolved, setting.resolved[CONTAINER_RUN_DIR]):
             above = point  # the last mount made is on top
     if above is None or above.is_private:
-        return HOME
+        return CONTAINER_RUN_DIR
     dev = [point for point in setting.mounts if point.resolved == "/dev"]
     if not dev or not dev[-1].is_private:
         raise InvalidArgument(
@@ -44,7 +44,7 @@ def _directory(setting: Setting) -> str:
     return _ASIDE
 
 
-def make(setting: Setting) -> Made:
+def make(setting: ModeInput) -> ModePlan:
     """The steps: the mount of the binary after every mount of the pod, the variables, the command.
 
     By default dumb-init makes a session for the command and forwards signals to that whole session, which would also
@@ -58,7 +58,7 @@ def make(setting: Setting) -> Made:
     groups, delegation = delegate.subtree(setting)
     steps = (
         *groups,
-        bound(
+        bind_step(
             "mount-dumb-init",
             f"bind a static dumb-init at {path}, read-only, after all other mounts",
             f"{setting.run_dir}/dumb-init",
@@ -75,4 +75,4 @@ def make(setting: Setting) -> Made:
             Edit("with_args", [path, *flags, "--", *setting.args]),
         ),
     )
-    return Made(steps, helpers=("dumb-init",), cgroup=delegation)
+    return ModePlan(steps, helpers=("dumb-init",), cgroup=delegation)

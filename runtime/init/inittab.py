@@ -9,16 +9,16 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from runtime.config.kinds import shown
-from runtime.init.base import HOME
+from runtime.config.kinds import short_json
+from runtime.init.base import CONTAINER_RUN_DIR
 from runtime.init.detect import INITTAB, InitFacts
 
-APP = f"{HOME}/launch app"
-SERVICES = f"/bin/sh {HOME}/services"
-HALT = f"{HOME}/launch halt"
+APP = f"{CONTAINER_RUN_DIR}/launch app"
+SERVICES = f"/bin/sh {CONTAINER_RUN_DIR}/services"
+HALT = f"{CONTAINER_RUN_DIR}/launch halt"
 ENVIRONMENT = "environment.sh"
 """A script in the run directory that sets more variables and executes the command in its arguments."""
-_WITH_ENVIRONMENT = f"/bin/sh {HOME}/{ENVIRONMENT} "
+_WITH_ENVIRONMENT = f"/bin/sh {CONTAINER_RUN_DIR}/{ENVIRONMENT} "
 _LONGEST = 127
 """The longest process of an inittab line, in bytes: sysvinit ignores a line with a longer one."""
 
@@ -66,7 +66,7 @@ def left_out(init: InitFacts) -> tuple[str, ...]:
     found = [one for one in lines if _STARTS.fullmatch(one) and not _is_terminal(one) and one not in taken]
     more = (f"{INITTAB}: and {len(found) - _NAMED} more lines",) if len(found) > _NAMED else ()
     words = "this line is not started, as its form or action is not supported"
-    return (*(f"{INITTAB}: {words}: {shown(one)}" for one in found[:_NAMED]), *more)
+    return (*(f"{INITTAB}: {words}: {short_json(one)}" for one in found[:_NAMED]), *more)
 
 
 def _is_terminal(line: str) -> bool:

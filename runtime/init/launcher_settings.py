@@ -1,12 +1,12 @@
-"""The launcher's settings: a spec's `process` as a `Launch`, and that as the bytes that launcher/launch.h describes."""
+"""The launcher's settings: a spec's `process` as an `AppProcess`, and as the bytes that launcher/launch.h describes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.config.kinds import shown
+from runtime.config.kinds import short_json
 from runtime.errors import InvalidArgument
-from runtime.init.boot import Launch
+from runtime.init.boot import AppProcess
 from runtime.linux import oom_score
 from runtime.spec import edit
 
@@ -39,7 +39,7 @@ RLIMITS = (
 _RLIMIT = {f"RLIMIT_{name}": number for number, name in enumerate(RLIMITS)}
 
 
-def encode(launch: Launch, *, stay: bool = False, passes_on: bool = False) -> bytes:
+def encode(launch: AppProcess, *, stay: bool = False, passes_on: bool = False) -> bytes:
     """The settings file of `launch`.
 
     `stay`: the launcher remains as the application's parent; `passes_on`: it then forwards the signals that PID 1 sends
@@ -67,7 +67,7 @@ def _record(key: str, text: str) -> bytes:
         raise InvalidArgument(f"{key}: found a lone surrogate, allowed characters that UTF-8 has") from err
 
 
-def _numbers(launch: Launch) -> Iterator[str]:
+def _numbers(launch: AppProcess) -> Iterator[str]:
     yield f"uid {launch.uid}"
     yield f"gid {launch.gid}"
     yield from (f"group {group}" for group in launch.groups)
@@ -91,7 +91,7 @@ def from_spec(
     args: Iterable[str] | None = None,
     groups: Iterable[int] = (),
     home: str | None = None,
-) -> Launch:
+) -> AppProcess:
     """The process that an OCI runtime would make of `spec`, for the launcher to make.
 
     `args` replace the spec's, for a plan that has already changed them. `groups` are added to additionalGids. `home`
@@ -110,7 +110,7 @@ def from_spec(
     if home is not None:
         env.setdefault("HOME", home)
     umask = _number(user, "umask", 0, 0o777, within="process.user.")
-    return Launch(
+    return AppProcess(
         args=edit.args(spec) if args is None else tuple(args),
         env=tuple(f"{name}={value}" for name, value in env.items()),
         cwd=_text(process, "cwd") or "/",
@@ -184,4 +184,4 @@ def _flag(process: Mapping[str, Any], key: str) -> bool:
 
 
 def _wrong(key: str, value: object, allowed: str) -> InvalidArgument:
-    return InvalidArgument(f"config.json: {key}: found {shown(value)}, allowed {allowed}")
+    return InvalidArgument(f"config.json: {key}: found {short_json(value)}, allowed {allowed}")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtime.errors import InvalidArgument
-from runtime.init.base import HOME, Setting, bound, covers
+from runtime.init.base import CONTAINER_RUN_DIR, ModeInput, bind_step, covers
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 
@@ -53,7 +53,7 @@ def _tmpfs(destination: str, options: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _step(setting: Setting, path: str, options: Sequence[str]) -> Step:
+def _step(setting: ModeInput, path: str, options: Sequence[str]) -> Step:
     # The pod's mounts at or below the path (a secret below /run) have to be made after the tmpfs.
     below = [one.destination for one in setting.mounts if covers(path, one.resolved)]
     # tmpcopyup keeps, for example, a daemon's directory and its owner, which nothing creates at boot.
@@ -65,7 +65,7 @@ def _step(setting: Setting, path: str, options: Sequence[str]) -> Step:
     )
 
 
-def refuse(setting: Setting, *closed: str) -> None:
+def refuse(setting: ModeInput, *closed: str) -> None:
     """Raise InvalidArgument where the pod mounts at or below one of `closed`, or a volume at /run itself.
 
     Init would write to a volume at /run, and so would the OCI runtime for its mount points, so only what belongs to the
@@ -76,7 +76,7 @@ def refuse(setting: Setting, *closed: str) -> None:
             continue
         # Both as written and as the image has it now: an empty tmpfs at /run hides symbolic links that were below it.
         leads = (point.resolved, posixpath.normpath(posixpath.join("/", point.destination)))
-        for path in (HOME, *closed):
+        for path in (CONTAINER_RUN_DIR, *closed):
             if any(covers(path, one) for one in leads):
                 raise InvalidArgument(
                     f"config.json: mounts[{point.destination}]: found a mount of the pod,"
@@ -89,12 +89,12 @@ def refuse(setting: Setting, *closed: str) -> None:
             )
 
 
-def writable(setting: Setting) -> tuple[Step, ...]:
+def writable(setting: ModeInput) -> tuple[Step, ...]:
     """The tmpfs mounts, parents first, except where the pod already mounts something.
 
     Raises InvalidArgument where /run is a symbolic link in the image: the mounts would land where the image says.
     """
-    for path in ("/run", HOME):
+    for path in ("/run", CONTAINER_RUN_DIR):
         if setting.resolved[path] != path:
             raise InvalidArgument(
                 f"image: {path}: found a symbolic link to {setting.resolved[path]}, allowed a directory"
@@ -111,7 +111,7 @@ def writable(setting: Setting) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def hidden(setting: Setting, steps: Sequence[Step]) -> tuple[str, ...]:
+def hidden(setting: ModeInput, steps: Sequence[Step]) -> tuple[str, ...]:
     """Warnings about files of the image that the empty tmpfs mounts of `steps` (made by `writable`) hide."""
     paths = [step.edit.operand["mount"]["destination"] for step in steps]
     return tuple(
@@ -121,6 +121,13 @@ def hidden(setting: Setting, steps: Sequence[Step]) -> tuple[str, ...]:
     )
 
 
-def home(setting: Setting) -> tuple[Step, ...]:
+def home(setting: ModeInput) -> tuple[Step, ...]:
     """The mount of the run directory, which has the launcher in it, after every other mount."""
-    return (bound("mount-home", f"the container's run directory at {HOME}, read-only", setting.run_dir, HOME),)
+    return (
+        bind_step(
+            "mount-home",
+            f"the container's run directory at {CONTAINER_RUN_DIR}, read-only",
+            setting.run_dir,
+            CONTAINER_RUN_DIR,
+        ),
+    )

@@ -6,8 +6,8 @@ from typing import Any
 
 from runtime.errors import InvalidArgument
 from runtime.init import kinds, launcher_settings
-from runtime.init.base import Setting, listed, variables
-from runtime.init.boot import Launch
+from runtime.init.base import ModeInput, listed, variables
+from runtime.init.boot import AppProcess
 from runtime.spec import edit
 from runtime.spec.cri import CONTAINER_NAME, SANDBOX_UID
 from runtime.spec.edit import Edit, Spec, Step
@@ -35,7 +35,7 @@ def uuid_of(spec: Spec, run_dir: str) -> str:
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
-def no_privilege(kind: str, spec: Spec, capabilities: tuple[str, ...] | None) -> str:
+def privilege_problem(kind: str, spec: Spec, capabilities: tuple[str, ...] | None) -> str:
     """Why PID 1 of this kind cannot boot with the pod's bounding set (or the node's `capabilities`), or ""."""
     names = _bounding(spec) if capabilities is None else capabilities
     missing = [name for name in _SYSTEMD_NEEDS if name not in names] if kind == "systemd" else []
@@ -47,12 +47,12 @@ def _bounding(spec: Spec) -> tuple[str, ...]:
     return edit.strings(sets, "bounding", within="process.capabilities.")
 
 
-def has_capability(setting: Setting, name: str) -> bool:
+def has_capability(setting: ModeInput, name: str) -> bool:
     """Whether the capability `name` is in PID 1's bounding set."""
     return name in (_bounding(setting.spec) if setting.capabilities is None else setting.capabilities)
 
 
-def application(setting: Setting) -> Launch:
+def application(setting: ModeInput) -> AppProcess:
     """What the launcher becomes: the pod's process, with PouchContainer's variables.
 
     Resource limits that the spec does not name are those that an OCI runtime would have inherited from the shim and
@@ -66,7 +66,7 @@ def application(setting: Setting) -> Launch:
     return replace(made, rlimits=(*made.rlimits, *inherited), terminal=setting.terminal)
 
 
-def _needed(setting: Setting, made: Launch | None) -> dict[str, str]:
+def _needed(setting: ModeInput, made: AppProcess | None) -> dict[str, str]:
     """The capabilities that PID 1 must have, each with what it is for."""
     needed = dict.fromkeys(_SYSTEMD_NEEDS, "systemd's own services") if setting.init.kind == "systemd" else {}
     if made is None:
@@ -83,7 +83,7 @@ def _needed(setting: Setting, made: Launch | None) -> dict[str, str]:
     return needed
 
 
-def _check(setting: Setting, made: Launch | None) -> None:
+def _check(setting: ModeInput, made: AppProcess | None) -> None:
     needed = _needed(setting, made)
     missing = [name for name in needed if not has_capability(setting, name)]
     if not missing:
@@ -97,7 +97,7 @@ def _check(setting: Setting, made: Launch | None) -> None:
     )
 
 
-def wider(setting: Setting) -> tuple[str, ...]:
+def wider(setting: ModeInput) -> tuple[str, ...]:
     """A warning where root in the pod can, through init, use capabilities that the pod does not have."""
     more = sorted(set(setting.capabilities or ()) - set(_bounding(setting.spec)))
     user = edit.table(edit.table(setting.spec, "process"), "user", within="process.")
@@ -106,12 +106,12 @@ def wider(setting: Setting) -> tuple[str, ...]:
     return (f"rich.init-capabilities: root in the container also has {listed(more)}, in what it has the init start",)
 
 
-def has_streams(setting: Setting) -> bool:
+def has_streams(setting: ModeInput) -> bool:
     """Whether PID 1 has the container's own streams or terminal: it is the image's own command and uses them."""
     return setting.supplied and (setting.terminal or kinds.kind_of(setting.init.kind).writes_to_its_streams)
 
 
-def _environment(setting: Setting) -> list[str]:
+def _environment(setting: ModeInput) -> list[str]:
     own = {"container": "pouch", "container_uuid": uuid_of(setting.spec, setting.run_dir)}
     if setting.supplied:
         # The init is the image's own command, so the pod's environment is meant for it.
@@ -122,7 +122,7 @@ def _environment(setting: Setting) -> list[str]:
     return [f"{name}={value}" for name, value in {**own, "HOME": "/root", "TERM": "dumb"}.items()]
 
 
-def step(setting: Setting, made: Launch | None, arguments: tuple[str, ...]) -> Step:
+def step(setting: ModeInput, made: AppProcess | None, arguments: tuple[str, ...]) -> Step:
     """PID 1: root with the pod's bounding set (or the node's for inits) and the pod's no_new_privs.
 
     The pod's resource limits, OOM score, labels and seccomp filter are kept, and so is its working directory, which

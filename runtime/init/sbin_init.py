@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from runtime.errors import InvalidArgument
 from runtime.init import delegate, inittab, kinds, mounts, process, services, shared, signals, systemd
-from runtime.init.base import Made, Setting, bound, covers
+from runtime.init.base import ModeInput, ModePlan, bind_step, covers
 from runtime.init.boot import Boot, RunFile
 from runtime.init.detect import INITTAB, SBIN_INIT
 from runtime.spec.edit import Step
@@ -17,13 +17,13 @@ from runtime.spec.edit import Step
 _FILE = "inittab"
 
 
-def _environment(setting: Setting) -> str:
+def _environment(setting: ModeInput) -> str:
     """The file in the run directory that gives the inittab's commands the pod's environment, or ""."""
     wanted = setting.environment and not setting.supplied and kinds.kind_of(setting.init.kind).passes_environment
     return inittab.ENVIRONMENT if wanted else ""
 
 
-def text_of(setting: Setting) -> str | None:
+def text_of(setting: ModeInput) -> str | None:
     """The inittab for the image's init, or None where its start scripts are of no known kind."""
     environment = bool(_environment(setting))
     if setting.init.kind == "busybox":
@@ -38,7 +38,7 @@ def services_text(names: tuple[str, ...]) -> str:
     return "".join(f"{command}\n" for command in services.commands(names))
 
 
-def _inittab(setting: Setting) -> tuple[tuple[RunFile, ...], tuple[Step, ...]]:
+def _inittab(setting: ModeInput) -> tuple[tuple[RunFile, ...], tuple[Step, ...]]:
     if setting.supplied:
         return (), ()
     text = text_of(setting)
@@ -53,12 +53,12 @@ def _inittab(setting: Setting) -> tuple[tuple[RunFile, ...], tuple[Step, ...]]:
                 f"config.json: mounts[{point.destination}]: found a mount of the pod, allowed none over {INITTAB}"
                 f" in mode {setting.mode}"
             )
-    step = bound("mount-inittab", "our inittab over the image's", f"{setting.run_dir}/{_FILE}", INITTAB)
+    step = bind_step("mount-inittab", "our inittab over the image's", f"{setting.run_dir}/{_FILE}", INITTAB)
     more = (RunFile("services", services_text(setting.services)),) if setting.services else ()
     return (RunFile(_FILE, text), *more), (step,)
 
 
-def make(setting: Setting) -> Made:
+def make(setting: ModeInput) -> ModePlan:
     """Everything for the image's /sbin/init as PID 1. Raises InvalidArgument where the spec leaves no room for it."""
     kind = setting.init.kind
     if kind == "systemd":
@@ -90,4 +90,4 @@ def make(setting: Setting) -> Made:
     )
     left_out = () if setting.supplied else inittab.left_out(setting.init)
     warnings = (*left_out, *of_node, *process.wider(setting), *mounts.hidden(setting, in_memory))
-    return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)
+    return ModePlan(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)

@@ -7,7 +7,7 @@
 
 How a plan uses this module:
 
-    found = services.look(root, init, names)                  with a runtime.image.image.Rootfs; InvalidArgument never
+    found = services.find_services(root, init, names)         with a runtime.image.image.Rootfs; InvalidArgument never
     names, warnings = services.check(requests, init=init, found=found, masked=config.rich.mask)
     systemd: RunFile("services.conf", services.dropin(names, mandatory)), bound at services.DROPIN
     sysvinit, openrc: an inittab `wait` line for each of services.commands(names), between rc's and the application's
@@ -114,7 +114,7 @@ def _look_for_unit(root: Root, name: str, generates: bool) -> str:
     return script if generates and _leads_to_file(root, script) else ""
 
 
-def look(root: Root, init: str, names: Iterable[str]) -> dict[str, str]:
+def find_services(root: Root, init: str, names: Iterable[str]) -> dict[str, str]:
     """By name, the path in the image that makes it a service of `init`, "masked", or "" where there is none.
 
     Reads only the image, below its root. What a pod mounts over these directories is not seen.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from runtime.errors import InvalidArgument
 from runtime.init import process
-from runtime.init.base import MountPoint, Setting, bound
+from runtime.init.base import ModeInput, MountPoint, bind_step
 from runtime.init.boot import RunFile
 from runtime.spec.edit import Step
 
@@ -23,14 +23,14 @@ _BY_PREFIX = 239
 _TO_ESCAPE = re.compile(rb"[^A-Za-z0-9:_./]|^\.")
 
 
-def _points(setting: Setting) -> Sequence[MountPoint]:
+def _points(setting: ModeInput) -> Sequence[MountPoint]:
     """The pod's volumes of this kind; none where PID 1 has no CAP_SYS_ADMIN and so cannot unmount."""
     if not process.has_capability(setting, "CAP_SYS_ADMIN"):
         return ()
     return [point for point in setting.mounts if {"shared", "rshared"} & set(point.mount.get("options") or ())]
 
 
-def refuse(setting: Setting) -> tuple[str, ...]:
+def refuse(setting: ModeInput) -> tuple[str, ...]:
     """For an init that unmounts everything: raise InvalidArgument for such a volume, or warn where it is accepted."""
     if setting.supplied:
         return tuple(
@@ -54,22 +54,22 @@ def _escaped(path: str) -> str:
     return safe.replace(b"/", b"-").decode()
 
 
-def check(setting: Setting) -> tuple[str, ...]:
+def check(setting: ModeInput) -> tuple[str, ...]:
     """Like `refuse`, for a systemd too old for these drop-ins; nothing for a newer one. Raises InvalidArgument."""
     is_old = setting.init.version is not None and setting.init.version < _BY_PREFIX
     return refuse(setting) if is_old else ()
 
 
-def files(setting: Setting) -> tuple[RunFile, ...]:
+def files(setting: ModeInput) -> tuple[RunFile, ...]:
     """The drop-in, if there is such a volume."""
     return (RunFile(_FILE, _TEXT),) if _points(setting) else ()
 
 
-def steps(setting: Setting) -> tuple[Step, ...]:
+def steps(setting: ModeInput) -> tuple[Step, ...]:
     """The mounts of the drop-in: for each volume's unit, and for the units of all that is mounted below it."""
     names = [_escaped(point.resolved) for point in _points(setting)]
     return tuple(
-        bound(
+        bind_step(
             f"mount-shared-{unit}",
             "what is mounted there stays mounted on the node when systemd shuts down",
             f"{setting.run_dir}/{_FILE}",

@@ -9,7 +9,7 @@ and systemd applies drop-ins of each of a unit's names, so no symbolic link is n
 from dataclasses import replace
 
 from runtime.init import cgroup, delegate, mounts, process, services, shared, signals, volume_guard
-from runtime.init.base import HOME, Made, Setting, bound, covers
+from runtime.init.base import CONTAINER_RUN_DIR, ModeInput, ModePlan, bind_step, covers
 from runtime.init.boot import Boot, RunFile
 from runtime.init.detect import MACHINE_ID
 from runtime.init.launcher_settings import RLIMITS
@@ -69,7 +69,7 @@ Before=shutdown.target
 
 [Service]
 Type=simple
-ExecStart={HOME}/launch app
+ExecStart={CONTAINER_RUN_DIR}/launch app
 {_RESTART if restarts else ""}KillMode=mixed
 {kill}{stop}IgnoreSIGPIPE=no
 {_LIMITS}TasksMax=infinity
@@ -83,7 +83,7 @@ TTYPath=/dev/console
 """
 
 
-def _machine_id(setting: Setting) -> str:
+def _machine_id(setting: ModeInput) -> str:
     """The id to mount because systemd would not write one (read-only root, or seen as a first boot); "" for none."""
     is_mounted = any(covers(point.resolved, MACHINE_ID) and point.resolved != "/" for point in setting.mounts)
     writes = (setting.init.version or 0) >= _KNOWS_FIRST_BOOT and not mounts.has_read_only_root(setting.spec)
@@ -92,7 +92,7 @@ def _machine_id(setting: Setting) -> str:
     return process.uuid_of(setting.spec, setting.run_dir).replace("-", "")
 
 
-def _stop_s(setting: Setting, *, is_told: bool) -> int | None:
+def _stop_s(setting: ModeInput, *, is_told: bool) -> int | None:
     """Seconds from a stop from inside to the kill: the pod's grace period, else systemd's default (None).
 
     `is_told` is false on v1: systemd gets no notification when a cgroup becomes empty, and a child that the application
@@ -104,7 +104,7 @@ def _stop_s(setting: Setting, *, is_told: bool) -> int | None:
     return None if given is None else max(1, int(given))
 
 
-def _files(setting: Setting, *, is_told: bool) -> tuple[RunFile, ...]:
+def _files(setting: ModeInput, *, is_told: bool) -> tuple[RunFile, ...]:
     needed = [name for name in setting.services if name in setting.needed]
     stop_s = _stop_s(setting, is_told=is_told)
     text = unit_text(stop_s=stop_s, stop_signal=setting.stop_signal, restarts=setting.restarts)
@@ -118,24 +118,24 @@ def _files(setting: Setting, *, is_told: bool) -> tuple[RunFile, ...]:
     )
 
 
-def _units(setting: Setting) -> tuple[Step, ...]:
-    ordered = bound(
+def _units(setting: ModeInput) -> tuple[Step, ...]:
+    ordered = bind_step(
         "mount-services",
         "services that it wants, started before it and stopped after it",
         f"{setting.run_dir}/{_SERVICES}",
         services.DROPIN,
     )
-    gate = bound(
+    gate = bind_step(
         "mount-gate",
         "what fails where a mandatory service does",
         f"{setting.run_dir}/{services.GATE}",
         f"{_UNITS}/{services.GATE}",
     )
-    known = bound("mount-machine-id", "an id that systemd would not write", f"{setting.run_dir}/{_ID}", MACHINE_ID)
+    known = bind_step("mount-machine-id", "an id that systemd would not write", f"{setting.run_dir}/{_ID}", MACHINE_ID)
     return (
-        bound("mount-unit", "the application's unit", f"{setting.run_dir}/{UNIT}", f"{_UNITS}/{UNIT}"),
+        bind_step("mount-unit", "the application's unit", f"{setting.run_dir}/{UNIT}", f"{_UNITS}/{UNIT}"),
         *(
-            bound(
+            bind_step(
                 name, f"what makes {target} want it", f"{setting.run_dir}/{DROP_IN}", f"{_UNITS}/{target}.d/{DROP_IN}"
             )
             for name, target in _WANTED_BY.items()
@@ -147,7 +147,7 @@ def _units(setting: Setting) -> tuple[Step, ...]:
     )
 
 
-def _arguments(setting: Setting) -> tuple[str, ...]:
+def _arguments(setting: ModeInput) -> tuple[str, ...]:
     """PID 1's command line. In a container systemd reads its own arguments as a kernel command line."""
     known = (_COMMIT,) if _machine_id(setting) else ()
     masks = tuple(
@@ -157,7 +157,7 @@ def _arguments(setting: Setting) -> tuple[str, ...]:
     return (setting.init.systemd, "--show-status=1", "systemd.condition-first-boot=no", *masks)
 
 
-def make(setting: Setting) -> Made:
+def make(setting: ModeInput) -> ModePlan:
     """Everything for systemd as PID 1. Raises InvalidArgument for what the spec leaves no room for."""
     setting = replace(setting, delegates="")  # systemd makes cgroups of its own in any case
     mounts.refuse(setting, "/run/systemd")
@@ -188,4 +188,4 @@ def make(setting: Setting) -> Made:
         streams=process.has_streams(setting),
     )
     warnings = (*of_node, *process.wider(setting), *mounts.hidden(setting, in_memory))
-    return Made(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)
+    return ModePlan(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)

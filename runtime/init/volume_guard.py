@@ -7,7 +7,7 @@ in the IPC namespace that all containers of the pod share. tmp.mount hides what 
 
 import re
 
-from runtime.init.base import Setting, bound, covers
+from runtime.init.base import ModeInput, bind_step, covers
 from runtime.init.boot import RunFile
 from runtime.spec.edit import Step
 
@@ -23,13 +23,13 @@ _FULL = "/tmp"
 _PLAIN = re.compile(r"[A-Za-z0-9/._+@:-]+")
 
 
-def _volumes(setting: Setting) -> list[str]:
+def _volumes(setting: ModeInput) -> list[str]:
     """The paths at which the pod mounts something, without those that would have to be escaped."""
     paths = dict.fromkeys(point.resolved for point in setting.mounts)
     return [path for path in paths if _PLAIN.fullmatch(path) and any(covers(tree, path) for tree in _TREES)]
 
 
-def files(setting: Setting) -> tuple[RunFile, ...]:
+def files(setting: ModeInput) -> tuple[RunFile, ...]:
     """The files of this module for the run directory."""
     kept = _volumes(setting)
     # With an owner and group too the line would be the same as the distribution's, and both would be applied.
@@ -37,16 +37,16 @@ def files(setting: Setting) -> tuple[RunFile, ...]:
     return (RunFile(_LOGIND, _LOGIND_TEXT), RunFile(_VOLUMES, full + "".join(f"d {path} - - - -\n" for path in kept)))
 
 
-def steps(setting: Setting) -> tuple[Step, ...]:
+def steps(setting: ModeInput) -> tuple[Step, ...]:
     """The steps that bind those files."""
-    logind = bound("mount-logind", "shared memory stays at a logout", f"{setting.run_dir}/{_LOGIND}", _LOGIND_AT)
-    volumes = bound(
+    logind = bind_step("mount-logind", "shared memory stays at a logout", f"{setting.run_dir}/{_LOGIND}", _LOGIND_AT)
+    volumes = bind_step(
         "mount-tmpfiles", "/tmp and the pod's volumes stay as they are", f"{setting.run_dir}/{_VOLUMES}", _VOLUMES_AT
     )
     return (logind, volumes)
 
 
-def masks(setting: Setting) -> tuple[str, ...]:
+def masks(setting: ModeInput) -> tuple[str, ...]:
     """Units that would hide the content of /tmp, or remove old files where the pod mounts something."""
     at_aged = any(covers(tree, path) or covers(path, tree) for tree in _AGED for path in _volumes(setting))
     ages = ("systemd-tmpfiles-clean.timer",) if at_aged else ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from runtime.config.kinds import shown
+from runtime.config.kinds import short_json
 from runtime.errors import FailedPrecondition
 
 PROFILES = "/sys/kernel/security/apparmor/profiles"
@@ -34,8 +34,8 @@ def require(name: str, *, source: str, path: str = "") -> None:
     there = loaded(path)
     if there is not None and name not in there:
         raise FailedPrecondition(
-            f"{source}: found {shown(name)}, which the kernel has not loaded, allowed a profile of {path or PROFILES}:"
-            f" {way_out(name)}"
+            f"{source}: found {short_json(name)}, which the kernel has not loaded,"
+            f" allowed a profile of {path or PROFILES}: {way_out(name)}"
         )
 
 

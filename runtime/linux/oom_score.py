@@ -8,7 +8,7 @@ from typing import Any
 RANGE = range(-1000, 1001)
 
 
-def of(spec: Mapping[str, Any]) -> int | None:
+def from_spec(spec: Mapping[str, Any]) -> int | None:
     """`process.oomScoreAdj` of an OCI runtime specification, None where it has none that the kernel accepts."""
     process = spec.get("process")
     score = process.get("oomScoreAdj") if isinstance(process, dict) else None
@@ -16,7 +16,7 @@ def of(spec: Mapping[str, Any]) -> int | None:
 
 
 @contextmanager
-def of_forks(score: int | None) -> Iterator[None]:
+def for_forks(score: int | None) -> Iterator[None]:
     """Give the processes forked inside the `with` the score `score`; nothing for None. Raises nothing.
 
     Setting it in the child would be too late: on a busy machine the child has children before its parent runs again.

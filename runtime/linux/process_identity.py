@@ -6,12 +6,12 @@ _PF_EXITING = 0x4  # <linux/sched.h>
 _OWN_PIDS = "/proc/self/ns/pid"
 
 
-def mark(pid: int) -> str:
+def identity_of(pid: int) -> str:
     """The identity of process `pid`, for `lives`. Raises OSError where the process is gone."""
     return f"{pid} {_words(_stat(pid))[19].decode()} {os.readlink(_OWN_PIDS)}"
 
 
-def lives(marked: str) -> bool:
+def is_alive(marked: str) -> bool:
     """Whether the process exists and has not begun to exit. Raises ValueError for text that `mark` did not make.
 
     A process of another PID namespace is taken for alive.

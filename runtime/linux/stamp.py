@@ -3,7 +3,7 @@
 import os
 
 
-def of(path: str) -> tuple[int, ...]:
+def of_file(path: str) -> tuple[int, ...]:
     """A value that changes when the file at `path` is changed or replaced; () where stat fails."""
     try:
         found = os.stat(path)

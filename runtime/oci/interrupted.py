@@ -24,7 +24,7 @@ DYING_S = 3.0
 _PAUSE_S = 0.01
 
 
-def let_end(bundle: str, *, patience_s: float) -> None:
+def wait_for_creates(bundle: str, *, patience_s: float) -> None:
     """Wait until no OCI runtime creates a container from `bundle`; kill one that takes longer than `patience_s`.
 
     Call this after the pod server that began the create was killed: what a create makes after the `delete` would stay
@@ -38,17 +38,17 @@ def let_end(bundle: str, *, patience_s: float) -> None:
                 _await_end(fd, until)
 
 
-def remove_rest(bundle: str, container_id: str, *, patience_s: float) -> None:
+def remove_leftovers(bundle: str, container_id: str, *, patience_s: float) -> None:
     """Remove what the OCI runtime's `delete` does not know of, once no OCI runtime is running. Raises nothing.
 
     Processes get `patience_s` seconds to end.
     """
     with suppress(PouchrichError, OSError):  # without its config.json nothing says where to look
-        end_creates(bundle)
+        kill_creates(bundle)
         remove_cgroups(Bundle(bundle).load_spec(), container_id, patience_s=patience_s)
 
 
-def end_creates(bundle: str) -> None:
+def kill_creates(bundle: str) -> None:
     """Kill the OCI runtime that creates a container from `bundle`, and a waiting init. Raises OSError."""
     for _, fd in _creates(bundle):
         _await_end(fd, 0.0)

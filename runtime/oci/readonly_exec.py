@@ -26,7 +26,7 @@ _held: dict[str, tuple[tuple[int, ...], int]] = {}
 """By path, the identity of its file, and the file's descriptor, open for reading, in the mount."""
 
 
-def hold(path: str) -> None:
+def mount_readonly(path: str) -> None:
     """Mount the program at `path` for this process and those that it forks. Raises OSError where that is not possible.
 
     The program must be an ELF binary, which can be executed through a descriptor's path, and must print its version
@@ -37,7 +37,7 @@ def hold(path: str) -> None:
     with open(path, "rb") as file:
         if file.read(4) != b"\x7fELF":
             raise OSError(f"{path}: not an ELF file")
-    seen = stamp.of(path)
+    seen = stamp.of_file(path)
     fd = _mount(path)
     try:
         _try(_path(fd), path)
@@ -47,18 +47,18 @@ def hold(path: str) -> None:
     _held[path] = seen, fd
 
 
-def of(path: str) -> str:
+def executable(path: str) -> str:
     """What to execute for the program at `path`: its mount if that still shows the same file, else `path`."""
     if path in _held:
         seen, fd = _held[path]
-        if stamp.of(path) == seen:
+        if stamp.of_file(path) == seen:
             return _path(fd)
     return path
 
 
-def are_current() -> bool:
+def are_unchanged() -> bool:
     """Whether every program that is held is still the installed one."""
-    return all(of(path) != path for path in _held)
+    return all(executable(path) != path for path in _held)
 
 
 def descriptors() -> tuple[int, ...]:

@@ -7,7 +7,7 @@ containerd is asked (Kubernetes' Pod Security Standards). Pure.
 from collections.abc import Mapping
 from typing import Any
 
-from runtime.config.kinds import shown
+from runtime.config.kinds import short_json
 from runtime.config.model import Config
 from runtime.rich.policy import Decision
 from runtime.spec import edit
@@ -33,7 +33,9 @@ def decide(spec: Spec, config: Config) -> tuple[str, tuple[Decision, ...]]:
     if found == DEFAULT:
         return name, (Decision(_WHAT, name, config.source_of(KEY)),)
     if found:
-        return "", (Decision(_WHAT, shown(found), f"the pod's own; {config.source_of(KEY)} replaces {DEFAULT} alone"),)
+        return "", (
+            Decision(_WHAT, short_json(found), f"the pod's own; {config.source_of(KEY)} replaces {DEFAULT} alone"),
+        )
     return "", (Decision(_WHAT, "none", "the pod is unconfined, or AppArmor is not in force"),)
 
 
@@ -44,7 +46,7 @@ def steps(name: str) -> tuple[Step, ...]:
     return (Step(_WHAT, f"{name}, in place of {DEFAULT}", Edit("with_process", {"apparmorProfile": name})),)
 
 
-def of_process(process: Mapping[str, Any], name: str) -> dict[str, Any]:
+def process_with_profile(process: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A copy of an OCI process object, such as a client's for an exec, with the container's current profile.
 
     Clients make these objects from the spec as containerd wrote it. With "" for `name` the copy is unchanged.
@@ -53,6 +55,6 @@ def of_process(process: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**process, "apparmorProfile": name} if replaced else dict(process)
 
 
-def of_spec(spec: Spec, name: str) -> dict[str, Any]:
+def spec_with_profile(spec: Spec, name: str) -> dict[str, Any]:
     """The same for a whole spec, from which hooks and agents are made."""
-    return {**spec, "process": of_process(edit.table(spec, "process"), name)} if name else dict(spec)
+    return {**spec, "process": process_with_profile(edit.table(spec, "process"), name)} if name else dict(spec)

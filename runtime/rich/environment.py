@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from runtime.config.kinds import shown
+from runtime.config.kinds import short_json
 from runtime.image import beneath
 from runtime.image.image import Rootfs
-from runtime.init.base import bound
+from runtime.init.base import bind_step
 from runtime.init.boot import Boot
 from runtime.rich import env_file, env_pam, env_units
 from runtime.spec.edit import Step
@@ -49,7 +49,7 @@ _NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class EnvSeen:
+class EnvFacts:
     """What the image has: `problems` (by target) say why nothing can be bound there; `texts` are those of `_KEPT`."""
 
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class EnvFile(NamedTuple):
     mode: int = 0o640
 
 
-class EnvMade(NamedTuple):
+class EnvPlan(NamedTuple):
     """The result of `make`. `to_units`: names that systemd sets for every unit; units of the node must not get them."""
 
     files: tuple[EnvFile, ...] = ()
@@ -73,7 +73,7 @@ class EnvMade(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def look(root: Rootfs, places: Sequence[str], hiding: Sequence[str]) -> EnvSeen:
+def inspect(root: Rootfs, places: Sequence[str], hiding: Sequence[str]) -> EnvFacts:
     """What `make` needs to know of the image; `hiding` are the resolved destinations of the spec's mounts.
 
     Raises InvalidArgument where the look costs too much.
@@ -90,7 +90,7 @@ def look(root: Rootfs, places: Sequence[str], hiding: Sequence[str]) -> EnvSeen:
             texts[target] = text
         if problem is not None:
             problems[target] = problem
-    return EnvSeen(problems, texts)
+    return EnvFacts(problems, texts)
 
 
 def _read(root: Rootfs, target: str) -> tuple[str, str | None]:
@@ -119,7 +119,7 @@ def _for_sessions(env: Mapping[str, str]) -> dict[str, str]:
 class _Making:
     """Collects what the places add."""
 
-    def __init__(self, seen: EnvSeen, run_dir: str) -> None:
+    def __init__(self, seen: EnvFacts, run_dir: str) -> None:
         self._seen = seen
         self._run_dir = run_dir
         self.files: list[EnvFile] = []
@@ -132,7 +132,7 @@ class _Making:
     def unholdable(self, place: str, names: Sequence[str]) -> None:
         if names:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            named = ", ".join(shown(name)[1:-1] for name in names[:_NAMED])
+            named = ", ".join(short_json(name)[1:-1] for name in names[:_NAMED])
             self.skip(f"{place}: {named}{more}: found a value that a line of that file cannot hold")
 
     def bind(self, target: str, name: str, text: str, step: str, mode: int = 0o640) -> bool:
@@ -150,11 +150,11 @@ def make(
     *,
     places: Sequence[str],
     exclude: Sequence[str],
-    seen: EnvSeen,
+    seen: EnvFacts,
     run_dir: str,
     boot: Boot | None = None,
     systemd_version: int | None = None,
-) -> EnvMade:
+) -> EnvPlan:
     """Decide. `env` is the pod's environment, `exclude` has globs of names that no place gets.
 
     `boot` is the plan's (None: no real init), `systemd_version` the version of the image's systemd where known.
@@ -173,10 +173,10 @@ def make(
         _cron(making, session, seen)
     if UNITS in places and boot is not None:
         to_units = _units(making, session, boot, systemd_version, run_dir)
-    return EnvMade(tuple(making.files), tuple(making.steps), to_units, tuple(making.warnings))
+    return EnvPlan(tuple(making.files), tuple(making.steps), to_units, tuple(making.warnings))
 
 
-def _cron(making: _Making, session: Mapping[str, str], seen: EnvSeen) -> None:
+def _cron(making: _Making, session: Mapping[str, str], seen: EnvFacts) -> None:
     services = [one for one in env_pam.CRONS if one in seen.texts or one in seen.problems]
     if not services:
         return  # the image has no cron that uses PAM
@@ -199,7 +199,9 @@ def _units(
         name = "units.conf"
         making.files.append(EnvFile(name, text, 0o600))
         making.steps.append(
-            bound("mount-environment-units", "the pod's environment for units", f"{run_dir}/{name}", env_units.TARGET)
+            bind_step(
+                "mount-environment-units", "the pod's environment for units", f"{run_dir}/{name}", env_units.TARGET
+            )
         )
         making.unholdable(UNITS, names)
         return tuple(one for one in session if one not in names)

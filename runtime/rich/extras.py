@@ -2,7 +2,7 @@
 
 The image and the node are read once, one pure function decides, and the result is values to act on:
 
-    seen = extras.look(root, spec, config)                   reads; the shim itself probes lxcfs and adds the result
+    seen = extras.inspect(root, spec, config)                reads; the shim itself probes lxcfs and adds the result
     more = extras.make(spec, config=config, mode=mode, selects=..., units=..., seen=seen, points=..., run_dir=...)
     the plan's steps + more.steps, its boot's files + more.files, its warnings + more.warnings
     more.env_files written by env_file.write once the run directory exists; more.routes set before the prestart hooks;
@@ -20,12 +20,12 @@ from runtime.errors import InvalidArgument
 from runtime.image import passwd
 from runtime.image.image import Rootfs
 from runtime.image.passwd import User
-from runtime.init.base import MountPoint, bound, variables
+from runtime.init.base import MountPoint, bind_step, variables
 from runtime.init.boot import Boot, RunFile
 from runtime.init.services import GATE
 from runtime.init.systemd import UNIT
 from runtime.rich import environment, lxcfs, unit_claims
-from runtime.rich.environment import EnvFile, EnvSeen
+from runtime.rich.environment import EnvFacts, EnvFile
 from runtime.spec import edit
 from runtime.spec.edit import Spec, Step
 
@@ -34,14 +34,14 @@ _APPLICATION = (UNIT, GATE)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ExtrasFacts:
     """Facts about the image and the node. `lxcfs_*` are what `shim.task.rich.lxcfs.alive_files` found.
 
     `users` has, by the configuration's name for it, a User or why there is none.
     `claims` has, by unit, the path in the container that takes the place of our unit (`runtime.rich.unit_claims`).
     """
 
-    env: EnvSeen = field(default_factory=EnvSeen)
+    env: EnvFacts = field(default_factory=EnvFacts)
     targets: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, User | str] = field(default_factory=dict)
     has_v2_memory: bool = False
@@ -70,7 +70,7 @@ class Extras:
     to_units: tuple[str, ...] = ()
 
 
-def look(root: Rootfs, spec: Spec, config: Config, *, units: bool = False) -> Seen:
+def inspect(root: Rootfs, spec: Spec, config: Config, *, units: bool = False) -> ExtrasFacts:
     """Read what `make` needs of the image at `root` and of the node, except lxcfs. Raises InvalidArgument.
 
     `units`: the image has a systemd that may be given units. Call this in a thread beside an event loop, like
@@ -81,8 +81,8 @@ def look(root: Rootfs, spec: Spec, config: Config, *, units: bool = False) -> Se
     hiding = [path for path in leads.values() if path != "/"]
     agents = [unit.unit_name(agent.name) for agent in config.agents]
     wanted = {agent.user for agent in config.agents if agent.user is not None}
-    return Seen(
-        environment.look(root, config.rich.env_file, hiding),
+    return ExtrasFacts(
+        environment.inspect(root, config.rich.env_file, hiding),
         {target: root.walk(target).path for target in select.targets(config.agents)},
         _users(root, wanted),
         cgroup.has_v2_memory(),
@@ -100,7 +100,7 @@ def _users(root: Rootfs, wanted: Iterable[str]) -> dict[str, User | str]:
     return found
 
 
-def _resolver(seen: Seen) -> Callable[[str], User]:
+def _resolver(seen: ExtrasFacts) -> Callable[[str], User]:
     def resolve(wanted: str) -> User:
         found = seen.users[wanted]
         if isinstance(found, str):
@@ -117,7 +117,7 @@ def make(
     mode: str,
     selects: Callable[[When], bool],
     units: bool,
-    seen: Seen,
+    seen: ExtrasFacts,
     points: Sequence[MountPoint],
     run_dir: str,
     boot: Boot | None = None,
@@ -159,7 +159,9 @@ def make(
         systemd_version=systemd_version,
     )
     made = unit.units(by_unit, source=source, foreign=env.to_units)
-    steps += (bound(f"mount-{one.name}", "an agent's unit", f"{run_dir}/{one.name}", one.target) for one in made.binds)
+    steps += (
+        bind_step(f"mount-{one.name}", "an agent's unit", f"{run_dir}/{one.name}", one.target) for one in made.binds
+    )
     reached = mounts.warnings(chosen, spec, source=source)
     files, warnings = lxcfs.plan(config.rich.lxcfs, seen.lxcfs_files, points, mounted=seen.lxcfs_mounted)
     for name, path in unit_agents.items():
@@ -178,7 +180,7 @@ def make(
     )
 
 
-def selected(config: Config, selects: Callable[[When], bool], seen: Seen) -> tuple[select.Selected, ...]:
+def selected(config: Config, selects: Callable[[When], bool], seen: ExtrasFacts) -> tuple[select.Selected, ...]:
     """The agents selected for this container, with their users. Raises InvalidArgument."""
     return select.select(
         config.agents,

@@ -8,13 +8,13 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from runtime.config.kinds import shown
+from runtime.config.kinds import short_json
 from runtime.config.model import Config
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.image.image import ImageFacts
 from runtime.init import AUTO, DUMB_INIT, INIT_MODES, SYSTEMD, detect, mode_for, possible, process
-from runtime.init.base import InitMode, Site
+from runtime.init.base import InitMode, ModeFacts
 from runtime.init.detect import InitFacts
 from runtime.rich.policy import Choice, Decision
 from runtime.spec import edit
@@ -38,7 +38,7 @@ class _Case(NamedTuple):
     choice: Choice
     config: Config
     facts: ImageFacts
-    site: Site
+    site: ModeFacts
     uid: int
     spec: Spec
 
@@ -55,7 +55,7 @@ def shared_pid_namespace(spec: Spec) -> str:
     """
     for index, one in enumerate(edit.items(edit.table(spec, "linux"), "namespaces", within="linux.")):
         if not isinstance(one, Mapping):
-            raise InvalidArgument(f"config.json: linux.namespaces[{index}]: found {shown(one)}, allowed an object")
+            raise InvalidArgument(f"config.json: linux.namespaces[{index}]: found {short_json(one)}, allowed an object")
         if one.get("type") == "pid":
             return f"shares the pid namespace {one['path']}" if one.get("path") else ""
     return "is in the host's pid namespace"
@@ -64,7 +64,7 @@ def shared_pid_namespace(spec: Spec) -> str:
 def _user(spec: Spec) -> int:
     uid = edit.table(edit.table(spec, "process"), "user", within="process.").get("uid", 0)
     if not isinstance(uid, int):
-        raise InvalidArgument(f"config.json: process.user.uid: found {shown(uid)}, allowed a whole number")
+        raise InvalidArgument(f"config.json: process.user.uid: found {short_json(uid)}, allowed a whole number")
     return uid
 
 
@@ -119,7 +119,7 @@ def _may_be_root(case: _Case) -> bool:
 
 def _no_privilege(case: _Case, mode: InitMode) -> str:
     """What PID 1 lacks for a boot in this pod ("": nothing). Used where another mode may be given instead."""
-    return process.no_privilege(mode.kind or case.facts.init.kind, case.spec, case.config.rich.init_capabilities)
+    return process.privilege_problem(mode.kind or case.facts.init.kind, case.spec, case.config.rich.init_capabilities)
 
 
 def _check_root_init(case: _Case, mode: InitMode) -> None:
@@ -129,7 +129,7 @@ def _check_root_init(case: _Case, mode: InitMode) -> None:
     raise InvalidArgument(
         f"config.json: {case.choice.mode_source}: found mode {mode.name} for a container of user {case.uid},"
         f" allowed for user 0 only: PID 1 would be root; to permit it, the node sets rich.root-init = allow"
-        f" (found {shown(rule)}; {case.config.source_of('rich.root-init')})"
+        f" (found {short_json(rule)}; {case.config.source_of('rich.root-init')})"
     )
 
 
@@ -183,7 +183,7 @@ def _supplied(case: _Case, path: str, kind: str) -> ResolvedMode:
         asked = case.choice.mode_source if case.choice.mode_is_own else ""
         warnings = (f"{asked}: ignored, the container stays plain",) if asked else ()
         return ResolvedMode(None, case.facts.init, decisions=(stays,), warnings=warnings)
-    if refused := possible.no_cgroups(case.site, kind):
+    if refused := possible.cgroup_problem(case.site, kind):
         raise InvalidArgument(f"config.json: process.args: found {path}, which cannot boot: {refused}")
     mode = mode_for(kind).name
     init = case.facts.init._replace(kind=kind)
@@ -198,7 +198,7 @@ def resolve(choice: Choice, spec: Spec, *, config: Config, facts: ImageFacts, ho
     that is root in a container of another user.
     """
     rule, source = config.rich.cgroup_v1, config.source_of("rich.cgroup-v1")
-    site = Site(facts.init, facts.resolved, host, shared_pid_namespace(spec), rule, source)
+    site = ModeFacts(facts.init, facts.resolved, host, shared_pid_namespace(spec), rule, source)
     case = _Case(choice, config, facts, site, _user(spec), spec)
     if (found := image_init(facts, edit.args(spec))) is not None:
         return _supplied(case, *found)

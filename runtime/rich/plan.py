@@ -23,8 +23,8 @@ from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.image.image import ImageFacts
 from runtime.init import INIT_MODES, kinds, may_be_real, services
-from runtime.init.base import InitMode, MountPoint, Setting
-from runtime.init.boot import Boot, Launch, RunFile
+from runtime.init.base import InitMode, ModeInput, MountPoint
+from runtime.init.boot import AppProcess, Boot, RunFile
 from runtime.init.cgroup import Delegation
 from runtime.init.signals import number_of
 from runtime.rich import confinement, environment
@@ -137,7 +137,7 @@ def _boot(found: Mapping[str, Any] | None) -> Boot | None:
     read = {
         **_fields(found),
         "files": tuple(RunFile(**one) for one in found["files"]),
-        "launch": None if launch is None else Launch(**_fields(launch)),
+        "launch": None if launch is None else AppProcess(**_fields(launch)),
     }
     return Boot(**read)
 
@@ -223,7 +223,7 @@ def make(
     mode = INIT_MODES[resolved.mode]
     to_start, skipped = _services(choice, mode, resolved, config)
     made = mode.make(
-        Setting(
+        ModeInput(
             spec,
             edit.args(spec),
             terminal,

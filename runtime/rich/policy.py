@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from runtime.config.annotations import PREFIX, Override, read_overrides
-from runtime.config.kinds import shown, suggestion
+from runtime.config.kinds import short_json, suggestion
 from runtime.config.model import Agent, Config, Hook
 from runtime.config.values import STEERING_PREFIXES
 from runtime.errors import InvalidArgument
@@ -95,7 +95,7 @@ def _refuse_steering(spec: Spec, config: Config) -> None:
     for name, value in edit.annotations(spec).items():
         if name.startswith(STEERING_PREFIXES) and not any(fnmatchcase(name, glob) for glob in allowed):
             raise InvalidArgument(
-                f"config.json: annotation {name[:256]}: found {shown(value)}, allowed in a rich container"
+                f"config.json: annotation {name[:256]}: found {short_json(value)}, allowed in a rich container"
                 f" only what rich.runtime-annotations lists ({listed}; {config.source})"
             )
 
@@ -126,7 +126,9 @@ def _near_names(spec: Spec) -> tuple[str, ...]:
         whose = annotation.removeprefix(PREFIX).partition(".")[2] if annotation.startswith(PREFIX) else ""
         same = whose.translate(_NO_DIGITS) == name.translate(_NO_DIGITS)
         if name and whose and not same and (hint := suggestion(whose, (name,))):
-            found.append(f"annotation {annotation[:256]}: is for a container {shown(whose)}, this one is {name}{hint}")
+            found.append(
+                f"annotation {annotation[:256]}: is for a container {short_json(whose)}, this one is {name}{hint}"
+            )
     return tuple(found)
 
 
@@ -187,7 +189,8 @@ def choose(spec: Spec, config: Config, identity: Identity) -> Choice:
     if rich is not None:
         if mode is not None:
             raise InvalidArgument(
-                f"config.json: {mode.source}: found {shown(mode.value)}, allowed no mode where {rich.source} is false"
+                f"config.json: {mode.source}: found {short_json(mode.value)},"
+                f" allowed no mode where {rich.source} is false"
             )
         refuse_mandatory(rich.source, "false, allowed true", identity, config)
     ignored = tuple(

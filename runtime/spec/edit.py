@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.config.kinds import shown
+from runtime.config.kinds import short_json
 from runtime.errors import InvalidArgument
 
 Spec = Mapping[str, Any]
 
 
 def _wrong(key: str, value: object, allowed: str) -> InvalidArgument:
-    return InvalidArgument(f"config.json: {key}: found {shown(value)}, allowed {allowed}")
+    return InvalidArgument(f"config.json: {key}: found {short_json(value)}, allowed {allowed}")
 
 
 def table(parent: Mapping[str, Any], key: str, *, within: str = "") -> Mapping[str, Any]:
@@ -71,7 +71,7 @@ def annotations(spec: Spec) -> Mapping[str, str]:
     found = table(spec, "annotations")
     for name, value in found.items():
         if not isinstance(value, str):
-            raise _wrong(f"annotations[{shown(name)}]", value, "a string")
+            raise _wrong(f"annotations[{short_json(name)}]", value, "a string")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from runtime.config.kinds import shown
+from runtime.config.kinds import short_json
 from runtime.errors import InvalidArgument
 from runtime.spec import edit
 from runtime.spec.edit import Spec
@@ -22,10 +22,10 @@ def _mapped(spec: Spec, key: str, number: int) -> int:
     for index, one in enumerate(edit.items(edit.table(spec, "linux"), key, within="linux.")):
         within = f"config.json: linux.{key}[{index}]"
         if not isinstance(one, Mapping):
-            raise InvalidArgument(f"{within}: found {shown(one)}, allowed an object")
+            raise InvalidArgument(f"{within}: found {short_json(one)}, allowed an object")
         start, host, size = (one.get(name, 0) for name in ("containerID", "hostID", "size"))
         if not all(isinstance(value, int) for value in (start, host, size)):
-            raise InvalidArgument(f"{within}: found {shown(dict(one))}, allowed whole numbers")
+            raise InvalidArgument(f"{within}: found {short_json(dict(one))}, allowed whole numbers")
         if start <= number < start + size:
             mapped: int = host + number - start
             return mapped

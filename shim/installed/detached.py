@@ -14,7 +14,7 @@ def detach(work: Callable[[], None], *, keep: Sequence[int]) -> None:
 
     The caller must have only one thread. Raises OSError.
     """
-    kept = (*keep, *version.hold())
+    kept = (*keep, *version.lock_in_use())
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)

@@ -38,7 +38,7 @@ SETTLED_S = 10.0
 """No version is removed for this long after a change of CURRENT: a process that is just being executed is not seen."""
 
 
-def check() -> None:
+def start_version_removal() -> None:
     """Leave a process behind that removes unused versions, if there are others than the current one.
 
     Never raises, never waits.

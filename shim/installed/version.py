@@ -18,7 +18,7 @@ OUT_OF_THE_WAY = 64
 _held = -1
 
 
-def hold(directory: str = VERSION_DIRECTORY) -> tuple[int, ...]:
+def lock_in_use(directory: str = VERSION_DIRECTORY) -> tuple[int, ...]:
     """Keep the version in `directory` from being removed while this process lives. Return the lock's descriptor.
 
     May be repeated. Returns () in a checkout, and where the file cannot be locked, for example by users other than

@@ -147,12 +147,12 @@ def main() -> "NoReturn":
     own_key = key()
     message = encode(own_key, posix.getppid(), sys.argv[1:], posix.environ, stdin)
     if posix.environ.get(SWITCH) == b"off":
-        answer = _alone(message, f"{SWITCH.decode()}=off")
+        answer = _run_without_spawner(message, f"{SWITCH.decode()}=off")
     else:
         try:
             answer = ask(socket_path(own_key), message)
         except NoSpawner as err:
-            answer = _by_a_new_one(own_key, message, err)
+            answer = _ask_new_spawner(own_key, message, err)
     kind, text = answer[:1], answer[1:]
     if kind == DONE:
         _write(1, text)
@@ -170,8 +170,8 @@ def begin_spawner_for_containerd() -> None:
         from shim.spawner import launch
 
         try:
-            launch.begin(key(), hung=0)
-            _let_others_go()
+            launch.ensure_spawner(key(), hung=0)
+            _release_native_lock()
         except OSError:  # `start` will fail the same way, and report it
             pass
 
@@ -188,14 +188,14 @@ def is_containerd(pid: int) -> bool:
         return False
 
 
-def _by_a_new_one(key: str, message: bytes, why: NoSpawner) -> bytes:
+def _ask_new_spawner(key: str, message: bytes, why: NoSpawner) -> bytes:
     """Begin a spawner and have it do the work; do the work here only if no spawner can be begun."""
     from shim.spawner import launch
 
     path = socket_path(key)
     for _ in range(BEGIN_TRIES):
-        is_there = launch.begin(key, hung=why.hung)
-        _let_others_go()
+        is_there = launch.ensure_spawner(key, hung=why.hung)
+        _release_native_lock()
         if not is_there:
             break
         try:
@@ -204,11 +204,11 @@ def _by_a_new_one(key: str, message: bytes, why: NoSpawner) -> bytes:
             why = err
         if why.hung:  # do not wait for a hung spawner again
             break
-    known = launch.refusal(path)
-    return _alone(message, f"{why} ({known})" if known else str(why))
+    known = launch.read_refusal(path)
+    return _run_without_spawner(message, f"{why} ({known})" if known else str(why))
 
 
-def _let_others_go() -> None:
+def _release_native_lock() -> None:
     """Release the native program's lock, now that a spawner listens or never will: other starters wait (spawner.c)."""
     for name in posix.listdir("/proc/self/fd"):
         try:
@@ -230,10 +230,10 @@ def _ask_when_there(path: str, message: bytes) -> bytes:
     return ask(path, message)
 
 
-def _alone(message: bytes, reason: str) -> bytes:
+def _run_without_spawner(message: bytes, reason: str) -> bytes:
     from shim.spawner import child
 
-    return child.within_own_process(message, note=reason)
+    return child.run_without_spawner(message, note=reason)
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -24,7 +24,7 @@ OTHERS_PATIENCE_S = 3.0  # for another `delete` of the same container
 HOOKS_DEADLINE_S = 4.3  # of the five seconds that containerd gives the whole command
 
 
-def clean_up(flags: Flags) -> "tuple[bytes, Left | None]":
+def clean_up(flags: Flags) -> "tuple[bytes, BundleState | None]":
     """Return the serialised DeleteResponse, and what may be left because processes have not died yet, or None.
 
     The exit status is 137 and the time is now, as in containerd's own shim. May be repeated. Raises OSError.
@@ -35,18 +35,18 @@ def clean_up(flags: Flags) -> "tuple[bytes, Left | None]":
     given = flags.bundle or os.getcwd()
     sandbox = members.sandbox_of(given)
     if sandbox:
-        identifiers.check(f"{given}/{members.MARK}", sandbox)
+        identifiers.check(f"{given}/{members.SANDBOX_FILE}", sandbox)
     bundle = members.path_of(flags.namespace, sandbox, flags.id) if sandbox else given
-    is_ours = bundle != given or members.given_of(bundle) != ""
-    held = Held(bundle)
-    left = Left(held) if os.path.exists(f"{bundle}/pouchrich.json") else None
+    is_ours = bundle != given or members.containerd_bundle(bundle) != ""
+    held = BundleDirectory(bundle)
+    left = BundleState(held) if os.path.exists(f"{bundle}/pouchrich.json") else None
     _wait_for_others(held)
     finish_hooks = _hand_over_hooks(flags, bundle)
     if left and not os.path.exists(f"{bundle}/pouchrich.json") and (is_ours or os.path.exists(bundle)):
         left = None  # another `delete` has done it
     if left:
         # A member's record is removed with its bundle, last of all, so that what fails before can be tried again.
-        _forget(left, flags.id, keeps_record=is_ours)
+        _delete_container(left, flags.id, keeps_record=is_ours)
     if finish_hooks is not None:
         finish_hooks(HOOKS_DEADLINE_S - (time.monotonic() - began))
     pid = pid_of(bundle)
@@ -61,7 +61,7 @@ def clean_up(flags: Flags) -> "tuple[bytes, Left | None]":
     return bootstrap.delete_response(pid, KILLED, seconds, nanos), left
 
 
-class Held:
+class BundleDirectory:
     """A bundle's directory, kept open, because another container may have its name before the cleanup is done.
 
     containerd removes the bundle when it has killed a `delete`; then a new container may get the same name.
@@ -90,7 +90,7 @@ class Held:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
 
 
-def sweep(left: "Left", container_id: str) -> None:
+def retry_cgroup_removal(left: "BundleState", container_id: str) -> None:
     """Remove cgroups that could not be removed before, with pauses. Another `delete` need not wait for this."""
     for pause in SWEEPS_S:
         if left.remove_cgroups(container_id, patience_s=0.0):
@@ -98,7 +98,7 @@ def sweep(left: "Left", container_id: str) -> None:
         time.sleep(pause)
 
 
-def _wait_for_others(held: Held) -> None:
+def _wait_for_others(held: BundleDirectory) -> None:
     """Wait for another `delete` of the same bundle, begun by a containerd that was killed since.
 
     The other `delete` may be about to keep the root file system mounted for a hook. It locks the bundle's directory
@@ -143,7 +143,7 @@ def _unmount(bundle: str) -> None:
     """Unmount the root file system: in the bundle, and for a member in containerd's bundle too."""
     from runtime import members
 
-    given = members.given_of(bundle)
+    given = members.containerd_bundle(bundle)
     if given or os.path.ismount(f"{bundle}/rootfs"):
         from runtime import rootfs
 
@@ -160,17 +160,17 @@ def _remove_traces(flags: Flags) -> None:
         from runtime import index, rundir
 
         rundir.remove(rundir.path_of(flags.namespace, flags.id))
-        index.forget(flags.namespace, flags.id)  # last: it tells a further `delete` that something is left
+        index.unregister(flags.namespace, flags.id)  # last: it tells a further `delete` that something is left
 
 
-class Left:
+class BundleState:
     """What the bundle says about a container, read first: when a `delete` is killed, containerd removes the bundle.
 
     `is_whole`: the OCI runtime completed its create, which ends with the pid file. `spec` is None if config.json cannot
     be read. `agents` are cgroups that agents may have beside the container's.
     """
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: BundleDirectory) -> None:
         from contextlib import suppress
 
         from runtime.bundle import Bundle
@@ -216,7 +216,7 @@ class Left:
         return all(gone)
 
 
-def _forget(left: Left, container_id: str, *, keeps_record: bool = False) -> None:
+def _delete_container(left: BundleState, container_id: str, *, keeps_record: bool = False) -> None:
     """Have the OCI runtime kill and delete the container. A failure must not stop the rest of the cleanup."""
     from contextlib import suppress
 
@@ -228,12 +228,12 @@ def _forget(left: Left, container_id: str, *, keeps_record: bool = False) -> Non
     if left.record is None:
         return
     binary = argv.OCIBinary(**left.record["oci"])
-    interrupted.let_end(bundle, patience_s=CREATE_PATIENCE_S)
+    interrupted.wait_for_creates(bundle, patience_s=CREATE_PATIENCE_S)
     if not oci_delete.force(binary, container_id, until=until, is_moot=left.held.is_replaced):
         return
     if not left.is_whole:
         with suppress(OSError):
-            interrupted.end_creates(bundle)
+            interrupted.kill_creates(bundle)
     left.remove_cgroups(container_id, patience_s=DYING_S)
     if left.held.is_replaced():
         return

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 def serve_in_foreground(flags: Flags) -> None:
     """Serve when the command line has no action, as containerd's shims do: on `-socket PATH`, or on descriptor 3."""
-    version.hold()
+    version.lock_in_use()
     bundle = flags.bundle or os.getcwd()
     listener = INHERITED_LISTENER
     if flags.socket:

@@ -47,7 +47,7 @@ def format_record(record: logging.LogRecord) -> str:
         message += "\n" + logging.Formatter().formatException(record.exc_info)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
     level = _LEVELS.get(record.levelname, record.levelname.lower())
-    fields = "".join(f" {key}={_quote(value)}" for key, value in log_fields.of(record.msg, record.args).items())
+    fields = "".join(f" {key}={_quote(value)}" for key, value in log_fields.fields_for(record.msg, record.args).items())
     return f'time="{stamp}" level={level} msg={_quote(message)} runtime=io.containerd.pouchrich.v2{fields}\n'
 
 

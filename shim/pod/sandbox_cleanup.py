@@ -24,7 +24,7 @@ AGAIN_S = 0.05
 """The pause between attempts before the answer."""
 
 
-def clean_up(flags: Flags, *, channel: int = -1) -> "tuple[bytes, cleanup.Left | None, Members]":
+def clean_up(flags: Flags, *, channel: int = -1) -> "tuple[bytes, cleanup.BundleState | None, Members]":
     """Do `cleanup.clean_up`, which see, and clean up the members. Their processes close the descriptor `channel`.
 
     What these processes write to standard error is written to this process's.
@@ -37,7 +37,7 @@ def clean_up(flags: Flags, *, channel: int = -1) -> "tuple[bytes, cleanup.Left |
     return answer, left, ending
 
 
-def check() -> None:
+def start_member_cleanup() -> None:
     """Leave processes behind that clean up members for which no `delete` will come. Never raises, never waits.
 
     Their pod server was killed, and containerd has no bundle of their sandbox: the sandbox had ended before, or its
@@ -48,9 +48,9 @@ def check() -> None:
 
     try:
         for namespace, sandbox in members.sandboxes():
-            for member in members.of_sandbox(namespace, sandbox):
+            for member in members.list_members(namespace, sandbox):
                 path = members.path_of(namespace, sandbox, member)
-                if not members.is_served(path) and members.is_given_up(path):
+                if not members.has_live_server(path) and members.is_abandoned(path):
                     flags = _flags_of(namespace, sandbox, member)
                     detach(lambda flags=flags: _clean_up_one(flags), keep=())  # type: ignore[misc]
     except OSError as err:
@@ -73,8 +73,8 @@ class Members:
 
         namespace, sandbox = self._flags.namespace, self._flags.id
         try:
-            paths = {one: members.path_of(namespace, sandbox, one) for one in members.of_sandbox(namespace, sandbox)}
-            left = [one for one, path in paths.items() if not members.is_served(path)]
+            paths = {one: members.path_of(namespace, sandbox, one) for one in members.list_members(namespace, sandbox)}
+            left = [one for one, path in paths.items() if not members.has_live_server(path)]
             if left:
                 self._begin_each(left)
         except OSError as err:  # the rest of `delete` does not depend on the members
@@ -166,7 +166,7 @@ def _clean_up_one(flags: Flags, then: "Callable[[], object]" = lambda: None) -> 
         try:
             _tell(flags, pid)
         finally:
-            cleanup.sweep(left, flags.id)
+            cleanup.retry_cgroup_removal(left, flags.id)
 
 
 def _tell(flags: Flags, pid: int) -> None:

@@ -19,7 +19,7 @@ from runtime.oci import readonly_exec
 from shim.pod import status
 from shim.pod.trim import Trim
 from shim.task.agent_service import AgentService
-from shim.task.create.create import Tools
+from shim.task.create.create import PodTools
 from shim.task.reaper import Reaper
 from shim.task.report import measures
 from shim.task.report.publisher import Publisher
@@ -50,10 +50,10 @@ def serve(*, namespace: str, ttrpc_address: str, socket_path: str, listener: int
     `socket_path` is unlinked at the end; "" if the socket is not ours. Owns the process: signals, children, event loop.
     """
     with asyncio.Runner() as runner:
-        return runner.run(Pod(namespace, ttrpc_address, socket_path).run(listener))
+        return runner.run(PodServer(namespace, ttrpc_address, socket_path).run(listener))
 
 
-class Pod:
+class PodServer:
     """One pod's server, run once."""
 
     def __init__(self, namespace: str, ttrpc_address: str, socket_path: str) -> None:
@@ -71,7 +71,7 @@ class Pod:
         self._reaper.install()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.end)
-        tools = Tools(reaper=self._reaper, run=self._run_program, publish=self._publisher.publish)
+        tools = PodTools(reaper=self._reaper, run=self._run_program, publish=self._publisher.publish)
         self._tasks = TaskService(self._namespace, tools, on_empty=self.end, on_change=self._consider_going)
         self._server = TtrpcServer(
             [
@@ -121,9 +121,9 @@ class Pod:
 
         After a cancellation it is killed if it takes too long. The caller waits for its end, to know what to undo.
         """
-        with oom_score.of_forks(oom_score_adj):
+        with oom_score.for_forks(oom_score_adj):
             try:
-                child = self._reaper.spawn(argv, fds, self._env, program=readonly_exec.of(argv[0]))
+                child = self._reaper.spawn(argv, fds, self._env, program=readonly_exec.executable(argv[0]))
             except OSError:  # try the installed program; its error then names the program
                 child = self._reaper.spawn(argv, fds, self._env)
         try:

@@ -40,20 +40,20 @@ CHANNEL = 3
 """The descriptor of the connection to the starter, in the process that serves its request."""
 
 
-def within_own_process(message: bytes, *, note: str) -> bytes:
+def run_without_spawner(message: bytes, *, note: str) -> bytes:
     """Carry out a request in a child of this process; return DONE or FAILED and the text.
 
     `note` is the reason for the pod server's log.
     """
     try:
-        kept = version.hold()
+        kept = version.lock_in_use()
     except OSError as err:
         return FAILED + text_of(err).encode(errors="replace")
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
         reset_signal_dispositions()
-        serve(Request(message), theirs.fileno(), kept=kept, note=note)
+        run_request(Request(message), theirs.fileno(), kept=kept, note=note)
     theirs.close()
     if ours.recv(1) == TAKEN and (answer := ours.recv(ANSWER_LIMIT)):
         return answer
@@ -73,7 +73,7 @@ def _remove_dead_socket(request: Request) -> None:
         pass
 
 
-def serve(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: str = "") -> "NoReturn":
+def run_request(request: Request, channel: int, *, kept: tuple[int, ...] = (), note: str = "") -> "NoReturn":
     """Carry out `request` in a process that was just forked, in the bundle: answer on `channel`, and go on.
 
     `kept` are the parent's descriptors that this process keeps, in ascending order.
@@ -135,7 +135,7 @@ def _serve(request: Request, starter: socket, note: str) -> int:
             starter.send(FAILED + text_of(err).encode(errors="replace")[: ANSWER_LIMIT - 1])
             raise
         # Version 3 only for a sandbox: all that it changes is that containerd connects the members by itself.
-        takes_3 = shared == given.id and (stdin.is_params or containerd_version.takes_version_3())
+        takes_3 = shared == given.id and (stdin.is_params or containerd_version.accepts_version_3())
         answer = bootstrap.start_answer(address.SCHEME + path, version=3 if takes_3 else 2)
         starter.send(DONE + answer.encode())
         # From here on the bundle may be gone: containerd removes it if the starter was killed.
@@ -149,9 +149,9 @@ def _serve(request: Request, starter: socket, note: str) -> int:
             from shim.pod import sandbox_cleanup
             from shim.task.hooks import poststop
 
-            sandbox_cleanup.check()
-            poststop.check()
-            replaced.check()
+            sandbox_cleanup.start_member_cleanup()
+            poststop.start_sweeper()
+            replaced.start_version_removal()
     except BaseException:
         if listener is not None:
             os.unlink(path)
@@ -202,7 +202,7 @@ def answer_delete(given: flags.Flags, channel: socket) -> int:
     if members is not None:
         members.go_on()
     if left is not None:
-        cleanup.sweep(left, given.id)
+        cleanup.retry_cgroup_removal(left, given.id)
     return 0
 
 

@@ -14,12 +14,12 @@ _NAME = "containerd"
 _takes_3 = False
 
 
-def takes_version_3() -> bool:
+def accepts_version_3() -> bool:
     """Whether containerd is known to accept version 3."""
     return _takes_3
 
 
-class Question:
+class VersionQuery:
     """A running `containerd --version`, with the executable of the process `containerd`."""
 
     def __init__(self, containerd: int) -> None:
@@ -37,8 +37,8 @@ class Question:
         except OSError:  # it has ended, or may not be executed: no answer
             self._pid = 0
 
-    def settle(self) -> None:
-        """Note the answer for `takes_version_3`, if it comes in time."""
+    def finish(self) -> None:
+        """Note the answer for `accepts_version_3`, if it comes in time."""
         global _takes_3
         if self._pid:
             from runtime.linux import readable  # here, as `delete` without a spawner imports this module

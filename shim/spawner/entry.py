@@ -15,6 +15,6 @@ def main(args: list[str]) -> NoReturn:
 
         server.main(args)
     except BaseException as err:
-        launch.refuse(args[0], f"it ended: {type(err).__name__}: {err}")
+        launch.record_refusal(args[0], f"it ended: {type(err).__name__}: {err}")
     finally:
         os._exit(1)

@@ -33,7 +33,7 @@ _BUSY = 3
 PROGRAM = "import sys; sys.path[:] = sys.argv[1].split(':'); from shim.spawner import entry; entry.main(sys.argv[2:])"
 
 
-def begin(key: str, *, hung: int) -> bool:
+def ensure_spawner(key: str, *, hung: int) -> bool:
     """Begin a spawner for `key`, unless another process does so or the configuration forbids it. Raises nothing.
 
     `hung` is the PID of a spawner that did not answer, which is replaced (HUNG: PID unknown); 0 for none. Return
@@ -70,13 +70,13 @@ def _begin_in_child(key: str, path: str, hung: int, tell: int) -> "NoReturn":
         _become_spawner(key, path, hung, tell)
     except BaseException as err:
         reason = text_of(err)
-        refuse(path, reason)
+        record_refusal(path, reason)
         _say(log, reason)
     finally:
         os._exit(1)
 
 
-def refuse(path: str, reason: str) -> None:
+def record_refusal(path: str, reason: str) -> None:
     """Record, in a file beside the socket `path`, why there is no spawner. Raises nothing."""
     try:
         _check_directory(os.path.dirname(path))
@@ -91,13 +91,13 @@ def refuse(path: str, reason: str) -> None:
         pass
 
 
-def accept(path: str) -> None:
+def clear_refusal(path: str) -> None:
     """Remove the recorded reason: there is a spawner at `path`. Raises nothing."""
     with suppress(OSError):
         os.unlink(path + REFUSED_SUFFIX)
 
 
-def refusal(path: str) -> str:
+def read_refusal(path: str) -> str:
     """The recorded reason why there is no spawner at `path`, or "". Raises nothing."""
     try:
         _check_directory(os.path.dirname(path))

@@ -20,7 +20,7 @@ REFUSAL_LIMIT = 1024
 RECEIVE_TIMEOUT_S = 1.0
 
 
-def carry_out(fd: int, key: str) -> NoReturn:
+def serve_connection(fd: int, key: str) -> NoReturn:
     """Read one request from the connection `fd` of a spawner with this key, and carry it out.
 
     If anything is wrong with the request, it is refused, and the starter does the work itself.
@@ -36,7 +36,9 @@ def carry_out(fd: int, key: str) -> NoReturn:
     if os.environb != request.environment:
         os.environb.clear()
         os.environb.update(request.environment)
-    child.serve(request, starter.fileno(), kept=tuple(sorted((*readonly_exec.descriptors(), *version.hold()))))
+    child.run_request(
+        request, starter.fileno(), kept=tuple(sorted((*readonly_exec.descriptors(), *version.lock_in_use())))
+    )
 
 
 def _receive(starter: socket, key: str) -> tuple[Request, int]:

@@ -49,17 +49,17 @@ def main(args: list[str]) -> NoReturn:
     `args`: path, key, the descriptors lock, pidfd and listener, idle time in seconds, room for the title.
     """
     path, key, lock, pidfd, listener, idle_s, _ = args
-    version.hold()  # until here its command line has kept the version
+    version.lock_in_use()  # until here its command line has kept the version
     proctitle.set_title([launch.TITLE])
     for fd in (lock, pidfd, listener):
         os.set_inheritable(int(fd), False)
     pthread_sigmask(SIG_SETMASK, ())  # containerd may have been started with signals blocked
-    configured = stamp.of(NODE_FILE)
+    configured = stamp.of_file(NODE_FILE)
     heap.use_one_arena()
-    asked = containerd_version.Question(containerd_of(key))
+    asked = containerd_version.VersionQuery(containerd_of(key))
     preload.load()
     gc.enable()  # `shim.spawner.entry` has disabled it
-    asked.settle()
+    asked.finish()
     _hold_runtimes()
     is_warm = not immortal.is_possible()
     if is_warm:
@@ -72,11 +72,11 @@ def main(args: list[str]) -> NoReturn:
         if is_warm:  # otherwise nothing but the imports has run
             gc.collect()
         _share()
-        launch.accept(path)
+        launch.clear_refusal(path)
         launch.mark_ready(int(lock))
         spawner.serve(float(idle_s))
     except BaseException as err:
-        launch.refuse(path, f"it ended: {type(err).__name__}: {text_of(err)}")
+        launch.record_refusal(path, f"it ended: {type(err).__name__}: {text_of(err)}")
     finally:
         spawner.close()
         os._exit(0)
@@ -136,12 +136,12 @@ class Spawner:
                 continue
             prefork, self._prefork, todo = self._prefork, None, self._todo()
             if not (prefork and prefork.take(fd)) and os.fork() == 0:
-                receive.carry_out(fd, self._key)
+                receive.serve_connection(fd, self._key)
             os.close(fd)
 
     def _is_wanted(self) -> bool:
         is_here = launch.is_file(self._lock, self._path + LOCK_SUFFIX)
-        return is_here and stamp.of(NODE_FILE) == self._configured and readonly_exec.are_current()
+        return is_here and stamp.of_file(NODE_FILE) == self._configured and readonly_exec.are_unchanged()
 
     def _todo(self) -> list[tuple[float, Callable[[], None]]]:
         """What to do in quiet times, in order: (seconds without a request, action)."""
@@ -253,7 +253,7 @@ def _wait(spawners: socket, channel: socket, key: str) -> NoReturn:
         channel.close()
     except BaseException:
         os._exit(1)
-    receive.carry_out(int.from_bytes(data[:4], sys.byteorder), key)
+    receive.serve_connection(int.from_bytes(data[:4], sys.byteorder), key)
 
 
 def _hold_runtimes() -> None:
@@ -266,4 +266,4 @@ def _hold_runtimes() -> None:
         found = shutil.which(name, path=search)
         if found and os.path.basename(found) in readonly_exec.NAMES:
             with suppress(OSError):  # pod servers then run the installed file
-                readonly_exec.hold(os.path.abspath(found))
+                readonly_exec.mount_readonly(os.path.abspath(found))

@@ -28,7 +28,7 @@ from runtime.default_path import DEFAULT_PATH
 from runtime.linux import syscalls
 from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE
 from shim.contract import peer
-from shim.pod.server import Pod
+from shim.pod.server import PodServer
 from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.server import TtrpcServer
 from shim.ttrpc.service import bind
@@ -100,7 +100,7 @@ async def _one_life(path: str) -> None:
         [bind(events_service_pb2.DESCRIPTOR.services_by_name["Events"], _Receiver())], status_of=lambda _: None
     )
     await events.start(_listener(f"{path}/events"))
-    pod = Pod(NAMESPACE, f"{path}/events", f"{path}/task")
+    pod = PodServer(NAMESPACE, f"{path}/events", f"{path}/task")
     serving = asyncio.ensure_future(pod.run(_listener(f"{path}/task").detach()))
     client = await TtrpcClient.connect(f"{path}/task")
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from protos.gen import agents_pb2
 from runtime.errors import FailedPrecondition
-from shim.task.cancellation import run_on
+from shim.task.cancellation import run_shielded
 from shim.task.container.container import Container
 from shim.task.container.phase import Phase
 
@@ -24,7 +24,7 @@ class AgentService:
         phase = container.init.phase
         if request.verb != "look" and phase is not Phase.RUNNING:
             raise FailedPrecondition(f"agent {request.agent}: cannot be changed in a {phase.value} container")
-        found = await run_on(
+        found = await run_shielded(
             container.life.change_agent(request.agent, request.verb, settled_s=request.settled_ms / 1000)
         )
         return agents_pb2.ChangeResponse(

@@ -1,7 +1,7 @@
 """Runs work that a cancellation must not interrupt, because nobody could undo half of it.
 
-Cancelling a task cancels the task that it awaits (asyncio, Task.cancel); `run_whole` and `run_on` prevent that. They
-differ in when the caller gets its own cancellation.
+Cancelling a task cancels the task that it awaits (asyncio, Task.cancel); `run_to_completion` and `run_shielded` prevent
+that. They differ in when the caller gets its own cancellation.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def run_whole(work: Awaitable[T]) -> T:
+async def run_to_completion(work: Awaitable[T]) -> T:
     """Await `work` to its end, however often the wait is cancelled; then raise the cancellation.
 
     An exception of `work` is then lost.
@@ -33,7 +33,7 @@ async def run_whole(work: Awaitable[T]) -> T:
         del task, cancelled  # the traceback refers to this frame: a reference cycle
 
 
-async def run_on(work: Awaitable[T]) -> T:
+async def run_shielded(work: Awaitable[T]) -> T:
     """Await `work`. A cancelled wait ends at once; `work` goes on to its end, and its exception is lost."""
     task = asyncio.ensure_future(work)
     task.add_done_callback(_hear)
@@ -50,10 +50,10 @@ def _hear(done: "asyncio.Future[T]") -> None:
         done.exception()
 
 
-def undo_whole(undo: AsyncExitStack, call: Callable[[], Awaitable[None]]) -> None:
+def push_uncancellable(undo: AsyncExitStack, call: Callable[[], Awaitable[None]]) -> None:
     """Register `call` so that a cancellation which arrives while it runs does not cut it short."""
 
     async def whole() -> None:
-        await run_whole(call())
+        await run_to_completion(call())
 
     undo.push_async_callback(whole)

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class Prefetch(Generic[T]):
     """Calls `call` once: in the event loop after everything that is ready now, or in `value` if that comes first."""
 
     def __init__(self, call: Callable[[], T]) -> None:

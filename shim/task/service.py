@@ -1,7 +1,7 @@
 """The Task service: each method unpacks its request, calls the container, and builds the response.
 
 Protobuf stops here, and nothing here decides anything about containers. Requests run concurrently; work that must not
-stop halfway when a client disconnects runs to its end (`run_on`).
+stop halfway when a client disconnects runs to its end (`run_shielded`).
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from runtime.bundle import Bundle
 from runtime.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 from shim.contract import identifiers
 from shim.task import checkpoint, packed
-from shim.task.cancellation import run_on
+from shim.task.cancellation import run_shielded
 from shim.task.container.container import Container
 from shim.task.container.phase import FREEZING, Phase
 from shim.task.container.process import Process, note_end
-from shim.task.create.create import CreateRequest, Tools, create
+from shim.task.create.create import CreateRequest, PodTools, create
 from shim.task.reaper import Exit
 from shim.task.report import log_fields, measures
 from shim.task.stdio.stdio import StdioPaths
@@ -45,7 +45,7 @@ class TaskService:
     """
 
     def __init__(
-        self, namespace: str, tools: Tools, *, on_empty: Callable[[], None], on_change: Callable[[], None]
+        self, namespace: str, tools: PodTools, *, on_empty: Callable[[], None], on_change: Callable[[], None]
     ) -> None:
         self._namespace = namespace
         self._tools = tools
@@ -78,8 +78,8 @@ class TaskService:
             container = await create(_create_request(request, self._namespace), self._tools)
             self._containers[request.id] = container
         except BaseException as err:
-            log_fields.leave(request.id)
-            measures.refused("create", err)
+            log_fields.unregister_container(request.id)
+            measures.count_refusal("create", err)
             raise
         finally:
             del self._creating[request.id]
@@ -108,12 +108,12 @@ class TaskService:
         """Start a container's init, or an exec."""
         container = self.container(request.id)
         if request.exec_id:
-            return task_pb2.StartResponse(pid=await run_on(container.execs.start(request.exec_id)))
+            return task_pb2.StartResponse(pid=await run_shielded(container.execs.start(request.exec_id)))
         try:
             with self._tools.sandbox.starting(container):
-                return task_pb2.StartResponse(pid=await run_on(container.start()))
+                return task_pb2.StartResponse(pid=await run_shielded(container.start()))
         except Exception as err:
-            measures.refused("start", err)
+            measures.count_refusal("start", err)
             raise
 
     async def delete(self, request: task_pb2.DeleteRequest) -> task_pb2.DeleteResponse:
@@ -123,16 +123,16 @@ class TaskService:
             await self._creating[request.id].wait()
         container = self.container(request.id)
         if request.exec_id:
-            process = await run_on(container.execs.delete(request.exec_id))
+            process = await run_shielded(container.execs.delete(request.exec_id))
             return _delete_response(process.pid, process.exit)
-        return _delete_response(container.init.pid, await run_on(self._delete(container)))
+        return _delete_response(container.init.pid, await run_shielded(self._delete(container)))
 
     async def _delete(self, container: Container) -> Exit | None:
-        is_member = members.is_own(container.bundle.path)
+        is_member = members.is_member_bundle(container.bundle.path)
         exit = await container.delete()
         if self._containers.get(container.id) is container:  # else a concurrent Delete came first
             del self._containers[container.id]
-            log_fields.leave(container.id)
+            log_fields.unregister_container(container.id)
             self._on_change()
             if is_member and self._shutdown_wanted and self.idle:
                 self._on_empty()
@@ -145,11 +145,11 @@ class TaskService:
         to 2.3 sends no second Shutdown (core/runtime/v2/shim.go, shimTask.delete). A member that the shim's `delete`
         command has ended gets no Delete: containerd runs that command where it can no longer reach the server.
         """
-        self._shutdown_wanted = all(members.is_own(one.bundle.path) for one in self._containers.values())
+        self._shutdown_wanted = all(members.is_member_bundle(one.bundle.path) for one in self._containers.values())
         if self._shutdown_wanted and self.idle:
             self._on_empty()
         given_up = filter(_is_given_up, self._containers.values())
-        await asyncio.gather(*(run_on(self._delete(one)) for one in given_up), return_exceptions=True)
+        await asyncio.gather(*(run_shielded(self._delete(one)) for one in given_up), return_exceptions=True)
 
     # Looking
 
@@ -159,7 +159,7 @@ class TaskService:
         process = container.process(request.exec_id)
         response = task_pb2.StateResponse(
             id=process.exec_id or container.id,
-            bundle=members.given_of(container.bundle.path) or container.bundle.path,
+            bundle=members.containerd_bundle(container.bundle.path) or container.bundle.path,
             pid=process.pid,
             status=_status(container, process),
             stdin=process.paths.stdin,
@@ -209,7 +209,7 @@ class TaskService:
         if request.signal > MAX_SIGNAL:
             raise InvalidArgument(f"signal: found {request.signal}, allowed 0 to {MAX_SIGNAL}")
         container = self.container(request.id)
-        await run_on(container.kill(request.exec_id, request.signal, everyone=request.all))
+        await run_shielded(container.kill(request.exec_id, request.signal, everyone=request.all))
 
     async def exec(self, request: task_pb2.ExecProcessRequest) -> None:
         """Register an exec process; Start makes it."""
@@ -231,23 +231,23 @@ class TaskService:
 
     async def pause(self, request: task_pb2.PauseRequest) -> None:
         """Freeze a container."""
-        await run_on(self.container(request.id).freezer.pause())
+        await run_shielded(self.container(request.id).freezer.pause())
 
     async def resume(self, request: task_pb2.ResumeRequest) -> None:
         """Thaw a container."""
-        await run_on(self.container(request.id).freezer.resume())
+        await run_shielded(self.container(request.id).freezer.resume())
 
     async def update(self, request: task_pb2.UpdateTaskRequest) -> None:
         """Change a container's limits."""
         container = self.container(request.id)
-        await run_on(container.update(packed.json_object("resources", request.resources)))
+        await run_shielded(container.update(packed.json_object("resources", request.resources)))
 
     async def checkpoint(self, request: task_pb2.CheckpointTaskRequest) -> None:
         """Write a container's state to files."""
         container = self.container(request.id)
         container.life.check_checkpoint()
         with checkpoint.checkpoint_options(request.options, request.path, container.bundle.path) as options:
-            await run_on(container.checkpoint(options))
+            await run_shielded(container.checkpoint(options))
 
     def container(self, container_id: str) -> Container:
         """The container with that id. Raises NotFound."""
@@ -275,7 +275,7 @@ def _create_request(request: task_pb2.CreateTaskRequest, namespace: str) -> Crea
 def _is_given_up(container: Container) -> bool:
     path = container.bundle.path
     has_ended = container.init.phase in (Phase.STOPPED, Phase.DELETED)
-    return has_ended and members.is_own(path) and not os.path.exists(path)
+    return has_ended and members.is_member_bundle(path) and not os.path.exists(path)
 
 
 def _status(container: Container, process: Process) -> "task_types_pb2.Status":

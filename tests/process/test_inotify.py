@@ -42,8 +42,8 @@ def in_namespace(most, check):
 def test_what_is_left_is_the_kernels_word(most):
     def check():
         before = open_fds()
-        assert inotify.left(9) == most
-        assert inotify.left(most) == most
+        assert inotify.instances_left(9) == most
+        assert inotify.instances_left(most) == most
         assert open_fds() == before
 
     assert in_namespace(most, check)
@@ -55,18 +55,18 @@ def test_too_many_descriptors_of_ones_own_are_not_the_users_limit():
 
         open_ones = len(os.listdir("/proc/self/fd"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (open_ones + 1, open_ones + 1))
-        assert inotify.left(9) == 9
+        assert inotify.instances_left(9) == 9
 
     assert in_namespace(100, check)
 
 
 def test_a_systemd_that_leaves_nothing_for_the_node_is_warned_about_or_refused():
     enough = inotify.PER_SYSTEMD + inotify.RESERVE
-    assert inotify.judge(enough, "refuse", source="x") == ()
-    (warning,) = inotify.judge(enough - 1, "warn", source="x")
+    assert inotify.warn_or_refuse(enough, "refuse", source="x") == ()
+    (warning,) = inotify.warn_or_refuse(enough - 1, "warn", source="x")
     assert "fs.inotify.max_user_instances: found 21 instances left for root" in warning
     with pytest.raises(FailedPrecondition, match=r"found 0 instances left for root.*; node.toml: rich.inotify"):
-        inotify.judge(0, "refuse", source="node.toml: rich.inotify")
+        inotify.warn_or_refuse(0, "refuse", source="node.toml: rich.inotify")
 
 
 def proc(tmp_path, most, *, instances=0, watches=0):

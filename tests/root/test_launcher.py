@@ -14,7 +14,7 @@ import traceback
 
 import pytest
 
-from runtime.init.boot import Launch
+from runtime.init.boot import AppProcess
 from runtime.init.launcher_settings import CAPABILITIES, encode
 from runtime.linux import pidfd, syscalls
 
@@ -50,7 +50,7 @@ class Stage:
         syscalls.mount("tmpfs", "/run", "tmpfs")
         os.mkdir("/run/pouchrich", 0o711)
         self.program = program
-        if isinstance(settings, Launch):
+        if isinstance(settings, AppProcess):
             settings = encode(settings)
         with open(os.open("/run/pouchrich/app", os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
             file.write(settings)
@@ -100,7 +100,7 @@ def run(program, settings, *argv, prepare=lambda: None):
 
 
 def status_fields(program, **settings):
-    stage = run(program, Launch(args=("/bin/cat", "/proc/self/status"), **settings))
+    stage = run(program, AppProcess(args=("/bin/cat", "/proc/self/status"), **settings))
     assert stage.status == 0, stage.err
     return dict(line.split(":\t", 1) for line in stage.out.decode().splitlines())
 
@@ -112,7 +112,7 @@ def refused(program, settings, status, said):
 
 def test_the_application_has_the_pid_that_connected(program, isolated):
     def action():
-        stage = run(program, Launch(args=("/bin/sh", "-c", "echo $$")))
+        stage = run(program, AppProcess(args=("/bin/sh", "-c", "echo $$")))
         assert int(stage.out) == stage.pid == stage.peer
 
     isolated(action)
@@ -124,7 +124,7 @@ def test_the_exit_status_is_the_applications(program, isolated):
 
 
 def exec_and_end(program, script, status):
-    assert run(program, Launch(args=("/bin/sh", "-c", script))).status == status
+    assert run(program, AppProcess(args=("/bin/sh", "-c", script))).status == status
 
 
 def test_user_group_and_supplementary_groups(program, isolated):
@@ -139,7 +139,7 @@ def test_user_group_and_supplementary_groups(program, isolated):
 
 def test_inherited_groups_are_dropped(program, isolated):
     def action():
-        stage = Stage(program, Launch(args=("/usr/bin/id", "-G"), uid=5, gid=6))
+        stage = Stage(program, AppProcess(args=("/usr/bin/id", "-G"), uid=5, gid=6))
         stage.start(prepare=lambda: os.setgroups([1, 2]))
         stage.release()
         assert (stage.end(), stage.out) == (0, b"6\n")
@@ -188,7 +188,7 @@ def test_a_capability_that_init_lacks_is_an_error(program, isolated):
     missing = ALL & ~HELD
     if not missing:
         pytest.skip("this process has all capabilities")
-    everything = Launch(args=("true",), bounding=ALL, permitted=ALL, effective=ALL)
+    everything = AppProcess(args=("true",), bounding=ALL, permitted=ALL, effective=ALL)
     isolated(lambda: refused(program, everything, 126, "capset: the application: Operation not permitted"))
 
 
@@ -208,7 +208,7 @@ def test_limits_umask_and_oom_score(program, isolated):
     script = "ulimit -S -n; ulimit -H -n; ulimit -S -c; umask; cat /proc/self/oom_score_adj"
 
     def action():
-        settings = Launch(
+        settings = AppProcess(
             args=("/bin/sh", "-c", script),
             env=(PATH,),
             rlimits=((7, 100, 200), (4, 0, 2**64 - 1)),
@@ -226,7 +226,7 @@ def test_limits_umask_and_oom_score(program, isolated):
 
 def test_a_limit_above_inits_is_an_error(program, isolated):
     def action():
-        stage = Stage(program, Launch(args=("true",), rlimits=((7, 100, 2**63),)))
+        stage = Stage(program, AppProcess(args=("true",), rlimits=((7, 100, 2**63),)))
         stage.start()
         stage.release()
         assert (stage.end(), stage.err) == (126, "pouchrich-launch: setrlimit: resource 7: Operation not permitted\n")
@@ -238,7 +238,7 @@ def test_the_environment_is_exactly_the_one_given(program, isolated):
     words = ("dotted.name-x=1", 'quotes=%h "$HOME" \\ \'', "lines=one\ntwo\n", "=odd", "empty=", "café=ü")
 
     def action():
-        stage = run(program, Launch(args=("/usr/bin/env", "-0"), env=words))
+        stage = run(program, AppProcess(args=("/usr/bin/env", "-0"), env=words))
         assert stage.out == b"".join(word.encode() + b"\0" for word in words)
 
     isolated(action)
@@ -246,7 +246,7 @@ def test_the_environment_is_exactly_the_one_given(program, isolated):
 
 def test_arguments_hold_anything_but_nul(program, isolated):
     def action():
-        stage = run(program, Launch(args=("/usr/bin/printf", "%s|", "", "a b", "%n", "\n", "x" * 100_000)))
+        stage = run(program, AppProcess(args=("/usr/bin/printf", "%s|", "", "a b", "%n", "\n", "x" * 100_000)))
         assert stage.out == b"|a b|%n|\n|" + b"x" * 100_000 + b"|"
 
     isolated(action)
@@ -254,7 +254,7 @@ def test_arguments_hold_anything_but_nul(program, isolated):
 
 def test_the_working_directory_is_entered(program, isolated):
     def action():
-        stage = run(program, Launch(args=("/bin/pwd",), cwd="/usr/lib"))
+        stage = run(program, AppProcess(args=("/bin/pwd",), cwd="/usr/lib"))
         assert stage.out == b"/usr/lib\n"
 
     isolated(action)
@@ -262,7 +262,7 @@ def test_the_working_directory_is_entered(program, isolated):
 
 def test_a_directory_closed_to_the_user_is_entered_as_by_an_oci_runtime(program, isolated):
     def action():
-        stage = Stage(program, Launch(args=("/bin/pwd",), cwd="/run/closed", uid=1000))
+        stage = Stage(program, AppProcess(args=("/bin/pwd",), cwd="/run/closed", uid=1000))
         os.mkdir("/run/closed", 0o700)
         stage.start()
         stage.release()
@@ -276,7 +276,7 @@ def test_a_program_is_looked_for_with_the_capabilities_that_the_exec_has(program
 
     def action():
         held = dict.fromkeys(("bounding", "permitted", "effective"), 1 << 1)
-        stage = Stage(program, Launch(args=("tool",), env=("PATH=/run/closed:/bin",), uid=1000, **held))
+        stage = Stage(program, AppProcess(args=("tool",), env=("PATH=/run/closed:/bin",), uid=1000, **held))
         os.mkdir("/run/closed", 0o700)
         shutil.copy("/bin/echo", "/run/closed/tool")
         stage.start()
@@ -287,7 +287,7 @@ def test_a_program_is_looked_for_with_the_capabilities_that_the_exec_has(program
 
 
 def test_a_missing_working_directory_is_named(program, isolated):
-    missing = Launch(args=("/bin/pwd",), cwd="/no/such")
+    missing = AppProcess(args=("/bin/pwd",), cwd="/no/such")
     isolated(lambda: refused(program, missing, 126, "chdir: /no/such: No such file or directory"))
 
 
@@ -298,7 +298,7 @@ def test_signals_are_as_in_any_new_container(program, isolated):
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
     def action():
-        stage = run(program, Launch(args=("/bin/cat", "/proc/self/status")), prepare=spoil)
+        stage = run(program, AppProcess(args=("/bin/cat", "/proc/self/status")), prepare=spoil)
         fields = dict(line.split(":\t", 1) for line in stage.out.decode().splitlines())
         assert {fields[name] for name in ("SigBlk", "SigIgn", "SigCgt")} == {"0" * 16}
 
@@ -310,7 +310,7 @@ def test_no_descriptor_but_the_three(program, isolated):
         os.set_inheritable(os.open("/etc/passwd", os.O_RDONLY), True)
 
     def action():
-        stage = run(program, Launch(args=("/bin/ls", "/proc/self/fd")), prepare=leak)
+        stage = run(program, AppProcess(args=("/bin/ls", "/proc/self/fd")), prepare=leak)
         assert stage.out.split() == [b"0", b"1", b"2", b"3"]  # 3 is ls's own
 
     isolated(action)
@@ -318,7 +318,7 @@ def test_no_descriptor_but_the_three(program, isolated):
 
 def test_works_where_init_gave_no_standard_descriptors(program, isolated):
     def action():
-        stage = run(program, Launch(args=("/bin/echo", "here")), prepare=lambda: os.closerange(0, 2))
+        stage = run(program, AppProcess(args=("/bin/echo", "here")), prepare=lambda: os.closerange(0, 2))
         assert stage.out == b"here\n"
 
     isolated(action)
@@ -328,7 +328,7 @@ def test_the_program_is_looked_up_in_the_applications_path(program, isolated):
     path = "PATH=relative::.:/run/no:/run/dir:/run/closed:/run/bin"
 
     def action():
-        stage = Stage(program, Launch(args=("tool", "x"), env=(path,), cwd="/run/here"))
+        stage = Stage(program, AppProcess(args=("tool", "x"), env=(path,), cwd="/run/here"))
         os.makedirs("/run/dir/tool")
         for place, mode in (("here", 0o755), ("here/relative", 0o755), ("closed", 0o644), ("bin", 0o755)):
             os.mkdir(f"/run/{place}")
@@ -345,11 +345,11 @@ def test_the_program_is_looked_up_in_the_applications_path(program, isolated):
 @pytest.mark.parametrize(
     ("settings", "status", "said"),
     [
-        (Launch(args=("nothing",), env=(PATH,)), 127, "exec: nothing: No such file or directory"),
-        (Launch(args=("cat",)), 127, "exec: cat: No such file or directory"),
-        (Launch(args=("/no/such",)), 127, "exec: /no/such: No such file or directory"),
-        (Launch(args=("/etc/passwd",)), 126, "exec: /etc/passwd: Permission denied"),
-        (Launch(args=("/etc",)), 126, "exec: /etc: Permission denied"),
+        (AppProcess(args=("nothing",), env=(PATH,)), 127, "exec: nothing: No such file or directory"),
+        (AppProcess(args=("cat",)), 127, "exec: cat: No such file or directory"),
+        (AppProcess(args=("/no/such",)), 127, "exec: /no/such: No such file or directory"),
+        (AppProcess(args=("/etc/passwd",)), 126, "exec: /etc/passwd: Permission denied"),
+        (AppProcess(args=("/etc",)), 126, "exec: /etc: Permission denied"),
     ],
 )
 def test_an_exec_that_fails_ends_as_in_a_shell(program, isolated, settings, status, said):
@@ -385,7 +385,7 @@ def test_bad_settings_are_refused_before_anything_is_asked(program, isolated, se
 
 def test_a_refused_launcher_says_so(program, isolated):
     def action():
-        stage = Stage(program, Launch(args=("true",)))
+        stage = Stage(program, AppProcess(args=("true",)))
         stage.start()
         stage.listener.accept()[0].close()
         assert stage.end() == 125
@@ -396,7 +396,7 @@ def test_a_refused_launcher_says_so(program, isolated):
 
 def test_without_a_shim_it_ends(program, isolated):
     def action():
-        stage = Stage(program, Launch(args=("true",)))
+        stage = Stage(program, AppProcess(args=("true",)))
         stage.listener.close()
         stage.start()
         assert stage.end() == 125
@@ -407,7 +407,7 @@ def test_without_a_shim_it_ends(program, isolated):
 
 def test_the_application_cannot_read_the_settings(program, isolated):
     def action():
-        stage = run(program, Launch(args=("/bin/cat", "/run/pouchrich/app"), env=("SECRET=1",), uid=1000))
+        stage = run(program, AppProcess(args=("/bin/cat", "/run/pouchrich/app"), env=("SECRET=1",), uid=1000))
         assert stage.status == 1
         assert b"SECRET" not in stage.out
 
@@ -419,7 +419,7 @@ def test_a_terminal_becomes_the_controlling_one(program, isolated):
 
     def action():
         master, slave = os.openpty()
-        stage = Stage(program, Launch(args=(sys.executable, "-c", script), terminal=True))
+        stage = Stage(program, AppProcess(args=(sys.executable, "-c", script), terminal=True))
         stage.start(prepare=os.setsid)
         stage.release(stdin=slave, out=slave)
         assert stage.end() == 0
@@ -443,7 +443,7 @@ except OSError as err: print(err.errno, os.getsid(0) == os.getpid())
             fcntl.ioctl(console, termios.TIOCSCTTY, 0)
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
-        stage = run(program, Launch(args=(sys.executable, "-c", script)), prepare=as_busybox_does)
+        stage = run(program, AppProcess(args=(sys.executable, "-c", script)), prepare=as_busybox_does)
         assert (stage.status, stage.out) == (0, b"6 True\n")  # ENXIO
 
     isolated(action)
@@ -452,7 +452,7 @@ except OSError as err: print(err.errno, os.getsid(0) == os.getpid())
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -KILL $$", 137)])
 def test_a_parent_that_stays_reports_the_end(program, isolated, script, status):
     def action():
-        stage = Stage(program, encode(Launch(args=("/bin/sh", "-c", f"echo $$ $PPID; {script}")), stay=True))
+        stage = Stage(program, encode(AppProcess(args=("/bin/sh", "-c", f"echo $$ $PPID; {script}")), stay=True))
         stage.start("app")
         stage.release()
         pid, parent = map(int, stage.out.split())
@@ -466,7 +466,7 @@ def test_a_parent_that_stays_reports_the_end(program, isolated, script, status):
 
 def test_a_parent_that_stays_is_blind_to_termination(program, isolated):
     def action():
-        stage = Stage(program, encode(Launch(args=("/bin/sh", "-c", "kill -TERM $PPID; exit 3")), stay=True))
+        stage = Stage(program, encode(AppProcess(args=("/bin/sh", "-c", "kill -TERM $PPID; exit 3")), stay=True))
         stage.start("app")
         stage.release()
         assert stage.end() == 3
@@ -480,7 +480,7 @@ def test_a_parent_that_stays_passes_on_what_pid_1_sends(program, isolated):
     def as_pid_1():
         signal.alarm(30)
         script = "trap 'echo got 34' 34; trap 'exit 4' TERM; echo ready; while :; do sleep 0.05; done"
-        stage = Stage(program, encode(Launch(args=("/bin/bash", "-c", script)), stay=True, passes_on=True))
+        stage = Stage(program, encode(AppProcess(args=("/bin/bash", "-c", script)), stay=True, passes_on=True))
         reader, writer = os.pipe()
         stage.start("app")
         connection, _ = stage.listener.accept()

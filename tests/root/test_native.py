@@ -218,9 +218,11 @@ def test_who_begins_no_spawner_holds_nobody_up_while_it_does_the_work_itself(nat
         configure("[spawner]\nenabled = false\n")
         before_python(
             node,
-            "import fcntl\nfrom shim.manager import start\nalone = start._alone\ndef noted(*given):\n"
+            "import fcntl\nfrom shim.manager import start\nalone = start._run_without_spawner\n"
+            "def noted(*given):\n"
             "    fcntl.flock(start.posix.open('/run/pouchrich', 0), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-            "    print('free', file=open('/run/lock', 'w'))\n    return alone(*given)\nstart._alone = noted",
+            "    print('free', file=open('/run/lock', 'w'))\n    return alone(*given)\n"
+            "start._run_without_spawner = noted",
         )
         serves(node, "one", node.start("one"))
         assert Path("/run/lock").read_text() == "free\n"

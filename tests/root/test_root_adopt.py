@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from runtime.errors import RuntimeFailed
-from runtime.init.boot import Launch
+from runtime.init.boot import AppProcess
 from runtime.init.launcher_settings import encode
 from runtime.linux import proc_events, syscalls
 from shim.task.application.adopt import AppSocket
@@ -78,7 +78,7 @@ def test_from_the_connection_to_the_status(program, isolated, source, script, st
         pytest.skip("the process connector does not speak to us here")
 
     def action():
-        prepare(Launch(args=("/bin/sh", "-c", script)), stay=source is ExitStatusSource.LAUNCHER_PARENT)
+        prepare(AppProcess(args=("/bin/sh", "-c", script)), stay=source is ExitStatusSource.LAUNCHER_PARENT)
         with container(f"{program} app & wait; exec sleep 60") as (unshare, init):
             assert asyncio.run(life(program, init, source, go=unshare.stdin.close)) == status
 
@@ -87,7 +87,7 @@ def test_from_the_connection_to_the_status(program, isolated, source, script, st
 
 def test_a_status_is_known_while_init_does_not_reap(program, isolated):
     def action():
-        prepare(Launch(args=("/bin/sh", "-c", "exit 7")))
+        prepare(AppProcess(args=("/bin/sh", "-c", "exit 7")))
         with container(f"{program} app & exec sleep 60") as (unshare, init):  # sleep never waits
             assert asyncio.run(life(program, init, ExitStatusSource.PIDFD_INFO, go=unshare.stdin.close)) == 7
 
@@ -111,7 +111,7 @@ def test_a_launcher_outside_of_the_containers_pids_is_refused(program, isolated)
         return status, stranger[0].returncode, said, heard
 
     def action():
-        prepare(Launch(args=("/bin/sh", "-c", "exit 7")))
+        prepare(AppProcess(args=("/bin/sh", "-c", "exit 7")))
         with container(f"{program} app & wait; exec sleep 60") as (unshare, init):
             status, refused, said, heard = asyncio.run(play(init, unshare))
         assert (status, refused) == (7, 125)
@@ -126,7 +126,7 @@ def test_root_in_the_container_that_runs_something_else_is_refused(program, isol
     impostor = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/pouchrich/app.sock'); s.recv(1)"
 
     def action():
-        prepare(Launch(args=("/bin/sh", "-c", "exit 7")))
+        prepare(AppProcess(args=("/bin/sh", "-c", "exit 7")))
         script = f'{sys.executable} -c "{impostor}" && {program} app & wait; exec sleep 60'
         with container(script) as (unshare, init):
             assert asyncio.run(life(program, init, ExitStatusSource.PIDFD_INFO, go=unshare.stdin.close)) == 7

@@ -133,7 +133,7 @@ def test_pid_1_is_settled_in_a_leaf_from_where_the_cgroup_above_is_free_for_cont
         try:
             files.write(f"{own}/cgroup.procs", str(child.pid))
             delegation.apply(made, own, owner=(4242, 4243))
-            delegation.settle(made, own, child.pid, owner=(4242, 4243))
+            delegation.move_to_leaf(made, own, child.pid, owner=(4242, 4243))
             assert Path(own, "cgroup.procs").read_text() == ""
             assert Path(own, "app/cgroup.procs").read_text() == f"{child.pid}\n"
             available = Path(own, "cgroup.controllers").read_text().split()

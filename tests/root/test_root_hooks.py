@@ -20,7 +20,7 @@ from runtime.bundle import Bundle
 from runtime.config.model import Hook, When
 from runtime.errors import HookFailed
 from runtime.hooks import environment
-from runtime.hooks.environment import Subject
+from runtime.hooks.environment import HookSubject
 from runtime.hooks.journal import records
 from runtime.hooks.others import others
 from runtime.hooks.select import Selection
@@ -130,7 +130,7 @@ class Box:
         self.reaper = Reaper(asyncio.get_running_loop())
         self.reaper.install()
         self.oci = OCIRuntime(self.binary, self.run)
-        subject = Subject(
+        subject = HookSubject(
             id=self.id,
             containerd_namespace="k8s.io",
             bundle=self.bundle.path,

@@ -13,7 +13,7 @@ from runtime.spec.identity import Identity
 from shim.task.create.mounting import Mounting
 from shim.task.hooks.hook_run import user_below
 from shim.task.reaper import Reaper
-from shim.task.rich.decide import decide, look
+from shim.task.rich.decide import decide, inspect_image
 from tests.root.held_opens import held
 
 pytestmark = [
@@ -76,11 +76,11 @@ def test_an_image_that_does_not_answer_does_not_hold_up_its_pods_other_container
         reaper = Reaper(asyncio.get_running_loop())
         choice = plan.choose(spec, settings, Identity.of(spec, namespace="default", container_id="c"))
         mounting = Mounting((), "", run=never)
-        mounting.look(lambda: look(str(tmp_path), spec, choice, settings))
+        mounting.inspect_when_mounted(lambda: inspect_image(str(tmp_path), spec, choice, settings))
         await asyncio.wait_for(waits(passwd), 5)
-        assert not mounting.looked.done()
+        assert not mounting.inspection.done()
         passwd.let_go()
-        about = {"looked": await mounting.looked, "terminal": False, "run_dir": "/run/x", "reaper": reaper}
+        about = {"looked": await mounting.inspection, "terminal": False, "run_dir": "/run/x", "reaper": reaper}
         with pytest.raises(Exception, match="/bin/true"):  # which the image does not have
             await decide(spec, choice, settings, **about)
 

@@ -33,7 +33,7 @@ BESIDE = ("/sys/fs/cgroup/unified", "cgroup2", "rw")
     ],
 )
 def test_the_form_of_the_cgroups(mounts, found):
-    assert host.of_mounts(entries(*mounts)) == found
+    assert host.layout_from_mounts(entries(*mounts)) == found
 
 
 def test_the_mounts_of_all_the_nodes_pods_cost_nothing(tmp_path):

@@ -52,7 +52,7 @@ def test_a_member_is_told_by_what_containerd_has_written(given):
 def test_it_has_the_spec_an_empty_root_and_the_way_to_containerds_and_to_the_server(given, path):
     assert sorted(os.listdir(path)) == ["address", "config.json", "given", "rootfs", "server", "work"]
     assert Bundle(path).load_spec() == {"linux": {}}
-    assert members.given_of(path) == str(given)
+    assert members.containerd_bundle(path) == str(given)
     with open(f"{path}/address") as file:
         assert file.read() == "unix:///s"
     assert os.listdir(f"{path}/rootfs") == []
@@ -128,12 +128,12 @@ def test_a_bundle_is_served_as_long_as_the_process_that_has_made_it_lives(given)
     os.close(writer)
     assert os.read(reader, 4) == b"made"
     os.close(reader)
-    assert members.is_served(path)
+    assert members.has_live_server(path)
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert not members.is_served(path)  # a zombie
+    assert not members.has_live_server(path)  # a zombie
     os.waitpid(pid, 0)
-    assert not members.is_served(path)
+    assert not members.has_live_server(path)
 
 
 def test_one_that_was_only_begun_is_not_served_and_one_of_other_pids_is(path):
@@ -142,18 +142,18 @@ def test_one_that_was_only_begun_is_not_served_and_one_of_other_pids_is(path):
     for text, is_served in ((f"{pid} {start} {pids}x", True), (f"{pid} {start}0 {pids}", False), ("", False)):
         with open(f"{path}/server", "w") as file:
             file.write(text)
-        assert members.is_served(path) is is_served
+        assert members.has_live_server(path) is is_served
     os.unlink(f"{path}/server")
-    assert not members.is_served(path)
+    assert not members.has_live_server(path)
 
 
 def test_a_member_is_given_up_with_the_sandboxs_bundle_and_any_other_with_its_own(given, path):
     shutil.rmtree(given)
-    assert not members.is_given_up(path)
+    assert not members.is_abandoned(path)
     shutil.rmtree(given.parent / "box")
-    assert members.is_given_up(path)
-    assert members.is_given_up(str(given))
-    assert not members.is_given_up(str(given.parent))
+    assert members.is_abandoned(path)
+    assert members.is_abandoned(str(given))
+    assert not members.is_abandoned(str(given.parent))
     assert list(members.sandboxes()) == [("ns", "box")]
 
 
@@ -164,19 +164,19 @@ def test_a_bundle_that_cannot_be_made_leaves_nothing(given, monkeypatch):
     monkeypatch.setattr(members.os, "symlink", full)
     with pytest.raises(OSError, match="No space"):
         members.make(members.path_of("ns", "box", "one"), str(given))
-    assert members.of_sandbox("ns", "box") == []
+    assert members.list_members("ns", "box") == []
 
 
 def test_the_pods_directory_goes_with_the_last(given, path):
     other = members.path_of("ns", "box", "two")
     members.make(other, str(given))
-    assert members.of_sandbox("ns", "box") == ["one", "two"]
+    assert members.list_members("ns", "box") == ["one", "two"]
     members.remove(path)
-    assert members.of_sandbox("ns", "box") == ["two"]
+    assert members.list_members("ns", "box") == ["two"]
     members.remove(other)
     members.remove(other)
     assert os.listdir(f"{paths.PODS}/ns") == []
-    assert members.given_of(other) == ""
+    assert members.containerd_bundle(other) == ""
 
 
 def test_a_root_that_is_still_mounted_keeps_everything(path):

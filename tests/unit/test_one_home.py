@@ -8,7 +8,7 @@ import pytest
 from runtime import paths, rundir
 from runtime.config.values import MODES
 from runtime.init import AUTO, INIT_MODES
-from runtime.init.base import HOME
+from runtime.init.base import CONTAINER_RUN_DIR
 from runtime.init.detect import SUPPORTED
 from shim.manager import delete_fast
 from shim.spawner import request
@@ -44,9 +44,9 @@ def test_the_fast_paths_say_what_the_others_say():
     [
         ("native/shim.h", f'#define RUN "{paths.RUN}"'),
         ("native/shim.h", f'#define RECORDS "{paths.RECORDS}"'),
-        ("launcher/launch.h", f'#define SETTINGS "{HOME}/{rundir.SETTINGS}"'),
-        ("launcher/launch.c", f'#define APP_SOCKET "{HOME}/{rundir.APP_SOCKET}"'),
-        ("launcher/launch.c", f'#define HALT_SOCKET "{HOME}/{rundir.HALT_SOCKET}"'),
+        ("launcher/launch.h", f'#define SETTINGS "{CONTAINER_RUN_DIR}/{rundir.SETTINGS}"'),
+        ("launcher/launch.c", f'#define APP_SOCKET "{CONTAINER_RUN_DIR}/{rundir.APP_SOCKET}"'),
+        ("launcher/launch.c", f'#define HALT_SOCKET "{CONTAINER_RUN_DIR}/{rundir.HALT_SOCKET}"'),
     ],
 )
 def test_other_languages_say_the_same(file, line):

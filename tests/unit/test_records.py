@@ -10,14 +10,14 @@ from pouchrich.checks import Check
 from pouchrich.cluster.handling import Changed, Owed
 from pouchrich.seen import Part
 from runtime.config.model import Hook
-from runtime.hooks.environment import Subject
+from runtime.hooks.environment import HookSubject
 from runtime.hooks.select import Selection
 from runtime.oci.argv import OCIBinary
 from runtime.rich.plan import Plan
 from shim.task.hooks.hook_outcome import Result
 from shim.task.rich.agents import AgentState
 
-WRITTEN = (AgentState, Changed, Check, Hook, OCIBinary, Owed, Part, Plan, Result, Selection, Subject)
+WRITTEN = (AgentState, Changed, Check, Hook, OCIBinary, Owed, Part, Plan, Result, Selection, HookSubject)
 
 
 def types_in(annotation: object) -> Iterator[object]:

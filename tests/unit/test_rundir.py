@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from runtime import rundir
-from runtime.init.boot import Boot, Launch, RunFile
+from runtime.init.boot import AppProcess, Boot, RunFile
 from runtime.linux import syscalls
 
 OURS = (os.geteuid(), os.getegid())
 BOOT = Boot(
-    "systemd", 37, files=(RunFile("unit", "text"), RunFile("run", "#!", 0o555)), launch=Launch(("x",), ("A=1",))
+    "systemd", 37, files=(RunFile("unit", "text"), RunFile("run", "#!", 0o555)), launch=AppProcess(("x",), ("A=1",))
 )
 
 

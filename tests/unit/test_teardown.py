@@ -27,7 +27,7 @@ class World:
             raise self.fails
 
     def remove(self, cgroup):
-        teardown.remove(self.bundle, cgroup)
+        teardown.remove_mounts_and_cgroups(self.bundle, cgroup)
         return self.said
 
 
@@ -64,11 +64,11 @@ def test_a_members_root_goes_from_containerds_bundle_too_and_its_own_bundle_last
     (world.directory / "given").symlink_to("/containerds")
     assert world.remove(Cgroup(unified="/gone")) == ["hide /containerds/rootfs", f"unmount {world.bundle.rootfs}"]
     world.bundle.write_record({})
-    teardown.forget(world.bundle)
+    teardown.remove_record(world.bundle)
     assert not world.directory.exists()
 
 
 def test_containerds_own_bundle_is_containerds_to_remove(world):
     world.bundle.write_record({})
-    teardown.forget(world.bundle)
+    teardown.remove_record(world.bundle)
     assert [path.name for path in world.directory.iterdir()] == ["config.json"]

@@ -27,12 +27,12 @@ from shim.task.application.boot_console import BootConsole
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.booting import Booting
 from shim.task.application.halt import HaltSocket
-from shim.task.application.progress_deadline import Patience
+from shim.task.application.progress_deadline import ProgressDeadline
 from shim.task.application.restarts import TIMEOUT_S as RESTART_TIMEOUT_S
 from shim.task.application.restarts import Restarts
 from shim.task.application.shutdown import power_off
-from shim.task.application.stop import Stop
-from shim.task.application.timeouts import Limits
+from shim.task.application.stop import StopTracker
+from shim.task.application.timeouts import Timeouts
 from shim.task.reaper import Exit
 from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole
@@ -58,7 +58,7 @@ class Application:
         directory: str,
         stdio: Stdio,
         *,
-        limits: Limits,
+        limits: Timeouts,
         stop_signal: int | None = None,
         root: tuple[int, int] = (0, 0),
         app_uid: int = 0,
@@ -76,7 +76,7 @@ class Application:
         self._directory = directory
         self._stdio = stdio
         self._limits = limits
-        self._stop = Stop(boot.init, stop_signal, limits.grace_s)
+        self._stop = StopTracker(boot.init, stop_signal, limits.grace_s)
         self._root, self._joined = root, joined
         self._app_uid = app_uid
         self._label = label
@@ -231,7 +231,7 @@ class Application:
         if not self._restarts or self._stop.for_s() is not None or not self._life.is_in(AppPhase.RUNNING):
             return False
         self._life.move(AppPhase.RESTARTING)
-        patience = Patience(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S)
+        patience = ProgressDeadline(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S)
         try:
             adopted = await self._booting.adopt_again(self._listen(), patience, self.restarts.pause_s)
             if adopted is None:

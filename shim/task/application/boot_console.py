@@ -12,7 +12,7 @@ import re
 from runtime.bundle_log import BundleLog
 from runtime.init import screen
 from shim.task.report.lines import LINE_BYTES, LineFilter
-from shim.task.report.reading import Reading
+from shim.task.report.reading import ThrottledReader
 from shim.task.stdio import console
 from shim.task.stdio.terminal import RuntimeConsole
 
@@ -42,7 +42,7 @@ class BootConsole:
         self._filter = LineFilter(burst=BURST, per_s=LINES_PER_S, shown=_text)
         self._source = RuntimeConsole(bundle) if private else None
         self._fds: list[int] = []
-        self._reading: Reading | None = None
+        self._reading: ThrottledReader | None = None
         self._kept = b""
         self.lines = 0
 
@@ -58,7 +58,7 @@ class BootConsole:
         master = await self._source.receive()
         self._source.close()
         self._fds = [master, console.far_end(master)]
-        self._reading = Reading(master, self._read)
+        self._reading = ThrottledReader(master, self._read)
 
     def last_lines(self) -> str:
         """The last lines on the console and what they say failed, as one printable line; "" if there are none."""

@@ -15,7 +15,7 @@ from shim.task.application.adopt import Adopted, AppSocket
 from shim.task.application.app_life import AppLife, AppPhase
 from shim.task.application.boot_console import BootConsole
 from shim.task.application.boot_queue import BootQueue
-from shim.task.application.progress_deadline import Patience
+from shim.task.application.progress_deadline import ProgressDeadline
 
 
 class Booting:
@@ -73,7 +73,7 @@ class Booting:
             self._queue.leave()
 
     async def adopt(
-        self, listener: AppSocket, patience: Patience, over: Awaitable[object] | None = None
+        self, listener: AppSocket, patience: ProgressDeadline, over: Awaitable[object] | None = None
     ) -> Adopted | None:
         """Wait for the launcher. None if a signal calls the boot off, the time is up, or `over` is done first.
 
@@ -84,7 +84,7 @@ class Booting:
         try:
             while (wait_s := patience.wait_s()) > 0 and not (adopting.done() or ended.done()):
                 await asyncio.wait([adopting, ended], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-                patience.look()
+                patience.check_progress()
                 if patience.is_idle:
                     self.leave()
             if not adopting.done():
@@ -100,7 +100,7 @@ class Booting:
             listener.close()
 
     async def adopt_again(
-        self, listener: AppSocket, patience: Patience, pause_s: Callable[[], float]
+        self, listener: AppSocket, patience: ProgressDeadline, pause_s: Callable[[], float]
     ) -> Adopted | None:
         """The launcher that init has started again, `pause_s` after it connected; None also if a stop comes first."""
         adopted = await self.adopt(listener, patience, self._life.leaving())
@@ -120,7 +120,7 @@ class Booting:
 
         `cgroup` is the container's; its CPU time counts as progress. Raises RuntimeFailed with init's last lines.
         """
-        patience = Patience(
+        patience = ProgressDeadline(
             self._start_s,
             self._start_max_s,
             sources=self._sources,
@@ -132,7 +132,9 @@ class Booting:
         finally:
             self.leave()
         if adopted is None:
-            raise RuntimeFailed(f"{self._init} did not start the application: {self._why_not(patience.verdict())}")
+            raise RuntimeFailed(
+                f"{self._init} did not start the application: {self._why_not(patience.expiry_reason())}"
+            )
         try:
             await self.mandatory()
         except BaseException:
@@ -172,10 +174,10 @@ def _refused_since_now(cgroup: Cgroup | None) -> Callable[[], str]:
 
     An init that cannot fork does not report it: it tries again, or waits forever.
     """
-    before = 0 if cgroup is None else pids.refused(cgroup)
+    before = 0 if cgroup is None else pids.refused_forks(cgroup)
 
     def said() -> str:
-        times = 0 if cgroup is None else pids.refused(cgroup) - before
+        times = 0 if cgroup is None else pids.refused_forks(cgroup) - before
         if times <= 0:
             return ""
         held = None if cgroup is None else pids.limit(cgroup)

@@ -15,7 +15,7 @@ IDLE_S = 3.0
 """A boot that has made no progress for this long uses no CPU: it hangs, or waits for something else."""
 
 
-class Patience:
+class ProgressDeadline:
     """Judges one boot, from now on. `sources` are the keys of the two times, and where those were set.
 
     `idle_s` is how long the boot may be without progress, `most_s` how long it may take in all. `spent` returns the CPU
@@ -47,7 +47,7 @@ class Patience:
         left = min(self._moved + self._idle_s, self._began + self._most_s) - at
         return max(0.0, min(left, self._looked + LOOK_S - at if self._looked + LOOK_S > at else LOOK_S))
 
-    def look(self) -> None:
+    def check_progress(self) -> None:
         """Note whether the boot has made progress."""
         at, (cpu_s, lines) = self._now(), (self._spent(), self._said())
         elapsed = at - self._looked
@@ -64,7 +64,7 @@ class Patience:
         """Whether there has been no progress for a while."""
         return self._now() - self._moved >= IDLE_S
 
-    def verdict(self) -> str:
+    def expiry_reason(self) -> str:
         """Why the time is up, or "" where it is not."""
         at = self._now()
         if at - self._began >= self._most_s and not math.isclose(self._most_s, self._idle_s):

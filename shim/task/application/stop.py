@@ -16,7 +16,7 @@ WINDOW_S = 30.0
 """The grace period where it is not known: the kubelet's default, and more than ctr and nerdctl wait."""
 
 
-class Stop:
+class StopTracker:
     """The stop of one application. `kind` is its init, `stop_signal` replaces SIGTERM, `grace_s` is the pod's."""
 
     def __init__(self, kind: str, stop_signal: int | None, grace_s: float | None) -> None:

@@ -6,7 +6,7 @@ RESERVE_S = 2.0
 """Part of a pod's grace period, kept for what follows init's shutdown. When the period is over, the kubelet kills."""
 
 
-class Limits(NamedTuple):
+class Timeouts(NamedTuple):
     """Timeouts in seconds. `grace_s` is the pod's grace period, None where it is not known.
 
     `start_s` limits a boot's time without progress, `start_max_s` its whole time. `sources` name the two keys and where

@@ -18,7 +18,7 @@ from runtime.errors import AlreadyExists, FailedPrecondition, NotFound
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime
 from runtime.rich import confinement
-from shim.task.cancellation import run_whole
+from shim.task.cancellation import run_to_completion
 from shim.task.container import phase
 from shim.task.container.phase import Phase
 from shim.task.container.process import Process, exit_event
@@ -91,7 +91,7 @@ class Execs:
         if not attach.is_unified():
             attach.prime_migration()  # Start is about to follow
         self._processes[exec_id] = ExecProcess(
-            exec_id, paths, {**confinement.of_process(spec, self.apparmor), "terminal": paths.terminal}
+            exec_id, paths, {**confinement.process_with_profile(spec, self.apparmor), "terminal": paths.terminal}
         )
         self._publish(events_pb2.TaskExecAdded(container_id=self._container_id, exec_id=exec_id))
 
@@ -115,7 +115,7 @@ class Execs:
         except BaseException:
             process.back(Phase.CREATED)
             process.release()  # a Wait that came before would never return
-            await run_whole(process.close_stdio())
+            await run_to_completion(process.close_stdio())
             self._changed()
             raise
         finally:
@@ -154,7 +154,7 @@ class Execs:
             await self._oci.exec(self._container_id, options, stdio.child_fds())
             pid = bundles.read_pid(pid_file)
         finally:
-            bundles.remove(spec_file)
+            bundles.unlink_if_exists(spec_file)
         try:
             await stdio.attach()
         except BaseException:
@@ -180,7 +180,7 @@ class Execs:
             await process.stdio.drain()
         await process.close_stdio()
         process.release()
-        bundles.remove(self._bundle.exec_pid_file(exec_id))
+        bundles.unlink_if_exists(self._bundle.exec_pid_file(exec_id))
         self._processes.pop(exec_id, None)
         return process
 

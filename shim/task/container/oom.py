@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from runtime.cgroup import Cgroup, oom
 
-TOLD_S = 1.0
+DELIVERY_TIMEOUT_S = 1.0
 
 
 class OOMReports:
@@ -40,7 +40,7 @@ class OOMReports:
         """
         if self._last is not None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(TOLD_S):
+                async with asyncio.timeout(DELIVERY_TIMEOUT_S):
                     await asyncio.shield(asyncio.ensure_future(self._last))
 
     def close(self) -> None:

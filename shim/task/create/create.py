@@ -30,7 +30,7 @@ from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import confinement, plan
 from runtime.spec.identity import Identity
 from shim.task import checkpoint
-from shim.task.cancellation import undo_whole
+from shim.task.cancellation import push_uncancellable
 from shim.task.container.container import Container
 from shim.task.container.lifecycle import Lifecycle, PlainLifecycle
 from shim.task.container.process import Process
@@ -38,11 +38,11 @@ from shim.task.container.sandbox import Sandbox, SandboxLifecycle
 from shim.task.create import member, options
 from shim.task.create.mounting import Mounting
 from shim.task.create.options import TaskOptions
-from shim.task.prefetch import Ahead
+from shim.task.prefetch import Prefetch
 from shim.task.reaper import Reaper
 from shim.task.report import log_fields, measures
 from shim.task.rich import rich, subject
-from shim.task.rich.decide import Decided, Looked, decide, look, root_of
+from shim.task.rich.decide import Decided, Inspection, decide, inspect_image, root_of
 from shim.task.stdio.passthrough import may_pass_through
 from shim.task.stdio.stdio import Stdio, StdioPaths
 from shim.task.stdio.streams import open_stdio
@@ -50,7 +50,7 @@ from shim.task.stdio.terminal import AppConsole
 from shim.task.thread import in_thread
 
 DELETE_PAUSES_S = (0.0, 0.1, 0.4, 1.0, 0.0)
-FEW = 20
+LOW_PIDS_LIMIT = 20
 """A failed create mentions a pids.max below this: runc has about ten threads while it creates, the sandbox has one."""
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class CreateRequest(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class PodTools:
     """What a container is created and run with; all containers of the pod server share it."""
 
     reaper: Reaper
@@ -79,7 +79,7 @@ class Tools:
     sandbox: Sandbox = field(default_factory=Sandbox)
 
 
-async def create(request: CreateRequest, tools: Tools) -> Container:
+async def create(request: CreateRequest, tools: PodTools) -> Container:
     """Make the container and return it; its init waits for Start.
 
     Raises InvalidArgument for a bad spec, option or configuration, RuntimeFailed, OSError; nothing is left behind then.
@@ -91,47 +91,47 @@ async def create(request: CreateRequest, tools: Tools) -> Container:
         request = request._replace(bundle=Bundle(path))
         mounting = _begin_mount(request, tools, undo)  # goes on in a thread during what follows
         spec = request.bundle.load_spec()
-        log_fields.enter(request.id, spec.get("annotations") or {})
+        log_fields.register_container(request.id, spec.get("annotations") or {})
         chosen = options.read(request.options, sandbox=plan.is_sandbox(spec))
         identity = Identity.of(spec, namespace=request.namespace, container_id=request.id)
         choice = plan.choose(spec, chosen.config, identity)
         oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
-        oci.oom_score_adj = oom_score.of(spec)
+        oci.oom_score_adj = oom_score.from_spec(spec)
         if attach.is_unified() and attach.is_moved_by(oci.binary):
             attach.prime_migration()
         if request.checkpoint:
             checkpoint.require_criu()
-        making = _Making(request, tools, chosen, choice, oci, spec, undo)
+        making = _Creation(request, tools, chosen, choice, oci, spec, undo)
         making.look(mounting)
         about = host.read() if choice.rich else None  # while the thread mounts
-        looked = await mounting.looked if choice.rich else None
+        looked = await mounting.inspection if choice.rich else None
         decided = await making.decide(looked, about)
-        if request.checkpoint and decided.made.rich:
+        if request.checkpoint and decided.plan.rich:
             raise Unsupported(checkpoint.RICH)
         container = await making.assemble(decided)
-        await mounting.looked
+        await mounting.inspection
         if not request.checkpoint:
             await making.make(container)
         undo.pop_all()
     return container
 
 
-def _begin_mount(request: CreateRequest, tools: Tools, undo: AsyncExitStack) -> Mounting[Looked]:
+def _begin_mount(request: CreateRequest, tools: PodTools, undo: AsyncExitStack) -> Mounting[Inspection]:
     """Begin to mount the root file system, where the request has mounts."""
-    given = members.given_of(request.bundle.path) if request.mounts else ""
+    given = members.containerd_bundle(request.bundle.path) if request.mounts else ""
     shown = f"{given}/rootfs" if given else ""
-    mounting = Mounting[Looked](request.mounts, request.bundle.rootfs, run=tools.run, shown=shown)
-    undo_whole(undo, mounting.undo)
+    mounting = Mounting[Inspection](request.mounts, request.bundle.rootfs, run=tools.run, shown=shown)
+    push_uncancellable(undo, mounting.undo)
     return mounting
 
 
-class _Making:
+class _Creation:
     """One request in progress. `spec` is containerd's; the spec for the OCI runtime is in the bundle."""
 
     def __init__(
         self,
         request: CreateRequest,
-        tools: Tools,
+        tools: PodTools,
         chosen: TaskOptions,
         choice: plan.Choice,
         oci: OCIRuntime,
@@ -147,16 +147,16 @@ class _Making:
         self._undo = undo
         self._life: Lifecycle = SandboxLifecycle(tools.sandbox) if plan.is_sandbox(spec) else PlainLifecycle()
 
-    def look(self, mounting: Mounting[Looked]) -> None:
+    def look(self, mounting: Mounting[Inspection]) -> None:
         """Have the image examined once it is mounted, if the container may be rich."""
         spec, choice, config = self._spec, self._choice, self._chosen.config
         root = root_of(spec, self._request.bundle.path)
         if choice.rich:
-            mounting.look(lambda: look(root, spec, choice, config))
+            mounting.inspect_when_mounted(lambda: inspect_image(root, spec, choice, config))
         else:
-            mounting.look()
+            mounting.inspect_when_mounted()
 
-    async def decide(self, looked: Looked | None, about: host.HostFacts | None) -> Decided:
+    async def decide(self, looked: Inspection | None, about: host.HostFacts | None) -> Decided:
         """Make the plan from what was seen of the image and the host; both are None for a plain container."""
         request = self._request
         decided = await decide(
@@ -170,15 +170,15 @@ class _Making:
             about=about,
             systemd_cgroup=self._oci.binary.systemd_cgroup,
         )
-        for warning in decided.made.warnings:
+        for warning in decided.plan.warnings:
             _log.warning("container %s: %s", request.id, warning)
         if self._choice.rich:
-            measures.fell_back(self._choice.mode or "", decided.made)
+            measures.count_fallback(self._choice.mode or "", decided.plan)
         return decided
 
     async def assemble(self, decided: Decided) -> Container:
         """Do all but the OCI runtime's part: streams, lifecycle, records, and the spec for the OCI runtime."""
-        request, made = self._request, decided.made
+        request, made = self._request, decided.plan
         written = dict(made.apply(self._spec)) if made.steps else self._spec
         beside = made.boot is not None and not made.boot.streams
         size = (self._spec.get("process") or {}).get("consoleSize")
@@ -219,14 +219,14 @@ class _Making:
         return container
 
     async def _enrich(self, decided: Decided, stdio: Stdio, console: AppConsole | None) -> None:
-        about = subject.Subject(
+        about = subject.ContainerInfo(
             self._request.id,
             self._request.namespace,
             self._request.bundle.path,
             root=root_of(self._spec, self._request.bundle.path),
-            spec=confinement.of_spec(self._spec, decided.made.apparmor),
+            spec=confinement.spec_with_profile(self._spec, decided.plan.apparmor),
         )
-        tools = subject.Tools(self._oci, self._tools.run, self._tools.reaper)
+        tools = subject.ContainerTools(self._oci, self._tools.run, self._tools.reaper)
         life = rich.make(about, decided, self._choice, self._chosen.config, tools, stdio=stdio, console=console)
         self._life = life
         self._undo_later(life.abandon)
@@ -240,7 +240,7 @@ class _Making:
         fds = None if own else stdio.child_fds()
         with suppress(OSError):  # exists already; the OCI runtime would make it readable by all
             directories.make(os.path.dirname(self._oci.binary.root))
-        hierarchies = Ahead(cgroups.hierarchies)  # read while the OCI runtime works
+        hierarchies = Prefetch(cgroups.hierarchies)  # read while the OCI runtime works
         with self._tools.reaper.expecting():
             self._undo_later(self._forget)
             try:
@@ -257,8 +257,8 @@ class _Making:
         """A hint at a low pids limit, which an OCI runtime that cannot fork does not name in its error; else ""."""
         with suppress(InvalidArgument, OSError):
             path = path_of(self._spec, systemd=self._oci.binary.systemd_cgroup)
-            most, directory = pids.above(path) or (FEW, "")
-            if most < FEW:
+            most, directory = pids.limit_above(path) or (LOW_PIDS_LIMIT, "")
+            if most < LOW_PIDS_LIMIT:
                 allowed = f"{'1 process is' if most == 1 else f'{most} processes are'} allowed ({directory}/pids.max)"
                 return f"; only {allowed}, and the OCI runtime's own processes count too: raise it"
         return ""
@@ -272,10 +272,10 @@ class _Making:
                 _log.warning("container %s: after a failed create: %s", self._request.id, text_of(err))
                 await asyncio.sleep(pause_s)
         bundle, container_id = self._request.bundle.path, self._request.id
-        await in_thread(lambda: interrupted.remove_rest(bundle, container_id, patience_s=interrupted.DYING_S))
+        await in_thread(lambda: interrupted.remove_leftovers(bundle, container_id, patience_s=interrupted.DYING_S))
 
     def _undo_later(self, call: Callable[[], Awaitable[None]]) -> None:
-        undo_whole(self._undo, call)
+        push_uncancellable(self._undo, call)
 
     def _create_options(self, console_socket: str) -> argv.CreateOptions:
         return argv.CreateOptions(

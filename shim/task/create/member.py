@@ -20,7 +20,7 @@ def own_bundle(given: str, undo: AsyncExitStack, *, namespace: str, container_id
     sandbox = members.sandbox_of(given)
     if not sandbox:
         return given
-    path = members.path_of(namespace, identifiers.check(f"{given}/{members.MARK}", sandbox), container_id)
+    path = members.path_of(namespace, identifiers.check(f"{given}/{members.SANDBOX_FILE}", sandbox), container_id)
     members.make(path, given)
 
     def remove() -> None:

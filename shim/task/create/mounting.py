@@ -23,8 +23,8 @@ def _no_look() -> None:
 class Mounting(Generic[T]):
     """Begins to mount `mounts` on the host directory `target`; `shown` is a second path that shows the same.
 
-    The future `looked` has the return value of the function passed to `look`, None without one, or the exception of
-    that function or of `rootfs.mount_all`. Cancelling a wait for it stops neither the mount nor the look.
+    The future `inspection` has the return value of the function passed to `inspect_when_mounted`, None without one, or
+    the exception of that function or of `rootfs.mount_all`. Cancelling a wait for it stops neither.
     """
 
     def __init__(self, mounts: Sequence[rootfs.Mount], target: str, *, run: Run, shown: str = "") -> None:
@@ -51,10 +51,10 @@ class Mounting(Generic[T]):
             with self._told:
                 return self._look()
 
-        self.looked = in_thread(work)
-        self.looked.add_done_callback(_seen)
+        self.inspection = in_thread(work)
+        self.inspection.add_done_callback(_seen)
 
-    def look(self, look: Callable[[], T | None] = _no_look) -> None:
+    def inspect_when_mounted(self, look: Callable[[], T | None] = _no_look) -> None:
         """Have `look` called once all is mounted. Must be called once, unless the mount is undone."""
         self._is_told, self._look = True, look
         self._told.release()
@@ -66,7 +66,7 @@ class Mounting(Generic[T]):
         """
 
         if not self._is_told:
-            self.look()
+            self.inspect_when_mounted()
 
         def work() -> None:
             with self._mounted:

@@ -27,7 +27,7 @@ from runtime.image.passwd import User
 from runtime.linux import selinux
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import MemoryFile, OCIRuntime
-from shim.task.cancellation import run_whole
+from shim.task.cancellation import run_to_completion
 from shim.task.hooks.hook_outcome import Outcome
 from shim.task.reaper import Exit, Reaper
 from shim.task.thread import in_thread
@@ -107,7 +107,7 @@ async def user_below(rootfs: str, wanted: str | None, *, timeout_s: float) -> Us
         raise RuntimeFailed(f"user {wanted}: the container's files do not answer within {timeout_s:g}s") from None
 
 
-async def on_host(
+async def run_host_hook(
     reaper: Reaper, hook: Hook, *, env: Mapping[str, str], stdin: bytes, timeout_s: float, python: str = sys.executable
 ) -> Outcome:
     """Run a hook of the node on the host, as a child of `runtime.hooks.host_supervisor`.
@@ -132,12 +132,12 @@ async def on_host(
             child = reaper.spawn([python, "-I", "-S", host_supervisor.__file__], fds, {}, session=True)
         except OSError as err:
             return Outcome(False, text_of(err), started=False)
-        failed = await _kept(child.pid, child.ended, timeout_s)
+        failed = await _wait_for_supervisor(child.pid, child.ended, timeout_s)
         said = answer.read(4096).decode(errors="replace")
-    return _judge(said, timeout_s, capture.tail, supervisor_failed=failed)
+    return _outcome_of(said, timeout_s, capture.tail, supervisor_failed=failed)
 
 
-async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> bool:
+async def _wait_for_supervisor(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> bool:
     """Wait for the supervisor, which enforces the timeout; kill one that does not. Return whether it has failed."""
     try:
         await asyncio.wait({ended}, timeout=timeout_s + SUPERVISOR_GRACE_S)
@@ -153,7 +153,7 @@ async def _kept(pid: int, ended: "asyncio.Future[Exit]", timeout_s: float) -> bo
     return ended.done() and ended.result().status != 0
 
 
-def _judge(said: str, timeout_s: float, output: Tail, *, supervisor_failed: bool) -> Outcome:
+def _outcome_of(said: str, timeout_s: float, output: Tail, *, supervisor_failed: bool) -> Outcome:
     if not said.startswith(host_supervisor.BEGUN):
         # A supervisor that did not fail, or still lives, may have run the hook without saying so: do not run it twice.
         return Outcome(False, "its supervisor ended before the hook began", output, started=not supervisor_failed)
@@ -197,8 +197,8 @@ class PrestartExec(NamedTuple):
             try:
                 result = await _within(starting, None, timeout_s)
             finally:
-                bundles.remove(pid_file)
-                await run_whole(self._clear(starting))
+                bundles.unlink_if_exists(pid_file)
+                await run_to_completion(self._clear(starting))
         return Outcome(result == "exit status 0", result, capture.tail)
 
     async def _clear(self, starting: "asyncio.Task[asyncio.Future[Exit]]") -> None:
@@ -231,7 +231,7 @@ class PoststopContainer(NamedTuple):
             try:
                 result = await _within(create, lambda: self.oci.start(self.id), timeout_s)
             finally:
-                await run_whole(self._forget(create))
+                await run_to_completion(self._forget(create))
         return Outcome(result == "exit status 0", result, capture.tail)
 
     async def _forget(self, create: "asyncio.Task[asyncio.Future[Exit]]") -> None:
@@ -243,7 +243,7 @@ class PoststopContainer(NamedTuple):
 
     async def forget_interrupted(self) -> None:
         """Remove what is left of a run whose pod server was killed. Raises nothing."""
-        await in_thread(lambda: interrupted.let_end(self.bundle, patience_s=CLEAR_TIMEOUT_S))
+        await in_thread(lambda: interrupted.wait_for_creates(self.bundle, patience_s=CLEAR_TIMEOUT_S))
         await self._delete()
         await self._remove()
 
@@ -260,7 +260,7 @@ class PoststopContainer(NamedTuple):
 
     async def _remove(self) -> None:
         """Remove the bundle and what a killed OCI runtime has left. Nobody else would."""
-        await in_thread(lambda: interrupted.remove_rest(self.bundle, self.id, patience_s=interrupted.DYING_S))
+        await in_thread(lambda: interrupted.remove_leftovers(self.bundle, self.id, patience_s=interrupted.DYING_S))
         shutil.rmtree(self.bundle, ignore_errors=True)
 
 

@@ -15,15 +15,15 @@ from runtime.cgroup import Cgroup
 from runtime.config.model import Hook
 from runtime.errors import HookFailed, PouchrichError, RuntimeFailed, text_of
 from runtime.hooks import environment, pinned, process
-from runtime.hooks.environment import Ending, Subject
+from runtime.hooks.environment import Ending, HookSubject
 from runtime.hooks.journal import Journal, boot_id, mount_namespace, path_of
 from runtime.hooks.select import Selection
 from runtime.hooks.tail import LINE_END
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
-from shim.task.cancellation import run_whole
+from shim.task.cancellation import run_to_completion
 from shim.task.hooks.hook_outcome import Outcome, Result, failure, labels, named, report, result_of
-from shim.task.hooks.hook_run import PrestartExec, on_host, user_below
+from shim.task.hooks.hook_run import PrestartExec, run_host_hook, user_below
 from shim.task.hooks.owed import run_owed
 from shim.task.reaper import Reaper
 from shim.task.report import measures
@@ -46,7 +46,7 @@ class HookRunner:
 
     def __init__(
         self,
-        subject: Subject,
+        subject: HookSubject,
         selection: Selection,
         *,
         spec: dict[str, Any],
@@ -103,7 +103,7 @@ class HookRunner:
             self._journal = Journal.create(path, head)
 
         try:
-            await run_whole(in_thread(begin))
+            await run_to_completion(in_thread(begin))
         except OSError as err:
             raise PouchrichError(_not_recorded(path, err)) from err
 
@@ -114,7 +114,7 @@ class HookRunner:
             return
         if directory := journal.account.head["pinned"]:
             pinned.pin(directory, init, process.types_to_pin(self._spec), self._spec)
-        await run_whole(in_thread(journal.owe))
+        await run_to_completion(in_thread(journal.owe))
 
     async def discard(self) -> None:
         """The Create has failed: no hook is owed. May be repeated, and called after `owe`."""
@@ -162,7 +162,7 @@ class HookRunner:
             except (PouchrichError, OSError) as err:
                 outcome = Outcome(False, text_of(err))
             self._note(result_of("prestart", hook, outcome, began))
-            measures.took("hook_seconds", time.monotonic() - began, **labels("prestart", hook, outcome))
+            measures.observe_seconds("hook_seconds", time.monotonic() - began, **labels("prestart", hook, outcome))
             report(f"container {self._subject.id}: prestart {named(hook)}", outcome)
             if not outcome.ok and hook.on_failure == "abort":
                 raise HookFailed(failure("prestart", hook, outcome))
@@ -172,9 +172,9 @@ class HookRunner:
         if hook.where == "host":
             env = environment.host_environment(dict(hook.env), env)
             state = environment.state(self._subject, status="created", pid=created.init)
-            return await on_host(self._reaper, hook, env=env, stdin=state, timeout_s=hook.timeout_s)
+            return await run_host_hook(self._reaper, hook, env=env, stdin=state, timeout_s=hook.timeout_s)
         user = await user_below(f"/proc/{created.init}/root", hook.user, timeout_s=hook.timeout_s)
-        made = process.of_hook(self._spec, hook, env, user)
+        made = process.hook_process(self._spec, hook, env, user)
         state = environment.state(self._subject, status="created", pid=1)  # init's PID in the hook's PID namespace
         owner = process.owner(self._spec, made)
         return await created.run(made, stdin=state, owner=owner, timeout_s=hook.timeout_s)

@@ -19,13 +19,13 @@ from dataclasses import replace
 from runtime.config.model import NODE, POD, Hook
 from runtime.errors import text_of
 from runtime.hooks import environment, pinned, process
-from runtime.hooks.environment import Ending, Subject
+from runtime.hooks.environment import Ending, HookSubject
 from runtime.hooks.journal import Journal
 from runtime.hooks.select import hook_from_dict
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime, Run
 from shim.task.hooks.hook_outcome import Outcome, Result, labels, named, report, result_of
-from shim.task.hooks.hook_run import PoststopContainer, on_host, user_below
+from shim.task.hooks.hook_run import PoststopContainer, run_host_hook, user_below
 from shim.task.reaper import Reaper
 from shim.task.report import measures
 from shim.task.thread import in_thread
@@ -71,7 +71,7 @@ class _Owed:
         self._journal = journal
         self._reaper = reaper
         self._note = note
-        self._subject = Subject(**head["subject"])
+        self._subject = HookSubject(**head["subject"])
         self._hooks = tuple(hook_from_dict(one) for one in head["hooks"])
         self._budget_s = float(head["budget_s"])
         self._pod_budget_s = float(head.get("pod_budget_s", self._budget_s))  # an older version did not write it
@@ -128,7 +128,7 @@ class _Owed:
             raise OSError(f"hook {hook.name}: {outcome.result}")
         await self._write(lambda: self._journal.done(number, outcome.result))
         self._note(result_of("poststop", hook, outcome, began))
-        measures.took("hook_seconds", time.monotonic() - began, **labels("poststop", hook, outcome))
+        measures.observe_seconds("hook_seconds", time.monotonic() - began, **labels("poststop", hook, outcome))
         report(f"container {self._subject.id}: poststop {named(hook)}", outcome)
         return outcome.ok
 
@@ -142,7 +142,7 @@ class _Owed:
         state = environment.state(self._subject, status="stopped", pid=0)
         if hook.where == "host":
             env = environment.host_environment(dict(hook.env), env)
-            return await on_host(self._reaper, hook, env=env, stdin=state, timeout_s=timeout_s)
+            return await run_host_hook(self._reaper, hook, env=env, stdin=state, timeout_s=timeout_s)
         rootfs = self._subject.rootfs
         pod = pinned.load_spec(self._pinned)
         second = self._second(number)

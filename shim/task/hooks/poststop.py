@@ -29,7 +29,7 @@ from runtime.hooks.journal import (
     records,
     remove_unfinished,
 )
-from runtime.hooks.journal_state import Account, read_account
+from runtime.hooks.journal_state import JournalState, parse_journal
 from runtime.linux import readable, syscalls
 from shim.installed.detached import detach
 
@@ -95,7 +95,7 @@ def hand_over(
     return Handover(go_writer, ready_reader)
 
 
-def check(*, directory: str = paths.RECORDS, run: str = paths.POSTSTOP) -> None:
+def start_sweeper(*, directory: str = paths.RECORDS, run: str = paths.POSTSTOP) -> None:
     """Leave a sweeper behind for abandoned records, if there is any record at all.
 
     Never raises, never waits. `start` calls this when `run`/.swept is old or missing; this renews the file.
@@ -204,7 +204,7 @@ def _sweep(directory: str) -> bool:
     return is_settled
 
 
-def find_abandoned(directory: str = paths.RECORDS) -> Iterator[tuple[str, Account]]:
+def find_abandoned(directory: str = paths.RECORDS) -> Iterator[tuple[str, JournalState]]:
     """The abandoned records. Locks are not looked at: a record that a process still works on may be among them.
 
     A record is abandoned if it is of an earlier boot; or if its container has ended; or if pod server and bundle are
@@ -215,7 +215,7 @@ def find_abandoned(directory: str = paths.RECORDS) -> Iterator[tuple[str, Accoun
     for path in records(directory):
         try:
             with open(path, "rb") as file:
-                account, _ = read_account(file.read())
+                account, _ = parse_journal(file.read())
             head = account.head
             if (
                 not head
@@ -223,7 +223,7 @@ def find_abandoned(directory: str = paths.RECORDS) -> Iterator[tuple[str, Accoun
                 or account.ended is not None
                 or (
                     (account.handed or head.get("mount_namespace") == mounts)
-                    and members.is_given_up(head["subject"]["bundle"])
+                    and members.is_abandoned(head["subject"]["bundle"])
                 )
             ):
                 yield path, account

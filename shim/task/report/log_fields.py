@@ -10,18 +10,18 @@ from runtime.spec.cri import CONTAINER_NAME, SANDBOX_NAME, SANDBOX_NAMESPACE
 _fields: dict[str, dict[str, str]] = {}
 
 
-def enter(container_id: str, annotations: Mapping[str, str]) -> None:
+def register_container(container_id: str, annotations: Mapping[str, str]) -> None:
     """Register a container that is about to be created."""
     names = {"pod": SANDBOX_NAME, "namespace": SANDBOX_NAMESPACE, "name": CONTAINER_NAME}
     _fields[container_id] = {key: annotations[name] for key, name in names.items() if annotations.get(name)}
 
 
-def leave(container_id: str) -> None:
+def unregister_container(container_id: str) -> None:
     """Forget a container that is gone."""
     _fields.pop(container_id, None)
 
 
-def of(message: object, args: object) -> dict[str, str]:
+def fields_for(message: object, args: object) -> dict[str, str]:
     """The fields of a log record with this format and these arguments."""
     if not isinstance(args, tuple) or not args or not isinstance(message, str):
         return {}

@@ -37,12 +37,12 @@ def count(name: str, **labels: str) -> None:
     _put(name, labels, 1.0, ())
 
 
-def took(name: str, seconds: float, **labels: str) -> None:
+def observe_seconds(name: str, seconds: float, **labels: str) -> None:
     """Add one observation of `seconds` to the histogram `name`."""
     _put(name, labels, max(0.0, seconds), SECONDS)
 
 
-def fell_back(asked: str, made: Plan) -> None:
+def count_fallback(asked: str, made: Plan) -> None:
     """Count a rich container that stays plain or did not get the mode `asked`, with the reason."""
     if made.mode == asked or (asked == "auto" and made.boot is not None):
         return
@@ -51,7 +51,7 @@ def fell_back(asked: str, made: Plan) -> None:
     count("fallbacks", asked=asked, got=made.mode or "plain", reason=reason)
 
 
-def refused(stage: str, error: BaseException) -> None:
+def count_refusal(stage: str, error: BaseException) -> None:
     """Count a failed request. `stage` is `create` or `start`."""
     count("refusals", stage=stage, reason=_reason(error))
 

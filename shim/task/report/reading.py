@@ -14,7 +14,7 @@ BURST_S = 0.2
 """The CPU time, in seconds, that may be used at once."""
 
 
-class Reading:
+class ThrottledReader:
     """Calls `read`, which reads `fd` once, whenever `fd` is readable, until `close`.
 
     `read` may call `close`. `spent` is a clock of this thread's CPU time, in seconds.

@@ -22,7 +22,7 @@ from shim.task.rich.agent_exec import AgentExec
 from shim.task.rich.agent_files import AgentFiles
 from shim.task.rich.agent_units import AgentUnits
 from shim.task.rich.agents import Supervisor
-from shim.task.rich.subject import Subject
+from shim.task.rich.subject import ContainerInfo
 
 VERBS = ("look", "restart", "upgrade", "back-out")
 LONGEST_SETTLED_S = 600.0
@@ -54,7 +54,7 @@ class AgentChanges:
 
     def __init__(
         self,
-        about: Subject,
+        about: ContainerInfo,
         chosen: Sequence[Selected],
         in_units: Sequence[str],
         *,

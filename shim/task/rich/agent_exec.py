@@ -18,7 +18,7 @@ from runtime.agents.process import Supervised
 from runtime.errors import FailedPrecondition, RuntimeFailed
 from runtime.oci import argv
 from runtime.oci.cli import MemoryFile, OCIRuntime
-from shim.task.cancellation import run_whole
+from shim.task.cancellation import run_to_completion
 from shim.task.hooks.hook_run import Capture
 from shim.task.reaper import Exit, Reaper
 from shim.task.rich.agent_files import AgentFiles
@@ -80,7 +80,7 @@ class AgentExec:
                 await self.oci.exec(self.container_id, options, {1: writer, 2: writer})
                 pid = bundles.read_pid(pid_file)
             finally:
-                bundles.remove(pid_file)
+                bundles.unlink_if_exists(pid_file)
             self.reaper.watch(pid, ended)
         if directory:
             self._enter(directory, pid)
@@ -109,11 +109,13 @@ class AgentExec:
             options = argv.ExecOptions(process=file.path, pid_file=pid_file)
             try:
                 with self._start():
-                    await run_whole(self.oci.exec(self.container_id, options, {1: output.writer, 2: output.writer}))
+                    await run_to_completion(
+                        self.oci.exec(self.container_id, options, {1: output.writer, 2: output.writer})
+                    )
                     pid = bundles.read_pid(pid_file)
                     self.reaper.watch(pid, ended.set_result)
             finally:
-                bundles.remove(pid_file)
+                bundles.unlink_if_exists(pid_file)
             try:
                 await asyncio.wait([ended], timeout=timeout_s)
             finally:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 
 from shim.task.report.lines import LineFilter
-from shim.task.report.reading import Reading
+from shim.task.report.reading import ThrottledReader
 
 _CHUNK, _MOST = 1 << 14, 1 << 20
 """Bytes per read; and the most that a pipe holds: 16 pages (pipe(7)) of 64 KiB, the largest page size."""
@@ -23,7 +23,7 @@ class AgentLog:
         self._keep = keep
         self._filter = LineFilter()
         self._fds: tuple[int, int] | None = None
-        self._reading: Reading | None = None
+        self._reading: ThrottledReader | None = None
         self._closed = False
 
     def writer(self, uid: int, gid: int) -> int:
@@ -34,7 +34,7 @@ class AgentLog:
             self._fds = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(self._fds[0], False)
             os.fchown(self._fds[1], uid, gid)
-            self._reading = Reading(self._fds[0], self._read)
+            self._reading = ThrottledReader(self._fds[0], self._read)
         return self._fds[1]
 
     def _read(self) -> bool:

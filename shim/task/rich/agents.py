@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from runtime.agents.process import Supervised
 from runtime.bundle_log import BundleLog
 from runtime.errors import FailedPrecondition, NotFound, PouchrichError, RuntimeFailed, text_of
-from shim.task.cancellation import run_whole
+from shim.task.cancellation import run_to_completion
 from shim.task.reaper import Exit
 from shim.task.report import measures
 from shim.task.rich.agent_end import end_process
@@ -259,7 +259,7 @@ class Supervisor:
             measures.count("agent_restarts")
         try:
             # A begun exec cannot be undone: wait until the OCI runtime has ended.
-            pid = await run_whole(self._start(agent, one.output, partial(_settle, ended)))
+            pid = await run_to_completion(self._start(agent, one.output, partial(_settle, ended)))
         except (PouchrichError, OSError) as err:
             _log.warning("container %s: agent %s: %s", self._id, agent.name, err)
             self._say(agent.name, [f"could not be started: {text_of(err)}"])

@@ -15,7 +15,7 @@ from shim.task.rich.agent_exec import AgentExec
 from shim.task.rich.agent_files import AgentFiles
 from shim.task.rich.agent_units import AgentUnits
 from shim.task.rich.agents import Supervisor
-from shim.task.rich.subject import Subject, Tools
+from shim.task.rich.subject import ContainerInfo, ContainerTools
 
 
 class ContainerAgents:
@@ -27,9 +27,9 @@ class ContainerAgents:
 
     def __init__(
         self,
-        about: Subject,
+        about: ContainerInfo,
         more: Extras,
-        tools: Tools,
+        tools: ContainerTools,
         *,
         selects: Callable[[When], bool],
         source: str,

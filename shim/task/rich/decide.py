@@ -17,20 +17,20 @@ from runtime.image import image
 from runtime.image.image import ImageFacts, Rootfs
 from runtime.linux import apparmor
 from runtime.rich import confinement, extras, plan
-from runtime.rich.extras import Extras, Seen
+from runtime.rich.extras import Extras, ExtrasFacts
 from runtime.rich.plan import Choice, Plan
 from shim.task.reaper import Reaper
 from shim.task.rich.lxcfs import alive_files
 
-Looked = tuple[ImageFacts, Seen]
+Inspection = tuple[ImageFacts, ExtrasFacts]
 """What `look` returns."""
 
 
 class Decided(NamedTuple):
     """`made` is the plan with all steps; `more` is what runs beside init and application, nothing if plain."""
 
-    made: Plan
-    more: Extras
+    plan: Plan
+    extras: Extras
 
 
 async def decide(
@@ -38,14 +38,16 @@ async def decide(
     choice: Choice,
     config: Config,
     *,
-    looked: Looked | None,
+    looked: Inspection | None,
     terminal: bool,
     run_dir: str,
     reaper: Reaper,
     about: host.HostFacts | None = None,
     systemd_cgroup: bool | None = None,
 ) -> Decided:
-    """Decide about the container of `spec`. `looked` is the result of `look`, None only where `choice` is not rich.
+    """Decide about the container of `spec`.
+
+    `looked` is the result of `inspect_image`, None only where `choice` is not rich.
 
     `about` is the result of `host.read` for this request; None: it is read here where needed. `systemd_cgroup` says
     whether the OCI runtime has systemd make the cgroups; None: it does so where the host has systemd.
@@ -70,14 +72,16 @@ async def decide(
     mode, boot = made.mode, made.boot
     scarce: tuple[str, ...] = ()
     if boot is not None and boot.kind.uses_inotify and os.geteuid() == 0:  # another user's limit would tell nothing
-        scarce = inotify.judge(inotify.left(), config.rich.inotify, source=config.source_of("rich.inotify"))
+        scarce = inotify.warn_or_refuse(
+            inotify.instances_left(), config.rich.inotify, source=config.source_of("rich.inotify")
+        )
     selects = partial(choice.identity.selects, mode=mode)
     if config.rich.lxcfs is not False:
         is_mounted, files = await alive_files(reaper)
         seen = replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
     units = boot is not None and boot.kind.has_units and boot.launch is not None
     more = extras.make(
-        confinement.of_spec(spec, made.apparmor),
+        confinement.spec_with_profile(spec, made.apparmor),
         config=config,
         mode=mode,
         selects=selects,
@@ -99,7 +103,7 @@ async def decide(
     return Decided(whole, more)
 
 
-def look(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> Looked:
+def inspect_image(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> Inspection:
     """Examine the image at host path `root` once.
 
     The image may be hostile, and its file system may not answer: call this outside an event loop's thread. Raises
@@ -107,7 +111,7 @@ def look(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> Loo
     """
     with Rootfs.open(root) as one:
         facts = image.facts_of(one, spec, choice.services)
-        return facts, extras.look(one, spec, config, units=bool(facts.init.systemd))
+        return facts, extras.inspect(one, spec, config, units=bool(facts.init.systemd))
 
 
 def root_of(spec: Mapping[str, Any], bundle: str) -> str:

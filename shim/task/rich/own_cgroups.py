@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from runtime.cgroup import Cgroup, delegation, v1_parent_limits
-from runtime.cgroup.limit_mirror import Shown
+from runtime.cgroup.limit_mirror import LimitMirror
 from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
 from runtime.oci.cli import OCIRuntime
@@ -31,7 +31,7 @@ class OwnCgroups:
         self._plan = plan
         self._oci = oci
         self._owner = owner
-        self._shown: Shown | None = None
+        self._shown: LimitMirror | None = None
         self._own = ""
         self._lower: dict[str, str] = {}
         self._inside: int | None = None
@@ -46,15 +46,15 @@ class OwnCgroups:
         """Call this after create, while process `init` in `cgroup` waits for Start. Raises OSError, RuntimeFailed."""
         if self._plan is None:
             return
-        self._shown = None if cgroup is None else Shown(cgroup)
+        self._shown = None if cgroup is None else LimitMirror(cgroup)
         self._own = delegation.find(self._plan, init)
         delegation.apply(self._plan, self._own, owner=self._owner)
-        delegation.settle(self._plan, self._own, init, owner=self._owner)
+        delegation.move_to_leaf(self._plan, self._own, init, owner=self._owner)
         if self._plan.leaf:
             self.show(init)
         if self._plan.parent and cgroup is not None:
             self._lower = dict(cgroup.controllers)
-            v1_parent_limits.copy(self._lower)
+            v1_parent_limits.copy_to_parent(self._lower)
 
     @asynccontextmanager
     async def updating(self) -> AsyncIterator[None]:
@@ -71,13 +71,13 @@ class OwnCgroups:
                 if is_held:
                     await self._frozen()
                     delegation.restore(self._own)
-                v1_parent_limits.loosen(self._lower)
+                v1_parent_limits.loosen_parent(self._lower)
                 yield
                 delegation.apply(self._plan, self._own, owner=self._owner)
                 if self._shown is not None:
                     self._shown.again()
             finally:
-                v1_parent_limits.copy(self._lower)
+                v1_parent_limits.copy_to_parent(self._lower)
                 if is_held:
                     delegation.thaw(self._own)
 

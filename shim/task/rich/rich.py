@@ -23,8 +23,8 @@ from runtime.spec.grace import grace_s
 from shim.task.application.application import Application
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.restarts import Restarts
-from shim.task.application.stop import Stop
-from shim.task.application.timeouts import Limits
+from shim.task.application.stop import StopTracker
+from shim.task.application.timeouts import Timeouts
 from shim.task.checkpoint import REAL_INIT
 from shim.task.hooks.hooks import HookRunner
 from shim.task.reaper import Exit
@@ -33,8 +33,8 @@ from shim.task.rich.agent_changes import Changed
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.decide import Decided
 from shim.task.rich.own_cgroups import OwnCgroups
-from shim.task.rich.subject import Subject, Tools
-from shim.task.rich.times import Times
+from shim.task.rich.subject import ContainerInfo, ContainerTools
+from shim.task.rich.times import LifecycleTimes
 from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole
 
@@ -46,21 +46,21 @@ class RichLifecycle:
 
     def __init__(
         self,
-        about: Subject,
+        about: ContainerInfo,
         decided: Decided,
-        tools: Tools,
+        tools: ContainerTools,
         *,
         application: Application | None,
         hooks: HookRunner,
         agents: ContainerAgents,
     ) -> None:
         self._about = about
-        self._more = decided.more
-        self._helpers = decided.made.helpers
+        self._more = decided.extras
+        self._helpers = decided.plan.helpers
         self._root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
         user = (about.spec.get("process") or {}).get("user") or {}
         self._app = ids.host_uid(about.spec, int(user.get("uid", 0))), ids.host_gid(about.spec, int(user.get("gid", 0)))
-        group = decided.made.cgroup
+        group = decided.plan.cgroup
         writes = self._app if group is not None and group.leaf else self._root
         self._cgroups = OwnCgroups(about.id, group, tools.oci, writes)
         self._reaper = tools.reaper
@@ -70,9 +70,9 @@ class RichLifecycle:
         self._agents = agents
         self._cgroup: Cgroup | None = None
         self._init, self._start_failed = 0, True
-        boot = decided.made.boot
-        stop = Stop(boot.init if boot else "", decided.made.stop_signal, grace_s(about.annotations))
-        self._times = Times(BundleLog(about.bundle), decided.made.mode or "", stop)
+        boot = decided.plan.boot
+        stop = StopTracker(boot.init if boot else "", decided.plan.stop_signal, grace_s(about.annotations))
+        self._times = LifecycleTimes(BundleLog(about.bundle), decided.plan.mode or "", stop)
 
     # Create
 
@@ -222,24 +222,24 @@ class RichLifecycle:
             self._application.close()
         await self._cgroups.close()
         rundir.remove(self._directory)
-        index.forget(self._about.namespace, self._about.id)
+        index.unregister(self._about.namespace, self._about.id)
 
 
 def make(
-    about: Subject,
+    about: ContainerInfo,
     decided: Decided,
     choice: Choice,
     config: Config,
-    tools: Tools,
+    tools: ContainerTools,
     *,
     stdio: Stdio,
     console: AppConsole | None,
 ) -> RichLifecycle:
     """Make the lifecycle that `decided` asks for. `stdio` has the client's streams, `console` the application's
     terminal if it has one."""
-    made, identity = decided.made, choice.identity
+    made, identity = decided.plan, choice.identity
     mode = made.mode or ""
-    subject = environment.Subject(
+    subject = environment.HookSubject(
         id=about.id,
         containerd_namespace=about.namespace,
         bundle=about.bundle,
@@ -262,7 +262,7 @@ def make(
     log = BundleLog(about.bundle)
     agents = ContainerAgents(
         about,
-        decided.more,
+        decided.extras,
         tools,
         selects=partial(identity.selects, mode=mode),
         source=config.source,
@@ -276,7 +276,7 @@ def make(
             made.boot,
             rundir.path_of(about.namespace, about.id),
             stdio,
-            limits=Limits(
+            limits=Timeouts(
                 config.rich.start_timeout_s,
                 config.rich.stop_timeout_s,
                 config.rich.start_timeout_max_s,
@@ -289,7 +289,7 @@ def make(
             label=(about.spec.get("process") or {}).get("selinuxLabel") or "",
             app_uid=ids.host_uid(about.spec, made.boot.launch.uid if made.boot.launch is not None else 0),
             terminal=console,
-            before=agents.start_mandatory if decided.more.agents else None,
+            before=agents.start_mandatory if decided.extras.agents else None,
             queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel),
             log=log,
             restarts=Restarts(about.id, made.boot.init, log=log, changed=lambda: life.note_state()),

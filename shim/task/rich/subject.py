@@ -9,7 +9,7 @@ from shim.task.reaper import Reaper
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ContainerInfo:
     """The container: containerd's id and namespace, host paths of bundle and root, and containerd's own spec, except
     that `process.apparmorProfile` is the profile that the container really has.
     """
@@ -26,7 +26,7 @@ class Subject:
         return self.spec.get("annotations") or {}
 
 
-class Tools(NamedTuple):
+class ContainerTools(NamedTuple):
     """What programs are run with."""
 
     oci: OCIRuntime

@@ -3,14 +3,14 @@
 import time
 
 from runtime.bundle_log import BundleLog
-from shim.task.application.stop import Stop
+from shim.task.application.stop import StopTracker
 from shim.task.report import measures
 
 
-class Times:
+class LifecycleTimes:
     """The times of the container in `mode` with the log `log`. Call each method when its event happens."""
 
-    def __init__(self, log: BundleLog, mode: str, stop: Stop) -> None:
+    def __init__(self, log: BundleLog, mode: str, stop: StopTracker) -> None:
         self._log = log
         self._stop = stop
         self._mode = mode
@@ -49,7 +49,7 @@ class Times:
     def ended(self) -> None:
         """PID 1 has ended."""
         if (for_s := self._stop.for_s()) is not None:
-            measures.took("stop_seconds", for_s, mode=self._mode)
+            measures.observe_seconds("stop_seconds", for_s, mode=self._mode)
 
     def exits(self, reason: str) -> None:
         """The container has ended for `reason`."""
@@ -57,6 +57,6 @@ class Times:
 
     def _started(self, outcome: str) -> None:
         now = time.monotonic()
-        measures.took("start_seconds", now - self._starts, mode=self._mode, outcome=outcome)
+        measures.observe_seconds("start_seconds", now - self._starts, mode=self._mode, outcome=outcome)
         if self._boots:
-            measures.took("boot_seconds", now - self._boots, mode=self._mode, outcome=outcome)
+            measures.observe_seconds("boot_seconds", now - self._boots, mode=self._mode, outcome=outcome)

@@ -28,7 +28,7 @@ _KINDS = {
 }
 
 
-class Message:
+class MessageType:
     """The fields of a message type, by name. `descriptor` is protobuf's; `path` leads to it from the outermost one."""
 
     def __init__(self, descriptor: Any, path: tuple[bytes, ...] = ()) -> None:
@@ -45,9 +45,9 @@ class Message:
         pairs = names.items() if isinstance(names, Mapping) else ((name, name) for name in names)
         return {key.encode(): self.tag(field) for key, field in pairs}
 
-    def within(self, field: str) -> "Message":
+    def within(self, field: str) -> "MessageType":
         """The type of the submessage `field`."""
-        return Message(self._fields[field].message_type, (*self._path, self.tag(field)))
+        return MessageType(self._fields[field].message_type, (*self._path, self.tag(field)))
 
     def wrap(self, inner: bytes) -> bytes:
         """The encoded fields `inner` of this message, wrapped as a part of the outermost message."""
@@ -74,7 +74,7 @@ def _bytes(tag: bytes, value: bytes) -> bytes:
     return tag + unsigned(len(value)) + value if value else b""
 
 
-def text(message: Message, field: str, value: bytes) -> bytes:
+def text(message: MessageType, field: str, value: bytes) -> bytes:
     """A string field."""
     return _bytes(message.tag(field), _utf8(value))
 
@@ -83,7 +83,7 @@ def _utf8(word: bytes) -> bytes:
     return word if word.isascii() else word.decode(errors="replace").encode()
 
 
-def number(message: Message, field: str, maximum: int = 0) -> Encode:
+def number(message: MessageType, field: str, maximum: int = 0) -> Encode:
     """A single number, as of a counter or limit; the word `max` means `maximum`."""
     tag = message.tag(field)
 
@@ -100,7 +100,7 @@ def _value(word: bytes, maximum: int) -> int | None:
     return int(word) if word.isdigit() else None
 
 
-def keyed(message: Message, names: Mapping[str, str] | Iterable[str], factor: int = 1) -> Encode:
+def keyed(message: MessageType, names: Mapping[str, str] | Iterable[str], factor: int = 1) -> Encode:
     """`KEY NUMBER` lines: for each key in `names` (see `Message.tags`), `factor` times the number."""
     tags = message.tags(names)
 
@@ -115,7 +115,7 @@ def keyed(message: Message, names: Mapping[str, str] | Iterable[str], factor: in
     return encode
 
 
-def numbers(message: Message, field: str) -> Encode:
+def numbers(message: MessageType, field: str) -> Encode:
     """Numbers separated by blanks, as a repeated field."""
     tag = message.tag(field, packed=True)
 
@@ -126,7 +126,7 @@ def numbers(message: Message, field: str) -> Encode:
     return encode
 
 
-def pressure(message: Message) -> Encode:
+def pressure(message: MessageType) -> Encode:
     """`some avg10=0.12 avg60=0.00 avg300=0.00 total=34` and the same for `full` (accounting/psi.rst)."""
     inner = {kind.encode(): message.within(kind) for kind in ("some", "full")}
     averages = inner[b"some"].tags(("avg10", "avg60", "avg300"))
@@ -151,7 +151,7 @@ def _nested(text: bytes) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
         yield key, {name: value for name, _, value in (pair.partition(b"=") for pair in pairs)}
 
 
-def rdma(message: Message) -> Encode:
+def rdma(message: MessageType) -> Encode:
     """`DEVICE hca_handle=1 hca_object=2`, one line per device, as a repeated field; the word `max` means 2^32-1."""
     device, tags = message.tag("device"), message.tags({"hca_handle": "hca_handles", "hca_object": "hca_objects"})
 
@@ -166,7 +166,7 @@ def rdma(message: Message) -> Encode:
     return encode
 
 
-def io(message: Message) -> Encode:
+def io(message: MessageType) -> Encode:
     """`8:0 rbytes=1 wbytes=2 rios=3 wios=4 ...`, one line per device, as a repeated field."""
     major, minor = message.tag("major"), message.tag("minor")
     tags = message.tags(("rbytes", "wbytes", "rios", "wios"))
@@ -185,7 +185,7 @@ def io(message: Message) -> Encode:
     return encode
 
 
-def blkio(message: Message, name: Callable[[int, int], bytes]) -> Encode:
+def blkio(message: MessageType, name: Callable[[int, int], bytes]) -> Encode:
     """`8:0 Read 4096`, or without an operation `8:0 77`, as a repeated field; the total of all devices is left out.
 
     `name` returns a block device's name for its major and minor number (cgroup-v1/blkio-controller.rst).

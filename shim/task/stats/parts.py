@@ -8,7 +8,7 @@ from typing import Protocol
 from runtime.cgroup.files import hugetlb_sizes
 from runtime.cgroup.kept import KeptFile
 from shim.task.stats import encode
-from shim.task.stats.encode import Encode, Message
+from shim.task.stats.encode import Encode, MessageType
 
 
 class Part(Protocol):
@@ -75,7 +75,7 @@ class EntryPart:
 
     __slots__ = ("_first", "_head", "_message", "_others")
 
-    def __init__(self, message: Message, head: bytes, parts: Sequence[FilePart]) -> None:
+    def __init__(self, message: MessageType, head: bytes, parts: Sequence[FilePart]) -> None:
         self._message = message
         self._head = head
         self._first, *self._others = parts
@@ -92,7 +92,7 @@ class EntryPart:
             part.close()
 
 
-def hugetlb_parts(directory: str, files: Mapping[str, Encode], message: Message) -> Iterator[Part]:
+def hugetlb_parts(directory: str, files: Mapping[str, Encode], message: MessageType) -> Iterator[Part]:
     """An entry of `message` for each page size. `files` is keyed by the last part of the names, `hugetlb.2MB.END`."""
     for size in hugetlb_sizes(directory, next(iter(files))):
         found = [FilePart(f"{directory}/hugetlb.{size}.{end}", how) for end, how in files.items()]

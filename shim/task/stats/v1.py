@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 
 from protos.gen import cgroups_v1_pb2
 from shim.task.stats import encode
-from shim.task.stats.encode import Message
+from shim.task.stats.encode import MessageType
 from shim.task.stats.parts import FilePart, FirstPart, Part, hugetlb_parts
 
-METRICS = Message(cgroups_v1_pb2.Metrics.DESCRIPTOR)
+METRICS = MessageType(cgroups_v1_pb2.Metrics.DESCRIPTOR)
 TYPE_URL = cgroups_v1_pb2.Metrics.DESCRIPTOR.full_name
 
 _NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -117,7 +117,7 @@ def _device(major: int, minor: int) -> bytes:
 
 
 _BLKIO_ENCODE = {field: encode.blkio(_BLKIO.within(field), _device) for field in _BLKIO_FILES}
-_HUGETLB_ENTRY = Message(cgroups_v1_pb2.HugetlbStat.DESCRIPTOR)
+_HUGETLB_ENTRY = MessageType(cgroups_v1_pb2.HugetlbStat.DESCRIPTOR)
 _HUGETLB_FILES = {
     "usage_in_bytes": encode.number(_HUGETLB_ENTRY, "usage"),
     "max_usage_in_bytes": encode.number(_HUGETLB_ENTRY, "max"),

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from protos.gen import cgroups_v2_pb2
 from shim.task.stats import encode
-from shim.task.stats.encode import Message
+from shim.task.stats.encode import MessageType
 from shim.task.stats.parts import FilePart, Part, hugetlb_parts
 
-METRICS = Message(cgroups_v2_pb2.Metrics.DESCRIPTOR)
+METRICS = MessageType(cgroups_v2_pb2.Metrics.DESCRIPTOR)
 TYPE_URL = cgroups_v2_pb2.Metrics.DESCRIPTOR.full_name
 
 _MAX = (1 << 64) - 1
@@ -54,7 +54,7 @@ _FILES = (
     ("rdma.max", encode.rdma(_RDMA.within("limit"))),
 )
 _HUGETLB = METRICS.within("hugetlb")
-_HUGETLB_ENTRY = Message(cgroups_v2_pb2.HugeTlbStat.DESCRIPTOR)
+_HUGETLB_ENTRY = MessageType(cgroups_v2_pb2.HugeTlbStat.DESCRIPTOR)
 _HUGETLB_FILES = {
     "current": encode.number(_HUGETLB_ENTRY, "current"),
     "max": encode.number(_HUGETLB_ENTRY, "max", _MAX),

@@ -12,7 +12,7 @@ from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 
 from runtime.errors import InvalidArgument, RuntimeFailed
-from shim.task.cancellation import run_whole
+from shim.task.cancellation import run_to_completion
 from shim.task.reaper import Child, Reaper
 from shim.task.stdio.url import path_of
 
@@ -80,7 +80,7 @@ async def start(url: str, *, container_id: str, namespace: str, reaper: Reaper) 
             if not word and parts.scheme == "binary-v2":
                 raise RuntimeFailed("logging binary did not call ready (it may have crashed or exited prematurely)")
         except BaseException:
-            await run_whole(logger.close())
+            await run_to_completion(logger.close())
             raise
         return logger
     finally:

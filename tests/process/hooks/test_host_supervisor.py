@@ -48,7 +48,7 @@ def test_a_hook_leads_a_session_of_its_own(tmp_path):
 
 
 def test_a_hook_is_no_more_precious_than_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(host_supervisor, "_be_no_more_precious", (tmp_path / "said").touch)
+    monkeypatch.setattr(host_supervisor, "_reset_negative_oom_score", (tmp_path / "said").touch)
     os.waitpid(hook("/bin/sh", "-c", ":"), 0)
     assert (tmp_path / "said").exists()
 

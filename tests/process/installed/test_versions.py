@@ -48,7 +48,7 @@ def test_what_is_held_stays_until_its_last_holder_has_gone(home: Path):
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        (fd,) = version.hold(str(home / "1"))
+        (fd,) = version.lock_in_use(str(home / "1"))
         grandchild = os.fork()
         if grandchild == 0:
             os.close(writer)
@@ -140,8 +140,8 @@ def test_a_version_that_is_being_removed_or_was_is_run_by_nobody_more(home: Path
     with (home / "1" / IN_USE).open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(FileNotFoundError, match="try again"):
-            version.hold(str(home / "1"))
+            version.lock_in_use(str(home / "1"))
 
 
 def test_there_is_nothing_to_hold_in_a_checkout_or_where_it_cannot_be_locked(home: Path):
-    assert version.hold() == version.hold(str(home / "absent")) == ()
+    assert version.lock_in_use() == version.lock_in_use(str(home / "absent")) == ()

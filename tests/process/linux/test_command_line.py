@@ -34,7 +34,7 @@ LOOK = """
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 from runtime.oci import interrupted
-interrupted.end_creates("/nowhere/of/nobody")
+interrupted.kill_creates("/nowhere/of/nobody")
 """
 
 

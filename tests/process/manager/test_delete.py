@@ -110,7 +110,7 @@ def test_a_bundle_that_goes_meanwhile_was_read_before(node, monkeypatch, is_whol
     monkeypatch.setattr(cleanup, "_hand_over_hooks", hand_over)
     monkeypatch.setattr(interrupted, "remove_cgroups", lambda spec, name, *, patience_s: removed.append((spec, name)))
     ended = []
-    monkeypatch.setattr(interrupted, "end_creates", ended.append)
+    monkeypatch.setattr(interrupted, "kill_creates", ended.append)
     node.delete()
     assert (node.calls, removed) == ([FORCED], [({"linux": {}}, ID)])
     assert ended == ([] if is_whole else [str(node.bundle)])
@@ -253,7 +253,7 @@ def test_processes_that_die_late_are_swept_up_after_the_answer(node, monkeypatch
 def test_what_dies_late_is_swept_up_also_where_the_command_was_killed(node, monkeypatch):
     swept = node.directory / "swept"
     monkeypatch.setattr(cleanup, "clean_up", lambda flags: (b"", "left"))
-    monkeypatch.setattr(cleanup, "sweep", lambda left, name: swept.write_text(f"{left} {name}"))
+    monkeypatch.setattr(cleanup, "retry_cgroup_removal", lambda left, name: swept.write_text(f"{left} {name}"))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.close()
     pid = os.fork()
@@ -285,7 +285,7 @@ def test_a_new_container_of_the_name_is_let_alone(node, monkeypatch):
     monkeypatch.setattr(cleanup, "_hand_over_hooks", hand_over)
     monkeypatch.setattr(interrupted, "remove_cgroups", lambda *_, **__: pytest.fail("not its own"))
     _, left = cleanup.clean_up(node.flags)
-    cleanup.sweep(left, ID)
+    cleanup.retry_cgroup_removal(left, ID)
     assert node.calls == []
     assert node.is_known()
     assert entry.is_symlink()
@@ -315,7 +315,7 @@ def test_traces_of_a_killed_pod_server_go_and_what_says_that_there_are_some_goes
     entry.symlink_to(node.bundle)
     said = []
     monkeypatch.setattr(rundir, "remove", lambda path: said.append((path, entry.is_symlink())))
-    monkeypatch.setattr(index, "forget", lambda namespace, name: (said.append((namespace, name)), entry.unlink()))
+    monkeypatch.setattr(index, "unregister", lambda namespace, name: (said.append((namespace, name)), entry.unlink()))
     cleanup.clean_up(node.flags)
     assert said == [(rundir.path_of("ns", ID), True), ("ns", ID)]
     cleanup._remove_traces(node.flags)

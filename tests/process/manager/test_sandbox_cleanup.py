@@ -69,7 +69,7 @@ class Pod:
 
     @property
     def left(self):
-        return members.of_sandbox("ns", "box")
+        return members.list_members("ns", "box")
 
 
 @pytest.fixture
@@ -269,10 +269,10 @@ def test_members_that_nobody_is_called_for_are_ended_by_the_next_start(pod):
     """The sandbox had ended before its server was killed."""
     pod.member("one")
     pod.member("living", served=True)
-    sandbox_cleanup.check()
+    sandbox_cleanup.start_member_cleanup()
     assert pod.left == ["living", "one"]
     shutil.rmtree(pod.tasks / "box")
-    sandbox_cleanup.check()
+    sandbox_cleanup.start_member_cleanup()
     until(lambda: pod.left == ["living"])
     assert pod.calls == [forced("one")]
 

@@ -27,7 +27,7 @@ def runtime(*words):
 @pytest.mark.parametrize("patience_s", [0.1, -1.0])
 def test_a_create_that_takes_too_long_is_killed(patience_s):
     with runtime("/opt/crun", "--root", "/r", "create", "--bundle", BUNDLE, "c1") as child:
-        interrupted.let_end(BUNDLE, patience_s=patience_s)
+        interrupted.wait_for_creates(BUNDLE, patience_s=patience_s)
         assert child.wait(5) == -9
 
 
@@ -36,7 +36,7 @@ def test_a_create_that_ends_is_waited_for():
         began = time.monotonic()
         end = threading.Timer(0.3, child.terminate)
         end.start()
-        interrupted.let_end(BUNDLE, patience_s=10.0)
+        interrupted.wait_for_creates(BUNDLE, patience_s=10.0)
         assert 0.2 < time.monotonic() - began < 5
         assert child.wait(5) == -15
         end.join()
@@ -44,7 +44,7 @@ def test_a_create_that_ends_is_waited_for():
 
 def test_an_init_that_waits_to_be_started_is_killed(tmp_path):
     with runtime("/opt/crun", "create", "--bundle", str(tmp_path), "c1") as child:
-        interrupted.remove_rest(str(tmp_path), "c1", patience_s=0.1)
+        interrupted.remove_leftovers(str(tmp_path), "c1", patience_s=0.1)
         assert child.wait(5) == -9
 
 
@@ -55,8 +55,8 @@ def test_an_init_that_waits_to_be_started_is_killed(tmp_path):
 )
 def test_others_are_let_alone(words):
     with runtime("/opt/crun", *words) as child:
-        interrupted.let_end(BUNDLE, patience_s=0.0)
-        interrupted.remove_rest(BUNDLE, "c1", patience_s=0.0)
+        interrupted.wait_for_creates(BUNDLE, patience_s=0.0)
+        interrupted.remove_leftovers(BUNDLE, "c1", patience_s=0.0)
         assert child.poll() is None
 
 

@@ -33,15 +33,17 @@ def binary(tmp_path):
 
 
 def held(path):
-    readonly_exec.hold(path)
+    readonly_exec.mount_readonly(path)
     (fd,) = readonly_exec.descriptors()
     return fd
 
 
 def test_the_program_is_run_under_its_name(binary):
     fd = held(binary)
-    assert readonly_exec.of(binary) == f"/proc/self/fd/{fd}"
-    assert subprocess.check_output([binary, "one"], executable=readonly_exec.of(binary), pass_fds=[fd]) == b"one\n"
+    assert readonly_exec.executable(binary) == f"/proc/self/fd/{fd}"
+    assert (
+        subprocess.check_output([binary, "one"], executable=readonly_exec.executable(binary), pass_fds=[fd]) == b"one\n"
+    )
     assert not os.get_inheritable(fd)
 
 
@@ -94,17 +96,17 @@ def test_no_lease_on_it_holds_up_who_executes_it(binary, kind):
 
 def test_a_program_that_was_replaced_since_is_run_itself(binary):
     held(binary)
-    assert readonly_exec.are_current()
+    assert readonly_exec.are_unchanged()
     os.rename(shutil.copy(ECHO, f"{binary}.new"), binary)
-    assert readonly_exec.of(binary) == binary
-    assert not readonly_exec.are_current()
+    assert readonly_exec.executable(binary) == binary
+    assert not readonly_exec.are_unchanged()
     os.unlink(binary)
-    assert readonly_exec.of(binary) == binary
+    assert readonly_exec.executable(binary) == binary
 
 
 def test_another_program_is_run_itself(binary):
     held(binary)
-    assert readonly_exec.of("/usr/sbin/other") == "/usr/sbin/other"
+    assert readonly_exec.executable("/usr/sbin/other") == "/usr/sbin/other"
 
 
 def test_a_program_is_held_once(binary):
@@ -117,14 +119,14 @@ def test_a_script_is_not_held(tmp_path):
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
     with pytest.raises(OSError, match="crun: not an ELF file"):
-        readonly_exec.hold(str(script))
-    assert readonly_exec.of(str(script)) == str(script)
+        readonly_exec.mount_readonly(str(script))
+    assert readonly_exec.executable(str(script)) == str(script)
 
 
 def test_what_does_not_run_from_there_is_not_held(tmp_path):
     path = shutil.copy(FALSE, tmp_path / "crun")
     with pytest.raises(OSError, match="crun: exit status 1 of --version"):
-        readonly_exec.hold(str(path))
+        readonly_exec.mount_readonly(str(path))
     assert readonly_exec.descriptors() == ()
 
 
@@ -136,10 +138,10 @@ def test_what_hangs_is_not_held(tmp_path, monkeypatch):
         pytest.skip("no C compiler")
     subprocess.run(["cc", "-o", tmp_path / "crun", source], check=True)
     with pytest.raises(OSError, match="exit status -9"):
-        readonly_exec.hold(str(tmp_path / "crun"))
+        readonly_exec.mount_readonly(str(tmp_path / "crun"))
 
 
 def test_what_is_not_there_is_an_oserror(tmp_path):
     with pytest.raises(FileNotFoundError) as missing:
-        readonly_exec.hold(str(tmp_path / "crun"))
+        readonly_exec.mount_readonly(str(tmp_path / "crun"))
     assert missing.value.errno == errno.ENOENT

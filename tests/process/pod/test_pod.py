@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from runtime.oci import readonly_exec
-from shim.pod.server import Pod
+from shim.pod.server import PodServer
 from shim.task.reaper import Reaper
 
 SH = shutil.which("sh")
@@ -14,7 +14,7 @@ def run(*argv):
     """The status of a program that a pod server runs."""
 
     async def play():
-        pod = Pod("namespace", "", "")
+        pod = PodServer("namespace", "", "")
         pod._reaper = Reaper(asyncio.get_running_loop())
         pod._reaper.install()
         return await pod._run_program(argv, {})
@@ -24,7 +24,7 @@ def run(*argv):
 
 @pytest.mark.parametrize("mount", ["/proc/self/fd/999", "/dev/null"])
 def test_a_mount_that_cannot_be_executed_any_more_is_done_without(monkeypatch, mount):
-    monkeypatch.setattr(readonly_exec, "of", lambda path: mount)
+    monkeypatch.setattr(readonly_exec, "executable", lambda path: mount)
     assert run(SH, "-c", "exit 7") == 7
 
 
@@ -39,7 +39,7 @@ def test_the_address_is_gone_before_the_request_that_ends_the_pod_is_answered(tm
     path.touch()
 
     async def play():
-        pod = Pod("namespace", "", str(path))
+        pod = PodServer("namespace", "", str(path))
         pod.end()
         gone = not path.exists()
         path.touch()  # another server's by now

@@ -47,7 +47,7 @@ def test_what_was_noted_is_removed_by_delete_and_nothing_else(tmp_path):
     cgroup.note(str(bundle), [str(made), str(tmp_path / "c-agent-never-made")])
     assert (bundle / cgroup.NOTE).stat().st_mode & 0o777 == 0o600
     Bundle(str(bundle)).write_record({"oci": asdict(OCIBinary("/bin/true", str(tmp_path))), "plan": {}})
-    cleanup._forget(cleanup.Left(cleanup.Held(str(bundle))), "c")
+    cleanup._delete_container(cleanup.BundleState(cleanup.BundleDirectory(str(bundle))), "c")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "c"]
     assert list(bundle.iterdir()) == []
     cgroup.remove_noted(str(bundle))

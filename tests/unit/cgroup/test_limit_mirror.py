@@ -3,7 +3,7 @@
 import pytest
 
 from runtime.cgroup import limit_mirror
-from runtime.cgroup.limit_mirror import Shown
+from runtime.cgroup.limit_mirror import LimitMirror
 from runtime.cgroup.model import Cgroup
 from runtime.errors import NotFound
 
@@ -52,7 +52,7 @@ def said(at):
 
 def test_the_applications_cgroup_says_what_the_containers_does_and_goes_on_to(tree):
     at = tree.place(7, "system.slice/pouchrich-app.service")
-    one = Shown(Cgroup(unified=str(tree.top)))
+    one = LimitMirror(Cgroup(unified=str(tree.top)))
     one.to(7)
     assert said(at) == LIMITS
     more = {**LIMITS, "memory.max": "1073741824\n"}
@@ -63,7 +63,7 @@ def test_the_applications_cgroup_says_what_the_containers_does_and_goes_on_to(tr
 
 def test_who_moves_itself_further_down_keeps_no_old_limit_above(tree):
     at = tree.place(7, "app.service")
-    one = Shown(Cgroup(unified=str(tree.top)))
+    one = LimitMirror(Cgroup(unified=str(tree.top)))
     one.to(7)
     below = tree.place(7, "app.service/leaf")
     tree.set({**LIMITS, "memory.max": "999999999\n"})
@@ -75,13 +75,13 @@ def test_who_moves_itself_further_down_keeps_no_old_limit_above(tree):
 def test_a_burst_of_the_containers_is_not_taken_away(tree):
     at = tree.place(7, "app.service")
     tree.set({"cpu.max.burst": "5000\n"})
-    Shown(Cgroup(unified=str(tree.top))).to(7)
+    LimitMirror(Cgroup(unified=str(tree.top))).to(7)
     assert said(at) == {**LIMITS, **{"cpu.max": "max 100000\n"}}
 
 
 def test_a_limit_of_somebody_elses_is_left_and_no_file_is_made(tree):
     at = tree.place(7, "app.service", {"memory.max": "1000\n"})
-    one = Shown(Cgroup(unified=str(tree.top)))
+    one = LimitMirror(Cgroup(unified=str(tree.top)))
     one.to(7)
     one.again()
     assert said(at) == {"memory.max": "1000\n"}
@@ -95,7 +95,7 @@ def test_a_limit_of_somebody_elses_is_left_and_no_file_is_made(tree):
 
 def test_another_cgroup_than_one_below_is_left(tree, tmp_path):
     beside = tree.place(7, "../c-2/app")
-    one = Shown(Cgroup(unified=str(tree.top)))
+    one = LimitMirror(Cgroup(unified=str(tree.top)))
     one.to(7)
     assert said(beside) == UNSET
     tree.place(7, "")
@@ -105,7 +105,7 @@ def test_another_cgroup_than_one_below_is_left(tree, tmp_path):
 
 def test_what_has_ended_and_a_v1_cgroup_are_no_error(tree):
     at = tree.place(7, "app.service")
-    one = Shown(Cgroup(unified=str(tree.top)))
+    one = LimitMirror(Cgroup(unified=str(tree.top)))
     one.to(7)
     one.to(8)
     for path in at.iterdir():
@@ -113,4 +113,4 @@ def test_what_has_ended_and_a_v1_cgroup_are_no_error(tree):
     at.rmdir()
     one.again()
     assert not at.exists()
-    Shown(Cgroup(controllers=(("memory", str(tree.top)),))).to(7)
+    LimitMirror(Cgroup(controllers=(("memory", str(tree.top)),))).to(7)

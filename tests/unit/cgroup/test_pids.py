@@ -23,10 +23,12 @@ def tree(tmp_path):
     "made", [lambda path: Cgroup(unified=path), lambda path: Cgroup(controllers=(("memory", "/m"), ("pids", path)))]
 )
 def test_what_was_refused_is_counted_wherever_the_kernel_counts_it(tree, made):
-    assert pids.refused(made(tree())) == 0
-    assert pids.refused(made(tree(container=("max", 3)))) == 3
-    assert pids.refused(made(tree(pod=(12, 2)))) == 2
-    assert pids.refused(made(tree(pod=("max", 3), container=(7, 3)))) == 3  # since Linux 6.11, one refusal is in both
+    assert pids.refused_forks(made(tree())) == 0
+    assert pids.refused_forks(made(tree(container=("max", 3)))) == 3
+    assert pids.refused_forks(made(tree(pod=(12, 2)))) == 2
+    assert (
+        pids.refused_forks(made(tree(pod=("max", 3), container=(7, 3)))) == 3
+    )  # since Linux 6.11, one refusal is in both
 
 
 def test_the_lowest_limit_is_the_one_that_holds(tree):
@@ -39,7 +41,7 @@ def test_the_lowest_limit_is_the_one_that_holds(tree):
 
 def test_without_the_controller_there_is_nothing_to_tell(tmp_path):
     for cgroup in (Cgroup(controllers=(("memory", str(tmp_path)),)), Cgroup(unified=str(tmp_path / "gone"))):
-        assert (pids.refused(cgroup), pids.limit(cgroup)) == (0, None)
+        assert (pids.refused_forks(cgroup), pids.limit(cgroup)) == (0, None)
 
 
 def test_what_holds_for_a_container_that_is_no_more_is_told_by_the_cgroups_above_it(tree, tmp_path):
@@ -48,5 +50,5 @@ def test_what_holds_for_a_container_that_is_no_more_is_told_by_the_cgroups_above
     mountinfo.write_text(
         f"1 2 0:3 / {tmp_path}/memory rw - cgroup cgroup rw,memory\n1 2 0:4 / {tmp_path} rw - cgroup cgroup rw,pids\n"
     )
-    assert pids.above("/pod/container", mounts=str(mountinfo)) == (3, f"{tmp_path}/pod")
-    assert pids.above("/other/container", mounts=str(mountinfo)) is None
+    assert pids.limit_above("/pod/container", mounts=str(mountinfo)) == (3, f"{tmp_path}/pod")
+    assert pids.limit_above("/other/container", mounts=str(mountinfo)) is None

@@ -23,7 +23,7 @@ def made(tmp_path):
 def test_what_the_runtime_set_below_stands_above_as_well(made, tmp_path):
     memory = made("memory", {}, {"memory.limit_in_bytes": 9}, {"memory.limit_in_bytes": 4096})
     cpu = made("cpu", {}, {"cpu.shares": 1024, "cpu.cfs_quota_us": -1}, {"cpu.shares": 512, "cpu.cfs_quota_us": 5000})
-    v1_parent_limits.copy({"memory": memory, "cpu": cpu})
+    v1_parent_limits.copy_to_parent({"memory": memory, "cpu": cpu})
     assert (tmp_path / "memory/pod/c/memory.limit_in_bytes").read_text().startswith("4096")
     assert (tmp_path / "cpu/pod/c/cpu.shares").read_text().startswith("512")
     assert (tmp_path / "cpu/pod/c/cpu.cfs_quota_us").read_text().startswith("5000")
@@ -34,7 +34,7 @@ def test_what_is_above_has_room_before_it_gets_what_is_below(made, monkeypatch):
     monkeypatch.setattr(
         v1_parent_limits, "_write", lambda path, value: written.append((path.rpartition("/")[2], value))
     )
-    v1_parent_limits.copy(
+    v1_parent_limits.copy_to_parent(
         {"cpu": made("cpu", {}, {"cpu.cfs_quota_us": 1}, {"cpu.cfs_period_us": 50, "cpu.cfs_quota_us": 5000})}
     )
     assert written == [("cpu.cfs_quota_us", "-1"), ("cpu.cfs_period_us", "50"), ("cpu.cfs_quota_us", "5000")]
@@ -43,12 +43,14 @@ def test_what_is_above_has_room_before_it_gets_what_is_below(made, monkeypatch):
 def test_before_an_update_there_is_room_above(made, tmp_path):
     cpu = made("cpu", {}, {"cpu.cfs_quota_us": 5000}, {"cpu.cfs_quota_us": 5000})
     cpuset = made("cpuset", {"cpuset.cpus": "0-3"}, {"cpuset.cpus": "0"}, {"cpuset.cpus": "0"})
-    v1_parent_limits.loosen({"cpu": cpu, "cpuset": cpuset})
+    v1_parent_limits.loosen_parent({"cpu": cpu, "cpuset": cpuset})
     assert (tmp_path / "cpu/pod/c/cpu.cfs_quota_us").read_text().startswith("-1")
     assert (tmp_path / "cpuset/pod/c/cpuset.cpus").read_text().startswith("0-3")
     assert (tmp_path / "cpu/pod/c/pouchrich/cpu.cfs_quota_us").read_text() == "5000\n"
 
 
 def test_what_is_not_there_is_left(made):
-    v1_parent_limits.copy({"memory": made("memory", {}, {}, {"memory.limit_in_bytes": 1}), "freezer": "/nowhere/a/b"})
-    v1_parent_limits.loosen({"cpuset": "/nowhere/a/b"})
+    v1_parent_limits.copy_to_parent(
+        {"memory": made("memory", {}, {}, {"memory.limit_in_bytes": 1}), "freezer": "/nowhere/a/b"}
+    )
+    v1_parent_limits.loosen_parent({"cpuset": "/nowhere/a/b"})

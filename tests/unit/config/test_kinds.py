@@ -51,7 +51,7 @@ def test_a_path_is_absolute_and_normal(value):
 
 @given(st.text())
 def test_a_value_is_shown_in_one_short_ascii_line(value):
-    text = kinds.shown(value)
+    text = kinds.short_json(value)
     assert text.isascii()
     assert "\n" not in text
     assert len(text) <= 80

@@ -211,7 +211,7 @@ def test_the_formats_name_every_annotation_and_one_pod_shows_them():
 
 
 def test_the_formats_name_every_variable_of_a_hook():
-    subject = environment.Subject("c", "k8s.io", "/b", "/r", "app", "default", "systemd", {})
+    subject = environment.HookSubject("c", "k8s.io", "/b", "/r", "app", "default", "systemd", {})
     told = environment.variables(subject, environment.ending(0))
     cells = " ".join(row[0] for row in markdown.rows(FORMATS, "Variable", "Value"))
     assert set(re.findall(r"`(\w+)`", cells)) == set(told)

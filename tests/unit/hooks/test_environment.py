@@ -6,9 +6,9 @@ import pytest
 
 from runtime.default_path import DEFAULT_PATH
 from runtime.hooks import environment
-from runtime.hooks.environment import Ending, Subject
+from runtime.hooks.environment import Ending, HookSubject
 
-SUBJECT = Subject(
+SUBJECT = HookSubject(
     id="c1",
     containerd_namespace="k8s.io",
     bundle="/b",
@@ -48,7 +48,7 @@ def test_poststop_is_told_how_it_ended_and_prestart_is_not():
 
 @pytest.mark.parametrize("name", ["", "a b", "x\ny", "-x", "$(reboot)", "a" * 254])
 def test_a_name_of_another_form_than_kubernetes_gives_is_not_passed_on(name):
-    bent = Subject(**{**SUBJECT.to_dict(), "name": name, "namespace": name})
+    bent = HookSubject(**{**SUBJECT.to_dict(), "name": name, "namespace": name})
     told = environment.variables(bent)
     assert (told["POUCHRICH_NAME"], told["POUCHRICH_NAMESPACE"]) == ("c1", "k8s.io")
 
@@ -73,4 +73,4 @@ def test_the_state_is_ocis_and_has_a_pid_only_with_a_process():
 
 
 def test_a_subject_survives_json():
-    assert Subject(**json.loads(json.dumps(SUBJECT.to_dict()))) == SUBJECT
+    assert HookSubject(**json.loads(json.dumps(SUBJECT.to_dict()))) == SUBJECT

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runtime.hooks import journal as journal_module
 from runtime.hooks.journal import Journal, path_of, records
-from runtime.hooks.journal_state import read_account
+from runtime.hooks.journal_state import parse_journal
 
 HEAD = {"boot": "b", "hooks": [{"name": "one"}, {"name": "two"}], "pinned": ""}
 
@@ -173,7 +173,7 @@ def test_a_write_that_fails_half_way_leaves_whole_lines_only(path, monkeypatch):
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_as_far_as_they_are_a_record(data):
     whole = json.dumps({"head": HEAD}).encode() + b"\n"
-    account, good = read_account(whole + data)
+    account, good = parse_journal(whole + data)
     assert len(whole) <= good <= len(whole) + len(data)
     assert account.head["hooks"] == HEAD["hooks"] or good > len(whole)
 
@@ -211,7 +211,7 @@ def test_a_record_has_its_name_once_it_has_its_head(path, monkeypatch):
 
     def rename(source, target):
         with open(source, "rb") as file:
-            seen.append(read_account(file.read())[0].head.get("boot"))
+            seen.append(parse_journal(file.read())[0].head.get("boot"))
         assert not os.path.exists(target)
         real(source, target)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runtime.hooks.journal_state import DONE, MOVES, OWED, SKIPPED, STARTED, UNSTARTED, read_account
+from runtime.hooks.journal_state import DONE, MOVES, OWED, SKIPPED, STARTED, UNSTARTED, parse_journal
 
 HEAD = {"head": {"hooks": [{"name": "a"}]}}
 TO = {OWED: (), STARTED: (STARTED,), DONE: (STARTED, DONE), SKIPPED: (SKIPPED,)}
@@ -15,7 +15,7 @@ ALLOWED = {(OWED, STARTED), (OWED, SKIPPED), (STARTED, DONE), (STARTED, UNSTARTE
 
 def account_of(events):
     lines = [HEAD, *({"event": event, "hook": 0, "result": event} for event in events)]
-    return read_account(b"".join(json.dumps(line).encode() + b"\n" for line in lines))[0]
+    return parse_journal(b"".join(json.dumps(line).encode() + b"\n" for line in lines))[0]
 
 
 @pytest.mark.parametrize("event", MOVES)

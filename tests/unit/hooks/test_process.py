@@ -63,7 +63,7 @@ def hook(**fields):
 
 def test_a_hook_is_the_pods_process_with_another_command():
     before = copy.deepcopy(SPEC)
-    made = process.of_hook(SPEC, hook(), TOLD)
+    made = process.hook_process(SPEC, hook(), TOLD)
     changed = {"terminal", "consoleSize", "args", "env"}
     assert {key: made[key] for key in made.keys() - changed} == {
         key: SPEC["process"][key] for key in SPEC["process"].keys() - changed
@@ -74,7 +74,7 @@ def test_a_hook_is_the_pods_process_with_another_command():
 
 
 def test_a_nodes_hook_may_run_as_somebody_else_with_the_pods_umask():
-    made = process.of_hook(SPEC, hook(), TOLD, User(0, 0, (3,)))
+    made = process.hook_process(SPEC, hook(), TOLD, User(0, 0, (3,)))
     assert made["user"] == {"uid": 0, "gid": 0, "additionalGids": [3], "umask": 18}
 
 

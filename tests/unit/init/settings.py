@@ -2,7 +2,7 @@
 
 from runtime.host import HostFacts
 from runtime.image.image import PLACES
-from runtime.init.base import MountPoint, Setting
+from runtime.init.base import ModeInput, MountPoint
 from runtime.init.detect import InitFacts
 
 CAPABILITIES = ("CAP_CHOWN", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP")
@@ -33,4 +33,4 @@ def setting(*mounts, spec=None, resolved=None, mode="systemd", init=SYSTEMD, arg
         MountPoint(one["destination"], leads.get(one["destination"], one["destination"]), one) for one in spec["mounts"]
     )
     known = {"host": HostFacts(), "run_dir": "/run/pouchrich/containers/ns/c", "mode": mode, "init": init, **more}
-    return Setting(spec, tuple(args), terminal, points, {**RESOLVED, **leads}, **known)
+    return ModeInput(spec, tuple(args), terminal, points, {**RESOLVED, **leads}, **known)

@@ -4,7 +4,7 @@ import pytest
 
 from runtime.errors import InvalidArgument
 from runtime.init import INIT_MODES, dumb_init
-from runtime.init.base import HOME, MountPoint, Setting, covers
+from runtime.init.base import CONTAINER_RUN_DIR, ModeInput, MountPoint, covers
 from runtime.spec import edit
 
 DEV = {"destination": "/dev", "type": "tmpfs", "options": ["nosuid"]}
@@ -17,7 +17,9 @@ def setting(*mounts, terminal=False, args=("app", "--flag"), home="/run/pouchric
         for one in mounts
     )
     spec = {"process": {"args": list(args)}, "mounts": list(mounts)}
-    return Setting(spec, tuple(args), terminal, points, {HOME: home}, run_dir="/run/pouchrich/containers/k8s.io/c")
+    return ModeInput(
+        spec, tuple(args), terminal, points, {CONTAINER_RUN_DIR: home}, run_dir="/run/pouchrich/containers/k8s.io/c"
+    )
 
 
 def made(one):

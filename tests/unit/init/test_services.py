@@ -31,7 +31,7 @@ class Image:
 
 def check(image, init, *names, pod=False, masked=()):
     requests = [Request(name, POD if pod else NODE, is_pod=pod) for name in names]
-    found = services.look(image, init, names)
+    found = services.find_services(image, init, names)
     close = services.near(image, [name for name, path in found.items() if not path])
     return services.check(requests, init=init, found=found, masked=masked, close=close)
 
@@ -125,7 +125,7 @@ def test_the_image_itself_is_looked_at_below_its_root(tmp_path):
     (tmp_path / "etc").mkdir()
     os.symlink("../../../../../../etc", tmp_path / "etc/systemd")
     with image.Rootfs.open(str(tmp_path)) as root:
-        found = services.look(root, "systemd", ["cron", "passwd"])
+        found = services.find_services(root, "systemd", ["cron", "passwd"])
     assert found == {"cron": "/usr/lib/systemd/system/cron.service", "passwd": ""}
 
 

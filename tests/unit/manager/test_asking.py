@@ -103,9 +103,9 @@ def test_a_spawner_that_serves_has_a_second(tmp_path, monkeypatch):
 def alone(monkeypatch):
     """What is done without a spawner: the reason is in `said`, and of each spawner begun whom it replaces."""
     found = SimpleNamespace(said=[], begun=[], asks=[])
-    monkeypatch.setattr(start, "_alone", lambda message, reason: found.said.append(reason) or DONE)
-    monkeypatch.setattr(launch, "begin", lambda key, *, hung: found.begun.append(hung) or True)
-    monkeypatch.setattr(launch, "refusal", lambda path: "")
+    monkeypatch.setattr(start, "_run_without_spawner", lambda message, reason: found.said.append(reason) or DONE)
+    monkeypatch.setattr(launch, "ensure_spawner", lambda key, *, hung: found.begun.append(hung) or True)
+    monkeypatch.setattr(launch, "read_refusal", lambda path: "")
 
     def ask(path, message):
         raise found.asks.pop(0)
@@ -116,11 +116,11 @@ def alone(monkeypatch):
 
 def test_a_second_spawner_that_hangs_is_the_last(alone):
     alone.asks = [NoSpawner("hangs too", 5)] * 9
-    assert start._by_a_new_one("1", b"", NoSpawner("hangs", 4)) == DONE
+    assert start._ask_new_spawner("1", b"", NoSpawner("hangs", 4)) == DONE
     assert (alone.begun, alone.said) == ([4], ["hangs too"])
 
 
 def test_a_spawner_that_is_killed_on_its_way_is_begun_again_some_times(alone):
     alone.asks = [NoSpawner("gone")] * 9
-    assert start._by_a_new_one("1", b"", NoSpawner("none", is_absent=True)) == DONE
+    assert start._ask_new_spawner("1", b"", NoSpawner("none", is_absent=True)) == DONE
     assert (len(alone.begun), alone.said) == (BEGIN_TRIES, ["gone"])

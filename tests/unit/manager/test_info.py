@@ -13,8 +13,8 @@ def begun(monkeypatch):
     """The keys of the spawners that were begun."""
     keys = []
     monkeypatch.setattr(start, "key", lambda: "key")
-    monkeypatch.setattr(start, "_let_others_go", lambda: None)
-    monkeypatch.setattr(launch, "begin", lambda key, *, hung: keys.append(key) or True)
+    monkeypatch.setattr(start, "_release_native_lock", lambda: None)
+    monkeypatch.setattr(launch, "ensure_spawner", lambda key, *, hung: keys.append(key) or True)
     return keys
 
 

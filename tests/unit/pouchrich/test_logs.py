@@ -65,7 +65,7 @@ def test_json_is_an_object_a_line(capsys, container):
 def test_following_ends_with_the_container(capsys, container):
     node, log = container
     steps = iter(
-        [lambda: log.write("agent", "audit", ["more"]), lambda: index.forget("k8s.io", "abc", root=node.index)]
+        [lambda: log.write("agent", "audit", ["more"]), lambda: index.unregister("k8s.io", "abc", root=node.index)]
     )
     out = run(capsys, node, "abc", "--follow", "--tail", "1", sleep=lambda _: next(steps)())
     assert [line.partition(": ")[2] for line in out.splitlines()] == ["ended with status 1", "more"]

@@ -7,7 +7,7 @@ import pytest
 from runtime import config
 from runtime.agents.process import inside
 from runtime.config.model import Hook, When
-from runtime.hooks.process import of_hook
+from runtime.hooks.process import hook_process
 from runtime.rich import confinement, plan
 from runtime.rich.confinement import DEFAULT
 from tests.unit.rich.test_plan import made, spec_of
@@ -51,7 +51,7 @@ def test_what_the_pod_has_asked_for_stays(own, said, why):
     found = made(spec, body=NAMED)
     assert found.apply(spec)["process"].get("apparmorProfile") == own
     assert (found.apparmor, decision(found)) == ("", [(said, why)])
-    assert confinement.of_process(spec["process"], "pouchrich") == spec["process"]
+    assert confinement.process_with_profile(spec["process"], "pouchrich") == spec["process"]
 
 
 def test_without_the_key_nothing_is_changed_or_said():
@@ -59,8 +59,8 @@ def test_without_the_key_nothing_is_changed_or_said():
     found = made(spec)
     assert (found.apparmor, decision(found)) == ("", [])
     assert found.apply(spec)["process"]["apparmorProfile"] == DEFAULT
-    assert confinement.of_spec(spec, "") == spec
-    assert confinement.of_process(spec["process"], "") == spec["process"]
+    assert confinement.spec_with_profile(spec, "") == spec
+    assert confinement.process_with_profile(spec["process"], "") == spec["process"]
 
 
 def test_a_container_that_is_not_rich_keeps_its_profile():
@@ -69,9 +69,9 @@ def test_a_container_that_is_not_rich_keeps_its_profile():
 
 
 def test_what_is_beside_the_application_has_it_too():
-    spec = confinement.of_spec(spec_with(DEFAULT), "pouchrich")
+    spec = confinement.spec_with_profile(spec_with(DEFAULT), "pouchrich")
     hook = Hook("h", "container", ("/bin/x",), 1.0, "abort", None, (), False, When())
-    assert of_hook(spec, hook, {})["apparmorProfile"] == "pouchrich"
+    assert hook_process(spec, hook, {})["apparmorProfile"] == "pouchrich"
     assert inside(spec, ("/bin/x",))["apparmorProfile"] == "pouchrich"
 
 

@@ -3,11 +3,11 @@ import os
 import pytest
 
 from runtime.image.image import Rootfs
-from runtime.init.boot import Boot, Launch
+from runtime.init.boot import AppProcess, Boot
 from runtime.rich import environment
 
 PLACES = ("profile", "pam", "units", "cron")
-SYSTEMD = Boot("systemd", 1, launch=Launch(("app",)))
+SYSTEMD = Boot("systemd", 1, launch=AppProcess(("app",)))
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def image(tmp_path):
 
 def made(image, env, *, places=PLACES, exclude=(), boot=SYSTEMD, hiding=(), version=252):
     with Rootfs.open(str(image)) as root:
-        seen = environment.look(root, places, hiding)
+        seen = environment.inspect(root, places, hiding)
     return environment.make(
         env, places=places, exclude=exclude, seen=seen, run_dir="/run/x", boot=boot, systemd_version=version
     )
@@ -58,7 +58,9 @@ def test_no_place_is_given_what_was_not_asked_for(image, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("boot", [SYSTEMD, Boot("sysvinit", 1, launch=Launch(("app",)), environment="environment.sh")])
+@pytest.mark.parametrize(
+    "boot", [SYSTEMD, Boot("sysvinit", 1, launch=AppProcess(("app",)), environment="environment.sh")]
+)
 def test_who_somebody_is_and_what_is_excluded_is_nowhere(image, place, boot):
     env = dict.fromkeys(("HOME", "USER", "LOGNAME", "SHELL", "PWD", "MAIL", "UID", "A_TOKEN", "B"), "secret")
     found = made(image, {**env, "B": "b"}, places=(place,), exclude=("*_TOKEN",), boot=boot)
@@ -76,13 +78,13 @@ def test_the_names_that_go_to_every_unit_are_told_but_for_those_that_do_not(imag
 
 
 def test_an_init_that_passes_nothing_on_is_named_and_dumb_init_is_not(image):
-    (warning,) = made(image, {"A": "a"}, boot=Boot("openrc", 1, launch=Launch(("app",)))).warnings
+    (warning,) = made(image, {"A": "a"}, boot=Boot("openrc", 1, launch=AppProcess(("app",)))).warnings
     assert warning == "rich.env-file: units: openrc does not pass an environment on to its services, skipped"
     assert made(image, {"A": "a"}, boot=None).warnings == ()
 
 
 def test_the_script_for_an_inittab_is_roots_alone(image):
-    boot = Boot("busybox", 1, launch=Launch(("app",)), environment="environment.sh")
+    boot = Boot("busybox", 1, launch=AppProcess(("app",)), environment="environment.sh")
     (file,) = made(image, {"A": "a"}, places=("units",), boot=boot).files
     assert (file.name, file.mode) == ("environment.sh", 0o600)
 

@@ -56,7 +56,7 @@ def in_namespace(name):
 def made(rootfs, *, units=False, text=AGENTS, namespace="shop", lxcfs_seen=(False, ())):
     settings = config(text)
     with Rootfs.open(str(rootfs)) as root:
-        seen = extras.look(root, SPEC, settings)
+        seen = extras.inspect(root, SPEC, settings)
     return extras.make(
         SPEC,
         config=settings,

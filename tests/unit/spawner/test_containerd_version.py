@@ -62,20 +62,20 @@ def answering(monkeypatch):
 )
 def test_it_is_what_the_executable_says(answering, script: str, takes: bool):
     answering(script)
-    containerd_version.Question(4711).settle()
-    assert containerd_version.takes_version_3() is takes
+    containerd_version.VersionQuery(4711).finish()
+    assert containerd_version.accepts_version_3() is takes
 
 
 def test_one_that_does_not_answer_is_ended_and_counts_as_old(answering, monkeypatch):
     answering("echo containerd x v2.0; exec sleep 60")
-    question = containerd_version.Question(4711)
+    question = containerd_version.VersionQuery(4711)
     while not os.fstat(question._said).st_size:
         time.sleep(0.01)
     monkeypatch.setattr(containerd_version, "PATIENCE_S", 0.05)
     began = time.monotonic()
-    question.settle()
+    question.finish()
     assert time.monotonic() - began < 30
-    assert containerd_version.takes_version_3() is False
+    assert containerd_version.accepts_version_3() is False
     with pytest.raises(ChildProcessError):
         os.waitpid(question._pid, os.WNOHANG)
 
@@ -85,5 +85,5 @@ def test_nobody_to_ask_is_no_error(monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(containerd_version.os, "posix_spawn", refuse)
-    containerd_version.Question(4711).settle()
-    assert containerd_version.takes_version_3() is False
+    containerd_version.VersionQuery(4711).finish()
+    assert containerd_version.accepts_version_3() is False

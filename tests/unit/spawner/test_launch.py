@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import InvalidArgument
-from runtime.init.boot import Launch
+from runtime.init.boot import AppProcess
 from runtime.init.launcher_settings import encode, from_spec
 
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -16,7 +16,7 @@ def spec(**process):
 
 
 def test_every_setting_has_its_record():
-    launch = Launch(
+    launch = AppProcess(
         args=("run", ""),
         env=("a.b=1\n2", "C=%h"),
         cwd="/work dir",
@@ -44,18 +44,18 @@ def test_every_setting_has_its_record():
 
 
 def test_what_is_inherited_has_no_record():
-    records = encode(Launch(args=("x",))).split(b"\0")
+    records = encode(AppProcess(args=("x",))).split(b"\0")
     assert not [record for record in records if record.startswith((b"umask", b"oom", b"term", b"no-new", b"rlimit"))]
 
 
 @pytest.mark.parametrize(
     ("launch", "key"),
     [
-        (Launch(args=("x", "a\0b")), r"process\.args\[1\]: found a NUL"),
-        (Launch(args=("x",), env=("A=1", "B=\0uid 0")), r"process\.env\[1\]: found a NUL"),
-        (Launch(args=("x",), cwd="/a\0"), r"process\.cwd: found a NUL"),
-        (Launch(args=("x", "\ud800")), r"process\.args\[1\]: found a lone surrogate"),
-        (Launch(args=()), r"process\.args: found none"),
+        (AppProcess(args=("x", "a\0b")), r"process\.args\[1\]: found a NUL"),
+        (AppProcess(args=("x",), env=("A=1", "B=\0uid 0")), r"process\.env\[1\]: found a NUL"),
+        (AppProcess(args=("x",), cwd="/a\0"), r"process\.cwd: found a NUL"),
+        (AppProcess(args=("x", "\ud800")), r"process\.args\[1\]: found a lone surrogate"),
+        (AppProcess(args=()), r"process\.args: found none"),
     ],
 )
 def test_what_cannot_be_held_is_named(launch, key):
@@ -64,14 +64,14 @@ def test_what_cannot_be_held_is_named(launch, key):
 
 
 def test_bytes_that_are_no_text_and_huge_values_pass():
-    encoded = encode(Launch(args=("x", b"\xff".decode("utf-8", "surrogateescape")), env=("A=" + "x" * 5_000_000,)))
+    encoded = encode(AppProcess(args=("x", b"\xff".decode("utf-8", "surrogateescape")), env=("A=" + "x" * 5_000_000,)))
     assert encoded.endswith(b"\0arg \xff\0")
     assert len(encoded) > 5_000_000
 
 
 @given(args=st.lists(WORDS, min_size=1), env=st.lists(WORDS))
 def test_words_come_out_as_they_went_in(args, env):
-    records = encode(Launch(args=tuple(args), env=tuple(env))).split(b"\0")[:-1]
+    records = encode(AppProcess(args=tuple(args), env=tuple(env))).split(b"\0")[:-1]
     assert [record[4:].decode() for record in records if record.startswith(b"arg ")] == args
     assert [record[4:].decode() for record in records if record.startswith(b"env ")] == env
 
@@ -90,7 +90,7 @@ def test_the_pods_process_to_the_letter():
             terminal=True,
         )
     )
-    assert launch == Launch(
+    assert launch == AppProcess(
         args=("sleep", "1"),
         env=("PATH=/usr/bin", "A.b=1"),
         cwd="/srv",

@@ -67,12 +67,12 @@ def test_a_spawner_is_wanted_until_its_configuration_or_its_place_changes(tmp_pa
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     pidfd = os.pidfd_open(os.getpid())
-    monkeypatch.setattr(server.stamp, "of", lambda file: (1,))
+    monkeypatch.setattr(server.stamp, "of_file", lambda file: (1,))
     one = server.Spawner(path, "1 key", lock, pidfd, listener.detach(), (1,), is_warm=True)
     assert one._is_wanted()
-    monkeypatch.setattr(server.stamp, "of", lambda file: (2,))
+    monkeypatch.setattr(server.stamp, "of_file", lambda file: (2,))
     assert not one._is_wanted()
-    monkeypatch.setattr(server.stamp, "of", lambda file: (1,))
+    monkeypatch.setattr(server.stamp, "of_file", lambda file: (1,))
     os.unlink(path + ".lock")
     assert not one._is_wanted()
     one._listener.close()
@@ -132,7 +132,7 @@ def test_where_a_server_listens_already_its_address_is_the_answer(pair, place, m
 def test_version_3_is_for_sandboxes_of_a_containerd_that_takes_it(pair, place, monkeypatch, is_known, group, version):
     ours, theirs = pair
     monkeypatch.setattr(address, "listen", lambda path: None)
-    monkeypatch.setattr(containerd_version, "takes_version_3", lambda: is_known)
+    monkeypatch.setattr(containerd_version, "accepts_version_3", lambda: is_known)
     annotations = {"io.kubernetes.cri.sandbox-id": group} if group else {}
     (place / "config.json").write_text(json.dumps({"annotations": annotations}))
     assert child._serve(request("-namespace", "ns", "-id", "c", "-address", "/c"), ours, "") == 0

@@ -6,10 +6,10 @@ import gc
 
 import pytest
 
-from shim.task.cancellation import run_on, run_whole
+from shim.task.cancellation import run_shielded, run_to_completion
 from tests.fakes.loop import in_loop
 
-BOTH = pytest.mark.parametrize("run", [run_whole, run_on])
+BOTH = pytest.mark.parametrize("run", [run_to_completion, run_shielded])
 
 
 class Work:
@@ -59,7 +59,7 @@ async def test_work_that_cancels_itself_is_a_cancellation(run):
 @in_loop
 async def test_the_whole_of_it_comes_before_the_cancellation(times):
     work = Work()
-    waiting = asyncio.ensure_future(run_whole(work()))
+    waiting = asyncio.ensure_future(run_to_completion(work()))
     await turns()
     for _ in range(times):
         waiting.cancel()
@@ -77,7 +77,7 @@ async def test_a_timeout_is_told_after_the_whole_of_it():
 
     async def bounded() -> None:
         async with asyncio.timeout(0):
-            await run_whole(work())
+            await run_to_completion(work())
 
     waiting = asyncio.ensure_future(bounded())
     await asyncio.sleep(0.001)
@@ -92,7 +92,7 @@ async def test_a_timeout_is_told_after_the_whole_of_it():
 @in_loop
 async def test_what_runs_on_is_left_at_once():
     work = Work()
-    waiting = asyncio.ensure_future(run_on(work()))
+    waiting = asyncio.ensure_future(run_shielded(work()))
     await turns()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -3,7 +3,7 @@ import gc
 
 import pytest
 
-from shim.task.prefetch import Ahead
+from shim.task.prefetch import Prefetch
 from tests.fakes.loop import in_loop
 
 
@@ -20,7 +20,7 @@ def counted(calls, result=7):
 @in_loop
 async def test_it_is_found_out_while_another_is_waited_for():
     calls = []
-    ahead = Ahead(counted(calls))
+    ahead = Prefetch(counted(calls))
     assert not calls
     await asyncio.sleep(0)
     assert len(calls) == 1
@@ -30,7 +30,7 @@ async def test_it_is_found_out_while_another_is_waited_for():
 @in_loop
 async def test_who_needs_it_at_once_does_not_wait():
     calls = []
-    assert Ahead(counted(calls, result=None)).value() is None
+    assert Prefetch(counted(calls, result=None)).value() is None
     await asyncio.sleep(0)
     assert len(calls) == 1
 
@@ -39,7 +39,7 @@ async def test_who_needs_it_at_once_does_not_wait():
 @in_loop
 async def test_it_is_freed_without_a_garbage_collection(waits):
     gc.collect()
-    ahead = Ahead(counted([]))
+    ahead = Prefetch(counted([]))
     if waits:
         await asyncio.sleep(0)
     ahead.value()
@@ -52,7 +52,7 @@ async def test_it_is_freed_without_a_garbage_collection(waits):
 @in_loop
 async def test_an_error_is_for_who_asks(waits):
     calls = []
-    ahead = Ahead(counted(calls, OSError("no")))
+    ahead = Prefetch(counted(calls, OSError("no")))
     if waits:
         await asyncio.sleep(0)
     for _ in range(2):

@@ -55,14 +55,14 @@ def signals(monkeypatch):
 @in_time
 async def test_a_supervisor_that_does_not_keep_the_time_is_killed(signals):
     signals.ended = asyncio.get_running_loop().create_future()
-    assert await hook_run._kept(NOT_THERE, signals.ended, 7.0)
+    assert await hook_run._wait_for_supervisor(NOT_THERE, signals.ended, 7.0)
     assert signals == [(7 + SUPERVISOR_GRACE_S, signal.SIGKILL)]
 
 
 @in_time
 async def test_a_supervisor_is_asked_to_end_its_hook_and_killed_where_it_does_not(signals):
     signals.ended = asyncio.get_running_loop().create_future()
-    keeping = asyncio.ensure_future(hook_run._kept(NOT_THERE, signals.ended, 60.0))
+    keeping = asyncio.ensure_future(hook_run._wait_for_supervisor(NOT_THERE, signals.ended, 60.0))
     await asyncio.sleep(2)
     keeping.cancel()
     await asyncio.wait([keeping])
@@ -74,7 +74,7 @@ async def test_a_supervisor_is_asked_to_end_its_hook_and_killed_where_it_does_no
 async def test_a_supervisor_that_has_ended_gets_no_signal(signals):
     signals.ended = asyncio.get_running_loop().create_future()
     signals.ended.set_result(Exit(NOT_THERE, 0, 1))
-    assert not await hook_run._kept(NOT_THERE, signals.ended, 7.0)
+    assert not await hook_run._wait_for_supervisor(NOT_THERE, signals.ended, 7.0)
     assert signals == []
 
 
@@ -89,7 +89,7 @@ class World:
         self.left = []
         monkeypatch.setattr(hook_run.others, "kill_others", self._kill_others)
         monkeypatch.setattr(hook_run, "in_thread", self._inline)
-        monkeypatch.setattr(hook_run.interrupted, "remove_rest", lambda *about, **how: self.removed.append(about))
+        monkeypatch.setattr(hook_run.interrupted, "remove_leftovers", lambda *about, **how: self.removed.append(about))
 
     async def _inline(self, call):
         return call()
@@ -196,7 +196,7 @@ async def test_a_runtime_that_does_not_delete_is_left_to_itself(world, caplog):
 @in_time
 async def test_what_a_killed_pod_server_left_of_a_hooks_container_is_ended_and_deleted(world, monkeypatch, tmp_path):
     ended = []
-    monkeypatch.setattr(hook_run.interrupted, "let_end", lambda bundle, *, patience_s: ended.append(bundle))
+    monkeypatch.setattr(hook_run.interrupted, "wait_for_creates", lambda bundle, *, patience_s: ended.append(bundle))
     await world.second().forget_interrupted()
     assert ended == [world.bundle]
     assert world.runtime.calls == ["delete --force"]

@@ -15,7 +15,7 @@ import pytest
 from runtime.config.model import Hook, When
 from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
 from runtime.hooks import environment, host_supervisor
-from runtime.hooks.environment import Ending, Subject
+from runtime.hooks.environment import Ending, HookSubject
 from runtime.hooks.journal import Journal, boot_id, path_of, records
 from runtime.hooks.select import Selection, hook_from_dict
 from runtime.oci.argv import OCIBinary
@@ -53,7 +53,7 @@ class World:
         self.directory = directory
         self.places = Places(str(directory / "records"), str(directory / "run"))
         (directory / "bundle").mkdir()
-        self.subject = Subject(
+        self.subject = HookSubject(
             id="c1",
             containerd_namespace="k8s.io",
             bundle=str(directory / "bundle"),
@@ -443,21 +443,21 @@ def test_a_pods_hook_that_cannot_be_ended_holds_up_none_of_the_nodes(world, monk
             let_go.set()
         return owed.Outcome(True, "over")
 
-    monkeypatch.setattr(owed, "on_host", on_host)
+    monkeypatch.setattr(owed, "run_host_hook", on_host)
     results = asyncio.run(poststop(world, [pods("stuck"), tally(world, "node-cleanup")], pod_budget_s=0.2))
     assert results == [("node-cleanup", "over"), ("stuck", "over")]
     assert world.records() == []
 
 
 def test_what_goes_wrong_with_a_pods_hook_in_us_stops_none_of_the_nodes(world, monkeypatch):
-    real = owed.on_host
+    real = owed.run_host_hook
 
     async def on_host(reaper, hook, **given):
         if hook.owner == "pod":
             raise TypeError("nobody thought of this")
         return await real(reaper, hook, **given)
 
-    monkeypatch.setattr(owed, "on_host", on_host)
+    monkeypatch.setattr(owed, "run_host_hook", on_host)
     results = asyncio.run(poststop(world, [pods("odd"), tally(world, "node-cleanup")]))
     assert results == [("odd", "nobody thought of this"), ("node-cleanup", "exit status 0")]
 
@@ -695,7 +695,7 @@ def test_a_record_that_cannot_be_opened_is_tried_again(world, monkeypatch):
 def test_a_hook_on_the_host_that_cannot_be_started_is_owed_until_it_can(world, monkeypatch, tmp_path, gone):
     """As while the shim is uninstalled, or another is put in its place."""
     broken = [True]
-    real = owed.on_host
+    real = owed.run_host_hook
     few = tmp_path / "python3"
     few.write_text(f'#!/bin/sh\nulimit -n 6\nexec {sys.executable} "$@"\n')  # a pipe would be 5 and 6
     few.chmod(0o755)
@@ -718,7 +718,7 @@ def test_a_hook_on_the_host_that_cannot_be_started_is_owed_until_it_can(world, m
             patch.setattr(host_supervisor, "__file__", "/nonexistent/host_supervisor.py")
             return await real(reaper, hook, **given)
 
-    monkeypatch.setattr(owed, "on_host", on_host)
+    monkeypatch.setattr(owed, "run_host_hook", on_host)
     monkeypatch.setattr(hooks_module, "AGAIN_S", 0.2)
     hooks = [tally(world, "a"), tally(world, "b"), tally(world, "c")]
 
@@ -739,12 +739,12 @@ def test_a_hook_on_the_host_that_cannot_be_started_is_owed_until_it_can(world, m
 
 
 def test_a_hook_whose_supervisor_came_to_its_end_and_says_nothing_is_not_run_again(world, monkeypatch):
-    real = owed.on_host
+    real = owed.run_host_hook
 
     async def on_host(reaper, hook, **given):
         return await real(reaper, hook, **given, python="/bin/true")
 
-    monkeypatch.setattr(owed, "on_host", on_host)
+    monkeypatch.setattr(owed, "run_host_hook", on_host)
     results = asyncio.run(poststop(world, [tally(world)]))
     assert [result for _, result in results] == ["its supervisor ended before the hook began"]
     assert world.records() == []

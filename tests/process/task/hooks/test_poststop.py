@@ -13,7 +13,7 @@ from pouchrich.cluster import membership
 from pouchrich.node import InstallError, uninstall
 from pouchrich.node.layout import Layout
 from runtime.config.model import Hook, When
-from runtime.hooks.environment import Subject
+from runtime.hooks.environment import HookSubject
 from runtime.hooks.journal import (
     UNFINISHED,
     UNFINISHED_S,
@@ -23,7 +23,7 @@ from runtime.hooks.journal import (
     path_of,
     records,
 )
-from runtime.hooks.journal_state import read_account
+from runtime.hooks.journal_state import parse_journal
 from runtime.linux import readable
 from runtime.oci.argv import OCIBinary
 from shim.spawner import child
@@ -46,7 +46,7 @@ class Node:
         return Hook(name, where, ("/bin/sh", "-c", text), 10.0, "continue", None, (), False, When())
 
     def owe(self, container_id, *, boot="another boot", hooks=None, bundle="/gone", mounts=None):
-        subject = Subject(container_id, "k8s.io", bundle, f"{bundle}/rootfs", "web", "shop", "systemd", {})
+        subject = HookSubject(container_id, "k8s.io", bundle, f"{bundle}/rootfs", "web", "shop", "systemd", {})
         chosen = hooks or [self.hook(container_id)]
         head = {
             "boot": boot,
@@ -63,7 +63,7 @@ class Node:
 
     def check(self):
         began = time.monotonic()
-        poststop.check(directory=self.records, run=self.run)
+        poststop.start_sweeper(directory=self.records, run=self.run)
         return time.monotonic() - began
 
     def left(self):
@@ -267,7 +267,7 @@ class Handed:
 
     def owe(self, *, owed=True, pinned=""):
         hooks = [self.node.hook("a")]
-        subject = Subject("a", "k8s.io", str(self.bundle), f"{self.bundle}/rootfs", "web", "shop", "systemd", {})
+        subject = HookSubject("a", "k8s.io", str(self.bundle), f"{self.bundle}/rootfs", "web", "shop", "systemd", {})
         head = {
             "boot": boot_id(),
             "subject": subject.to_dict(),
@@ -287,7 +287,7 @@ class Handed:
 
     def account(self):
         with open(path_of(self.node.records, "k8s.io", "a"), "rb") as file:
-            return read_account(file.read())[0]
+            return parse_journal(file.read())[0]
 
     @property
     def calls(self):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from runtime.errors import RuntimeFailed
-from runtime.init.boot import Boot, Launch
+from runtime.init.boot import AppProcess, Boot
 from shim.task.application import application
 from shim.task.application.adopt import Adopted
 from shim.task.application.app_exit import ExitStatusSource
@@ -18,7 +18,7 @@ from shim.task.application.app_life import AppPhase
 from shim.task.application.application import RESTART_TIMEOUT_S, Application
 from shim.task.application.booting import Booting as RealBooting
 from shim.task.application.restarts import START_LIMIT, START_LIMIT_S
-from shim.task.application.timeouts import RESERVE_S, Limits
+from shim.task.application.timeouts import RESERVE_S, Timeouts
 from shim.task.reaper import Exit
 from tests.fakes.clock import in_time, now, settled
 
@@ -128,8 +128,8 @@ class World:
 
     def make(self, init="sysvinit", *, launch=True, streams=False, **given):
         limits = {"start_s": 60.0, "stop_s": STOP_S, **given.pop("limits", {})}
-        boot = Boot(init, POWEROFF, launch=Launch(("x",)) if launch else None, streams=streams)
-        given = {"limits": Limits(**limits), "app_uid": 1000, **given}
+        boot = Boot(init, POWEROFF, launch=AppProcess(("x",)) if launch else None, streams=streams)
+        given = {"limits": Timeouts(**limits), "app_uid": 1000, **given}
         one = Application("c", str(self.directory), boot, str(self.directory), self.stdio, **given)
         one._init_pid = INIT
         one._listener = one._listen() if launch else None

@@ -11,7 +11,7 @@ from runtime.errors import RuntimeFailed
 from shim.task.application import booting as booting_module
 from shim.task.application.app_life import AppLife, AppPhase
 from shim.task.application.booting import Booting
-from shim.task.application.progress_deadline import IDLE_S, Patience
+from shim.task.application.progress_deadline import IDLE_S, ProgressDeadline
 from tests.fakes.clock import in_time, now, settled
 
 START_S, START_MAX_S = 60.0, 300.0
@@ -81,7 +81,7 @@ class Boot:
 
 @pytest.fixture(autouse=True)
 def own_time(monkeypatch):
-    monkeypatch.setattr(booting_module, "Patience", partial(Patience, now=now))
+    monkeypatch.setattr(booting_module, "ProgressDeadline", partial(ProgressDeadline, now=now))
 
 
 @in_time
@@ -163,7 +163,7 @@ async def test_a_stop_ends_the_wait_for_a_launcher_that_init_may_not_start_again
     one = Boot()
     for phase in (AppPhase.BOOTING, AppPhase.RUNNING, AppPhase.RESTARTING):
         one.life.move(phase)
-    again = asyncio.ensure_future(one.booting.adopt_again(one.listener, Patience(10.0, 10.0), lambda: 0.0))
+    again = asyncio.ensure_future(one.booting.adopt_again(one.listener, ProgressDeadline(10.0, 10.0), lambda: 0.0))
     await settled()
     assert not again.done()
     one.life.move(AppPhase.STOPPING)

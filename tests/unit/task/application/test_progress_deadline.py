@@ -2,7 +2,7 @@
 
 import pytest
 
-from shim.task.application.progress_deadline import Patience
+from shim.task.application.progress_deadline import ProgressDeadline
 
 
 class Boot:
@@ -11,7 +11,9 @@ class Boot:
     def __init__(self, idle_s=60.0, most_s=300.0):
         self.at = self.cpu = 0.0
         self.lines = 0
-        self.patience = Patience(idle_s, most_s, spent=lambda: self.cpu, said=lambda: self.lines, now=lambda: self.at)
+        self.patience = ProgressDeadline(
+            idle_s, most_s, spent=lambda: self.cpu, said=lambda: self.lines, now=lambda: self.at
+        )
 
     def run(self, until_s, *, share=0.0, lines_per_s=0):
         """As `Booting.adopt` does; the time at which it gives up, or `until_s`."""
@@ -19,7 +21,7 @@ class Boot:
             self.at += wait_s
             self.cpu += wait_s * share
             self.lines += lines_per_s
-            self.patience.look()
+            self.patience.check_progress()
         return self.at
 
 
@@ -27,7 +29,7 @@ class Boot:
 def test_what_makes_progress_is_waited_for_up_to_the_bound(more):
     boot = Boot()
     assert boot.run(1000, **more) == pytest.approx(300)
-    assert boot.patience.verdict() == "not within start-timeout-max, 300 s (rich.start-timeout-max)"
+    assert boot.patience.expiry_reason() == "not within start-timeout-max, 300 s (rich.start-timeout-max)"
 
 
 @pytest.mark.parametrize("more", [{}, {"share": 0.002}])
@@ -36,7 +38,7 @@ def test_what_hangs_is_cut_off_and_takes_no_place_before(more):
     boot.run(5, **more)
     assert boot.patience.is_idle
     assert boot.run(1000, **more) == pytest.approx(60)
-    assert boot.patience.verdict() == "no progress within start-timeout, 60 s (rich.start-timeout)"
+    assert boot.patience.expiry_reason() == "no progress within start-timeout, 60 s (rich.start-timeout)"
 
 
 def test_progress_begins_the_time_anew():
@@ -50,7 +52,7 @@ def test_progress_begins_the_time_anew():
 def test_a_bound_below_the_time_without_progress_is_none():
     boot = Boot(idle_s=600, most_s=300)
     assert boot.run(1000, share=1.0) == pytest.approx(600)
-    assert "start-timeout, 600 s" in boot.patience.verdict()
+    assert "start-timeout, 600 s" in boot.patience.expiry_reason()
 
 
 def test_a_short_time_is_kept_to_the_fraction():
@@ -60,13 +62,13 @@ def test_a_short_time_is_kept_to_the_fraction():
 def test_while_there_is_time_there_is_no_verdict():
     boot = Boot()
     boot.run(3)
-    assert boot.patience.verdict() == ""
+    assert boot.patience.expiry_reason() == ""
 
 
 def test_without_a_known_processor_time_lines_count():
     at = [0.0]
-    patience = Patience(5, 60, spent=lambda: None, said=lambda: int(at[0]), now=lambda: at[0])
+    patience = ProgressDeadline(5, 60, spent=lambda: None, said=lambda: int(at[0]), now=lambda: at[0])
     for second in range(1, 20):
         at[0] = second
-        patience.look()
+        patience.check_progress()
     assert patience.wait_s() > 0

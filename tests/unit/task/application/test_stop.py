@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from runtime.init.signals import RTMIN
-from shim.task.application.stop import WINDOW_S, Stop
+from shim.task.application.stop import WINDOW_S, StopTracker
 from tests.fakes.clock import in_time
 
 HALT = RTMIN + 3
@@ -15,7 +15,7 @@ HALT = RTMIN + 3
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, HALT])
 @in_time
 async def test_a_stop_is_one_for_good_and_began_with_the_first(number):
-    stop = Stop("systemd", signal.SIGUSR2, 10.0)
+    stop = StopTracker("systemd", signal.SIGUSR2, 10.0)
     assert stop.for_s() is None
     assert stop.signalled(number) == (signal.SIGUSR2 if number in (signal.SIGTERM, HALT) else number)
     await asyncio.sleep(100)
@@ -27,7 +27,7 @@ async def test_a_stop_is_one_for_good_and_began_with_the_first(number):
 @pytest.mark.parametrize(("grace_s", "window_s"), [(10.0, 10.0), (None, WINDOW_S)])
 @in_time
 async def test_another_signal_counts_for_as_long_as_a_stop_takes(grace_s, window_s, number):
-    stop = Stop("systemd", None, grace_s)
+    stop = StopTracker("systemd", None, grace_s)
     assert stop.signalled(number) == number
     await asyncio.sleep(window_s - 1)
     stop.signalled(signal.SIGHUP)
@@ -52,5 +52,5 @@ async def test_another_signal_counts_for_as_long_as_a_stop_takes(grace_s, window
     ],
 )
 def test_an_init_that_is_the_command_is_told_to_shut_down_or_what_the_pod_said(asked, number, sent):
-    stop = Stop("systemd", asked, None)
+    stop = StopTracker("systemd", asked, None)
     assert stop.for_init(number, [(signal.SIGTERM, HALT), (signal.SIGINT, HALT)]) == sent

@@ -22,7 +22,7 @@ from shim.task.container.lifecycle import PlainLifecycle
 from shim.task.container.phase import Phase
 from shim.task.create import create as create_module
 from shim.task.create import mounting
-from shim.task.create.create import DELETE_PAUSES_S, CreateRequest, Tools, create
+from shim.task.create.create import DELETE_PAUSES_S, CreateRequest, PodTools, create
 from shim.task.create.options import TaskOptions
 from shim.task.rich.decide import Decided
 from shim.task.stdio.stdio import StdioPaths
@@ -67,14 +67,14 @@ class World:
         (directory / "config.json").write_text(json.dumps(SPEC))
         self.stdio = NotedStdio(self.say)
         self.request = CreateRequest("c", "ns", self.bundle, (MOUNT,), StdioPaths(), self._options())
-        self.tools = Tools(self.reaper, self.runtime, lambda event: self.say(type(event).__name__))
+        self.tools = PodTools(self.reaper, self.runtime, lambda event: self.say(type(event).__name__))
         for command in ("create", "delete"):
             self.runtime.before[command] = lambda command=command: self._asked(command)
         monkeypatch.setattr(mounting.rootfs, "mount_all", self._mount)
         monkeypatch.setattr(mounting.rootfs, "unmount_all", lambda target: self.say("unmount"))
-        monkeypatch.setattr(create_module, "look", lambda root, spec, choice, config: self.look())
+        monkeypatch.setattr(create_module, "inspect_image", lambda root, spec, choice, config: self.look())
         monkeypatch.setattr(create_module, "open_stdio", self._open)
-        monkeypatch.setattr(create_module.interrupted, "remove_rest", self._remove_rest)
+        monkeypatch.setattr(create_module.interrupted, "remove_leftovers", self._remove_rest)
         monkeypatch.setattr(create_module.attach, "prime_migration", lambda: None)
         monkeypatch.setattr(create_module, "decide", self._decide)
         monkeypatch.setattr(create_module.rich, "make", lambda *parts, **more: Life(self))
@@ -277,5 +277,5 @@ async def test_a_mount_that_a_bad_spec_was_read_after_is_undone_and_its_thread_e
     (Path(world.bundle.path) / "config.json").write_text("{")
     with pytest.raises(InvalidArgument):
         await world.create()
-    await until(lambda: begun[0].looked.done())
+    await until(lambda: begun[0].inspection.done())
     assert world.said == ["mount", "unmount"]

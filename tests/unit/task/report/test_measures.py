@@ -22,7 +22,7 @@ def series(tmp_path, monkeypatch):
 def test_numbers_are_written_when_the_loop_is_at_leisure(series):
     async def work():
         measures.count("restarts_in_place")
-        measures.took("boot_seconds", 2.0, mode="systemd", outcome="ok")
+        measures.observe_seconds("boot_seconds", 2.0, mode="systemd", outcome="ok")
         assert series() == {}
         await asyncio.sleep(0)
         return series()
@@ -71,7 +71,7 @@ def test_what_waits_is_bounded_and_a_place_that_cannot_be_written_fails_nothing(
     ],
 )
 def test_refusals_are_counted_by_words_of_ours(series, error, reason):
-    measures.refused("create", error)
+    measures.count_refusal("create", error)
     assert series() == {("refusals", reason, "create"): 1.0}
 
 
@@ -89,6 +89,6 @@ def test_refusals_are_counted_by_words_of_ours(series, error, reason):
 def test_fallbacks_are_counted_by_why(series, asked, got, source, expected):
     key = "mode" if got else "rich"
     boot = Boot("systemd", 38) if got == "systemd" else None
-    measures.fell_back(asked, Plan(got is not None, got, (Decision(key, got or "false", source),), boot=boot))
+    measures.count_fallback(asked, Plan(got is not None, got, (Decision(key, got or "false", source),), boot=boot))
     counted = {("fallbacks", asked, got or "plain", expected): 1.0} if expected else {}
     assert series() == counted

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from shim.task.report import reading
-from shim.task.report.reading import Reading
+from shim.task.report.reading import ThrottledReader
 from tests.fakes.loop import in_loop, until
 
 
@@ -19,7 +19,7 @@ class Costly:
         self.reads: list[float] = []
         self.reader, self.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         os.write(self.writer, b"x")
-        self.reading = Reading(self.reader, self.read, spent=lambda: self.spent_s)
+        self.reading = ThrottledReader(self.reader, self.read, spent=lambda: self.spent_s)
 
     def read(self) -> None:
         self.reads.append(asyncio.get_running_loop().time())

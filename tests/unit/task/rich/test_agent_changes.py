@@ -7,7 +7,7 @@ from runtime.errors import FailedPrecondition, InvalidArgument, NotFound, Runtim
 from runtime.rich.extras import Extras
 from shim.task.rich.agent_changes import AgentChanges
 from shim.task.rich.container_agents import ContainerAgents
-from shim.task.rich.subject import Subject
+from shim.task.rich.subject import ContainerInfo
 from tests.fakes.loop import in_loop, until
 from tests.unit.agents.making import selected
 
@@ -47,7 +47,7 @@ class Fixed:
         self.text = TEXT.format(command="/old", more="")
         self.supervisor, self.exec = Supervisor(), Exec()
         self.changes = AgentChanges(
-            Subject("c", "ns", "/bundle", "/nowhere", SPEC),
+            ContainerInfo("c", "ns", "/bundle", "/nowhere", SPEC),
             (selected(command=("/old",)),),
             (),
             selects=lambda when: when.namespace != ("other",),

@@ -16,16 +16,15 @@ from shim.task.application.restarts import Restarts
 from shim.task.rich import own_cgroups
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.rich import RichLifecycle
-from shim.task.rich.subject import Subject
+from shim.task.rich.subject import ContainerInfo
 from tests.fakes.clock import in_time
 from tests.unit.agents.making import selected
 
 
 def life(bundle, plan=None, stop_signal=None, **parts):
-    decided = SimpleNamespace(
-        more=Extras(), made=SimpleNamespace(cgroup=plan, helpers=(), mode="systemd", boot=None, stop_signal=stop_signal)
-    )
-    about = Subject("c", "ns", str(bundle), "/", {})
+    made = SimpleNamespace(cgroup=plan, helpers=(), mode="systemd", boot=None, stop_signal=stop_signal)
+    decided = SimpleNamespace(extras=Extras(), plan=made)
+    about = ContainerInfo("c", "ns", str(bundle), "/", {})
     tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
     parts = {"application": None, "hooks": None, "agents": agents(about), **parts}
     return RichLifecycle(about, decided, tools, **parts)
@@ -80,7 +79,7 @@ async def owe(init):
     ],
 )
 def test_supervised_agents_learn_of_the_cgroup_that_theirs_go_beside(tmp_path, cgroup, path):
-    one = agents(Subject("c", "ns", str(tmp_path), "/", {}), selected())
+    one = agents(ContainerInfo("c", "ns", str(tmp_path), "/", {}), selected())
     asyncio.run(life(tmp_path, agents=one, hooks=SimpleNamespace(owe=owe)).created(7, cgroup))
     assert one._exec.cgroup_path == path
 

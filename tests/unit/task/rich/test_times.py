@@ -7,9 +7,9 @@ import pytest
 
 from runtime.bundle_log import BundleLog
 from runtime.init.signals import RTMIN
-from shim.task.application.stop import Stop
+from shim.task.application.stop import StopTracker
 from shim.task.rich import times as times_module
-from shim.task.rich.times import Times
+from shim.task.rich.times import LifecycleTimes
 from tests.fakes.clock import in_time
 
 
@@ -17,8 +17,10 @@ from tests.fakes.clock import in_time
 def times(tmp_path, monkeypatch):
     """Times under systemd with a grace period of 30 s, and what was counted, (name, seconds)."""
     told = []
-    monkeypatch.setattr(times_module.measures, "took", lambda name, seconds, **labels: told.append((name, seconds)))
-    return Times(BundleLog(str(tmp_path)), "systemd", Stop("systemd", None, 30.0)), told
+    monkeypatch.setattr(
+        times_module.measures, "observe_seconds", lambda name, seconds, **labels: told.append((name, seconds))
+    )
+    return LifecycleTimes(BundleLog(str(tmp_path)), "systemd", StopTracker("systemd", None, 30.0)), told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, RTMIN + 3, signal.SIGWINCH])
