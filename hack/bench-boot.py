@@ -65,7 +65,7 @@ def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
     facts = image.read_facts(str(place.lower), found)
     made = plan.make(
         found,
-        plan.choose(found, config, Identity.of(found, namespace="bench", container_id=bundle.id)),
+        plan.choose(found, config, Identity.from_spec(found, namespace="bench", container_id=bundle.id)),
         config=config,
         facts=facts,
         terminal=False,

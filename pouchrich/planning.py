@@ -72,7 +72,7 @@ def overlaid(
 def explain(subject: Subject, config: Config) -> Explanation:
     """Decide about `subject`. Raises OSError if a necessary file cannot be read."""
     try:
-        identity = Identity.of(subject.spec, namespace=subject.namespace, container_id=subject.id)
+        identity = Identity.from_spec(subject.spec, namespace=subject.namespace, container_id=subject.id)
         choice = plan.choose(subject.spec, config, identity)
         if subject.root is None:
             return _policy(subject, choice, config)

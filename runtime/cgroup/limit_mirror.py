@@ -24,7 +24,7 @@ class LimitMirror:
         self._top = cgroup.unified
         self._files: dict[str, bytes] = {}  # by path, the content last read
 
-    def to(self, pid: int) -> None:
+    def add(self, pid: int) -> None:
         """Show the limits in the cgroup of host process `pid`, if that is below the container's.
 
         A process that has ended and a cgroup without the controller are left alone.
@@ -33,9 +33,9 @@ class LimitMirror:
             at = locate(pid).unified
             if self._top and at.startswith(f"{self._top}/"):
                 self._files = {f"{at}/{name}": unset for name, unset in _UNSET.items()} | self._files
-        self.again()
+        self.refresh()
 
-    def again(self) -> None:
+    def refresh(self) -> None:
         """Write the container's limits again wherever they were shown, after they have changed.
 
         A file in which somebody else has set a limit, before or meanwhile, is left alone from then on.

@@ -152,7 +152,7 @@ class Config:
     source: str = field(default="built in", compare=False)
     explicit: frozenset[str] = field(default=frozenset(), compare=False)
 
-    def named(self, key: str) -> str:
+    def key_and_source(self, key: str) -> str:
         """`key` and where its value comes from, as errors name both: `FILE: KEY`, or `KEY; built in`."""
         return f"{self.source}: {key}" if key in self.explicit else f"{key}; built in"
 

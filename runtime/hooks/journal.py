@@ -64,10 +64,10 @@ def path_of(records: str, namespace: str, container_id: str) -> str:
 class Journal:
     """A record that this process has locked. Each call's change is on disk when it returns. Raises OSError."""
 
-    def __init__(self, path: str, fd: int, account: JournalState, end: int) -> None:
+    def __init__(self, path: str, fd: int, state: JournalState, end: int) -> None:
         self.path = path
         self.fd = fd
-        self.account = account
+        self.state = state
         self._end = end
 
     @classmethod
@@ -137,7 +137,7 @@ class Journal:
 
     def end(self, exit_code: int, reason: str) -> None:
         """Record how the container ended. Only the first call counts."""
-        if self.account.ended is None:
+        if self.state.ended is None:
             self._append({"event": "ended", "exit_code": exit_code, "reason": reason})
 
     def start(self, hook: int) -> None:
@@ -157,7 +157,7 @@ class Journal:
         self._happen(SKIPPED, hook, result=_brief(reason))
 
     def _happen(self, event: str, hook: int, **more: str) -> None:
-        self.account.check(event, hook)
+        self.state.check(event, hook)
         self._append({"event": event, "hook": hook, **more})
 
     def finish(self) -> None:
@@ -190,7 +190,7 @@ class Journal:
                 os.pwrite(self.fd, bytes(written), self._end)  # else half a line would precede the next
             raise
         self._end += written
-        self.account.take(line)
+        self.state.take(line)
 
 
 def records(directory: str) -> Iterator[str]:

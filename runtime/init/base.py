@@ -43,7 +43,7 @@ class ModeInput:
     """What a mode needs to know. `args` is the command as the pod gave it, `resolved` where paths of the image lead.
 
     `run_dir` is the container's run directory on the host, which has the static binaries in it.
-    `supplied`: the image's own command is the init, and nothing is started beside it. `services` are names that exist
+    `is_own_command`: the image's own command is the init, and nothing is started beside it. `services` are names
     in the image, already checked; `needed` are the mandatory ones among them. `capabilities` is PID 1's bounding set
     where the node sets one. `environment`: the init's services get the pod's environment.
     `stop_signal` is the pod's, None where the pod sets none (SIGTERM).
@@ -61,7 +61,7 @@ class ModeInput:
     init: InitFacts = field(default_factory=InitFacts)
     host: HostFacts = field(default_factory=HostFacts)
     home: str | None = None
-    supplied: bool = False
+    is_own_command: bool = False
     services: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
     mask: tuple[str, ...] = ()

@@ -108,12 +108,12 @@ def wider(setting: ModeInput) -> tuple[str, ...]:
 
 def has_streams(setting: ModeInput) -> bool:
     """Whether PID 1 has the container's own streams or terminal: it is the image's own command and uses them."""
-    return setting.supplied and (setting.terminal or kinds.kind_of(setting.init.kind).writes_to_its_streams)
+    return setting.is_own_command and (setting.terminal or kinds.kind_of(setting.init.kind).writes_to_its_streams)
 
 
 def _environment(setting: ModeInput) -> list[str]:
     own = {"container": "pouch", "container_uuid": uuid_of(setting.spec, setting.run_dir)}
-    if setting.supplied:
+    if setting.is_own_command:
         # The init is the image's own command, so the pod's environment is meant for it.
         made = edit.with_env(setting.spec, {**variables(setting.mode), **own})
         return list(edit.strings(edit.table(made, "process"), "env"))
@@ -133,7 +133,7 @@ def step(setting: ModeInput, made: AppProcess | None, arguments: tuple[str, ...]
     # An init that is the image's own command keeps the pod's groups and umask, like an application (fsGroup, say).
     own = edit.table(edit.table(setting.spec, "process"), "user", within="process.")
     new: dict[str, Any] = {
-        "user": {**own, "uid": 0} if setting.supplied else {"uid": 0, "gid": 0},
+        "user": {**own, "uid": 0} if setting.is_own_command else {"uid": 0, "gid": 0},
         "capabilities": {
             "bounding": names,
             "effective": names,

@@ -19,7 +19,7 @@ _FILE = "inittab"
 
 def _environment(setting: ModeInput) -> str:
     """The file in the run directory that gives the inittab's commands the pod's environment, or ""."""
-    wanted = setting.environment and not setting.supplied and kinds.kind_of(setting.init.kind).passes_environment
+    wanted = setting.environment and not setting.is_own_command and kinds.kind_of(setting.init.kind).passes_environment
     return inittab.ENVIRONMENT if wanted else ""
 
 
@@ -39,7 +39,7 @@ def services_text(names: tuple[str, ...]) -> str:
 
 
 def _inittab(setting: ModeInput) -> tuple[tuple[RunFile, ...], tuple[Step, ...]]:
-    if setting.supplied:
+    if setting.is_own_command:
         return (), ()
     text = text_of(setting)
     if text is None:
@@ -67,7 +67,7 @@ def make(setting: ModeInput) -> ModePlan:
     mounts.refuse(setting)
     of_node = shared.refuse(setting)
     files, ours = _inittab(setting)
-    launch = None if setting.supplied else process.application(setting)
+    launch = None if setting.is_own_command else process.application(setting)
     groups, delegation = delegate.subtree(setting)
     in_memory = mounts.writable(setting)
     steps = (
@@ -75,7 +75,7 @@ def make(setting: ModeInput) -> ModePlan:
         *in_memory,
         *ours,
         *mounts.home(setting),
-        process.step(setting, launch, setting.args if setting.supplied else (SBIN_INIT,)),
+        process.step(setting, launch, setting.args if setting.is_own_command else (SBIN_INIT,)),
     )
     boot = Boot(
         init=kind,
@@ -83,11 +83,11 @@ def make(setting: ModeInput) -> ModePlan:
         files=files,
         launch=launch,
         # With CAP_SYS_BOOT the image's own halt ends PID 1 before the line that reports to the shim is reached.
-        halts=kind != "busybox" and not setting.supplied,
+        halts=kind != "busybox" and not setting.is_own_command,
         environment=_environment(setting),
-        signals=signals.translation(kind) if setting.supplied else (),
+        signals=signals.translation(kind) if setting.is_own_command else (),
         streams=process.has_streams(setting),
     )
-    left_out = () if setting.supplied else inittab.left_out(setting.init)
+    left_out = () if setting.is_own_command else inittab.left_out(setting.init)
     warnings = (*left_out, *of_node, *process.wider(setting), *mounts.hidden(setting, in_memory))
     return ModePlan(steps, helpers=("launch",), boot=boot, cgroup=delegation, warnings=warnings)

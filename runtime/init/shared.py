@@ -32,7 +32,7 @@ def _points(setting: ModeInput) -> Sequence[MountPoint]:
 
 def refuse(setting: ModeInput) -> tuple[str, ...]:
     """For an init that unmounts everything: raise InvalidArgument for such a volume, or warn where it is accepted."""
-    if setting.supplied:
+    if setting.is_own_command:
         return tuple(
             f"config.json: mounts[{point.destination}]: when {setting.init.kind} shuts down, it unmounts everything"
             " below this volume, on the node too"

@@ -164,8 +164,8 @@ def make(setting: ModeInput) -> ModePlan:
     delegate.refuse_handles(setting)
     written = {point.destination: point.resolved for point in setting.mounts}
     groups, delegation = cgroup.layout(setting.spec, setting.host, setting.cgroup_limits, written, setting.init.version)
-    launch = None if setting.supplied else process.application(setting)
-    ours = () if setting.supplied else _units(setting)
+    launch = None if setting.is_own_command else process.application(setting)
+    ours = () if setting.is_own_command else _units(setting)
     in_memory = mounts.writable(setting)
     of_node = shared.check(setting)
     steps = (
@@ -174,17 +174,17 @@ def make(setting: ModeInput) -> ModePlan:
         *ours,
         *shared.steps(setting),
         *mounts.home(setting),
-        process.step(setting, launch, setting.args if setting.supplied else _arguments(setting)),
+        process.step(setting, launch, setting.args if setting.is_own_command else _arguments(setting)),
     )
     boot = Boot(
         init="systemd",
         poweroff=signals.POWEROFF["systemd"],
         files=(
-            *(() if setting.supplied else _files(setting, is_told=not delegation.directory)),
+            *(() if setting.is_own_command else _files(setting, is_told=not delegation.directory)),
             *shared.files(setting),
         ),
         launch=launch,
-        signals=signals.translation("systemd") if setting.supplied else (),
+        signals=signals.translation("systemd") if setting.is_own_command else (),
         streams=process.has_streams(setting),
     )
     warnings = (*of_node, *process.wider(setting), *mounts.hidden(setting, in_memory))

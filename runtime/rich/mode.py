@@ -24,12 +24,12 @@ from runtime.spec.edit import Spec
 class ResolvedMode(NamedTuple):
     """The mode that a container gets. None: the container stays plain, and the last decision says why.
 
-    `init` is what PID 1 will be; `supplied` says whether that is the image's own command.
+    `init` is what PID 1 will be; `is_own_command` says whether that is the image's own command.
     """
 
     mode: str | None
     init: InitFacts
-    supplied: bool = False
+    is_own_command: bool = False
     decisions: tuple[Decision, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -187,7 +187,7 @@ def _supplied(case: _Case, path: str, kind: str) -> ResolvedMode:
         raise InvalidArgument(f"config.json: process.args: found {path}, which cannot boot: {refused}")
     mode = mode_for(kind).name
     init = case.facts.init._replace(kind=kind)
-    return ResolvedMode(mode, init, supplied=True, decisions=(Decision("mode", mode, reason),))
+    return ResolvedMode(mode, init, is_own_command=True, decisions=(Decision("mode", mode, reason),))
 
 
 def resolve(choice: Choice, spec: Spec, *, config: Config, facts: ImageFacts, host: HostFacts) -> ResolvedMode:

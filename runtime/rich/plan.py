@@ -162,7 +162,7 @@ def _services(
     ]
     if asked is not None:
         requests += [services.Request(one, asked.source, is_pod=True) for one in asked.value]
-    kind = "an init that is the image's own command" if resolved.supplied else resolved.init.kind
+    kind = "an init that is the image's own command" if resolved.is_own_command else resolved.init.kind
     found, near = services.found_for(resolved.init, kind), dict(resolved.init.near)
     return services.check(requests, init=kind, found=found, masked=config.rich.mask, close=near)
 
@@ -234,7 +234,7 @@ def make(
             init=resolved.init,
             host=host,
             home=resolved.init.home,
-            supplied=resolved.supplied,
+            is_own_command=resolved.is_own_command,
             services=to_start,
             needed=tuple(services.unit(one) for one in config.services.mandatory),
             mask=config.rich.mask,
@@ -242,7 +242,7 @@ def make(
             restarts=config.rich.restart == "on-failure",
             stop_timeout_s=config.rich.stop_timeout_s,
             stop_signal=_stop_signal(choice),
-            delegates=config.named("rich.cgroup") if config.rich.cgroup == "delegate" else "",
+            delegates=config.key_and_source("rich.cgroup") if config.rich.cgroup == "delegate" else "",
             environment=environment.UNITS in config.rich.env_file,
             uncopied=facts.uncopied,
             cgroup_limits=(config.rich.cgroup_descendants, config.rich.cgroup_depth),

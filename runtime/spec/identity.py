@@ -24,7 +24,7 @@ class Identity(NamedTuple):
     container: str
 
     @classmethod
-    def of(cls, spec: Mapping[str, Any], *, namespace: str, container_id: str) -> "Identity":
+    def from_spec(cls, spec: Mapping[str, Any], *, namespace: str, container_id: str) -> "Identity":
         """Read the identity from the annotations of `spec`. `namespace` and `container_id` are containerd's.
 
         Raises InvalidArgument where an annotation is no string.

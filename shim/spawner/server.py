@@ -36,10 +36,10 @@ from shim.installed import version
 from shim.spawner import adaptive, child, containerd_version, immortal, launch, preload, receive, warmup
 from shim.spawner.request import LOCK_SUFFIX, containerd_of
 
-REST_S = 0.05
+PREFORK_AFTER_S = 0.05
 """After this long without a request the spawner forks a child for the next one."""
 
-LONG_REST_S = 1.0
+WARM_UP_AFTER_S = 1.0
 """After this much longer without a request it forks a successor that warms up."""
 
 
@@ -145,7 +145,10 @@ class Spawner:
 
     def _todo(self) -> list[tuple[float, Callable[[], None]]]:
         """What to do in quiet times, in order: (seconds without a request, action)."""
-        return [(REST_S, self._make_ready), *([] if self._is_warm else [(LONG_REST_S, self._begin_successor)])]
+        return [
+            (PREFORK_AFTER_S, self._make_ready),
+            *([] if self._is_warm else [(WARM_UP_AFTER_S, self._begin_successor)]),
+        ]
 
     def _make_ready(self) -> None:
         self._prefork = _Prefork(self._key)

@@ -17,7 +17,7 @@ from shim.task import checkpoint, packed
 from shim.task.cancellation import run_shielded
 from shim.task.container.container import Container
 from shim.task.container.phase import FREEZING, Phase
-from shim.task.container.process import Process, note_end
+from shim.task.container.process import Process, set_exit_fields
 from shim.task.create.create import CreateRequest, PodTools, create
 from shim.task.reaper import Exit
 from shim.task.report import log_fields, measures
@@ -167,14 +167,14 @@ class TaskService:
             stderr=process.paths.stderr,
             terminal=process.paths.terminal,
         )
-        note_end(response, process.exit if process.released else None)
+        set_exit_fields(response, process.exit if process.waits_released else None)
         return response
 
     async def wait(self, request: task_pb2.WaitRequest) -> task_pb2.WaitResponse:
         """Return once a process has ended."""
         exit = await self.container(request.id).process(request.exec_id).wait()
         response = task_pb2.WaitResponse()
-        note_end(response, exit)
+        set_exit_fields(response, exit)
         return response
 
     def connect(self, request: task_pb2.ConnectRequest) -> task_pb2.ConnectResponse:
@@ -284,7 +284,7 @@ def _status(container: Container, process: Process) -> "task_types_pb2.Status":
     A containerd that starts while the hooks run would delete a stopped task, wait ten seconds for that, and then know
     nothing of the exit (CRI plugin, restart.go).
     """
-    if process.exit is not None and not process.released:
+    if process.exit is not None and not process.waits_released:
         return task_types_pb2.RUNNING
     frozen = container.init.phase in FREEZING
     return _STATUS[container.init.phase if frozen and process.exit is None else process.phase]
@@ -292,5 +292,5 @@ def _status(container: Container, process: Process) -> "task_types_pb2.Status":
 
 def _delete_response(pid: int, exit: Exit | None) -> task_pb2.DeleteResponse:
     response = task_pb2.DeleteResponse(pid=pid)
-    note_end(response, exit)
+    set_exit_fields(response, exit)
     return response

@@ -89,7 +89,7 @@ NODE = config.parse("version = 1\n", source="/etc/c.toml")
 
 def decide(spec: Any) -> None:
     """What Create does with a spec, as far as it looks at nothing else."""
-    identity = Identity.of(spec, namespace="k8s.io", container_id="id")
+    identity = Identity.from_spec(spec, namespace="k8s.io", container_id="id")
     if policy.is_sandbox(spec):
         return
     choice = plan.choose(spec, NODE, identity)

@@ -209,7 +209,7 @@ def running(runtime, directory, lower, before, *, body="", terminal=False):
     syscalls.mount("overlay", str(directory / "rootfs"), "overlay", 0, layers)
     build_launcher(directory / "helpers")
     settings = config.parse(f"version = 1\n{body}", source="/etc/c.toml")
-    identity = Identity.of(before, namespace="default", container_id=name)
+    identity = Identity.from_spec(before, namespace="default", container_id=name)
     choice = plan.choose(before, settings, identity)
     made = plan.make(
         before,

@@ -54,7 +54,7 @@ def test_a_disk_that_is_full_after_create_keeps_no_hook_from_being_recorded(disk
             journal.done(number, "an error that is long " * 1000)
         journal.close()
         found = Journal.open(path)
-        assert (found.account.open_hooks, found.account.interrupted) == ((), ())
+        assert (found.state.open_hooks, found.state.interrupted) == ((), ())
         found.finish()
         assert not list(records(f"{directory}/records"))
 

@@ -74,7 +74,7 @@ def test_an_image_that_does_not_answer_does_not_hold_up_its_pods_other_container
 
     async def play():
         reaper = Reaper(asyncio.get_running_loop())
-        choice = plan.choose(spec, settings, Identity.of(spec, namespace="default", container_id="c"))
+        choice = plan.choose(spec, settings, Identity.from_spec(spec, namespace="default", container_id="c"))
         mounting = Mounting((), "", run=never)
         mounting.inspect_when_mounted(lambda: inspect_image(str(tmp_path), spec, choice, settings))
         await asyncio.wait_for(waits(passwd), 5)

@@ -24,7 +24,7 @@ GRACE = {"io.kubernetes.pod.terminationGracePeriod": "30"}
 
 def warnings(annotations):
     spec = {"annotations": annotations}
-    identity = Identity.of(spec, namespace="k8s.io", container_id="c")
+    identity = Identity.from_spec(spec, namespace="k8s.io", container_id="c")
     return policy.choose(spec, config.DEFAULT, identity).warnings
 
 

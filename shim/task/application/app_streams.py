@@ -24,7 +24,7 @@ class AppStreams:
         self._kept_numbers: list[int] = []
 
     @contextmanager
-    def given(self) -> Iterator[list[int]]:
+    def application_fds(self) -> Iterator[list[int]]:
         """The application's descriptors 0, 1 and 2, owned by its user; /dev/null stands for a stream nobody asked for.
 
         Pass them on within the context. Raises OSError.

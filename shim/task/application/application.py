@@ -146,10 +146,10 @@ class Application:
                 loop=asyncio.get_running_loop(),
             )
 
-    async def turn(self) -> None:
+    async def wait_for_turn(self) -> None:
         """Return when init may be started. Raises RuntimeFailed if the start is called off or init ends before that."""
         if self._boot.launch is not None:
-            await self._booting.turn(self._cgroup)
+            await self._booting.wait_for_turn(self._cgroup)
 
     def start_failed(self) -> None:
         """The start failed: the container does not boot, or no longer boots."""
@@ -194,7 +194,7 @@ class Application:
             undo.callback(exit.close)
             self._joined(adopted.pid)
             try:
-                with self._streams.given() as fds:
+                with self._streams.application_fds() as fds:
                     adopted.release(fds)
             except NotFound as err:
                 raise RuntimeFailed(f"{self._boot.init} did not start the application: {err}") from err

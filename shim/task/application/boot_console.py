@@ -57,7 +57,7 @@ class BootConsole:
             return
         master = await self._source.receive()
         self._source.close()
-        self._fds = [master, console.far_end(master)]
+        self._fds = [master, console.open_pty_peer(master)]
         self._reading = ThrottledReader(master, self._read)
 
     def last_lines(self) -> str:

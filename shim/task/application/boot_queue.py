@@ -36,7 +36,7 @@ class BootQueue:
         self._root = root
         self._ticket: Ticket | None = None
 
-    async def turn(self, over: Callable[[float], Awaitable[bool]]) -> bool:
+    async def wait_for_turn(self, over: Callable[[float], Awaitable[bool]]) -> bool:
         """Wait for this container's turn, and return True; False once `over` has returned true.
 
         `over(seconds)` waits that long, or returns true earlier to give up. A wait that was given up or cancelled

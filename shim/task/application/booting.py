@@ -48,13 +48,13 @@ class Booting:
         self._queue = queue
         self._refused: Callable[[], str] = str
 
-    async def turn(self, cgroup: Cgroup | None = None) -> None:
+    async def wait_for_turn(self, cgroup: Cgroup | None = None) -> None:
         """Return when the node has room for this boot. Raises RuntimeFailed if the boot is called off or init ends.
 
         `cgroup` is the container's; refused forks in it are counted from now on.
         """
         self._refused = _refused_since_now(cgroup)
-        if self._queue is not None and not await self._queue.turn(self._over_within):
+        if self._queue is not None and not await self._queue.wait_for_turn(self._over_within):
             why = "a signal ended the start" if self._life.is_called_off else "PID 1 ended"
             raise RuntimeFailed(f"{self._init} was not started: {why} while it waited for its turn to boot")
 

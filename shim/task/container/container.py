@@ -29,7 +29,7 @@ from shim.task.container.freezer import Freezer
 from shim.task.container.lifecycle import Lifecycle
 from shim.task.container.oom import OOMReports
 from shim.task.container.phase import Phase
-from shim.task.container.process import Process, exit_event, note_end
+from shim.task.container.process import Process, exit_event, set_exit_fields
 from shim.task.reaper import Exit, Reaper
 from shim.task.stats.metrics import Metrics
 from shim.task.stdio.stdio import Owner
@@ -188,10 +188,10 @@ class Container:
         self._oom.drain()
         await self.life.after_end(exit, oom_killed=self._oom.seen)
         self._oom.close()
-        await self._oom.told()
-        if not self.init.released:
+        await self._oom.wait_delivered()
+        if not self.init.waits_released:
             self._publish(exit_event(self.id, self.id, exit))
-            self.init.release()
+            self.init.release_waits()
 
     async def _end_rest(self, *, frozen: bool) -> None:
         """Thaw frozen processes, which cannot die, and kill those that a shared PID namespace keeps alive."""
@@ -211,7 +211,7 @@ class Container:
 
         Raises NotFound where the process has ended, FailedPrecondition for an exec that has no process yet.
         """
-        process = await self.execs.settled(exec_id) if exec_id else self.init
+        process = await self.execs.get_after_start(exec_id) if exec_id else self.init
         process.require_alive()
         if not process.pid:
             raise FailedPrecondition("process not created")
@@ -270,14 +270,14 @@ class Container:
         await self.execs.close()
         await self.init.close_stdio()
         await self.life.close()
-        self.init.release()
+        self.init.release_waits()
         await in_thread(lambda: teardown.remove_mounts_and_cgroups(self.bundle, self.cgroup))
         teardown.remove_record(self.bundle)
         self._oom.close()
         self.metrics.close()
         self.init.move(Phase.DELETED)
         event = events_pb2.TaskDelete(container_id=self.id, pid=self.init.pid)
-        note_end(event, self.init.exit)
+        set_exit_fields(event, self.init.exit)
         self._publish(event)
         return self.init.exit
 

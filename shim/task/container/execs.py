@@ -114,7 +114,7 @@ class Execs:
                 self._reaper.watch(process.pid, lambda exit: self._ended(process, exit))
         except BaseException:
             process.back(Phase.CREATED)
-            process.release()  # a Wait that came before would never return
+            process.release_waits()  # a Wait that came before would never return
             await run_to_completion(process.close_stdio())
             self._changed()
             raise
@@ -122,7 +122,7 @@ class Execs:
             process.settled.set()
         return process.pid
 
-    async def settled(self, exec_id: str) -> ExecProcess:
+    async def get_after_start(self, exec_id: str) -> ExecProcess:
         """The exec, once no Start of it is under way. Kill and Delete wait for that, as in the runc shim (by a lock).
 
         A client that gives up a Start sends Kill and Delete at once. Raises NotFound.
@@ -131,7 +131,7 @@ class Execs:
         await process.settled.wait()
         return process
 
-    async def none_starting(self) -> None:
+    async def wait_for_starts(self) -> None:
         """Return once no Start is under way. Meanwhile the caller keeps others from beginning."""
         for process in list(self._processes.values()):
             await process.settled.wait()
@@ -165,12 +165,12 @@ class Execs:
     def _ended(self, process: Process, exit: Exit) -> None:
         process.finish(exit)
         self._publish(exit_event(self._container_id, process.exec_id, exit))
-        process.release()
+        process.release_waits()
         self._changed()
 
     async def delete(self, exec_id: str) -> Process:
         """Forget an exec that has ended or never started. Raises NotFound, FailedPrecondition."""
-        process = await self.settled(exec_id)
+        process = await self.get_after_start(exec_id)
         if process.phase is Phase.DELETED:  # by another Delete, which still waits for the last output
             raise NotFound(f"process does not exist {exec_id}")
         if process.phase not in (Phase.CREATED, Phase.STOPPED):
@@ -179,7 +179,7 @@ class Execs:
         if process.stdio is not None:
             await process.stdio.drain()
         await process.close_stdio()
-        process.release()
+        process.release_waits()
         bundles.unlink_if_exists(self._bundle.exec_pid_file(exec_id))
         self._processes.pop(exec_id, None)
         return process
@@ -188,4 +188,4 @@ class Execs:
         """The container is being removed: close all streams, and release all Waits."""
         for process in self._processes.values():
             await process.close_stdio()
-            process.release()
+            process.release_waits()

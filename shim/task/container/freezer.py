@@ -41,17 +41,17 @@ class Freezer:
         """Freeze the container. Raises FailedPrecondition, RuntimeFailed."""
         if self._init.phase is not Phase.RUNNING:
             raise FailedPrecondition(f"cannot pause task in {self._init.phase.value} state")
-        self._life.paused(True)
+        self._life.set_paused(True)
         try:
             await self._change(Phase.PAUSING, Phase.PAUSED, self._freeze)
         except BaseException:
-            self._life.paused(False)
+            self._life.set_paused(False)
             raise
         self._publish(events_pb2.TaskPaused(container_id=self._id))
 
     async def _freeze(self, container_id: str) -> None:
-        await self._execs.none_starting()
-        await self._life.none_starting()
+        await self._execs.wait_for_starts()
+        await self._life.wait_for_starts()
         await self._oci.pause(container_id)
 
     async def resume(self) -> None:
@@ -59,7 +59,7 @@ class Freezer:
         if self._init.phase is not Phase.PAUSED:
             raise FailedPrecondition(f"cannot resume task in {self._init.phase.value} state")
         await self._change(Phase.RESUMING, Phase.RUNNING, self._oci.resume)
-        self._life.paused(False)
+        self._life.set_paused(False)
         self._publish(events_pb2.TaskResumed(container_id=self._id))
 
     async def _change(self, through: Phase, to: Phase, call: Callable[[str], Awaitable[None]]) -> None:

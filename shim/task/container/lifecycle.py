@@ -33,11 +33,11 @@ class Lifecycle(Protocol):
     def updating(self) -> AbstractAsyncContextManager[None]:
         """A context around the OCI runtime's change of the container's limits. Raises OSError, RuntimeFailed."""
 
-    def paused(self, now: bool) -> None:
+    def set_paused(self, now: bool) -> None:
         """The container is about to be frozen (`now` true), or has been thawed."""
 
-    async def none_starting(self) -> None:
-        """Return once nothing is being started beside the application; since `paused` nothing new begins."""
+    async def wait_for_starts(self) -> None:
+        """Return once nothing is being started beside the application; since `set_paused` nothing new begins."""
 
     async def change_agent(self, name: str, verb: str, *, settled_s: float) -> Changed:
         """See `shim.task.rich.agent_changes.AgentChanges.change`."""
@@ -87,10 +87,10 @@ class PlainLifecycle:
         """Only the OCI runtime sets its limits."""
         return nullcontext()
 
-    def paused(self, now: bool) -> None:
+    def set_paused(self, now: bool) -> None:
         """Nothing beside it to hold back."""
 
-    async def none_starting(self) -> None:
+    async def wait_for_starts(self) -> None:
         """Nothing is ever started beside it."""
 
     async def change_agent(self, name: str, verb: str, *, settled_s: float) -> Changed:

@@ -32,8 +32,8 @@ class OOMReports:
         if self._watch is not None and self._watch.drain():
             self._last = self._report()
 
-    async def told(self) -> None:
-        """Return once containerd has the last OOM event, or after TOLD_S seconds.
+    async def wait_delivered(self) -> None:
+        """Return once containerd has the last OOM event, or after DELIVERY_TIMEOUT_S seconds.
 
         The exit also reaches containerd as the answer to Wait, which can overtake events. A client that gets the exit
         before the OOM event reports the reason Error, not OOMKilled (containerd, internal/cri/server/events.go).

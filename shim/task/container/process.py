@@ -55,7 +55,7 @@ class Process:
         self.ended(exit)
         self.move(Phase.STOPPED)
 
-    def release(self) -> None:
+    def release_waits(self) -> None:
         """Let every `wait` return."""
         self._released.set()
 
@@ -69,7 +69,7 @@ class Process:
         return self.exit
 
     @property
-    def released(self) -> bool:
+    def waits_released(self) -> bool:
         """Whether `release` was called."""
         return self._released.is_set()
 
@@ -106,7 +106,7 @@ class Process:
             await self.stdio.close()
 
 
-def note_end(message: Ended, exit: Exit | None) -> None:
+def set_exit_fields(message: Ended, exit: Exit | None) -> None:
     """Set `exit_status` and `exited_at` of `message`; `exit` None: the process has not ended."""
     if exit is None:
         message.exited_at.seconds = _NEVER_S
@@ -118,5 +118,5 @@ def note_end(message: Ended, exit: Exit | None) -> None:
 def exit_event(container_id: str, process_id: str, exit: Exit) -> events_pb2.TaskExit:
     """The TaskExit event of a process; `process_id` is the container's id for init, else the exec's id."""
     event = events_pb2.TaskExit(container_id=container_id, id=process_id, pid=exit.pid)
-    note_end(event, exit)
+    set_exit_fields(event, exit)
     return event

@@ -93,7 +93,7 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
         spec = request.bundle.load_spec()
         log_fields.register_container(request.id, spec.get("annotations") or {})
         chosen = options.read(request.options, sandbox=plan.is_sandbox(spec))
-        identity = Identity.of(spec, namespace=request.namespace, container_id=request.id)
+        identity = Identity.from_spec(spec, namespace=request.namespace, container_id=request.id)
         choice = plan.choose(spec, chosen.config, identity)
         oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
         oci.oom_score_adj = oom_score.from_spec(spec)

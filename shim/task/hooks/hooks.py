@@ -112,7 +112,7 @@ class HookRunner:
         journal = self._journal
         if journal is None:
             return
-        if directory := journal.account.head["pinned"]:
+        if directory := journal.state.head["pinned"]:
             pinned.pin(directory, init, process.types_to_pin(self._spec), self._spec)
         await run_to_completion(in_thread(journal.owe))
 
@@ -121,7 +121,7 @@ class HookRunner:
         journal, self._journal = self._journal, None
         if journal is None:
             return
-        if directory := journal.account.head["pinned"]:
+        if directory := journal.state.head["pinned"]:
             pinned.release(directory)
         await in_thread(journal.finish)
 

@@ -47,13 +47,13 @@ async def run_owed(
     supervisor of a host hook cannot be started, no further hook of that owner runs, the record stays for a later
     attempt, and the result is False.
     """
-    name = f"container {journal.account.head['subject']['id']}"
+    name = f"container {journal.state.head['subject']['id']}"
     try:
-        if journal.account.owed:
+        if journal.state.owed:
             await _Owed(journal, run, reaper, note).settle(end)
         else:
             _log.info("%s: was not created, no poststop hook is owed", name)
-        if directory := journal.account.head["pinned"]:
+        if directory := journal.state.head["pinned"]:
             pinned.release(directory)
         await in_thread(journal.finish)
     except Exception:
@@ -67,7 +67,7 @@ class _Owed:
     """The hooks of one record."""
 
     def __init__(self, journal: Journal, run: Run, reaper: Reaper, note: Callable[[Result], None]) -> None:
-        head = journal.account.head
+        head = journal.state.head
         self._journal = journal
         self._reaper = reaper
         self._note = note
@@ -83,7 +83,7 @@ class _Owed:
     async def settle(self, end: Ending) -> None:
         """Run all hooks of the record. Raises OSError where the record cannot be written."""
         await self._write(lambda: self._journal.end(end.exit_code, end.reason))
-        end = Ending(*self._journal.account.ended or (end.exit_code, end.reason))
+        end = Ending(*self._journal.state.ended or (end.exit_code, end.reason))
         pod = asyncio.get_running_loop().create_task(self._run(POD, self._pod_budget_s, end))
         await asyncio.wait({pod}, timeout=self._pod_budget_s)
         try:
@@ -95,7 +95,7 @@ class _Owed:
     async def _run(self, owner: str, budget_s: float, end: Ending) -> None:
         """Run one owner's hooks. The hooks in the container share `budget_s`, and the hooks on the host share another
         `budget_s`: hooks in the container run the image's programs. An `abort` skips both."""
-        account = self._journal.account
+        account = self._journal.state
         interrupted, owed = self._of(owner, account.interrupted), self._of(owner, account.open_hooks)
         for number in interrupted:
             await self._report_interrupted(number)

@@ -75,7 +75,7 @@ def hand_over(
     if journal is None:
         return None
     try:
-        if not journal.account.owed:
+        if not journal.state.owed:
             if not _was_created(bundle):
                 journal.finish()
                 return None
@@ -90,8 +90,8 @@ def hand_over(
     for fd in runners:
         os.close(fd)
     is_ready = readable.within(ready_reader, READY_TIMEOUT_S) and os.read(ready_reader, 1) == _READY
-    if is_ready and journal.account.head.get("pinned"):
-        pinned.unpin(journal.account.head["pinned"])  # the runner's mount namespace still has these mounts
+    if is_ready and journal.state.head.get("pinned"):
+        pinned.unpin(journal.state.head["pinned"])  # the runner's mount namespace still has these mounts
     return Handover(go_writer, ready_reader)
 
 
@@ -195,7 +195,7 @@ def _sweep(directory: str) -> bool:
                 _log.exception("%s", path)
                 is_settled = False
                 continue
-            if journal is not None and not journal.account.head:
+            if journal is not None and not journal.state.head:
                 _log.warning("%s: removed, because no record can be read from it", path)
                 journal.finish()
             elif journal is not None:
@@ -254,7 +254,7 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> bool:
             return (await asyncio.shield(child.ended)).status
 
         async def one(journal: Journal) -> bool:
-            head = journal.account.head
+            head = journal.state.head
             if forget_first:
                 with suppress(PouchrichError, OSError):
                     await OCIRuntime(OCIBinary(**head["oci"]), run).delete(head["subject"]["id"], force=True)

@@ -45,7 +45,7 @@ class AgentExec:
     _starting: int = 0
     _none: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def none_starting(self) -> None:
+    async def wait_for_starts(self) -> None:
         """Return once no start is under way: during a start the OCI runtime is in the container's cgroup, and would be
         frozen with it. The caller keeps others from beginning, by setting `frozen`."""
         while self._starting:

@@ -94,17 +94,17 @@ class ContainerAgents:
         if self._changes is not None:
             self._changes.started()
 
-    def paused(self, now: bool) -> None:
+    def set_paused(self, now: bool) -> None:
         """Start no agent while the container is frozen (`now` true)."""
         if self._exec is not None:
             self._exec.frozen = now
         if self._supervisor is not None:
             (self._supervisor.pause if now else self._supervisor.resume)()
 
-    async def none_starting(self) -> None:
-        """See AgentExec.none_starting."""
+    async def wait_for_starts(self) -> None:
+        """See AgentExec.wait_for_starts."""
         if self._exec is not None:
-            await self._exec.none_starting()
+            await self._exec.wait_for_starts()
 
     async def change(self, name: str, verb: str, *, settled_s: float) -> Changed:
         """See AgentChanges.change."""

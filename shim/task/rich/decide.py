@@ -66,7 +66,7 @@ async def decide(
     if not made.rich or made.mode is None:
         return Decided(made, Extras())
     if made.apparmor:
-        apparmor.require(made.apparmor, source=config.named(confinement.KEY))
+        apparmor.require(made.apparmor, source=config.key_and_source(confinement.KEY))
     for helper in made.helpers:
         libexec.path(helper)
     mode, boot = made.mode, made.boot

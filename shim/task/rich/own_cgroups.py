@@ -75,7 +75,7 @@ class OwnCgroups:
                 yield
                 delegation.apply(self._plan, self._own, owner=self._owner)
                 if self._shown is not None:
-                    self._shown.again()
+                    self._shown.refresh()
             finally:
                 v1_parent_limits.copy_to_parent(self._lower)
                 if is_held:
@@ -84,7 +84,7 @@ class OwnCgroups:
     def show(self, pid: int) -> None:
         """Show the container's limits to host process `pid`, which is in a cgroup that PID 1 has made."""
         if self._shown is not None:
-            self._shown.to(pid)
+            self._shown.add(pid)
 
     async def _frozen(self) -> None:
         try:

@@ -122,7 +122,7 @@ class RichLifecycle:
         await self._hooks.run_prestart(init=self._init, cgroup=self._cgroup, private_pids=True)
         if self._application is not None:
             self._times.say("waits for its turn to boot")
-            await self._application.turn()
+            await self._application.wait_for_turn()
             self._times.boots()
         else:
             await self._agents.start_mandatory()
@@ -172,13 +172,13 @@ class RichLifecycle:
         """See OwnCgroups.updating."""
         return self._cgroups.updating()
 
-    def paused(self, now: bool) -> None:
+    def set_paused(self, now: bool) -> None:
         """No agent can be started in a frozen container."""
-        self._agents.paused(now)
+        self._agents.set_paused(now)
 
-    async def none_starting(self) -> None:
-        """See ContainerAgents.none_starting."""
-        await self._agents.none_starting()
+    async def wait_for_starts(self) -> None:
+        """See ContainerAgents.wait_for_starts."""
+        await self._agents.wait_for_starts()
 
     async def change_agent(self, name: str, verb: str, *, settled_s: float) -> Changed:
         """See AgentChanges.change."""
@@ -282,7 +282,7 @@ def make(
                 config.rich.start_timeout_max_s,
                 grace_s(about.annotations),
                 restarts=config.rich.restart == "on-failure",
-                sources=(config.named("rich.start-timeout"), config.named("rich.start-timeout-max")),
+                sources=(config.key_and_source("rich.start-timeout"), config.key_and_source("rich.start-timeout-max")),
             ),
             stop_signal=made.stop_signal,
             root=root,

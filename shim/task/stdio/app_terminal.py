@@ -55,7 +55,7 @@ def _open_in(root: int, uid: int) -> AppTerminal:
         os.close(place)
     try:
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-        slave = console.far_end(master)
+        slave = console.open_pty_peer(master)
     except BaseException:
         os.close(master)
         raise

@@ -84,7 +84,7 @@ async def _readable(connection: socket.socket) -> None:
         loop.remove_reader(connection.fileno())
 
 
-def far_end(master: int) -> int:
+def open_pty_peer(master: int) -> int:
     """Open the process's end of the terminal `master`, whatever its path is here. Raises OSError.
 
     While this end is open, reading `master` never fails with EIO. EIO does not mean the end of the output: the process

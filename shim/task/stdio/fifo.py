@@ -14,7 +14,7 @@ READER_TIMEOUT_S = 30.0
 # The size of a client's FIFO that a container writes to directly: as much as a FIFO and a pipe in front of it hold by
 # default. Not more, because a client may never read what is unread when it learns of the exit (containerd 1.6's CRI and
 # `ctr run` stop reading then).
-DIRECT_BYTES = 128 * 1024
+PASSTHROUGH_PIPE_BYTES = 128 * 1024
 
 
 def open_if_read(path: str) -> tuple[int, int] | None:
@@ -32,7 +32,7 @@ def open_if_read(path: str) -> tuple[int, int] | None:
         if stat.S_ISFIFO(os.fstat(writer).st_mode):
             os.set_blocking(writer, True)
             with suppress(OSError):  # it may hold more than that, or the user's pipe limit is reached
-                fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, DIRECT_BYTES)
+                fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PASSTHROUGH_PIPE_BYTES)
             return writer, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except BaseException:
         os.close(writer)

@@ -132,7 +132,7 @@ class TerminalIO:
         """Take the master and connect it."""
         self._master = await self._source.receive()
         if not self._process_ended:
-            self._far_end.append(console.far_end(self._master))
+            self._far_end.append(console.open_pty_peer(self._master))
         self._source.close()
         if self._size is not None:
             self.resize(width=self._size[0], height=self._size[1])

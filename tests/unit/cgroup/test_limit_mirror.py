@@ -53,21 +53,21 @@ def said(at):
 def test_the_applications_cgroup_says_what_the_containers_does_and_goes_on_to(tree):
     at = tree.place(7, "system.slice/pouchrich-app.service")
     one = LimitMirror(Cgroup(unified=str(tree.top)))
-    one.to(7)
+    one.add(7)
     assert said(at) == LIMITS
     more = {**LIMITS, "memory.max": "1073741824\n"}
     tree.set(more)
-    one.again()
+    one.refresh()
     assert said(at) == more
 
 
 def test_who_moves_itself_further_down_keeps_no_old_limit_above(tree):
     at = tree.place(7, "app.service")
     one = LimitMirror(Cgroup(unified=str(tree.top)))
-    one.to(7)
+    one.add(7)
     below = tree.place(7, "app.service/leaf")
     tree.set({**LIMITS, "memory.max": "999999999\n"})
-    one.again()
+    one.refresh()
     assert (at / "memory.max").read_text() == "999999999\n"
     assert said(below) == UNSET
 
@@ -75,42 +75,42 @@ def test_who_moves_itself_further_down_keeps_no_old_limit_above(tree):
 def test_a_burst_of_the_containers_is_not_taken_away(tree):
     at = tree.place(7, "app.service")
     tree.set({"cpu.max.burst": "5000\n"})
-    LimitMirror(Cgroup(unified=str(tree.top))).to(7)
+    LimitMirror(Cgroup(unified=str(tree.top))).add(7)
     assert said(at) == {**LIMITS, **{"cpu.max": "max 100000\n"}}
 
 
 def test_a_limit_of_somebody_elses_is_left_and_no_file_is_made(tree):
     at = tree.place(7, "app.service", {"memory.max": "1000\n"})
     one = LimitMirror(Cgroup(unified=str(tree.top)))
-    one.to(7)
-    one.again()
+    one.add(7)
+    one.refresh()
     assert said(at) == {"memory.max": "1000\n"}
     later = tree.place(8, "other.service")
-    one.to(8)
+    one.add(8)
     (later / "memory.max").write_text("200000000\n")
     tree.set({"memory.max": "999999999\n"})
-    one.again()
+    one.refresh()
     assert said(later) == {"memory.max": "200000000\n", "cpu.max": LIMITS["cpu.max"]}
 
 
 def test_another_cgroup_than_one_below_is_left(tree, tmp_path):
     beside = tree.place(7, "../c-2/app")
     one = LimitMirror(Cgroup(unified=str(tree.top)))
-    one.to(7)
+    one.add(7)
     assert said(beside) == UNSET
     tree.place(7, "")
-    one.to(7)
+    one.add(7)
     assert said(tree.top) == LIMITS
 
 
 def test_what_has_ended_and_a_v1_cgroup_are_no_error(tree):
     at = tree.place(7, "app.service")
     one = LimitMirror(Cgroup(unified=str(tree.top)))
-    one.to(7)
-    one.to(8)
+    one.add(7)
+    one.add(8)
     for path in at.iterdir():
         path.unlink()
     at.rmdir()
-    one.again()
+    one.refresh()
     assert not at.exists()
-    LimitMirror(Cgroup(controllers=(("memory", str(tree.top)),))).to(7)
+    LimitMirror(Cgroup(controllers=(("memory", str(tree.top)),))).add(7)

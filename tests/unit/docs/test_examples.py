@@ -143,7 +143,7 @@ def test_a_pods_annotations_are_accepted_for_each_of_its_containers(block: Block
             overrides = read_overrides(annotations, {}, container=container["name"], config=node)
             told = {CONTAINER_NAME: container["name"], SANDBOX_NAMESPACE: "default", **annotations}
             spec = {"annotations": told, "process": {"args": container.get("command", ["app"])}}
-            choice = policy.choose(spec, node, Identity.of(spec, namespace="k8s.io", container_id="c"))
+            choice = policy.choose(spec, node, Identity.from_spec(spec, namespace="k8s.io", container_id="c"))
             assert choice.rich is (overrides["rich"].value if "rich" in overrides else True)
 
 

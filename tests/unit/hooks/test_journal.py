@@ -51,7 +51,7 @@ def test_a_second_opener_gets_nothing_while_the_first_lives(path):
 def test_a_container_that_was_never_created_owes_nothing(path):
     crash(Journal.create(path, HEAD))
     found = Journal.open(path)
-    assert (found.account.owed, found.account.head["boot"]) == (False, "b")
+    assert (found.state.owed, found.state.head["boot"]) == (False, "b")
     found.close()
 
 
@@ -71,7 +71,7 @@ def test_after_a_crash_at_any_point_a_started_hook_is_not_owed_and_every_other_i
     for _, step in zip(range(count), steps(journal), strict=False):
         step()
     crash(journal)
-    account = Journal.open(path).account
+    account = Journal.open(path).state
     started = sum(count > step for step in (2, 4))
     assert account.open_hooks == (0, 1)[started:]
     assert account.interrupted == ((0,) if count == 3 else (1,) if count == 5 else ())
@@ -98,7 +98,7 @@ def test_a_hook_that_was_not_started_after_all_is_owed_in_its_place(path):
     journal.unstart(0)
     crash(journal)
     later = Journal.open(path)
-    assert (later.account.open_hooks, later.account.interrupted) == ((0, 1), ())
+    assert (later.state.open_hooks, later.state.interrupted) == ((0, 1), ())
     later.start(0)
     later.done(0, "exit status 0")
     with pytest.raises(ValueError, match="not started"):
@@ -115,10 +115,10 @@ def test_a_line_cut_short_has_not_happened_and_the_next_one_is_read_again(path, 
     line = len(json.dumps({"event": "started", "hook": 0})) + 1
     os.truncate(path, len(content(path)) - min(cut, line))
     found = Journal.open(path)
-    assert found.account.open_hooks == (0, 1)
+    assert found.state.open_hooks == (0, 1)
     found.start(0)
     crash(found)
-    assert Journal.open(path).account.interrupted == (0,)
+    assert Journal.open(path).state.interrupted == (0,)
 
 
 def test_what_was_cut_short_is_wiped(path):
@@ -136,7 +136,7 @@ def test_how_it_ended_is_said_once(path):
     journal.end(0, "Completed")
     journal.end(137, "ShimKilled")
     crash(journal)
-    assert Journal.open(path).account.ended == (0, "Completed")
+    assert Journal.open(path).state.ended == (0, "Completed")
 
 
 def test_an_earlier_containers_record_of_the_same_name_is_kept_and_finished_where_it_went(path):
@@ -166,7 +166,7 @@ def test_a_write_that_fails_half_way_leaves_whole_lines_only(path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         journal.start(0)
     assert content(path) == before
-    assert journal.account.open_hooks == (0, 1)
+    assert journal.state.open_hooks == (0, 1)
     journal.close()
 
 
@@ -186,10 +186,10 @@ def test_a_record_has_room_for_all_its_lines_from_the_beginning(path, monkeypatc
     journal.done(0, "\x00" * 100_000)
     journal.skip(1, "no " * 100_000)
     assert os.path.getsize(path) == size
-    assert journal.account.hooks[1][1].startswith("no no no")
+    assert journal.state.hooks[1][1].startswith("no no no")
     crash(journal)
     found = Journal.open(path)
-    assert found.account == journal.account
+    assert found.state == journal.state
     found.close()
 
 
@@ -229,7 +229,7 @@ def test_a_record_without_room_for_more_is_appended_to_as_well(path):
     later = Journal.open(path)
     later.start(0)
     crash(later)
-    assert Journal.open(path).account.interrupted == (0,)
+    assert Journal.open(path).state.interrupted == (0,)
 
 
 def test_a_new_record_is_durable_in_its_directory(path, monkeypatch):

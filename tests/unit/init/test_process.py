@@ -12,7 +12,7 @@ from tests.unit.init.settings import CAPABILITIES, setting, spec_of
 
 
 def process_of(one, arguments=("/init",)):
-    made = None if one.supplied else process.application(one)
+    made = None if one.is_own_command else process.application(one)
     return process.step(one, made, arguments).edit(one.spec)["process"]
 
 
@@ -34,7 +34,7 @@ def test_pid_1_is_root_with_the_pods_bounding_set_and_nothing_else_of_the_pods()
 
 
 def test_an_image_whose_command_is_the_init_keeps_the_pods_environment():
-    found = process_of(setting(supplied=True))
+    found = process_of(setting(is_own_command=True))
     assert {"SECRET=x", "container=pouch", "rich_mode=true"} <= set(found["env"])
 
 
@@ -42,7 +42,7 @@ def test_an_image_whose_command_is_the_init_keeps_the_pods_environment():
 def test_an_image_whose_command_is_the_init_keeps_the_pods_groups_and_umask(uid):
     spec = spec_of()
     spec["process"]["user"] = {"uid": uid, "gid": 1000, "additionalGids": [2000], "umask": 0o77}
-    user = process_of(setting(spec=spec, supplied=True))["user"]
+    user = process_of(setting(spec=spec, is_own_command=True))["user"]
     assert user == {"uid": 0, "gid": 1000, "additionalGids": [2000], "umask": 0o77}
     assert process_of(setting(spec=spec))["user"] == {"uid": 0, "gid": 0}
 
@@ -60,7 +60,7 @@ def test_an_image_whose_command_is_the_init_keeps_the_pods_groups_and_umask(uid)
 def test_an_image_whose_command_is_the_init_has_the_pods_terminal_or_the_streams_that_it_uses(
     kind, asked, terminal, streams
 ):
-    one = setting(supplied=True, terminal=asked, init=InitFacts(kind=kind))
+    one = setting(is_own_command=True, terminal=asked, init=InitFacts(kind=kind))
     assert (process_of(one)["terminal"], process.has_streams(one)) == (terminal, streams)
     beside = setting(terminal=asked, init=InitFacts(kind=kind))
     assert (process_of(beside)["terminal"], process.has_streams(beside)) == (True, False)

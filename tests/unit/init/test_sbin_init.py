@@ -73,7 +73,7 @@ def test_a_mount_of_the_pod_over_the_inittab_is_refused(destination):
 
 
 def test_an_image_whose_command_is_its_init_keeps_its_inittab():
-    made = sbin_init.make(one_of(SYSVINIT, supplied=True, args=("/sbin/init", "3")))
+    made = sbin_init.make(one_of(SYSVINIT, is_own_command=True, args=("/sbin/init", "3")))
     assert "mount-inittab" not in [step.name for step in made.steps]
     assert (made.boot.files, made.boot.launch, made.boot.halts) == ((), None, False)
     assert (15, 30) in made.boot.signals

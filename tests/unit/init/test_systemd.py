@@ -115,7 +115,7 @@ def test_what_is_mounted_below_a_shared_volume_is_left_alone():
     assert "DefaultDependencies=no\n" in next(
         file.text for file in systemd.make(one).boot.files if file.name == "shared.conf"
     )
-    made = systemd.make(setting(spec=can_mount, supplied=True))
+    made = systemd.make(setting(spec=can_mount, is_own_command=True))
     assert [file.name for file in made.boot.files] == ["shared.conf"]
     assert sum("shared" in step.name for step in made.steps) == 2
     assert not any("shared" in step.name for step in systemd.make(setting(shared)).steps)
@@ -133,7 +133,7 @@ def test_what_the_shim_needs_to_talk_with_systemd():
 
 
 def test_an_image_whose_command_is_systemd_gets_no_unit_and_keeps_its_arguments():
-    one = setting(supplied=True, args=("/lib/systemd/systemd", "--log-level=debug"))
+    one = setting(is_own_command=True, args=("/lib/systemd/systemd", "--log-level=debug"))
     made = systemd.make(one)
     after = edit.apply(one.spec, made.steps)
     assert after["process"]["args"] == ["/lib/systemd/systemd", "--log-level=debug"]

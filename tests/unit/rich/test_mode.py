@@ -48,7 +48,7 @@ def planned(
         command or Command(args[0], "/bin/app", "/bin/app"), {one: one for one in PLACES} | dict(resolved), init=init
     )
     settings = config.parse(f"version = 1\n{body}", source="/etc/c.toml")
-    identity = Identity.of(spec, namespace="k8s.io", container_id="id")
+    identity = Identity.from_spec(spec, namespace="k8s.io", container_id="id")
     choice = plan.choose(spec, settings, identity)
     return plan.make(spec, choice, config=settings, facts=facts, terminal=False, host=host, run_dir="/run/x")
 

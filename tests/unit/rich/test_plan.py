@@ -37,7 +37,7 @@ def node(body=""):
 
 
 def chosen(spec, body=""):
-    return plan.choose(spec, node(body), Identity.of(spec, namespace="k8s.io", container_id="id"))
+    return plan.choose(spec, node(body), Identity.from_spec(spec, namespace="k8s.io", container_id="id"))
 
 
 def make(spec, body="", *, facts=None, terminal=False):
@@ -297,7 +297,7 @@ def test_before_and_after_are_as_recorded(name):
     )
     found = plan.make(
         before,
-        plan.choose(before, config.DEFAULT, Identity.of(before, namespace="k8s.io", container_id="c")),
+        plan.choose(before, config.DEFAULT, Identity.from_spec(before, namespace="k8s.io", container_id="c")),
         config=config.DEFAULT,
         facts=facts,
         terminal=before["process"]["terminal"],

@@ -11,7 +11,7 @@ POD = {
 
 
 def of(annotations):
-    return Identity.of({"annotations": annotations}, namespace="k8s.io", container_id="4f1e")
+    return Identity.from_spec({"annotations": annotations}, namespace="k8s.io", container_id="4f1e")
 
 
 def test_in_a_pod_the_names_are_kubernetes_and_outside_containerds():

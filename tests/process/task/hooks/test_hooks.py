@@ -317,7 +317,7 @@ def test_a_create_that_failed_late_lets_go_of_what_was_held(world):
     async def run():
         runner = world.runner(poststop=[container_hook()])
         await runner.prepare()
-        directory = runner._journal.account.head["pinned"]
+        directory = runner._journal.state.head["pinned"]
         os.makedirs(directory)
         await runner.discard()
         return directory

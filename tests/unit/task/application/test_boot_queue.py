@@ -23,7 +23,7 @@ async def test_turns_come_in_order_and_nobody_blocks(tmp_path):
     order = []
 
     async def boot(one, name):
-        assert await one.turn(not_over)
+        assert await one.wait_for_turn(not_over)
         order.append(name)
         await asyncio.sleep(0.01)
         one.leave()
@@ -40,9 +40,9 @@ async def test_a_wait_that_is_called_off_leaves_no_place(tmp_path):
     async def over(seconds):
         return True
 
-    assert not await queue(tmp_path).turn(over)
+    assert not await queue(tmp_path).wait_for_turn(over)
     assert len(os.listdir(tmp_path / "boot")) == 1
-    waiting = asyncio.ensure_future(queue(tmp_path).turn(not_over))
+    waiting = asyncio.ensure_future(queue(tmp_path).wait_for_turn(not_over))
     await asyncio.sleep(0.01)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -59,10 +59,10 @@ async def test_who_is_further_behind_looks_less_often(tmp_path):
         waits.append(seconds)
         return True
 
-    await queue(tmp_path).turn(over)
+    await queue(tmp_path).wait_for_turn(over)
     for one in tickets[1:]:
         one.close()
-    await queue(tmp_path).turn(over)
+    await queue(tmp_path).wait_for_turn(over)
     tickets[0].close()
     assert waits == [0.5, 0.02]
 
@@ -70,5 +70,5 @@ async def test_who_is_further_behind_looks_less_often(tmp_path):
 @in_loop
 async def test_a_queue_that_cannot_be_had_holds_nobody_up(tmp_path, caplog):
     (tmp_path / "boot").write_text("")
-    assert await queue(tmp_path).turn(not_over)
+    assert await queue(tmp_path).wait_for_turn(not_over)
     assert "boots without waiting" in caplog.text

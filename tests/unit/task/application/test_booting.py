@@ -44,7 +44,7 @@ class Queue:
     def __init__(self):
         self.left = []
 
-    async def turn(self, over):
+    async def wait_for_turn(self, over):
         return not await over(5.0)
 
     def leave(self):
@@ -139,7 +139,7 @@ async def test_a_boot_that_was_refused_processes_says_which_limit_and_one_that_w
     (tmp_path / "pids.events").write_text("max 4\n")
     for refused, expected in ((9, True), (9, False)):
         boot, cgroup = Boot(), Cgroup(unified=str(tmp_path))
-        await boot.booting.turn(cgroup)
+        await boot.booting.wait_for_turn(cgroup)
         booting = boot.begin(cgroup)
         (tmp_path / "pids.events").write_text(f"max {refused}\n")
         boot.life.end()
@@ -242,13 +242,13 @@ async def test_a_wait_for_a_turn_ends_with_init_or_a_signal(end, why):
     boot = Boot()
     boot.life.move(AppPhase.CALLED_OFF) if end == "call_off" else boot.life.end()
     with pytest.raises(RuntimeFailed, match=f"was not started: {why} while it waited"):
-        await boot.booting.turn()
+        await boot.booting.wait_for_turn()
 
 
 @in_time
 async def test_a_turn_that_comes_is_one():
     boot = Boot()
-    await boot.booting.turn()
+    await boot.booting.wait_for_turn()
     assert now() == 5
     boot.booting.leave()
     assert boot.queue.left == [5.0]

@@ -41,7 +41,7 @@ class Life(PlainLifecycle):
     def start_failed(self):
         self._say("life.start_failed")
 
-    def paused(self, now):
+    def set_paused(self, now):
         self._say(f"life.paused {now}")
 
     def signal(self, number):
@@ -63,7 +63,7 @@ class Oom:
         self._report = report
         self._said = said
 
-    async def told(self):
+    async def wait_delivered(self):
         self._said.append("oom told")
 
     def drain(self):
@@ -188,7 +188,7 @@ async def test_waiters_are_let_go_once_the_exit_is_on_its_way(world):
     container = await world.run()
     waiting = asyncio.ensure_future(container.init.wait())
     seen = []
-    container._publish = lambda event: seen.append((type(event).__name__, container.init.released))
+    container._publish = lambda event: seen.append((type(event).__name__, container.init.waits_released))
     await world.end()
     assert ("TaskExit", False) in seen
     assert (await waiting).status == 0

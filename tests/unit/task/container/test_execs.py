@@ -161,7 +161,7 @@ async def test_kill_and_delete_come_after_the_start_that_is_under_way(world):
     execs = world.make()
     starting = asyncio.ensure_future(execs.start("e"))
     await settled()
-    settling = asyncio.ensure_future(execs.settled("e"))
+    settling = asyncio.ensure_future(execs.get_after_start("e"))
     await settled()
     assert not settling.done()
     world.runtime.gates["exec"].set()
@@ -178,7 +178,7 @@ async def test_a_start_that_is_given_up_leaves_the_exec_as_it_was(world):
     starting.cancel()
     await asyncio.wait([starting])
     assert (execs.get("e").phase, world.stdio[0].said, world.files()) == (Phase.CREATED, ["close"], [])
-    assert await asyncio.wait_for(execs.settled("e"), 1) is execs.get("e")
+    assert await asyncio.wait_for(execs.get_after_start("e"), 1) is execs.get("e")
 
 
 @in_time

@@ -49,11 +49,11 @@ async def test_a_program_is_run_to_its_end_and_leaves_no_file(tmp_path):
 @in_loop
 async def test_who_freezes_waits_for_starts_and_keeps_others_from_beginning(tmp_path):
     run, runtime, ends = made(tmp_path)
-    await run.none_starting()
+    await run.wait_for_starts()
     running = asyncio.ensure_future(run.program(PROCESS, timeout_s=5))
     await until(lambda: runtime.calls)
     run.frozen = True
-    waiting = asyncio.ensure_future(run.none_starting())
+    waiting = asyncio.ensure_future(run.wait_for_starts())
     with pytest.raises(FailedPrecondition, match="frozen"):
         await run.program(PROCESS, timeout_s=5)
     for _ in range(5):
@@ -73,5 +73,5 @@ async def test_a_start_that_fails_is_waited_for_no_longer(tmp_path):
     runtime.gate.set()
     with pytest.raises(RuntimeFailed, match="no such file"):
         await run.program(PROCESS, timeout_s=5)
-    await run.none_starting()
+    await run.wait_for_starts()
     assert list(tmp_path.iterdir()) == []
