@@ -22,7 +22,7 @@ KEYS: Mapping[str, Callable[[Container], str]] = {
 STATE = "state"
 HELP = (
     f"only containers whose KEY ({', '.join(KEYS)}, {STATE}) matches the glob VALUE;"
-    " of several filters, one for each KEY has to match"
+    " may be repeated: for each KEY given, one VALUE must match"
 )
 
 

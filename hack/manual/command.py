@@ -8,15 +8,19 @@ from pouchrich.__main__ import _parser
 
 DESCRIPTION = """
 pouchrich shows the rich containers of this node and checks what they need. It is the operator's command for
-containerd-shim-pouchrich-v2(8), and reads the files that the shim keeps; only root can see everything.
+containerd-shim-pouchrich-v2(8), and reads the files that the shim keeps. Most commands need root.
 
-A container is named by its ID as pouchrich ps shows it, by NAMESPACE/POD/CONTAINER, or by the beginning of either. With
---json a command prints JSON that programs may rely on: later versions may add fields, but remove none.
+A container is named by its ID as pouchrich ps shows it, by NAMESPACE/POD/CONTAINER, or by a unique beginning of either.
+With --json a command prints JSON that programs may rely on: later versions may add fields, but remove none. Every
+field is always present, and is a string unless its description says otherwise.
 """
 STATUSES = {
     "0": "success",
-    "1": "the command failed, and standard error says why; or doctor, explain or config check found something wrong",
+    "1": "the command failed, and standard error says why; or doctor, explain, agent, config check or node status found"
+    " something wrong",
     "2": "the command line is wrong",
+    "3": "node install: everything is in place, but containerd must be restarted",
+    "130": "the command was interrupted",
 }
 FILES = {
     "/etc/pouchrich/config.toml": "the node's configuration, pouchrich.toml(5)",

@@ -7,12 +7,12 @@ from runtime.config.tables import REQUIRED, Key
 
 DESCRIPTION = """
 The node's configuration of containerd-shim-pouchrich-v2(8), in TOML. A containerd handler may name another file in its
-options (ConfigPath), or contain the same keys itself; either replaces this file entirely.
+options (ConfigPath), or contain the same keys in its options; either replaces this file entirely.
 
-The shim reads the whole file when a container is created, and keeps the values for that container: a change applies to
-containers that are created afterwards, and nothing has to be reloaded. An error in the file makes the Create of every
-container fail; the message has the file, the key, what was found and what is allowed. Root must own the file and the
-directories above it, and nobody else may be able to write them.
+The shim reads the whole file when a container is created, and keeps the values for that container. A change applies to
+containers that are created afterwards; nothing has to be reloaded. While the file has an error, the Create of every
+container fails; the message has the file, the key, what was found and what is allowed. Root must own the file and the
+directories above it, and nobody else may have write permission.
 
 pouchrich config check FILE checks a file, pouchrich config show prints the configuration in force, pouchrich config
 set-default changes a key, and pouchrich config default prints a file with every key as a comment.

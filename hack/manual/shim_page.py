@@ -4,19 +4,19 @@ from hack.manual import roff
 from shim.contract.flags import BOOLEANS, STRINGS
 
 DESCRIPTION = """
-containerd runs this program for the containers of a handler whose runtime_type is io.containerd.pouchrich.v2: with
-start for each pod, and with delete after each task, which cleans up if the pod's server has died. Nobody else needs to
-run it. It turns ordinary images into rich containers: an init is PID 1, and the image's command runs under it, with
-services, agents and hooks.
+containerd runs this program for the containers of a handler whose runtime_type is io.containerd.pouchrich.v2. It turns
+ordinary images into rich containers: an init is PID 1, and the image's command runs under it, with services, agents and
+hooks. Nobody else needs to run this program.
 
-start prints the address of the pod server, a process of the same name that serves one pod and outlives containerd. Pod
-servers are forked from a preloaded process of the node, pouchrich-spawner.
+containerd runs start for each pod. It prints the address of the pod server, a process of the same name that serves one
+pod and outlives containerd. Pod servers are forked from a preloaded process of the node, pouchrich-spawner. containerd
+runs delete after each task. It cleans up if the pod server has died.
 
 pouchrich runtimeclass --containerd here prints what containerd's configuration needs, and pouchrich doctor checks it.
 Pods are configured by annotations (pouchrich.io/mode and others), the node by pouchrich.toml(5).
 """
 VARIABLES = {
-    "POUCHRICH_SPAWNER": "off, in containerd's environment: each start forks the pod server itself, without a spawner"
+    "POUCHRICH_SPAWNER": "if off in containerd's environment: each start forks its pod server itself, without a spawner"
 }
 FILES = {
     "/etc/pouchrich/config.toml": "the node's configuration",

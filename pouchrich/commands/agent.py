@@ -1,24 +1,32 @@
-"""`pouchrich agent`: the node's agents in containers that run. No pod is restarted.
+"""`pouchrich agent`: show or change the node's agents in running containers, without restarting a pod.
 
-    status [NAME]     what runs, against the configuration
-    restart NAME      end it and start it again, as after its program was replaced in a mounted directory
-    upgrade NAME      have it as the configuration has it by now: command, env, user, restart, memory
-    back-out NAME     have it as it was before the last upgrade
+    status [NAME]     compare the running agents, or only agent NAME, with the configuration
+    restart NAME      end the agent and start it again, for example after a mounted program was replaced
+    upgrade NAME      run the agent as the configuration now has it: command, env, user, restart, memory
+    back-out NAME     run the agent as it was before its last upgrade
 
-Each pod server reads the configuration that its container was made by. `mounts` and `mandatory` are the container's,
-and need a new pod. A roll-out goes container by container, and on when the agent has run there for --settle seconds.
-One that does not run is taken back in that container, and ends the roll-out with status 1: those before keep the change
-until back-out, the others stay as they were. With --canary N it ends after N changed containers. Run again, an upgrade
-goes on with those that still differ; so does one that was interrupted. A container that is frozen or ending, or whose
-pod server began with an older version, is left as it is: it is listed, and the status is 1. One that has not started
-yet is not listed.
+Each container's pod server reads the configuration file that the container was created with. A changed `mounts` or
+`mandatory` takes effect only in new pods. A container whose Start has not completed is not listed.
+
+restart, upgrade and back-out change one container at a time. The next container follows once the agent has run for
+--settle seconds. If the agent does not run, its pod server undoes the upgrade or back-out in that container, and the
+roll-out ends: containers that were changed before keep the change until back-out, and the rest are reported as `left`.
+--canary N ends the roll-out after N changed containers. Run again, an upgrade continues with the containers that still
+differ, also after an interruption. A container that is frozen or ending, or whose pod server runs an older version, is
+not changed: it is reported as `refused`, and the roll-out continues with the next one.
+
+The exit status is 1 if an agent is `failed` or, except for status, `refused`, or if no running container has agent
+NAME; and 130 if you interrupt the command.
 
 `--json` prints
 
-    {"version": 1, "verb", "agents": [{"namespace", "id", "container": as `pouchrich ps` names it, "agent", "unit":
-        whether it is a unit of the container's systemd, "outcome": current | differs | restarted | upgraded |
-        backed-out | refused | gone | failed | left, "differs": keys of the configuration, "reason": in words,
-        "can_back_out"}]}
+    {"version": 1, "verb": status | restart | upgrade | back-out, "agents": [{
+        "namespace", "id": containerd's, "container": as in `pouchrich ps`, "agent": its name,
+        "unit": true if the agent is a unit of the container's systemd, false if the pod server runs it,
+        "outcome": current | differs | restarted | upgraded | backed-out | refused | gone | failed | left,
+        "differs": [keys in which the running agent differs from the configuration],
+        "reason": why this outcome, or why the container cannot have the configured agent; "" for none,
+        "can_back_out": true if there is an upgrade to back out, else false}]}
 """
 
 import argparse

@@ -1,17 +1,23 @@
-"""`pouchrich config`: the configuration of the node, or of a handler whose file is named.
+"""`pouchrich config`: show, check or change the configuration of the node, or of a handler whose file is named.
 
-    config [show] [FILE]          in full, each value with its source
-    config check [FILE]           nothing where it is right, else the error, and exit status 1
-    config set-default KEY VALUE  change a key of the node's file (--file: of another), or without VALUE take it out
-    config default                the commented default file
-    config sysctl                 the kernel settings that a node should have
+    config [show] [FILE]          print each key with its value and the source of the value
+    config check [FILE]           print whether the file is right; if it has an error, print that and exit with status 1
+    config set-default KEY VALUE  set a key in the node's file, or in --file FILE; without VALUE, remove the key
+    config default                print a file with every key and its default as comments
+    config sysctl                 print the kernel settings that a node should have
 
-FILE is the node's where none is given. What is set holds for containers that are made from then on; the file is
-replaced at once and whole, and only by one that is right. VALUE is TOML, or else a string.
+Without FILE, show and check read the node's file, or use the built-in values if there is none. A change applies to
+containers that are created afterwards. set-default keeps the file's comments and order. It replaces the file
+atomically, and only if the file has no error before and after the change. VALUE is read as TOML, or else as a string.
+The exit status is 1 if a file has an error or cannot be read, or if KEY is not a key.
 
-`--json` prints for show `{"version": 1, "source", "keys": [{"key", "value", "source"}]}`, a value null where it is
-unset; for check `{"version": 1, "file", "valid", "error": string or null}`; for set-default `{"version": 1, "file",
-"key", "value": null where it was taken out}`; for the others `{"version": 1, "text": what is printed else}`.
+`--json` prints
+
+    for show: {"version": 1, "source": the file or `built in`,
+        "keys": [{"key", "value": as in TOML, null if unset, "source": FILE: KEY or `built in`}]}
+    for check: {"version": 1, "file", "valid": true | false, "error": string, null if valid}
+    for set-default: {"version": 1, "file": its real path, "key", "value": as in TOML, null if the key was removed}
+    for default and sysctl: {"version": 1, "text": what is printed without --json}
 """
 
 import argparse

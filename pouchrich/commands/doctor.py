@@ -1,13 +1,16 @@
-"""`pouchrich doctor`: whether this node can run rich containers, and what to do where it cannot.
+"""`pouchrich doctor`: check whether this node can run rich containers, and say what to do if it cannot.
 
-Each line says `ok`, `warn` (it works, less well) or `fail`, what was looked at and found, and what to do; the last how
-many of each there are. Exit status 1 where anything fails. With --quiet only what is not well is printed.
+Each check is one line: `ok`, `warn` (works with restrictions) or `fail`, what was checked, and what was found. Below a
+warning or failure is what to do about it. The last line counts the checks of each level. --quiet prints only warnings,
+failures and, if there are any, the last line. The exit status is 1 if a check fails. Some checks need root.
 
-The containerds that run are found by their sockets, those of k3s, rke2, k0s and microk8s too, and it is their own
-programs that are asked for version and configuration. With --containerd-config that file is judged instead, for the
-containerd on the PATH. `--json` prints
+doctor finds running containerds by their sockets, also those of k3s, rke2, k0s and microk8s, and asks the program of
+each one for its version and configuration. --address names another socket instead. With --containerd-config, doctor
+checks that file instead, for the containerd on PATH.
 
-    {"version": 1, "healthy": whether nothing fails, "summary": {"ok", "warn", "fail": how many},
+`--json` prints all checks, also with --quiet:
+
+    {"version": 1, "healthy": false if a check fails, else true, "summary": {"ok", "warn", "fail": numbers of checks},
      "checks": [{"area": kernel | cgroups | apparmor | inotify | runtime | installation | configuration | containerd |
                  spawner | containers | hooks | engines,
                  "level": ok | warn | fail, "what", "found", "advice": what to do, or ""}]}

@@ -1,23 +1,25 @@
-"""`pouchrich explain`: what would be decided about a container, from what source, and what it changes.
+"""`pouchrich explain`: show what the shim decides about a container, why, and what that changes.
 
-Give BUNDLE, or what `pouchrich ps` shows of a container; or --rootfs with --spec; or annotations alone, for what policy
-says. Of a container that exists it shows the plan that was made at Create and has been kept since. Else it decides
-anew, by the shim's own code, which needs no root where the files can be read. With annotations alone it asks policy
-and does not look at an image. Exit status 1 where Create would be refused.
+Give BUNDLE, or a container's ID or name as in `pouchrich ps`; or --rootfs with --spec; or only annotations, variables
+or names. For an existing container explain shows the plan that was stored at Create. Otherwise, or with --replan, it
+decides anew with the shim's own code, which needs root only for files that only root can read. Without an image it
+applies only the policy. The exit status is 1 if Create would be refused, and 2 if options do not go together.
 
 `--json` prints
 
-    {"version": 1, "refused": the error's text or null, "stored": whether the plan was read from the bundle,
-     "policy_only": whether no image was looked at, "config": where the configuration came from,
-     "rich": true | false | null where refused, "mode": string or null, "init": what PID 1 is, or null,
-     "decisions": [{"key", "value", "source"}], "warnings": [...], "notes": [...],
-     "steps": [{"name", "detail"}], "files": [{"name", "mode": octal, "text"}] of the container's run directory,
-     "difference": [{"path", "before", "after"}] of the spec, null where it is not known,
-     "hooks": {"prestart": [...], "poststop": [...]} in the order they run, each {"name", "where",
-     "owner": node | pod, "command", "timeout_s", "on_failure", "user", "mandatory"},
-     "agents": [{"name", "command", "restart", "memory_bytes", "user"}], "routes": [{"to", "via"}]}
+    {"version": 1, "refused": the error, or null, "stored": true if the plan was read from the bundle,
+     "policy_only": true if no image was examined, "config": its source, `kept in the bundle` if stored,
+     "rich": true | false, null if refused, "mode": string, null if plain or refused,
+     "init": the kind of PID 1, null if not known or not rich, "decisions": [{"key", "value", "source"}],
+     "warnings": [...], "notes": [...], "steps": [{"name", "detail"}],
+     "files": [{"name", "mode": octal digits, "text"}] of the container's run directory,
+     "difference": [{"path", "before": null if added, "after": null if removed}] of config.json, null if not known,
+     "hooks": {"prestart": [...], "poststop": [...]} in order, each {"name", "where": container | host,
+     "owner": node | pod, "command": [...], "timeout_s": number, "on_failure": abort | continue, "user": or null,
+     "mandatory": true | false}, "agents": [{"name", "command": [...], "restart": always | on-failure | no,
+     "memory_bytes": number or null, "user": or null}], "routes": [{"to", "via"}]}
 
-The values of variables that the plan takes away are shown as "..." everywhere.
+`difference` shows "..." for the former value of a variable. A stored plan's hooks, agents and routes are [].
 """
 
 import argparse

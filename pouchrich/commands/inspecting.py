@@ -1,16 +1,21 @@
-"""`pouchrich inspect ID`: everything known of one rich container: plan with sources, what runs, hooks, paths, cgroup.
+"""`pouchrich inspect ID`: show everything known about one rich container: plan, processes, hooks, paths and cgroup.
 
-ID is what `pouchrich ps` shows of a container, its id or NAMESPACE/POD/CONTAINER, or a beginning of either that no
-other has; or NAMESPACE/ID. `--json` prints the object that
-`pouchrich ps --json` has for the container (see there), and beside it
+ID is a container's ID or NAMESPACE/POD/CONTAINER as in `pouchrich ps`, or a unique beginning of either; or NAMESPACE/ID
+with containerd's namespace. The command measures CPU use for half a second. The exit status is 1 if ID names no
+container or several, or if another version of the shim made the container's plan.
+
+`--json` prints the object that `pouchrich ps --json` has for the container (see `pouchrich help ps`), and in it also
 
     "version": 1, "decisions", "warnings", "steps": as in `pouchrich explain --json`,
-    "runtime": {"path", "root"} of the OCI runtime, "exit_status_by": how the application's exit status is learnt,
+    "runtime": {"path", "root"} of the OCI runtime, "exit_status_by": how the shim learns the application's exit status:
+        pidfd | process connector | launcher stays as parent, "" for dumb-init or before the start,
     "paths": {"bundle", "spec", "record", "run"},
-    "cgroup": {"unified": directory or "", "controllers": {name: directory}} or null,
-    "hooks": [{"stage", "name", "where", "owner": node | pod, "result", "seconds", "output": its last}] that ran,
-    "owed": [{"name", "state": owed | started | done | skipped, "result"}] of the poststop hooks,
-    "agents": the supervisor's own list
+    "cgroup": {"unified": directory or "", "controllers": {name: directory}}, null if not known,
+    "hooks": [{"stage": prestart | poststop, "name", "where": container | host, "owner": node | pod,
+        "result": such as `exit status 0`, "seconds": number, "output": the end of its output}] of hooks that have run,
+    "owed": [{"name", "state": owed | started | done | skipped, "result": "" until done or skipped}] of poststop hooks,
+    "agents": [{"name", "state": waiting | running | ended, "pid": 0 if none, "restarts": number, "since": seconds since
+        1970, "status": the last exit status, null before the first}] of agents that the pod server runs
 """
 
 import argparse

@@ -1,12 +1,16 @@
-"""`pouchrich logs ID`: what happened in one rich container beside its application, whose output is kubectl's.
+"""`pouchrich logs ID`: show what happened in one rich container, except the application's output (`kubectl logs`).
 
-ID is what `pouchrich ps` shows, or a beginning of it. There are the boot's times, what init said on its console, each
-hook's result with what it said last, and what agents said and how they ended. The shim keeps the last 64 KiB of it as
-long as the container is there. --boot, --console, --hooks and --agents choose; without one of them all is shown.
+ID is a container's ID or name as in `pouchrich ps`, or a unique beginning of either. The log has the times of the boot,
+what the init printed on its console, the result of each hook with the end of its output, and what agents printed and
+how they ended. --boot, --console, --hooks and --agents choose among these; without any of them all are shown. Times are
+UTC. The shim keeps the last 64 KiB or so, until the container is removed.
 
-`--json` prints an object a line:
+The exit status is 1 if ID names no container or several. --follow ends with status 0 once the container is removed.
 
-    {"version": 1, "at": seconds since 1970, "source": boot | console | hook | agent, "name": of hook or agent, "text"}
+`--json` prints one object per line:
+
+    {"version": 1, "at": seconds since 1970, a number, "source": boot | console | hook | agent,
+     "name": of the hook or agent, "" for boot and console, "text"}
 """
 
 import argparse

@@ -1,19 +1,33 @@
-"""`pouchrich metrics`: the node's rich containers for Prometheus, in the OpenMetrics format.
+"""`pouchrich metrics`: print metrics of the node's rich containers for Prometheus, in the OpenMetrics format.
 
-Printed once; or with --textfile FILE written for node_exporter's textfile collector, whole or not at all, in the text
-format that it reads (run it by a timer); or with --listen [ADDRESS:]PORT served on a loopback address until ended.
+Without options the metrics are printed once. --textfile FILE writes them for node_exporter's textfile collector, in
+Prometheus's text format; the file is replaced atomically, and a timer should run the command. --listen [ADDRESS:]PORT
+serves them at /metrics on a loopback address until SIGTERM or SIGINT. All three need root.
 
-Counts and times are of all that has been on the node since it booted, also of pods that are gone. Labels are words of
-this program: no name of a pod, image or hook is in any of them. All names begin with `pouchrich_`:
+Counters and histograms include all pods since the node's boot, also those that are gone. No label has the name of a
+pod, image or hook. All names begin with `pouchrich_`.
 
-    containers{mode, state}, container_problems, pod_servers, pod_servers_memory_bytes (proportional set), spawners,
-    spawners_killed, owed_records, owed_hooks{state}: as they are now
-    start_seconds{mode, outcome}: Start requests, with hooks and the queue; boot_seconds{mode, outcome}: of a real init;
-    stop_seconds{mode}: from the first signal to PID 1's end; hook_seconds{stage, where, owner, outcome}: histograms
+Gauges:
+
+    version_info{version}; containers{mode, state}; container_problems: agents that do not run, containers restarted
+    in place, and unreadable containers; pod_servers, pod_servers_memory_bytes (sum of proportional set sizes);
+    spawners; spawners_killed: killed and not replaced yet; owed_records: records of poststop hooks;
+    owed_hooks{state}: the hooks in them
+
+Histograms, in seconds:
+
+    start_seconds{mode, outcome}: Start requests, with prestart hooks and the queue for boots
+    boot_seconds{mode, outcome}: from the start of a real init to a running application
+    stop_seconds{mode}: from the stop signal to the end of PID 1; hook_seconds{stage, where, owner, outcome}
+
+Counters:
+
     exits_total{mode, reason}, fallbacks_total{asked, got, reason}, refusals_total{stage, reason},
-    hooks_skipped_total{where, owner}, restarts_in_place_total, agent_restarts_total: counts
+    hooks_skipped_total{where, owner}, restarts_in_place_total, agent_restarts_total
 
-`--json` prints `{"version": 1, "samples": [{"name", "labels", "value"}]}` of the same.
+`--json` prints the same samples once:
+
+    {"version": 1, "samples": [{"name", "labels": {name: value}, "value": number}]}
 """
 
 import argparse

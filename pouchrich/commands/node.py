@@ -1,19 +1,30 @@
-"""`pouchrich node`: an artefact's installation on this node. Made by the artefact's own program `install` at first.
+"""`pouchrich node`: install a release on this node, roll it back, or remove it.
 
-With --containerd it also puts a handler into containerd's configuration, where that belongs: preflight first, a trial
-by containerd's own `config dump`, and a restart only where that changed something. With --root the node's root is at a
-directory, as in a DaemonSet's pod; with --node, its name in the cluster, it runs probe pods and labels the node.
+The first installation is made by the program `install` in the unpacked release, which takes the options of `pouchrich
+node install`.
+
+With --containerd, install also puts a handler into containerd's configuration. It first checks the node, tries the
+change with containerd's own `config dump`, and restarts containerd only if its configuration changed. --root names the
+directory where the node's root is mounted, as in a DaemonSet's pod. With --node, the node's name in the cluster,
+install also runs the probe pods of --probe and labels the node, and uninstall removes the labels.
+
+The exit status is 1 if an action failed or was refused. install exits with status 3 if everything is in place except
+that containerd must be restarted and --restart never was given. status exits with status 1 if no version is installed,
+or if install configured containerd and containerd has not read the handler.
 
 `status --json` prints
 
-    {"version": 1, "home", "installed": whether, "current": version or "", "previous": to roll back to, or "",
-     "rejected": rolled back from, or "", "others": [version that something still runs from], "hold": why, or "",
-     "containerd": null, or {"kind", "socket", "file": that has the handler, "how", "running", "configured", "loaded":
-     whether, "problem"}, "apparmor": null where that is not in force, or {"profile", "file": that boots load, or "",
-     "loaded", "installed": whether this installation did it}, "needed_by": [pod, record or profile]}
-
-and has exit status 1 where no version is installed, or containerd has not read the handler. Exit status 3 of `install`:
-all is in place, but nobody was to start containerd anew.
+    {"version": 1, "home": directory of the versions, "installed": true | false, "current": version or "",
+     "previous": version that rollback restores, or "", "rejected": version that was rolled back, or "",
+     "others": [replaced versions that have not been removed yet, as something may still run from them],
+     "hold": why nothing may be changed on this node, or "",
+     "containerd": null if install did not configure one, else {"kind": containerd | k3s | rke2 | k0s | microk8s,
+         "socket", "file": that has the handler, "how": its place there in words, "running": true | false,
+         "configured": true if containerd's configuration has the handler, else false, "loaded": true if containerd has
+         read that, else false, "problem": why containerd cannot be asked, or ""},
+     "apparmor": null if AppArmor is not in force, else {"profile", "file": that the node loads at boot, or "",
+         "loaded": true | false, "installed": true if this installation loaded it},
+     "needed_by": [pods, records of poststop hooks and uses of the profile that need the installation, in words]}
 """
 
 import argparse

@@ -1,27 +1,30 @@
-"""`pouchrich ps`: the node's rich containers, a line each, by pod; with --tree what runs in each of them.
+"""`pouchrich ps`: list the node's rich containers, one line each, sorted by pod; with --tree also what runs in each.
 
-A width is that of the terminal, or $COLUMNS; columns that do not fit are left out and what is too long is cut, which
---no-trunc does not do. An ID as it is shown, and NAMESPACE/POD/CONTAINER, is what every other command takes, as is a
-beginning of either. Below a container stands what is not as it should be: an agent that does not run, restarts.
+The table fits the terminal's width or $COLUMNS: columns are left out and long values are cut, unless --no-trunc is
+given. Other commands take an ID as shown, NAMESPACE/POD/CONTAINER, or a unique beginning of either. Below a container's
+line are its problems: an agent that does not run, or restarts of the application by its init.
 
-No OCI runtime is run. CPU is that of half a second, or with --watch since the last look, in percent of one CPU; a
-part's includes its children that have ended. It needs a second look, so only --tree, --json and --watch have it. A
-container's memory is its working set (cgroup usage less inactive file pages, as the kubelet counts), a part's the sum
-of resident sets.
+ps runs no OCI runtime. Only --tree and --json show CPU use, in percent of one CPU: over half a second, or with --watch
+since the previous output. For a part it includes children that have ended. A container's memory is its working set
+(cgroup usage less inactive file pages, as the kubelet counts), a part's memory is the sum of resident set sizes. ps
+needs root. A container whose record this version cannot read is left out and named on standard error. The exit status
+is 0 also if there are no containers.
 
-`--json` prints, with --watch once a line:
+`--json` prints this object, with --watch one per line:
 
     {"version": 1, "containers": [{
-        "namespace", "id", "bundle": containerd's, "pod": {"namespace", "name"} or null, "name", "image",
-        "mode", "init": systemd | sysvinit | openrc | busybox | dumb-init, "state": created | waiting to boot |
-        booting | running | paused | stopped, "restarts": how often init restarted the application in place,
-        "problems": [...] in words, "cpu_percent", "memory_bytes", "uptime_s": numbers or null,
-        "parts": [{"role": init | application | service | agent | exec, "name", "pid": 0 where none runs,
-                   "processes": how many, "cpu_percent", "memory_bytes", "uptime_s", "command", "state",
-                   "restarts": of an agent that the shim supervises, else null}]}]}
+        "namespace", "id": containerd's, "bundle": directory, "pod": {"namespace", "name"}, null outside a pod,
+        "name": in the pod, outside a pod the ID, "image": "" outside a pod, "mode": systemd | sbin-init | dumb-init,
+        "init": systemd | sysvinit | openrc | busybox | dumb-init, "state": created | waiting to boot | booting |
+        running | paused | stopped, "restarts": how often the init restarted the application in place,
+        "problems": [strings], "cpu_percent", "memory_bytes", "uptime_s": numbers, null if not known or stopped,
+        "parts": [{"role": init | application | service | agent | exec, "name", "pid": 0 if none runs,
+                   "processes": number of them, "cpu_percent": number, null if not known, "memory_bytes": number,
+                   "uptime_s": number, null if none runs, "command": command line of process `pid`, "state": of an
+                   agent in words, else running, "restarts": of an agent that the pod server runs, else null}]}]}
 
-Pids are the host's. A service is a unit where systemd is PID 1, else a child of PID 1 by its name. An exec is what was
-started from outside (`kubectl exec`).
+PIDs are the host's. A service is a unit if systemd is PID 1, otherwise a child of PID 1 by its name. An exec was
+started from outside, for example by `kubectl exec`. A stopped container has no parts.
 """
 
 import argparse

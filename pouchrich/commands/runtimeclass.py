@@ -1,6 +1,10 @@
-"""`pouchrich runtimeclass`: the RuntimeClass manifest for the cluster, or the handler for containerd's configuration.
+"""`pouchrich runtimeclass`: print the RuntimeClass manifest, or the handler for containerd's configuration.
 
-`--json` prints `{"version": 1, "text": what is printed else}`.
+Without --containerd the manifest for the cluster is printed, for `kubectl apply -f -`. With --containerd the lines for
+containerd's configuration are printed, with comments that say into which file they belong. Nothing is changed. The exit
+status is 1 if --containerd here finds no containerd on PATH.
+
+`--json` prints `{"version": 1, "text": what is printed without --json}`.
 """
 
 import argparse

@@ -1,10 +1,16 @@
-"""`pouchrich support`: what is worth knowing of this node, in one file to attach to an issue.
+"""`pouchrich support`: write what is worth knowing about this node to one file, for attaching to an issue.
 
-It holds the doctor's checks, versions, the configuration in full, containerd's as it dumps it, each rich container's
-plan and state, its log, and the records of owed hooks. Names, variables, annotations, what commands are given, and what
-looks like a secret is taken out (`--names` keeps names, for people whom you trust); look into it before you attach it.
+The file is a tar archive with mode 0600; an existing file is not overwritten. It has doctor's checks, versions, the
+node's configuration, the configuration that containerd dumps, each rich container's plan, state and log, and the
+records of owed hooks. If a part cannot be collected, an entry NAME.error has the reason.
 
-`--json` prints `{"version": 1, "file", "entries": [...], "redacted": whether names were taken out}`.
+Names are replaced by placeholders. Variables, annotations, the arguments of commands, IPv4 addresses, and what looks
+like a secret are removed. --names removes nothing: give such a file only to people whom you trust. Read the file before
+you attach it.
+
+`--json` prints
+
+    {"version": 1, "file": absolute path, "entries": [names in the archive], "redacted": false with --names, else true}
 """
 
 import argparse
@@ -41,7 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file to write; default pouchrich-support-TIME.tar.gz, or .tar, in the working directory",
     )
-    parser.add_argument("--names", action="store_true", help="keep the names of pods, containers and images")
+    parser.add_argument("--names", action="store_true", help="remove nothing: keep also names, variables and secrets")
     parser.add_argument("--address", metavar="SOCKET", help="containerd's socket, if it is not one of the usual ones")
     parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
     parser.set_defaults(run=run)

@@ -1,9 +1,10 @@
-"""`pouchrich top`: what the rich containers use, the most of it first, again and again until interrupted.
+"""`pouchrich top`: show what the rich containers use, the largest first, repeatedly until you interrupt it.
 
-CPU is that since the look before, in percent of one CPU; memory the working set. On a terminal it has the screen to
-itself; else a table each time.
+CPU is the CPU time since the previous table, in percent of one CPU; memory is the working set. MOST CPU names the part
+of the container that used the most CPU time. On a terminal, top uses the whole screen; otherwise it prints one table
+after another. It needs root. The exit status is 0 after an interrupt or --count tables.
 
-`--json` prints a line each time, as `pouchrich ps --json` has it, in the order of --sort.
+`--json` prints one object per line for each table, as `pouchrich ps --json` has it, in the order of --sort.
 """
 
 import argparse

@@ -1,8 +1,9 @@
-"""`pouchrich version`: of this command and of what it works with.
+"""`pouchrich version`: print the version of this command, and with --json also of what it works with.
 
 `--json` prints
 
-    {"version": 1, "pouchrich", "python", "kernel", "containerd": of the one on PATH, "" where there is none}
+    {"version": 1, "pouchrich", "python", "kernel": strings, "containerd": such as "2.1", of the containerd on PATH,
+     "" if there is none or it does not tell}
 """
 
 import argparse
