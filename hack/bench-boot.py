@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measure a boot: from Start to the first instruction of an application under systemd, and from its end to the task's.
+"""Measure a boot from Start to the application's first instruction under systemd, and its end until the task's exit.
 
 Usage: hack/bench-boot.py --rootfs DIR [--prefix DIR] [--rounds N]
 
-DIR is a root file system with systemd, for example of: mmdebstrap --variant=minbase --include=systemd bookworm DIR.
-It is not changed. For comparison crun alone boots the same root file system with the same mounts and the same unit,
+DIR is a root filesystem with systemd, for example from: mmdebstrap --variant=minbase --include=systemd bookworm DIR.
+It is not changed. For comparison, crun alone boots the same root filesystem with the same mounts and the same unit,
 except that the unit starts the application itself. The runs alternate. Needs root and `hack/install.sh --prefix DIR`.
 """
 
@@ -29,8 +29,8 @@ def parse() -> argparse.Namespace:
     cache = Path(os.environ.get("POUCHRICH_CACHE") or Path.home() / ".cache" / "pouchrich")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prefix", type=Path, default=cache / "prefix", help="where the shim is installed")
-    parser.add_argument("--rootfs", type=Path, required=True, help="a root file system with systemd")
-    parser.add_argument("--oci", default=shutil.which("crun") or "/usr/bin/crun", help="the OCI runtime, absolute")
+    parser.add_argument("--rootfs", type=Path, required=True, help="root filesystem with systemd")
+    parser.add_argument("--oci", default=shutil.which("crun") or "/usr/bin/crun", help="OCI runtime (absolute path)")
     parser.add_argument("--rounds", type=int, default=15)
     return parser.parse_args()
 

@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
-"""Measure our shim beside containerd's through the CRI of a real containerd, as a kubelet uses them.
+"""Measure our shim and containerd's own through the CRI of a real containerd, as the kubelet uses it.
 
 Usage: hack/bench-cri.py [--containerd RELEASE|DIR] [--oci runc|crun] [--row NAME]... [--rounds N] [--json FILE]
 
-Rows: pod (a pod of 1 and one of 3 containers: each request of its life, and the CPU time of its whole life), exec,
+Rows: pod (pods of 1 and of 3 containers: each request of a pod's life, and the CPU time of its whole life), exec,
 start (the parts of a further container's StartContainer and of an ExecSync, by the programs that the kernel saw run),
 spent (a pod's CPU time by program: containerd, the shim, the OCI runtime), burst (N pods at once), cold (N pods at once
-without a spawner, as after an upgrade, or when it was killed), restarted (N pods at once as soon as a restarted
-containerd answers), polled (Stats of every container each second, and an exec every ten seconds in half of the pods,
-for --minutes), killed (a pod's shim is killed, and containerd cleans up).
+without a running spawner, as after an upgrade or a kill), restarted (N pods at once as soon as a restarted containerd
+answers), polled (Stats of every container each second, and an exec every ten seconds in half of the pods, for
+--minutes), killed (a pod's shim is killed, and containerd cleans up).
 
-Three handlers of one containerd run interleaved with the same OCI runtime and the same containers: containerd's own
-shim, ours with plain containers, ours with rich ones (dumb-init). Medians are printed, and the ratios of ours to
-containerd's. Needs root, and `hack/test.sh prepare`, whose Python environment, runtimes and installed shim it uses.
+Three handlers of one containerd are measured alternately, with the same OCI runtime and the same containers:
+containerd's own shim, our shim with plain containers, and our shim with rich containers (dumb-init). Medians are
+printed, and the ratios of our shim to containerd's. Needs root, and `hack/test.sh prepare`, whose Python environment,
+runtimes and installed shim it uses.
 """
 
 import argparse
@@ -30,16 +31,18 @@ ROWS = ("pod", "exec", "start", "spent", "burst", "cold", "restarted", "polled",
 def parse() -> argparse.Namespace:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--containerd", default="2.1", help="a release of hack/fetch-runtimes.py, or a directory")
+    parser.add_argument("--containerd", default="2.1", help="release of hack/fetch-runtimes.py, or a directory")
     parser.add_argument("--oci", choices=("runc", "crun"), default="crun")
-    parser.add_argument("--row", action="append", choices=ROWS, help="only this part; may be repeated")
-    parser.add_argument("--handler", action="append", choices=HANDLERS, help="only this one; may be repeated")
+    parser.add_argument("--row", action="append", choices=ROWS, help="measure only this row; may be repeated")
+    parser.add_argument(
+        "--handler", action="append", choices=HANDLERS, help="measure only this handler; may be repeated"
+    )
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--bursts", type=numbers, default=[10, 50], help="pods at once")
-    parser.add_argument("--cold", type=numbers, default=[20], help="pods at once, for cold and restarted")
-    parser.add_argument("--pods", type=int, default=20, help="pods that are polled, of each handler")
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long they are polled")
-    parser.add_argument("--json", type=Path, help="write every sample there")
+    parser.add_argument("--bursts", type=numbers, default=[10, 50], help="numbers of pods at once, for row burst")
+    parser.add_argument("--cold", type=numbers, default=[20], help="numbers of pods at once, for cold and restarted")
+    parser.add_argument("--pods", type=int, default=20, help="number of polled pods of each handler")
+    parser.add_argument("--minutes", type=float, default=10.0, help="minutes of polling")
+    parser.add_argument("--json", type=Path, help="file for all samples")
     given = parser.parse_args()
     given.row = given.row or list(ROWS)
     given.handler = given.handler or list(HANDLERS)

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Measure our shim beside containerd's, over the interface that containerd uses, and through containerd.
+"""Measure our shim and containerd's own shims, over the interface that containerd uses, and through containerd.
 
 Usage: hack/bench.py [--prefix DIR] [--row NAME]... [--long] [--rounds N] [--pods N,N,...] [--json FILE] [--png FILE]
 
-Rows: life (`start` to `delete` of one container), exec, burst (N at once), stdout, memory (of N idle pods), flat
-(private memory over execs), stats (of one container, again and again), ctr (`ctr run` of N at once by a real
-containerd). A run takes some minutes, with --long, which goes to 200 pods and 1,000 execs, a quarter of an hour.
+Rows: life (from `start` to `delete` of one container), exec, burst (N at once), stdout, memory (of N idle pods), flat
+(private memory over many execs), stats (of one container, repeatedly), ctr (`ctr run` of N at once with a real
+containerd). A run takes some minutes, with --long a quarter of an hour: up to 200 pods and 1,000 execs.
 
-All shims run in one interleaved run with the same OCI runtime and the same containers. Medians are printed, with the
-ratio to each of containerd's shims and to the OCI runtime alone. Needs root, `hack/install.sh --prefix DIR` or a
-release's install, and for containerd 2.1's shim `hack/fetch-runtimes.py`. It runs in the Python environment of the
-measured installation, for a release in that of hack/test.sh.
+All shims are measured alternately in one run, with the same OCI runtime and the same containers. Medians are printed,
+with the ratio to each of containerd's shims and to the OCI runtime alone. Needs root, `hack/install.sh --prefix DIR` or
+a release's install, and for containerd 2.1's shim `hack/fetch-runtimes.py`. It runs in the Python environment of the
+measured installation, or for a release in that of hack/test.sh.
 """
 
 import argparse
@@ -33,23 +33,23 @@ def parse() -> argparse.Namespace:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prefix", type=Path, default=CACHE / "prefix", help="where the shim is installed")
-    parser.add_argument("--runtimes", type=Path, default=CACHE / "runtimes", help="what hack/fetch-runtimes.py fetched")
-    parser.add_argument("--row", action="append", choices=ROWS, help="only this part; may be repeated")
+    parser.add_argument("--runtimes", type=Path, default=CACHE / "runtimes", help="directory of hack/fetch-runtimes.py")
+    parser.add_argument("--row", action="append", choices=ROWS, help="measure only this row; may be repeated")
     parser.add_argument("--shim", action="append", help="only shims whose name contains this; may be repeated")
-    parser.add_argument("--oci", default=shutil.which("crun") or "/usr/bin/crun", help="the OCI runtime, absolute")
+    parser.add_argument("--oci", default=shutil.which("crun") or "/usr/bin/crun", help="OCI runtime (absolute path)")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--long", action="store_true", help="the whole growth with the number of pods and execs")
-    parser.add_argument("--bursts", type=numbers, help="pods at once")
-    parser.add_argument("--pods", type=numbers, help="idle pods whose memory is looked at")
-    parser.add_argument("--execs", type=int, help="after which memory should be what it was")
-    parser.add_argument("--calls", type=int, default=1000, help="of Stats, for each shim in a third of the rounds")
-    parser.add_argument("--ctr", type=numbers, help="clients of containerd at once")
-    parser.add_argument("--settle", type=float, default=3.0, help="seconds before idle pods are looked at")
-    parser.add_argument("--mib", type=int, default=1024, help="of standard output")
-    parser.add_argument("--rich", action="store_true", help="also our shim with rich containers")
-    parser.add_argument("--no-spawner", action="store_true", help="also our shim without its spawner")
-    parser.add_argument("--json", type=Path, help="write every sample there")
-    parser.add_argument("--png", type=Path, help="plot growth with the number of pods there")
+    parser.add_argument("--long", action="store_true", help="measure up to 200 pods and 1,000 execs")
+    parser.add_argument("--bursts", type=numbers, help="numbers of containers at once, for row burst")
+    parser.add_argument("--pods", type=numbers, help="numbers of idle pods, for row memory")
+    parser.add_argument("--execs", type=int, help="number of execs, for row flat")
+    parser.add_argument("--calls", type=int, default=1000, help="Stats calls to each shim, in a third of the rounds")
+    parser.add_argument("--ctr", type=numbers, help="numbers of `ctr run` at once, for row ctr")
+    parser.add_argument("--settle", type=float, default=3.0, help="seconds before memory is read")
+    parser.add_argument("--mib", type=int, default=1024, help="MiB of output, for row stdout")
+    parser.add_argument("--rich", action="store_true", help="measure also our shim with rich containers")
+    parser.add_argument("--no-spawner", action="store_true", help="measure also our shim without its spawner")
+    parser.add_argument("--json", type=Path, help="file for all samples")
+    parser.add_argument("--png", type=Path, help="file for a plot of growth with the number of pods")
     given = parser.parse_args()
     for name, usual in (LONG if given.long else SHORT).items():
         if getattr(given, name) is None:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Render deploy/chart by helm and compare it with tests/process/golden/chart; --write makes those files anew.
+"""Render deploy/chart with helm and compare the result with tests/process/golden/chart; --write replaces these files.
 
-helm is $HELM or on PATH. Each of the files begins with a digest of the chart that it was rendered from, so that a test
-without helm sees whether the chart has changed since.
+helm is $HELM, or found on PATH. Each file begins with a digest of the chart that it was rendered from, so that a test
+without helm notices that the chart has changed since.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Print the configuration tables of docs/configuration.md, or bring a file's tables up to date.
 
-hack/config-table.py                  print
-hack/config-table.py --write [FILE]   replace what is between the markers (default docs/configuration.md)
-hack/config-table.py --check [FILE]   fail where that would change something
+hack/config-table.py                  print the tables
+hack/config-table.py --write [FILE]   replace the text between FILE's markers (default docs/configuration.md)
+hack/config-table.py --check [FILE]   exit status 1 if --write would change FILE
 """
 
 import sys

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make exits by the public recipes of lost ones, and count those that are told.
+"""Cause exits by the published recipes for lost ones, and count those that are reported.
 
 Usage: hack/exits.py [--shim ours|runc] [--containerd 2.1|1.7|1.6|DIR] [--oci crun|runc] [--exits N]
                      [--recipe consumer|kill-all|oom|churn]... [--json FILE]
@@ -25,11 +25,11 @@ def parse() -> argparse.Namespace:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shim", choices=("ours", "runc"), default="ours")
-    parser.add_argument("--containerd", default="2.1", type=binaries.named, help="a release, or a directory")
+    parser.add_argument("--containerd", default="2.1", type=binaries.named, help="release, or a directory")
     parser.add_argument("--oci", choices=("crun", "runc"), default="crun")
-    parser.add_argument("--exits", type=int, default=1000, help="in all recipes together (%(default)s)")
-    parser.add_argument("--recipe", action="append", choices=list(RECIPES), help="only this; may be repeated")
-    parser.add_argument("--json", type=Path, help="write what was counted there")
+    parser.add_argument("--exits", type=int, default=1000, help="exits of all recipes together; default %(default)s")
+    parser.add_argument("--recipe", action="append", choices=list(RECIPES), help="only this recipe; may be repeated")
+    parser.add_argument("--json", type=Path, help="file for the counts")
     given = parser.parse_args()
     given.recipe = given.recipe or list(RECIPES)
     return given

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetch newer containerd, runc and crun for the integration tests, through apt, into DIR; nothing is installed.
+"""Fetch newer containerd, runc and crun for the integration tests, through apt, into DIR, without installing them.
 
 Usage: hack/fetch-runtimes.py DIR [--refresh] [--kernel]
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Send the real pod server requests in whole frames with hostile payloads, and watch that it stays as it was.
+"""Send a real pod server well-framed requests with hostile payloads, and check that it survives unchanged.
 
 Usage: hack/fuzz.py [--requests N] [--seed N] [--prefix DIR] [--oci PATH]
 
-The installed shim is started as containerd starts it, with a real OCI runtime. Every request must be answered within a
-minute; the server must live to the end. After its victim container is deleted it must have as many descriptors as after
-the first tenth of the requests, and hardly more memory; and no answer may report a bug. The exit status is 1 if that is
-not so. Needs root and `hack/install.sh --prefix DIR`.
+The installed shim is started as containerd starts it, with a real OCI runtime. The pod server must answer every request
+within a minute and live to the end, and no answer may report a bug. After its victim container is deleted it must have
+as many descriptors as after the first tenth of the requests, and hardly more memory. Otherwise the exit status is 1.
+Needs root and `hack/install.sh --prefix DIR`.
 """
 
 import argparse

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Make the manual pages and the shells' completions in share/, or say whether they are current.
+"""Generate the manual pages and shell completions in share/, or check that they are current.
 
-    hack/manuals.py --write    after a change of a command line, a docstring of pouchrich/commands or a key
-    hack/manuals.py --check    exit status 1 where that would change something
+    hack/manuals.py --write    needed after a change of a command line, a docstring of pouchrich/commands, or a key
+    hack/manuals.py --check    exit status 1 if --write would change a file
 
-The pages come from the command lines' own parsers and from runtime/config/schema.py, the completions from the former by
-shtab, which hack/test.sh installs. Packages, releases and hack/install.sh take the files as they are.
+The pages are generated from the parsers of the command lines and from runtime/config/schema.py, the completions from
+these parsers by shtab, which hack/test.sh installs. Packages, releases and hack/install.sh use the files as they are.
 """
 
 import argparse

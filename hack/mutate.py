@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Change one line of the code at a time, and see whether a test notices.
+"""Change the code in one place at a time, and check that a test notices.
 
 Usage: hack/mutate.py [-k WORD]... [--jobs N] [--limit SECONDS] [--list]
 
-hack/mutations.toml lists the changes, each with the test files that must notice it. They are made in a private copy of
-this checkout, one at a time, and only those tests run on each. The run ends if a change's text is not found exactly
-once, or a test fails without any change, because a stale list proves nothing. The exit status is 1 if a change survives
-and the list gives no reason for that. Needs what `hack/test.sh prepare` installs, and root for some of the tests.
+hack/mutations.toml lists the changes, each with the test files that must notice it. Each change is made alone, in a
+private copy of this checkout, and only those tests run. The run ends if a change's text is not found exactly once, or a
+test fails without any change, because a stale list proves nothing. The exit status is 1 if a change survives and the
+list gives no reason for that. Needs what `hack/test.sh prepare` installs, and root for some of the tests.
 """
 
 import argparse
@@ -173,10 +173,16 @@ def main() -> int:
     """Print the table; return the exit status."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-k", dest="words", action="append", default=[], help="only where file or texts have it")
-    parser.add_argument("--limit", type=float, default=120.0, help="seconds for the tests of one change (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=1, help="changes at once, each in a copy (%(default)s)")
-    parser.add_argument("--list", action="store_true", help="only say what would be changed, and where")
+    parser.add_argument(
+        "-k", dest="words", action="append", default=[], help="only changes whose file or texts contain WORD"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=120.0, help="seconds for one change's tests; default %(default)s"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="changes at once, each in its own copy; default %(default)s"
+    )
+    parser.add_argument("--list", action="store_true", help="only print what would be changed, and where")
     given = parser.parse_args()
     chosen = [
         one
