@@ -19,14 +19,14 @@ case $mode in
     systemd) packages=procps,systemd,dbus,cron,rsyslog services='"cron", "rsyslog"' ;;
     sbin-init) packages=procps,sysvinit-core,cron services='"cron"' ;;
     dumb-init) packages=procps services= ;;
-    *) fail "unknown mode $mode, allowed: systemd, sbin-init, dumb-init" ;;
+    *) fail "MODE: found $mode, allowed systemd, sbin-init, dumb-init" ;;
 esac
 
 # Makes an OCI image with a legacy-style daemon as its command; with systemd also with cron and rsyslog.
 make_image() {
     image=$cache/demo-$mode.tar
     [ ! -f "$image" ] || return 0
-    echo "making the image (once)"
+    echo "making the image, which later runs use again"
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     cat >"$work/legacyd" <<'LEGACY'
@@ -128,30 +128,30 @@ ctr images import --index-name demo:latest "$cache/demo-$mode.tar" >/dev/null
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 inside() { ctr tasks exec --exec-id "demo-$$-$(date +%N)" $name "$@"; }
 
-say "A rich container, mode $mode, made and started by containerd:"
+say "A rich container in mode $mode, which containerd created and started:"
 ctr run --detach --log-uri "file://$base/application.log" --runtime io.containerd.pouchrich.v2 \
     --runtime-config-path /run/demo/config.toml demo:latest $name
 ctr tasks ls
 sleep 3
 
-say "PID 1 is $(inside cat /proc/1/comm). What runs in the container:"
+say "PID 1 is $(inside cat /proc/1/comm). The processes in the container:"
 inside ps -eo pid,ppid,user,args --forest
-say "Zombies among them (an init reaps): $(inside ps -eo stat= | grep -c Z || true)"
-say "The prestart hook ran before all that, /etc/motd says:"
+say "Zombies among them, which the init should have reaped: $(inside ps -eo stat= | grep -c Z || true)"
+say "The prestart hook ran before the init and wrote this to /etc/motd:"
 inside cat /etc/motd
 if [ "$mode" = systemd ]; then
-    say "systemd is $(inside systemctl is-system-running || true); the application logged through rsyslog:"
+    say "systemd is $(inside systemctl is-system-running || true); the application has logged through rsyslog:"
     inside grep legacyd /var/log/syslog || true
-    say "and cron and rsyslog are $(inside systemctl is-active cron rsyslog | tr '\n' ' ')"
+    say "The states of cron and rsyslog: $(inside systemctl is-active cron rsyslog | tr '\n' ' ')"
 fi
 
-say "A graceful stop: SIGTERM reaches the application, which exits with 42."
+say "A graceful stop: the application gets SIGTERM and exits with status 42."
 ctr tasks kill --signal TERM $name
 until ctr tasks ls | grep -q "^$name .*STOPPED"; do sleep 0.1; done
 ctr tasks delete $name || true
 ctr containers delete $name
-say "What the application wrote is the container's log:"
+say "The container's log is the application's output:"
 cat "$base/application.log"
-say "The poststop hook ran on the node, after everything:"
+say "The poststop hook ran on the node after the container had ended:"
 cat /run/demo/hooks
 say "Left behind: $(ctr tasks ls -q | wc -l) tasks, $(ls /run/containerd/s | wc -l) sockets."

@@ -23,7 +23,7 @@ umask 022
 source=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-/usr/bin/python3}
 "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null || {
-    echo "install: $python: not a Python 3.11 to 3.14, name another with PYTHON=PATH" >&2
+    echo "install: $python: found no Python 3.11 to 3.14 there: name the interpreter with PYTHON=PATH" >&2
     exit 1
 }
 exec "$python" -IB "$source/hack/install.py" "$python" "$@"

@@ -33,7 +33,7 @@ needed="iproute2 openssl"
 case " $* " in *" --release "*) needed="$needed umoci busybox-static zstd" ;; esac
 programs=${K8S_BIN:-$cache/kubernetes/bin}
 for name in kubelet kube-apiserver kube-controller-manager kube-scheduler kubectl etcd; do
-    [ -z "${K8S_BIN:-}" ] || [ -x "$programs/$name" ] || fail "K8S_BIN: no $name in $programs"
+    [ -z "${K8S_BIN:-}" ] || [ -x "$programs/$name" ] || fail "K8S_BIN: found no executable $name in $programs"
 done
 [ -x "$programs/kube-apiserver" ] || [ -n "${K8S_BIN:-}" ] || needed="$needed golang-go dpkg-dev"
 install_packages $needed

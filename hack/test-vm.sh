@@ -49,9 +49,9 @@ for layout in "$@"; do
         apparmor) layouts="$layouts apparmor-default apparmor-ours" ;;
         apparmor-default|apparmor-ours|v2-cgroupfs|v2-systemd|oldest|engines) layouts="$layouts $layout" ;;
         nsdelegate|plain|systemd|delegate|selinux) layouts="$layouts $layout" ;;
-        kubelet) [ -x "${K8S_BIN:-}/kubelet" ] || fail "K8S_BIN: found '${K8S_BIN:-}', allowed: a directory with kubelet"
+        kubelet) [ -x "${K8S_BIN:-}/kubelet" ] || fail "K8S_BIN: found '${K8S_BIN:-}', allowed a directory with kubelet"
             layouts="$layouts kubelet" ;;
-        *) fail "unknown layout $layout, allowed: $all" ;;
+        *) fail "LAYOUT: found $layout, allowed $all" ;;
     esac
 done
 
@@ -82,7 +82,7 @@ suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 newest=$(ls "$cache/runtimes/kernel/usr/lib/modules")
 oldest=$(ls "$cache/runtimes/kernel-5.10/usr/lib/modules")
 make_guest() {
-    echo "making the guest"
+    echo "making the guest's root filesystem"
     rm -rf "$guest.new"
     mmdebstrap --quiet --variant=minbase \
         --include=linux-image-cloud-amd64,initramfs-tools,zstd,containerd,crun,runc,python3,procps,kmod,iproute2 \
@@ -133,7 +133,7 @@ make_release() { [ -d "$work/release" ] || "$root/hack/release.sh" "$work/releas
 for mode in systemd sbin-init; do unpack_image "$mode" "$cache/demo-$mode.tar"; done
 case " $layouts " in *" engines "*)
     if [ ! -e "$guest/vm/engines.unpacked" ]; then
-        echo "making the image of engines"
+        echo "making the image with the container engines"
         make_release
         "$root/hack/vm/engines-image.sh" "$work/release"/*.tar.zst "$work/engines.tar"
         unpack_image engines "$work/engines.tar"

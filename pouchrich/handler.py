@@ -16,21 +16,21 @@ AS_VERSION_3 = (3, 4)
 """The formats with the plugin of version 3; containerd 2.3 and later write format 4, and can import files of 3."""
 
 _INTO_THE_FILE = """\
-# containerd {major}.x: into {file} itself{which}, at its end, then restart containerd.
-# Not into a file that it imports (conf.d): {why},
-# and all other pods would lose it.
+# containerd {major}.x: put this into {file} itself{which}, at its end, then restart containerd.
+# Do not put it into a file that is imported there (conf.d): {why},
+# which all other pods need.
 {also}"""
 _ALSO = {
-    1: "# Where it names no handler so far, name runtimes.runc too: a default only as long as no other is named.\n",
+    1: "# If the file names no handler so far, name runtimes.runc too: it is a default only while none is named.\n",
     2: "",
 }
 _WHY = {
-    1: "that would replace the whole CRI section with runtimes.runc and the sandbox image",
-    2: "one of another version takes the CRI section with the sandbox image away",
+    1: "it would replace the whole CRI section, with runtimes.runc and the sandbox image",
+    2: "a file of another version would remove the CRI section, with the sandbox image",
 }
 _OF_ITS_OWN = """\
-# containerd 2.x, configuration of version 3 or 4: into a file that {file} imports,
-# such as /etc/containerd/conf.d/pouchrich.toml, or without the first line at its end; then restart containerd.
+# containerd 2.x, configuration of version 3 or 4: put this into a file that {file} imports,
+# such as /etc/containerd/conf.d/pouchrich.toml, or without the first line at its end. Then restart containerd.
 """
 
 

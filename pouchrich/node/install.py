@@ -83,8 +83,8 @@ def _inotify(here: str) -> list[str]:
         return []
     return [
         "",
-        f"# Each systemd pod takes 4 to 7 of root's inotify instances, of which there are {found}, and without any",
-        "# left neither kubelet nor containerd starts again. As root, into /etc/sysctl.d/90-pouchrich.conf, then",
-        "# sysctl --system:",
+        f"# Each systemd pod uses 4 to 7 of root's inotify instances. The node allows {found}: when none is left,",
+        "# neither the kubelet nor containerd can start again. As root, put this into /etc/sysctl.d/90-pouchrich.conf,",
+        "# then run sysctl --system:",
         place.ask(here, "config", "sysctl").rstrip("\n"),
     ]

@@ -75,7 +75,7 @@ def test_the_handler_is_containerds_toml(capsys, major, version, plugin):
         ((1, 7), "version = 2\n", "into FILE itself, which has version = 2, at its end"),
         ((1, 7), None, "into FILE itself, which has version = 2, at its end"),
         ((1, 6), "", "has to be brought to version 2 from 1, at its end"),
-        ((2, 1), "version = 2\n", "one of another version takes the CRI section with the sandbox image away"),
+        ((2, 1), "version = 2\n", "a file of another version would remove the CRI section"),
         ((2, 1), "version = 3\n", "into a file that FILE imports"),
         ((2, 1), None, "into a file that FILE imports"),
     ],
