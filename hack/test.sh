@@ -75,7 +75,7 @@ lxcfs() {
         mv "$making" "$cache/lxcfs"
     else
         rm -rf "$making"
-        echo "no lxcfs: $(tail -n 1 "$cache/lxcfs.log")"
+        echo "could not fetch lxcfs: $(tail -n 1 "$cache/lxcfs.log")"
     fi
 }
 
@@ -85,7 +85,7 @@ release() {
     "$root/hack/release.sh" "$root/dist" || status=$?
     case $status in
         0) ;;
-        75) echo "no release: Debian's archive could not be asked"; return 0 ;;
+        75) echo "no release was made: Debian's archive did not answer"; return 0 ;;
         *) return "$status" ;;
     esac
     artefact=$(ls -t "$root"/dist/pouchrich-*-linux-"$(dpkg --print-architecture)".tar.zst | head -n 1)

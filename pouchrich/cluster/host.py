@@ -62,8 +62,8 @@ def mount_point(root: str, words: Sequence[str]) -> str:
         if os.path.isdir(path) and not os.path.islink(path) and not is_used:
             return name
     raise InstallError(
-        f"{root}: found none of {', '.join(_MOUNT_POINTS)} that is a directory and not used, allowed a whole root file "
-        "system"
+        f"{root}: found none of {', '.join(_MOUNT_POINTS)} that is a directory and not used, allowed a complete root "
+        "filesystem"
     )
 
 

@@ -2,7 +2,7 @@
 
 ID is a container's ID or NAMESPACE/POD/CONTAINER as in `pouchrich ps`, or a unique beginning of either; or NAMESPACE/ID
 with containerd's namespace. The command measures CPU use for half a second. The exit status is 1 if ID names no
-container or several, or if another version of the shim made the container's plan.
+container or several, or if this version cannot read the container's record.
 
 `--json` prints the object that `pouchrich ps --json` has for the container (see `pouchrich help ps`), and in it also
 
@@ -38,7 +38,7 @@ from runtime.bundle import RECORD, Bundle
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument(
-        "id", metavar="ID", help="a container's ID or name as in `pouchrich ps`, or the beginning of either"
+        "id", metavar="ID", help="a container's ID or name as in `pouchrich ps`, or a unique beginning of either"
     )
     parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
     parser.set_defaults(run=run)

@@ -38,7 +38,7 @@ _SOURCES = {
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument(
-        "id", metavar="ID", help="a container's ID or name as in `pouchrich ps`, or the beginning of either"
+        "id", metavar="ID", help="a container's ID or name as in `pouchrich ps`, or a unique beginning of either"
     )
     for source in bundle_log.SOURCES:
         words = f"--{source}s" if source in ("hook", "agent") else f"--{source}"

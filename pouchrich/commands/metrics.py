@@ -87,7 +87,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--listen",
         type=listen_address,
         metavar="[ADDRESS:]PORT",
-        help="serve the metrics on a loopback address until ended",
+        help="serve the metrics on a loopback address until SIGTERM or SIGINT",
     )
     where.add_argument("--textfile", metavar="FILE", help="write the metrics for node_exporter's textfile collector")
     where.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")

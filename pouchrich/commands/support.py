@@ -78,7 +78,7 @@ def run(
     if arguments.json:
         show_json({"version": 1, "file": os.path.abspath(file), "entries": entries, "redacted": not arguments.names})
     else:
-        kept = "with the names of pods" if arguments.names else "names and secrets taken out"
+        kept = "with names and secrets" if arguments.names else "names and secrets taken out"
         sys.stdout.write(f"{file}: {', '.join(entries)} ({kept}; look into it before you attach it)\n")
     return 0
 

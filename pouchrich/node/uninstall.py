@@ -35,7 +35,7 @@ def check(layout: Layout, *, force: bool) -> str:
             f"{listed}\ninstall: not uninstalled: remove the pods first, and wait for their hooks, or give --force:\n"
             f"{_CONSEQUENCE}"
         )
-    return f"{listed}\ninstall: uninstalling in spite of that: {_CONSEQUENCE}"
+    return f"{listed}\ninstall: uninstalling anyway: {_CONSEQUENCE}"
 
 
 def needing(layout: Layout) -> Iterator[str]:

@@ -132,7 +132,7 @@ complete -c pouchrich -n '_shtab_pouchrich_using doctor' -l quiet -s q -d 'print
 complete -c pouchrich -n '_shtab_pouchrich_using doctor' -l json -d 'print JSON for programs; the format is stable'
 complete -c pouchrich -n '_shtab_pouchrich_using; and test $_shtab_pouchrich_npos -eq 0' -a metrics -d '`pouchrich metrics`: print metrics of the node'"'"'s rich containers for Prometheus, in the OpenMetrics format.'
 complete -c pouchrich -n '_shtab_pouchrich_using metrics' -s h -l help -d 'show this help message and exit'
-complete -c pouchrich -n '_shtab_pouchrich_using metrics' -l listen -x -d 'serve the metrics on a loopback address until ended'
+complete -c pouchrich -n '_shtab_pouchrich_using metrics' -l listen -x -d 'serve the metrics on a loopback address until SIGTERM or SIGINT'
 complete -c pouchrich -n '_shtab_pouchrich_using metrics' -l textfile -xka "(__fish_complete_path (commandline -ct))" -d 'write the metrics for node_exporter'"'"'s textfile collector'
 complete -c pouchrich -n '_shtab_pouchrich_using metrics' -l json -d 'print JSON for programs; the format is stable'
 complete -c pouchrich -n '_shtab_pouchrich_using; and test $_shtab_pouchrich_npos -eq 0' -a node -d '`pouchrich node`: install a release on this node, roll it back, or remove it.'
