@@ -35,17 +35,21 @@ _LEAST = 3
 """The length from which names are replaced in texts: shorter ones would match everywhere."""
 
 
-class Redaction:
-    """The redaction of one bundle. `keep` are names that give nothing away, such as our own modes."""
+_PUBLIC = frozenset({"default", "k8s.io", ""})
+"""Names that give nothing away."""
 
-    def __init__(self, keep: frozenset[str] = frozenset({"default", "k8s.io", ""})) -> None:
-        self._keep = keep
+
+class Redaction:
+    """The redaction of one bundle. With `names`, names stay, and only what may be a secret is removed."""
+
+    def __init__(self, *, names: bool = False) -> None:
+        self._are_names_kept = names
         self._words: dict[str, str] = {}
         self._counts: dict[str, int] = {}
 
     def name(self, value: str, kind: str) -> str:
-        """The word that replaces the name `value`."""
-        if value in self._keep:
+        """The word that replaces the name `value`, or `value` where it stays."""
+        if self._are_names_kept or value in _PUBLIC:
             return value
         if value not in self._words:
             self._counts[kind] = self._counts.get(kind, 0) + 1

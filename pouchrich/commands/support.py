@@ -4,13 +4,12 @@ The file is a tar archive with mode 0600; an existing file is not overwritten. I
 node's configuration, the configuration that containerd dumps, each rich container's plan, state and log, and the
 records of owed hooks. If a part cannot be collected, an entry NAME.error has the reason.
 
-Names are replaced by placeholders. Variables, annotations, the arguments of commands, IPv4 addresses, and what looks
-like a secret are removed. --names removes nothing: give such a file only to people whom you trust. Read the file before
-you attach it.
+Names are replaced by placeholders, with --names they stay. Variables, annotations, the arguments of commands, IPv4
+addresses, and what looks like a secret are removed in any case. Read the file before you attach it.
 
 `--json` prints
 
-    {"version": 1, "file": absolute path, "entries": [names in the archive], "redacted": false with --names, else true}
+    {"version": 1, "file": absolute path, "entries": [names in the archive], "redacted": whether names were replaced}
 """
 
 import argparse
@@ -47,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file to write; default pouchrich-support-TIME.tar.gz, or .tar, in the working directory",
     )
-    parser.add_argument("--names", action="store_true", help="remove nothing: keep also names, variables and secrets")
+    parser.add_argument("--names", action="store_true", help="keep the names of pods, containers and images")
     parser.add_argument("--address", metavar="SOCKET", help="containerd's socket, if it is not one of the usual ones")
     parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
     parser.set_defaults(run=run)
@@ -64,13 +63,12 @@ def run(
     file = arguments.output or time.strftime(
         f"pouchrich-support-%Y%m%dT%H%M%SZ.tar{_MODE[1:].replace(':', '.')}", time.gmtime()
     )
-    redaction = Redaction()
+    redaction = Redaction(names=arguments.names)
     entries = []
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb") as target, tarfile.open(fileobj=target, mode=_MODE) as archive:
         for name, found in _parts(arguments.address, root, records, survey or Survey()):
-            told = found if arguments.names and isinstance(found, str) else _told(redaction, found, arguments.names)
-            data = told.encode(errors="replace")
+            data = _redacted(redaction, found).encode(errors="replace")
             about = tarfile.TarInfo(f"pouchrich-support/{name}")
             about.size, about.mode, about.mtime = len(data), 0o644, int(time.time())
             archive.addfile(about, io.BytesIO(data))
@@ -78,16 +76,15 @@ def run(
     if arguments.json:
         show_json({"version": 1, "file": os.path.abspath(file), "entries": entries, "redacted": not arguments.names})
     else:
-        kept = "with names and secrets" if arguments.names else "names and secrets taken out"
+        kept = "without secrets, with names" if arguments.names else "without names and secrets"
         sys.stdout.write(f"{file}: {', '.join(entries)} ({kept}; look into it before you attach it)\n")
     return 0
 
 
-def _told(redaction: Redaction, found: Any, names: bool) -> str:
+def _redacted(redaction: Redaction, found: Any) -> str:
     if isinstance(found, str):
         return redaction.text(found)
-    redacted = found if names else redaction.value(found)
-    return json.dumps(redacted, indent=2, default=str) + "\n"
+    return json.dumps(redaction.value(found), indent=2, default=str) + "\n"
 
 
 def _parts(address: str | None, root: str, records: str, survey: Survey) -> Iterator[tuple[str, Any]]:

@@ -182,7 +182,7 @@ complete -c pouchrich -n '_shtab_pouchrich_using node status' -l json -d 'print 
 complete -c pouchrich -n '_shtab_pouchrich_using; and test $_shtab_pouchrich_npos -eq 0' -a support -d '`pouchrich support`: write what is worth knowing about this node to one file, for attaching to an issue.'
 complete -c pouchrich -n '_shtab_pouchrich_using support' -s h -l help -d 'show this help message and exit'
 complete -c pouchrich -n '_shtab_pouchrich_using support' -l output -s o -xka "(__fish_complete_path (commandline -ct))" -d 'file to write; default pouchrich-support-TIME.tar.gz, or .tar, in the working directory'
-complete -c pouchrich -n '_shtab_pouchrich_using support' -l names -d 'remove nothing: keep also names, variables and secrets'
+complete -c pouchrich -n '_shtab_pouchrich_using support' -l names -d 'keep the names of pods, containers and images'
 complete -c pouchrich -n '_shtab_pouchrich_using support' -l address -xka "(__fish_complete_path (commandline -ct))" -d 'containerd'"'"'s socket, if it is not one of the usual ones'
 complete -c pouchrich -n '_shtab_pouchrich_using support' -l json -d 'print JSON for programs; the format is stable'
 complete -c pouchrich -n '_shtab_pouchrich_using; and test $_shtab_pouchrich_npos -eq 0' -a config -d '`pouchrich config`: show, check or change the configuration of the node, or of a handler whose file is named.'

@@ -61,9 +61,15 @@ def test_names_commands_and_secrets_are_taken_out(written):
     )
 
 
-def test_names_stay_where_they_are_asked_for(written):
-    found = written("--names")["pouchrich-support/containers.json"]
-    assert "acme-ledger-0" in found
+def test_names_stay_where_they_are_asked_for_and_secrets_do_not(written):
+    found = written("--names")
+    (container,) = json.loads(found["pouchrich-support/containers.json"])
+    assert container["pod"]["name"] == "acme-ledger-0"
+    assert container["parts"][1]["command"] == f"app {GONE}"
+    assert container["log"][0].endswith(f"agent: acme-ledger-0 has password={GONE} from ADDRESS")
+    everything = "\n".join(found.values())
+    for secret in ("hunter2", "10.1.2.3", "--token"):
+        assert secret not in everything, secret
 
 
 def test_a_file_that_is_there_is_not_overwritten(written):
