@@ -15,7 +15,10 @@ _SECRET_WORD = re.compile(r"pass|secret|token|auth|credential", re.IGNORECASE)
 """Fewer words than for keys, because in a text any word may precede `:` and `=`."""
 # A container may have written the text: these expressions scan each run of characters only once, from its beginning.
 _KEY = re.compile(r"(?<![\w.-])([\w.-]+)\s{0,64}[=:]\s{0,64}")
-_VALUE = re.compile(r"\S+")
+_VALUE = re.compile(r"""(?:(?:bearer|basic|digest|negotiate)\s{1,8})?(?:"[^"\n]*"|'[^'\n]*'|\S+)""", re.IGNORECASE)
+"""A quoted string, or a word, after the scheme of an HTTP Authorization header (RFC 9110, section 11.4)."""
+_TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]+")
+"""A JSON Web Token, such as a service account's: its header is JSON in base64url (RFC 7519)."""
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
 _USER = re.compile(r"(?<![a-z0-9+.-])[a-z0-9+.-]+://[^\s\"'@/]+@")
 _NAMES = {
@@ -82,7 +85,7 @@ class Redaction:
         for name in sorted(self._words, key=len, reverse=True):
             if len(name) >= _LEAST:
                 found = found.replace(name, self._words[name])
-        found = _ADDRESS.sub("ADDRESS", _without_secrets(found))
+        found = _ADDRESS.sub("ADDRESS", _TOKEN.sub(GONE, _without_secrets(found)))
         return _USER.sub(f"{GONE}@", found)
 
 

@@ -85,8 +85,13 @@ def test_a_file_that_is_there_is_not_overwritten(written):
         ("--db-Password:\thunter2", f"--db-Password:\t{GONE}"),
         ("key=rich.mode tokens", "key=rich.mode tokens"),
         ("see git+https://me:hunter2@host/x", f"see {GONE}@host/x"),
-        ('password = "x y"', f'password = {GONE} y"'),
+        ('password = "x y" z', f"password = {GONE} z"),
+        ("password='x y' z", f"password={GONE} z"),
+        ('password="x y', f"password={GONE} y"),
         ("auth: abc", f"auth: {GONE}"),
+        ("Authorization: Bearer abc.def z", f"Authorization: {GONE} z"),
+        ("Authorization: basic", f"Authorization: {GONE}"),
+        ("said eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln to it", f"said {GONE} to it"),
         ("https://user:pw@host/x", f"{GONE}@host/x"),
         ("at 192.168.7.250:80", "at ADDRESS:80"),
         ("Author wrote", "Author wrote"),
@@ -117,7 +122,9 @@ def test_values_of_variables_and_secrets_are_gone_and_structure_is_kept():
     }
 
 
-@pytest.mark.parametrize("run", ["pass-", "a-", "1.", "pass=", " = ", "x://"])
+@pytest.mark.parametrize(
+    "run", ["pass-", "a-", "1.", "pass=", " = ", "x://", 'pass="', "auth: bearer ", "eyJa.", "eyJ-"]
+)
 def test_a_text_costs_time_by_its_length_alone(run):
     """A container writes what is in logs. Seconds of processor time, of which some took minutes."""
     began = time.process_time()
