@@ -1,7 +1,7 @@
 """`pouchrich config`: show, check or change the configuration of the node, or of a handler whose file is named.
 
     config [show] [FILE]          print each key with its value and the source of the value
-    config check [FILE]           print whether the file is right; if it has an error, print that and exit with status 1
+    config check [FILE]           print whether the file is valid; if it has an error, print that and exit with status 1
     config set-default KEY VALUE  set a key in the node's file, or in --file FILE; without VALUE, remove the key
     config default                print a file with every key and its default as comments
     config sysctl                 print the kernel settings that a node should have
@@ -129,7 +129,7 @@ def _check(arguments: argparse.Namespace) -> int:
         show_json({"version": 1, "file": file, "valid": True, "error": None})
     else:
         built_in = f"{file}: no such file; the built-in values apply"
-        sys.stdout.write(f"{built_in if config is DEFAULT else f'{file}: right'}\n")
+        sys.stdout.write(f"{built_in if config is DEFAULT else f'{file}: valid'}\n")
     return 0
 
 
@@ -158,7 +158,7 @@ def _value(text: str) -> Any:
 def _replace(file: str, key: str, value: Any, *, require_root_owned: bool) -> str:
     """Set `key`, or take it out, in the TOML of `file`, all else left as it is written; return the file's real path.
 
-    Raises PouchrichError where the file as it is, or as it would be, is not right, and OSError.
+    Raises PouchrichError where the file as it is, or as it would be, is not valid, and OSError.
     """
     import tomlkit  # keeps comments and order; only this needs it
 

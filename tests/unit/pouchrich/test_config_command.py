@@ -95,7 +95,7 @@ def test_a_file_that_is_not_there_is_made(capsys, tmp_path):
 
 
 def test_check_says_whether_a_file_is_right(capsys, file):
-    assert run(capsys, "check", "--any-owner", str(file)) == (0, f"{file}: right\n", "")
+    assert run(capsys, "check", "--any-owner", str(file)) == (0, f"{file}: valid\n", "")
     file.write_text("version = 1\nrihc.mode = 'auto'\n")
     status, _, err = run(capsys, "check", "--any-owner", str(file))
     assert status == 1
