@@ -32,7 +32,7 @@ _LINE = re.compile(
 )
 _DEFAULT = re.compile(r"[A-Za-z0-9]{1,4}:([1-5]):initdefault:.*")
 _TERMINALS = re.compile(r"getty|sulogin|/login|tty[0-9S]|console(?![\w-])")
-_OURS = frozenset({"id", "pa", "ph", "pp", "pq", "ps", "pz"})
+_OURS = frozenset({"id", "pa", "ph", "pp", "pq", "ps", "pt", "pz"})
 _STARTS = re.compile(r"[^:#]*:[0-6sS]*:(?:sysinit|boot|bootwait|wait|once|respawn):.+")
 """A line in any form that starts something, except for terminals and power events."""
 
@@ -81,8 +81,15 @@ def _default_runlevel(text: str) -> str:
     return ""
 
 
+_DEBIANS_BOOT = "/etc/init.d/rcS"
+_KEEP_TMP = Line("pt", "", "sysinit", "/bin/touch /tmp/.tmpfs")
+"""Debian's boot scripts do not clean a /tmp with this file, as if it were a tmpfs (initscripts, lib/init/bootclean.sh).
+
+Otherwise they empty /tmp after the prestart hooks have run, also where it is a volume of the pod.
+"""
+
 _SCRIPTS = (
-    ("/etc/init.d/rc", "/etc/init.d/rcS", "2"),
+    ("/etc/init.d/rc", _DEBIANS_BOOT, "2"),
     ("/etc/rc.d/rc", "/etc/rc.d/rc.sysinit", "3"),
 )
 """The scripts that run a runlevel's scripts and the boot's, on Debian and on RPM distributions; the usual runlevel."""
@@ -142,6 +149,7 @@ def sysvinit(
         return None
     runlevel = runlevel or ("3" if "/etc/rc.d/rc" in init.present else "2")
     more = [Line("ps", runlevel, "wait", SERVICES)] if services else []
+    first = [_KEEP_TMP] if _DEBIANS_BOOT in init.present else []
     if environment:
         lines, more = _given(lines), _given(more)
     ends = [Line("ph", "0", "wait", "/sbin/halt -d -f -p")] if init.kind == "openrc" and can_halt else []
@@ -149,6 +157,7 @@ def sysvinit(
         f"{line}\n"
         for line in (
             Line("id", runlevel, "initdefault", ""),
+            *first,
             *lines,
             *more,
             Line("pa", runlevel, "once", APP),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import processes, rich_images, rpm_sysvinit
 from tests.integration.images import Entry
 from tests.integration.pods import Container
@@ -9,7 +10,7 @@ from tests.integration.rich_images import System
 from tests.integration.rich_pods import RichPods, security
 from tests.integration.test_rich_application import FOREVER, everywhere, in_one_place, running
 from tests.integration.test_rich_dumb_init import refused
-from tests.integration.test_rich_hooks import Hooked
+from tests.integration.test_rich_hooks import Hooked, hook
 from tests.integration.test_rich_systemd import INIT_CAPABILITIES
 from tests.integration.waiting import until
 
@@ -55,6 +56,17 @@ def test_the_scripts_of_its_runlevel_ran_and_cron_beside_the_application(
     assert stopped(container) == 42
     status = container.status()
     assert (status.finished_at - status.started_at) / 1e9 < 20, "init did not end by itself"
+
+
+@pytest.mark.parametrize("system", [SYSVINIT, pytest.param(OPENRC, marks=pytest.mark.full)], ids=["sysvinit", "openrc"])
+def test_a_boot_leaves_what_is_in_tmp(rich_pods: RichPods, system: System) -> None:
+    """Debian's bootclean empties /tmp, which comes after prestart hooks, and may be a volume of the pod."""
+    config = pb.ContainerConfig(working_dir="/tmp/work")
+    prestart = hook("prestart", "container", "cat >/dev/null; echo hook >/tmp/left")
+    pod = rich_pods.pod("sbin-init", more=prestart)
+    container = rich_pods.create(pod, system, "sh", "-c", "cat /tmp/left; pwd", config=config).start()
+    assert container.wait().exit_code == 0
+    container.wait_output(b"hook\n/tmp/work\n")
 
 
 def test_busybox_runs_its_own_script_before_the_application(rich_pods: RichPods) -> None:

@@ -45,6 +45,12 @@ def test_debians_lines_are_kept_without_its_terminals_and_power_lines():
     )
 
 
+@pytest.mark.parametrize("kind", ["sysvinit", "openrc"])
+def test_debians_boot_scripts_are_told_to_leave_tmp_alone(kind):
+    found = sysvinit(DEBIAN, ("/etc/init.d/rc", "/etc/init.d/rcS"), kind).splitlines()
+    assert found.index("pt::sysinit:/bin/touch /tmp/.tmpfs") < found.index("si::sysinit:/etc/init.d/rcS")
+
+
 def test_red_hats_lines_are_kept_with_their_runlevel():
     text = "id:3:initdefault:\nsi::sysinit:/etc/rc.d/rc.sysinit\nl0:0:wait:/etc/rc.d/rc 0\nl3:3:wait:/etc/rc.d/rc 3\n"
     found = sysvinit(text)
@@ -60,6 +66,7 @@ def test_red_hats_lines_are_kept_with_their_runlevel():
             "sysvinit",
             [
                 "id:2:initdefault:",
+                "pt::sysinit:/bin/touch /tmp/.tmpfs",
                 "si::sysinit:/etc/init.d/rcS",
                 "l0:0:wait:/etc/init.d/rc 0",
                 "l2:2:wait:/etc/init.d/rc 2",
