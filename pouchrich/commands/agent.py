@@ -12,8 +12,8 @@ restart, upgrade and back-out change one container at a time. The next container
 --settle seconds. If the agent does not run, its pod server undoes the upgrade or back-out in that container, and the
 roll-out ends: containers that were changed before keep the change until back-out, and the rest are reported as `left`.
 --canary N ends the roll-out after N changed containers. Run again, an upgrade continues with the containers that still
-differ, also after an interruption. A container that is frozen or ending, or whose pod server runs an older version, is
-not changed: it is reported as `refused`, and the roll-out continues with the next one.
+differ, also after an interruption. A container that is frozen or ending, or whose pod server runs a version without
+this feature, is not changed: it is reported as `refused`, and the roll-out continues with the next one.
 
 The exit status is 1 if an agent is `failed` or, except for status, `refused`, or if no running container has agent
 NAME; and 130 if you interrupt the command.

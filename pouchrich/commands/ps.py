@@ -1,8 +1,8 @@
 """`pouchrich ps`: list the node's rich containers, one line each, sorted by pod; with --tree also what runs in each.
 
 The table fits the terminal's width or $COLUMNS: columns are left out and long values are cut, unless --no-trunc is
-given. Other commands take an ID as shown, NAMESPACE/POD/CONTAINER, or a unique beginning of either. Below a container's
-line are its problems: an agent that does not run, or restarts of the application by its init.
+given. inspect, logs and explain take an ID as shown, NAMESPACE/POD/CONTAINER, or a unique beginning of either. Below
+a container's line are its problems: an agent that does not run, or restarts of the application by its init.
 
 ps runs no OCI runtime. Only --tree and --json show CPU use, in percent of one CPU: over half a second, or with --watch
 since the previous output. For a part it includes children that have ended. A container's memory is its working set

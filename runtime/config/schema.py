@@ -109,7 +109,7 @@ KEYS: tuple[Key, ...] = (
         "rich.start-timeout",
         kinds.duration("1s", "1h"),
         "60s",
-        "time after which a boot fails if it makes no progress: no line on the console and no CPU time used",
+        "time after which a boot fails if it makes no progress: no line on the console, and less than 1% of a CPU",
     ),
     Key(
         "rich.start-timeout-max",
@@ -149,7 +149,8 @@ KEYS: tuple[Key, ...] = (
         "rich.lxcfs",
         SWITCH,
         "auto",
-        "whether files of lxcfs replace those of /proc and /sys; auto: if lxcfs is mounted and responds",
+        "whether files of lxcfs replace those of /proc and /sys, if lxcfs is mounted and responds; auto: the same,"
+        " without a warning if it is not mounted",
     ),
     Key(
         "rich.restart",
@@ -195,7 +196,7 @@ KEYS: tuple[Key, ...] = (
         "hooks.poststop-budget",
         kinds.duration("1s", "1h"),
         "30s",
-        "time that the node's poststop hooks on the host have together for one container; those in the container have"
+        "total time for the node's poststop hooks on the host, for one container; its hooks in the container have"
         " the same time again",
     ),
     Key(
@@ -223,7 +224,7 @@ KEYS: tuple[Key, ...] = (
         kinds.list_of(NAME, at_most=64, distinct=True),
         [],
         "further such services, which need systemd: without one of them Create or Start fails, also if the pod chose a"
-        " mode without services",
+        " mode without services; no effect if rich.mode is dumb-init and the container gets that mode",
     ),
     Key(
         "spawner.enabled",
