@@ -14,9 +14,13 @@ _SECRET = re.compile(r"pass|secret|token|auth|credential|private|(^|[_.-])key($|
 _SECRET_WORD = re.compile(r"pass|secret|token|auth|credential", re.IGNORECASE)
 """Fewer words than for keys, because in a text any word may precede `:` and `=`."""
 # A container may have written the text: these expressions scan each run of characters only once, from its beginning.
-_KEY = re.compile(r"(?<![\w.-])([\w.-]+)\s{0,64}[=:]\s{0,64}")
-_VALUE = re.compile(r"""(?:(?:bearer|basic|digest|negotiate)\s{1,8})?(?:"[^"\n]*"|'[^'\n]*'|\S+)""", re.IGNORECASE)
-"""A quoted string, or a word, after the scheme of an HTTP Authorization header (RFC 9110, section 11.4)."""
+_KEY = re.compile(r"""(?<![\w.-])([\w.-]+)["']?\s{0,64}[=:]\s{0,64}""")
+_QUOTED = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
+_VALUE = re.compile(
+    rf"digest\s[^\n]*|(?:(?:bearer|basic|negotiate)\s{{1,8}})?(?:{_QUOTED}(?:[^\s,}}\])]\S*)?|\S+)", re.IGNORECASE
+)
+"""A word, in which a shell's or JSON's quotes may hold blanks, or the credentials of an HTTP Authorization header
+(RFC 9110, section 11.4)."""
 _TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]+")
 """A JSON Web Token, such as a service account's: its header is JSON in base64url (RFC 7519)."""
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")

@@ -67,7 +67,7 @@ def run(
     entries = []
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb") as target, tarfile.open(fileobj=target, mode=_MODE) as archive:
-        for name, found in _parts(arguments.address, root, records, survey or Survey()):
+        for name, found in _parts(redaction, arguments.address, root, records, survey or Survey()):
             data = _redacted(redaction, found).encode(errors="replace")
             about = tarfile.TarInfo(f"pouchrich-support/{name}")
             about.size, about.mode, about.mtime = len(data), 0o644, int(time.time())
@@ -87,14 +87,19 @@ def _redacted(redaction: Redaction, found: Any) -> str:
     return json.dumps(redaction.value(found), indent=2, default=str) + "\n"
 
 
-def _parts(address: str | None, root: str, records: str, survey: Survey) -> Iterator[tuple[str, Any]]:
-    """Name and content, text or JSON, of each entry. Containers come first, so that their names are redacted later."""
+def _parts(
+    redaction: Redaction, address: str | None, root: str, records: str, survey: Survey
+) -> Iterator[tuple[str, Any]]:
+    """Name and content, text or JSON, of each entry, still to be redacted except for the values of the configuration.
+
+    Containers come first, so that their names are redacted later.
+    """
     parts: dict[str, Callable[[], Any]] = {
         "containers.json": lambda: _containers(root, survey),
         "hooks.json": lambda: _owed(records),
         "versions.json": _versions,
         "doctor.json": lambda: doctor.to_json(list(doctor.collect(None, None, address, records, root))),
-        "config.toml": lambda: effective(load_node()),
+        "config.toml": lambda: effective(load_node(), shown=redaction.value),
         "containerd.txt": lambda: _containerd(address),
     }
     for name, part in parts.items():

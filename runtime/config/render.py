@@ -1,7 +1,7 @@
 """The table of keys as text: the commented default file, a full configuration, the documentation's tables."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from runtime.config.model import Config
 from runtime.config.schema import KEYS, SECTIONS, TABLES
@@ -64,8 +64,11 @@ def _assignment(key: Key, name: str) -> str:
     return f"#{name} =    # {default_of(key)}" if key.default is None else f"#{name} = {toml(key.default)}"
 
 
-def effective(config: Config) -> str:
-    """`config` in full as TOML, each value with its source. Parsing the text gives an equal Config."""
+def effective(config: Config, *, shown: Callable[[object], object] = lambda value: value) -> str:
+    """`config` in full as TOML, each value with its source. Parsing the text gives an equal Config.
+
+    `shown` gives what to write in place of a value (string, boolean, integer, list, table).
+    """
     lines = []
     for section, keys in _sections():
         if section:
@@ -77,7 +80,7 @@ def effective(config: Config) -> str:
             if value is None and key.default is None:
                 lines.append(f"# {name} is unset: {key.unset}")
             else:
-                lines.append(f"{name} = {toml(key.kind.plain(value))}  # {source}")
+                lines.append(f"{name} = {toml(shown(key.kind.plain(value)))}  # {source}")
     return "\n".join(lines) + "\n"
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import tarfile
 import time
+import tomllib
 
 import pytest
 
@@ -11,6 +12,7 @@ from pouchrich import running
 from pouchrich.commands import support
 from pouchrich.redaction import GONE, Redaction
 from pouchrich.survey import Survey
+from runtime import config
 from runtime.bundle_log import BundleLog
 from tests.unit.pouchrich.nodes import SYSTEMD
 
@@ -72,6 +74,26 @@ def test_names_stay_where_they_are_asked_for_and_secrets_do_not(written):
         assert secret not in everything, secret
 
 
+HOOK = """
+version = 1
+[[hooks.prestart]]
+name = "acme-fetch"
+where = "host"
+command = ["/bin/fetch", "--password", "hunter2"]
+env = { API_KEY = "k3y", DSN = "postgres-of-acme" }
+when = { namespace = ["acme-payments"] }
+"""
+
+
+def test_the_nodes_configuration_loses_arguments_variables_and_names(written, monkeypatch):
+    monkeypatch.setattr(support, "load_node", lambda: config.parse(HOOK, source="/etc/pouchrich/config.toml"))
+    found = written()["pouchrich-support/config.toml"]
+    (hook,) = tomllib.loads(found)["hooks"]["prestart"]
+    assert (hook["command"], hook["env"]) == ([f"fetch {GONE}"], GONE)
+    for secret in ("acme", "hunter2", "k3y"):
+        assert secret not in found, secret
+
+
 def test_a_file_that_is_there_is_not_overwritten(written):
     written()
     with pytest.raises(FileExistsError):
@@ -88,6 +110,15 @@ def test_a_file_that_is_there_is_not_overwritten(written):
         ('password = "x y" z', f"password = {GONE} z"),
         ("password='x y' z", f"password={GONE} z"),
         ('password="x y', f"password={GONE} y"),
+        (r'DB_PASSWORD = "ab\"cd-rest" z', f"DB_PASSWORD = {GONE} z"),
+        ("""PASSWORD='it'"'"'s-rest' z""", f"PASSWORD={GONE} z"),
+        ('password="ab"cdef', f"password={GONE}"),
+        ('PASSWORD=""hunter2', f"PASSWORD={GONE}"),
+        (
+            '{"password":"hunter2","Authorization":"Bearer abc","n":[{"token": "x"}]}',
+            f'{{"password":{GONE},"Authorization":{GONE},"n":[{{"token": {GONE}}}]}}',
+        ),
+        ('Authorization: Digest username="u", response="66"\nnext', f"Authorization: {GONE}\nnext"),
         ("auth: abc", f"auth: {GONE}"),
         ("Authorization: Bearer abc.def z", f"Authorization: {GONE} z"),
         ("Authorization: basic", f"Authorization: {GONE}"),
@@ -122,11 +153,10 @@ def test_values_of_variables_and_secrets_are_gone_and_structure_is_kept():
     }
 
 
-@pytest.mark.parametrize(
-    "run", ["pass-", "a-", "1.", "pass=", " = ", "x://", 'pass="', "auth: bearer ", "eyJa.", "eyJ-"]
-)
-def test_a_text_costs_time_by_its_length_alone(run):
+@pytest.mark.parametrize("run", ["pass-", "a-", "1.", "pass=", " = ", "x://", "eyJa.", "eyJ-"])
+@pytest.mark.parametrize("more", ["", 'pass="', "pass='", 'pass="\\', "auth: bearer ", "auth: digest "])
+def test_a_text_costs_time_by_its_length_alone(run, more):
     """A container writes what is in logs. Seconds of processor time, of which some took minutes."""
     began = time.process_time()
-    Redaction().text(run * (1 << 14))
+    Redaction().text(run * (1 << 14) + more * (1 << 14) + (run + more) * (1 << 13))
     assert time.process_time() - began < 2
