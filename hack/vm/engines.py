@@ -95,7 +95,7 @@ def round_of(engine: str, number: int) -> None:
         if number == 1:
             done = run(str(PREFIX / "bin/pouchrich"), "explain", pod.id)
             said = [line for line in (done.stdout + done.stderr).splitlines() if "inside" in line or done.returncode]
-            only = "/dev/fuse and /dev/net/tun, for engines of other users than root alone"
+            only = "/dev/fuse and /dev/net/tun, for engines of other users than root only"
             check(
                 "explain says that devices for other users alone are missing", len(said) == 1 and only in said[0], said
             )
