@@ -11,20 +11,28 @@ from typing import Any
 
 GONE = "(removed)"
 _SECRET = re.compile(r"pass|secret|token|auth|credential|private|(^|[_.-])key($|[_.-])|cert|cookie", re.IGNORECASE)
-_SECRET_WORD = re.compile(r"pass|secret|token|auth|credential", re.IGNORECASE)
+_SECRET_WORD = re.compile(r"pass|secret|token|auth|credential|cookie|pwd|[_-]key$", re.IGNORECASE)
 """Fewer words than for keys, because in a text any word may precede `:` and `=`."""
-# A container may have written the text: these expressions scan each run of characters only once, from its beginning.
-_KEY = re.compile(r"""(?<![\w.-])([\w.-]+)["']?\s{0,64}[=:]\s{0,64}""")
-_QUOTED = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
-_VALUE = re.compile(
-    rf"digest\s[^\n]*|(?:(?:bearer|basic|negotiate)\s{{1,8}})?(?:{_QUOTED}(?:[^\s,}}\])]\S*)?|\S+)", re.IGNORECASE
+_HEADER = re.compile(r"authorization$|cookie$", re.IGNORECASE)
+"""Keys whose unquoted value is the rest of the line: HTTP headers (RFC 9110, section 11.6.2; RFC 6265)."""
+# A container may have written the text: each of these expressions reads a run of characters once, or a bounded part.
+_KEY = re.compile(
+    r"""(?<![\w.-])(?:(--[\w.-]+)\ {1,8}(?![=:\s])|([\w.-]+)(?:\\{0,8}["'])?\s{0,64}(?::=|=>|==|[=:])\s{0,64})"""
 )
-"""A word, in which a shell's or JSON's quotes may hold blanks, or the credentials of an HTTP Authorization header
-(RFC 9110, section 11.4)."""
+"""An option of a command line with its value in the next word, or a key, quoted or not, and what separates it."""
+_QUOTED = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|\\+"[^"\n]*")"""
+_VALUE = re.compile(rf"{_QUOTED}(?:[^\s,}}\])]\S*)?|\[[^\]\n]*\]?|\{{[^}}\n]*\}}?|\S+")
+"""A word, in which quotes may hold blanks (of a shell, of JSON, of JSON in JSON), or a list or table on one line."""
+_REST = re.compile(rf"{_QUOTED}|[^\n]+")
 _TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]+")
 """A JSON Web Token, such as a service account's: its header is JSON in base64url (RFC 7519)."""
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,32}PRIVATE KEY-----|\Z)", re.DOTALL
+)
+_CONTROL = re.compile(r"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]")
+"""A control sequence of a terminal (ECMA-48, section 5.4), which might stand between a key and its value."""
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
-_USER = re.compile(r"(?<![a-z0-9+.-])[a-z0-9+.-]+://[^\s\"'@/]+@")
+_USER = re.compile(r"(?<![a-z0-9+.-])[a-z0-9+.-]{1,32}://[^\s\"']{0,512}@", re.IGNORECASE)
 _NAMES = {
     "id": "id",
     "pod": "pod",
@@ -36,6 +44,9 @@ _NAMES = {
     "hostname": "host",
 }
 """Keys whose values are names -> the word that replaces the names."""
+_COMM = "comm"
+"""The key of a process's name, which the process itself chooses."""
+_PROGRAMS = frozenset({"systemd", "init", "dumb-init", "busybox", "sh"})
 _COMMANDS = frozenset({"command", "args", "cmdline"})
 _VARIABLES = frozenset({"env", "environment", "annotations", "labels"})
 _LEAST = 3
@@ -69,6 +80,8 @@ class Redaction:
             return [GONE] * len(found) if isinstance(found, list) else GONE if found else found
         if key in _COMMANDS:
             return self._command(found)
+        if key == _COMM:
+            return found if self._are_names_kept or found in _PROGRAMS else GONE
         if isinstance(found, Mapping):
             return {name: self.value(one, str(name)) for name, one in found.items()}
         if isinstance(found, list | tuple):
@@ -85,21 +98,28 @@ class Redaction:
         return shown if isinstance(found, str) else [shown] if words else []
 
     def text(self, found: str) -> str:
-        """A text, with names met so far, addresses, and the values of `KEY=VALUE` secrets replaced."""
+        """A text, with secrets, addresses and the names met so far replaced.
+
+        Names come last: a name may be a part of a word that tells a secret.
+        """
+        found = _PRIVATE_KEY.sub(GONE, _CONTROL.sub("", found))
+        found = _TOKEN.sub(GONE, _without_secrets(found))
+        found = _ADDRESS.sub("ADDRESS", _USER.sub(f"{GONE}@", found))
         for name in sorted(self._words, key=len, reverse=True):
             if len(name) >= _LEAST:
                 found = found.replace(name, self._words[name])
-        found = _ADDRESS.sub("ADDRESS", _TOKEN.sub(GONE, _without_secrets(found)))
-        return _USER.sub(f"{GONE}@", found)
+        return found
 
 
 def _without_secrets(text: str) -> str:
     """`text` with GONE for each value whose key's name suggests a secret."""
     parts, at = [], 0
     for key in _KEY.finditer(text):
-        if key.start() < at or not _SECRET_WORD.search(key[1]):
+        name = key[1] or key[2]
+        if key.end() < at or not _SECRET_WORD.search(name):
             continue
-        if value := _VALUE.match(text, key.end()):
-            parts += [text[at : key.end()], GONE]
+        if value := (_REST if _HEADER.search(name) else _VALUE).match(text, key.end()):
+            if key.start() >= at:  # otherwise the key is, or begins, the value of the one before it
+                parts += [text[at : key.end()], GONE]
             at = value.end()
     return "".join([*parts, text[at:]])

@@ -20,19 +20,27 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any, Literal
 
 import shim
 from pouchrich import containers, owed, running
 from pouchrich.commands import doctor, ps
+from pouchrich.containers import annotations
 from pouchrich.output import show_json
 from pouchrich.redaction import Redaction
+from pouchrich.seen import Part
 from pouchrich.survey import Survey
-from runtime import bundle_log, paths
+from runtime import bundle_log, index, paths
 from runtime.config import load_node
 from runtime.config.render import effective
 from runtime.errors import PouchrichError
+from runtime.spec.cri import CONTAINER_NAME, SANDBOX_NAME, SANDBOX_NAMESPACE
+
+_NAMED_BY = {SANDBOX_NAME: "name", SANDBOX_NAMESPACE: "namespace", CONTAINER_NAME: "name"}
+"""Annotations of containerd's CRI plugin that hold names -> the word that replaces the names."""
 
 _MODE: Literal["w", "w:gz"] = "w:gz" if find_spec("zlib") else "w"
 """How to open the archive: uncompressed without zlib, which a release's own interpreter lacks."""
@@ -64,6 +72,7 @@ def run(
         f"pouchrich-support-%Y%m%dT%H%M%SZ.tar{_MODE[1:].replace(':', '.')}", time.gmtime()
     )
     redaction = Redaction(names=arguments.names)
+    _learn(redaction, root)
     entries = []
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb") as target, tarfile.open(fileobj=target, mode=_MODE) as archive:
@@ -79,6 +88,16 @@ def run(
         kept = "without secrets, with names" if arguments.names else "without names and secrets"
         sys.stdout.write(f"{file}: {', '.join(entries)} ({kept}; look into it before you attach it)\n")
     return 0
+
+
+def _learn(redaction: Redaction, root: str) -> None:
+    """Have `redaction` replace the names of all containers beside the rich ones: doctor's texts have them."""
+    with suppress(OSError):
+        for directory in {os.path.dirname(bundle) for _, _, bundle in index.entries(root=root)}:
+            for container_id in sorted(os.listdir(directory)):
+                about = annotations(f"{directory}/{container_id}")
+                for key, word in _NAMED_BY.items():
+                    redaction.name(about.get(key, ""), word)
 
 
 def _redacted(redaction: Redaction, found: Any) -> str:
@@ -121,10 +140,19 @@ def _plan(container: containers.Container) -> dict[str, Any]:
     }
 
 
+def _part(part: Part) -> dict[str, Any]:
+    """The JSON object of a part; only an agent's name is the node's, others are those of processes."""
+    found = asdict(part)
+    if part.role != "agent":
+        found["comm"] = found.pop("name")
+    return found
+
+
 def _containers(root: str, survey: Survey) -> list[dict[str, Any]]:
     return [
         {
             **ps.container_json(one),
+            "parts": [_part(part) for part in one.parts],
             **_plan(one.container),
             "hooks": [dict(each) for each in one.container.hooks],
             "agents": [dict(each) for each in one.container.agents],

@@ -12,7 +12,7 @@ from pouchrich import running
 from pouchrich.commands import support
 from pouchrich.redaction import GONE, Redaction
 from pouchrich.survey import Survey
-from runtime import config
+from runtime import config, index
 from runtime.bundle_log import BundleLog
 from tests.unit.pouchrich.nodes import SYSTEMD
 
@@ -85,6 +85,33 @@ when = { namespace = ["acme-payments"] }
 """
 
 
+def test_no_name_keeps_a_secret_in_the_file(written, node):
+    """A container chooses what its processes are called, and a pod what its containers are."""
+    for number, name in enumerate(("pass", "secre", "toke", "auth")):
+        cri = CRI | {"io.kubernetes.cri.container-name": name}
+        node.bundle(f"{number}" * 64, SYSTEMD, annotations=cri, init=20 + number, state={"init": 20 + number})
+        node.process(20 + number, 5, name, name, cgroup=f"/{name}")
+    found = written()
+    assert "hunter2" not in "".join(found.values())
+
+
+def test_the_names_of_containers_that_are_not_rich_are_taken_out_too(written, node):
+    about = CRI | {"io.kubernetes.cri.sandbox-id": "s", "pouchrich.io/mode.nobody": "systemd"}
+    node.bundle("1" * 64, SYSTEMD, annotations=about, init=30, state={"init": 30})
+    node.bundle("2" * 64, SYSTEMD, annotations=about | {"io.kubernetes.cri.container-name": "proxy-of-a"})
+    index.unregister("k8s.io", "2" * 64, root=node.index)
+    found = written()["pouchrich-support/doctor.json"]
+    assert "is for none of the containers" in found
+    assert "proxy-of-a" not in found
+
+
+def test_processes_names_are_told_of_nothing_but_processes(written):
+    found = written()
+    first, *_ = json.loads(found["pouchrich-support/containers.json"])
+    assert (first["mode"], first["init"]) == ("systemd", "systemd")
+    assert "systemd" in found["pouchrich-support/config.toml"]
+
+
 def test_the_nodes_configuration_loses_arguments_variables_and_names(written, monkeypatch):
     monkeypatch.setattr(support, "load_node", lambda: config.parse(HOOK, source="/etc/pouchrich/config.toml"))
     found = written()["pouchrich-support/config.toml"]
@@ -119,8 +146,25 @@ def test_a_file_that_is_there_is_not_overwritten(written):
             f'{{"password":{GONE},"Authorization":{GONE},"n":[{{"token": {GONE}}}]}}',
         ),
         ('Authorization: Digest username="u", response="66"\nnext', f"Authorization: {GONE}\nnext"),
+        ('"Authorization": "Digest a, b", "c": 1', f'"Authorization": {GONE}, "c": 1'),
         ("auth: abc", f"auth: {GONE}"),
-        ("Authorization: Bearer abc.def z", f"Authorization: {GONE} z"),
+        ("Authorization: Bearer abc.def z\nnext", f"Authorization: {GONE}\nnext"),
+        ("Authorization: Token hunter2", f"Authorization: {GONE}"),
+        ("cookie: session=hunter2; id=hunter3", f"cookie: {GONE}"),
+        ('{"auth": {"password": "hunter2", "x": "hunter3"}} z', f'{{"auth": {GONE}}} z'),
+        ("auth: password: hunter2 z", f"auth: {GONE} z"),
+        (r"{\"password\": \"hunter2 x\", \"a\": 1}", rf"{{\"password\": {GONE}, \"a\": 1}}"),
+        ('tokens = ["aa", "hunter2"] z', f"tokens = {GONE} z"),
+        ("token => hunter2 z", f"token => {GONE} z"),
+        ("password := hunter2 z", f"password := {GONE} z"),
+        ("password == hunter2 z", f"password == {GONE} z"),
+        ("\x1b[31mpassword\x1b[0m=hunter2 z", f"password={GONE} z"),
+        ("API_KEY=hunter2 X-Api-Key: hunter2", f"API_KEY={GONE} X-Api-Key: {GONE}"),
+        ("db_pwd=hunter2 z", f"db_pwd={GONE} z"),
+        ("curl --password hunter2 --user-token 'a b' z", f"curl --password {GONE} --user-token {GONE} z"),
+        ("--password = hunter2 z", f"--password = {GONE} z"),
+        ("HTTPS://u:hun@ter2@h/x postgres://u:hun/ter2@h", f"{GONE}@h/x {GONE}@h"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----\nz", f"{GONE}\nz"),
         ("Authorization: basic", f"Authorization: {GONE}"),
         ("said eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln to it", f"said {GONE} to it"),
         ("https://user:pw@host/x", f"{GONE}@host/x"),
@@ -154,7 +198,9 @@ def test_values_of_variables_and_secrets_are_gone_and_structure_is_kept():
 
 
 @pytest.mark.parametrize("run", ["pass-", "a-", "1.", "pass=", " = ", "x://", "eyJa.", "eyJ-"])
-@pytest.mark.parametrize("more", ["", 'pass="', "pass='", 'pass="\\', "auth: bearer ", "auth: digest "])
+@pytest.mark.parametrize(
+    "more", ["", 'pass="', 'pass="\\', "pass=[", 'pass={"', "--pass ", "cookie: ", "x://a@", "\x1b["]
+)
 def test_a_text_costs_time_by_its_length_alone(run, more):
     """A container writes what is in logs. Seconds of processor time, of which some took minutes."""
     began = time.process_time()
