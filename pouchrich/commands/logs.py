@@ -65,16 +65,22 @@ def run(
     wanted = frozenset(arguments.sources or bundle_log.SOURCES)
     lines = [one for one in bundle_log.read(container.bundle) if one["source"] in wanted]
     _print(lines if arguments.tail is None else lines[len(lines) - min(len(lines), arguments.tail) :], arguments.json)
-    last = lines[-1:]
     while arguments.follow and (container.namespace, container.id, container.bundle) in index.entries(root=root):
         sys.stdout.flush()
         sleep(_PAUSE_S)
-        lines = [one for one in bundle_log.read(container.bundle) if one["source"] in wanted]
-        # The lines after the last shown one. If that one is gone, all lines are new.
-        fresh = lines[lines.index(last[0]) + 1 :] if last and last[0] in lines else lines
-        _print(fresh, arguments.json)
-        last = lines[-1:] or last
+        former, lines = lines, [one for one in bundle_log.read(container.bundle) if one["source"] in wanted]
+        _print(_after(lines, former), arguments.json)
     return 0
+
+
+def _after(lines: list[dict[str, Any]], former: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of `lines` that came after the last of `former`, the earlier content of the log.
+
+    The log loses lines at its beginning. The lines of one write may be equal, so those equal to the last are counted.
+    """
+    last = former[-1] if former else None
+    places = [number for number, one in enumerate(lines) if one == last]
+    return lines[places[min(len(places), former.count(last)) - 1] + 1 :] if places and last is not None else lines
 
 
 def _print(lines: Iterable[dict[str, Any]], as_json: bool) -> None:

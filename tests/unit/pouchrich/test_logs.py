@@ -71,6 +71,29 @@ def test_following_ends_with_the_container(capsys, container):
     assert [line.partition(": ")[2] for line in out.splitlines()] == ["ended with status 1", "more"]
 
 
+def test_following_repeats_no_line_that_is_there_twice(capsys, container):
+    """Lines of one write have one time, so equal texts are equal lines."""
+    node, log = container
+    steps = iter(
+        [
+            lambda: log.write("agent", "audit", ["tick", "tick"]),
+            lambda: None,
+            lambda: log.write("agent", "audit", ["tock"]),
+            lambda: index.unregister("k8s.io", "abc", root=node.index),
+        ]
+    )
+    out = run(capsys, node, "abc", "--follow", "--tail", "0", sleep=lambda _: next(steps)())
+    assert [line.partition(": ")[2] for line in out.splitlines()] == ["tick", "tick", "tock"]
+
+
+def test_following_goes_on_where_it_was_cut_among_equal_lines():
+    one, two = {"text": "tick"}, {"text": "tock"}
+    assert logs._after([two, one, one], [two, one]) == [one]
+    assert logs._after([one, one, two], [two, one, one]) == [two]
+    assert logs._after([two], [one]) == [two]
+    assert logs._after([one], []) == [one]
+
+
 def test_a_log_is_bounded_and_the_last_is_kept(tmp_path):
     log = BundleLog(str(tmp_path))
     for number in range(3000):
