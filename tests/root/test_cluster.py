@@ -1,6 +1,5 @@
 """The handler put into the configuration of real containerds and taken out, with a real restart, killed at any step."""
 
-import dataclasses
 import itertools
 import os
 import shutil
@@ -253,7 +252,7 @@ def test_a_handler_that_cannot_be_replaced_stays(tmp_path):
         site.put()
         with locked(site.layout):
             handling.settle(site.layout)
-        there = dataclasses.replace(site.place(), lines="# other\n")
+        there = site.place()._replace(lines="# other\n")
         site.config.write_text(f"{site.config.read_text()}\n[plugins\n")
         before = site.files()
         with locked(site.layout), pytest.raises(InstallError, match="containerd refuses its present configuration"):
@@ -280,7 +279,7 @@ def test_a_second_containerd_does_not_get_the_handler_of_one_that_runs(tmp_path)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"{tmp_path}/s")
         listening.listen()
-        site.one = dataclasses.replace(site.one, socket=f"{tmp_path}/s")
+        site.one = site.one._replace(socket=f"{tmp_path}/s")
         site.put()
         before = site.files(), other.files()
         with pytest.raises(InstallError, match=f"found the handler of containerd at {tmp_path}/s, allowed one"):
@@ -483,7 +482,7 @@ def test_one_that_was_started_anew_before_the_change_is_started_anew_after_it(tm
         os.kill(one.pid, signal.SIGTERM)
         again = daemon.another(one)
         with locked(site.layout):
-            handling.put(site.layout, dataclasses.replace(again, pid=one.pid), place.find(again, 2))
+            handling.put(site.layout, again._replace(pid=one.pid), place.find(again, 2))
             assert handling.owes_restart(site.layout, again)
             assert status.of(site.layout)["containerd"]["loaded"] is False
             assert restart.do(site.layout, one, ["kill", str(again.pid)])
@@ -502,7 +501,7 @@ def test_whoever_starts_it_anew_by_hand_is_enough(tmp_path):
             os.kill(one.pid, signal.SIGTERM)
             assert restart.do(site.layout, one, [])
         assert trial.has_handler(trial.dump(daemon.now))
-        with pytest.raises(InstallError, match="none of k3s listens"):
+        with pytest.raises(InstallError, match="none of kind k3s that listens"):
             preflight.the_one("k3s")
         assert preflight.the_one("kubeadm", daemon.socket).pid == daemon.now.pid
         assert membership.look(site.layout, "auto", daemon.socket)[0].pid == daemon.now.pid
