@@ -113,6 +113,7 @@ def test_a_further_container_of_a_pod_needs_no_interpreter_either(native_node):
 
     def action(node):
         address = node.start("pod")
+        serves(node, "pod", address)
         only_natively(node)
         member(node, "member")
         assert node.start("member") == address

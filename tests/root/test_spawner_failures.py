@@ -524,7 +524,8 @@ def test_a_bundle_that_goes_right_after_the_answer_leaves_no_socket(on_node):
 
     def action(node):
         (node.site / "shim" / "task" / "hooks" / "poststop.py").write_text(
-            "import os, time\ndef check():\n    while os.path.exists('/run/bundles/one'):\n        time.sleep(0.01)\n"
+            "import os, time\ndef start_sweeper():\n"
+            "    while os.path.exists('/run/bundles/one'):\n        time.sleep(0.01)\n"
         )
         address = node.start("one", env={"POUCHRICH_SPAWNER": "off"})
         shutil.rmtree("/run/bundles/one")
