@@ -29,6 +29,7 @@ _TIMEOUT_S = 5.0
 _LONGEST_LEASE_S = 1
 _FEW_PODS = 110
 """The kubelet's default limit of pods on a node."""
+_MANY_DESCRIPTORS = "find the processes with very many entries in /proc/PID/fd, and end them or limit their descriptors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +121,18 @@ def watching(proc: str = "/proc") -> Iterator[Check]:
         if most is None:
             yield Check(WARN, name, "not known", "mount /proc")
             continue
-        found = f"{most}, {count} in use"
+        found = f"{most}, {used.describe(count)}"
         lines = "; ".join(inotify.drop_in().strip().splitlines())
         advice = f"write to {inotify.DROP_IN}: {lines}; then sysctl --system"
         if name == inotify.INSTANCES:
             room = max(0, (most - count - inotify.RESERVE) // inotify.PER_SYSTEMD)
-            found += f": room for {room} more systemd pods, and for the node's daemons to restart"
+            most_room = room if used.is_whole else f"at most {room}"
+            found += f": room for {most_room} more systemd pods, and for the node's daemons to restart"
             few = room < _FEW_PODS
         else:
             few = most - count < most // 10
-        yield Check(WARN if few else OK, name, found, advice if few else "")
+        advice = advice if few else "" if used.is_whole else _MANY_DESCRIPTORS
+        yield Check(WARN if advice else OK, name, found, advice)
 
 
 def oci(config: Config, *, search: str | None = None) -> Iterator[Check]:

@@ -24,6 +24,12 @@ WANTED = {INSTANCES: 8192, WATCHES: 524288}
 DROP_IN = "/etc/sysctl.d/90-pouchrich.conf"
 
 _ENTRY = "anon_inode:inotify"
+_DESCRIPTORS = 200_000
+"""How many descriptors `used` looks at; 200,000 take about a second."""
+_DESCRIPTORS_OF_ONE = 50_000
+"""How many of one process, so that one process with a million does not keep the others from being counted."""
+_WATCHES_READ = 1_000_000
+"""After so many watches `used` reads no further instance's watches. One instance can have all of a user's watches."""
 
 
 def drop_in() -> str:
@@ -85,30 +91,60 @@ def limit(name: str, *, proc: str = "/proc") -> int | None:
 
 
 class Used(NamedTuple):
-    """Instances and watches that the node's processes hold."""
+    """Instances and watches that the node's processes hold, or at least so many unless `is_whole`."""
 
     instances: int = 0
     watches: int = 0
+    is_whole: bool = True
+
+    def describe(self, count: int) -> str:
+        """What to say of `count`, one of the two counts."""
+        return f"{count} in use" if self.is_whole else f"at least {count} in use; not all descriptors were counted"
 
 
 def used(*, proc: str = "/proc") -> Used:
-    """Count the instances and watches by reading every descriptor of every process, so only for `doctor`.
+    """Count the instances and watches by reading the descriptors of every process, so only for `doctor`.
 
     What may not be read is not counted. The counts include other users, which a node has hardly any of; a descriptor
-    that two processes share counts twice.
+    that two processes share counts twice. A pod can hold a million descriptors, and share them with many processes, so
+    the number of descriptors and watches that are read is limited. Raises OSError where `proc` cannot be listed.
     """
-    instances = watches = 0
-    for pid in (name for name in os.listdir(proc) if name.isdigit()):
-        for path in _instances(f"{proc}/{pid}"):
-            with suppress(OSError), open(path, encoding="ascii") as file:
-                watches += file.read().count("inotify wd:")
-                instances += 1
-    return Used(instances, watches)
+    instances = watches = looked_at = 0
+    is_whole = True
+    for pid in filter(str.isdigit, os.listdir(proc)):
+        looked_at += 1  # a process without descriptors takes time too
+        for number, fd in enumerate(_descriptors(f"{proc}/{pid}")):
+            if looked_at >= _DESCRIPTORS:
+                return Used(instances, watches, False)
+            if number >= _DESCRIPTORS_OF_ONE:
+                is_whole = False
+                break
+            looked_at += 1
+            if not _is_instance(fd):
+                continue
+            instances += 1
+            if watches < _WATCHES_READ:
+                watches += _watches(f"{proc}/{pid}/fdinfo/{os.path.basename(fd)}")
+            else:
+                is_whole = False
+    return Used(instances, watches, is_whole)
 
 
-def _instances(process: str) -> Iterator[str]:
-    with suppress(OSError):
-        for fd in os.listdir(f"{process}/fd"):
-            with suppress(OSError):
-                if os.readlink(f"{process}/fd/{fd}") == _ENTRY:
-                    yield f"{process}/fdinfo/{fd}"
+def _descriptors(process: str) -> Iterator[str]:
+    # Not os.listdir, which would read the names of a million descriptors before the first one is looked at.
+    with suppress(OSError), os.scandir(f"{process}/fd") as entries:
+        for entry in entries:
+            yield entry.path
+
+
+def _is_instance(fd: str) -> bool:
+    try:
+        return os.readlink(fd) == _ENTRY
+    except OSError:
+        return False
+
+
+def _watches(fdinfo: str) -> int:
+    with suppress(OSError), open(fdinfo, "rb") as file:
+        return sum(line.startswith(b"inotify wd:") for line in file)
+    return 0

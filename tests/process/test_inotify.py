@@ -96,3 +96,26 @@ def test_doctor_is_content_with_what_the_drop_in_gives(tmp_path):
     instances, watches = checks.watching(proc(tmp_path, inotify.WANTED[inotify.INSTANCES], instances=28, watches=3))
     assert (instances.level, watches.level) == (checks.OK, checks.OK)
     assert instances.advice == ""
+
+
+def test_descriptors_beyond_the_budget_are_not_looked_at_and_doctor_says_so(tmp_path, monkeypatch):
+    top = proc(tmp_path, inotify.WANTED[inotify.INSTANCES], instances=40, watches=1)
+    for pid in range(8, 20):  # as if they shared the descriptor table of 7
+        (tmp_path / str(pid)).symlink_to("7")
+    looked_at = []
+    monkeypatch.setattr(inotify, "_DESCRIPTORS", 100)
+    monkeypatch.setattr(inotify, "_DESCRIPTORS_OF_ONE", 30)
+    monkeypatch.setattr(os, "readlink", lambda path, real=os.readlink: looked_at.append(path) or real(path))
+    instances, watches = checks.watching(top)
+    assert 80 < len(looked_at) <= 100
+    assert len({path.split("/")[-3] for path in looked_at}) == 4  # one process does not hide the others
+    assert (instances.level, watches.level) == (checks.WARN, checks.WARN)
+    assert ", at least 9" in instances.found
+    assert "in use; not all descriptors were counted: room for at most " in instances.found
+    assert "/proc/PID/fd" in instances.advice
+
+
+def test_watches_beyond_the_budget_are_not_read_but_instances_are_counted(tmp_path, monkeypatch):
+    top = proc(tmp_path, 128, instances=5, watches=10)
+    monkeypatch.setattr(inotify, "_WATCHES_READ", 20)
+    assert inotify.used(proc=top) == (5, 20, False)
