@@ -131,13 +131,14 @@ def roots(processes: Mapping[int, Process], init: int, known: Iterable[int]) -> 
     stops = set(known)
     found: dict[int, int] = {}
     for pid in processes:
-        at, seen = pid, {pid}
-        while at not in stops and (parent := processes[at].parent) in processes and parent != init:
-            if parent in seen:  # the tree changed between two looks
+        at, path = pid, {pid}
+        while at not in found and at not in stops and (parent := processes[at].parent) in processes and parent != init:
+            if parent in path:  # the tree changed between two looks
                 break
-            seen.add(parent)
+            path.add(parent)
             at = parent
-        found[pid] = at
+        # All on the path have the same root: otherwise each process of a long chain would walk to its beginning.
+        found.update(dict.fromkeys(path, found.get(at, at)))
     found.pop(init, None)
     return found
 

@@ -50,4 +50,27 @@ def test_roots_are_inits_children_known_ones_and_strangers(node):
 def test_a_circle_of_parents_ends(node):
     for pid, parent in ((11, 12), (12, 11)):
         node.process(pid, parent, "x", cgroup="/")
-    assert set(processes.roots(processes.listed([11, 12], node.proc), 1, ())) == {11, 12}
+    node.process(13, 12, "x", cgroup="/")
+    found = processes.roots(processes.listed([11, 12, 13], node.proc), 1, ())
+    assert set(found) == {11, 12, 13}
+    assert set(found.values()) <= {11, 12}
+
+
+class Counted(dict):
+    """Processes, and how often one was looked up."""
+
+    lookups = 0
+
+    def __getitem__(self, pid):
+        self.lookups += 1
+        return super().__getitem__(pid)
+
+
+def test_the_roots_of_a_long_chain_take_few_lookups_each():
+    chain = range(2, 20_002)
+    process = processes.Process(0, 0, "x", "x", 0, 0, 0, 0, {})
+    found = Counted({pid: process._replace(pid=pid, parent=pid - 1) for pid in (1, *chain)})
+    deepest_first = Counted(sorted(found.items(), reverse=True))
+    for one in (found, deepest_first):
+        assert processes.roots(one, 1, {10_000}) == {pid: 10_000 if pid >= 10_000 else 2 for pid in chain}
+        assert one.lookups <= 3 * len(one)
