@@ -8,9 +8,11 @@ from typing import NamedTuple
 from runtime import paths
 from runtime.hooks import journal
 from runtime.hooks.journal_state import JournalState, parse_journal
+from runtime.linux import mountinfo
 
 LOCKS = "/proc/locks"
-_FLOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (-?\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
+MOUNTS = "/proc/self/mountinfo"
+_FLOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (-?\d+) ([0-9a-f]+):([0-9a-f]+):(\d+) ")
 
 
 class Record(NamedTuple):
@@ -34,9 +36,14 @@ class Record(NamedTuple):
         return tuple((name, *states.get(number, ("", ""))) for number, name in enumerate(names))
 
 
-def read(directory: str = paths.RECORDS, *, locks: str = LOCKS, boot_id: str = journal.BOOT_ID) -> Iterator[Record]:
-    """All records, sorted by path. Raises OSError."""
-    holders = _holders(locks)
+def read(
+    directory: str = paths.RECORDS, *, locks: str = LOCKS, mounts: str = MOUNTS, boot_id: str = journal.BOOT_ID
+) -> Iterator[Record]:
+    """All records, sorted by path. Raises OSError.
+
+    A record whose file system is not in `mounts` counts as not held.
+    """
+    holders = _holders(locks, mountinfo.device_of(directory, mounts))
     now = journal.boot_id(boot_id)
     for path in journal.records(directory):
         try:
@@ -56,11 +63,15 @@ def read(directory: str = paths.RECORDS, *, locks: str = LOCKS, boot_id: str = j
         )
 
 
-def _holders(locks: str) -> dict[int, int]:
-    """Inode -> PID of the holder, for flock(2) locks (proc_locks(5)). Without the device, as stat(2)'s may differ."""
+def _holders(locks: str, device: tuple[int, int] | None) -> dict[int, int]:
+    """Inode -> PID of the holder, for the flock(2) locks on the file system with `device` (proc_locks(5)).
+
+    Only there: a pod can lock a file with any inode number on a file system of its own. The kernel writes the numbers
+    of the device in hexadecimal (fs/locks.c).
+    """
     try:
         with open(locks) as file:
-            found = map(_FLOCK.match, file)
-            return {int(one[2]): int(one[1]) for one in found if one is not None}
+            found = [one for one in map(_FLOCK.match, file) if one is not None]
     except OSError:
         return {}
+    return {int(one[4]): int(one[1]) for one in found if (int(one[2], 16), int(one[3], 16)) == device}

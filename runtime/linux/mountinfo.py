@@ -85,6 +85,34 @@ def points_in(directory: str, path: str = "/proc/self/mountinfo") -> set[str]:
     return {_decode(point) for point in found}
 
 
+def device_of(place: str, path: str = "/proc/self/mountinfo") -> tuple[int, int] | None:
+    """The device (major, minor) of the file system that has `place`, None if `place` or its mount cannot be found.
+
+    It is the superblock's, which is also in /proc/locks; stat(2) shows another device in a btrfs subvolume. Raises
+    OSError if `path` cannot be read.
+    """
+    mount = _mount_id(place)
+    with open(path, "rb", buffering=_BUFFER) as file:
+        for line in file if mount else ():
+            if line.startswith(mount + b" "):
+                major, _, minor = line.split(b" ", 3)[2].partition(b":")
+                return int(major), int(minor)
+    return None
+
+
+def _mount_id(place: str) -> bytes:
+    """The ID of the mount that has `place` (proc_pid_fdinfo(5)), b"" if it cannot be found."""
+    try:
+        fd = os.open(place, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+            return next((line.split()[1] for line in file if line.startswith(b"mnt_id:")), b"")
+    finally:
+        os.close(fd)
+
+
 def _point(line: bytes) -> bytes:
     """The mount point in the kernel's spelling, b"" where the line has none."""
     fields = line.split(b" ", 5)

@@ -1,3 +1,5 @@
+import os
+
 from runtime.linux import mountinfo
 from runtime.linux.mountinfo import MountEntry
 
@@ -50,3 +52,14 @@ def test_the_mounts_around_a_place_are_those_above_at_and_below_it(tmp_path):
     assert [entry.mount_point for entry in mountinfo.around("/sys/fs/cgroup/cpu", path)] == ["/"]
     assert [entry.mount_point for entry in mountinfo.around("/run/a b\\c", path)] == ["/", "/run/a b\\c"]
     assert len(mountinfo.around("/", path)) == 4
+
+
+def test_the_device_of_a_file_is_that_of_its_mount(tmp_path):
+    about = os.stat(tmp_path)
+    with open("/proc/self/mountinfo") as file:
+        devices = {line.split()[2] for line in file}
+    major, minor = mountinfo.device_of(str(tmp_path))
+    assert f"{major}:{minor}" in devices
+    if f"{os.major(about.st_dev)}:{os.minor(about.st_dev)}" in devices:  # not in a subvolume of btrfs
+        assert (major, minor) == (os.major(about.st_dev), os.minor(about.st_dev))
+    assert mountinfo.device_of(str(tmp_path / "none")) is None
