@@ -12,6 +12,7 @@ from runtime import bundle as bundles
 from runtime import index, paths
 from runtime.bundle import Bundle
 from runtime.errors import InvalidArgument, NotFound, PouchrichError
+from runtime.host import NESTED
 from runtime.spec.cri import CONTAINER_NAME, IMAGE_NAME, SANDBOX_NAME, SANDBOX_NAMESPACE
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ class Container:
     agents: tuple[Mapping[str, Any], ...] = ()
     hooks: tuple[Mapping[str, Any], ...] = ()
     cgroup_name: str = ""
-    """The last part of the spec's cgroupsPath. The cgroup's path contains it with every cgroup driver."""
+    """The last part of the spec's cgroupsPath. The cgroup's path contains it with every cgroup driver.
+
+    NAME/pouchrich where the shim has added a level because the host lacks nsdelegate (`runtime.init.cgroup`).
+    """
 
     @property
     def restarts(self) -> int:
@@ -136,8 +140,15 @@ def load(namespace: str, container_id: str, bundle: str) -> Container:
         state,
         tuple(_noted(bundle, "agents")),
         tuple(_noted(bundle, "hooks")),
-        cgroups_path.rpartition("/")[2].rpartition(":")[2],
+        _cgroup_name(cgroups_path),
     )
+
+
+def _cgroup_name(cgroups_path: str) -> str:
+    upper, _, last = cgroups_path.rpartition("/")
+    if last == NESTED and upper:
+        return f"{upper.rpartition('/')[2].rpartition(':')[2]}/{NESTED}"
+    return last.rpartition(":")[2]
 
 
 def _shared(one: str, other: str) -> int:

@@ -93,14 +93,29 @@ class Survey:
         return self._queue.get((container.namespace, container.id), "")
 
 
-def _place(init: Process, mounts: Iterable[MountEntry]) -> Cgroup | None:
-    """The container's cgroup: that of its PID 1, or the one above the cgroup into which systemd has moved itself."""
+def _place(memberships: Mapping[str, str], mounts: Iterable[MountEntry]) -> Cgroup | None:
+    """The cgroup of a process in `memberships`, None where no mounted cgroup file system shows it."""
     try:
-        found = of_memberships(init.cgroups, mounts)
+        return of_memberships(memberships, mounts)
     except NotFound:
         return None
-    above = tuple((name, path.removesuffix("/init.scope")) for name, path in found.controllers)
-    return Cgroup(found.unified.removesuffix("/init.scope"), above)
+
+
+def _own(path: str, name: str) -> str:
+    """The path of the container's own cgroup: at or above `path`, that of its PID 1. `name` is its `cgroup_name`."""
+    # The levels, of which all but the first are missing in most containers:
+    #   .../ID, .../PREFIX-ID.scope or .../SLICE:PREFIX:ID   what the kubelet and containerd count
+    #     pouchrich    the shim's, where the host lacks nsdelegate; then `name` has it too
+    #     container    crun's, with the systemd cgroup driver on v2
+    #       app        the shim's, for PID 1 if rich.cgroup = "delegate"
+    #       init.scope, or any other name: where PID 1 has moved itself
+    # So the first match counts: the container can give the same name to a cgroup below its own.
+    first, *below = name.split("/")
+    parts = path.split("/")
+    for at, part in enumerate(parts):
+        if first and (part in (first, f"{first}.scope") or part.endswith((f"-{first}.scope", f":{first}"))):
+            return "/".join(parts[: at + 1 + len(below)])
+    return path.removesuffix("/init.scope")
 
 
 def _is_init_of(process: Process, container: Container) -> bool:
@@ -120,7 +135,8 @@ class _Look:
         init = self.survey.processes([container.init_pid]).get(container.init_pid) if container.init_pid else None
         if init is None or not _is_init_of(init, container):
             return Seen(container, "stopped")
-        place = _place(init, self.survey.mounts)
+        own = {key: _own(path, container.cgroup_name) for key, path in init.cgroups.items()}
+        place = _place(own, self.survey.mounts)
         if not whole and not container.state.get("unit_agents"):
             return self._briefly(container, init, place)
         pids = cgroup.procs(place) if place is not None else []
@@ -133,7 +149,7 @@ class _Look:
             self.survey.keep(key, cpu_s)
         return Seen(
             container,
-            self._state(container, place),
+            self._state(container, init),
             place,
             self._share(None if cpu_s is None or key not in self.cpu_s else cpu_s - self.cpu_s[key]),
             None if place is None else usage.working_set_bytes(place),
@@ -150,10 +166,12 @@ class _Look:
             parts.append(Part("application", "", application, 1, command=command))
         parts += map(_agent, container.agents)
         memory = None if place is None else usage.working_set_bytes(place)
-        state = self._state(container, place)
+        state = self._state(container, init)
         return Seen(container, state, place, None, memory, self._age(init), tuple(parts))
 
-    def _state(self, container: Container, place: Cgroup | None) -> str:
+    def _state(self, container: Container, init: Process) -> str:
+        # Not the container's own cgroup: crun freezes the level below it. Every level below is then frozen too.
+        place = _place(init.cgroups, self.survey.mounts)
         if place is not None and usage.is_frozen(place):
             return "paused"
         return "running" if container.state else self.survey.boot_state(container) or "created"

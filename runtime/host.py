@@ -16,6 +16,8 @@ _LIMITS = 16
 """The number of resource limits: RLIMIT_CPU (0) to RLIMIT_RTTIME (15), <asm-generic/resource.h>."""
 
 CGROUPS = "/sys/fs/cgroup"
+NESTED = "pouchrich"
+"""The name of a container's lower cgroup, where the limits stay on the upper one (`runtime.init.cgroup`)."""
 
 
 class HostFacts(NamedTuple):

@@ -23,7 +23,7 @@ from typing import Any
 
 from runtime.config.kinds import short_json
 from runtime.errors import InvalidArgument
-from runtime.host import HostFacts
+from runtime.host import NESTED, HostFacts
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 from runtime.spec.image_volume import is_image_volume
@@ -40,8 +40,6 @@ V2_BEGINS = 232
 V1_ENDS = 258
 """The first systemd without cgroup v1 (its release notes; measured: it refuses to boot)."""
 _READABLE = 200  # of the 255 bytes that a name may have
-NESTED = "pouchrich"
-"""The name of the lower cgroup, where the limits stay on the upper one."""
 
 
 @dataclass(frozen=True, slots=True)

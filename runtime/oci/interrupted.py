@@ -15,7 +15,8 @@ from typing import Any
 
 from runtime.bundle import Bundle
 from runtime.errors import InvalidArgument, PouchrichError
-from runtime.init.cgroup import NESTED, path_of
+from runtime.host import NESTED
+from runtime.init.cgroup import path_of
 from runtime.linux import command_line, mountinfo, pidfd, readable
 
 DYING_S = 3.0

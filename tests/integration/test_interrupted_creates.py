@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.init.cgroup import NESTED
+from runtime.host import NESTED
 from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import configuration, leaks, processes

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pouchrich.survey import Survey
 from tests.unit.pouchrich.nodes import DUMB, SYSTEMD
 
 POD = "/kubepods/pod1/abc"
+V1 = ("memory", "cpuacct", "freezer")
 AGENT = {"name": "watch", "state": "waiting", "pid": 0, "restarts": 3, "since": 1.0, "status": 1}
 
 
@@ -145,6 +147,15 @@ def test_a_later_process_of_the_number_is_not_the_containers(capsys, node):
     assert container["state"] == "created"
 
 
+def test_without_nsdelegate_another_containers_init_is_not_the_containers(capsys, node):
+    path = node.bundle("one", DUMB, init=30)
+    (path / "config.json").write_text('{"linux": {"cgroupsPath": "/pod/one/pouchrich"}}')
+    for name, state in (("two", "stopped"), ("one", "created")):
+        node.process(30, 5, "dumb-init", "dumb-init", cgroup=f"/pod/{name}/pouchrich")
+        (container,) = json.loads(run(capsys, node, Clock(lambda: None), "--json"))["containers"]
+        assert container["state"] == state
+
+
 def test_a_node_without_containers_says_so(capsys, node):
     assert run(capsys, node, Clock(lambda: None)) == "no rich containers\n"
 
@@ -192,3 +203,46 @@ def test_inspect_shows_plan_paths_and_hooks(capsys, systemd, tmp_path):
     assert found["hooks"] == hooks["hooks"]
     assert found["paths"]["run"] == "/run/pouchrich/containers/k8s.io/abc"
     assert found["runtime"] == {"path": "/usr/bin/crun", "root": "/run/pouchrich/runtime/k8s.io"}
+
+
+@pytest.mark.parametrize(
+    ("cgroups_path", "own", "init"),
+    [
+        ("/kubepods/pod1/abc", "/kubepods/pod1/abc", "/app"),
+        ("/kubepods/pod1/abc", "/kubepods/pod1/abc", "/x/cri-abc.scope/init.scope"),
+        ("/kubepods/pod1/abc/pouchrich", "/kubepods/pod1/abc/pouchrich", "/app"),
+        ("/kubepods/pod1/abc", "/kubepods/pod1/abc", "/pouchrich"),
+        ("kubepods-pod1.slice:cri:abc", "/kubepods.slice/kubepods-pod1.slice/cri-abc.scope", "/container/app"),
+        ("/kubepods.slice:cri:abc/pouchrich", "/kubepods.slice:cri:abc/pouchrich", "/app"),
+    ],
+)
+def test_what_pid_1_leaves_for_a_cgroup_below_stays_counted(capsys, node, cgroups_path, own, init):
+    path = node.bundle("abc", DUMB, init=30)
+    (path / "config.json").write_text(json.dumps({"linux": {"cgroupsPath": cgroups_path}}))
+    node.process(30, 5, "dumb-init", "dumb-init", cgroup=own + init)
+    node.process(31, 30, "app", "app", cgroup=f"{own}/beside")
+    node.process(32, 5, "other", "other", cgroup=f"{os.path.dirname(own)}/abc-agent-x")
+    node.usage(own, cpu_usec=1, memory=5 << 20)
+    (container,) = json.loads(run(capsys, node, Clock(lambda: None), "--json"))["containers"]
+    assert [part["pid"] for part in container["parts"]] == [30, 31]
+    assert (container["state"], container["memory_bytes"]) == ("created", 5 << 20)
+    (node.top / f"cgroup{own}{init}/cgroup.events").write_text("populated 1\nfrozen 1\n")  # as below a frozen cgroup
+    (container,) = json.loads(run(capsys, node, Clock(lambda: None), "--json"))["containers"]
+    assert container["state"] == "paused"
+
+
+def test_on_v1_the_cgroup_of_each_controller_is_the_containers_own(capsys, node):
+    path = node.bundle("abc", DUMB, init=30)
+    (path / "config.json").write_text(json.dumps({"linux": {"cgroupsPath": "/pod1/abc"}}))
+    top = node.top / "cgroup"
+    lines = [f"{at} 20 0:{at} / {top}/{name} rw - cgroup cgroup rw,{name}\n" for at, name in enumerate(V1, 31)]
+    (node.top / "proc/self/mountinfo").write_text("".join(lines))
+    for pid, below in ((30, "app"), (31, "beside")):
+        node.process(pid, 5 if pid == 30 else 30, "x", "x", cgroup=f"/memory/pod1/abc/{below}")
+        (node.top / f"proc/{pid}/cgroup").write_text(
+            "".join(f"{at}:{name}:/pod1/abc/{below}\n" for at, name in enumerate(V1, 3)) + "1:name=systemd:/\n0::/\n"
+        )
+    (top / "memory/pod1/abc/memory.usage_in_bytes").write_text(f"{5 << 20}\n")
+    (container,) = json.loads(run(capsys, node, Clock(lambda: None), "--json"))["containers"]
+    assert [part["pid"] for part in container["parts"]] == [30, 31]
+    assert container["memory_bytes"] == 5 << 20
