@@ -1,13 +1,15 @@
 """`pouchrich top`: show what the rich containers use, the largest first, repeatedly until you interrupt it.
 
 CPU is the CPU time since the previous table, in percent of one CPU; memory is the working set. MOST CPU names the part
-of the container that used the most CPU time. On a terminal, top uses the whole screen; otherwise it prints one table
-after another. It needs root. The exit status is 0 after an interrupt or --count tables.
+of the container that used the most CPU time. On a terminal, top uses the whole screen and shows as many containers as
+fit; otherwise it prints one table of all containers after another. It needs root. The exit status is 0 after an
+interrupt or --count tables.
 
 `--json` prints one object per line for each table, as `pouchrich ps --json` has it, in the order of --sort.
 """
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pouchrich import containers, filters
 from pouchrich.columns import Column, fitted
 from pouchrich.commands.ps import seconds, to_json
-from pouchrich.output import Block, Span, age, line, percent, show, show_json, size, width_of
+from pouchrich.output import Block, Span, age, coloured, line, percent, show, show_json, size, width_of
 from pouchrich.seen import Seen
 from pouchrich.survey import Survey
 from runtime import paths
@@ -83,13 +85,27 @@ def _print(arguments: argparse.Namespace, seen: list[Seen], on_screen: bool) -> 
     if arguments.json:
         show_json(to_json(seen), compact=True)
         return
-    sys.stdout.write(_HOME if on_screen else "")
-    show(document(seen, width=width_of(sys.stdout)))
+    if on_screen:
+        sys.stdout.write(_HOME + _screen(seen))
+    else:
+        show(document(seen, width=width_of(sys.stdout)))
     sys.stdout.flush()
 
 
-def document(seen: list[Seen], *, width: int | None) -> list[Block]:
-    """A line about all of them, and the table."""
+def _screen(seen: list[Seen]) -> str:
+    """The document with as many of the first containers, at least one, as fit on the terminal without scrolling."""
+    width, height = shutil.get_terminal_size()
+    most = min(len(seen), height)
+    while True:
+        text = coloured(document(seen, width=width, most=most), width=width)
+        # The cursor is on the line below the text. Lines are counted in the text, because a narrow terminal wraps some.
+        if text.count("\n") < height or most <= 1:
+            return text
+        most -= 1
+
+
+def document(seen: list[Seen], *, width: int | None, most: int | None = None) -> list[Block]:
+    """A line about all of them, the table of the first `most` (None: all), and how many more there are."""
     cpu = sum(one.cpu_percent or 0.0 for one in seen)
     memory = sum(one.memory_bytes or 0 for one in seen)
     about = line(Span(f"{len(seen)} rich containers, {cpu:.1f}% of a CPU, {size(memory)} of memory", "strong"))
@@ -106,9 +122,11 @@ def document(seen: list[Seen], *, width: int | None) -> list[Block]:
             age(one.uptime_s),
             _most(one),
         )
-        for one in seen
+        for one in seen[:most]
     ]
-    return [about, fitted(_COLUMNS, rows, width=width)] if rows else [about]
+    blocks: list[Block] = [about, fitted(_COLUMNS, rows, width=width)] if rows else [about]
+    more = len(seen) - len(rows)
+    return [*blocks, line(Span(f"... {more} more", "dim"))] if more else blocks
 
 
 def _most(one: Seen) -> str:
