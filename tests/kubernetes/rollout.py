@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -274,10 +275,22 @@ class Rollout:
         """Kill the first process of the DaemonSet's container."""
         statuses = [one for pod in self.pods() for one in pod["status"].get("containerStatuses", [])]
         identities = [one["containerID"].removeprefix("containerd://") for one in statuses if one.get("containerID")]
-        for line in self.cluster.node.ctr("-n", "k8s.io", "tasks", "ls").splitlines():
+        for line in self._tasks():
             if line.split()[0] in identities:
                 subprocess.run(["kill", "-KILL", line.split()[1]], check=False)
         self.case.until(lambda: not self.is_ready(), 20)
+
+    def _tasks(self) -> list[str]:
+        """containerd's tasks, a line each. containerd may be restarting, as the container to be killed has it do."""
+        found: list[str] = []
+
+        def ask() -> bool:
+            with suppress(AssertionError):
+                found[:] = self.cluster.node.ctr("-n", "k8s.io", "tasks", "ls").splitlines()
+            return bool(found)
+
+        self.case.until(ask, PATIENCE_S)
+        return found
 
     def kill_pod_after(self, *pauses_s: float) -> None:
         for pause_s in pauses_s:
