@@ -8,8 +8,9 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from typing import Any
+from contextlib import ExitStack, suppress
+from itertools import chain
+from typing import Any, BinaryIO
 
 FILE = "pouchrich.log"
 HALF_BYTES = 32 << 10
@@ -45,10 +46,16 @@ def read(bundle: str) -> Iterator[dict[str, Any]]:
 
     A line that a killed writer left incomplete is skipped. Raises OSError where a file cannot be read.
     """
-    for path in (f"{bundle}/{FILE}.1", f"{bundle}/{FILE}"):
-        with suppress(FileNotFoundError), open(path, "rb") as file:
-            for line in file:
-                with suppress(ValueError):
-                    found = json.loads(line)
-                    if isinstance(found, dict) and found.keys() >= {"at", "source", "name", "text"}:
-                        yield found
+    with ExitStack() as stack:
+        files: list[BinaryIO] = []
+        # The newer half first: if it becomes the older one meanwhile, it is found twice, and not missed.
+        for path in (f"{bundle}/{FILE}", f"{bundle}/{FILE}.1"):
+            with suppress(FileNotFoundError):
+                file = stack.enter_context(open(path, "rb"))
+                if not files or not os.path.sameopenfile(file.fileno(), files[0].fileno()):
+                    files.insert(0, file)
+        for line in chain.from_iterable(files):
+            with suppress(ValueError):
+                found = json.loads(line)
+                if isinstance(found, dict) and found.keys() >= {"at", "source", "name", "text"}:
+                    yield found

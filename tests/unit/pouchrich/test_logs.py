@@ -86,6 +86,27 @@ def test_following_repeats_no_line_that_is_there_twice(capsys, container):
     assert [line.partition(": ")[2] for line in out.splitlines()] == ["tick", "tick", "tock"]
 
 
+@pytest.mark.parametrize("halves", [1, 2])
+def test_a_log_that_becomes_full_while_it_is_read_is_read_once(tmp_path, monkeypatch, halves):
+    log, file = BundleLog(str(tmp_path)), str(tmp_path / bundle_log.FILE)
+    log.write("agent", "audit", ["old"])
+    if halves == 2:
+        os.rename(file, f"{file}.1")
+    log.write("agent", "audit", ["new"])
+    times = iter([True])
+
+    def opens(path, mode):
+        try:
+            return open(path, mode)
+        finally:
+            if next(times, False):
+                os.rename(file, f"{file}.1")
+
+    monkeypatch.setattr(bundle_log, "open", opens, raising=False)
+    texts = [one["text"] for one in bundle_log.read(str(tmp_path))]
+    assert texts in (["old", "new"], ["new"] if halves == 2 else None)
+
+
 def test_following_goes_on_where_it_was_cut_among_equal_lines():
     one, two = {"text": "tick"}, {"text": "tock"}
     assert logs._after([two, one, one], [two, one]) == [one]
