@@ -99,9 +99,10 @@ def _screen(seen: list[Seen]) -> str:
     while True:
         text = coloured(document(seen, width=width, most=most), width=width)
         # The cursor is on the line below the text. Lines are counted in the text, because a narrow terminal wraps some.
-        if text.count("\n") < height or most <= 1:
+        lines = text.count("\n")
+        if lines < height or most <= 1:
             return text
-        most -= 1
+        most = max(1, min(most - 1, most * (height - 1) // lines))
 
 
 def document(seen: list[Seen], *, width: int | None, most: int | None = None) -> list[Block]:

@@ -57,6 +57,14 @@ def test_what_is_shown_fits_and_lines_that_wrap_are_counted(shown, columns, line
     assert (rows == CONTAINERS) == (lines == 43)
 
 
+@pytest.mark.parametrize(("columns", "lines"), [(100, 24), (30, 40)])
+def test_a_table_is_drawn_a_few_times_at_most(shown, monkeypatch, columns, lines):
+    drawn, document = [], top.document
+    monkeypatch.setattr(top, "document", lambda *given, **more: drawn.append(more["most"]) or document(*given, **more))
+    shown(columns, lines)
+    assert len(drawn) <= 4
+
+
 def test_a_screen_of_few_lines_has_one_container(shown):
     found = shown(100, 2)
     assert (found[2].split()[0], found[3:]) == ("c39", ["... 39 more"])
