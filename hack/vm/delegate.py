@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from cgroup2 import LESS, attack, has_nsdelegate, limits_of, own_cgroup, resources_hold
-from guest import OCIS, TOP, Container, check, configured, equal, of, run, run_checks, text
+from guest import OCIS, PREFIX, TOP, Container, check, configured, equal, of, run, run_checks, text
 
 DELEGATE = 'cgroup = "delegate"\ncgroup-descendants = 20\n'
 MINE = "/sys/fs/cgroup/mine"
@@ -31,6 +31,17 @@ def usable(container: Container) -> None:
     equal("and away again", container.shell(f"rmdir {MINE}/below {MINE} && echo gone"), "gone")
 
 
+def counted(container: Container) -> None:
+    """Check that the operator's command sees what runs beside PID 1's cgroup."""
+    beside = f"sleep 4321 >/dev/null 2>&1 & mkdir {MINE} && echo $! >{MINE}/cgroup.procs && echo $!"
+    pid = container.shell(beside)
+    done = run(str(PREFIX / "bin/pouchrich"), "inspect", "--json", container.name)
+    check("inspect counts a process beside PID 1's cgroup", "sleep 4321" in done.stdout, done.stdout + done.stderr)
+    equal(
+        "and it is gone", container.shell(f"kill {pid}; until rmdir {MINE}; do :; done 2>/dev/null; echo gone"), "gone"
+    )
+
+
 def bounded(container: Container) -> None:
     limits = limits_of(container)
     equal("cgroup.max.descendants", text(limits / "cgroup.max.descendants"), "20")
@@ -50,6 +61,7 @@ def whole(oci: str, mode: str, image: str) -> None:
     check("the limits are where they belong", (own == limits) == has_nsdelegate(), (str(own), str(limits)))
     equal("PID 1's cgroup as it sees it", container.shell("cat /proc/1/cgroup"), "0::/app")
     equal("an exec's", container.shell("cat /proc/self/cgroup"), "0::/app")
+    counted(container)
     usable(container)
     resources_hold(container)
     bounded(container)  # its update sets the same value as the last one above
