@@ -103,9 +103,9 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
             checkpoint.require_criu()
         making = _Creation(request, tools, chosen, choice, oci, spec, undo)
         making.look(mounting)
-        about = host.read() if choice.rich else None  # while the thread mounts
+        host_facts = host.read() if choice.rich else None  # while the thread mounts
         looked = await mounting.inspection if choice.rich else None
-        decided = await making.decide(looked, about)
+        decided = await making.decide(looked, host_facts)
         if request.checkpoint and decided.plan.rich:
             raise Unsupported(checkpoint.RICH)
         container = await making.assemble(decided)
@@ -156,7 +156,7 @@ class _Creation:
         else:
             mounting.inspect_when_mounted()
 
-    async def decide(self, looked: Inspection | None, about: host.HostFacts | None) -> Decided:
+    async def decide(self, looked: Inspection | None, host_facts: host.HostFacts | None) -> Decided:
         """Make the plan from what was seen of the image and the host; both are None for a plain container."""
         request = self._request
         decided = await decide(
@@ -167,7 +167,7 @@ class _Creation:
             terminal=request.paths.terminal,
             run_dir=rundir.path_of(request.namespace, request.id),
             reaper=self._tools.reaper,
-            about=about,
+            host_facts=host_facts,
             systemd_cgroup=self._oci.binary.systemd_cgroup,
         )
         for warning in decided.plan.warnings:
@@ -219,7 +219,7 @@ class _Creation:
         return container
 
     async def _enrich(self, decided: Decided, stdio: Stdio, console: AppConsole | None) -> None:
-        about = subject.ContainerInfo(
+        info = subject.ContainerInfo(
             self._request.id,
             self._request.namespace,
             self._request.bundle.path,
@@ -227,7 +227,7 @@ class _Creation:
             spec=confinement.spec_with_profile(self._spec, decided.plan.apparmor),
         )
         tools = subject.ContainerTools(self._oci, self._tools.run, self._tools.reaper)
-        life = rich.make(about, decided, self._choice, self._chosen.config, tools, stdio=stdio, console=console)
+        life = rich.make(info, decided, self._choice, self._chosen.config, tools, stdio=stdio, console=console)
         self._life = life
         self._undo_later(life.abandon)
         await life.prepare()

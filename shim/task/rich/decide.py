@@ -42,15 +42,15 @@ async def decide(
     terminal: bool,
     run_dir: str,
     reaper: Reaper,
-    about: host.HostFacts | None = None,
+    host_facts: host.HostFacts | None = None,
     systemd_cgroup: bool | None = None,
 ) -> Decided:
-    """Decide about the container of `spec`.
+    """Decide host_facts the container of `spec`.
 
     `looked` is the result of `inspect_image`, None only where `choice` is not rich.
 
-    `about` is the result of `host.read` for this request; None: it is read here where needed. `systemd_cgroup` says
-    whether the OCI runtime has systemd make the cgroups; None: it does so where the host has systemd.
+    `host_facts` is the result of `host.read` for this request; None: it is read here where needed. `systemd_cgroup`
+    says whether the OCI runtime has systemd make the cgroups; None: it does so where the host has systemd.
 
     Raises InvalidArgument, Unsupported, FailedPrecondition where a helper binary, inotify instances or an AppArmor
     profile are missing, OSError.
@@ -58,11 +58,11 @@ async def decide(
     if not choice.rich or looked is None:
         return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Extras())
     facts, seen = looked
-    if about is None:
-        about = host.read()
+    if host_facts is None:
+        host_facts = host.read()
     if systemd_cgroup is not None:
-        about = about._replace(systemd=systemd_cgroup)
-    made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=about, run_dir=run_dir)
+        host_facts = host_facts._replace(systemd=systemd_cgroup)
+    made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=host_facts, run_dir=run_dir)
     if not made.rich or made.mode is None:
         return Decided(made, Extras())
     if made.apparmor:
