@@ -6,19 +6,26 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/types.h>
-#include <unistd.h>
 
-#define MASK_BYTES 8 /* the kernel's sigset_t */
 #define LAST_STANDARD 31 /* dumb-init looks every signal up in an array that ends with this one */
 
 extern pid_t child_pid;
 extern char use_setsid;
 
-/* All signals: musl's sigfillset leaves out those that C libraries reserve, one of which is glibc's SIGRTMIN. */
+static void nothing(int number)
+{
+	(void)number;
+}
+
+/*
+ * All signals: musl's sigfillset leaves out those that C libraries reserve, one of which is glibc's SIGRTMIN. musl also
+ * unblocks these when the first handler is installed (src/signal/sigaction.c). So one is installed here, before dumb-init
+ * blocks the set, for a signal that is ignored by default; otherwise the child could be there before they are blocked.
+ */
 static inline int every_signal(sigset_t *set)
 {
+	signal(SIGURG, signal(SIGURG, nothing));
 	memset(set, 0xff, sizeof *set);
 	return 0;
 }
@@ -39,8 +46,6 @@ static inline int is_the_childs_too(const siginfo_t *info)
 static inline int next_signal(const sigset_t *set, int *number)
 {
 	siginfo_t info;
-	/* musl unblocks the signals it reserves when a handler is installed, so block them again. */
-	syscall(SYS_rt_sigprocmask, SIG_BLOCK, set, NULL, MASK_BYTES);
 	for (;;) {
 		if (sigwaitinfo(set, &info) < 0) {
 			if (errno != EINTR)

@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +91,36 @@ def test_what_a_terminal_sends_reaches_the_child_once(program: str) -> None:
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 5
     os.close(master)
+
+
+BLOCKING = r"""
+#include <stdio.h>
+pid_t child_pid;
+char use_setsid;
+static void handler(int number) { (void)number; }
+int main(void)
+{
+	sigset_t all;
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	signal(SIGTERM, handler);
+	char line[256];
+	FILE *status = fopen("/proc/self/status", "r");
+	while (fgets(line, sizeof line, status))
+		if (strncmp(line, "SigBlk:", 7) == 0)
+			fputs(line, stdout);
+	return 0;
+}
+"""
+"""What dumb-init does before it forks."""
+
+
+def test_no_signal_comes_through_before_dumb_init_waits_for_it(tmp_path: Path) -> None:
+    """musl unblocks 34 as the first handler is installed: it would end dumb-init, or as PID 1 be lost."""
+    source, made = tmp_path / "blocking.c", str(tmp_path / "blocking")
+    source.write_text(BLOCKING)
+    header = Path(__file__).resolve().parents[2] / "dumb-init/signals.h"
+    subprocess.run(["musl-gcc", "-std=gnu99", "-static", "-include", header, "-o", made, source], check=True)
+    shown = subprocess.run([made], capture_output=True, text=True, check=True).stdout
+    blocked = int(shown.split()[1], 16)
+    assert [number for number in range(1, 65) if not blocked >> (number - 1) & 1] == [signal.SIGKILL, signal.SIGSTOP]
