@@ -1,14 +1,21 @@
-"""`--filter KEY=VALUE`: selects the containers of a command."""
+"""`--filter KEY=VALUE` and `--filter KEY!=VALUE`: select the containers of a command."""
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from pouchrich.containers import Container
 from pouchrich.seen import Seen
 
-Filter = tuple[str, str]
-"""A key of KEYS or `state`, and a glob."""
+
+class Filter(NamedTuple):
+    """`key` is one of KEYS or `state`. A container passes if `glob` matches its value, or with `excludes` if not."""
+
+    key: str
+    glob: str
+    excludes: bool = False
+
 
 KEYS: Mapping[str, Callable[[Container], str]] = {
     "id": lambda one: one.id,
@@ -22,21 +29,23 @@ KEYS: Mapping[str, Callable[[Container], str]] = {
 STATE = "state"
 HELP = (
     f"only containers whose KEY ({', '.join(KEYS)}, {STATE}) matches the glob VALUE;"
-    " may be repeated: for each KEY given, one VALUE must match"
+    " may be repeated: for each KEY given, one VALUE must match; KEY!=VALUE excludes what matches"
 )
 
 
 def parse(text: str) -> Filter:
     """Parse a filter of the command line. Raises ArgumentTypeError."""
-    key, equals, value = text.partition("=")
+    name, equals, value = text.partition("=")
+    key = name.removesuffix("!")
     if not equals or key not in (*KEYS, STATE):
         from runtime.config.kinds import suggestion
 
         allowed = ", ".join((*KEYS, STATE))
         raise argparse.ArgumentTypeError(
-            f"found {text!r}, allowed KEY=VALUE with KEY one of {allowed}{suggestion(key, (*KEYS, STATE))}"
+            f"found {text!r}, allowed KEY=VALUE and KEY!=VALUE with KEY one of"
+            f" {allowed}{suggestion(key, (*KEYS, STATE))}"
         )
-    return key, value
+    return Filter(key, value, excludes=name != key)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +64,12 @@ def in_state(filters: Sequence[Filter], seen: Iterable[Seen]) -> list[Seen]:
 
 
 def _passes(filters: Sequence[Filter], facts: Mapping[str, str]) -> bool:
-    asked: dict[str, list[str]] = {}
-    for key, glob in filters:
-        asked.setdefault(key, []).append(glob)
-    return all(any(fnmatchcase(facts[key], glob) for glob in globs) for key, globs in asked.items() if key in facts)
+    wanted: dict[str, list[str]] = {}
+    for one in filters:
+        if one.key not in facts:
+            continue
+        if not one.excludes:
+            wanted.setdefault(one.key, []).append(one.glob)
+        elif fnmatchcase(facts[one.key], one.glob):
+            return False
+    return all(any(fnmatchcase(facts[key], glob) for glob in globs) for key, globs in wanted.items())

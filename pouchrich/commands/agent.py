@@ -11,9 +11,10 @@ Each container's pod server reads the configuration file that the container was 
 restart, upgrade and back-out change one container at a time. The next container follows once the agent has run for
 --settle seconds. If the agent does not run, its pod server undoes the upgrade or back-out in that container, and the
 roll-out ends: containers that were changed before keep the change until back-out, and the rest are reported as `left`.
---canary N ends the roll-out after N changed containers. Run again, an upgrade continues with the containers that still
-differ, also after an interruption. A container that is frozen or ending, or whose pod server runs a version without
-this feature, is not changed: it is reported as `refused`, and the roll-out continues with the next one.
+A pod can make its own agent fail. --max-failed N continues past the first N failures, and --filter 'pod!=NAME' leaves a
+pod out. --canary N ends the roll-out after N changed containers. Run again, an upgrade continues with the containers
+that still differ, also after an interruption. A container that is frozen or ending, or whose pod server runs a version
+without this feature, is not changed: it is reported as `refused`, and the roll-out continues with the next one.
 
 The exit status is 1 if an agent is `failed` or, except for status, `refused`, or if no running container has agent
 NAME; and 130 if you interrupt the command.
@@ -32,7 +33,7 @@ NAME; and 130 if you interrupt the command.
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ from pouchrich import containers, filters
 from pouchrich.agents import Answer, ask, of
 from pouchrich.containers import Container
 from pouchrich.output import Span, Table, clean, show, show_json
+from pouchrich.survey import Survey
 from runtime import paths
 from runtime.errors import NotFound
 
@@ -49,10 +51,13 @@ SETTLE_S = 2.0
 _STYLES = {"current": "good", "differs": "warn", "failed": "bad", "refused": "warn", "left": "dim", "gone": "dim"}
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
-        raise argparse.ArgumentTypeError(f"found {text!r}, allowed a number from 1 to 100000")
-    return int(text)
+def _count(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or not least <= int(text) <= 100_000:
+            raise argparse.ArgumentTypeError(f"found {text!r}, allowed a number from {least} to 100000")
+        return int(text)
+
+    return parse
 
 
 def _settle(text: str) -> float:
@@ -79,7 +84,14 @@ def add(agent: argparse.ArgumentParser) -> None:
         filters.add(parser)
         parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
         if verb != "status":
-            parser.add_argument("--canary", type=_count, metavar="N", help="end after N changed containers")
+            parser.add_argument("--canary", type=_count(1), metavar="N", help="end after N changed containers")
+            parser.add_argument(
+                "--max-failed",
+                type=_count(0),
+                default=0,
+                metavar="N",
+                help="end only when the agent has failed in more than N containers; default 0",
+            )
             parser.add_argument(
                 "--settle",
                 type=_settle,
@@ -101,7 +113,8 @@ class Row:
 
 def run(arguments: argparse.Namespace, *, root: str = paths.BUNDLES) -> int:
     """Run the command, and print the results. Raises PouchrichError, OSError."""
-    chosen = filters.chosen(arguments.filter, containers.every(root=root))
+    seen = Survey().look(filters.chosen(arguments.filter, containers.every(root=root)), whole=False)
+    chosen = [one.container for one in filters.in_state(arguments.filter, seen)]
     rows = [Row(one, name) for one in chosen for name in of(one) if arguments.name in (None, name)]
     if not rows and arguments.name is not None:
         raise NotFound(
@@ -111,7 +124,9 @@ def run(arguments: argparse.Namespace, *, root: str = paths.BUNDLES) -> int:
         if arguments.verb == "status":
             asyncio.run(_look(rows))
         else:
-            asyncio.run(_roll_out(rows, arguments.verb, arguments.settle, arguments.canary))
+            asyncio.run(
+                _roll_out(rows, arguments.verb, arguments.settle, arguments.canary, max_failed=arguments.max_failed)
+            )
     except KeyboardInterrupt:
         # The pod server that was asked last completes its change.
         _show(rows, arguments)
@@ -126,13 +141,16 @@ async def _look(rows: Sequence[Row]) -> None:
         row.answer = await ask(row.container, row.agent, "look")
 
 
-async def _roll_out(rows: Sequence[Row], verb: str, settle_s: float, canary: int | None) -> None:
-    """Change row by row, until one fails or `canary` rows have been changed."""
-    changed = 0
+async def _roll_out(
+    rows: Sequence[Row], verb: str, settle_s: float, canary: int | None, *, max_failed: int = 0
+) -> None:
+    """Change row by row, until more than `max_failed` have failed or `canary` rows have been changed."""
+    changed = failed = 0
     for row in rows:
         row.answer = await ask(row.container, row.agent, verb, settle_s=settle_s)
         changed += row.answer.outcome == CHANGED[verb]
-        if row.answer.outcome == "failed" or changed == canary:
+        failed += row.answer.outcome == "failed"
+        if failed > max_failed or changed == canary:
             return
 
 

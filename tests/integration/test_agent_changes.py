@@ -138,6 +138,19 @@ def test_an_upgrade_that_does_not_run_is_taken_back_and_goes_no_further(rich_pod
 
 
 @each_mode
+def test_a_pod_whose_agent_fails_holds_up_no_other(rich_pods: RichPods, mode: str) -> None:
+    fleet = Fleet(rich_pods, mode)
+    fleet.configure("2")
+    first = next(iter(fleet.agent("status").outcomes))
+    fleet.containers[first].shell('mv "$(command -v sleep)" /moved')  # by the pod's root: the agent cannot run
+    assert fleet.agent("upgrade", "--settle", "0.5").outcomes[first] == "failed"
+    answer = fleet.agent("upgrade", "--settle", "0.5", "--max-failed", "1")
+    assert (answer.status, answer.outcomes.pop(first), set(answer.outcomes.values())) == (1, "failed", {"upgraded"})
+    assert fleet.versions() == ["2", "2"]
+    fleet.require_no_restart()
+
+
+@each_mode
 def test_a_restart_runs_what_is_by_now_in_a_mounted_directory(rich_pods: RichPods, mode: str) -> None:
     fleet = Fleet(rich_pods, mode)
     fleet.write(2)

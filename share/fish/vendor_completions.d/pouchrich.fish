@@ -51,7 +51,7 @@ function _shtab_pouchrich_using
 end
 
 set -g _shtab_pouchrich_commands ps top inspect logs explain agent 'agent status' 'agent restart' 'agent upgrade' 'agent back-out' doctor metrics node 'node install' 'node uninstall' 'node rollback' 'node settle' 'node status' support config 'config show' 'config check' 'config set-default' 'config default' 'config sysctl' runtimeclass version help
-set -g _shtab_pouchrich_opts_with_value --address --annotation --bin --canary --config --config-path --container --containerd --containerd-config --count --env --file --filter --handler --image --interval --listen --namespace --node --output --prefix --probe --restart --root --rootfs --runtime-path --settle --sort --spec --tail --textfile --wait --watch -d -f -n -o
+set -g _shtab_pouchrich_opts_with_value --address --annotation --bin --canary --config --config-path --container --containerd --containerd-config --count --env --file --filter --handler --image --interval --listen --max-failed --namespace --node --output --prefix --probe --restart --root --rootfs --runtime-path --settle --sort --spec --tail --textfile --wait --watch -d -f -n -o
 
 complete -c pouchrich -e
 complete -c pouchrich -f
@@ -60,7 +60,7 @@ complete -c pouchrich -n _shtab_pouchrich_using -s h -l help -d 'show this help 
 complete -c pouchrich -n _shtab_pouchrich_using -l version -d 'show program'"'"'s version number and exit'
 complete -c pouchrich -n '_shtab_pouchrich_using; and test $_shtab_pouchrich_npos -eq 0' -a ps -d '`pouchrich ps`: list the node'"'"'s rich containers, one line each, sorted by pod; with --tree also what runs in each.'
 complete -c pouchrich -n '_shtab_pouchrich_using ps' -s h -l help -d 'show this help message and exit'
-complete -c pouchrich -n '_shtab_pouchrich_using ps' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match'
+complete -c pouchrich -n '_shtab_pouchrich_using ps' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match; KEY!=VALUE excludes what matches'
 complete -c pouchrich -n '_shtab_pouchrich_using ps' -l tree -s t -d 'show also init, application, services, agents and execs'
 complete -c pouchrich -n '_shtab_pouchrich_using ps' -l no-trunc -d 'do not shorten values or leave out columns'
 complete -c pouchrich -n '_shtab_pouchrich_using ps' -l quiet -s q -d 'print only full IDs'
@@ -68,7 +68,7 @@ complete -c pouchrich -n '_shtab_pouchrich_using ps' -l json -d 'print JSON for 
 complete -c pouchrich -n '_shtab_pouchrich_using ps' -l watch -x -d 'repeat every SECONDS until interrupted'
 complete -c pouchrich -n '_shtab_pouchrich_using; and test $_shtab_pouchrich_npos -eq 0' -a top -d '`pouchrich top`: show what the rich containers use, the largest first, repeatedly until you interrupt it.'
 complete -c pouchrich -n '_shtab_pouchrich_using top' -s h -l help -d 'show this help message and exit'
-complete -c pouchrich -n '_shtab_pouchrich_using top' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match'
+complete -c pouchrich -n '_shtab_pouchrich_using top' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match; KEY!=VALUE excludes what matches'
 complete -c pouchrich -n '_shtab_pouchrich_using top' -l interval -s d -x -d 'time between two tables; default 2'
 complete -c pouchrich -n '_shtab_pouchrich_using top' -l count -s n -x -d 'end after N tables'
 complete -c pouchrich -n '_shtab_pouchrich_using top' -l sort -xka "cpu memory name" -d 'what to sort by; default cpu'
@@ -103,25 +103,28 @@ complete -c pouchrich -n '_shtab_pouchrich_using; and test $_shtab_pouchrich_npo
 complete -c pouchrich -n '_shtab_pouchrich_using agent' -s h -l help -d 'show this help message and exit'
 complete -c pouchrich -n '_shtab_pouchrich_using agent; and test $_shtab_pouchrich_npos -eq 0' -a status -d 'compare running agents with the configuration'
 complete -c pouchrich -n '_shtab_pouchrich_using agent status' -s h -l help -d 'show this help message and exit'
-complete -c pouchrich -n '_shtab_pouchrich_using agent status' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match'
+complete -c pouchrich -n '_shtab_pouchrich_using agent status' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match; KEY!=VALUE excludes what matches'
 complete -c pouchrich -n '_shtab_pouchrich_using agent status' -l json -d 'print JSON for programs; the format is stable'
 complete -c pouchrich -n '_shtab_pouchrich_using agent; and test $_shtab_pouchrich_npos -eq 0' -a restart -d 'end the agent and start it again'
 complete -c pouchrich -n '_shtab_pouchrich_using agent restart' -s h -l help -d 'show this help message and exit'
-complete -c pouchrich -n '_shtab_pouchrich_using agent restart' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match'
+complete -c pouchrich -n '_shtab_pouchrich_using agent restart' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match; KEY!=VALUE excludes what matches'
 complete -c pouchrich -n '_shtab_pouchrich_using agent restart' -l json -d 'print JSON for programs; the format is stable'
 complete -c pouchrich -n '_shtab_pouchrich_using agent restart' -l canary -x -d 'end after N changed containers'
+complete -c pouchrich -n '_shtab_pouchrich_using agent restart' -l max-failed -x -d 'end only when the agent has failed in more than N containers; default 0'
 complete -c pouchrich -n '_shtab_pouchrich_using agent restart' -l settle -x -d 'how long the agent has to run before the next container is changed; default 2'
 complete -c pouchrich -n '_shtab_pouchrich_using agent; and test $_shtab_pouchrich_npos -eq 0' -a upgrade -d 'run the agent as the configuration now has it'
 complete -c pouchrich -n '_shtab_pouchrich_using agent upgrade' -s h -l help -d 'show this help message and exit'
-complete -c pouchrich -n '_shtab_pouchrich_using agent upgrade' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match'
+complete -c pouchrich -n '_shtab_pouchrich_using agent upgrade' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match; KEY!=VALUE excludes what matches'
 complete -c pouchrich -n '_shtab_pouchrich_using agent upgrade' -l json -d 'print JSON for programs; the format is stable'
 complete -c pouchrich -n '_shtab_pouchrich_using agent upgrade' -l canary -x -d 'end after N changed containers'
+complete -c pouchrich -n '_shtab_pouchrich_using agent upgrade' -l max-failed -x -d 'end only when the agent has failed in more than N containers; default 0'
 complete -c pouchrich -n '_shtab_pouchrich_using agent upgrade' -l settle -x -d 'how long the agent has to run before the next container is changed; default 2'
 complete -c pouchrich -n '_shtab_pouchrich_using agent; and test $_shtab_pouchrich_npos -eq 0' -a back-out -d 'run the agent as it was before the last upgrade'
 complete -c pouchrich -n '_shtab_pouchrich_using agent back-out' -s h -l help -d 'show this help message and exit'
-complete -c pouchrich -n '_shtab_pouchrich_using agent back-out' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match'
+complete -c pouchrich -n '_shtab_pouchrich_using agent back-out' -l filter -s f -x -d 'only containers whose KEY (id, namespace, pod, container, image, mode, init, state) matches the glob VALUE; may be repeated: for each KEY given, one VALUE must match; KEY!=VALUE excludes what matches'
 complete -c pouchrich -n '_shtab_pouchrich_using agent back-out' -l json -d 'print JSON for programs; the format is stable'
 complete -c pouchrich -n '_shtab_pouchrich_using agent back-out' -l canary -x -d 'end after N changed containers'
+complete -c pouchrich -n '_shtab_pouchrich_using agent back-out' -l max-failed -x -d 'end only when the agent has failed in more than N containers; default 0'
 complete -c pouchrich -n '_shtab_pouchrich_using agent back-out' -l settle -x -d 'how long the agent has to run before the next container is changed; default 2'
 complete -c pouchrich -n '_shtab_pouchrich_using; and test $_shtab_pouchrich_npos -eq 0' -a doctor -d '`pouchrich doctor`: check whether this node can run rich containers, and say what to do if it cannot.'
 complete -c pouchrich -n '_shtab_pouchrich_using doctor' -s h -l help -d 'show this help message and exit'

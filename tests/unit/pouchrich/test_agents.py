@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pouchrich import agents
+from pouchrich import agents, filters
+from pouchrich.__main__ import main
 from pouchrich.commands import agent
 from pouchrich.containers import Container
 from protos.gen import agents_pb2, task_pb2
@@ -125,6 +126,11 @@ def test_what_has_not_started_has_none_yet(tmp_path, state):
 # The roll-out
 
 
+def arguments_of(**others):
+    defaults = {"name": "probe", "verb": "upgrade", "settle": 0.0, "canary": None, "max_failed": 0, "json": True}
+    return SimpleNamespace(**{**defaults, "filter": [], **others})
+
+
 def rows(tmp_path, count=3):
     return [agent.Row(container(tmp_path, f"c{number}"), "probe") for number in range(count)]
 
@@ -132,7 +138,7 @@ def rows(tmp_path, count=3):
 def rolled(tmp_path, service, **how):
     found = rows(tmp_path)
     with served(tmp_path, *(row.container.id for row in found), service=service) as run:
-        run(agent._roll_out(found, "upgrade", 0.0, how.get("canary")))
+        run(agent._roll_out(found, "upgrade", 0.0, how.get("canary"), max_failed=how.get("max_failed", 0)))
     return [row.answer.outcome for row in found]
 
 
@@ -145,6 +151,28 @@ def test_a_canary_counts_what_was_changed(tmp_path):
     assert rolled(tmp_path, Asked(c0="current"), canary=1) == ["current", "upgraded", "left"]
 
 
+@pytest.mark.parametrize(
+    ("max_failed", "outcomes"), [(1, ["failed", "failed", "left"]), (2, ["failed"] * 2 + ["upgraded"])]
+)
+def test_a_rollout_continues_past_as_many_failures_as_are_allowed(tmp_path, max_failed, outcomes):
+    service = Asked(c0=errors.RuntimeFailed("ended"), c1=errors.RuntimeFailed("ended"))
+    assert rolled(tmp_path, service, max_failed=max_failed) == outcomes
+
+
+@pytest.mark.parametrize("text", ["-1", "x", "٣", "100001"])
+def test_a_number_of_failures_that_is_none_is_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["agent", "upgrade", "probe", f"--max-failed={text}"])
+    assert "allowed a number from 0 to 100000" in capsys.readouterr().err
+
+
+def test_a_container_in_another_state_than_asked_for_is_not_changed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(agent.containers, "every", lambda root: [container(tmp_path)])
+    monkeypatch.setattr(agent, "ask", None)
+    with pytest.raises(errors.NotFound, match="NAME: found 'probe'"):
+        agent.run(arguments_of(filter=[filters.parse("state=running")]))
+
+
 def test_the_answer_is_json_and_the_status_tells_whether_all_is_as_was_wished(tmp_path, monkeypatch, capsys):
     found = [container(tmp_path, f"c{number}") for number in range(2)]
     monkeypatch.setattr(agent.containers, "every", lambda root: found)
@@ -153,7 +181,7 @@ def test_the_answer_is_json_and_the_status_tells_whether_all_is_as_was_wished(tm
     async def answered(one, verb):
         return agents.Answer("refused", reason="it is paused") if one.id == "c1" else agents.Answer("upgraded")
 
-    arguments = SimpleNamespace(name="probe", verb="upgrade", settle=0.0, canary=None, json=True, filter=[])
+    arguments = arguments_of()
     assert agent.run(arguments) == 1
     said = json.loads(capsys.readouterr().out)
     assert [(one["id"], one["agent"], one["unit"], one["outcome"], one["reason"]) for one in said["agents"]] == [

@@ -137,6 +137,9 @@ def test_filters_choose_by_glob_any_of_one_key_and_all_of_several(capsys, many):
     assert chosen("namespace=shop", "container=runner") == []
     assert chosen("state=paused") == ["app"]
     assert len(chosen("mode=systemd")) == 10
+    assert set(chosen("namespace!=shop", "namespace!=ci", "pod!=")).isdisjoint({"app", "runner", "debug"})
+    assert chosen("namespace=ci", "pod!=*") == []
+    assert len(chosen("state!=paused")) == len(chosen()) - 1
     assert chosen("id=debug") == chosen("pod=") == ["debug"]
 
 
@@ -144,7 +147,7 @@ def test_a_filter_that_is_none_is_named_with_what_was_meant(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["ps", "--filter", "nmespace=shop"])
     assert caught.value.code == 2
-    assert "found 'nmespace=shop', allowed KEY=VALUE with KEY one of" in (err := capsys.readouterr().err)
+    assert "found 'nmespace=shop', allowed KEY=VALUE and KEY!=VALUE with KEY one of" in (err := capsys.readouterr().err)
     assert "(did you mean namespace)" in err
 
 
