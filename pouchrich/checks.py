@@ -288,8 +288,8 @@ def hooks(records: str) -> Iterator[Check]:
     """Owed poststop hooks that no process is about to run."""
     found = list(owed.read(records))
     for one in found:
-        waiting = [name for name, state, _ in one.hooks if state == "owed"]
-        cut = [name for name, state, _ in one.hooks if state == "started"]
+        waiting = [hook.label for hook in one.hooks if hook.state == "owed"]
+        cut = [hook.label for hook in one.hooks if hook.state == "started"]
         if one.holder or not (waiting or cut):
             continue
         when = "is of an earlier boot" if one.before_boot else "is there and no process acts on it"

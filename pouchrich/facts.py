@@ -47,7 +47,7 @@ def collect(
         Counter((one.container.mode, one.state) for one in seen),
         len(left_out) + sum(1 for one in seen for _ in one.problems),
         len(found),
-        Counter(state for one in found for _, state, _ in one.hooks),
+        Counter(hook.state for one in found for hook in one.hooks),
         len(servers),
         sum(_proportional_bytes(f"{proc}/{pid}") for pid in servers),
         alive,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from runtime import paths
+from runtime.config.model import hook_label
 from runtime.hooks import journal
 from runtime.hooks.journal_state import JournalState, parse_journal
 from runtime.linux import mountinfo
@@ -13,6 +14,20 @@ from runtime.linux import mountinfo
 LOCKS = "/proc/locks"
 MOUNTS = "/proc/self/mountinfo"
 _FLOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (-?\d+) ([0-9a-f]+):([0-9a-f]+):(\d+) ")
+
+
+class OwedHook(NamedTuple):
+    """A poststop hook. `owner` is `node` or `pod`, `result` is "" until `state` is `done` or `skipped`."""
+
+    name: str
+    owner: str
+    state: str
+    result: str
+
+    @property
+    def label(self) -> str:
+        """The name for people."""
+        return hook_label(self.name, self.owner)
 
 
 class Record(NamedTuple):
@@ -29,11 +44,13 @@ class Record(NamedTuple):
     before_boot: bool
 
     @property
-    def hooks(self) -> tuple[tuple[str, str, str], ...]:
-        """(name, state, result) of each poststop hook, in the order in which they run."""
-        names = [str(one.get("name", "")) for one in self.account.head.get("hooks", ())]
+    def hooks(self) -> tuple[OwedHook, ...]:
+        """The poststop hooks, in the order in which they run."""
         states = self.account.hooks
-        return tuple((name, *states.get(number, ("", ""))) for number, name in enumerate(names))
+        return tuple(
+            OwedHook(str(one.get("name", "")), str(one.get("owner", "")), *states.get(number, ("", "")))
+            for number, one in enumerate(self.account.head.get("hooks", ()))
+        )
 
 
 def read(

@@ -13,7 +13,8 @@ container or several, or if this version cannot read the container's record.
     "cgroup": {"unified": directory or "", "controllers": {name: directory}}, null if not known,
     "hooks": [{"stage": prestart | poststop, "name", "where": container | host, "owner": node | pod,
         "result": such as `exit status 0`, "seconds": number, "output": the end of its output}] of hooks that have run,
-    "owed": [{"name", "state": owed | started | done | skipped, "result": "" until done or skipped}] of poststop hooks,
+    "owed": [{"name", "owner": node | pod, "state": owed | started | done | skipped,
+        "result": "" until done or skipped}] of poststop hooks,
     "agents": [{"name", "state": waiting | running | ended, "pid": 0 if none, "restarts": number, "since": seconds since
         1970, "status": the last exit status, null before the first}] of agents that the pod server runs
 """
@@ -68,10 +69,10 @@ def run(
 
 def _owed(container: containers.Container, records: str) -> list[dict[str, str]]:
     return [
-        {"name": name, "state": state, "result": result}
+        hook._asdict()
         for record in owed.read(records)
         if (record.namespace, record.id) == (container.namespace, container.id)
-        for name, state, result in record.hooks
+        for hook in record.hooks
     ]
 
 
@@ -131,8 +132,8 @@ def _document(seen: Seen, found: dict[str, Any]) -> list[Block]:
         head = ("STAGE", "NAME", "WHERE", "OWNER", "RESULT", "TIME")
         blocks += [heading("Hooks that ran"), Table(head, tuple(map(_ran, about.hooks)), indent=2)]
     if found["owed"]:
-        owing = tuple((one["name"], one["state"], one["result"]) for one in found["owed"])
-        blocks += [heading("Poststop hooks"), Table(("NAME", "STATE", "RESULT"), owing, indent=2)]
+        owing = tuple((one["name"], one["owner"], one["state"], one["result"]) for one in found["owed"])
+        blocks += [heading("Poststop hooks"), Table(("NAME", "OWNER", "STATE", "RESULT"), owing, indent=2)]
     return blocks
 
 

@@ -10,7 +10,7 @@ The exit status is 1 if ID names no container or several. --follow ends with sta
 `--json` prints one object per line:
 
     {"version": 1, "at": seconds since 1970, a number, "source": boot | console | hook | agent,
-     "name": of the hook or agent, "" for boot and console, "text"}
+     "name": of the hook (`NAME of the pod` if the pod declared it) or agent, "" for boot and console, "text"}
 """
 
 import argparse

@@ -167,7 +167,7 @@ def _owed(records: str) -> list[dict[str, Any]]:
         {
             "namespace": one.namespace,
             "id": one.id,
-            "hooks": [{"name": name, "state": state, "result": result} for name, state, result in one.hooks],
+            "hooks": [hook._asdict() for hook in one.hooks],
             "is_held": bool(one.holder),
             "before_boot": one.before_boot,
         }

@@ -49,6 +49,11 @@ class Hook:
     owner: str = NODE
 
 
+def hook_label(name: str, owner: str) -> str:
+    """A hook's name for people. That of a pod's hook is marked: it must not look like one of the node's."""
+    return f"{name} of the pod" if owner == POD else name
+
+
 class AgentMount(NamedTuple):
     """A bind of the host's `source` at the container's `target`."""
 

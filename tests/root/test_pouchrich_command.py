@@ -191,7 +191,7 @@ def test_a_systemd_container_is_shown_as_it_is(on_node):
         whole = node.json("inspect", "default/web")
         assert {"key": "mode", "value": "systemd", "source": "/run/c.toml: rich.mode"} in whole["decisions"]
         assert [(one["name"], one["result"]) for one in whole["hooks"]] == [("hello", "exit status 0")]
-        assert [(one["name"], one["state"]) for one in whole["owed"]] == [("bye", "owed")]
+        assert [(one["name"], one["owner"], one["state"]) for one in whole["owed"]] == [("bye", "node", "owed")]
         assert whole["paths"]["bundle"] == bundle
         assert node.json("explain", bundle)["stored"] is True
         assert node.json("explain", "web")["stored"] is True

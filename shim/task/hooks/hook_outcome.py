@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from runtime.config.model import POD, Hook
+from runtime.config.model import Hook, hook_label
 from runtime.hooks.tail import LINE_END, Tail
 
 _log = logging.getLogger(__name__)
@@ -52,8 +52,8 @@ def labels(stage: str, hook: Hook, outcome: Outcome) -> dict[str, str]:
 
 
 def named(hook: Hook) -> str:
-    """The hook's name in the log, where a pod's hook must not look like one of the node's."""
-    return f"hook {hook.name} of the pod" if hook.owner == POD else f"hook {hook.name}"
+    """The hook's name in the log."""
+    return f"hook {hook_label(hook.name, hook.owner)}"
 
 
 def said_beside(outcome: Outcome) -> str:

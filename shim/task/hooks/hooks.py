@@ -12,7 +12,7 @@ from runtime import bundle as bundles
 from runtime import paths
 from runtime.bundle_log import BundleLog
 from runtime.cgroup import Cgroup
-from runtime.config.model import Hook
+from runtime.config.model import Hook, hook_label
 from runtime.errors import HookFailed, PouchrichError, RuntimeFailed, text_of
 from runtime.hooks import environment, pinned, process
 from runtime.hooks.environment import Ending, HookSubject
@@ -223,7 +223,7 @@ class HookRunner:
     def _note(self, result: Result) -> None:
         self._results.append(result)
         texts = [f"{result.stage}: {result.result}", *filter(None, result.output.split(LINE_END))]
-        BundleLog(self._subject.bundle).write("hook", result.name, texts)
+        BundleLog(self._subject.bundle).write("hook", hook_label(result.name, result.owner), texts)
         with suppress(OSError):
             found = {"version": 1, "hooks": [asdict(one) for one in self._results]}
             bundles.write_json(f"{self._subject.bundle}/{RESULTS}", found)

@@ -167,7 +167,7 @@ def record(tmp_path):
     head = {
         "boot": owed.journal.boot_id(),
         "subject": {"id": "abc", "containerd_namespace": "k8s.io"},
-        "hooks": [{"name": "one"}, {"name": "two"}],
+        "hooks": [{"name": "one", "owner": "node"}, {"name": "two", "owner": "pod"}],
     }
     made = Journal.create(path_of(str(tmp_path), "k8s.io", "abc"), head)
     made.owe()
@@ -179,7 +179,7 @@ def record(tmp_path):
 def test_a_record_with_a_living_holder_is_in_good_hands(record, tmp_path):
     (found,) = owed.read(str(tmp_path))
     assert (found.holder, found.before_boot) == (os.getpid(), False)
-    assert found.hooks == (("one", "started", ""), ("two", "owed", ""))
+    assert found.hooks == (("one", "node", "started", ""), ("two", "pod", "owed", ""))
     assert list(checks.hooks(str(tmp_path))) == [
         Check(OK, "poststop hooks", "1 records, 1 of them held by a running process")
     ]
@@ -190,7 +190,7 @@ def test_a_record_without_a_holder_is_told_of_and_left_alone(record, tmp_path):
     warning, _ = checks.hooks(str(tmp_path))
     assert (warning.level, warning.found) == (
         WARN,
-        f"k8s.io/abc: owed two, interrupted one: {record.path} is there and no process acts on it",
+        f"k8s.io/abc: owed two of the pod, interrupted one: {record.path} is there and no process acts on it",
     )
     assert Journal.open(record.path) is not None
 

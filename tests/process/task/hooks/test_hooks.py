@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime import bundle_log
 from runtime.config.model import Hook, When
 from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
 from runtime.hooks import environment, host_supervisor
@@ -498,6 +499,11 @@ def test_owners_are_in_the_record_and_in_what_is_told_of_the_hooks(world, caplog
     told = json.loads((world.directory / "bundle" / "hooks.json").read_text())["hooks"]
     assert [one["owner"] for one in told] == ["pod", "node"]
     assert "poststop hook node-cleanup of the pod: exit status 1" in caplog.text
+    shown = [(line["name"], line["text"]) for line in bundle_log.read(str(world.directory / "bundle"))]
+    assert shown == [
+        ("node-cleanup of the pod", "poststop: exit status 1"),
+        ("node-cleanup", "poststop: exit status 0"),
+    ]
 
 
 def test_hooks_of_an_older_versions_record_have_owners_and_run(world):
