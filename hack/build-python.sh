@@ -11,8 +11,9 @@
 #   components         a line each: name, version, licence (SPDX), purl; blanks in none
 #
 # It runs on any Linux of its processor from what the C library needs on, with no library of the node's. Pod servers
-# are forked and share memory for as long as they write nothing to it: the interpreter's code is not to adapt itself
-# (ENABLE_SPECIALIZATION 0), it has no documentation strings, and it can make objects immortal (heap/immortal.c).
+# are forked and share memory for as long as they write nothing to it: the interpreter can be told to specialize no more
+# code (heap/specialize.c), it has no documentation strings, and it can make objects immortal (heap/immortal.c).
+# The compiler optimizes it for what it executes in hack/python-training.py.
 #
 # Does nothing where DEST was made by this very program, with this compiler and C library. Else it needs gcc, make,
 # dpkg-dev, patchelf, libc6-dev and libffi-dev, Debian's archive by apt (a configuration of its own: the machine's is
@@ -52,8 +53,9 @@ for tool in "$gcc" make dpkg-source patchelf apt-get; do
     command -v $tool >/dev/null || fail "$tool not found, run: apt-get install gcc make dpkg-dev patchelf"
 done
 libc=$(version_of libc6) libffi=$(version_of libffi-dev)
-immortal=$(cd "$(dirname "$0")/.." && pwd)/heap/immortal.c
-made_by="$(cat "$0" "$immortal" | sha256sum) $("$gcc" -dumpfullversion) $machine $libc $libffi"
+hack=$(cd "$(dirname "$0")" && pwd)
+heap=${hack%/*}/heap training=$hack/python-training.py
+made_by="$(cat "$0" "$heap/immortal.c" "$heap/specialize.c" "$training" | sha256sum) $("$gcc" -dumpfullversion) $machine $libc $libffi"
 if [ -x "$dest/bin/python3" ] && [ "$(cat "$dest/.made-by" 2>/dev/null)" = "$made_by" ]; then exit 0; fi
 
 work=$(mktemp -d "$dest.XXXXXX")
@@ -65,12 +67,18 @@ fetch source -q --download-only "$SOURCE"
 version=$(sed -n 's/^Version: //p' "$work/packages"/*.dsc)
 quietly dpkg-source --no-check -x "$work/packages"/*.dsc "$work/source"  # apt has checked it
 
-# What the shim wants changed in the interpreter, each a line that must be there.
-change() { # file, line, its replacement
-    grep -qxF "$2" "$work/source/$1" || fail "$1: no line $2"
-    sed -i "s|^$2\$|$3|" "$work/source/$1"
+# What the shim wants changed in the interpreter: without _Py_specializes it writes to no instruction. That a branch was
+# taken is recorded for a compiler that this interpreter does not have (_Py_TIER2).
+change() { # file, how many lines, what in them (sed), its replacement
+    found=$(grep -c "$3" "$work/source/$1") || true
+    [ "$found" = "$2" ] || fail "$1: found $found lines with $3, expected $2"
+    sed -i "s@$3@$4@" "$work/source/$1"
 }
-change Include/internal/pycore_code.h '#define ENABLE_SPECIALIZATION 1' '#define ENABLE_SPECIALIZATION 0'
+change Include/internal/pycore_code.h 1 '^#define ENABLE_SPECIALIZATION 1' '&\nextern int _Py_specializes;'
+change Python/ceval_macros.h 1 'backoff_counter_triggers(.*' '(_Py_specializes \&\& &)'
+change Python/ceval_macros.h 1 '(COUNTER) = advance_backoff_counter' 'if (_Py_specializes) &'
+change Python/generated_cases.c.h 1 'FT_ATOMIC_STORE_UINT8_RELAXED(this_instr->op.code, RESUME_CHECK)' 'if (_Py_specializes) &'
+change Python/generated_cases.c.h 8 'this_instr\[1\].cache = (this_instr\[1\].cache << 1) | .*flag;' ';'
 
 # Part of the build is done by a Python of the same version, a released one of this machine's; and configure runs no
 # programs to see what Linux has.
@@ -91,12 +99,40 @@ export CFLAGS="-g0 -fno-pie -ffile-prefix-map=$work=." LINKFORSHARED="-Xlinker -
 # An rpath is for what modules ask for too, and goes before LD_LIBRARY_PATH; a runpath would not.
 export LDFLAGS='-no-pie -Wl,--disable-new-dtags -Wl,-rpath,\$$ORIGIN/../lib -Wl,--build-id=sha1 -Wl,-z,relro -Wl,-z,now'
 mkdir -p "$work/build/Modules"
-cp "$immortal" "$work/source/Modules/immortal.c"
-printf '*static*\n_immortal immortal.c\n' >"$work/build/Modules/Setup.local"
+cp "$heap/immortal.c" "$heap/specialize.c" "$work/source/Modules"
+printf '*static*\n_immortal immortal.c\n_specialize specialize.c\n' >"$work/build/Modules/Setup.local"
 cd "$work/build"
 quietly nice -n 19 ../source/configure --prefix=/opt/pouchrich/python --without-ensurepip --disable-shared \
     --disable-test-modules --without-doc-strings --without-static-libpython --with-pkg-config=no $options
-quietly nice -n 19 make -j "${JOBS:-2}" python
+
+# The first interpreter counts what it executes, and the compiler optimizes the second for that. The counts do not depend
+# on the directory, because every path that the first one sees begins with /proc/self/cwd, nor on randomly chosen
+# addresses. The first of its two runs writes bytecode, which the second one reads, as a shim does.
+compile() { # options of compiler and linker, words for make
+    options=$1
+    shift
+    quietly nice -n 19 make -j "$jobs" "AR=$gcc-ar" \
+        "CFLAGS_NODIST=$configured $options" "LDFLAGS_NODIST=$options" "$@" python
+}
+train() {
+    rm -rf counts
+    quietly nice -n 19 env -i PATH=/usr/bin:/bin PYTHONHOME=/proc/self/cwd/home PYTHONHASHSEED=0 \
+        PYTHONPYCACHEPREFIX=/proc/self/cwd/bytecode $fixed $emulated /proc/self/cwd/python -SP /proc/self/cwd/training.py
+}
+fixed="setarch -R"
+$fixed true 2>/dev/null || { echo "may not fix addresses (personality(2)): another build will differ" >&2; fixed=; }
+emulated=${run:+"$run $root/lib/$triplet/${loader##*/} --library-path $root/lib/$triplet --argv0 /proc/self/cwd/python"}
+jobs=${JOBS:-2} configured=$(sed -n 's/^CONFIGURE_CFLAGS_NODIST=//p' Makefile)
+counts="-fprofile-prefix-path=$work/build"
+compile "-fprofile-generate=/proc/self/cwd/counts $counts"
+mkdir -p home/lib
+ln -s ../../../source/Lib "home/lib/python$SERIES"
+cp "$training" training.py
+train
+train
+find . -name '*.o' -delete
+rm python
+compile "-flto=$jobs -fprofile-use=$work/build/counts $counts" -o _bootstrap_python -o Programs/_freeze_module
 
 made=$work/made
 mkdir -p "$made/bin" "$made/lib/python$SERIES/lib-dynload" "$made/licences"
@@ -125,8 +161,7 @@ for path in bin/python3 lib; do
     ! grep -rqF "$work" "$made/$path" || fail "$path: names the directory it was built in"
 done
 python=$made/bin/python3
-$run "$made/lib/${loader##*/}" --library-path "$made/lib" --argv0 "$python" "$python" -IBS -c 'import _ctypes, _immortal, _opcode, asyncio, json, tomllib, sys
-assert not _opcode.ENABLE_SPECIALIZATION
+$run "$made/lib/${loader##*/}" --library-path "$made/lib" --argv0 "$python" "$python" -IBS -c 'import _ctypes, _immortal, _specialize, asyncio, json, tomllib, sys
 assert sys.prefix.endswith("/made"), sys.prefix' || fail "the interpreter does not work"
 echo "$made_by" >"$made/.made-by"
 rm -rf "$dest"

@@ -7,5 +7,7 @@ server     the spawner process
 child      carries out a request: `start`, then goes on as the pod server; or `delete`
 preload    imports everything before the first fork
 warmup     plays a pod's whole life before the first fork
-adaptive   keeps Python from writing to code, so that its pages stay shared
+adaptive   keeps Python 3.11 from writing to code, so that its pages stay shared
+specializing  the same for the Python of a release, once its code has been specialised
+immortal   makes what has been imported immortal, where Python can
 """

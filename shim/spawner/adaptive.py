@@ -1,14 +1,12 @@
 """Turns off Python's specialising adaptive interpreter (PEP 659) for the code that pod servers share.
 
 Adaptive code counts in its own instructions, so each pod server gets a private copy of every page with code that runs.
-A pod server runs its code too rarely to gain from specialisation.
 
 CPython 3.11 counts the calls of a code object up to 0, then specialises it, and does neither again once the counter is
 0 (Include/internal/pycore_code.h, _PyCode_Warmup): code whose counter is 0 from the beginning stays as compiled. Later
-versions specialise at once, and it can be turned off only when Python is built (hack/build-python.sh).
+versions specialise at once and cannot be kept from it, except our own (`shim.spawner.specializing`).
 """
 
-import _opcode  # type: ignore[import-not-found]
 import ctypes
 import gc
 import sys
@@ -35,8 +33,6 @@ class _Code(ctypes.Structure):
 
 def turn_off() -> bool:
     """Keep all functions that exist now from being specialised; return whether that worked."""
-    if not getattr(_opcode, "ENABLE_SPECIALIZATION", True):  # a Python built without it, as our own is
-        return True
     if not _is_known():
         return False
     settled: dict[int, tuple[CodeType, CodeType]] = {}  # by id: equal codes are not one

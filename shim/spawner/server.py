@@ -33,7 +33,7 @@ from runtime.errors import PouchrichError, text_of
 from runtime.linux import heap, proctitle, stamp
 from runtime.oci import readonly_exec
 from shim.installed import version
-from shim.spawner import adaptive, child, containerd_version, immortal, launch, preload, receive, warmup
+from shim.spawner import adaptive, child, containerd_version, immortal, launch, preload, receive, specializing, warmup
 from shim.spawner.request import LOCK_SUFFIX, containerd_of
 
 PREFORK_AFTER_S = 0.05
@@ -168,6 +168,7 @@ class Spawner:
                 self._prefork.forget()
             self._prefork, self._is_owner = None, False
             signal(SIGCHLD, SIG_DFL)
+            specializing.turn(on=True)
             _warm_up(self._path)
             signal(SIGCHLD, SIG_IGN)
             gc.collect()
@@ -205,6 +206,7 @@ def _warm_up(path: str) -> None:
 
 def _share() -> None:
     """Keep the memory's present contents shared with the processes that are forked from now on."""
+    specializing.turn(on=False)
     ranges = None if immortal.turn_on() else heap.ranges()
     with suppress(OSError, PouchrichError):  # pod servers then just need more memory
         heap.fill(libexec.path("heap.so"))

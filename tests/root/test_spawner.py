@@ -5,6 +5,7 @@ Each failure of it has a test here or in `test_spawner_failures.py`; what a fork
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import stat
@@ -379,6 +380,10 @@ IMMORTAL = "def is_possible():\n    return True\n\n\ndef turn_on():\n    return 
 """A module in place of `shim.spawner.immortal`: as far as the spawner can tell, its pod servers are small at once."""
 
 
+SPECIALIZING = "def turn(*, on):\n    with open('/run/turned', 'a') as file:\n        file.write(f'{on} ')\n"
+"""A module in place of `shim.spawner.specializing` that notes what it is told."""
+
+
 def preforks():
     return [pid for pid in pids() if is_prefork(pid) and is_below(pid)]
 
@@ -393,11 +398,16 @@ def serving(*, other_than):
 def test_a_spawner_that_need_not_warm_up_serves_first_and_its_fork_that_has_takes_its_place(on_node):
     def action(node):
         Path(node.site, "shim/spawner/immortal.py").write_text(IMMORTAL)
+        Path(node.site, "shim/spawner/specializing.py").write_text(SPECIALIZING)
+        warmup = Path(node.site, "shim/spawner/warmup.py")
+        noted = "    open('/run/turned', 'a').write(f'{rounds} rounds ')\n    _remove_left(directory)\n"
+        warmup.write_text(warmup.read_text().replace("    _remove_left(directory)\n", noted))
         first = node.start("one")
         before = parent(node.server("one"))
         after = int(until(lambda: serving(other_than=before), "the successor"))
         ended(before)
         assert not list(Path("/run/pouchrich").glob("*.warmup"))
+        assert re.fullmatch("False True [13] rounds False ", Path("/run/turned").read_text())
         second = node.start("two")
         assert parent(node.server("two")) == after
         serves(node, "one", first)

@@ -26,6 +26,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(heap, "fill", lambda _: said.append("fill"))
     monkeypatch.setattr(heap, "share", lambda _, found: said.append(f"share {found}"))
     monkeypatch.setattr(server.gc, "freeze", lambda: said.append("freeze"))
+    monkeypatch.setattr(server.specializing, "turn", lambda *, on: said.append(f"specialize {on}"))
     monkeypatch.setattr(server.libexec, "path", lambda name: name)
     return said
 
@@ -35,14 +36,14 @@ def test_what_is_immortal_is_not_shared_by_comparison(done: list[str], monkeypat
     module.make_immortal = lambda objects: done.append(f"immortal {done in objects}")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "_immortal", module)
     server._share()
-    assert done == ["immortal True", "fill", "freeze"]
+    assert done == ["specialize False", "immortal True", "fill", "freeze"]
 
 
 def test_where_nothing_can_be_immortal_memory_is_shared_by_comparison(done: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "_immortal", None)  # an import of it fails
     assert not immortal.turn_on()
     server._share()
-    assert done == ["ranges", "fill", "freeze", "share [(0, 1)]"]
+    assert done == ["specialize False", "ranges", "fill", "freeze", "share [(0, 1)]"]
 
 
 @pytest.fixture
