@@ -5,6 +5,7 @@ site. Each name is replaced by a word without meaning, such as `pod-1`, the same
 variables, and values whose key's name suggests a secret, are removed completely.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,8 @@ _PRIVATE_KEY = re.compile(
 _CONTROL = re.compile(r"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]")
 """A control sequence of a terminal (ECMA-48, section 5.4), which might stand between a key and its value."""
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
+_ADDRESS_6 = re.compile(r"(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:])", re.IGNORECASE)
+"""What may be an IPv6 address; a time and `0::` of /proc/PID/cgroup match too."""
 _USER = re.compile(r"(?<![a-z0-9+.-])[a-z0-9+.-]{1,32}://[^\s\"']{0,512}@", re.IGNORECASE)
 _NAMES = {
     "id": "id",
@@ -104,11 +107,19 @@ class Redaction:
         """
         found = _PRIVATE_KEY.sub(GONE, _CONTROL.sub("", found))
         found = _TOKEN.sub(GONE, _without_secrets(found))
-        found = _ADDRESS.sub("ADDRESS", _USER.sub(f"{GONE}@", found))
+        found = _ADDRESS_6.sub(_address_6, _ADDRESS.sub("ADDRESS", _USER.sub(f"{GONE}@", found)))
         for name in sorted(self._words, key=len, reverse=True):
             if len(name) >= _LEAST:
                 found = found.replace(name, self._words[name])
         return found
+
+
+def _address_6(match: re.Match[str]) -> str:
+    try:
+        address = ipaddress.IPv6Address(match[0])
+    except ValueError:
+        return match[0]
+    return match[0] if address.is_unspecified or address.is_loopback else "ADDRESS"
 
 
 def _without_secrets(text: str) -> str:

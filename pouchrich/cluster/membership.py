@@ -113,14 +113,14 @@ def _refuse_elsewhere(layout: Layout, address: str | None) -> None:
         return
     sockets = [*running.SOCKETS, *([("containerd", address)] if address else [])]
     for one in running.find(sockets):
-        if one.pid and _has_handler(one) and _has_shim(one):
+        if one.pid and _is_handler_in_dump(one) and _has_shim(one):
             raise InstallError(
                 f"{layout.where}: nothing is installed there, but {one.config} has the handler {place.HANDLER}: give "
                 "the --prefix that it was installed with, or remove the handler by hand"
             )
 
 
-def _has_handler(one: Running) -> bool:
+def _is_handler_in_dump(one: Running) -> bool:
     """Whether the containerd has our handler; False if it cannot dump its configuration."""
     with suppress(InstallError):
         return trial.has_handler(trial.dump(one))

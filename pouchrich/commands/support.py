@@ -4,7 +4,7 @@ The file is a tar archive with mode 0600; an existing file is not overwritten. I
 node's configuration, the configuration that containerd dumps, each rich container's plan, state and log, and the
 records of owed hooks. If a part cannot be collected, an entry NAME.error has the reason.
 
-Names are replaced by placeholders, with --names they stay. Variables, annotations, the arguments of commands, IPv4
+Names are replaced by placeholders, with --names they stay. Variables, annotations, the arguments of commands, IP
 addresses, and what looks like a secret are removed in any case. Read the file before you attach it.
 
 `--json` prints

@@ -176,6 +176,22 @@ def test_texts_lose_what_looks_like_a_secret(text, expected):
     assert Redaction().text(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dial tcp [fd00:1:2::5]:443: refused", "dial tcp [ADDRESS]:443: refused"),
+        ("2001:DB8:0:1:0:0:0:7/64 dev eth0", "ADDRESS/64 dev eth0"),
+        ("via fe80::1%eth0, fd00::", "via ADDRESS%eth0, ADDRESS"),
+        ("::ffff:10.1.2.3", "::ffff:ADDRESS"),
+        ("0::/kubepods/pod1 and ::1 and std::move and ::", "0::/kubepods/pod1 and ::1 and std::move and ::"),
+        ("at 12:34:56, 1:2:3, cafe:babe", "at 12:34:56, 1:2:3, cafe:babe"),
+        (":" * 9, ":" * 9),
+    ],
+)
+def test_addresses_of_version_6_are_replaced_and_nothing_that_looks_alike(text, expected):
+    assert Redaction().text(text) == expected
+
+
 def test_values_of_variables_and_secrets_are_gone_and_structure_is_kept():
     found = Redaction().value(
         {
