@@ -400,16 +400,19 @@ def test_a_spawner_that_need_not_warm_up_serves_first_and_its_fork_that_has_take
         Path(node.site, "shim/spawner/immortal.py").write_text(IMMORTAL)
         Path(node.site, "shim/spawner/specializing.py").write_text(SPECIALIZING)
         warmup = Path(node.site, "shim/spawner/warmup.py")
-        noted = "    open('/run/turned', 'a').write(f'{rounds} rounds ')\n    _remove_left(directory)\n"
-        warmup.write_text(warmup.read_text().replace("    _remove_left(directory)\n", noted))
+        noted = "    open('/run/turned', 'a').write(f'{rounds} rounds at {os.getpriority(0, 0)} ')\n"
+        cleaning = "    _remove_left(directory)\n"
+        warmup.write_text(warmup.read_text().replace(cleaning, noted + cleaning))
         first = node.start("one")
         before = parent(node.server("one"))
         after = int(until(lambda: serving(other_than=before), "the successor"))
         ended(before)
         assert not list(Path("/run/pouchrich").glob("*.warmup"))
-        assert re.fullmatch("False True [13] rounds False ", Path("/run/turned").read_text())
+        assert re.fullmatch("False True [13] rounds at 19 False ", Path("/run/turned").read_text())
         second = node.start("two")
         assert parent(node.server("two")) == after
+        pods = [node.server(name) for name in ("one", "two")]
+        assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in (after, *pods)] == [0, 0, 0]
         serves(node, "one", first)
         serves(node, "two", second)
         until(
