@@ -31,7 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prefix", type=Path, default=cache / "prefix", help="where the shim is installed")
     parser.add_argument("--rootfs", type=Path, required=True, help="root filesystem with systemd")
     parser.add_argument("--oci", default=shutil.which("crun") or "/usr/bin/crun", help="OCI runtime (absolute path)")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=15, help="boots of each; default 15")
     return parser.parse_args()
 
 

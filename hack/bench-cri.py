@@ -32,12 +32,12 @@ def parse() -> argparse.Namespace:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--containerd", default="2.1", help="release of hack/fetch-runtimes.py, or a directory")
-    parser.add_argument("--oci", choices=("runc", "crun"), default="crun")
+    parser.add_argument("--oci", choices=("runc", "crun"), default="crun", help="OCI runtime; default crun")
     parser.add_argument("--row", action="append", choices=ROWS, help="measure only this row; may be repeated")
     parser.add_argument(
         "--handler", action="append", choices=HANDLERS, help="measure only this handler; may be repeated"
     )
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=20, help="default 20; of bursts a tenth of it")
     parser.add_argument("--bursts", type=numbers, default=[10, 50], help="numbers of pods at once, for row burst")
     parser.add_argument("--cold", type=numbers, default=[20], help="numbers of pods at once, for cold and restarted")
     parser.add_argument("--pods", type=int, default=20, help="number of polled pods of each handler")

@@ -37,7 +37,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--row", action="append", choices=ROWS, help="measure only this row; may be repeated")
     parser.add_argument("--shim", action="append", help="only shims whose name contains this; may be repeated")
     parser.add_argument("--oci", default=shutil.which("crun") or "/usr/bin/crun", help="OCI runtime (absolute path)")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=30, help="default 30")
     parser.add_argument("--long", action="store_true", help="measure up to 200 pods and 1,000 execs")
     parser.add_argument("--bursts", type=numbers, help="numbers of containers at once, for row burst")
     parser.add_argument("--pods", type=numbers, help="numbers of idle pods, for row memory")

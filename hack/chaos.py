@@ -31,13 +31,13 @@ def parse() -> argparse.Namespace:
 
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shim", choices=("ours", "runc"), default="ours")
+    parser.add_argument("--shim", choices=("ours", "runc"), default="ours", help="runc: containerd's own")
     parser.add_argument(
         "--containerd", default="2.1", type=binaries.named, help="release that the tests know, or a directory"
     )
-    parser.add_argument("--oci", choices=("crun", "runc"), default="crun")
+    parser.add_argument("--oci", choices=("crun", "runc"), default="crun", help="OCI runtime; default crun")
     parser.add_argument("--faults", type=int, default=100, help="inject at least this many; default %(default)s")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 20))
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 20), help="of the faults; default random")
     parser.add_argument("--round", type=int, help="run only this round of the seed's plan")
     parser.add_argument("--kind", action="append", choices=list(FAULTS), help="only these faults; may be repeated")
     parser.add_argument("--mode", action="append", choices=list(MODES), help="only these modes; may be repeated")

@@ -66,7 +66,7 @@ def golden(helm: str, name: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--write", action="store_true", help="update the expected files")
     arguments = parser.parse_args()
     helm = os.environ.get("HELM", "helm")
     subprocess.run([helm, "lint", "--strict", CHART], check=True)

@@ -24,9 +24,9 @@ def parse() -> argparse.Namespace:
 
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shim", choices=("ours", "runc"), default="ours")
+    parser.add_argument("--shim", choices=("ours", "runc"), default="ours", help="runc: containerd's own")
     parser.add_argument("--containerd", default="2.1", type=binaries.named, help="release, or a directory")
-    parser.add_argument("--oci", choices=("crun", "runc"), default="crun")
+    parser.add_argument("--oci", choices=("crun", "runc"), default="crun", help="OCI runtime; default crun")
     parser.add_argument("--exits", type=int, default=1000, help="exits of all recipes together; default %(default)s")
     parser.add_argument("--recipe", action="append", choices=list(RECIPES), help="only this recipe; may be repeated")
     parser.add_argument("--json", type=Path, help="file for the counts")

@@ -239,9 +239,9 @@ def refresh(base: Path) -> dict[str, dict[str, str]]:
 def main() -> int:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dir", type=Path)
-    parser.add_argument("--refresh", action="store_true")
-    parser.add_argument("--kernel", action="store_true")
+    parser.add_argument("dir", type=Path, help="where to unpack them")
+    parser.add_argument("--refresh", action="store_true", help="fetch anew what is there")
+    parser.add_argument("--kernel", action="store_true", help="also a kernel, for the emulated machine")
     args = parser.parse_args()
     base = args.dir.resolve()
     base.mkdir(parents=True, exist_ok=True)

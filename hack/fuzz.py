@@ -38,10 +38,12 @@ def parse() -> argparse.Namespace:
     prefix = Path(os.environ.get("POUCHRICH_PREFIX") or cache / "prefix")
     crun = cache / "runtimes" / "crun-1.21" / "bin" / "crun"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 20))
+    parser.add_argument("--requests", type=int, default=100_000, help="default 100000")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 20), help="of the requests; default random")
     parser.add_argument("--prefix", type=Path, default=prefix, help="where the shim is installed")
-    parser.add_argument("--oci", default=str(crun) if crun.exists() else shutil.which("crun") or "/usr/bin/crun")
+    parser.add_argument(
+        "--oci", default=str(crun) if crun.exists() else shutil.which("crun") or "/usr/bin/crun", help="crun"
+    )
     return parser.parse_args()
 
 
