@@ -9,7 +9,7 @@ spawner has taken its place.
 
 The spawner warms up before it serves, which takes half as long as its imports. Where objects can be immortal, its pod
 servers are small even without that (0.6 MiB more). There it serves at once, so that a node boots fast, and warms up in
-a fork that takes its place, at the lowest priority, as soon as no request comes for a moment.
+a fork that takes its place, at the first moment without a request after the first seconds.
 
 The spawner ignores SIGCHLD, so its children leave no zombies, and init adopts them when the spawner ends. A double fork
 would have no advantage.
@@ -20,17 +20,18 @@ import os
 import select
 import shutil
 import sys
-from _signal import SIG_DFL, SIG_IGN, SIG_SETMASK, SIGCHLD, pthread_sigmask, signal
+import time
+from _signal import SIG_DFL, SIG_IGN, SIG_SETMASK, SIGCHLD, SIGKILL, pthread_sigmask, signal
 from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from runtime import config, libexec
 from runtime.config.location import NODE_FILE
 from runtime.default_path import DEFAULT_PATH
 from runtime.errors import PouchrichError, text_of
-from runtime.linux import heap, proctitle, stamp
+from runtime.linux import heap, proctitle, stamp, syscalls
 from runtime.oci import readonly_exec
 from shim.installed import version
 from shim.spawner import adaptive, child, containerd_version, immortal, launch, preload, receive, specializing, warmup
@@ -41,9 +42,10 @@ PREFORK_AFTER_S = 0.05
 
 WARM_UP_AFTER_S = 0.1
 """After this much longer without a request it forks a successor that warms up. On a node where pods start all the time
-there is no longer pause; what starts meanwhile has priority."""
+there may be no longer pause."""
 
-_LEAST_PRIORITY = 19
+WARM_UP_AGE_S = 2.0
+"""It does so at this age at the earliest: the first pods of a node that boots go first."""
 
 
 def main(args: list[str]) -> NoReturn:
@@ -108,11 +110,13 @@ class Spawner:
         self._lock = lock
         self._configured = configured
         self._listener = socket(fileno=listener)
+        self._listener.setblocking(False)  # a successor may accept a connection first that both have seen
         self._poll = select.poll()
         self._poll.register(self._listener, select.POLLIN)
         self._poll.register(pidfd, select.POLLIN)
         self._prefork: _Prefork | None = None
         self._is_warm = is_warm
+        self._warm_up_at = time.monotonic() + WARM_UP_AGE_S
         self._is_owner = True
         self._successor = -1
 
@@ -148,9 +152,10 @@ class Spawner:
 
     def _todo(self) -> list[tuple[float, Callable[[], None]]]:
         """What to do in quiet times, in order: (seconds without a request, action)."""
+        warm_up_s = max(WARM_UP_AFTER_S, self._warm_up_at - time.monotonic())
         return [
             (PREFORK_AFTER_S, self._make_ready),
-            *([] if self._is_warm else [(WARM_UP_AFTER_S, self._begin_successor)]),
+            *([] if self._is_warm else [(warm_up_s, self._begin_successor)]),
         ]
 
     def _make_ready(self) -> None:
@@ -160,6 +165,7 @@ class Spawner:
         """Fork a spawner that takes this one's place once it has warmed up. Raises OSError."""
         self._is_warm = True  # if it fails, this one goes on as it is
         ours, theirs = os.pipe()
+        predecessor = os.getpid()
         if os.fork() != 0:
             os.close(theirs)
             self._successor = ours
@@ -167,16 +173,19 @@ class Spawner:
             return
         try:
             os.close(ours)
+            syscalls.set_pdeathsig(SIGKILL)  # another spawner may begin, and warm up in the same directory
+            if os.getppid() != predecessor:
+                os._exit(1)
             if self._prefork is not None:
                 self._prefork.forget()
             self._prefork, self._is_owner = None, False
             signal(SIGCHLD, SIG_DFL)
             specializing.turn(on=True)
-            with _least_priority():
-                _warm_up(self._path)
+            _warm_up(self._path)
             signal(SIGCHLD, SIG_IGN)
             gc.collect()
             _share()
+            syscalls.set_pdeathsig(0)
             launch.mark_ready(self._lock)
             os.write(theirs, b"\0")
             os.close(theirs)
@@ -199,15 +208,6 @@ class Spawner:
         if self._is_owner and launch.is_file(self._lock, self._path + LOCK_SUFFIX):
             os.unlink(self._path)
             os.unlink(self._path + LOCK_SUFFIX)
-
-
-@contextmanager
-def _least_priority() -> Iterator[None]:
-    """Let all other processes go first. Raises OSError where the priority cannot be restored (without CAP_SYS_NICE)."""
-    priority = os.getpriority(os.PRIO_PROCESS, 0)
-    os.setpriority(os.PRIO_PROCESS, 0, _LEAST_PRIORITY)
-    yield
-    os.setpriority(os.PRIO_PROCESS, 0, priority)
 
 
 def _warm_up(path: str) -> None:

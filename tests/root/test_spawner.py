@@ -400,7 +400,7 @@ def test_a_spawner_that_need_not_warm_up_serves_first_and_its_fork_that_has_take
         Path(node.site, "shim/spawner/immortal.py").write_text(IMMORTAL)
         Path(node.site, "shim/spawner/specializing.py").write_text(SPECIALIZING)
         warmup = Path(node.site, "shim/spawner/warmup.py")
-        noted = "    open('/run/turned', 'a').write(f'{rounds} rounds at {os.getpriority(0, 0)} ')\n"
+        noted = "    open('/run/turned', 'a').write(f'{rounds} rounds ')\n"
         cleaning = "    _remove_left(directory)\n"
         warmup.write_text(warmup.read_text().replace(cleaning, noted + cleaning))
         first = node.start("one")
@@ -408,11 +408,9 @@ def test_a_spawner_that_need_not_warm_up_serves_first_and_its_fork_that_has_take
         after = int(until(lambda: serving(other_than=before), "the successor"))
         ended(before)
         assert not list(Path("/run/pouchrich").glob("*.warmup"))
-        assert re.fullmatch("False True [13] rounds at 19 False ", Path("/run/turned").read_text())
+        assert re.fullmatch("False True [13] rounds False ", Path("/run/turned").read_text())
         second = node.start("two")
         assert parent(node.server("two")) == after
-        pods = [node.server(name) for name in ("one", "two")]
-        assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in (after, *pods)] == [0, 0, 0]
         serves(node, "one", first)
         serves(node, "two", second)
         until(
@@ -435,5 +433,22 @@ def test_a_spawner_whose_successor_ends_in_its_warm_up_goes_on_as_it_is(on_node)
         until(lambda: len([pid for pid in pids() if parent(pid) == spawner]) == 2, "the successor to have ended")
         serves(node, "two", node.start("two"))
         assert (parent(node.server("two")), node.spawner()) == (spawner, spawner)
+
+    on_node(action)
+
+
+def test_a_successor_that_warms_up_ends_with_its_spawner(on_node):
+    def action(node):
+        Path(node.site, "shim/spawner/immortal.py").write_text(IMMORTAL)
+        warmup = Path(node.site, "shim/spawner/warmup.py")
+        noted = "def run(directory, *, rounds):\n    open('/run/tried', 'w').close()\n    signal.pause()\n"
+        warmup.write_text(warmup.read_text().replace("def run(directory", f"{noted}\n\ndef _run(directory"))
+        node.start("one")
+        spawner = parent(node.server("one"))
+        until(lambda: os.path.exists("/run/tried"), "the successor")
+        others = {node.server("one"), *preforks()}
+        (successor,) = [pid for pid in pids() if parent(pid) == spawner and pid not in others]
+        os.kill(spawner, signal.SIGKILL)
+        ended(successor)
 
     on_node(action)
