@@ -33,8 +33,11 @@ _PRIVATE_KEY = re.compile(
 _CONTROL = re.compile(r"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]")
 """A control sequence of a terminal (ECMA-48, section 5.4), which might stand between a key and its value."""
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
-_ADDRESS_6 = re.compile(r"(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:])", re.IGNORECASE)
-"""What may be an IPv6 address; a time and `0::` of /proc/PID/cgroup match too."""
+_ADDRESS_6 = re.compile(
+    r"(?<![\w:])([a-z]{1,32}:)??((?:[0-9a-f]{0,4}:){2,8}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}))(?![\w:])",
+    re.IGNORECASE,
+)
+"""What may be an IPv6 address, after a key or not; a time and `0::` of /proc/PID/cgroup match too."""
 _USER = re.compile(r"(?<![a-z0-9+.-])[a-z0-9+.-]{1,32}://[^\s\"']{0,512}@", re.IGNORECASE)
 _NAMES = {
     "id": "id",
@@ -107,7 +110,7 @@ class Redaction:
         """
         found = _PRIVATE_KEY.sub(GONE, _CONTROL.sub("", found))
         found = _TOKEN.sub(GONE, _without_secrets(found))
-        found = _ADDRESS_6.sub(_address_6, _ADDRESS.sub("ADDRESS", _USER.sub(f"{GONE}@", found)))
+        found = _ADDRESS.sub("ADDRESS", _ADDRESS_6.sub(_address_6, _USER.sub(f"{GONE}@", found)))
         for name in sorted(self._words, key=len, reverse=True):
             if len(name) >= _LEAST:
                 found = found.replace(name, self._words[name])
@@ -115,11 +118,15 @@ class Redaction:
 
 
 def _address_6(match: re.Match[str]) -> str:
+    """The replacement of what may be an address. A colon behind an address belongs to the text."""
+    text = match[2].removesuffix(":") if not match[2].endswith("::") else match[2]
     try:
-        address = ipaddress.IPv6Address(match[0])
+        address = ipaddress.IPv6Address(text)
     except ValueError:
         return match[0]
-    return match[0] if address.is_unspecified or address.is_loopback else "ADDRESS"
+    if address.is_unspecified or address.is_loopback:
+        return match[0]
+    return f"{match[1] or ''}ADDRESS{match[2][len(text) :]}"
 
 
 def _without_secrets(text: str) -> str:

@@ -113,8 +113,10 @@ class Row:
 
 def run(arguments: argparse.Namespace, *, root: str = paths.BUNDLES) -> int:
     """Run the command, and print the results. Raises PouchrichError, OSError."""
-    seen = Survey().look(filters.chosen(arguments.filter, containers.every(root=root)), whole=False)
-    chosen = [one.container for one in filters.in_state(arguments.filter, seen)]
+    chosen = filters.chosen(arguments.filter, containers.every(root=root))
+    if any(one.key == filters.STATE for one in arguments.filter):
+        seen = Survey().look(chosen, whole=False)
+        chosen = [one.container for one in filters.in_state(arguments.filter, seen)]
     rows = [Row(one, name) for one in chosen for name in of(one) if arguments.name in (None, name)]
     if not rows and arguments.name is not None:
         raise NotFound(

@@ -44,15 +44,20 @@ class Selection:
         )
 
 
-def hook_from_dict(found: Mapping[str, Any]) -> Hook:
-    """The hook whose `dataclasses.asdict` is `found`, read from JSON.
+def owner_from_dict(found: Mapping[str, Any]) -> str:
+    """The owner of the hook whose `dataclasses.asdict` is `found`.
 
-    Older versions wrote no owner. A pod's hook never ran on the host. A hook in the container is taken for the pod's,
-    which separates it from the hooks that are certainly the node's.
+    Older versions wrote none. A pod's hook never ran on the host. A hook in the container is taken for the pod's, which
+    separates it from the hooks that are certainly the node's.
     """
-    owner = found.get("owner") or (NODE if found["where"] == "host" else POD)
+    return str(found.get("owner") or (NODE if found.get("where") == "host" else POD))
+
+
+def hook_from_dict(found: Mapping[str, Any]) -> Hook:
+    """The hook whose `dataclasses.asdict` is `found`, read from JSON."""
     when = {key: tuple(value) for key, value in found["when"].items()}
     env = tuple((name, value) for name, value in found["env"])
+    owner = owner_from_dict(found)
     return Hook(**{**found, "command": tuple(found["command"]), "env": env, "when": When(**when), "owner": owner})
 
 
