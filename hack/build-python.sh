@@ -18,7 +18,8 @@
 # Does nothing where DEST was made by this very program, with this compiler and C library. Else it needs gcc, make,
 # dpkg-dev, patchelf, libc6-dev and libffi-dev, Debian's archive by apt (a configuration of its own: the machine's is
 # only read), and some three minutes (JOBS, default 2: how many compilers at once), at the lowest priority. Two builds
-# are the same, byte for byte, wherever they are made. VERSION_DATE (seconds) is what the interpreter says it was built.
+# are the same, byte for byte, in whatever directory, unless a container forbids personality(2). VERSION_DATE (seconds)
+# is what the interpreter says it was built.
 # With ARCHITECTURE (hack/architecture.sh) for another processor DEST is DIR-ARCHITECTURE; DIR gets this machine's.
 set -eu
 umask 022
@@ -130,6 +131,7 @@ ln -s ../../../source/Lib "home/lib/python$SERIES"
 cp "$training" training.py
 train
 train
+[ -e "counts/Python#ceval.gcda" ] || fail "the training left no counts"
 find . -name '*.o' -delete
 rm python
 compile "-flto=$jobs -fprofile-use=$work/build/counts $counts" -o _bootstrap_python -o Programs/_freeze_module

@@ -4,8 +4,8 @@ It does what the spawner and a pod server do, with the standard library alone: i
 a unix socket, rewrites an OCI spec, parses texts as the kernel writes them, opens files, logs, and handles errors of
 system calls.
 
-Two builds of the interpreter have to be the same. So what this executes depends on nothing but this file and the
-interpreter: on no clock, process ID, thread, file of the machine, or hash of a string (PYTHONHASHSEED is 0).
+Two builds of the interpreter have to be the same. So what this executes depends on no clock, process ID, thread, file
+of the machine, or hash of a string (PYTHONHASHSEED is 0).
 """
 
 import asyncio
@@ -293,7 +293,7 @@ def main() -> None:
             files()
         log.warning("container %s: %s", f"c{number}", State("running"))
         tomllib.loads(CONFIG)
-        library.getppid()
+        library.abs(-number)
 
 
 if __name__ == "__main__":
