@@ -384,6 +384,13 @@ SPECIALIZING = "def turn(*, on):\n    with open('/run/turned', 'a') as file:\n  
 """A module in place of `shim.spawner.specializing` that notes what it is told."""
 
 
+def warm_up_as(node, body):
+    """Have the node's spawners do this in place of a warm-up."""
+    warmup = Path(node.site, "shim/spawner/warmup.py")
+    noted = f"def run(directory, *, rounds):\n    open('/run/tried', 'w').close()\n    {body}\n"
+    warmup.write_text(warmup.read_text().replace("def run(directory", f"{noted}\n\ndef _run(directory"))
+
+
 def preforks():
     return [pid for pid in pids() if is_prefork(pid) and is_below(pid)]
 
@@ -424,9 +431,7 @@ def test_a_spawner_that_need_not_warm_up_serves_first_and_its_fork_that_has_take
 def test_a_spawner_whose_successor_ends_in_its_warm_up_goes_on_as_it_is(on_node):
     def action(node):
         Path(node.site, "shim/spawner/immortal.py").write_text(IMMORTAL)
-        warmup = Path(node.site, "shim/spawner/warmup.py")
-        noted = "def run(directory, *, rounds):\n    open('/run/tried', 'w').close()\n    os._exit(3)\n"
-        warmup.write_text(warmup.read_text().replace("def run(directory", f"{noted}\n\ndef _run(directory"))
+        warm_up_as(node, "os._exit(3)")
         node.start("one")
         spawner = parent(node.server("one"))
         until(lambda: os.path.exists("/run/tried"), "the successor")
@@ -440,9 +445,7 @@ def test_a_spawner_whose_successor_ends_in_its_warm_up_goes_on_as_it_is(on_node)
 def test_a_successor_that_warms_up_ends_with_its_spawner(on_node):
     def action(node):
         Path(node.site, "shim/spawner/immortal.py").write_text(IMMORTAL)
-        warmup = Path(node.site, "shim/spawner/warmup.py")
-        noted = "def run(directory, *, rounds):\n    open('/run/tried', 'w').close()\n    signal.pause()\n"
-        warmup.write_text(warmup.read_text().replace("def run(directory", f"{noted}\n\ndef _run(directory"))
+        warm_up_as(node, "signal.pause()")
         node.start("one")
         spawner = parent(node.server("one"))
         until(lambda: os.path.exists("/run/tried"), "the successor")
