@@ -109,11 +109,11 @@ quietly nice -n 19 ../source/configure --prefix=/opt/pouchrich/python --without-
 # The first interpreter counts what it executes, and the compiler optimizes the second for that. The counts do not depend
 # on the directory, because every path that the first one sees begins with /proc/self/cwd, nor on randomly chosen
 # addresses. The first of its two runs writes bytecode, which the second one reads, as a shim does.
-compile() { # options of compiler and linker, words for make
-    options=$1
+compile() { # flags of compiler and linker, words for make
+    flags=$1
     shift
     quietly nice -n 19 make -j "$jobs" "AR=$gcc-ar" \
-        "CFLAGS_NODIST=$configured $options" "LDFLAGS_NODIST=$options" "$@" python
+        "CFLAGS_NODIST=$configured $flags" "LDFLAGS_NODIST=$flags" "$@" python
 }
 train() {
     rm -rf counts
