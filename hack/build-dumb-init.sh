@@ -25,7 +25,7 @@ works() {
     status=0; $run "$1" -- sh -c 'exit 7' || status=$?; [ "$status" = 7 ] || return 1
     status=0; $run "$1" -- sh -c 'kill -TERM $$' || status=$?; [ "$status" = 143 ] || return 1
     [ -z "$run" ] || return 0 # an emulator uses such signals itself
-    status=0; "$1" -c -- sh -c 'trap "exit 9" 34; kill -34 $PPID; sleep 5 & wait' || status=$?; [ "$status" = 9 ]
+    status=0; "$1" -c -- sh -c 'sleep 5 & trap "kill $!; wait; exit 9" 34; kill -34 $PPID; wait' || status=$?; [ "$status" = 9 ]
 }
 
 [ $# = 1 ] || fail "usage: hack/build-dumb-init.sh DEST"

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import time
@@ -124,3 +125,13 @@ def test_no_signal_comes_through_before_dumb_init_waits_for_it(tmp_path: Path) -
     shown = subprocess.run([made], capture_output=True, text=True, check=True).stdout
     blocked = int(shown.split()[1], 16)
     assert [number for number in range(1, 65) if not blocked >> (number - 1) & 1] == [signal.SIGKILL, signal.SIGSTOP]
+
+
+def test_its_check_leaves_no_process(program: str, tmp_path: Path) -> None:
+    """What an installer leaves would keep the installation's lock, which its processes inherit."""
+    script = Path(__file__).resolve().parents[2] / "hack/build-dumb-init.sh"
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    subprocess.run([script, shutil.copy(program, tmp_path)], pass_fds=[writer], check=True)
+    os.close(writer)
+    assert os.read(reader, 1) == b""  # BlockingIOError while any process has the other end
+    os.close(reader)
