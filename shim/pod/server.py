@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from protos.gen import agents_pb2, task_pb2, task_v3_pb2
+from runtime.cgroup import attach
 from runtime.linux import oom_score
 from runtime.oci import readonly_exec
 from shim.pod import status
@@ -80,6 +81,7 @@ class PodServer:
                 bind(agents_pb2.DESCRIPTOR.services_by_name["Agents"], AgentService(self._tasks.container)),
             ],
             status_of=status.status_of,
+            on_connection=self._connected,
             on_answer=Trim(loop, self._tasks.rest).answered,
             ending=("Shutdown",),  # containerd 2.4 sends another one after the Delete that ended this server
         )
@@ -105,6 +107,15 @@ class PodServer:
             with suppress(FileNotFoundError):
                 os.unlink(path)
         self._done.set()
+
+    def _connected(self) -> None:
+        """Start the wait for the cgroup migration of a container that is about to be created.
+
+        containerd opens a connection for each container right before its Create (core/runtime/v2/shim.go). After its
+        restart it opens one for each existing container.
+        """
+        if not attach.is_unified() and self._server.connections > self._tasks.count:
+            attach.prime_migration()
 
     def _consider_going(self) -> None:
         """If there is nothing to serve, end after a while."""

@@ -58,7 +58,12 @@ class TaskService:
     @property
     def idle(self) -> bool:
         """Whether there is no container and none is being created."""
-        return not self._containers and not self._creating
+        return not self.count
+
+    @property
+    def count(self) -> int:
+        """The number of containers, including those that are being created."""
+        return len(self._containers) + len(self._creating)
 
     # Life
 
@@ -262,9 +267,7 @@ def _create_request(request: task_pb2.CreateTaskRequest, namespace: str) -> Crea
         id=request.id,
         namespace=namespace,
         bundle=Bundle(os.path.normpath(request.bundle)),
-        mounts=tuple(
-            rootfs.Mount(mount.type, mount.source, mount.target, tuple(mount.options)) for mount in request.rootfs
-        ),
+        mounts=tuple(rootfs.Mount(one.type, one.source, one.target, tuple(one.options)) for one in request.rootfs),
         paths=StdioPaths(request.stdin, request.stdout, request.stderr, request.terminal),
         options=request.options,
         checkpoint=request.checkpoint,

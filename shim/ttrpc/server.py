@@ -29,8 +29,8 @@ class TtrpcServer:
 
     `status_of` returns the code, not 0, and the message for an exception of a handler; None means a bug, which
     is logged with its traceback and answered as Unknown. `authorize` accepts or refuses each new connection.
-    `on_answer` is called when a request has been handled. `ending` names methods that only ask the server to end:
-    while the server shuts down they succeed, and other methods get Unavailable.
+    `on_connection` is called when one has been accepted, `on_answer` when a request has been handled. `ending` names
+    methods that only ask the server to end: while it shuts down they succeed, and other methods get Unavailable.
     """
 
     def __init__(
@@ -39,12 +39,14 @@ class TtrpcServer:
         *,
         status_of: StatusOf,
         authorize: Callable[[Peer], bool] = same_owner,
+        on_connection: Callable[[], None] | None = None,
         on_answer: Callable[[], None] | None = None,
         ending: Collection[str] = (),
     ) -> None:
         self.services = {service.name: service for service in services}
         self.status_of = status_of
         self.authorize = authorize
+        self.on_connection = on_connection
         self.on_answer = on_answer
         self.ending = ending
         self.draining = False
@@ -95,6 +97,8 @@ class TtrpcServer:
     def opened(self, connection: "_Connection") -> None:
         """Called by a connection that was accepted."""
         self._connections.add(connection)
+        if self.on_connection:
+            self.on_connection()
 
     def lost(self, connection: "_Connection") -> None:
         """Called by a connection that is gone."""

@@ -85,8 +85,6 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
     Raises InvalidArgument for a bad spec, option or configuration, RuntimeFailed, OSError; nothing is left behind then.
     """
     async with AsyncExitStack() as undo:
-        if not attach.is_unified():
-            attach.prime_migration()  # on cgroup v1 every OCI runtime moves the container's init
         path = member.own_bundle(request.bundle.path, undo, namespace=request.namespace, container_id=request.id)
         request = request._replace(bundle=Bundle(path))
         mounting = _begin_mount(request, tools, undo)  # goes on in a thread during what follows
@@ -97,7 +95,7 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
         choice = plan.choose(spec, chosen.config, identity)
         oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
         oci.oom_score_adj = oom_score.from_spec(spec)
-        if attach.is_unified() and attach.is_moved_by(oci.binary):
+        if attach.is_unified() and attach.is_moved_by(oci.binary):  # on cgroup v1 the pod server has done it
             attach.prime_migration()
         if request.checkpoint:
             checkpoint.require_criu()

@@ -96,6 +96,18 @@ def test_a_connection_that_ends_inside_a_frame_is_logged(tmp_path: Path, caplog:
     assert any("in the middle of a frame" in message for message in caplog.messages)
 
 
+def test_each_connection_is_reported_once_it_counts(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path, state=echo) as (server, path):
+            seen: list[int] = []
+            server.on_connection = lambda: seen.append(server.connections)
+            async with connected(path) as first, connected(path) as second:
+                await asyncio.gather(state(first), state(second))
+                assert seen == [1, 2]
+
+    run(scenario())
+
+
 def test_a_peer_that_is_not_authorized_is_cut_off(tmp_path: Path) -> None:
     async def scenario() -> None:
         seen: list[object] = []
@@ -108,6 +120,7 @@ def test_a_peer_that_is_not_authorized_is_cut_off(tmp_path: Path) -> None:
             [bind(DESCRIPTOR, FakeTask(state=echo))],
             status_of=status_of,
             authorize=refuse,
+            on_connection=lambda: seen.append("a connection"),
         )
         path = str(tmp_path / "s")
         await server.start(listener(path))
