@@ -11,13 +11,21 @@ no lock.
 """
 
 import os
+import time
 from _thread import get_native_id, start_new_thread
+from collections.abc import Callable
 from contextlib import suppress
 
 from runtime.cgroup import files
 from runtime.oci.argv import OCIBinary
 
 ROOT = "/sys/fs/cgroup"
+
+PAUSE_S = 0.004
+"""Shorter than most grace periods, so that the next move finds the window of the last one open."""
+
+KEPT_OPEN_S = 0.1
+"""Until the next container's first process has been moved, if that container follows at once."""
 
 
 def is_unified(root: str = ROOT) -> bool:
@@ -40,8 +48,36 @@ def prime_migration() -> None:
         start_new_thread(move_nowhere, ())
 
 
-def move_nowhere(root: str = ROOT, proc: str = "/proc") -> bool:
-    """Move the calling thread into the cgroup that it is in. Return whether a hierarchy has accepted that."""
+class MigrationWindow:
+    """The time in which moves do not wait, kept open from one container of a pod to the next.
+
+    A kubelet starts a pod's containers one after the other, each some 10 ms after the other has started. That is when
+    the window of the last move closes.
+    """
+
+    def __init__(self) -> None:
+        self._opened = 0
+
+    def open(self) -> None:
+        """Start the wait for a container that is about to be created, and keep it over for KEPT_OPEN_S.
+
+        As `prime_migration` otherwise. May be repeated; the thread of the former call then ends.
+        """
+        self._opened += 1
+        with suppress(RuntimeError):
+            start_new_thread(self._keep_open, (self._opened,))
+
+    def _keep_open(self, number: int) -> None:
+        end = time.monotonic() + KEPT_OPEN_S
+        move_nowhere(lambda: self._opened == number and time.monotonic() < end)
+
+
+def move_nowhere(again: Callable[[], bool] = lambda: False, *, root: str = ROOT, proc: str = "/proc") -> bool:
+    """Move the calling thread into the cgroup that it is in, and every PAUSE_S once more while `again()`.
+
+    Return whether a hierarchy has accepted that.
+    """
+    thread = str(get_native_id()).encode()
     for line in os.fsdecode(files.read(f"{proc}/thread-self", "cgroup") or b"").splitlines():
         _, controllers, path = line.split(":", 2)
         if path.startswith("/.."):  # outside of this process's cgroup namespace
@@ -53,7 +89,10 @@ def move_nowhere(root: str = ROOT, proc: str = "/proc") -> bool:
         except OSError:
             continue
         try:
-            os.write(fd, str(get_native_id()).encode())
+            os.write(fd, thread)
+            while again():
+                time.sleep(PAUSE_S)
+                os.write(fd, thread)
         except OSError:
             continue
         finally:

@@ -73,6 +73,7 @@ class PodServer:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.end)
         tools = PodTools(reaper=self._reaper, run=self._run_program, publish=self._publisher.publish)
+        self._migration = tools.migration
         self._tasks = TaskService(self._namespace, tools, on_empty=self.end, on_change=self._consider_going)
         self._server = TtrpcServer(
             [
@@ -109,13 +110,13 @@ class PodServer:
         self._done.set()
 
     def _connected(self) -> None:
-        """Start the wait for the cgroup migration of a container that is about to be created.
+        """Prepare the cgroup migration of a container that is about to be created.
 
         containerd opens a connection for each container right before its Create (core/runtime/v2/shim.go). After its
         restart it opens one for each existing container.
         """
         if not attach.is_unified() and self._server.connections > self._tasks.count:
-            attach.prime_migration()
+            self._migration.open()
 
     def _consider_going(self) -> None:
         """If there is nothing to serve, end after a while."""

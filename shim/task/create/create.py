@@ -77,6 +77,7 @@ class PodTools:
     run: Run
     publish: Callable[[Message], Awaitable[None]]
     sandbox: Sandbox = field(default_factory=Sandbox)
+    migration: attach.MigrationWindow = field(default_factory=attach.MigrationWindow)
 
 
 async def create(request: CreateRequest, tools: PodTools) -> Container:
@@ -96,7 +97,7 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
         oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
         oci.oom_score_adj = oom_score.from_spec(spec)
         if attach.is_unified() and attach.is_moved_by(oci.binary):  # on cgroup v1 the pod server has done it
-            attach.prime_migration()
+            tools.migration.open()
         if request.checkpoint:
             checkpoint.require_criu()
         making = _Creation(request, tools, chosen, choice, oci, spec, undo)

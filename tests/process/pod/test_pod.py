@@ -72,7 +72,7 @@ def test_a_connection_begins_the_wait_of_a_container_that_is_about_to_be_created
 
     async def play():
         pod = PodServer("namespace", "", "")
-        monkeypatch.setattr(attach, "prime_migration", lambda: begun.append(pod._server.connections))
+        monkeypatch.setattr(attach.MigrationWindow, "open", lambda window: begun.append(pod._server.connections))
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(tmp_path / "socket"))
             listener.listen()

@@ -28,20 +28,44 @@ def host(tmp_path, text, *files):
 )
 def test_the_thread_is_moved_to_where_it_is(tmp_path, text, file):
     root, proc = host(tmp_path, text, file)
-    assert attach.move_nowhere(root, proc)
+    assert attach.move_nowhere(root=root, proc=proc)
     assert (tmp_path / file).read_text() == str(get_native_id())
 
 
 def test_nothing_is_written_to_a_second_hierarchy(tmp_path):
     root, proc = host(tmp_path, "2:pids:/\n1:cpu:/\n", "pids/tasks", "cpu/tasks")
-    attach.move_nowhere(root, proc)
+    attach.move_nowhere(root=root, proc=proc)
     assert (tmp_path / "cpu/tasks").read_text() == ""
+
+
+def test_the_thread_is_moved_as_often_as_wanted(tmp_path, monkeypatch):
+    root, proc = host(tmp_path, "0::/\n", "cgroup.threads")
+    pauses, wanted = [], iter([True, True, False])
+    monkeypatch.setattr(attach.time, "sleep", pauses.append)
+    assert attach.move_nowhere(lambda: next(wanted), root=root, proc=proc)
+    assert (tmp_path / "cgroup.threads").read_text() == 3 * str(get_native_id())
+    assert pauses == 2 * [attach.PAUSE_S]
+
+
+def test_a_window_is_kept_open_by_one_thread_for_some_time(monkeypatch):
+    threads, now = [], [100.0]
+    monkeypatch.setattr(attach, "start_new_thread", lambda function, args: function(*args))
+    monkeypatch.setattr(attach, "move_nowhere", threads.append)
+    monkeypatch.setattr(attach.time, "monotonic", lambda: now[0])
+    window, another = attach.MigrationWindow(), attach.MigrationWindow()
+    window.open()
+    assert [again() for again in threads] == [True]
+    window.open()
+    another.open()
+    assert [again() for again in threads] == [False, True, True]
+    now[0] += attach.KEPT_OPEN_S
+    assert [again() for again in threads] == 3 * [False]
 
 
 def test_where_there_is_no_hierarchy_that_is_said_and_no_error(tmp_path):
     root, proc = host(tmp_path, "2:pids:/a\n0::/a\n")
-    assert not attach.move_nowhere(root, proc)
-    assert not attach.move_nowhere(root, f"{proc}/none")
+    assert not attach.move_nowhere(root=root, proc=proc)
+    assert not attach.move_nowhere(root=root, proc=f"{proc}/none")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +87,7 @@ def test_only_crun_on_cgroup_v2_makes_a_process_in_its_cgroup(tmp_path, unified,
 
 def test_a_cgroup_above_what_is_seen_is_left_alone(tmp_path):
     root, proc = host(tmp_path, "2:pids:/../b\n1:cpu:/\n", "b/tasks", "pids/tasks", "cpu/tasks")
-    assert attach.move_nowhere(root, proc)
+    assert attach.move_nowhere(root=root, proc=proc)
     assert (tmp_path / "cpu/tasks").read_text() == str(get_native_id())
 
 
@@ -73,3 +97,4 @@ def test_where_no_thread_can_be_had_nothing_is_hastened(monkeypatch):
 
     monkeypatch.setattr(attach, "start_new_thread", refuse)
     attach.prime_migration()
+    attach.MigrationWindow().open()

@@ -75,7 +75,7 @@ class World:
         monkeypatch.setattr(create_module, "inspect_image", lambda root, spec, choice, config: self.look())
         monkeypatch.setattr(create_module, "open_stdio", self._open)
         monkeypatch.setattr(create_module.interrupted, "remove_leftovers", self._remove_rest)
-        monkeypatch.setattr(create_module.attach, "prime_migration", lambda: None)
+        monkeypatch.setattr(create_module.attach.MigrationWindow, "open", lambda window: None)
         monkeypatch.setattr(create_module, "decide", self._decide)
         monkeypatch.setattr(create_module.rich, "make", lambda *parts, **more: Life(self))
         monkeypatch.setattr(create_module.directories, "make", lambda path: None)
