@@ -58,8 +58,26 @@ def test_a_window_is_kept_open_by_one_thread_for_some_time(monkeypatch):
     window.open()
     another.open()
     assert [again() for again in threads] == [False, True, True]
-    now[0] += attach.KEPT_OPEN_S
+    for _ in range(round(attach.KEPT_OPEN_S / attach.PAUSE_S) - 1):
+        now[0] += attach.PAUSE_S
+        assert [again() for again in threads] == [False, True, True]
+    now[0] += 1.5 * attach.PAUSE_S
     assert [again() for again in threads] == 3 * [False]
+
+
+def test_a_window_is_not_kept_open_on_a_busy_machine(monkeypatch):
+    threads, now = [], [100.0]
+    monkeypatch.setattr(attach, "start_new_thread", lambda function, args: function(*args))
+    monkeypatch.setattr(attach, "move_nowhere", threads.append)
+    monkeypatch.setattr(attach.time, "monotonic", lambda: now[0])
+    attach.MigrationWindow().open()
+    (again,) = threads
+    now[0] += 10 * attach.PAUSE_S  # the first move waits for the window
+    assert again()
+    now[0] += 1.5 * attach.PAUSE_S
+    assert again()
+    now[0] += 2.5 * attach.PAUSE_S
+    assert not again()
 
 
 def test_where_there_is_no_hierarchy_that_is_said_and_no_error(tmp_path):
