@@ -147,7 +147,7 @@ static int await_taken(int sock, const char *lock, int patience_s)
 		got = recv(sock, word, sizeof word, 0);
 	while (got < 0 && errno == EAGAIN && (waited_s += TAKEN_TIMEOUT_S) < patience_s && !has_served(lock));
 	if (got < 0) {
-			/* From here on TAKEN cannot be sent (EPIPE). If it was sent before, it can still be read. */
+		/* From here on TAKEN cannot be sent (EPIPE). If it was sent before, it can still be read. */
 		shutdown(sock, SHUT_RDWR);
 		got = recv(sock, word, sizeof word, 0);
 	}

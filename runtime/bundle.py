@@ -21,9 +21,13 @@ _OBJECTS = (("process",), ("process", "user"), ("linux",), ("annotations",), ("r
 
 
 class Bundle(NamedTuple):
-    """The paths of one bundle; `path` is absolute."""
+    """The paths of one bundle; `path` is absolute.
+
+    `given` is containerd's bundle, where a pod server has made another one for itself (`runtime.members`).
+    """
 
     path: str
+    given: str = ""
 
     @property
     def spec_file(self) -> str:

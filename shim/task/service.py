@@ -164,7 +164,7 @@ class TaskService:
         process = container.process(request.exec_id)
         response = task_pb2.StateResponse(
             id=process.exec_id or container.id,
-            bundle=members.containerd_bundle(container.bundle.path) or container.bundle.path,
+            bundle=container.bundle.given or container.bundle.path,
             pid=process.pid,
             status=_status(container, process),
             stdin=process.paths.stdin,

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from runtime import bundle as bundles
 from runtime import cgroup as cgroups
-from runtime import directories, host, members, rootfs, rundir
+from runtime import directories, host, rootfs, rundir
 from runtime.bundle import Bundle
 from runtime.cgroup import attach, pids
 from runtime.errors import InvalidArgument, PouchrichError, RuntimeFailed, Unsupported, text_of
@@ -86,8 +86,8 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
     Raises InvalidArgument for a bad spec, option or configuration, RuntimeFailed, OSError; nothing is left behind then.
     """
     async with AsyncExitStack() as undo:
-        path = member.own_bundle(request.bundle.path, undo, namespace=request.namespace, container_id=request.id)
-        request = request._replace(bundle=Bundle(path))
+        bundle = member.own_bundle(request.bundle, undo, namespace=request.namespace, container_id=request.id)
+        request = request._replace(bundle=bundle)
         mounting = _begin_mount(request, tools, undo)  # goes on in a thread during what follows
         spec = request.bundle.load_spec()
         log_fields.register_container(request.id, spec.get("annotations") or {})
@@ -117,8 +117,8 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
 
 def _begin_mount(request: CreateRequest, tools: PodTools, undo: AsyncExitStack) -> Mounting[Inspection]:
     """Begin to mount the root file system, where the request has mounts."""
-    given = members.containerd_bundle(request.bundle.path) if request.mounts else ""
-    shown = f"{given}/rootfs" if given else ""
+    given = request.bundle.given
+    shown = f"{given}/rootfs" if given and request.mounts else ""
     mounting = Mounting[Inspection](request.mounts, request.bundle.rootfs, run=tools.run, shown=shown)
     push_uncancellable(undo, mounting.undo)
     return mounting
