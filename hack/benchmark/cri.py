@@ -166,6 +166,7 @@ class _Bench:
         """Which programs use the CPU time of a pod of one container: start, an ExecSync of `true`, and removal."""
         for pods in self._pods.values():
             self._life(pods, 1)
+        time.sleep(SETTLE_S)  # until a spawner has warmed up and taken the place of the first one
         known = self._known()
         account = spent.Account(
             {thread: whose for pid, whose in known.items() for thread in tracing.threads(pid)},
@@ -288,8 +289,7 @@ def _timed(into: dict[str, float], row: str, call: Callable[[], T]) -> T:
 
 
 def _remove(pod: Pod) -> None:
-    request = pb.RemovePodSandboxRequest(pod_sandbox_id=pod.id)
-    pod.pods.client.call(request, pb.RemovePodSandboxResponse)
+    pod.pods.client.call(pb.RemovePodSandboxRequest(pod_sandbox_id=pod.id), pb.RemovePodSandboxResponse)
 
 
 def _rollup(pid: int, *names: str) -> int:
