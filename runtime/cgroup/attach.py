@@ -69,6 +69,10 @@ class MigrationWindow:
         with suppress(RuntimeError):
             start_new_thread(self._keep_open, (self._opened,))
 
+    def close(self) -> None:
+        """Let the thread end, at the latest with the wait."""
+        self._opened += 1
+
     def _keep_open(self, number: int) -> None:
         end, last = time.monotonic() + KEPT_OPEN_S, math.inf
 

@@ -74,11 +74,7 @@ def share(library: str, found: list[tuple[int, int]]) -> None:
     some seconds.
     """
     global _library
-    end = time.monotonic() + THREADS_TIMEOUT_S
-    while _threads() > 1:
-        if time.monotonic() > end:
-            raise TimeoutError("memory cannot be shared while other threads run")
-        time.sleep(0.001)
+    await_other_threads()
     loaded = _load(library)
     there = _writable()  # the search for objects has made and freed some mappings itself
     left = [(max(a, c), min(b, d)) for a, b in found for c, d in there if max(a, c) < min(b, d)][:MAX_RANGES]
@@ -131,6 +127,15 @@ def give_back() -> int | None:
         return None
     _clear_caches()
     return max(0, int(_library.heap_give_back()))
+
+
+def await_other_threads() -> None:
+    """Wait until this is the process's only thread. Raises TimeoutError after THREADS_TIMEOUT_S."""
+    end = time.monotonic() + THREADS_TIMEOUT_S
+    while _threads() > 1:
+        if time.monotonic() > end:
+            raise TimeoutError("other threads still run")
+        time.sleep(0.001)
 
 
 def _threads() -> int:

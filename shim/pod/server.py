@@ -92,6 +92,7 @@ class PodServer:
         return await self._close()
 
     async def _close(self) -> int:
+        self._migration.close()
         await self._server.drain(ANSWER_TIMEOUT_S)
         await self._publisher.close(EVENTS_TIMEOUT_S)
         measures.flush()

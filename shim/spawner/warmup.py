@@ -25,7 +25,7 @@ from protos.gen import events_service_pb2, runc_options_pb2, runtimeoptions_pb2,
 from runtime import paths, rundir
 from runtime.bundle import Bundle
 from runtime.default_path import DEFAULT_PATH
-from runtime.linux import syscalls
+from runtime.linux import heap, syscalls
 from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE
 from shim.contract import peer
 from shim.pod.server import PodServer
@@ -59,7 +59,7 @@ _Response = TypeVar("_Response", bound=Message)
 
 
 def run(directory: str, *, rounds: int) -> None:
-    """Play `rounds` lives in `directory`, which is made and removed. Raises whatever goes wrong."""
+    """Play `rounds` lives in `directory`, which is made and removed. No thread is left. Raises whatever goes wrong."""
     _remove_left(directory)
     os.mkdir(directory, 0o700)
     try:
@@ -68,6 +68,7 @@ def run(directory: str, *, rounds: int) -> None:
             os.mkdir(path)
             asyncio.run(_one_life(path))
     finally:
+        heap.await_other_threads()  # which wait to move into a cgroup: the spawner forks
         shutil.rmtree(directory)
         for root in (paths.CONTAINERS, paths.BUNDLES):
             with suppress(OSError):  # another spawner may be using it

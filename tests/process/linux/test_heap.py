@@ -137,7 +137,7 @@ try:
     heap.share(LIBRARY, heap.ranges())
     raise AssertionError("shared beside a thread")
 except TimeoutError as err:
-    assert str(err) == "memory cannot be shared while other threads run"
+    assert str(err) == "other threads still run"
 heap.THREADS_TIMEOUT_S = patience_s
 end.set()
 thread.join()

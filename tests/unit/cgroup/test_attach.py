@@ -61,7 +61,10 @@ def test_a_window_is_kept_open_by_one_thread_for_some_time(monkeypatch):
     for _ in range(round(attach.KEPT_OPEN_S / attach.PAUSE_S) - 1):
         now[0] += attach.PAUSE_S
         assert [again() for again in threads] == [False, True, True]
-    now[0] += 1.5 * attach.PAUSE_S
+    window.close()
+    now[0] += 0.4 * attach.PAUSE_S
+    assert [again() for again in threads] == [False, False, True]
+    now[0] += attach.PAUSE_S
     assert [again() for again in threads] == 3 * [False]
 
 
