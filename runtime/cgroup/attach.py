@@ -52,8 +52,8 @@ def prime_migration() -> None:
 class MigrationWindow:
     """The time in which moves do not wait, kept open from one container of a pod to the next.
 
-    A kubelet starts a pod's containers one after the other, each some 10 ms after the other has started. That is when
-    the window of the last move closes.
+    A kubelet creates a pod's containers one after another, each some 10 ms after the one before has started. Without
+    this, the window of the last move closes just then.
     """
 
     def __init__(self) -> None:
