@@ -58,7 +58,7 @@ async def test_what_a_create_and_execs_have_used_is_freed_without_a_garbage_coll
     """It would stay until one, in memory that nobody else has: containerd's CRI kills each exec once it has ended."""
 
     async def begin(name: str) -> None:
-        await pod.run(name, init="sleep 1000")
+        await pod.run(name, init="exec sleep 1000")
         for number in range(3):
             one = {"id": name, "exec_id": f"e{number}"}
             files = {key: str(pod.directory / f"{name}{number}{key}") for key in ("stdout", "stderr")}
