@@ -68,11 +68,11 @@ def run(directory: str, *, rounds: int) -> None:
             os.mkdir(path)
             asyncio.run(_one_life(path))
     finally:
-        heap.await_other_threads()  # which wait to move into a cgroup: the spawner forks
         shutil.rmtree(directory)
         for root in (paths.CONTAINERS, paths.BUNDLES):
             with suppress(OSError):  # another spawner may be using it
                 os.rmdir(f"{root}/{NAMESPACE}")
+        heap.await_other_threads()  # which wait to move into a cgroup: the spawner forks
 
 
 def _remove_left(directory: str) -> None:

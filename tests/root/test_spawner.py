@@ -428,13 +428,18 @@ def test_a_spawner_that_need_not_warm_up_serves_first_and_its_fork_that_has_take
     on_node(action)
 
 
+def tries_to_warm_up(node, statement):
+    """The spawner of server `one`, once its successor executes `statement` in place of the warm-up."""
+    Path(node.site, "shim/spawner/immortal.py").write_text(IMMORTAL)
+    warm_up_as(node, statement)
+    node.start("one")
+    until(lambda: os.path.exists("/run/tried"), "the successor")
+    return parent(node.server("one"))
+
+
 def test_a_spawner_whose_successor_ends_in_its_warm_up_goes_on_as_it_is(on_node):
     def action(node):
-        Path(node.site, "shim/spawner/immortal.py").write_text(IMMORTAL)
-        warm_up_as(node, "os._exit(3)")
-        node.start("one")
-        spawner = parent(node.server("one"))
-        until(lambda: os.path.exists("/run/tried"), "the successor")
+        spawner = tries_to_warm_up(node, "os._exit(3)")
         until(lambda: len([pid for pid in pids() if parent(pid) == spawner]) == 2, "the successor to have ended")
         serves(node, "two", node.start("two"))
         assert (parent(node.server("two")), node.spawner()) == (spawner, spawner)
@@ -444,11 +449,7 @@ def test_a_spawner_whose_successor_ends_in_its_warm_up_goes_on_as_it_is(on_node)
 
 def test_a_successor_that_warms_up_ends_with_its_spawner(on_node):
     def action(node):
-        Path(node.site, "shim/spawner/immortal.py").write_text(IMMORTAL)
-        warm_up_as(node, "signal.pause()")
-        node.start("one")
-        spawner = parent(node.server("one"))
-        until(lambda: os.path.exists("/run/tried"), "the successor")
+        spawner = tries_to_warm_up(node, "signal.pause()")
         others = {node.server("one"), *preforks()}
         (successor,) = [pid for pid in pids() if parent(pid) == spawner and pid not in others]
         os.kill(spawner, signal.SIGKILL)
