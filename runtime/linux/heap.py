@@ -4,16 +4,14 @@ import ctypes
 import gc
 import os
 import sys
-import time
 from bisect import bisect_left
 from contextlib import suppress
+
+from runtime.linux import threads
 
 M_ARENA_MAX = -8
 MAX_RANGES = 64
 """The number RANGES of heap/heap.c."""
-
-THREADS_TIMEOUT_S = 5.0
-"""Seconds to wait for threads that have done their work but are not gone yet."""
 
 _library: ctypes.PyDLL | None = None
 """Set once the memory is shared, in this process or in the one that it was forked from."""
@@ -74,7 +72,7 @@ def share(library: str, found: list[tuple[int, int]]) -> None:
     some seconds.
     """
     global _library
-    await_other_threads()
+    threads.await_others()
     loaded = _load(library)
     there = _writable()  # the search for objects has made and freed some mappings itself
     left = [(max(a, c), min(b, d)) for a, b in found for c, d in there if max(a, c) < min(b, d)][:MAX_RANGES]
@@ -123,21 +121,7 @@ def give_back() -> int | None:
     None where nothing is shared, and while another thread runs, which could write to a page just compared. Takes about
     5 ms per thousand pages copied.
     """
-    if _library is None or _threads() > 1:
+    if _library is None or threads.count() > 1:
         return None
     _clear_caches()
     return max(0, int(_library.heap_give_back()))
-
-
-def await_other_threads() -> None:
-    """Wait until this is the process's only thread. Raises TimeoutError after THREADS_TIMEOUT_S."""
-    end = time.monotonic() + THREADS_TIMEOUT_S
-    while _threads() > 1:
-        if time.monotonic() > end:
-            raise TimeoutError("other threads still run")
-        time.sleep(0.001)
-
-
-def _threads() -> int:
-    """The number of threads by the kernel's count: one that Python has forgotten may still be in the C library."""
-    return len(os.listdir("/proc/self/task"))

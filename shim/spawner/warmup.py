@@ -25,7 +25,7 @@ from protos.gen import events_service_pb2, runc_options_pb2, runtimeoptions_pb2,
 from runtime import paths, rundir
 from runtime.bundle import Bundle
 from runtime.default_path import DEFAULT_PATH
-from runtime.linux import heap, syscalls
+from runtime.linux import syscalls, threads
 from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE
 from shim.contract import peer
 from shim.pod.server import PodServer
@@ -72,7 +72,7 @@ def run(directory: str, *, rounds: int) -> None:
         for root in (paths.CONTAINERS, paths.BUNDLES):
             with suppress(OSError):  # another spawner may be using it
                 os.rmdir(f"{root}/{NAMESPACE}")
-        heap.await_other_threads()  # which wait to move into a cgroup: the spawner forks
+        threads.await_others()  # which wait to move into a cgroup: the spawner forks
 
 
 def _remove_left(directory: str) -> None:

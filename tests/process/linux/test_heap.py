@@ -18,7 +18,7 @@ import sys
 sys.path[:] = sys.argv[1].split(":")
 LIBRARY = sys.argv[2]
 import gc, json, os, random, threading, time
-from runtime.linux import heap
+from runtime.linux import heap, threads
 
 def private(kind="Private"):
     with open("/proc/self/smaps_rollup") as file:
@@ -132,13 +132,13 @@ assert heap.give_back() is None and not heap.is_shared()
 end = threading.Event()
 thread = threading.Thread(target=end.wait)
 thread.start()
-patience_s, heap.THREADS_TIMEOUT_S = heap.THREADS_TIMEOUT_S, 0.01
+patience_s, threads.ENDED_TIMEOUT_S = threads.ENDED_TIMEOUT_S, 0.01
 try:
     heap.share(LIBRARY, heap.ranges())
     raise AssertionError("shared beside a thread")
 except TimeoutError as err:
     assert str(err) == "other threads still run"
-heap.THREADS_TIMEOUT_S = patience_s
+threads.ENDED_TIMEOUT_S = patience_s
 end.set()
 thread.join()
 heap.share(LIBRARY, heap.ranges())
