@@ -13,6 +13,28 @@ from runtime.linux import detached, selinux
 MODE = 0o666
 
 
+class ContainerNull:
+    """The /dev/null of one container's execs, made for the first of them: that takes 0.05 to 0.3 ms.
+
+    Root in the container may change it, as it may the container's own.
+    """
+
+    def __init__(self) -> None:
+        self._fd = -1
+
+    def fd(self) -> int:
+        """The descriptor, open until `close`. Raises OSError."""
+        if self._fd < 0:
+            self._fd = open_own()
+        return self._fd
+
+    def close(self) -> None:
+        """Let it go: the container is gone. May be repeated."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 def open_own() -> int:
     """Open a /dev/null that nobody else has, for reading and writing; the caller closes it. Raises OSError.
 

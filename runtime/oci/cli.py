@@ -7,7 +7,6 @@ a memory file of its own: a reported error belongs to that call, and no log grow
 import json
 import os
 from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any, Protocol
 
 from runtime import libexec
@@ -35,7 +34,9 @@ _MAKES_PROCESSES = ("create", "exec", "restore")
 
 
 class OCIRuntime:
-    """An OCI runtime and its state directory. Methods raise RuntimeFailed with the OCI runtime's own last error.
+    """An OCI runtime and its state directory, for one container.
+
+    Methods raise RuntimeFailed with the OCI runtime's own last error.
 
     `inside`: a cgroup.procs file, open for writing, of the cgroup in which the OCI runtime runs when it makes processes
     of the container, which then start there; None: in this process's cgroup. `oom_score_adj`: the container's, which
@@ -47,6 +48,11 @@ class OCIRuntime:
         self.inside: int | None = None
         self.oom_score_adj: int | None = None
         self._run = run
+        self._null = null.ContainerNull()
+
+    def close(self) -> None:
+        """The container is gone. May be repeated."""
+        self._null.close()
 
     async def create(self, container_id: str, options: argv.CreateOptions, stdio: Stdio) -> None:
         """Create a container whose init gets the descriptors `stdio`."""
@@ -58,12 +64,9 @@ class OCIRuntime:
 
     async def exec(self, container_id: str, options: argv.ExecOptions, stdio: Stdio) -> None:
         """Start a further process with the descriptors `stdio`; each of 0 to 2 that is missing becomes a /dev/null."""
-        with ExitStack() as after:
-            if stdio is not None and not {0, 1, 2} <= stdio.keys():
-                own = null.open_own()
-                after.callback(os.close, own)
-                stdio = {**dict.fromkeys((0, 1, 2), own), **stdio}
-            await self._call("exec", argv.exec(container_id, options), stdio)
+        if stdio is not None and not {0, 1, 2} <= stdio.keys():
+            stdio = {**dict.fromkeys((0, 1, 2), self._null.fd()), **stdio}
+        await self._call("exec", argv.exec(container_id, options), stdio)
 
     async def kill(self, container_id: str, signal: int, *, everyone: bool = False) -> None:
         """Send a signal. Raises NotFound where the process or the container no longer exists."""

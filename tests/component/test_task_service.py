@@ -461,6 +461,10 @@ async def test_an_exec_that_cannot_be_started_lets_its_waiters_go_and_can_be_del
     async with pod.served():
         await pod.run("c")
         reader = os.open(out, os.O_RDONLY | os.O_NONBLOCK)
+        await pod.exec("c", "first", "exit 0")  # the container's execs share one /dev/null
+        await pod.call("Start", id="c", exec_id="first")
+        await pod.call("Wait", id="c", exec_id="first")
+        await pod.call("Delete", id="c", exec_id="first")
         before = await pod.settled_fds()
         await pod.exec("c", "e", "", stdout=out)
         waiting = asyncio.create_task(pod.call("Wait", id="c", exec_id="e"))

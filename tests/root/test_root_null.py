@@ -1,9 +1,13 @@
 """A /dev/null of one's own: root in a container may do with it what it likes."""
 
+import asyncio
 import os
 import stat
+from collections.abc import Mapping, Sequence
 
 from runtime.linux import null
+from runtime.oci.argv import ExecOptions, OCIBinary
+from runtime.oci.cli import OCIRuntime
 
 
 def test_it_is_dev_null_in_all_but_who_owns_it():
@@ -22,3 +26,26 @@ def test_it_is_dev_null_in_all_but_who_owns_it():
     finally:
         os.close(first)
         os.close(second)
+
+
+def test_a_containers_execs_share_one_which_no_other_container_has():
+    devices: list[int] = []
+
+    async def run(argv: Sequence[str], fds: Mapping[int, int], /, *, oom_score_adj: int | None = None) -> int:
+        assert os.fstat(fds[0]).st_rdev == os.stat(os.devnull).st_rdev
+        devices.append(os.fstat(fds[0]).st_dev)
+        return 0
+
+    async def execute(container: OCIRuntime) -> None:
+        await container.exec("c", ExecOptions(process="/p", pid_file="/f"), {})
+
+    before = os.listdir("/proc/self/fd")
+    containers = [OCIRuntime(OCIBinary("/bin/true", "/run/none"), run) for _ in range(2)]
+    for container in (*containers, *containers):
+        asyncio.run(execute(container))
+    first, second, *again = devices
+    assert first != second
+    assert again == [first, second]
+    for container in (*containers, *containers):
+        container.close()
+    assert os.listdir("/proc/self/fd") == before

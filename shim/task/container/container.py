@@ -128,6 +128,7 @@ class Container:
         """The container's Create failed: stop watching, and publish no exit of init."""
         self._reaper.forget(self.init.pid)
         self._oom.close()
+        self._oci.close()
 
     async def start(self) -> int:
         """Start init, and return its pid once the application runs.
@@ -275,6 +276,7 @@ class Container:
         teardown.remove_record(self.bundle)
         self._oom.close()
         self.metrics.close()
+        self._oci.close()
         self.init.move(Phase.DELETED)
         event = events_pb2.TaskDelete(container_id=self.id, pid=self.init.pid)
         set_exit_fields(event, self.init.exit)
