@@ -5,9 +5,11 @@ that. They differ in when the caller gets its own cancellation.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from shim import eager
 
 T = TypeVar("T")
 
@@ -33,11 +35,12 @@ async def run_to_completion(work: Awaitable[T]) -> T:
         del task, cancelled  # the traceback refers to this frame: a reference cycle
 
 
-async def run_shielded(work: Awaitable[T]) -> T:
+async def run_shielded(work: Coroutine[Any, Any, T]) -> T:
     """Await `work`. A cancelled wait ends at once; `work` goes on to its end, and its exception is lost."""
-    task = asyncio.ensure_future(work)
-    task.add_done_callback(_hear)
-    await asyncio.wait([task])
+    task = eager.start(work)
+    if not task.done():
+        task.add_done_callback(_hear)
+        await asyncio.wait([task])
     try:
         return task.result()
     finally:

@@ -216,19 +216,19 @@ class TaskService:
         container = self.container(request.id)
         await run_shielded(container.kill(request.exec_id, request.signal, everyone=request.all))
 
-    async def exec(self, request: task_pb2.ExecProcessRequest) -> None:
+    def exec(self, request: task_pb2.ExecProcessRequest) -> None:
         """Register an exec process; Start makes it."""
         identifiers.check("exec_id", request.exec_id)
         paths = StdioPaths(request.stdin, request.stdout, request.stderr, request.terminal)
         container = self.container(request.id)
         container.execs.add(request.exec_id, paths, packed.json_object("spec", request.spec))
 
-    async def resize_pty(self, request: task_pb2.ResizePtyRequest) -> None:
+    def resize_pty(self, request: task_pb2.ResizePtyRequest) -> None:
         """Set the size of a process's terminal."""
         process = self.container(request.id).process(request.exec_id)
         process.resize(width=request.width, height=request.height)
 
-    async def close_io(self, request: task_pb2.CloseIORequest) -> None:
+    def close_io(self, request: task_pb2.CloseIORequest) -> None:
         """End a process's standard input, once the client has closed its own writers."""
         process = self.container(request.id).process(request.exec_id)
         if request.stdin:

@@ -13,6 +13,7 @@ from typing import cast
 
 from google.protobuf.message import DecodeError, Message
 
+from shim import eager
 from shim.ttrpc.connection import ServerConnection
 from shim.ttrpc.errors import Code, ProtocolError
 from shim.ttrpc.events import RequestReceived, StreamRefused
@@ -200,9 +201,12 @@ class _Connection(asyncio.Protocol):
         if not method.waits:
             self._serve_now(request, method, message)
             return
-        task = asyncio.get_running_loop().create_task(self._serve(request, method, message))
-        self.tasks.add(task)
-        task.add_done_callback(self._served)
+        task = eager.start(self._serve(request, method, message))
+        if task.done():
+            self._served(task)
+        else:
+            self.tasks.add(task)
+            task.add_done_callback(self._served)
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
