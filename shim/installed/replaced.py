@@ -119,18 +119,19 @@ def _alone(path: str) -> Iterator[bool | None]:
 
 def _is_run(path: str, *, mapped: bool) -> bool:
     """Whether a process's program, command line or, if `mapped`, a mapped file is below `path`."""
-    wanted = os.fsencode(path) + b"/"
+    real = os.path.realpath(path)  # as the kernel names programs and mapped files
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if not is_seen(pid, path):
             continue
         with suppress(OSError):  # the process has ended, is a kernel thread, or is another user's
-            if os.readlink(f"/proc/{pid}/exe").startswith(f"{path}/"):
+            if os.readlink(f"/proc/{pid}/exe").startswith(f"{real}/"):
                 return True
         with suppress(OSError):
-            if wanted in command_line.read(pid):
+            words = command_line.read(pid)
+            if os.fsencode(f"{path}/") in words or os.fsencode(f"{real}/") in words:
                 return True
         if mapped:
             with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
-                if wanted in file.read():
+                if os.fsencode(f"{real}/") in file.read():
                     return True
     return False

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -253,6 +254,22 @@ def test_a_record_of_owed_hooks_keeps_it(layout: Layout, tmp_path: Path):
     with pytest.raises(InstallError, match=f"poststop hooks: {record}"):
         uninstall.check(layout, force=False)
     assert "uninstalling anyway" in uninstall.check(layout, force=True)
+
+
+def test_a_pod_server_keeps_it_also_where_a_symbolic_link_leads_home(layout: Layout, tmp_path: Path):
+    """The kernel's names of open files have no links in them, and /opt is one on some systems."""
+    install(layout, "1")
+    (tmp_path / "link").symlink_to(layout.prefix)
+    linked = layout._replace(home=f"{tmp_path}/link/lib/pouchrich")
+    words = [PROGRAMS[0], "-ISc", "input()", "-id", "pod"]
+    with (
+        open(f"{layout.home}/1/{IN_USE}") as held,
+        subprocess.Popen(words, executable=sys.executable, stdin=subprocess.PIPE, pass_fds=[held.fileno()]) as server,
+    ):
+        mark = f"(pid {server.pid})"
+        needs = [[one for one in uninstall.needing(where) if mark in one] for where in (layout, linked)]
+        server.communicate(b"\n")
+    assert [len(found) for found in needs] == [1, 1]
 
 
 def test_a_loader_is_written_into_the_room_that_there_is(tmp_path: Path):
