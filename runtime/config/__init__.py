@@ -5,8 +5,18 @@ that needs no further check.
 """
 
 from runtime.config.document import DEFAULT, parse
-from runtime.config.file import for_handler, load, load_node
+from runtime.config.file import check_host_commands, for_handler, host_commands, load, load_node
 from runtime.config.location import NODE_FILE
 from runtime.config.model import Config
 
-__all__ = ["DEFAULT", "NODE_FILE", "Config", "for_handler", "load", "load_node", "parse"]
+__all__ = [
+    "DEFAULT",
+    "NODE_FILE",
+    "Config",
+    "check_host_commands",
+    "for_handler",
+    "host_commands",
+    "load",
+    "load_node",
+    "parse",
+]

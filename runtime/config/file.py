@@ -109,22 +109,31 @@ def _file_type(mode: int) -> str:
     return names.get(stat.S_IFMT(mode), "something else")
 
 
-def load(path: str, *, require_root_owned: bool = True) -> Config:
+def load(path: str, *, require_root_owned: bool = True, programs: bool = True) -> Config:
     """Read the configuration file at `path`.
 
-    With `require_root_owned` the file, the programs of its host hooks and all directories and links that lead to them
-    must belong to root and be writable by nobody else. Raises NotFound where the file is missing, InvalidArgument
-    otherwise. Never blocks, whatever `path` is.
+    With `require_root_owned` the file and all directories and links that lead to it must belong to root and be writable
+    by nobody else, and with `programs` also the programs of its host hooks (`check_host_commands`). Raises NotFound
+    where the file is missing, InvalidArgument otherwise.
     """
     resolved = trusted_path(path) if require_root_owned else path
     config = parse(_read(resolved, require_root_owned=require_root_owned), source=path)
-    if require_root_owned:
+    if require_root_owned and programs:
         check_host_commands(config)
     return config
 
 
+def host_commands(config: Config) -> list[str]:
+    """The programs of all hooks that run on the host."""
+    hooks = (*config.hooks.prestart, *config.hooks.poststop)
+    return [hook.command[0] for hook in hooks if hook.where == "host"]
+
+
 def check_host_commands(config: Config) -> None:
-    """Raise InvalidArgument unless every host hook's program exists and only root can write it."""
+    """Raise InvalidArgument unless every host hook's program exists and only root can write it.
+
+    A file system that a program is on may not answer (NFS, FUSE, autofs).
+    """
     for stage, hooks in (("prestart", config.hooks.prestart), ("poststop", config.hooks.poststop)):
         for index, hook in enumerate(hooks):
             if hook.where != "host":
@@ -137,15 +146,15 @@ def check_host_commands(config: Config) -> None:
                 raise InvalidArgument(f"{config.source}: {key}: found {err}, allowed {allowed}") from err
 
 
-def load_node(path: str = NODE_FILE) -> Config:
+def load_node(path: str = NODE_FILE, *, programs: bool = True) -> Config:
     """The node's configuration: its file, or the defaults where there is none. Raises InvalidArgument."""
     try:
-        return load(path)
+        return load(path, programs=programs)
     except NotFound:
         return DEFAULT
 
 
-def for_handler(*, config_path: str, config_body: bytes) -> Config:
+def for_handler(*, config_path: str, config_body: bytes, programs: bool = True) -> Config:
     """The configuration of a handler with `runtimeoptions.v1.Options`; it replaces the node file entirely.
 
     Raises InvalidArgument where both are empty: containerd 1.6 silently drops every inline key, and a lost policy must
@@ -153,7 +162,7 @@ def for_handler(*, config_path: str, config_body: bytes) -> Config:
     """
     if config_path:
         try:
-            return load(config_path)
+            return load(config_path, programs=programs)
         except NotFound as err:
             raise NotFound(f"handler options: ConfigPath: {err}") from err
     if not config_body.strip():
@@ -166,5 +175,6 @@ def for_handler(*, config_path: str, config_body: bytes) -> Config:
     except UnicodeDecodeError as err:
         raise InvalidArgument(f"handler options: found a byte that is not UTF-8 at {err.start}, allowed UTF-8") from err
     config = parse(text, source="handler options")
-    check_host_commands(config)
+    if programs:
+        check_host_commands(config)
     return config

@@ -134,7 +134,7 @@ def _become_spawner(key: str, path: str, hung: int, tell: int) -> "NoReturn":
     from runtime.errors import PouchrichError
 
     try:
-        spawner = config.load_node().spawner
+        spawner = config.load_node(programs=False).spawner
     except PouchrichError:  # each Create will report it
         spawner = config.DEFAULT.spawner
     if not spawner.enabled:

@@ -278,7 +278,7 @@ def _hold_runtimes() -> None:
     """Open OCI runtimes for the pod servers: the node's, and those that a handler is likely to name."""
     named = None
     with suppress(PouchrichError):  # each Create will report it
-        named = config.load_node().runtime.binary
+        named = config.load_node(programs=False).runtime.binary
     search = os.environ.get("PATH", DEFAULT_PATH)
     for name in dict.fromkeys([named or readonly_exec.NAMES[0], *readonly_exec.NAMES]):
         found = shutil.which(name, path=search)

@@ -11,10 +11,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from runtime.errors import FailedPrecondition
+
 T = TypeVar("T")
 
 PAUSE_S, PAUSES = 0.1, 100
 """The pauses between attempts to start a thread, for which the node or the cgroup may have no process left."""
+
+NODE_PATIENCE_S = 5.0
+"""How long the node's own files may take to answer."""
 
 
 def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
@@ -43,14 +48,29 @@ def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
             loop.call_soon_threadsafe(settle, result, error)
         del error  # its traceback refers to this frame: a reference cycle
 
-    def begin(attempts: int) -> None:
-        try:
-            start_new_thread(work, ())
-        except RuntimeError as err:
-            if attempts:
-                loop.call_later(PAUSE_S, begin, attempts - 1)
-            else:
-                settle(None, OSError(errno.EAGAIN, str(err)))
-
-    begin(PAUSES)
+    _start(loop, work, lambda reason: settle(None, OSError(errno.EAGAIN, reason)), PAUSES)
     return done
+
+
+def _start(
+    loop: asyncio.AbstractEventLoop, work: Callable[[], None], fail: Callable[[str], None], attempts: int
+) -> None:
+    try:
+        start_new_thread(work, ())
+    except RuntimeError as err:
+        if attempts:
+            loop.call_later(PAUSE_S, _start, loop, work, fail, attempts - 1)
+        else:
+            fail(str(err))
+
+
+async def answered(call: Callable[[], T], *, what: str, patience_s: float) -> T:
+    """The result of `call()`, which looks at files whose file system may not answer: NFS, FUSE, or a pod's volume.
+
+    Raises FailedPrecondition, naming `what`, after `patience_s`; the thread then stays until the file system answers.
+    """
+    try:
+        async with asyncio.timeout(patience_s):
+            return await in_thread(call)
+    except TimeoutError:
+        raise FailedPrecondition(f"{what} did not answer for {patience_s:g} s: does its file system hang?") from None

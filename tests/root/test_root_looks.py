@@ -7,12 +7,14 @@ import threading
 import pytest
 
 from runtime import config
-from runtime.errors import RuntimeFailed
+from runtime.agents import mounts
+from runtime.errors import FailedPrecondition, RuntimeFailed
 from runtime.rich import plan
 from runtime.spec.identity import Identity
 from shim.task.create.mounting import Mounting
 from shim.task.hooks.hook_run import user_below
 from shim.task.reaper import Reaper
+from shim.task.rich import decide as decide_module
 from shim.task.rich.decide import decide, inspect_image
 from tests.root.held_opens import held
 
@@ -83,5 +85,46 @@ def test_an_image_that_does_not_answer_does_not_hold_up_its_pods_other_container
         about = {"looked": await mounting.inspection, "terminal": False, "run_dir": "/run/x", "reaper": reaper}
         with pytest.raises(Exception, match="/bin/true"):  # which the image does not have
             await decide(spec, choice, settings, **about)
+
+    asyncio.run(play())
+
+
+AGENT = """
+version = 1
+rich.enabled = true
+rich.mode = "dumb-init"
+[[agents]]
+name = "probe"
+command = ["/opt/probe/run"]
+mounts = [{source = "/hung/probe", target = "/opt/probe"}]
+"""
+
+
+def test_an_agents_files_that_do_not_answer_are_an_error_and_hold_up_nothing(tmp_path, monkeypatch):
+    """On NFS or FUSE lstat(2) may take for ever: it may not run in the event loop."""
+    for name in ("bin", "opt/probe"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "bin/true").write_text("#!/bin/sh\n")
+    (tmp_path / "bin/true").chmod(0o755)
+    namespaces = [{"type": one} for one in ("pid", "mount", "ipc")]
+    spec = {"process": {"args": ["/bin/true"], "env": ["PATH=/bin"]}, "linux": {"namespaces": namespaces}}
+    settings = config.parse(AGENT, source="node.toml")
+    answers = threading.Event()
+    monkeypatch.setattr(mounts, "check_sources", lambda *given, **about: answers.wait())
+    monkeypatch.setattr(decide_module, "NODE_PATIENCE_S", 0.05)
+
+    async def play():
+        choice = plan.choose(spec, settings, Identity.from_spec(spec, namespace="default", container_id="c"))
+        about = {"terminal": False, "run_dir": "/run/x", "reaper": Reaper(asyncio.get_running_loop())}
+        rescue = threading.Timer(10, answers.set)  # for the test to fail where the loop waits
+        rescue.start()
+        try:
+            with pytest.raises(FailedPrecondition, match=r"node\.toml: agents: /hung/probe did not answer for"):
+                await decide(
+                    spec, choice, settings, looked=inspect_image(str(tmp_path), spec, choice, settings), **about
+                )
+        finally:
+            rescue.cancel()
+            answers.set()
 
     asyncio.run(play())

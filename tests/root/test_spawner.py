@@ -289,11 +289,12 @@ def test_a_spawner_of_another_mount_namespace_is_not_asked(on_node):
     on_node(action)
 
 
-@pytest.mark.parametrize("how", ["configuration", "environment"])
+@pytest.mark.parametrize("how", ["configuration", "configuration without its hook's program", "environment"])
 def test_it_can_be_turned_off(on_node, how):
     def action(node):
-        if how == "configuration":
-            configure("[spawner]\nenabled = false\n")
+        if how != "environment":
+            hook = 'hooks.prestart = [{where = "host", command = ["/none"]}]\n' if "hook" in how else ""
+            configure(f"{hook}[spawner]\nenabled = false\n")
         node.start("one", env={"POUCHRICH_SPAWNER": "off"} if how == "environment" else None)
         assert no_spawner()
 

@@ -91,7 +91,7 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
         mounting = _begin_mount(request, tools, undo)  # goes on in a thread during what follows
         spec = request.bundle.load_spec()
         log_fields.register_container(request.id, spec.get("annotations") or {})
-        chosen = options.read(request.options, sandbox=plan.is_sandbox(spec))
+        chosen = await options.read_and_check(request.options, sandbox=plan.is_sandbox(spec))
         identity = Identity.from_spec(spec, namespace=request.namespace, container_id=request.id)
         choice = plan.choose(spec, chosen.config, identity)
         oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)

@@ -22,6 +22,7 @@ from runtime.errors import InvalidArgument, PouchrichError
 from runtime.oci.argv import OCIBinary
 from runtime.oci.choose import choose
 from shim.task.stdio.stdio import Owner
+from shim.task.thread import NODE_PATIENCE_S, answered
 
 RUNC_OPTIONS = runc_options_pb2.Options.DESCRIPTOR.full_name
 RUNTIME_OPTIONS = runtimeoptions_pb2.Options.DESCRIPTOR.full_name
@@ -103,9 +104,22 @@ def read(options: Any, *, sandbox: bool = False) -> TaskOptions:
     raise InvalidArgument(f"options: found type {kind}, allowed: {RUNC_OPTIONS}, {RUNTIME_OPTIONS}")
 
 
-def _load(load: Callable[[], Config], *, sandbox: bool) -> Config:
+async def read_and_check(options: Any, *, sandbox: bool = False) -> TaskOptions:
+    """`read`, and check the programs of the node's host hooks, except for a `sandbox`, which has no hooks.
+
+    Raises as `read`; also InvalidArgument where others than root can write a program, FailedPrecondition where its file
+    system does not answer.
+    """
+    found = read(options, sandbox=sandbox)
+    if not sandbox and (programs := config.host_commands(found.config)):
+        what = f"{found.config.source}: hooks: {', '.join(sorted(set(programs)))}"
+        await answered(lambda: config.check_host_commands(found.config), what=what, patience_s=NODE_PATIENCE_S)
+    return found
+
+
+def _load(load: Callable[..., Config], *, sandbox: bool) -> Config:
     try:
-        return load()
+        return load(programs=False)
     except PouchrichError as err:
         if not sandbox:
             # Not NotFound for a missing file: that would tell containerd that the task is gone.

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from runtime.agents import change, mounts, select
 from runtime.agents.cgroup import has_v2_memory
@@ -23,6 +24,7 @@ from shim.task.rich.agent_files import AgentFiles
 from shim.task.rich.agent_units import AgentUnits
 from shim.task.rich.agents import Supervisor
 from shim.task.rich.subject import ContainerInfo
+from shim.task.thread import NODE_PATIENCE_S, answered
 
 VERBS = ("look", "restart", "upgrade", "back-out")
 LONGEST_SETTLED_S = 600.0
@@ -46,6 +48,10 @@ class Changed:
     is_unit: bool
 
 
+def _load(path: str) -> Config:
+    return config_file.load(path, programs=False)  # no hook runs
+
+
 class AgentChanges:
     """The agents `chosen` of one container; those named in `in_units` are units of its systemd.
 
@@ -64,7 +70,7 @@ class AgentChanges:
         units: AgentUnits,
         run: AgentExec,
         files: AgentFiles,
-        load: Callable[[str], Config] = config_file.load,
+        load: Callable[[str], Config] = _load,
     ) -> None:
         self._about = about
         self._running = {one.agent.name: one for one in chosen}
@@ -175,7 +181,8 @@ class AgentChanges:
         if not change.differences(running.agent, wanted.agent):
             return
         change.require_possible(running, wanted, source=self._source)
-        mounts.check_sources([wanted], source=self._source)
+        check = partial(mounts.check_sources, [wanted], source=self._source)
+        await answered(check, what=f"{self._source}: agents: mounts of {wanted.agent.name}", patience_s=NODE_PATIENCE_S)
         await self._files.require_nodes(wanted.agent)
         await self._exchange(running, wanted, settled_s)
         self._before[wanted.agent.name] = running

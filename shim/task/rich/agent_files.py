@@ -1,14 +1,12 @@
 """Checks that an agent in a container is started from the files that the node has mounted there for it."""
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
 
 from runtime.agents import files
 from runtime.agents.select import Selected
 from runtime.config.model import Agent
-from runtime.errors import FailedPrecondition
-from shim.task.thread import in_thread
+from shim.task.thread import answered
 
 PATIENCE_S = 10.0
 """The timeout, in seconds, of a look into the container, where a file system may not answer."""
@@ -55,13 +53,7 @@ class AgentFiles:
             finally:
                 os.close(root)
 
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await in_thread(call)
-        except TimeoutError:
-            raise FailedPrecondition(
-                f"agents' mounts: the container's files did not answer for {PATIENCE_S:g} s"
-            ) from None
+        await answered(call, what="agents' mounts: the container's files", patience_s=PATIENCE_S)
 
     def close(self) -> None:
         """Close the descriptor of the container's root. May be repeated."""

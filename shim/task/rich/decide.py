@@ -21,6 +21,7 @@ from runtime.rich.extras import Extras, ExtrasFacts
 from runtime.rich.plan import Choice, Plan
 from shim.task.reaper import Reaper
 from shim.task.rich.lxcfs import alive_files
+from shim.task.thread import NODE_PATIENCE_S, answered
 
 Inspection = tuple[ImageFacts, ExtrasFacts]
 """What `look` returns."""
@@ -93,7 +94,9 @@ async def decide(
         systemd_version=facts.init.version,
     )
     selected = extras.selected(config, selects, seen)
-    mounts.check_sources(selected, source=config.source)
+    if paths := sorted({mount.source for one in selected for mount in one.agent.mounts}):
+        check = partial(mounts.check_sources, selected, source=config.source)
+        await answered(check, what=f"{config.source}: agents: {', '.join(paths)}", patience_s=NODE_PATIENCE_S)
     whole = replace(
         made,
         steps=(*made.steps, *more.steps),

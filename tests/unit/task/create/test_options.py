@@ -1,6 +1,7 @@
 """What a request's options mean, for each type they come in."""
 
 import logging
+import threading
 
 import pytest
 from google.protobuf.any_pb2 import Any
@@ -8,9 +9,11 @@ from google.protobuf.message import Message
 
 from protos.gen import runc_options_pb2, runtimeoptions_pb2
 from runtime import config, host
-from runtime.errors import InvalidArgument
+from runtime.config import file as config_file
+from runtime.errors import FailedPrecondition, InvalidArgument
 from shim.task.create import options
 from shim.task.stdio.stdio import Owner
+from tests.fakes.loop import in_loop
 
 BODY = b'version = 1\n[runtime]\nbinary = "/bin/sh"\nroot = "/state"\n'
 
@@ -134,3 +137,34 @@ def test_a_runtime_that_is_not_installed_is_named_with_where_it_was_asked_for():
     asked = options.read(packed(runc_options_pb2.Options(binary_name="no-such-runtime")))
     with pytest.raises(InvalidArgument, match=r"^options\.binary_name: found 'no-such-runtime'"):
         asked.oci_binary({}, "ns")
+
+
+HOOK = BODY.replace(b"[runtime]", b'hooks.prestart = [{where = "host", command = ["/hung/register"]}]\n[runtime]')
+
+
+@in_loop
+async def test_a_host_hooks_program_that_does_not_answer_is_an_error_and_holds_up_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """On NFS or FUSE lstat(2) may take for ever: it may not run in the event loop."""
+    answers = threading.Event()
+    monkeypatch.setattr(config_file, "trusted_path", lambda path: answers.wait())
+    monkeypatch.setattr(options, "NODE_PATIENCE_S", 0.01)
+    rescue = threading.Timer(10, answers.set)  # for the test to fail where the loop waits
+    rescue.start()
+    try:
+        with pytest.raises(FailedPrecondition, match=r"handler options: hooks: /hung/register did not answer for"):
+            await options.read_and_check(handler(config_body=HOOK))
+    finally:
+        rescue.cancel()
+        answers.set()
+
+
+@in_loop
+async def test_a_host_hooks_program_is_not_looked_at_for_a_sandbox_and_refuses_a_container(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with pytest.raises(InvalidArgument, match=r"hooks\.prestart\[0\]\.command\[0\]: found /hung"):
+        await options.read_and_check(handler(config_body=HOOK))
+    monkeypatch.setattr(config_file, "trusted_path", pytest.fail)
+    assert (await options.read_and_check(handler(config_body=HOOK), sandbox=True)).config.hooks.prestart
