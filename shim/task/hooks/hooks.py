@@ -24,7 +24,7 @@ from runtime.oci.cli import OCIRuntime, Run
 from shim.task.cancellation import run_to_completion
 from shim.task.hooks.hook_outcome import Outcome, Result, failure, labels, named, report, result_of
 from shim.task.hooks.hook_run import PrestartExec, run_host_hook, user_below
-from shim.task.hooks.owed import run_owed
+from shim.task.hooks.owed import run_owed, settle_former
 from shim.task.reaper import Reaper
 from shim.task.report import measures
 from shim.task.thread import in_thread
@@ -79,12 +79,13 @@ class HookRunner:
     async def prepare(self) -> None:
         """Begin the record, before the OCI runtime creates the container. Raises PouchrichError.
 
-        No hook is owed yet; `discard` undoes it.
+        What an earlier container of this id owes runs first. No hook is owed yet; `discard` undoes it.
         """
-        selected = self._selection
+        selected, subject = self._selection, self._subject
+        path = path_of(self._places.records, subject.containerd_namespace, subject.id)
+        await settle_former(path, run=self._run, reaper=self._reaper)
         if not selected.poststop:
             return
-        subject = self._subject
         inside = any(hook.where == "container" for hook in selected.poststop)
         name = f"{subject.id}-{os.urandom(4).hex()}"  # an earlier container with this id may still owe hooks
         head = {
@@ -97,7 +98,6 @@ class HookRunner:
             "oci": asdict(self._oci.binary),
             "pinned": f"{self._places.run}/{subject.containerd_namespace}/{name}" if inside else "",
         }
-        path = path_of(self._places.records, subject.containerd_namespace, subject.id)
 
         def begin() -> None:
             self._journal = Journal.create(path, head)

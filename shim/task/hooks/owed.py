@@ -24,11 +24,14 @@ from runtime.hooks.journal import Journal
 from runtime.hooks.select import hook_from_dict
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime, Run
+from shim.task.cancellation import run_shielded
 from shim.task.hooks.hook_outcome import Outcome, Result, labels, named, report, result_of
 from shim.task.hooks.hook_run import PoststopContainer, run_host_hook, user_below
 from shim.task.reaper import Reaper
 from shim.task.report import measures
 from shim.task.thread import in_thread
+
+FORMER_PATIENCE_S, FORMER_PAUSE_S = 10.0, 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +64,32 @@ async def run_owed(
         journal.close()
         return False
     return True
+
+
+async def settle_former(path: str, *, run: Run, reaper: Reaper) -> None:
+    """Run the hooks that an earlier container with the record `path` owes, before a later one with its id has hooks.
+
+    After a reboot the same id may come again before a sweeper has run them. A process that runs them already gets
+    FORMER_PATIENCE_S. What is owed after that stays owed. Raises nothing. A cancelled call does not stop a hook.
+    """
+    until = time.monotonic() + FORMER_PATIENCE_S
+    try:
+        while (journal := Journal.open(path)) is None and _is_there(path):
+            if time.monotonic() > until:
+                _log.warning("%s: its poststop hooks still run, and the next container is created", path)
+                return
+            await asyncio.sleep(FORMER_PAUSE_S)
+    except OSError as err:
+        _log.warning("%s: owed poststop hooks: %s", path, text_of(err))
+        return
+    if journal is not None and journal.state.head:
+        await run_shielded(run_owed(journal, run=run, reaper=reaper, end=environment.SHIM_KILLED))
+    elif journal is not None:  # the sweeper removes it
+        journal.close()
+
+
+def _is_there(path: str) -> bool:
+    return os.path.lexists(path)
 
 
 class _Owed:

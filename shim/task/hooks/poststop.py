@@ -185,7 +185,7 @@ def _sweep(directory: str) -> bool:
     boot = boot_id()
     if any(account.head.get("pinned") and account.head["boot"] == boot for _, account in found):
         _leave_mounts()
-    is_settled = True
+    is_settled, tried = True, {path for path, _ in found}
     for begin in range(0, len(found), AT_ONCE):
         journals = []
         for path, _ in found[begin : begin + AT_ONCE]:
@@ -201,7 +201,8 @@ def _sweep(directory: str) -> bool:
             elif journal is not None:
                 journals.append(journal)
         is_settled &= _settle(journals, forget_first=False)
-    return is_settled
+    # A Create of the same id may have moved a record aside before it was opened here.
+    return is_settled and not any(path not in tried for path, _ in find_abandoned(directory))
 
 
 def find_abandoned(directory: str = paths.RECORDS) -> Iterator[tuple[str, JournalState]]:

@@ -646,7 +646,8 @@ def test_a_record_of_a_later_container_of_the_name_is_not_taken_up(world, monkey
         raise OSError(28, "No space left on device")
 
     real, is_closed = Journal.open, threading.Event()
-    monkeypatch.setattr(Journal, "open", lambda path: real(path) if is_closed.wait(10) else None)
+    in_threads = lambda: threading.get_ident() != threading.main_thread().ident  # noqa: E731
+    monkeypatch.setattr(Journal, "open", lambda path: real(path) if not in_threads() or is_closed.wait(10) else None)
     monkeypatch.setattr(Journal, "start", full)
     monkeypatch.setattr(hooks_module, "AGAIN_S", 0.01)
 
@@ -664,6 +665,56 @@ def test_a_record_of_a_later_container_of_the_name_is_not_taken_up(world, monkey
 
     asyncio.run(run())
     assert (counted(world), len(world.records())) == ([], 2)
+
+
+def owed_by_a_former(world):
+    """A container of the same id before the reboot, whose hook is owed."""
+
+    async def run():
+        former = world.runner(poststop=[tally(world, "former")])
+        await former.prepare()
+        await former.owe(os.getpid())
+        former._journal.close()
+
+    asyncio.run(run())
+
+
+def test_what_an_earlier_container_of_the_id_owes_runs_before_a_later_ones_hooks(world):
+    """After a reboot the same id comes again: what was registered is taken back before it is registered again."""
+    owed_by_a_former(world)
+
+    async def run():
+        runner = world.runner(prestart=[tally(world, "prestart of the later")])
+        await runner.prepare()
+        await runner.run_prestart(init=4242, cgroup=None, private_pids=True)
+        assert [one.name for one in runner.results] == ["prestart of the later"]
+
+    asyncio.run(run())
+    said = [line.partition(" 1")[0] for line in counted(world)]
+    assert (said, world.records()) == (["former", "prestart of the later"], [])
+
+
+def test_who_runs_them_already_is_waited_for_and_not_for_ever(world, monkeypatch):
+    owed_by_a_former(world)
+    (path,) = world.records()
+
+    async def run(patience_s, ends_after_s):
+        monkeypatch.setattr(owed, "FORMER_PATIENCE_S", patience_s)
+        journal = Journal.open(path)
+        ending = asyncio.get_running_loop().call_later(ends_after_s, journal.close)
+        runner = world.runner(poststop=[tally(world)])
+        await runner.prepare()
+        await runner.discard()
+        ending.cancel()
+        journal.close()
+
+    asyncio.run(run(0.05, 20))
+    assert (counted(world), len(world.records())) == ([], 1)
+    (path,) = world.records()
+    os.rename(path, world.places.records + "/k8s.io/c1.jsonl")
+    path = world.places.records + "/k8s.io/c1.jsonl"
+    asyncio.run(run(20, 0.1))
+    assert ([line.split()[0] for line in counted(world)], world.records()) == (["former"], [])
 
 
 def test_a_record_that_cannot_be_opened_is_tried_again(world, monkeypatch):

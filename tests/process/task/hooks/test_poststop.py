@@ -171,6 +171,21 @@ def test_a_record_of_this_boot_that_was_given_up_is_taken_up(node):
     assert node.swept() == ["ended Error", "handed ShimKilled", "killed ShimKilled"]
 
 
+def test_a_record_that_a_create_moves_aside_meanwhile_is_not_taken_for_settled(node, monkeypatch):
+    node.owe("c").close()
+    real = Journal.open
+
+    def moved(path):
+        os.rename(path, f"{node.records}/k8s.io/c.7.jsonl")
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "open", moved)
+        assert not poststop._in_child(lambda: poststop._sweep(node.records))
+    assert poststop._in_child(lambda: poststop._sweep(node.records))
+    assert (node.said, node.left()) == (["c ShimKilled"], [])
+
+
 def test_a_record_that_cannot_be_written_is_tried_again_until_it_can(node, monkeypatch):
     real, full = Journal.start, node.directory / "full"
     full.touch()
