@@ -30,6 +30,7 @@ from contextlib import suppress
 from typing import Any
 
 from runtime.hooks.journal_state import DONE, SKIPPED, STARTED, UNSTARTED, JournalState, parse_journal
+from runtime.linux import process_identity
 
 SUFFIX = ".jsonl"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -49,6 +50,11 @@ def boot_id(path: str = BOOT_ID) -> str:
     """The identity of this boot of the machine."""
     with open(path) as file:
         return file.read().strip()
+
+
+def node_init() -> str:
+    """The identity of the node's PID 1. A node that is a container (kind, LXC) restarts without a boot."""
+    return process_identity.identity_of(1)
 
 
 def mount_namespace() -> str:

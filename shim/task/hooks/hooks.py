@@ -16,7 +16,7 @@ from runtime.config.model import Hook, hook_label
 from runtime.errors import HookFailed, PouchrichError, RuntimeFailed, text_of
 from runtime.hooks import environment, pinned, process
 from runtime.hooks.environment import Ending, HookSubject
-from runtime.hooks.journal import Journal, boot_id, mount_namespace, path_of
+from runtime.hooks.journal import Journal, boot_id, mount_namespace, node_init, path_of
 from runtime.hooks.select import Selection
 from runtime.hooks.tail import LINE_END
 from runtime.linux import selinux
@@ -90,6 +90,7 @@ class HookRunner:
         name = f"{subject.id}-{os.urandom(4).hex()}"  # an earlier container with this id may still owe hooks
         head = {
             "boot": boot_id(),
+            "init": node_init(),
             "mount_namespace": mount_namespace(),
             "subject": subject.to_dict(),
             "hooks": [asdict(hook) for hook in selected.poststop],

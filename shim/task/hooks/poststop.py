@@ -25,6 +25,7 @@ from runtime.hooks.journal import (
     Journal,
     boot_id,
     mount_namespace,
+    node_init,
     path_of,
     records,
     remove_unfinished,
@@ -208,11 +209,11 @@ def _sweep(directory: str) -> bool:
 def find_abandoned(directory: str = paths.RECORDS) -> Iterator[tuple[str, JournalState]]:
     """The abandoned records. Locks are not looked at: a record that a process still works on may be among them.
 
-    A record is abandoned if it is of an earlier boot; or if its container has ended; or if pod server and bundle are
-    gone, so that containerd will not call `delete`. Only a process that sees the bundle's mount namespace can tell the
-    last: another containerd's bundles may be in another one.
+    A record is abandoned if it is of before the node's boot or restart; or if its container has ended; or if pod server
+    and bundle are gone, so that containerd will not call `delete`. Only a process that sees the bundle's mount
+    namespace can tell the last: another containerd's bundles may be in another one.
     """
-    boot, mounts = boot_id(), mount_namespace()
+    boot, init, mounts = boot_id(), node_init(), mount_namespace()
     for path in records(directory):
         try:
             with open(path, "rb") as file:
@@ -220,7 +221,7 @@ def find_abandoned(directory: str = paths.RECORDS) -> Iterator[tuple[str, Journa
             head = account.head
             if (
                 not head
-                or head["boot"] != boot
+                or (head["boot"], head["init"]) != (boot, init)
                 or account.ended is not None
                 or (
                     (account.handed or head.get("mount_namespace") == mounts)

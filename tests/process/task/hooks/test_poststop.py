@@ -20,6 +20,7 @@ from runtime.hooks.journal import (
     Journal,
     boot_id,
     mount_namespace,
+    node_init,
     path_of,
     records,
 )
@@ -45,11 +46,12 @@ class Node:
         text = f"echo {name} $POUCHRICH_EXIT_REASON >> {self.directory}/said"
         return Hook(name, where, ("/bin/sh", "-c", text), 10.0, "continue", None, (), False, When())
 
-    def owe(self, container_id, *, boot="another boot", hooks=None, bundle="/gone", mounts=None):
+    def owe(self, container_id, *, boot="another boot", hooks=None, bundle="/gone", mounts=None, init=""):
         subject = HookSubject(container_id, "k8s.io", bundle, f"{bundle}/rootfs", "web", "shop", "systemd", {})
         chosen = hooks or [self.hook(container_id)]
         head = {
             "boot": boot,
+            "init": init or node_init(),
             "subject": subject.to_dict(),
             "hooks": [asdict(hook) for hook in chosen],
             "budget_s": 10.0,
@@ -229,6 +231,14 @@ def test_a_start_looks_for_records_now_and_then(node):
         assert child.is_sweep_due(str(node.marker)) == is_due
     node.check()
     assert not child.is_sweep_due(str(node.marker)), "the marker was there, and is no newer"
+
+
+def test_a_record_of_before_the_restart_of_a_node_that_is_a_container_is_settled(node):
+    """The machine has not booted, so the boot's identity is the same: kind, LXC."""
+    node.owe("restarted", boot=boot_id(), mounts="mnt:[1]", init="1 4242 pid:[4026532999]").close()
+    node.owe("not-restarted", boot=boot_id(), mounts="mnt:[1]", init=node_init()).close()
+    node.check()
+    assert node.swept("not-restarted") == ["restarted ShimKilled"]
 
 
 def test_a_record_that_cannot_be_read_does_not_stop_the_others(node):
