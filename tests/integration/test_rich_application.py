@@ -159,6 +159,22 @@ def test_the_commands_process_is_what_it_would_be_in_a_plain_container(rich_pods
     assert outputs[1] == outputs[0]
 
 
+CHANGES_USER = """
+exec setpriv --reuid 999 --clear-groups sh -c 'trap "echo stopped; exit 42" TERM; echo up; while :; do sleep 0.1; done'
+"""
+
+
+@pytest.mark.parametrize("mode", ["", "dumb-init"])
+def test_an_application_that_changed_its_user_is_stopped_as_without_an_init(rich_pods: RichPods, mode: str) -> None:
+    """Without CAP_KILL, which many pods drop, dumb-init may not signal it (kill(2))."""
+    pod = rich_pods.pod(mode, rich="" if mode else "enabled = false")
+    config = security(drop=["ALL"], add=["SETUID", "SETGID"])
+    container = rich_pods.create(pod, SYSTEMD, "sh", "-c", CHANGES_USER, config=config).start()
+    container.wait_output(b"up\n")
+    container.stop(20)
+    assert (container.wait().exit_code, container.output()) == (42, b"up\nstopped\n")
+
+
 @each_init
 def test_the_commands_environment_is_the_pods(rich_pods: RichPods, system: System) -> None:
     given = {"dotted.name-1": "a=b", "PLAIN": "two\nlines", "QUOTED": "'\"$HOME`x`\\", "EMPTY": ""}

@@ -15,6 +15,7 @@ from runtime.config import Config
 from runtime.errors import Unsupported
 from runtime.hooks import environment
 from runtime.hooks.select import select
+from runtime.init import forwarded
 from runtime.linux import selinux
 from runtime.rich import env_file
 from runtime.rich.plan import Choice
@@ -185,10 +186,10 @@ class RichLifecycle:
         return await self._agents.change(name, verb, settled_s=settled_s)
 
     def signal(self, number: int) -> int:
-        """Signal the application, or init in its own language. dumb-init forwards the signals that it gets."""
+        """Signal the application, or init in its own language. dumb-init forwards what it gets and may forward."""
         sent = self._times.stops(number)
         if self._application is None:
-            return sent
+            return 0 if forwarded.deliver(self._init, sent) else sent
         self._application.signal(number)
         return 0
 
@@ -235,8 +236,7 @@ def make(
     stdio: Stdio,
     console: AppConsole | None,
 ) -> RichLifecycle:
-    """Make the lifecycle that `decided` asks for. `stdio` has the client's streams, `console` the application's
-    terminal if it has one."""
+    """Make the lifecycle that `decided` asks for, with the client's streams and the application's terminal, if any."""
     made, identity = decided.plan, choice.identity
     mode = made.mode or ""
     subject = environment.HookSubject(
