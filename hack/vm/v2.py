@@ -4,6 +4,7 @@ The cases are those of `cgroup2`, in pods; and limits changed in place, and user
 """
 
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -49,6 +50,27 @@ def versions() -> None:
 def nested(container: Container, name: str) -> set[str]:
     """The contents of the file `name` in each cgroup that systemd has made inside."""
     return {text(path) for path in own_cgroup(container).rglob(name) if path.parent != own_cgroup(container)}
+
+
+LOWERED = """
+[[hooks.prestart]]
+name = "lower"
+where = "container"
+command = ["/bin/sh", "-c", "prlimit --pid 1 --nofile=1000:1000"]
+"""
+
+
+def limited(kind: type[Container], oci: str, mode: str) -> None:
+    """Check that the application has the node's hard limits although PID 1 has lowered its own, as old systemds do."""
+    with of(f"{oci} {mode} limits"):
+        config = configured(oci, mode, LOWERED)
+        container = kind(f"limited-{mode}-{oci}", IMAGES[mode], config, "/bin/sh", "-c", f"ulimit -Hn; {APPLICATION}")
+        check("the application runs", until(lambda: "ready" in text(container.log)), text(container.log))
+        equal("PID 1's hard limit", resource.prlimit(container.pid(), resource.RLIMIT_NOFILE)[1], 1000)
+        ours = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        check("the application's", str(ours) in text(container.log).split(), f"{ours}: {text(container.log)}")
+        equal("exit status after TERM", container.end("TERM"), 42)
+        container.is_gone()
 
 
 def resized(kind: type[Container], oci: str, mode: str) -> None:
@@ -146,12 +168,14 @@ def mapped(oci: str, mode: str) -> None:
 def checks() -> None:
     versions()
     cgroup2.host()
-    cases = option("cases", "lives,resized,mapped")
+    cases = option("cases", "lives,resized,limited,mapped")
     if "lives" in cases:
         cgroup2.lives(PodContainer, rest=["crun"])
     for oci in OCIS:
         for mode in INITS if "resized" in cases else ():
             resized(PodContainer, oci, mode)
+        for mode in ("systemd", "sbin-init") if "limited" in cases else ():
+            limited(PodContainer, oci, mode)
         for mode in ("plain", *INITS) if "mapped" in cases else ():
             mapped(oci, mode)
 

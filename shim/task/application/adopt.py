@@ -8,8 +8,9 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ _BACKLOG = 8
 # After this many logged refusals, a container that connects in a loop is answered ever more slowly.
 _LOGGED_REFUSALS = 8
 _LONGEST_PAUSE_S = 0.05
+_INFINITY = 2**64 - 1
 
 _log = logging.getLogger(__name__)
 
@@ -39,16 +41,30 @@ class Adopted(NamedTuple):
     pidfd: int
     connection: socket.socket
 
-    def release(self, stdio: Sequence[int]) -> None:
+    def release(self, stdio: Sequence[int], rlimits: Iterable[tuple[int, int, int]] = ()) -> None:
         """Let the launcher become the application, with `stdio` as its descriptors 0, 1 and 2; close the connection.
 
-        The caller keeps the descriptors and has made the `ApplicationExit`. Raises NotFound if the launcher has ended.
+        `rlimits` are those of `AppProcess`, which the launcher sets. The caller keeps the descriptors and has made the
+        `ApplicationExit`. Raises NotFound if the launcher has ended.
         """
+        for number, _, hard in rlimits:
+            self._allow(number, -1 if hard == _INFINITY else hard)
         try:
             with self.connection:
                 socket.send_fds(self.connection, [b"\0"], list(stdio), socket.MSG_NOSIGNAL)
         except ConnectionError as err:
             raise NotFound("the application's launcher has ended") from err
+
+    def _allow(self, number: int, hard: int) -> None:
+        """Let the launcher set the hard limit `hard` (-1: none), which only a privileged process may raise.
+
+        Some versions of systemd lower their own for good: RLIMIT_NOFILE before 234, RLIMIT_MEMLOCK in 239 to 243
+        (src/core/main.c, bump_rlimit_memlock). The launcher reports what could not be raised here.
+        """
+        with suppress(OSError):
+            soft, now = resource.prlimit(self.pid, number)
+            if now != resource.RLIM_INFINITY and (hard > now or hard == resource.RLIM_INFINITY):
+                resource.prlimit(self.pid, number, (soft, hard))
 
     def close(self) -> None:
         """Close both descriptors. A launcher that was not released then ends by itself."""

@@ -195,7 +195,7 @@ class Application:
             self._joined(adopted.pid)
             try:
                 with self._streams.application_fds() as fds:
-                    adopted.release(fds)
+                    adopted.release(fds, self._boot.launch.rlimits if self._boot.launch else ())
             except NotFound as err:
                 raise RuntimeFailed(f"{self._boot.init} did not start the application: {err}") from err
             self._life.move(AppPhase.RUNNING)

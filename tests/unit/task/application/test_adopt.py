@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import socket
 
 import pytest
@@ -20,3 +21,22 @@ def test_one_whose_number_is_no_processs_any_more_has_ended(monkeypatch):
     monkeypatch.setattr(adopt.pidfd, "open", refuse)
     with ours, theirs, pytest.raises(ProcessLookupError, match=f"pid {os.getpid()} has ended"):
         adopt._open_peer(ours)
+
+
+def test_a_hard_limit_that_init_has_lowered_for_itself_is_raised_again_for_the_application(monkeypatch):
+    """systemd 239 to 243 lower RLIMIT_MEMLOCK for good, and the launcher may not raise what it gets from it."""
+    ours, theirs = socket.socketpair()
+    now = {resource.RLIMIT_MEMLOCK: (10, 20), resource.RLIMIT_NOFILE: (10, 20), resource.RLIMIT_CORE: (0, -1)}
+    raised = {}
+
+    def prlimit(pid, number, limits=None):
+        assert pid == 4242
+        if limits is not None:
+            raised[number] = limits
+        return now[number]
+
+    monkeypatch.setattr(resource, "prlimit", prlimit)
+    wanted = ((resource.RLIMIT_MEMLOCK, 5, 2**64 - 1), (resource.RLIMIT_NOFILE, 5, 20), (resource.RLIMIT_CORE, 0, 9))
+    with theirs:
+        adopt.Adopted(4242, -1, ours).release([0, 1, 2], wanted)
+    assert raised == {resource.RLIMIT_MEMLOCK: (10, -1)}
