@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #define LAST_STANDARD 31 /* dumb-init looks every signal up in an array that ends with this one */
 
@@ -30,10 +31,13 @@ static inline int every_signal(sigset_t *set)
 	return 0;
 }
 
-/* Signals that a terminal sends to its foreground group (n_tty.c, tty_io.c): the child in that group got them, too. */
+/*
+ * Signals that a terminal sends to its foreground group (n_tty.c, tty_io.c): a child in that group got them, too. One
+ * that has left it with setpgid(2), which fails for a PID 1, did not.
+ */
 static inline int is_the_childs_too(const siginfo_t *info)
 {
-	if (use_setsid || info->si_code != SI_KERNEL)
+	if (use_setsid || info->si_code != SI_KERNEL || getpgid(child_pid) != getpgrp())
 		return 0;
 	switch (info->si_signo) {
 	case SIGINT: case SIGQUIT: case SIGTSTP: case SIGTTIN: case SIGTTOU: case SIGWINCH:

@@ -96,6 +96,29 @@ def test_what_a_terminal_sends_reaches_the_child_once(program: str) -> None:
     os.close(master)
 
 
+def test_what_a_terminal_sends_reaches_a_child_in_a_group_of_its_own(program: str) -> None:
+    """As of coreutils' timeout, whose setpgid(2) fails where it is PID 1 itself, a session's leader."""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(program, [program, "-c", "--", "perl", "-e", f"setpgrp; {COUNTING}"])
+    os.set_blocking(master, False)
+    got = b""
+
+    def shows(text: bytes) -> bool:
+        nonlocal got
+        got += said(master)
+        return text in got
+
+    try:
+        until(lambda: shows(b"ready"), "the child")
+        os.write(master, b"\x03")
+        until(lambda: shows(b"got INT"), "the interrupt")
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        os.close(master)
+
+
 BLOCKING = r"""
 #include <stdio.h>
 pid_t child_pid;
