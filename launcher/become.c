@@ -143,8 +143,10 @@ static void set_capabilities(const struct settings *s, uint64_t known)
 		fail("capset", "the application");
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		fail("clear the ambient set", "the application");
+	/* The kernel refuses one that is not inheritable or not permitted; OCI runtimes go on without it. */
 	for (capability = 0; capability < CAPABILITIES; capability++)
-		if (ambient >> capability & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) < 0) {
+		if (ambient >> capability & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) < 0 &&
+		    errno != EPERM && errno != EINVAL) {
 			snprintf(name, sizeof name, "capability %d", capability);
 			fail("raise in the ambient set", name);
 		}

@@ -175,6 +175,18 @@ def test_ambient_capabilities_reach_another_user(program, isolated):
     isolated(action)
 
 
+def test_an_ambient_capability_that_is_not_inheritable_is_left_out(program, isolated):
+    """As by runc, with a warning, and by crun."""
+
+    def action():
+        mask = 1 << 0 | 1 << 10
+        sets = {"bounding": mask, "permitted": mask, "effective": mask, "inheritable": 1, "ambient": mask}
+        fields = status_fields(program, uid=1000, gid=1000, **sets)
+        assert (int(fields["CapAmb"], 16), int(fields["CapBnd"], 16)) == (1, mask)
+
+    isolated(action)
+
+
 def test_capabilities_that_the_kernel_lacks_are_left_out(program, isolated):
     def action():
         sets = dict.fromkeys(("bounding", "permitted", "effective", "inheritable", "ambient"), HELD | 1 << 63)
