@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from pouchrich.node import InstallError
+from pouchrich.node import InstallError, kept
 from pouchrich.node.layout import PROGRAMS, REJECTED, ROLLING_BACK, Layout, link_of, remove_empty
 from shim.installed import replaced
 from shim.installed.replaced import CURRENT, PREVIOUS
@@ -63,17 +63,20 @@ def is_pristine(layout: Layout) -> bool:
 
 
 def switch(layout: Layout, name: str, *, keep_former: bool = False) -> None:
-    """Make the version in home's directory `name` current. The caller has the lock. Raises OSError.
+    """Make the version in home's directory `name` current. The caller has the lock.
 
-    With `keep_former` the version before it is kept for `roll_back`.
+    With `keep_former` the version before it is kept for `roll_back`. Raises InstallError where it refuses the node's
+    changed configuration; OSError.
     """
     place, config = f"{layout.home}/{name}", layout.config
     layout.keep_bin()
     os.close(os.open(f"{place}/{IN_USE}", os.O_CREAT | os.O_WRONLY, 0o600))
     default, known = f"{place}/config.toml.default", f"{place}/config.toml.known"
-    replace = not os.path.exists(config) or is_pristine(layout)
+    replace = not os.path.exists(config) or not os.path.getsize(config) or is_pristine(layout)
     if replace:
-        shutil.copyfile(default, f"{config}.new")
+        _copy(default, f"{config}.new")
+    else:
+        kept.check(layout, place)
     shutil.copyfile(default, known)
     _sync(place)  # a power cut must not leave links to missing files
 
@@ -129,6 +132,16 @@ def _same(one: str, other: str) -> bool:
     with suppress(FileNotFoundError):
         return filecmp.cmp(one, other, shallow=False)
     return False
+
+
+def _copy(what: str, where: str) -> None:
+    """Copy a file, to disk: `where` may be on another file system than home, and is empty after a power cut else."""
+    shutil.copyfile(what, where)
+    fd = os.open(where, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _link(what: str, where: str) -> None:

@@ -1,5 +1,6 @@
 """Removes an installation, and finds what still needs it."""
 
+import errno
 import os
 import re
 import shutil
@@ -78,7 +79,12 @@ def _remove_home(layout: Layout, made: list[str]) -> None:
         else:
             shutil.rmtree(path)
     remove_empty(made)
-    shutil.rmtree(layout.home)
+    try:
+        shutil.rmtree(layout.home)
+    except OSError as err:
+        if err.errno != errno.EBUSY or os.listdir(layout.home):
+            raise
+        print(f"kept {layout.home}: a file system is mounted there")
     remove_empty(made)
 
 

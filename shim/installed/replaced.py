@@ -20,6 +20,7 @@ The version that the link PREVIOUS names stays too: a release's `pouchrich node 
 
 import fcntl
 import os
+import re
 import shutil
 import sys
 import time
@@ -34,6 +35,9 @@ from shim.installed.version import IN_USE
 
 CURRENT, PREVIOUS, LOCK = "current", "previous", ".lock"
 FORMER_LAYOUT = "venv"
+_VERSION = re.compile(r"\d+(\.\d+)*([a-z]+\d*)?(-\d{8}T\d{6})?")
+"""The names of versions' directories. Others may be the administrator's, or a file system's lost+found."""
+
 SETTLED_S = 10.0
 """No version is removed for this long after a change of CURRENT: a process that is just being executed is not seen."""
 
@@ -71,7 +75,7 @@ def replaced(home: str, *, unfinished: bool = False) -> Iterator[str]:
         if os.path.exists(f"{path}/{IN_USE}"):
             if settled:
                 yield path
-        elif unfinished and (name != FORMER_LAYOUT or (settled and current)):
+        elif unfinished and (_VERSION.fullmatch(name) or (name == FORMER_LAYOUT and settled and current)):
             yield path
 
 

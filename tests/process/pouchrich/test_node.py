@@ -1,5 +1,6 @@
 """pouchrich.node: installing and uninstalling, killed at each of their steps, and what is refused."""
 
+import errno
 import itertools
 import os
 import re
@@ -89,11 +90,11 @@ def test_an_upgrade_that_is_killed_at_any_step_leaves_what_works_and_the_next_on
 ):
     install(layout, "0")
     for step in itertools.count():
-        was, is_killed = layout.current(), killed_at(step, lambda: install(layout, f"n{step}"))  # noqa: B023
-        works(layout, was, f"n{step}")
-        install(layout, f"x{step}")
-        works(layout, f"x{step}")
-        assert Path(layout.config).read_text() == f"the default of x{step}"
+        was, is_killed = layout.current(), killed_at(step, lambda: install(layout, f"1.{step}"))  # noqa: B023
+        works(layout, was, f"1.{step}")
+        install(layout, f"2.{step}")
+        works(layout, f"2.{step}")
+        assert Path(layout.config).read_text() == f"the default of 2.{step}"
         assert "kept" not in capsys.readouterr().out
         if not is_killed:
             break
@@ -203,6 +204,62 @@ def test_a_configuration_that_was_changed_is_kept(layout: Layout, capsys: pytest
     assert f"kept {layout.config}" in capsys.readouterr().out
     assert Path(layout.config).read_text() == "mine"
     assert [path for path in Path(layout.prefix).rglob("*") if path.is_file()] == [Path(layout.config)]
+
+
+def test_a_configuration_that_a_power_cut_has_emptied_is_none(layout: Layout, capsys: pytest.CaptureFixture[str]):
+    install(layout, "1")
+    Path(layout.config).write_text("")
+    install(layout, "2")
+    assert (Path(layout.config).read_text(), "kept" in capsys.readouterr().out) == ("the default of 2", False)
+
+
+def test_a_new_configuration_is_on_disk_before_it_has_its_name(layout: Layout, monkeypatch: pytest.MonkeyPatch):
+    """/etc may be another file system than /opt, which alone is flushed as a whole."""
+    synced, renamed = [], []
+    fsync, rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+    monkeypatch.setattr(os, "rename", lambda old, new: (renamed.append((old, list(synced))), rename(old, new)))
+    install(layout, "1")
+    assert [f"{layout.config}.new" in before for old, before in renamed if old == f"{layout.config}.new"] == [True]
+
+
+ACCEPTS = """#!/bin/sh
+[ "$1 $2" = "config check" ] && ! grep -q "key of 2" "$3" || { echo "found an unknown key" >&2; exit 1; }
+"""
+
+
+def test_a_version_that_refuses_the_changed_configuration_is_not_made_current(
+    layout: Layout, capsys: pytest.CaptureFixture[str]
+):
+    """As a rollback may, or a stricter version: every container of the node would be refused."""
+    for name, text in (("1", ACCEPTS), ("2", "#!/bin/sh\n")):
+        install(layout, name, keep_former=True)
+        Path(layout.home, name, "bin/pouchrich").write_text(text)
+        Path(layout.home, name, "bin/pouchrich").chmod(0o755)
+    Path(layout.config).write_text("the key of 2")
+    with pytest.raises(InstallError, match=f"{layout.config}: 1 refuses it, and 2 stays: found an unknown key"):
+        roll_back(layout)
+    assert layout.current() == "2"
+    Path(layout.home, "2/bin/pouchrich").write_text(ACCEPTS)
+    assert roll_back(layout) == ("2", "1")
+    assert "1 refuses every container with it: found an unknown key" in capsys.readouterr().err
+
+
+def test_where_a_file_system_is_mounted_at_home_its_mount_point_stays(layout: Layout, monkeypatch: pytest.MonkeyPatch):
+    install(layout, "1")
+    rmdir = os.rmdir
+
+    def busy(path: str, **about: int) -> None:
+        if str(path) == layout.home:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+        rmdir(path, **about)
+
+    monkeypatch.setattr(os, "rmdir", busy)
+    Path(layout.home, "lost+found").mkdir()
+    install(layout, "2")
+    assert Path(layout.home, "lost+found").exists()
+    remove(layout)
+    assert os.listdir(layout.home) == []
 
 
 def test_another_directory_for_the_links_is_known_again(layout: Layout, tmp_path: Path):
