@@ -20,7 +20,7 @@ from shim.spawner.request import HUNG, LOCK_SUFFIX, READY
 if False:  # typing.TYPE_CHECKING, without the import
     from typing import NoReturn
 
-REFUSED_SUFFIX = ".refused"
+REFUSED_SUFFIX, WARMUP_SUFFIX = ".refused", ".warmup"
 REFUSED_LIMIT = 1024
 BACKLOG = 512
 TITLE = "pouchrich-spawner"
@@ -130,6 +130,7 @@ def _become_spawner(key: str, path: str, hung: int, tell: int) -> "NoReturn":
     lock = take_lock(path + LOCK_SUFFIX, hung=hung)
     if lock is None:
         os._exit(_BUSY)
+    _remove_dead(os.path.dirname(path))
     from runtime import config
     from runtime.errors import PouchrichError
 
@@ -190,6 +191,35 @@ def take_lock(path: str, *, hung: int = 0) -> int | None:
     os.ftruncate(fd, 0)
     os.write(fd, str(os.getpid()).encode())
     return fd
+
+
+def _remove_dead(directory: str) -> None:
+    """Remove what killed spawners have left whose containerd has ended with them: nobody else would. Raises nothing.
+
+    A lock file without a PID is just being made.
+    """
+    with suppress(OSError):
+        for name in os.listdir(directory):
+            if name.startswith("spawner-") and name.endswith(LOCK_SUFFIX):
+                with suppress(OSError):
+                    _remove_if_dead(f"{directory}/{name}")
+
+
+def _remove_if_dead(lock: str) -> None:
+    import shutil  # of no use to a starter
+
+    fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if not os.read(fd, 1) or not _lock(fd) or not is_file(fd, lock):
+            return
+        path = lock.removesuffix(LOCK_SUFFIX)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        shutil.rmtree(path + WARMUP_SUFFIX, ignore_errors=True)
+        clear_refusal(path)
+        os.unlink(lock)
+    finally:
+        os.close(fd)
 
 
 def _lock(fd: int) -> bool:

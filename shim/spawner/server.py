@@ -214,7 +214,7 @@ def _warm_up(path: str) -> None:
     """Keep Python from writing into code or, if that is impossible, have it do so now, before the forks."""
     with suppress(Exception):  # pod servers then just need more memory and time
         rounds = 1 if adaptive.turn_off() else warmup.ADAPTING_ROUNDS
-        warmup.run(f"{path}.warmup", rounds=rounds)
+        warmup.run(path + launch.WARMUP_SUFFIX, rounds=rounds)
 
 
 def _share() -> None:

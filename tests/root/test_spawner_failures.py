@@ -1,6 +1,7 @@
 """Whatever happens to the spawner, at whatever moment: `start` succeeds by itself, once, and says why in the log."""
 
 import asyncio
+import fcntl
 import itertools
 import os
 import resource
@@ -565,6 +566,25 @@ def test_a_child_that_was_ready_and_was_killed_is_made_up_for(on_node):
         address = node.start("two")
         assert parent(serves(node, "two", address)) == spawner
         assert node.prefork(spawner) != prefork
+
+    on_node(action)
+
+
+def test_what_spawners_killed_with_their_containerd_have_left_the_next_one_removes(on_node):
+    def action(node):
+        run = Path("/run/pouchrich")
+        run.mkdir(mode=0o711, exist_ok=True)
+        others = {name: run / f"spawner-{name}.sock" for name in ("dead", "alive", "begun")}
+        for name, said in {"dead": "4194305 ready", "alive": f"{os.getpid()} ready", "begun": ""}.items():
+            others[name].touch()
+            Path(f"{others[name]}.lock").write_text(said)
+            Path(f"{others[name]}.warmup/bundle").mkdir(parents=True)
+        with open(f"{others['alive']}.lock") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            node.start("one")
+            node.spawner()
+        left = {path.name.removeprefix("spawner-").partition(".")[0] for path in run.glob("spawner-*")} & {*others}
+        assert left == {"alive", "begun"}
 
     on_node(action)
 
