@@ -17,15 +17,15 @@ def check(layout: Layout, place: str) -> None:
         return
     name, now = os.path.basename(place), layout.current()
     if now and not _refusal(f"{layout.home}/{now}", layout.config):
-        raise InstallError(f"{layout.config}: {name} refuses it, and {now} stays: {reason}: correct it first")
-    sys.stderr.write(f"install: {layout.config}: {name} refuses every container with it: {reason}\n")
+        raise InstallError(f"{reason}; with it {name} would refuse every container, so {now} stays: correct it first")
+    sys.stderr.write(f"install: {reason}; with it {name} refuses every container: correct it\n")
 
 
 def _refusal(place: str, config: str) -> str:
-    """Why the version in `place` refuses the file, "" if it accepts it or cannot be asked."""
+    """Why the version in `place` refuses the file, naming it; "" if it accepts it or cannot be asked."""
     words = [f"{place}/bin/pouchrich", "config", "check", config]
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    return done.stderr.strip() or "no reason" if done.returncode else ""
+    return done.stderr.strip().removeprefix("pouchrich: ") or config if done.returncode else ""
