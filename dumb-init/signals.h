@@ -1,11 +1,12 @@
 /*
- * Corrects which signals dumb-init 1.2.5 waits for and forwards, without a change of its source: this file is compiled
- * before it (hack/build-dumb-init.sh), and replaces two functions of the C library there.
+ * Corrects which signals dumb-init 1.2.5 waits for and forwards, and its child's session, without a change of its
+ * source: this file is compiled before it (hack/build-dumb-init.sh), and replaces three functions of the C library there.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -47,6 +48,18 @@ static inline int is_the_childs_too(const siginfo_t *info)
 	}
 }
 
+/*
+ * The child leads a session and a process group, as the process does that an OCI runtime starts. With a terminal it
+ * stays in dumb-init's session, whose terminal that is.
+ */
+static inline pid_t fork_leader(void)
+{
+	pid_t session, pid = fork();
+	if (pid == 0 && !use_setsid && ioctl(STDIN_FILENO, TIOCGSID, &session) < 0)
+		setsid();
+	return pid;
+}
+
 static inline int next_signal(const sigset_t *set, int *number)
 {
 	siginfo_t info;
@@ -63,5 +76,6 @@ static inline int next_signal(const sigset_t *set, int *number)
 	}
 }
 
+#define fork fork_leader
 #define sigfillset every_signal
 #define sigwait next_signal

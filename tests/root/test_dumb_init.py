@@ -119,6 +119,27 @@ def test_what_a_terminal_sends_reaches_a_child_in_a_group_of_its_own(program: st
         os.close(master)
 
 
+def test_without_a_terminal_the_child_leads_a_session_and_a_group_as_without_dumb_init(program: str) -> None:
+    """An OCI runtime makes the process of a container so, and scripts clean up with `kill -- -$$`."""
+    script = (
+        'read -r pid _ _ _ group session _ </proc/self/stat; [ "$pid $pid" = "$group $session" ] && kill -TERM -- -$$'
+    )
+    done = subprocess.run([program, "-c", "--", "bash", "-c", script], check=False, timeout=20)
+    assert done.returncode == 128 + signal.SIGTERM
+
+
+def test_with_a_terminal_the_child_stays_in_the_session_that_has_it(program: str) -> None:
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(program, [program, "-c", "--", "sh", "-c", "echo got $(cut -d' ' -f6 /proc/$$/stat) >/dev/tty"])
+    said = b""
+    while b"\n" not in said:
+        said += os.read(master, 100)
+    os.waitpid(pid, 0)
+    os.close(master)
+    assert said.split() == [b"got", str(pid).encode()]
+
+
 BLOCKING = r"""
 #include <stdio.h>
 pid_t child_pid;
