@@ -10,7 +10,7 @@ from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 
 _RUN = {
-    "/run": ("mode=755", "size=64m"),
+    "/run": ("mode=755", "size=20%"),  # of the node's memory, as by systemd (src/shared/mount-util.h, TMPFS_LIMITS_RUN)
     "/run/lock": ("noexec", "mode=1777", "size=5m"),
 }
 _READ_ONLY_ROOT = {
