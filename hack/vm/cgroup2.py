@@ -31,6 +31,8 @@ from guest import (
     until,
 )
 
+from runtime.agents import cgroup as agent_cgroup
+
 LESS = 160 * MIB
 AGENT_LIMIT = 24 * MIB
 
@@ -167,8 +169,7 @@ def attack(container: Container) -> None:
 
 
 def agents_cgroup(container: Container) -> Path:
-    own = own_cgroup(container)
-    return own.with_name(f"{own.name}-agent-watcher")
+    return Path(agent_cgroup.path_of(str(own_cgroup(container)), "watcher"))
 
 
 def agents(kind: type[Container], oci: str) -> None:

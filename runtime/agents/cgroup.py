@@ -8,6 +8,7 @@ container's cgroup.
 
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from runtime.cgroup import files
 from runtime.errors import FailedPrecondition
 
 MOUNT = "/sys/fs/cgroup"
+_WHOLE_ID = re.compile("[a-z0-9]{64}")
 NOTE = "agent-cgroups.json"
 """The file in a bundle with the directories that `delete` removes if no pod server has done so."""
 
@@ -31,8 +33,13 @@ def has_v2_memory(mount: str = MOUNT) -> bool:
 
 
 def path_of(container: str, name: str) -> str:
-    """The directory of agent `name` beside the container's cgroup directory `container`."""
-    return f"{container.rstrip('/')}-agent-{name}"
+    """The directory of agent `name` beside the container's cgroup directory `container`.
+
+    It has only the beginning of the container's ID: cAdvisor, in the kubelet, takes every cgroup with a whole ID in its
+    name for that container (container/containerd/factory.go).
+    """
+    parent, base = os.path.split(container.rstrip("/"))
+    return f"{parent}/{_WHOLE_ID.sub(lambda found: found[0][:12], base)}-agent-{name}"
 
 
 def make(path: str, memory_bytes: int) -> None:

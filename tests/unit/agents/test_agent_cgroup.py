@@ -1,3 +1,4 @@
+import re
 from dataclasses import asdict
 
 import pytest
@@ -18,6 +19,13 @@ def test_memory_is_on_v2_where_the_root_of_the_hierarchy_lists_it(tmp_path, cont
 
 def test_an_agents_cgroup_is_beside_the_containers():
     assert cgroup.path_of("/sys/fs/cgroup/kubepods/pod1/c1", "probe") == "/sys/fs/cgroup/kubepods/pod1/c1-agent-probe"
+
+
+@pytest.mark.parametrize("name", ["{}", "cri-containerd-{}.scope"])
+def test_its_name_has_no_whole_container_id_by_which_cadvisor_would_take_it_for_the_container(name: str):
+    found = cgroup.path_of(f"/sys/fs/cgroup/pod.slice/{name.format('0123456789abcdef' * 4)}", "probe")
+    assert found == f"/sys/fs/cgroup/pod.slice/{name.format('0123456789ab')}-agent-probe"
+    assert not re.search("[a-z0-9]{64}", found)
 
 
 def test_the_limit_is_set_before_anything_enters(tmp_path):
