@@ -19,7 +19,7 @@ image, and only if it matches NAME_PATTERN: none of those characters means anyth
 import posixpath
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from runtime.config.kinds import NAME_PATTERN, suggestion
@@ -154,7 +154,8 @@ def found_for(facts: InitFacts, init: str) -> dict[str, str]:
 
 def _problem(name: str) -> str | None:
     """Why `name` cannot be a service's name in any image, or None."""
-    if _SAFE.fullmatch(name) is None or len(name) > _MAX_NAME or name in (".", ".."):
+    stem = name.removesuffix(".service")
+    if _SAFE.fullmatch(name) is None or len(name) > _MAX_NAME or stem in ("", ".", ".."):
         return f"a name of at most {_MAX_NAME} characters matching {NAME_PATTERN}"
     if name.endswith(_OTHER_SUFFIXES):
         return f"a unit of {', '.join(_SUFFIXES)}"
@@ -211,22 +212,15 @@ def check(
     return tuple(names), tuple(warnings)
 
 
-def _checked(names: Iterable[str]) -> list[str]:
-    checked = list(names)
-    for name in checked:
-        if _problem(name) is not None:
-            raise InvalidArgument(f"service {name[:80]!r}: found a name that was never checked")
-    return checked
-
-
-def dropin(names: Iterable[str], mandatory: Iterable[str] = ()) -> str:
+def dropin(names: Iterable[str], mandatory: Collection[str] = ()) -> str:
     """The drop-in for the application's unit. Wants=, not Requires=: a service that fails or stops affects no other.
 
-    If one of the `mandatory` (which are among `names`) fails, systemd does not start the application and powers off,
-    which fails the start at once: when a unit's dependency fails, systemd starts the unit's OnFailure=.
+    `names` are those that `check` returns, as in `gate` and `commands`. If one of the `mandatory` (which are among
+    `names`) fails, systemd does not start the application and powers off, which fails the start at once: when a unit's
+    dependency fails, systemd starts the unit's OnFailure=.
     """
-    lines = "".join(f"Wants={name}\nAfter={name}\n" for name in _checked(names))
-    needed = f"Requires={GATE}\nAfter={GATE}\n{_OR_POWEROFF}" if _checked(mandatory) else ""
+    lines = "".join(f"Wants={name}\nAfter={name}\n" for name in names)
+    needed = f"Requires={GATE}\nAfter={GATE}\n{_OR_POWEROFF}" if mandatory else ""
     return f"[Unit]\n{lines}{needed}"
 
 
@@ -236,10 +230,10 @@ def gate(mandatory: Iterable[str]) -> str:
     The application requires this unit and not the services: whatever requires a service is stopped with it, also at
     each restart of the service (systemd.unit(5), Requires=), whereas an inactive unit is not stopped.
     """
-    lines = "".join(f"Requires={name}\nAfter={name}\n" for name in _checked(mandatory))
+    lines = "".join(f"Requires={name}\nAfter={name}\n" for name in mandatory)
     return f"[Unit]\nDefaultDependencies=no\n{lines}\n[Service]\nType=oneshot\nExecStart=-/bin/true\n"
 
 
 def commands(names: Iterable[str]) -> tuple[str, ...]:
     """The commands that sysvinit and OpenRC run, in order. OpenRC starts a service once even if it is told twice."""
-    return tuple(f"{_SCRIPTS}/{name} start" for name in _checked(names))
+    return tuple(f"{_SCRIPTS}/{name} start" for name in names)

@@ -101,14 +101,34 @@ def test_a_name_that_could_mean_something_else_is_refused_whatever_the_image_has
         check(image, init, name, pod=True)
 
 
-@given(st.text(max_size=20))
-def test_no_text_but_a_checked_name_gets_into_a_unit_or_an_inittab(name):
+class AnyFile(Image):
+    """A root in which each path is that of a regular file."""
+
+    def walk(self, path, mounts=()):
+        return type("Found", (), {"path": path, "mode": stat.S_IFREG | 0o644})()
+
+
+@pytest.mark.parametrize("init", ["systemd", "sysvinit"])
+@given(name=st.one_of(st.text(max_size=20), st.text("./@ser", max_size=4).map("{}.service".format)))
+def test_no_text_but_a_checked_name_gets_into_a_unit_or_an_inittab(init, name):
     try:
-        text = services.dropin([name]) + "".join(services.commands([name]))
+        names, _ = check(AnyFile(), init, name, pod=True)
     except InvalidArgument:
         return
-    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@_.:-")
+    assert names
+    assert set("".join(names)) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@_.:-")
+    assert not {"", ".", "..", ".service"} & set(names)
+    text = services.dropin(names) + "".join(services.commands(names))
     assert text.count("\n") == 3
+
+
+@pytest.mark.parametrize("length", [192, 193, 200])
+def test_the_longest_name_that_is_allowed_gets_into_the_drop_in(length):
+    name = "x" * length
+    names, _ = check(Image(f"/etc/systemd/system/{name}.service"), "systemd", name, pod=True)
+    assert names == (f"{name}.service",)
+    assert f"Wants={name}.service\n" in services.dropin(names, names)
+    assert f"Requires={name}.service\n" in services.gate(names)
 
 
 def test_the_drop_in_starts_services_before_the_application_and_binds_it_to_none():
