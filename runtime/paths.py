@@ -1,6 +1,6 @@
 """Where the shim keeps files on a node. Files below RUN are gone after a reboot, files below STATE have to outlive it.
 
-The fast paths of `start` and `delete`, which import none of this, and the native program repeat some of these paths
+The fast path of `start`, which imports none of this, and the native program repeat some of these paths
 (`tests/unit/test_one_home.py` compares them).
 """
 

@@ -1,7 +1,8 @@
-"""The executable. `start` and `delete` run for each container and have fast paths; else `shim.manager.command` acts.
+"""The script that the native program executes for what it does not do itself.
 
-The executable that hack/install.sh makes imports this module and calls `main`. A test limits what `start` and `delete`
-import (`tests/process/test_import_budget.py`).
+The script that hack/install.sh makes imports this module and calls `main`. `start` runs for each pod and has a fast
+path; else `shim.manager.command` acts. A test limits what `start` and `delete` import
+(`tests/process/test_import_budget.py`).
 """
 
 import sys
@@ -13,10 +14,6 @@ def main() -> None:
         from shim.manager import start
 
         start.main()
-    if sys.argv[-1] == "delete":
-        from shim.manager import delete_fast
-
-        delete_fast.main()  # returns if there is something to clean up
     from shim.manager import command
 
     command.main()

@@ -10,14 +10,14 @@ from runtime.config.values import MODES
 from runtime.init import AUTO, INIT_MODES
 from runtime.init.base import CONTAINER_RUN_DIR
 from runtime.init.detect import SUPPORTED
-from shim.manager import delete_fast
+from shim.pod import cleanup
 from shim.spawner import request
 from tests.sources import ROOT, modules, name, nodes, texts
 
 MODULES = modules("shim", "runtime", "pouchrich")
 
-# What the fast paths of `start` and `delete` may not import they say again: see the test of what they say.
-FAST = {"shim/manager/delete_fast.py", "shim/spawner/request.py"}
+# What the fast path of `start` may not import it says again: see the test below.
+FAST = "shim/spawner/request.py"
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ FAST = {"shim/manager/delete_fast.py", "shim/spawner/request.py"}
     [
         (r"io\.kubernetes\.", {"runtime/spec/cri.py"}),
         # On the host; and in a container, where it is the one directory that is ours.
-        (r"/run/pouchrich(?![\w-])", {"runtime/paths.py", "runtime/init/base.py", *FAST}),
-        (r"/var/lib/pouchrich", {"runtime/paths.py", "shim/manager/delete_fast.py"}),
+        (r"/run/pouchrich(?![\w-])", {"runtime/paths.py", "runtime/init/base.py", FAST}),
+        (r"/var/lib/pouchrich", {"runtime/paths.py"}),
         (r"/usr/local/sbin:", {"runtime/default_path.py"}),
     ],
 )
@@ -34,9 +34,9 @@ def test_a_name_is_written_in_one_place(pattern, homes):
     assert {name(path) for path in MODULES if any(re.search(pattern, text) for text in texts(path))} == homes
 
 
-def test_the_fast_paths_say_what_the_others_say():
-    assert (delete_fast.RUN, delete_fast.POSTSTOP_RECORDS, request.DIRECTORY) == (paths.RUN, paths.RECORDS, paths.RUN)
-    assert f"{delete_fast.RUN}/bundles" == paths.BUNDLES
+def test_who_may_not_import_the_paths_says_the_same():
+    assert request.DIRECTORY == paths.RUN
+    assert f"{paths.RUN}/bundles" == paths.BUNDLES  # as native/clean.c says
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,7 @@ def test_the_fast_paths_say_what_the_others_say():
     [
         ("native/shim.h", f'#define RUN "{paths.RUN}"'),
         ("native/shim.h", f'#define RECORDS "{paths.RECORDS}"'),
+        ("native/clean.c", f"#define KILLED {cleanup.KILLED}"),
         ("launcher/launch.h", f'#define SETTINGS "{CONTAINER_RUN_DIR}/{rundir.SETTINGS}"'),
         ("launcher/launch.c", f'#define APP_SOCKET "{CONTAINER_RUN_DIR}/{rundir.APP_SOCKET}"'),
         ("launcher/launch.c", f'#define HALT_SOCKET "{CONTAINER_RUN_DIR}/{rundir.HALT_SOCKET}"'),
