@@ -25,7 +25,6 @@ def decode_request(stream_id: int, data: bytes) -> RequestReceived:
         request.method,
         request.payload,
         request.timeout_nano or None,  # on the wire, 0 is the same as absent
-        tuple((pair.key, pair.value) for pair in request.metadata),
     )
 
 

@@ -13,7 +13,7 @@ class RequestReceived(NamedTuple):
     """A unary call to be answered, once, on `stream_id`.
 
     `timeout_ns` is the time that remained when the client sent it, below 0 if it was already over; None for no
-    deadline.
+    deadline. A request's metadata is ignored.
     """
 
     stream_id: int
@@ -21,7 +21,6 @@ class RequestReceived(NamedTuple):
     method: str
     payload: bytes
     timeout_ns: int | None
-    metadata: Metadata
 
 
 class StreamRefused(NamedTuple):

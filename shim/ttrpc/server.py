@@ -18,7 +18,7 @@ from shim.ttrpc.connection import ServerConnection
 from shim.ttrpc.errors import Code, ProtocolError
 from shim.ttrpc.events import RequestReceived, StreamRefused
 from shim.ttrpc.peer import Peer, peer_of, same_owner
-from shim.ttrpc.service import Method, RequestContext, Service, enter_request
+from shim.ttrpc.service import Method, Service
 
 StatusOf = Callable[[Exception], tuple[int, str] | None]
 
@@ -229,7 +229,6 @@ class _Connection(asyncio.Protocol):
         deadline = None
         if request.timeout_ns is not None:
             deadline = asyncio.get_running_loop().time() + request.timeout_ns / 1e9
-        enter_request(RequestContext(request.service, request.method, deadline, request.metadata))
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:

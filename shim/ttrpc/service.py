@@ -3,7 +3,6 @@
 import inspect
 import re
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from functools import cache
 from typing import NamedTuple
 
@@ -12,35 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from shim.ttrpc.events import Metadata
-
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-
-
-class RequestContext(NamedTuple):
-    """What is known about a request besides its message.
-
-    `deadline` is a time of the running loop's clock in seconds, None for no deadline. `metadata` comes from the
-    client, unchecked.
-    """
-
-    service: str
-    method: str
-    deadline: float | None
-    metadata: Metadata
-
-
-_current: ContextVar[RequestContext] = ContextVar("ttrpc_request")
-
-
-def current_request() -> RequestContext:
-    """The request that the calling task serves. Raises LookupError outside a handler."""
-    return _current.get()
-
-
-def enter_request(context: RequestContext) -> None:
-    """Called by the server: make `context` current in the task that serves it."""
-    _current.set(context)
 
 
 class Method(NamedTuple):
@@ -73,22 +44,18 @@ class Service(NamedTuple):
     methods: dict[str, Method]
 
 
-def bind(descriptor: ServiceDescriptor, handler: object, *, full_name: str | None = None) -> Service:
+def bind(descriptor: ServiceDescriptor, handler: object) -> Service:
     """Bind every method of `descriptor` to the method of `handler` of the same name in snake_case.
 
     A handler method is `async def resize_pty(self, request) -> response | None`; None only where the
     response is google.protobuf.Empty. A method that never waits is a plain `def`: its requests need no task, and
-    have no deadline and no `current_request`. `full_name` serves the same methods under another name. Raises
-    TypeError naming all methods that `handler` lacks, and ValueError for a streaming method.
+    have no deadline. Raises TypeError naming all methods that `handler` lacks, and ValueError for a streaming method.
     """
     missing = [m.name for m in descriptor.methods if not callable(getattr(handler, snake_case(m.name), None))]
     if missing:
         wanted = ", ".join(snake_case(name) for name in missing)
         raise TypeError(f"{type(handler).__name__} lacks methods of {descriptor.full_name}: {wanted}")
-    return Service(
-        full_name or descriptor.full_name,
-        {method.name: _bind_method(method, handler) for method in descriptor.methods},
-    )
+    return Service(descriptor.full_name, {method.name: _bind_method(method, handler) for method in descriptor.methods})
 
 
 @cache

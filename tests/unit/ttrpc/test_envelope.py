@@ -18,12 +18,17 @@ from shim.ttrpc.frame import MAX_DATA
     ids=["absent", "zero", "five", "too late"],
 )
 def test_a_request_has_the_timeout_of_the_wire(data: bytes, timeout_ns: int | None) -> None:
-    assert envelope.decode_request(1, data) == RequestReceived(1, "s", "m", b"p", timeout_ns, ())
+    assert envelope.decode_request(1, data) == RequestReceived(1, "s", "m", b"p", timeout_ns)
 
 
-def test_metadata_keeps_its_order_and_repeated_keys() -> None:
-    data = b"\x2a\x06\x0a\x01k\x12\x01v\x2a\x06\x0a\x01k\x12\x01w"
-    assert envelope.decode_request(1, data).metadata == (("k", "v"), ("k", "w"))
+def test_metadata_is_ignored() -> None:
+    data = b"\x0a\x01s\x12\x01m\x2a\x06\x0a\x01k\x12\x01v\x2a\x06\x0a\x01k\x12\x01w"
+    assert envelope.decode_request(1, data) == RequestReceived(1, "s", "m", b"", None)
+
+
+def test_a_request_is_encoded_with_its_metadata_in_order_and_with_repeated_keys() -> None:
+    data = b"\x0a\x01s\x12\x01m\x2a\x06\x0a\x01k\x12\x01v\x2a\x06\x0a\x01k\x12\x01w"
+    assert envelope.encode_request("s", "m", b"", None, (("k", "v"), ("k", "w"))) == data
 
 
 @pytest.mark.parametrize(

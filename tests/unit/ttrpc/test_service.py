@@ -5,7 +5,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.empty_pb2 import Empty
 
 from protos.gen import events_service_pb2, task_pb2, task_v3_pb2
-from shim.ttrpc.service import bind, current_request, snake_case
+from shim.ttrpc.service import bind, snake_case
 from tests.unit.ttrpc.serving import DESCRIPTOR, FakeTask
 
 EVENTS = events_service_pb2.DESCRIPTOR.services_by_name["Events"]
@@ -38,7 +38,6 @@ def test_one_handler_serves_both_versions_of_the_task_service() -> None:
     v3 = bind(task_v3_pb2.DESCRIPTOR.services_by_name["Task"], handler)
     assert (v2.name, v3.name) == ("containerd.task.v2.Task", "containerd.task.v3.Task")
     assert v2.methods == v3.methods
-    assert bind(DESCRIPTOR, handler, full_name=v3.name) == v3
 
 
 def test_missing_handlers_are_named() -> None:
@@ -69,8 +68,3 @@ def test_none_stands_for_empty_only() -> None:
         methods["Connect"].encode(None)
     with pytest.raises(TypeError, match="Connect returned WaitResponse"):
         methods["Connect"].encode(task_pb2.WaitResponse())
-
-
-def test_there_is_no_current_request_outside_of_a_handler() -> None:
-    with pytest.raises(LookupError):
-        current_request()
