@@ -74,39 +74,8 @@ class Stdio(Protocol):
         """Close everything, in whatever state. May be repeated."""
 
 
-class NullIO:
-    """No streams at all: the process has /dev/null, for reading and writing."""
-
-    console_socket = ""
-
-    def child_fds(self) -> dict[int, int]:
-        """No descriptors: the process gets /dev/null."""
-        return {}
-
-    async def attach(self) -> None:
-        """Nothing to connect."""
-
-    def close_stdin(self) -> None:
-        """No standard input."""
-
-    def resize(self, *, width: int, height: int) -> None:
-        """No terminal."""
-
-    def process_ended(self) -> None:
-        """It holds nothing."""
-
-    def discard(self) -> None:
-        """It holds nothing."""
-
-    async def drain(self) -> None:
-        """Nothing to wait for."""
-
-    async def close(self) -> None:
-        """It holds nothing."""
-
-
 class PipeIO:
-    """Anonymous pipes to the process, copied from and to the client's FIFOs.
+    """Anonymous pipes to the process, copied from and to the client's FIFOs; for a stream that is unwanted, no pipe.
 
     They outlive any client, and their ends can belong to the process's user. Outputs in `direct` are the client's FIFOs
     themselves: descriptor of the process -> (end that the process gets, end kept open against EPIPE). Owns both ends.

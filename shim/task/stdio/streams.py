@@ -7,7 +7,7 @@ from runtime.errors import InvalidArgument
 from shim.task.reaper import Reaper
 from shim.task.stdio import fifo, logger
 from shim.task.stdio.endpoints import OpenOutput, close_all
-from shim.task.stdio.stdio import NullIO, Owner, PipeIO, Stdio, StdioPaths, to_client, to_file
+from shim.task.stdio.stdio import Owner, PipeIO, Stdio, StdioPaths, to_client, to_file
 from shim.task.stdio.terminal import ConsoleSource, RuntimeConsole, TerminalIO
 
 SCHEMES = ("fifo", "file", "binary", "binary-v2")
@@ -50,7 +50,7 @@ async def open_stdio(
     wanted = {1: paths.stdout, 2: paths.stdout if scheme == "file" else paths.stderr}
     ends = _direct(wanted) if direct and scheme == "fifo" else {}
     outputs = {fd: opener for fd, path in wanted.items() if fd not in ends and (opener := _opener(path)) is not None}
-    return PipeIO(stdin, outputs, owner, direct=ends) if stdin or outputs or ends else NullIO()
+    return PipeIO(stdin, outputs, owner, direct=ends)
 
 
 def _direct(wanted: dict[int, str]) -> dict[int, tuple[int, int]]:

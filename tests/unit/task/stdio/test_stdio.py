@@ -14,7 +14,7 @@ import pytest
 from runtime.errors import InvalidArgument, RuntimeFailed
 from shim.task.reaper import Reaper
 from shim.task.stdio import console, stdio
-from shim.task.stdio.stdio import NullIO, Owner, PipeIO, StdioPaths
+from shim.task.stdio.stdio import Owner, PipeIO, StdioPaths
 from shim.task.stdio.streams import open_stdio
 from shim.task.stdio.terminal import TerminalIO
 from tests.fakes.loop import in_loop, open_fds, until
@@ -340,21 +340,37 @@ async def test_a_file_takes_both_streams(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("paths", "kind", "fds"),
+    ("paths", "fds"),
     [
-        (StdioPaths(), NullIO, set()),
-        (StdioPaths("i"), PipeIO, {0}),
-        (StdioPaths("", "o"), PipeIO, {1}),
-        (StdioPaths("", "", "e"), PipeIO, {2}),
-        (StdioPaths("i", "fifo:///o", "fifo:///e"), PipeIO, {0, 1, 2}),
+        (StdioPaths(), set()),
+        (StdioPaths("i"), {0}),
+        (StdioPaths("", "o"), {1}),
+        (StdioPaths("", "", "e"), {2}),
+        (StdioPaths("i", "fifo:///o", "fifo:///e"), {0, 1, 2}),
     ],
 )
 @in_loop
-async def test_the_requests_words_decide_the_form(paths: StdioPaths, kind: type, fds: set[int]):
+async def test_the_requests_words_decide_the_form(paths: StdioPaths, fds: set[int]):
     form = await opened(paths)
-    assert type(form) is kind
-    assert set(form.child_fds() or {}) == fds
+    assert type(form) is PipeIO
+    assert set(form.child_fds()) == fds
     await form.close()
+
+
+@in_loop
+async def test_without_streams_nothing_is_open_and_nothing_is_waited_for():
+    before = open_fds()
+    form = await opened(StdioPaths())
+    assert (form.console_socket, form.child_fds(), open_fds()) == ("", {}, before)
+    await form.attach()
+    form.close_stdin()
+    form.resize(width=1, height=1)
+    form.process_ended()
+    form.discard()
+    async with asyncio.timeout(1):
+        await form.drain()
+    await form.close()
+    assert open_fds() == before
 
 
 @pytest.mark.parametrize("scheme", ["", "fifo://"])
@@ -365,7 +381,7 @@ async def test_no_file_of_the_nodes_is_an_input(tmp_path: Path, scheme: str):
     for path in (tmp_path, tmp_path / "in", "/dev/zero"):
         with pytest.raises(InvalidArgument, match=r"^stdin: found .* allowed a FIFO or /dev/null$"):
             await opened(StdioPaths(f"{scheme}{path}"))
-    assert type(await opened(StdioPaths(f"{scheme}{os.devnull}"))) is NullIO
+    assert (await opened(StdioPaths(f"{scheme}{os.devnull}"))).child_fds() == {}
 
 
 @in_loop
