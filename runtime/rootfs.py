@@ -98,11 +98,6 @@ def hide(at: str) -> None:
         syscalls.umount2(at, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
 
 
-def is_mounted(path: str) -> bool:
-    """Whether something is mounted at exactly `path`."""
-    return mounts.is_mounted(path)
-
-
 def _layers(rootfs: str) -> str:
     # In the bundle, which only root can enter and which containerd removes whatever happens to this process.
     return f"{rootfs}.layers"

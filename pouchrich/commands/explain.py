@@ -144,7 +144,7 @@ def _with_engines(found: Explanation, bundle: str) -> Explanation:
 
 def _stored(bundle: str) -> Plan | None:
     record = Bundle(bundle).load_record()
-    return None if record is None else Plan.from_json(json.dumps(record.get("plan")))
+    return None if record is None else Plan.from_dict(record.get("plan") or {})
 
 
 def _config(arguments: argparse.Namespace) -> Config:

@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
 # Every hierarchy holds all processes; into these every OCI runtime puts a container.
@@ -46,8 +45,3 @@ class Cgroup(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """The cgroup as a JSON object."""
         return {"unified": self.unified, "controllers": dict(self.controllers)}
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Cgroup:
-        """The inverse of `to_dict`."""
-        return cls(unified=value["unified"], controllers=tuple(value["controllers"].items()))

@@ -5,7 +5,7 @@ pod's in reverse order, so that what was set up first is taken down last.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runtime.config.annotations import Override
@@ -28,20 +28,6 @@ class Selection:
     poststop: tuple[Hook, ...] = ()
     poststop_budget_s: float = 30.0
     pod_poststop_budget_s: float = 30.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """The selection as a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> "Selection":
-        """The inverse of `to_dict`. Raises KeyError or TypeError for anything else."""
-        return cls(
-            prestart=tuple(hook_from_dict(one) for one in found["prestart"]),
-            poststop=tuple(hook_from_dict(one) for one in found["poststop"]),
-            poststop_budget_s=float(found["poststop_budget_s"]),
-            pod_poststop_budget_s=float(found["pod_poststop_budget_s"]),
-        )
 
 
 def owner_from_dict(found: Mapping[str, Any]) -> str:

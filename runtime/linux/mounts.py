@@ -78,11 +78,6 @@ def mount_points(path: str) -> tuple[str, ...]:
     return tuple(sorted(mountinfo.points_in(root), key=lambda point: (-point.count("/"), point)))
 
 
-def is_mounted(path: str) -> bool:
-    """Whether something is mounted at exactly `path`."""
-    return os.path.realpath(path) in mount_points(path)
-
-
 def _unmount_layer(points: tuple[str, ...]) -> tuple[bool, OSError | None]:
     """Unmount the topmost mount of each of `points`. Return whether any succeeded, and an EBUSY that occurred."""
     progress, busy = False, None

@@ -11,7 +11,6 @@ The caller reads, this module decides without touching anything, and the caller 
 A sandbox needs no plan, and so no readable configuration: `is_sandbox` recognises it.
 """
 
-import json
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from runtime.rich.policy import Choice, Decision, choose, is_sandbox, refuse_man
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 
-__all__ = ["Choice", "Decision", "Plan", "choose", "is_sandbox", "make", "plain"]
+__all__ = ["Choice", "Decision", "Plan", "choose", "is_sandbox", "make"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +63,9 @@ class Plan:
         """What `from_dict` takes, for `runtime.bundle.to_json`. It may hold the pod's arguments, so keep it 0600."""
         return {"version": 1, **bundle.fields_of(self)}
 
-    def to_json(self) -> str:
-        """The plan as one JSON object."""
-        return bundle.to_json(self.as_object())
-
-    @classmethod
-    def from_json(cls, text: str) -> "Plan":
-        """The plan that `to_json` wrote. Raises InvalidArgument."""
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as err:
-            raise InvalidArgument("plan: found other text than JSON, allowed a plan of this version") from err
-        return cls.from_dict(found)
-
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "Plan":
-        """The plan of the JSON object that `to_json` wrote. Raises InvalidArgument."""
+        """The plan of the JSON object that `as_object` became in the record. Raises InvalidArgument."""
         try:
             if found["version"] != 1:
                 raise ValueError(f"version {found['version']}")
@@ -97,14 +83,6 @@ class Plan:
             )
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise InvalidArgument(f"plan: found {_unlike(err)}, allowed a plan of this version") from err
-
-    def describe(self) -> str:
-        """The plan for people: decisions with their sources, warnings, steps."""
-        lines = [f"rich container, mode {self.mode}" if self.rich else "plain container"]
-        lines += [f"  {one.key} = {one.value}  ({one.source})" for one in self.decisions]
-        lines += [f"  warning: {one}" for one in self.warnings]
-        lines += [f"  {number}. {step.name}: {step.detail}" for number, step in enumerate(self.steps, 1)]
-        return "\n".join(lines)
 
 
 def _unlike(err: Exception) -> str:
@@ -140,11 +118,6 @@ def _boot(found: Mapping[str, Any] | None) -> Boot | None:
         "launch": None if launch is None else AppProcess(**_fields(launch)),
     }
     return Boot(**read)
-
-
-def plain(source: str) -> Plan:
-    """A plan that changes nothing; `source` is the reason."""
-    return Plan(rich=False, mode=None, decisions=(Decision("rich", "false", source),))
 
 
 def _services(

@@ -26,6 +26,7 @@ from runtime.init.detect import RC_PATHS, InitFacts
 from runtime.rich import plan, policy
 from runtime.spec.identity import Identity
 from shim.contract import bootstrap
+from tests.plans import recorded
 
 PART = 4_000
 
@@ -94,7 +95,7 @@ def decide(spec: Any) -> None:
         return
     choice = plan.choose(spec, NODE, identity)
     made = plan.make(spec, choice, config=NODE, facts=FACTS, terminal=False, run_dir="/run/x")
-    assert plan.Plan.from_json(made.to_json()) == made
+    assert plan.Plan.from_dict(recorded(made)) == made
     made.apply(spec)
 
 

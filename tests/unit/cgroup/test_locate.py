@@ -89,9 +89,9 @@ def test_no_process_and_no_mount_are_not_found(locate, tree):
         locate(V1_PATHS, "")
 
 
-def test_the_value_survives_being_written_down():
-    for value in (Cgroup(unified="/a"), Cgroup(controllers=V1_FOUND)):
-        assert Cgroup.from_dict(value.to_dict()) == value
+def test_the_value_is_written_down_with_a_directory_for_each_controller():
+    assert Cgroup(unified="/a").to_dict() == {"unified": "/a", "controllers": {}}
+    assert Cgroup(controllers=V1_FOUND).to_dict() == {"unified": "", "controllers": dict(V1_FOUND)}
 
 
 def test_this_process_is_found_where_a_cgroup_file_system_is_mounted():

@@ -1,11 +1,11 @@
 """runtime.hooks.select: which hooks, in which order."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from runtime import config
 from runtime.config.annotations import read_overrides
-from runtime.hooks.select import Selection, select
+from runtime.hooks.select import Selection, hook_from_dict, select
 
 NODE = """
 version = 1
@@ -75,9 +75,14 @@ def test_without_hooks_there_is_nothing():
     assert selected({}, body="version = 1") == Selection()
 
 
-def test_a_selection_survives_json():
+def test_a_hook_survives_json():
     found = selected(mode="systemd")
-    assert Selection.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    for hook in (*found.prestart, *found.poststop):
+        assert hook_from_dict(json.loads(json.dumps(asdict(hook)))) == hook
+
+
+def test_hooks_after_the_stop_have_the_nodes_budget():
+    found = selected(mode="systemd")
     assert (found.poststop_budget_s, found.pod_poststop_budget_s) == (7, 7)
 
 

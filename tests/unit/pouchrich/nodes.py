@@ -8,6 +8,7 @@ from runtime import index
 from runtime.init.boot import Boot, RunFile
 from runtime.rich.plan import Decision, Plan
 from runtime.spec.edit import Edit, Step
+from tests.plans import recorded
 
 OCI = {"path": "/usr/bin/crun", "root": "/run/pouchrich/runtime/k8s.io", "systemd_cgroup": False}
 DUMB = Plan(
@@ -45,7 +46,7 @@ class Node:
         path = self.top / "state" / namespace / container_id
         path.mkdir(parents=True)
         (path / "config.json").write_text(json.dumps({"annotations": dict(annotations)}))
-        (path / "pouchrich.json").write_text(json.dumps({"version": 1, "oci": OCI, "plan": json.loads(plan.to_json())}))
+        (path / "pouchrich.json").write_text(json.dumps({"version": 1, "oci": OCI, "plan": recorded(plan)}))
         if init:
             (path / "init.pid").write_text(str(init))
         for name, value in notes.items():

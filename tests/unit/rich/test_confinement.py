@@ -1,7 +1,5 @@
 """runtime.rich.confinement: whose AppArmor profile a rich container and all in it has."""
 
-import json
-
 import pytest
 
 from runtime import config
@@ -10,6 +8,7 @@ from runtime.config.model import Hook, When
 from runtime.hooks.process import hook_process
 from runtime.rich import confinement, plan
 from runtime.rich.confinement import DEFAULT
+from tests.plans import recorded
 from tests.unit.rich.test_plan import made, spec_of
 
 NAMED = 'rich.apparmor-profile = "pouchrich"'
@@ -31,8 +30,8 @@ def test_the_nodes_profile_is_in_place_of_containerds_default():
     assert found.apply(spec)["process"]["apparmorProfile"] == "pouchrich"
     assert found.apparmor == "pouchrich"
     assert decision(found) == [("pouchrich", "/etc/c.toml: rich.apparmor-profile")]
-    assert f"apparmor-profile: pouchrich, in place of {DEFAULT}" in found.describe()
-    assert plan.Plan.from_json(found.to_json()) == found
+    assert f"pouchrich, in place of {DEFAULT}" in [one.detail for one in found.steps if one.name == "apparmor-profile"]
+    assert plan.Plan.from_dict(recorded(found)) == found
     assert spec["process"]["apparmorProfile"] == DEFAULT
 
 
@@ -84,6 +83,6 @@ def test_a_name_that_is_none_is_an_error(name):
 
 
 def test_a_record_of_before_has_no_profile():
-    old = json.loads(made(spec_with(DEFAULT)).to_json())
+    old = recorded(made(spec_with(DEFAULT)))
     del old["apparmor"]
     assert plan.Plan.from_dict(old).apparmor == ""

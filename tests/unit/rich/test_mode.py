@@ -9,6 +9,7 @@ from runtime.image.image import PLACES, Command, ImageFacts
 from runtime.init.detect import InitFacts
 from runtime.rich import plan
 from runtime.spec.identity import Identity
+from tests.plans import recorded
 
 CAPABILITIES = ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"]
 SYSTEMD = InitFacts(systemd="/usr/lib/systemd/systemd", version=252, kind="systemd")
@@ -285,7 +286,7 @@ def test_restarting_in_place_is_systemds_alone():
 @pytest.mark.parametrize("init", [SYSTEMD, InitFacts(systemd="/s", kind="busybox")])
 def test_a_plan_with_a_boot_is_kept_as_json_and_read_again(mode, init):
     found = planned({"mode": mode}, init=init, host=HostFacts(nsdelegate=False, rlimits=((7, 1, 2),)))
-    again = plan.Plan.from_json(found.to_json())
+    again = plan.Plan.from_dict(recorded(found))
     assert again == found
     assert hash(again.boot) == hash(found.boot)
 

@@ -13,6 +13,7 @@ from runtime.image.image import PLACES, Command, ImageFacts
 from runtime.init.detect import InitFacts
 from runtime.rich import plan
 from runtime.spec.identity import Identity
+from tests.plans import recorded
 
 DATA = Path(__file__).parent / "data"
 CRI = "io.kubernetes.cri."
@@ -239,33 +240,38 @@ def test_the_plan_in_order_with_what_it_binds():
 
 
 def test_a_plan_is_kept_as_json_and_read_again():
-    for found in (made(spec_of(), terminal=True), plan.plain("a reason")):
-        again = plan.Plan.from_json(found.to_json())
+    for found in (made(spec_of(), terminal=True), made(spec_of(), body="rich.enabled = false")):
+        again = plan.Plan.from_dict(recorded(found))
         assert again == found
         assert again.apply(spec_of()) == found.apply(spec_of())
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{}", '{"version": 2}', made(spec_of()).to_json().replace("with_args", "with_x"), "[" * 30000],
+    "found",
+    [
+        *(None, "", [], {}, {"version": 2}, recorded(made(spec_of())) | {"steps": [{}]}),
+        json.loads(json.dumps(recorded(made(spec_of()))).replace("with_args", "with_x")),
+    ],
 )
-def test_a_plan_that_was_not_written_by_us_is_an_invalid_argument(text):
+def test_a_plan_that_was_not_written_by_us_is_an_invalid_argument(found):
     with pytest.raises(InvalidArgument, match="plan: found"):
-        plan.Plan.from_json(text)
+        plan.Plan.from_dict(found)
 
 
-def test_a_plan_is_printed_with_decisions_warnings_and_steps():
-    lines = made(spec_of(), body='services.enable = ["cron"]').describe().splitlines()
-    assert lines == [
-        "rich container, mode dumb-init",
-        "  rich = true  (built in)",
-        "  mode = dumb-init  (built in)",
-        "  warning: /etc/c.toml: services.enable: found cron, allowed none: dumb-init manages no services: skipped",
-        "  1. mount-dumb-init: bind a static dumb-init at /run/pouchrich/dumb-init, read-only, after all other mounts",
-        "  2. env-rich-mode: set rich_mode and rich_mode_launch_manner for the container",
-        "  3. args-dumb-init: start dumb-init as PID 1, the command as its child",
+def test_a_plan_has_decisions_warnings_and_steps_for_people():
+    found = made(spec_of(), body='services.enable = ["cron"]')
+    assert found.decisions == (
+        plan.Decision("rich", "true", "built in"),
+        plan.Decision("mode", "dumb-init", "built in"),
+    )
+    assert found.warnings == (
+        "/etc/c.toml: services.enable: found cron, allowed none: dumb-init manages no services: skipped",
+    )
+    assert [f"{step.name}: {step.detail}" for step in found.steps] == [
+        "mount-dumb-init: bind a static dumb-init at /run/pouchrich/dumb-init, read-only, after all other mounts",
+        "env-rich-mode: set rich_mode and rich_mode_launch_manner for the container",
+        "args-dumb-init: start dumb-init as PID 1, the command as its child",
     ]
-    assert plan.plain("a reason").describe() == "plain container\n  rich = false  (a reason)"
 
 
 HOSTS = {
@@ -306,7 +312,7 @@ def test_before_and_after_are_as_recorded(name):
     )
     after = found.apply(before)
     assert after == json.loads((DATA / name / "after.json").read_text())
-    boot = json.loads(found.to_json())["boot"]
+    boot = recorded(found)["boot"]
     assert boot == (None if name.startswith("dumb-init") else json.loads((DATA / name / "boot.json").read_text()))
     assert before == unchanged
     assert found.apply(after) == after
