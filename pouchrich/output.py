@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TextIO
 
@@ -187,8 +187,3 @@ def age(seconds: float | None) -> str:
 def percent(value: float | None) -> str:
     """Format a share of one CPU."""
     return "-" if value is None else f"{value:.1f}"
-
-
-def listing(items: Sequence[str]) -> str:
-    """Join words for people, or `none`."""
-    return ", ".join(items) or "none"

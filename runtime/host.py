@@ -32,7 +32,6 @@ class HostFacts(NamedTuple):
     cgroups: str = "unified"
     nsdelegate: bool = True
     named: str = ""
-    kernel: str = ""
     rlimits: tuple[tuple[int, int, int], ...] = ()
     systemd: bool = True
 
@@ -80,4 +79,4 @@ def read(mounts: str = "/proc/self/mountinfo") -> HostFacts:
     """The facts about this host. Raises OSError where /proc cannot be read."""
     form, delegates, named = layout_from_mounts(mountinfo.around(CGROUPS, mounts))
     limits = tuple(_own_limit(one) for one in range(_LIMITS))
-    return HostFacts(form, delegates, named, os.uname().release, limits, has_systemd())
+    return HostFacts(form, delegates, named, limits, has_systemd())

@@ -9,8 +9,6 @@ from pathlib import Path
 
 Results = dict[str, dict[str, list[float]]]
 
-HIGHER_IS_BETTER = ("stdout B/s",)
-
 
 def table(results: Results) -> str:
     """One line per row: each shim's median, and the ratio of ours to theirs."""

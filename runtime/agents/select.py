@@ -59,11 +59,6 @@ def select(
     return tuple(selected)
 
 
-def sources(selected: Iterable[Selected]) -> tuple[str, ...]:
-    """Every host path that the agents get, each once."""
-    return tuple(dict.fromkeys(mount.source for one in selected for mount in one.agent.mounts))
-
-
 def targets(agents: Iterable[Agent]) -> tuple[str, ...]:
     """Every target of agents' mounts in the container, to be resolved in the image for `mounts.steps`."""
     return tuple(dict.fromkeys(mount.target for agent in agents for mount in agent.mounts))

@@ -111,14 +111,6 @@ class OCIRuntime:
         """Make a running container from a checkpoint's files."""
         await self._call("restore", argv.restore(container_id, options), stdio)
 
-    async def features(self) -> bytes:
-        """What the OCI runtime says it supports, as JSON (OCI runtime-spec, features.md)."""
-        with MemoryFile("features") as output:
-            status = await self._run([self.binary.path, *argv.features()], {1: output.fd})
-            if status:
-                raise RuntimeFailed(f"OCI runtime features failed: exit status {status}")
-            return output.read(1 << 20)
-
     async def _call(self, what: str, words: Sequence[str], stdio: Stdio = None, *, prefix: str = "") -> None:
         with MemoryFile("log") as errors, MemoryFile("output") as output:
             fds = {1: output.fd, 2: output.fd} if stdio is None else stdio
