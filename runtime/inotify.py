@@ -67,7 +67,7 @@ def _can_open() -> bool:
 
 
 def warn_or_refuse(found: int, policy: str, *, source: str) -> tuple[str, ...]:
-    """The warnings for the Create of a systemd while `found` instances are left (`left`).
+    """The warnings for the Create of a systemd while `found` instances are left (`instances_left`).
 
     `policy` is `warn` or `refuse`, and `source` names where it is set. Raises FailedPrecondition for `refuse`.
     """

@@ -97,9 +97,9 @@ def steps(
 ) -> tuple[Step, ...]:
     """The binds of all agents, to be made after every mount of the pod and of the mode.
 
-    `points` are the mounts of the spec, as in `Setting.mounts`, with the mode's own /run; `resolved` says where targets
-    lead in the image (`ImageFacts.resolved`). Raises InvalidArgument for a target that is not free. Two agents may
-    share a target only for the same source.
+    `points` are the mounts of the spec, as in `ModeInput.mounts`, with the mode's own /run; `resolved` says where
+    targets lead in the image (`ImageFacts.resolved`). Raises InvalidArgument for a target that is not free. Two agents
+    may share a target only for the same source.
     """
     made: dict[str, tuple[AgentMount, Step]] = {}
     for one in selected:

@@ -28,7 +28,7 @@ _DEVICE_LINES = ("blkio.throttle.", "rdma.")
 
 
 def loosen_parent(directories: Mapping[str, str]) -> None:
-    """Before an update: let the lower level have more than the upper has now. `copy` always follows.
+    """Before an update: let the lower level have more than the upper has now. `copy_to_parent` always follows.
 
     The quota and the CPU set of a cgroup may not exceed those of the one above. `directories` are the lower ones, by
     controller. What the kernel refuses is left as it is.

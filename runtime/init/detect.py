@@ -54,8 +54,8 @@ class InitFacts(NamedTuple):
     `systemd` is systemd's path, or empty; `version` its major number where known. `kind` is what `/sbin/init` is: one
     of SUPPORTED, another init's name, or empty; `problem` is why it cannot be used, where it cannot be examined.
     `inittab` is the text of /etc/inittab. `present` has those of RC_PATHS that exist. `services` says where systemd
-    finds each requested service, `scripts` where sysvinit and OpenRC find it (`runtime.init.services.look`), and `near`
-    has hints for requested services that neither finds. `home` is the home directory of the spec's user.
+    finds each requested service, `scripts` where sysvinit and OpenRC find it (`runtime.init.services.find_services`),
+    and `near` has hints for requested services that neither finds. `home` is the home directory of the spec's user.
     `machine_id`: the image has a machine-id (machine-id(5)), or a symbolic link in its place.
     """
 

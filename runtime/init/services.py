@@ -77,7 +77,7 @@ class Found(Protocol):
 
 
 class Root(Protocol):
-    """What `look` needs of a `runtime.image.image.Rootfs`."""
+    """What `find_services` needs of a `runtime.image.image.Rootfs`."""
 
     def walk(self, path: str, mounts: Sequence[str] = ()) -> Found: ...
 
@@ -148,7 +148,7 @@ def near(root: Root, missing: Sequence[str]) -> dict[str, str]:
 
 
 def found_for(facts: InitFacts, init: str) -> dict[str, str]:
-    """The part of an image's facts that `look` found for `init`."""
+    """The part of an image's facts that `find_services` found for `init`."""
     return dict(facts.services if init == "systemd" else facts.scripts)
 
 

@@ -7,12 +7,12 @@ _OWN_PIDS = "/proc/self/ns/pid"
 
 
 def identity_of(pid: int) -> str:
-    """The identity of process `pid`, for `lives`. Raises OSError where the process is gone."""
+    """The identity of process `pid`, for `is_alive`. Raises OSError where the process is gone."""
     return f"{pid} {_words(_stat(pid))[19].decode()} {os.readlink(_OWN_PIDS)}"
 
 
 def is_alive(marked: str) -> bool:
-    """Whether the process exists and has not begun to exit. Raises ValueError for text that `mark` did not make.
+    """Whether the process exists and has not begun to exit. Raises ValueError for text that `identity_of` did not make.
 
     A process of another PID namespace is taken for alive.
     """

@@ -6,7 +6,7 @@ read it.
 
 How a plan uses this module:
 
-    found = root.walk(env_file.TARGET, mounts)                                 in image.read_facts
+    found = root.walk(env_file.TARGET, mounts)                                 in environment.inspect
     reason = env_file.reason_to_skip(found.path, found.mode, found.error, hidden_by=found.hidden_by)
     step = env_file.step(f"{run_directory}/{env_file.NAME}")                   where there is none; else a warning
     env_file.write(run_directory, env_file.text(edit.env(spec)), group=gid)    once the run directory exists

@@ -10,7 +10,7 @@ Every file is made in the container's run directory and bound read-only over the
 file that cannot be bound (a symbolic link of the image leads elsewhere, the pod has mounted something there) is left
 out with a warning. The pod's variables only become text in these files; the shim never acts on them.
 
-    seen = environment.look(root, places, hiding)                               reads the image
+    seen = environment.inspect(root, places, hiding)                            reads the image
     made = environment.make(env, places=..., exclude=..., seen=seen, boot=..., ...)    pure
     env_file.write(run_directory, one.text, name=one.name, mode=one.mode, ...)  for each of made.files
 """

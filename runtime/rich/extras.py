@@ -123,7 +123,7 @@ def make(
     boot: Boot | None = None,
     systemd_version: int | None = None,
 ) -> Extras:
-    """Decide. `spec` is containerd's, before any step; `points` are its mounts, as in `Setting.mounts`.
+    """Decide. `spec` is containerd's, before any step; `points` are its mounts, as in `ModeInput.mounts`.
 
     `selects` says whether a `when` table selects this container. `units`: the init is a systemd that units may be given
     to (false where the image's own command is that systemd). `boot` is the plan's, `systemd_version` the version of the

@@ -7,7 +7,7 @@ a separate program tries whether it answers, and is abandoned if it does not end
 
     if is_mounted(mountinfo.around(MOUNT)):                   in the shim
         files = parse_probe(output of probe_command(sys.executable), or b"" where it did not end in PROBE_TIMEOUT_S)
-    steps, warnings = plan(config.rich.lxcfs, files, points)  in the plan; points as in Setting.mounts
+    steps, warnings = plan(config.rich.lxcfs, files, points)  in the plan; points as in ModeInput.mounts
 
 Known limits of lxcfs itself: a file bound into a running container is lost when its daemon ends, and programs that call
 sysinfo(2) do not see lxcfs' values (busybox's free).

@@ -3,7 +3,7 @@
 The caller reads, this module decides without touching anything, and the caller acts:
 
     choice = plan.choose(spec, config, identity)          policy; raises before anything is mounted
-    facts = image.read_facts(rootfs, spec, choice.services)      only where choice.rich
+    facts = image.facts_of(root, spec, choice.services)   only where choice.rich
     made = plan.make(spec, choice, config=config, facts=facts, host=host.read(), run_dir=...)
     spec = made.apply(spec)                               pure; written by the caller, with made.as_object()
     beside it

@@ -152,8 +152,8 @@ def _unheard(spec: Spec) -> tuple[str, ...]:
 def choose(spec: Spec, config: Config, identity: Identity) -> Choice:
     """Resolve `rich` and `mode`. The first match wins: annotations, variables, configuration, default.
 
-    `identity` is the container's (`Identity.of`). Raises InvalidArgument where the pod asks for what is not permitted
-    or does not exist.
+    `identity` is the container's (`Identity.from_spec`). Raises InvalidArgument where the pod asks for what is not
+    permitted or does not exist.
     """
     if is_sandbox(spec):
         return Choice(identity, False, None, (Decision("rich", "false", "a pod's sandbox is never rich"),))

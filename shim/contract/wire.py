@@ -1,8 +1,8 @@
 """The protobuf wire format, for the few small messages of `start` and `delete`.
 
 Those two commands run for every container, and importing the protobuf library would cost more than their work
-(docs/performance.md). The pod server uses the generated modules; `tests/unit/test_wire.py` compares the two. Encoding:
-https://protobuf.dev/programming-guides/encoding/. Pure.
+(docs/performance.md). The pod server uses the generated modules; `tests/unit/contract/test_wire.py` compares the two.
+Encoding: https://protobuf.dev/programming-guides/encoding/. Pure.
 """
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5

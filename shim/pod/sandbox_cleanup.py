@@ -104,7 +104,10 @@ class Members:
             time.sleep(AGAIN_S)
 
     def go_on(self) -> None:
-        """After the answer: wait on and retry, but not forever. A later `start` cleans up the rest (`check`)."""
+        """After the answer: wait on and retry, but not forever.
+
+        A later `start` cleans up the rest (`start_member_cleanup`).
+        """
         for pause in cleanup.SWEEPS_S:
             if self._ended >= 0:
                 self._is_over(time.monotonic() + 2 * pause)

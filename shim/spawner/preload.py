@@ -1,7 +1,7 @@
 """Imports all modules of a pod server, and fills their caches, once before the memory is shared.
 
 A module that is missing here costs every pod its own copy. A module with a fork hook (`random` draws a new state) costs
-every pod time and pages; `tests/unit/test_preload.py` keeps such modules out.
+every pod time and pages; `tests/process/spawner/test_preload.py` keeps such modules out.
 """
 
 import asyncio

@@ -42,7 +42,7 @@ class ProgressDeadline:
         self._before = spent(), said()
 
     def wait_s(self) -> float:
-        """How many seconds to wait before the next `look`; 0 where the time is up."""
+        """How many seconds to wait before the next `check_progress`; 0 where the time is up."""
         at = self._now()
         left = min(self._moved + self._idle_s, self._began + self._most_s) - at
         return max(0.0, min(left, self._looked + LOOK_S - at if self._looked + LOOK_S > at else LOOK_S))

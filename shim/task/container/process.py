@@ -45,7 +45,7 @@ class Process:
             self.move(to)
 
     def ended(self, exit: Exit) -> None:
-        """Note how the process ended. Waits return only after `release`, when the exit event is queued."""
+        """Note how the process ended. Waits return only after `release_waits`, when the exit event is queued."""
         self.exit = exit
         if self.stdio is not None:
             self.stdio.process_ended()
@@ -70,7 +70,7 @@ class Process:
 
     @property
     def waits_released(self) -> bool:
-        """Whether `release` was called."""
+        """Whether `release_waits` was called."""
         return self._released.is_set()
 
     def require_alive(self) -> None:

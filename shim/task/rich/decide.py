@@ -24,11 +24,11 @@ from shim.task.rich.lxcfs import alive_files
 from shim.task.thread import NODE_PATIENCE_S, answered
 
 Inspection = tuple[ImageFacts, ExtrasFacts]
-"""What `look` returns."""
+"""What `inspect_image` returns."""
 
 
 class Decided(NamedTuple):
-    """`made` is the plan with all steps; `more` is what runs beside init and application, nothing if plain."""
+    """`plan` is the plan with all steps; `extras` is what runs beside init and application, nothing if plain."""
 
     plan: Plan
     extras: Extras
@@ -46,7 +46,7 @@ async def decide(
     host_facts: host.HostFacts | None = None,
     systemd_cgroup: bool | None = None,
 ) -> Decided:
-    """Decide host_facts the container of `spec`.
+    """Decide about the container of `spec`.
 
     `looked` is the result of `inspect_image`, None only where `choice` is not rich.
 

@@ -101,7 +101,7 @@ def _value(word: bytes, maximum: int) -> int | None:
 
 
 def keyed(message: MessageType, names: Mapping[str, str] | Iterable[str], factor: int = 1) -> Encode:
-    """`KEY NUMBER` lines: for each key in `names` (see `Message.tags`), `factor` times the number."""
+    """`KEY NUMBER` lines: for each key in `names` (see `MessageType.tags`), `factor` times the number."""
     tags = message.tags(names)
 
     def encode(text: bytes) -> bytes:
