@@ -120,11 +120,11 @@ class Journal:
         try:
             _lock(fd, until)
             data = _read_all(fd)
-            account, good = parse_journal(data)
+            state, good = parse_journal(data)
             if os.stat(path).st_ino == os.fstat(fd).st_ino:
                 if rest := data[good:].rstrip(b"\0"):
                     os.pwrite(fd, bytes(len(rest)), good)
-                return cls(path, fd, account, good)
+                return cls(path, fd, state, good)
         except (BlockingIOError, FileNotFoundError):
             pass
         except BaseException:

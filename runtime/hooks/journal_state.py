@@ -63,14 +63,14 @@ class JournalState:
 
 
 def parse_journal(data: bytes) -> tuple[JournalState, int]:
-    """The account of a record's bytes, and the number of bytes that are whole lines of ours."""
-    account, good = JournalState(), 0
+    """The state that a record's bytes add up to, and the number of bytes that are whole lines of ours."""
+    state, good = JournalState(), 0
     for line in data.splitlines(keepends=True):
         if not line.endswith(b"\n"):
             break
         try:
-            account.take(json.loads(line))
+            state.take(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             break
         good += len(line)
-    return account, good
+    return state, good

@@ -124,8 +124,8 @@ class _Owed:
     async def _run(self, owner: str, budget_s: float, end: Ending) -> None:
         """Run one owner's hooks. The hooks in the container share `budget_s`, and the hooks on the host share another
         `budget_s`: hooks in the container run the image's programs. An `abort` skips both."""
-        account = self._journal.state
-        interrupted, owed = self._of(owner, account.interrupted), self._of(owner, account.open_hooks)
+        state = self._journal.state
+        interrupted, owed = self._of(owner, state.interrupted), self._of(owner, state.open_hooks)
         for number in interrupted:
             await self._report_interrupted(number)
         spent_s: dict[str, float] = defaultdict(float)

@@ -184,7 +184,7 @@ def _sweep(directory: str) -> bool:
     """Settle the records that are abandoned now. Return whether all are settled."""
     found = list(find_abandoned(directory))
     boot = boot_id()
-    if any(account.head.get("pinned") and account.head["boot"] == boot for _, account in found):
+    if any(state.head.get("pinned") and state.head["boot"] == boot for _, state in found):
         _leave_mounts()
     is_settled, tried = True, {path for path, _ in found}
     for begin in range(0, len(found), AT_ONCE):
@@ -217,18 +217,18 @@ def find_abandoned(directory: str = paths.RECORDS) -> Iterator[tuple[str, Journa
     for path in records(directory):
         try:
             with open(path, "rb") as file:
-                account, _ = parse_journal(file.read())
-            head = account.head
+                state, _ = parse_journal(file.read())
+            head = state.head
             if (
                 not head
                 or (head["boot"], head["init"]) != (boot, init)
-                or account.ended is not None
+                or state.ended is not None
                 or (
-                    (account.handed or head.get("mount_namespace") == mounts)
+                    (state.handed or head.get("mount_namespace") == mounts)
                     and members.is_abandoned(head["subject"]["bundle"])
                 )
             ):
-                yield path, account
+                yield path, state
         except FileNotFoundError:
             continue
         except (OSError, KeyError, TypeError):

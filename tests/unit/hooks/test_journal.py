@@ -71,12 +71,12 @@ def test_after_a_crash_at_any_point_a_started_hook_is_not_owed_and_every_other_i
     for _, step in zip(range(count), steps(journal), strict=False):
         step()
     crash(journal)
-    account = Journal.open(path).state
+    state = Journal.open(path).state
     started = sum(count > step for step in (2, 4))
-    assert account.open_hooks == (0, 1)[started:]
-    assert account.interrupted == ((0,) if count == 3 else (1,) if count == 5 else ())
-    assert account.owed == (count >= 1)
-    assert account.ended == ((7, "Error") if count >= 2 else None)
+    assert state.open_hooks == (0, 1)[started:]
+    assert state.interrupted == ((0,) if count == 3 else (1,) if count == 5 else ())
+    assert state.owed == (count >= 1)
+    assert state.ended == ((7, "Error") if count >= 2 else None)
 
 
 @pytest.mark.parametrize("done", [False, True])
@@ -173,9 +173,9 @@ def test_a_write_that_fails_half_way_leaves_whole_lines_only(path, monkeypatch):
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_as_far_as_they_are_a_record(data):
     whole = json.dumps({"head": HEAD}).encode() + b"\n"
-    account, good = parse_journal(whole + data)
+    state, good = parse_journal(whole + data)
     assert len(whole) <= good <= len(whole) + len(data)
-    assert account.head["hooks"] == HEAD["hooks"] or good > len(whole)
+    assert state.head["hooks"] == HEAD["hooks"] or good > len(whole)
 
 
 def test_a_record_has_room_for_all_its_lines_from_the_beginning(path, monkeypatch):

@@ -310,7 +310,7 @@ class Handed:
     def hand_over(self):
         return poststop.hand_over("k8s.io", "a", str(self.bundle), directory=self.node.records, run=self.node.run)
 
-    def account(self):
+    def state(self):
         with open(path_of(self.node.records, "k8s.io", "a"), "rb") as file:
             return parse_journal(file.read())[0]
 
@@ -328,7 +328,7 @@ def handed(node, monkeypatch):
 def test_a_runner_notes_that_it_has_the_record_and_runs_the_hooks_once_it_is_told(handed):
     handed.owe(pinned=str(handed.node.directory / "pinned"))
     handover = handed.hand_over()
-    wait_for(lambda: handed.account().handed)
+    wait_for(lambda: handed.state().handed)
     assert handed.node.said == []
     assert handed.unpinned == [str(handed.node.directory / "pinned")]
     assert handover.finish(WITHIN_S)
@@ -364,7 +364,7 @@ def test_a_container_that_was_made_owes_its_hooks_though_its_server_had_no_time_
     handed.owe(owed=False)
     (handed.bundle / "init.pid").write_text("4711")
     handover = handed.hand_over()
-    assert handed.account().owed
+    assert handed.state().owed
     assert handover.finish(WITHIN_S)
     assert handed.node.swept() == ["a ShimKilled"]
 
