@@ -152,11 +152,10 @@ def show(document: Iterable[Block], stream: TextIO | None = None) -> None:
         stream.write(plain(document))
 
 
-def show_json(value: Any, *, stream: TextIO | None = None, compact: bool = False) -> None:
+def show_json(value: Any, *, compact: bool = False) -> None:
     """Print `value` as JSON: indented, or with `compact` on one line. Keys keep their order."""
-    stream = stream or sys.stdout
-    stream.write(json.dumps(value, indent=None if compact else 2) + "\n")
-    stream.flush()
+    sys.stdout.write(json.dumps(value, indent=None if compact else 2) + "\n")
+    sys.stdout.flush()
 
 
 def size(number: int | None) -> str:

@@ -105,12 +105,12 @@ def version(one: Running) -> tuple[int, int] | None:
     return version_of(one.program)
 
 
-def changed_since(one: Running, *, proc: str = PROC) -> str:
+def changed_since(one: Running) -> str:
     """A configuration file changed or removed since the containerd was started, or "". Raises PouchrichError."""
-    process = look(one.pid, proc)
+    process = look(one.pid, PROC)
     if process is None:
         return ""
-    age_s = uptime_s(proc) - process.started_ticks / TICKS_PER_S
+    age_s = uptime_s(PROC) - process.started_ticks / TICKS_PER_S
     began = time.time() - age_s
     return next((path for path, _ in documents(one.config) if _changed_s(path) > began + 1), "")
 

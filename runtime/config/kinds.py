@@ -18,13 +18,10 @@ MAX_TEXT = 4096
 
 
 class Refused(Exception):
-    """A value is not of its kind. `key` is its full name, such as `hooks.prestart[1].timeout`."""
+    """A value is not of its kind. `key` is the value's full name, such as `hooks.prestart[1].timeout`."""
 
     def __init__(self, key: str, found: str, allowed: str) -> None:
         super().__init__(f"{key}: found {found}, allowed {allowed}")
-        self.key = key
-        self.found = found
-        self.allowed = allowed
 
 
 def _same(value: Any) -> Any:

@@ -51,11 +51,7 @@ class Ending(NamedTuple):
 
 
 SHIM_KILLED = Ending(KILLED, "ShimKilled")
-
-
-def start_failed(exit_code: int = START_FAILED) -> Ending:
-    """The ending of a container whose init was never started."""
-    return Ending(exit_code, "StartFailed")
+NEVER_STARTED = Ending(START_FAILED, "StartFailed")
 
 
 def ending(status: int, *, oom_killed: bool = False) -> Ending:

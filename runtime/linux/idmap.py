@@ -106,7 +106,7 @@ def clone_mapped(path: str, userns: int, *, recursive: bool = False, read_only: 
     tree = syscalls.open_tree(syscalls.AT_FDCWD, path, syscalls.OPEN_TREE_CLONE | depth)
     attributes = syscalls.MOUNT_ATTR_IDMAP | (syscalls.MOUNT_ATTR_RDONLY if read_only else 0)
     try:
-        syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH | depth, attr_set=attributes, userns_fd=userns)
+        syscalls.mount_setattr(tree, depth, attr_set=attributes, userns_fd=userns)
     except OSError:
         os.close(tree)
         raise
@@ -115,5 +115,4 @@ def clone_mapped(path: str, userns: int, *, recursive: bool = False, read_only: 
 
 def attach(tree: int, target: str) -> None:
     """Mount a detached tree at `target`, which may be a link of /proc/self/fd."""
-    flags = syscalls.MOVE_MOUNT_F_EMPTY_PATH | syscalls.MOVE_MOUNT_T_SYMLINKS
-    syscalls.move_mount(tree, "", syscalls.AT_FDCWD, target, flags)
+    syscalls.move_mount(tree, syscalls.AT_FDCWD, target, syscalls.MOVE_MOUNT_T_SYMLINKS)

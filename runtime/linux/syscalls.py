@@ -100,7 +100,6 @@ _openat2 = ctypes.CFUNCTYPE(
 )(("syscall", _libc))
 _libc.inotify_init1.argtypes = (ctypes.c_int,)
 _libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
-_libc.inotify_rm_watch.argtypes = (ctypes.c_int, ctypes.c_int)
 
 
 def _error(number: int, operation: str, what: Path) -> OSError:
@@ -172,15 +171,15 @@ def open_tree(dirfd: int, path: Path, flags: int) -> int:
     return _check(result, "open_tree", path)
 
 
-def move_mount(from_fd: int, from_path: Path, to_fd: int, to_path: Path, flags: int) -> None:
-    """move_mount(2), Linux 5.2: attach a detached mount, or move an attached one."""
+def move_mount(tree: int, to_fd: int, to_path: Path, flags: int = 0) -> None:
+    """move_mount(2), Linux 5.2: attach the detached mount `tree`, or move an attached one."""
     result: int = _libc.syscall(
         ctypes.c_long(_SYS_MOVE_MOUNT),
-        ctypes.c_long(from_fd),
-        ctypes.c_char_p(_c_string(from_path, "move_mount")),
+        ctypes.c_long(tree),
+        ctypes.c_char_p(b""),
         ctypes.c_long(to_fd),
         ctypes.c_char_p(_c_string(to_path, "move_mount")),
-        ctypes.c_ulong(flags),
+        ctypes.c_ulong(flags | MOVE_MOUNT_F_EMPTY_PATH),
     )
     _check(result, "move_mount", to_path)
 
@@ -194,27 +193,18 @@ class _MountAttr(ctypes.Structure):
     )
 
 
-def mount_setattr(
-    dirfd: int,
-    path: Path,
-    flags: int,
-    *,
-    attr_set: int = 0,
-    attr_clr: int = 0,
-    propagation: int = 0,
-    userns_fd: int = 0,
-) -> None:
-    """mount_setattr(2), Linux 5.12. `userns_fd` counts only with MOUNT_ATTR_IDMAP in `attr_set`."""
-    attr = _MountAttr(attr_set, attr_clr, propagation, userns_fd)
+def mount_setattr(tree: int, flags: int = 0, *, attr_set: int, userns_fd: int = 0) -> None:
+    """mount_setattr(2), Linux 5.12, for the mount `tree`. `userns_fd` counts only with MOUNT_ATTR_IDMAP."""
+    attr = _MountAttr(attr_set, 0, 0, userns_fd)
     result: int = _libc.syscall(
         ctypes.c_long(_SYS_MOUNT_SETATTR),
-        ctypes.c_long(dirfd),
-        ctypes.c_char_p(_c_string(path, "mount_setattr")),
-        ctypes.c_ulong(flags),
+        ctypes.c_long(tree),
+        ctypes.c_char_p(b""),
+        ctypes.c_ulong(flags | AT_EMPTY_PATH),
         ctypes.byref(attr),
         ctypes.c_size_t(ctypes.sizeof(attr)),
     )
-    _check(result, "mount_setattr", path)
+    _check(result, "mount_setattr", "")
 
 
 def unshare(flags: int) -> None:
@@ -231,9 +221,9 @@ def _prctl(operation: str, option: int, *args: int) -> None:
     _check(_libc.prctl(option, *args, *(0,) * (4 - len(args))), "prctl", operation)
 
 
-def set_child_subreaper(*, enabled: bool = True) -> None:
+def set_child_subreaper() -> None:
     """Make this process the parent of descendants that lose theirs. Not inherited by fork."""
-    _prctl("PR_SET_CHILD_SUBREAPER", _PR_SET_CHILD_SUBREAPER, int(enabled))
+    _prctl("PR_SET_CHILD_SUBREAPER", _PR_SET_CHILD_SUBREAPER, 1)
 
 
 def set_pdeathsig(signal_number: int) -> None:
@@ -266,8 +256,3 @@ def inotify_init1(flags: int = IN_NONBLOCK | IN_CLOEXEC) -> int:
 def inotify_add_watch(fd: int, path: Path, mask: int) -> int:
     """inotify_add_watch(2). Returns the watch descriptor."""
     return _check(_libc.inotify_add_watch(fd, _c_string(path, "inotify_add_watch"), mask), "inotify_add_watch", path)
-
-
-def inotify_rm_watch(fd: int, watch: int) -> None:
-    """inotify_rm_watch(2)."""
-    _check(_libc.inotify_rm_watch(fd, watch), "inotify_rm_watch", str(watch))

@@ -69,7 +69,7 @@ def descriptors() -> tuple[int, ...]:
 def _mount(path: str) -> int:
     tree = syscalls.open_tree(syscalls.AT_FDCWD, path, syscalls.OPEN_TREE_CLONE)
     try:
-        syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, attr_set=syscalls.MOUNT_ATTR_RDONLY)
+        syscalls.mount_setattr(tree, attr_set=syscalls.MOUNT_ATTR_RDONLY)
         file = os.open(_path(tree), os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(tree)

@@ -26,14 +26,14 @@ RICH = (
 )
 
 
-def has_criu(*, path: str | None = None) -> bool:
+def has_criu() -> bool:
     """Whether CRIU is installed, which OCI runtimes use for checkpoint and restore."""
-    return shutil.which(CRIU, path=path) is not None
+    return shutil.which(CRIU) is not None
 
 
-def require_criu(*, path: str | None = None) -> None:
+def require_criu() -> None:
     """Raise Unsupported where CRIU is not installed."""
-    if not has_criu(path=path):
+    if not has_criu():
         raise Unsupported("checkpoint and restore need CRIU, and no criu program was found in PATH")
 
 

@@ -186,7 +186,7 @@ class Box:
                 await appears(self.rootfs / "shared")
             os.kill(self.init, signal.SIGKILL)
             end = environment.ending((await self.ended).status)
-            await hooks.run_poststop(environment.start_failed() if error else end)
+            await hooks.run_poststop(environment.NEVER_STARTED if error else end)
         finally:
             await self.oci.delete(self.id, force=True)
         return [(one.name, one.result) for one in hooks.results], error
@@ -557,7 +557,7 @@ def test_delete_leaves_the_hooks_to_a_server_that_lives(box):
         )
         os.kill(box.init, signal.SIGKILL)
         await box.ended
-        await hooks.run_poststop(environment.start_failed())
+        await hooks.run_poststop(environment.NEVER_STARTED)
         await box.oci.delete(box.id, force=True)
 
     def check(box):

@@ -108,7 +108,7 @@ async def user_below(rootfs: str, wanted: str | None, *, timeout_s: float) -> Us
 
 
 async def run_host_hook(
-    reaper: Reaper, hook: Hook, *, env: Mapping[str, str], stdin: bytes, timeout_s: float, python: str = sys.executable
+    reaper: Reaper, hook: Hook, *, env: Mapping[str, str], stdin: bytes, timeout_s: float
 ) -> Outcome:
     """Run a hook of the node on the host, as a child of `runtime.hooks.host_supervisor`.
 
@@ -129,7 +129,7 @@ async def run_host_hook(
                 host_supervisor.ORDERS: order.fd,
                 host_supervisor.ANSWER: answer.fd,
             }
-            child = reaper.spawn([python, "-I", "-S", host_supervisor.__file__], fds, {}, session=True)
+            child = reaper.spawn([sys.executable, "-I", "-S", host_supervisor.__file__], fds, {}, session=True)
         except OSError as err:
             return Outcome(False, text_of(err), started=False)
         failed = await _wait_for_supervisor(child.pid, child.ended, timeout_s)

@@ -25,12 +25,11 @@ class ThrottledReader:
         fd: int,
         read: Callable[[], object],
         *,
-        loop: asyncio.AbstractEventLoop | None = None,
         spent: Callable[[], float] = time.thread_time,
     ) -> None:
         self._fd = fd
         self._read = read
-        self._loop = loop or asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._spent = spent
         self._credit_s = BURST_S
         self._at = self._loop.time()

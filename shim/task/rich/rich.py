@@ -212,7 +212,7 @@ class RichLifecycle:
         await self._agents.stop()
         end = environment.ending(exit.status, oom_killed=oom_killed)
         self._times.exits("StartFailed" if self._start_failed else end.reason)
-        await self._hooks.run_poststop(environment.start_failed() if self._start_failed else end)
+        await self._hooks.run_poststop(environment.NEVER_STARTED if self._start_failed else end)
         await self._cgroups.ended()
 
     async def close(self) -> None:

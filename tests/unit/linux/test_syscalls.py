@@ -55,19 +55,16 @@ def test_a_nul_is_an_error_rather_than_the_end_of_the_path(call):
     assert caught.value.errno == errno.EINVAL
 
 
-def test_inotify_reports_a_change_and_a_removed_watch(tmp_path):
+def test_inotify_reports_a_change(tmp_path):
     watched = tmp_path / "f"
     watched.write_text("")
     fd = syscalls.inotify_init1()
     try:
-        watch = syscalls.inotify_add_watch(fd, watched, syscalls.IN_MODIFY)
+        syscalls.inotify_add_watch(fd, watched, syscalls.IN_MODIFY)
         with pytest.raises(BlockingIOError):
             os.read(fd, 4096)
         watched.write_text("x")
         assert os.read(fd, 4096)
-        syscalls.inotify_rm_watch(fd, watch)
-        with pytest.raises(OSError, match="inotify_rm_watch"):
-            syscalls.inotify_rm_watch(fd, watch)
     finally:
         os.close(fd)
 

@@ -288,7 +288,7 @@ async def poststop(world, hooks, *, end=COMPLETED, created=True, times=1, **opti
         environment.ending(7),
         environment.ending(143),
         environment.ending(137, oom_killed=True),
-        environment.start_failed(),
+        environment.NEVER_STARTED,
         environment.SHIM_KILLED,
     ],
 )
@@ -760,10 +760,10 @@ def test_a_hook_on_the_host_that_cannot_be_started_is_owed_until_it_can(world, m
     async def on_host(reaper, hook, **given):
         if not broken or (hook.name != "b" and gone != "both hooks' supervisor"):
             return await real(reaper, hook, **given)
-        if gone == "interpreter":
-            return await real(reaper, hook, **given, python="/nonexistent/python3")
-        if gone == "the supervisor's descriptors":
-            return await real(reaper, hook, **given, python=str(few))
+        if gone in ("interpreter", "the supervisor's descriptors"):
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "executable", "/nonexistent/python3" if gone == "interpreter" else str(few))
+                return await real(reaper, hook, **given)
         if gone == "descriptors":
             before = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
@@ -799,7 +799,9 @@ def test_a_hook_whose_supervisor_came_to_its_end_and_says_nothing_is_not_run_aga
     real = owed.run_host_hook
 
     async def on_host(reaper, hook, **given):
-        return await real(reaper, hook, **given, python="/bin/true")
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", "/bin/true")
+            return await real(reaper, hook, **given)
 
     monkeypatch.setattr(owed, "run_host_hook", on_host)
     results = asyncio.run(poststop(world, [tally(world)]))
