@@ -14,7 +14,6 @@ from runtime.init import screen
 from shim.task.report.lines import LINE_BYTES, LineFilter
 from shim.task.report.reading import ThrottledReader
 from shim.task.stdio import console
-from shim.task.stdio.terminal import RuntimeConsole
 
 KEPT_BYTES = 4096
 MOST_BYTES = 4 * KEPT_BYTES
@@ -40,7 +39,7 @@ class BootConsole:
         self._container_id = container_id
         self._log = log
         self._filter = LineFilter(burst=BURST, per_s=LINES_PER_S, shown=_text)
-        self._source = RuntimeConsole(bundle) if private else None
+        self._source = console.ConsoleSocket(bundle) if private else None
         self._fds: list[int] = []
         self._reading: ThrottledReader | None = None
         self._kept = b""

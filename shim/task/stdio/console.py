@@ -24,9 +24,9 @@ _numbers = itertools.count()
 
 
 class ConsoleSocket:
-    """A listening socket for one console, in the bundle. Use it as a context manager; leaving it removes the socket.
+    """The source of a terminal that the OCI runtime makes and sends: a listening socket in the bundle. Raises OSError.
 
-    `path` is valid within the context, for processes that see this process in /proc. Raises OSError.
+    `path` is valid until `close`, for processes that see this process in /proc, and then "".
     """
 
     def __init__(self, bundle: str) -> None:
@@ -39,22 +39,16 @@ class ConsoleSocket:
             self._listener.close()
             raise
         self.path = f"/proc/{own}/fd/{self._bundle}/{self._name}"
-
-    def __enter__(self) -> "ConsoleSocket":
         try:
             self._listener.bind(self.path)
             os.chmod(self._name, 0o600, dir_fd=self._bundle)  # others may search a user-namespace pod's bundle
             self._listener.listen(1)
         except BaseException:
-            self.__exit__()
+            self.close()
             raise
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-        with suppress(FileNotFoundError):
-            os.unlink(self._name, dir_fd=self._bundle)
-        os.close(self._bundle)
+    def child_fds(self) -> None:
+        """None: the OCI runtime makes them."""
 
     async def receive(self) -> int:
         """Return the master, non-blocking, once the OCI runtime has connected. Raises RuntimeFailed."""
@@ -72,6 +66,16 @@ class ConsoleSocket:
         os.set_blocking(fds[0], False)
         os.set_inheritable(fds[0], False)
         return fds[0]
+
+    def close(self) -> None:
+        """Remove the socket. May be repeated."""
+        if not self.path:
+            return
+        self.path = ""
+        self._listener.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self._name, dir_fd=self._bundle)
+        os.close(self._bundle)
 
 
 async def _readable(connection: socket.socket) -> None:

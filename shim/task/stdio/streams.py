@@ -6,9 +6,10 @@ from functools import partial
 from runtime.errors import InvalidArgument
 from shim.task.reaper import Reaper
 from shim.task.stdio import fifo, logger
+from shim.task.stdio.console import ConsoleSocket
 from shim.task.stdio.endpoints import OpenOutput, close_all
 from shim.task.stdio.stdio import Owner, PipeIO, Stdio, StdioPaths, to_client, to_file
-from shim.task.stdio.terminal import ConsoleSource, RuntimeConsole, TerminalIO
+from shim.task.stdio.terminal import ConsoleSource, TerminalIO
 
 SCHEMES = ("fifo", "file", "binary", "binary-v2")
 
@@ -43,9 +44,9 @@ async def open_stdio(
         if not paths.terminal:
             return logger.LoggerIO(program)
         duplicate = partial(_duplicate, program)
-        return TerminalIO(stdin, duplicate, console or RuntimeConsole(bundle), program.close)
+        return TerminalIO(stdin, duplicate, console or ConsoleSocket(bundle), program.close)
     if paths.terminal:
-        return TerminalIO(stdin, _opener(paths.stdout), console or RuntimeConsole(bundle))
+        return TerminalIO(stdin, _opener(paths.stdout), console or ConsoleSocket(bundle))
     # A file takes both streams, whatever stderr says.
     wanted = {1: paths.stdout, 2: paths.stdout if scheme == "file" else paths.stderr}
     ends = _direct(wanted) if direct and scheme == "fifo" else {}

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from shim.task.stdio import console
 from shim.task.stdio.app_terminal import AppTerminal, open_terminal
-from shim.task.stdio.console import ConsoleSocket
 from shim.task.stdio.endpoints import Input, OpenOutput, Output, close_all
 from shim.task.stdio.stdio import drained
 
@@ -29,32 +28,6 @@ class ConsoleSource(Protocol):
 
     def close(self) -> None:
         """Close what is left. May be repeated."""
-
-
-class RuntimeConsole:
-    """A terminal that the OCI runtime makes and sends. Raises OSError."""
-
-    def __init__(self, bundle: str) -> None:
-        self._socket: ConsoleSocket | None = ConsoleSocket(bundle).__enter__()
-
-    @property
-    def path(self) -> str:
-        """The path of the socket."""
-        return self._socket.path if self._socket is not None else ""
-
-    def child_fds(self) -> None:
-        """None: the OCI runtime makes them."""
-
-    async def receive(self) -> int:
-        """Wait for the OCI runtime to send the master."""
-        assert self._socket is not None
-        return await self._socket.receive()
-
-    def close(self) -> None:
-        """Remove the socket."""
-        if self._socket is not None:
-            self._socket.__exit__()
-            self._socket = None
 
 
 class AppConsole:
