@@ -97,17 +97,6 @@ async def _decide(subject: Subject, choice: Choice, config: Config, root: str) -
     )
 
 
-def _hooks(identity: Identity, choice: Choice, config: Config, mode: str) -> Selection:
-    return select(
-        config,
-        choice.overrides,
-        mode=mode,
-        namespace=identity.namespace,
-        image=identity.image,
-        container=identity.container,
-    )
-
-
 def _beside(identity: Identity, config: Config, mode: str) -> tuple[tuple[Agent, ...], tuple[Route, ...]]:
     agents = tuple(one for one in config.agents if identity.selects(one.when, mode))
     return agents, tuple(one for one in config.routes if identity.selects(one.when, mode))
@@ -122,7 +111,7 @@ def _policy(subject: Subject, choice: Choice, config: Config) -> Explanation:
     notes = ["the image was not examined: it may not serve the mode, or need none"]
     if choice.mode not in INIT_MODES:
         notes.append("mode auto: hooks, agents and routes for certain modes are not listed")
-    hooks = _hooks(identity, choice, config, choice.mode)
+    hooks = select(config, choice.overrides, identity, mode=choice.mode)
     return Explanation(config.source, made, choice.mode, True, None, hooks, agents, routes, notes=tuple(notes))
 
 
@@ -134,7 +123,7 @@ def _whole(subject: Subject, choice: Choice, config: Config, decided: Decided) -
     if not made.rich or made.mode is None:
         return found
     agents, _ = _beside(identity, config, made.mode)
-    hooks = _hooks(identity, choice, config, made.mode)
+    hooks = select(config, choice.overrides, identity, mode=made.mode)
     return replace(found, hooks=hooks, agents=agents, routes=decided.extras.routes)
 
 

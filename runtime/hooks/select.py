@@ -10,6 +10,7 @@ from typing import Any
 
 from runtime.config.annotations import Override
 from runtime.config.model import NODE, POD, Config, Hook, When
+from runtime.spec.identity import Identity
 
 INIT_SCRIPT = "init-script"
 DEFAULT_TIMEOUT_S = 30.0
@@ -47,10 +48,8 @@ def hook_from_dict(found: Mapping[str, Any]) -> Hook:
     return Hook(**{**found, "command": tuple(found["command"]), "env": env, "when": When(**when), "owner": owner})
 
 
-def select(
-    config: Config, overrides: Mapping[str, Override], *, mode: str, namespace: str, image: str, container: str
-) -> Selection:
-    """The hooks of a rich container in `mode`; the other facts are what `When.selects` takes.
+def select(config: Config, overrides: Mapping[str, Override], identity: Identity, *, mode: str) -> Selection:
+    """The hooks of the rich container `identity` in `mode`.
 
     `overrides` is the result of `read_overrides`. Whatever a pod's hook says of itself, it runs in the container, as
     the pod's user, for at most `hooks.pod-timeout-max`.
@@ -58,11 +57,7 @@ def select(
     longest_s = config.hooks.pod_timeout_max_s
 
     def matching(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
-        return tuple(
-            hook
-            for hook in hooks
-            if hook.when.selects(mode=mode, namespace=namespace, image=image, container=container)
-        )
+        return tuple(hook for hook in hooks if identity.selects(hook.when, mode))
 
     def of_pod(stage: str) -> tuple[Hook, ...]:
         given: tuple[Hook, ...] = overrides[stage].value if stage in overrides else ()

@@ -250,14 +250,7 @@ def make(
         annotations=about.annotations,
         oci_version=str(about.spec.get("ociVersion", "1.0.2")),
     )
-    selection = select(
-        config,
-        choice.overrides,
-        mode=mode,
-        namespace=identity.namespace,
-        image=identity.image,
-        container=identity.container,
-    )
+    selection = select(config, choice.overrides, identity, mode=mode)
     root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
     log = BundleLog(about.bundle)
     agents = ContainerAgents(

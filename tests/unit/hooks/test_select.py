@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from runtime import config
 from runtime.config.annotations import read_overrides
 from runtime.hooks.select import Selection, hook_from_dict, select
+from runtime.spec.identity import Identity
 
 NODE = """
 version = 1
@@ -32,7 +33,7 @@ POD = {
 def selected(annotations=None, *, mode="dumb-init", body=NODE):
     node = config.parse(body, source="c.toml")
     overrides = read_overrides(POD if annotations is None else annotations, {}, container="app", config=node)
-    return select(node, overrides, mode=mode, namespace="default", image="img", container="app")
+    return select(node, overrides, Identity("default", "img", "app"), mode=mode)
 
 
 def names(hooks):
@@ -65,7 +66,7 @@ def test_a_pods_hook_runs_in_the_container_as_the_pods_user_and_within_the_nodes
         for hook in overrides["prestart"].value
     )
     overrides = {"prestart": overrides["prestart"]._replace(value=bent)}
-    found = select(node, overrides, mode="dumb-init", namespace="", image="", container="").prestart[1:]
+    found = select(node, overrides, Identity("", "", ""), mode="dumb-init").prestart[1:]
     assert [(hook.where, hook.user, hook.mandatory, hook.timeout_s) for hook in found] == [
         ("container", None, False, 10.0)
     ] * 2
