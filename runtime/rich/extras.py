@@ -128,10 +128,9 @@ def make(
     `selects` says whether a `when` table selects this container. `units`: the init is a systemd that units may be given
     to (false where the image's own command is that systemd). `boot` is the plan's, `systemd_version` the version of the
     image's systemd where known. Raises InvalidArgument for an agent that cannot be had as the node wants it.
-    `mounts.check_sources` is not called here, as it reads the node: call it with `selected` of the same arguments.
     """
     source = config.source
-    chosen = selected(config, selects, seen)
+    chosen = _selected(config, selects, seen)
     claims = seen.claims if units else {}
     for name in _APPLICATION:
         if taken := claims.get(name):
@@ -180,7 +179,7 @@ def make(
     )
 
 
-def selected(config: Config, selects: Callable[[When], bool], seen: ExtrasFacts) -> tuple[select.Selected, ...]:
+def _selected(config: Config, selects: Callable[[When], bool], seen: ExtrasFacts) -> tuple[select.Selected, ...]:
     """The agents selected for this container, with their users. Raises InvalidArgument."""
     return select.select(
         config.agents,

@@ -76,7 +76,6 @@ async def decide(
         scarce = inotify.warn_or_refuse(
             inotify.instances_left(), config.rich.inotify, source=config.source_of("rich.inotify")
         )
-    selects = partial(choice.identity.selects, mode=mode)
     if config.rich.lxcfs is not False:
         is_mounted, files = await alive_files(reaper)
         seen = replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
@@ -85,7 +84,7 @@ async def decide(
         confinement.spec_with_profile(spec, made.apparmor),
         config=config,
         mode=mode,
-        selects=selects,
+        selects=partial(choice.identity.selects, mode=mode),
         units=units,
         seen=seen,
         points=plan.mount_points(spec, facts),
@@ -93,9 +92,8 @@ async def decide(
         boot=boot,
         systemd_version=facts.init.version,
     )
-    selected = extras.selected(config, selects, seen)
-    if paths := sorted({mount.source for one in selected for mount in one.agent.mounts}):
-        check = partial(mounts.check_sources, selected, source=config.source)
+    if paths := sorted({mount.source for one in more.chosen for mount in one.agent.mounts}):
+        check = partial(mounts.check_sources, more.chosen, source=config.source)
         await answered(check, what=f"{config.source}: agents: {', '.join(paths)}", patience_s=NODE_PATIENCE_S)
     whole = replace(
         made,
