@@ -1,8 +1,7 @@
 """The processes of a container other than its init: what a prestart hook may have left behind.
 
 They are found in two ways. The container's cgroup has what was started there, also in PID namespaces below the
-container's own; the PID namespace has what moved to another cgroup. If that namespace is shared with other containers
-or the host, only the cgroup counts.
+container's own; the PID namespace, which a rich container shares with nobody, has what moved to another cgroup.
 """
 
 import os
@@ -16,20 +15,19 @@ AT_ONCE = 256
 """The most processes killed at once: each takes a descriptor, and a container can have more than there are."""
 
 
-def others(init: int, cgroup: Cgroup | None, *, private_pids: bool, proc: str = "/proc") -> list[int]:
+def others(init: int, cgroup: Cgroup | None, *, proc: str = "/proc") -> list[int]:
     """Host PIDs of the container's living processes except `init`, which must be alive so that its PID is its own."""
     found = set(cgroups.procs(cgroup)) if cgroup is not None else set()
-    if private_pids:
-        found |= _in_pid_namespace(init, proc)
+    found |= _in_pid_namespace(init, proc)
     return sorted(pid for pid in found - {init} if _lives(pid, proc))
 
 
-def kill_others(init: int, cgroup: Cgroup | None, *, private_pids: bool) -> int:
+def kill_others(init: int, cgroup: Cgroup | None) -> int:
     """SIGKILL at most AT_ONCE of `others` and return how many there were. Repeat until 0: there may be new ones.
 
     The processes are listed again once their pidfds are open, so that no later process with the same PID is killed.
     """
-    first = others(init, cgroup, private_pids=private_pids)
+    first = others(init, cgroup)
     if not first:
         return 0
     with ExitStack() as stack:
@@ -42,7 +40,7 @@ def kill_others(init: int, cgroup: Cgroup | None, *, private_pids: bool) -> int:
             except OSError:  # no descriptor is left: kill those that are open first
                 break
             stack.callback(os.close, opened[pid])
-        found = others(init, cgroup, private_pids=private_pids)
+        found = others(init, cgroup)
         for pid in found:
             if pid in opened:
                 with suppress(ProcessLookupError):

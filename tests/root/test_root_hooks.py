@@ -167,7 +167,7 @@ class Box:
         await hooks.owe(self.init)
 
     async def prestart(self, hooks):
-        await hooks.run_prestart(init=self.init, cgroup=cgroups.locate(self.init), private_pids=True)
+        await hooks.run_prestart(init=self.init, cgroup=cgroups.locate(self.init))
 
     async def life(self, *, prestart=(), poststop=(), during=None, budget_s=30.0):
         """Create, prestart, start, kill, poststop, delete. The results and the error of a refused start."""
@@ -295,7 +295,7 @@ LEFTOVER = "setsid sh -c 'sleep 500 & exec sleep 500' & sleep 0.2;"
 )
 def test_after_a_prestart_hook_init_is_alone_in_the_container(box, text, fields, result):
     def alone(box):
-        assert others(box.init, cgroups.locate(box.init), private_pids=True) == []
+        assert others(box.init, cgroups.locate(box.init)) == []
         assert cgroups.procs(cgroups.locate(box.init)) == [box.init]
 
     def check(box):

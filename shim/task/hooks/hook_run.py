@@ -180,7 +180,6 @@ class PrestartExec(NamedTuple):
     bundle: str
     init: int
     cgroup: Cgroup | None
-    private_pids: bool
     label: str = ""
 
     async def run(self, process: Mapping[str, Any], *, stdin: bytes, owner: int, timeout_s: float) -> Outcome:
@@ -204,7 +203,7 @@ class PrestartExec(NamedTuple):
     async def _clear(self, starting: "asyncio.Task[asyncio.Future[Exit]]") -> None:
         """Kill all that is left of the hook, including a process that an exec still under way is about to make."""
         deadline = asyncio.get_running_loop().time() + CLEAR_TIMEOUT_S
-        while others.kill_others(self.init, self.cgroup, private_pids=self.private_pids) or not starting.done():
+        while others.kill_others(self.init, self.cgroup) or not starting.done():
             if asyncio.get_running_loop().time() > deadline:
                 _log.warning("container %s: processes of a prestart hook cannot be killed", self.id)
                 return

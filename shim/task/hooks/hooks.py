@@ -128,13 +128,13 @@ class HookRunner:
 
     # Start
 
-    async def run_prestart(self, *, init: int, cgroup: Cgroup | None, private_pids: bool) -> None:
+    async def run_prestart(self, *, init: int, cgroup: Cgroup | None) -> None:
         """Run the prestart hooks in order, while init is created and not started.
 
         Raises HookFailed for the first that fails with `abort`, RuntimeFailed where init ends first. Cancelling ends
         the running hook.
         """
-        hooks = self._run_prestart(init=init, cgroup=cgroup, private_pids=private_pids)
+        hooks = self._run_prestart(init=init, cgroup=cgroup)
         self._prestart_hooks = asyncio.get_running_loop().create_task(hooks)
         if self._has_init_ended:
             self._prestart_hooks.cancel()
@@ -151,11 +151,9 @@ class HookRunner:
         if self._prestart_hooks is not None:
             self._prestart_hooks.cancel()
 
-    async def _run_prestart(self, *, init: int, cgroup: Cgroup | None, private_pids: bool) -> None:
+    async def _run_prestart(self, *, init: int, cgroup: Cgroup | None) -> None:
         label = selinux.files_label(self._spec)
-        created = PrestartExec(
-            self._reaper, self._oci, self._subject.id, self._subject.bundle, init, cgroup, private_pids, label
-        )
+        created = PrestartExec(self._reaper, self._oci, self._subject.id, self._subject.bundle, init, cgroup, label)
         for hook in self._selection.prestart:
             began = time.monotonic()
             try:

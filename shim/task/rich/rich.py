@@ -120,7 +120,7 @@ class RichLifecycle:
         self._times.starts()
         if warning := await routes.apply(self._reaper, self._init, self._more.routes):
             _log.warning("container %s: %s", self._about.id, warning)
-        await self._hooks.run_prestart(init=self._init, cgroup=self._cgroup, private_pids=True)
+        await self._hooks.run_prestart(init=self._init, cgroup=self._cgroup)
         if self._application is not None:
             self._times.say("waits for its turn to boot")
             await self._application.wait_for_turn()

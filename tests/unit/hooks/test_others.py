@@ -33,8 +33,8 @@ class Proc:
         (self.cgroup / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
         return Cgroup(unified=str(self.cgroup))
 
-    def others(self, cgroup, *, private_pids=True):
-        return others(INIT, cgroup, private_pids=private_pids, proc=str(self.path))
+    def others(self, cgroup):
+        return others(INIT, cgroup, proc=str(self.path))
 
 
 @pytest.fixture
@@ -49,11 +49,7 @@ def proc(tmp_path):
 def test_cgroup_and_pid_namespace_are_joined_without_init(proc):
     proc.add(200, 8)  # in a pid namespace below
     assert proc.others(proc.fill(INIT, 101, 200)) == [101, 102, 200]
-
-
-def test_where_the_pid_namespace_is_shared_the_cgroup_alone_counts(proc):
-    assert proc.others(proc.fill(INIT, 101), private_pids=False) == [101]
-    assert proc.others(None, private_pids=False) == []
+    assert proc.others(None) == [101, 102]
 
 
 def test_who_has_ended_is_nobody(proc):
@@ -78,7 +74,7 @@ def test_a_process_that_took_the_pid_meanwhile_is_not_killed(monkeypatch):
             return [child.pid] if len(looks) == 1 else []
 
         monkeypatch.setattr(others_module, "others", look)
-        assert kill_others(os.getpid(), None, private_pids=True) == 0
+        assert kill_others(os.getpid(), None) == 0
         child.communicate(b"\n")
         assert child.returncode == 0
 
@@ -86,7 +82,7 @@ def test_a_process_that_took_the_pid_meanwhile_is_not_killed(monkeypatch):
 def test_all_are_killed_and_counted(monkeypatch):
     with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
         monkeypatch.setattr(others_module, "others", lambda *about, **how: [child.pid])
-        assert kill_others(os.getpid(), None, private_pids=True) == 1
+        assert kill_others(os.getpid(), None) == 1
         assert child.wait() == -signal.SIGKILL
 
 
@@ -95,7 +91,7 @@ def test_no_more_are_opened_at_once_than_is_said(monkeypatch):
     monkeypatch.setattr(others_module, "AT_ONCE", 2)
     monkeypatch.setattr(others_module, "others", lambda *about, **how: found if not opened else [])
     monkeypatch.setattr(others_module.os, "pidfd_open", lambda pid: opened.append(pid) or os.dup(0))
-    assert kill_others(1, None, private_pids=True) == 0
+    assert kill_others(1, None) == 0
     assert len(opened) == 2
 
 
@@ -109,7 +105,7 @@ def test_more_than_there_are_descriptors_for_go_one_after_the_other(monkeypatch)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (spare + 2, before[1]))
     try:
-        while kill_others(os.getpid(), None, private_pids=True):
+        while kill_others(os.getpid(), None):
             pass
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -94,7 +94,7 @@ class World:
     async def _inline(self, call):
         return call()
 
-    def _kill_others(self, init, cgroup, *, private_pids):
+    def _kill_others(self, init, cgroup):
         return self.left.pop(0) if self.left else 0
 
     def oci(self):
@@ -102,7 +102,7 @@ class World:
 
     def begin_in_created(self, timeout_s=60.0):
         self.runtime.containers["c"] = "created"
-        created = PrestartExec(self.reaper, self.oci(), "c", self.bundle, 1, None, True)
+        created = PrestartExec(self.reaper, self.oci(), "c", self.bundle, 1, None)
         return asyncio.ensure_future(created.run({"args": ["x"]}, stdin=b"{}", owner=0, timeout_s=timeout_s))
 
     def second(self):

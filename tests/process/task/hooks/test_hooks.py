@@ -86,7 +86,7 @@ class World:
             runner = self.runner(prestart=hooks)
             error = None
             try:
-                await runner.run_prestart(init=4242, cgroup=None, private_pids=True)
+                await runner.run_prestart(init=4242, cgroup=None)
             except HookFailed as err:
                 error = str(err)
             return [(one.name, one.result) for one in runner.results], error
@@ -197,7 +197,7 @@ def test_a_start_that_is_cancelled_ends_the_hook_with_all_it_started(world):
     async def run():
         hook = shell("slow", f"setsid sleep 60 & echo $! > {pid_file}; sleep 60")
         runner = world.runner(prestart=[hook])
-        task = asyncio.create_task(runner.run_prestart(init=1, cgroup=None, private_pids=True))
+        task = asyncio.create_task(runner.run_prestart(init=1, cgroup=None))
         while not pid_file.exists() or not pid_file.read_text().strip():  # noqa: ASYNC110  another process's doing
             await asyncio.sleep(0.01)
         task.cancel()
@@ -217,7 +217,7 @@ def test_the_end_of_init_ends_the_prestart_hooks(world, running):
         if not running:
             runner.init_ended()
         async with asyncio.timeout(50):
-            hooks = asyncio.create_task(runner.run_prestart(init=1, cgroup=None, private_pids=True))
+            hooks = asyncio.create_task(runner.run_prestart(init=1, cgroup=None))
             while running and not began.exists():  # noqa: ASYNC110  another process's doing
                 await asyncio.sleep(0.01)
             runner.init_ended()
