@@ -21,7 +21,6 @@ _WANTS_NAME = "agents.conf"
 _PROGRAM = re.compile(r"(/[^/\x00-\x1f\x7f\"'\\]+)+")
 """What systemd accepts as a program (string_is_safe): the path is split off after unquoting, and must be harmless."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_RESTART = {"always": "always", "on-failure": "on-failure", "no": "no"}
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -107,7 +106,7 @@ def text(one: Selected, *, source: str, foreign: Collection[str] = ()) -> str:
         "[Service]\n"
         "Type=simple\n"
         f"ExecStart={' '.join(words)}\n"
-        f"Restart={_RESTART[agent.restart]}\n"
+        f"Restart={agent.restart}\n"
         "RestartSec=1\n"
         "RestartSteps=6\n"
         "RestartMaxDelaySec=60\n"

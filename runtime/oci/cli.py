@@ -6,12 +6,13 @@ a memory file of its own: a reported error belongs to that call, and no log grow
 
 import json
 import os
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from runtime import libexec
 from runtime.errors import NotFound, RuntimeFailed
-from runtime.linux import null
+from runtime.linux import null, selinux
 from runtime.oci import argv, log
 
 
@@ -149,3 +150,16 @@ class MemoryFile:
         """The last `limit` bytes."""
         size = os.fstat(self.fd).st_size
         return os.pread(self.fd, limit, max(0, size - limit))
+
+
+@contextmanager
+def input_file(name: str, data: bytes, *, label: str = "") -> Iterator[MemoryFile]:
+    """A memory file with `data`, for a child to read from the start: unlike a pipe, it cannot block who writes.
+
+    `label` is an SELinux label. Raises OSError.
+    """
+    with MemoryFile(name) as file:
+        file.write(data)
+        selinux.label_file(file.fd, label)
+        os.lseek(file.fd, 0, os.SEEK_SET)
+        yield file

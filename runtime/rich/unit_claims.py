@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from runtime.errors import InvalidArgument
 from runtime.image.image import Rootfs
+from runtime.init.base import covers
 
 _BEFORE = (
     "/etc/systemd/system.control",
@@ -55,10 +56,6 @@ def _volumes(mounts: Iterable[Mapping[str, Any]], resolved: Mapping[str, str]) -
     return tuple(found)
 
 
-def _covers(directory: str, path: str) -> bool:
-    return path == directory or path.startswith(f"{directory}/")
-
-
 class _Looker:
     """Looks up directory entries as the container will see them, with volumes over the image."""
 
@@ -70,9 +67,9 @@ class _Looker:
         """The `names` that exist in `directory`, each as a path in the container."""
         place = self._root.walk(directory)
         at = place.path
-        above = [one for one in self._volumes if _covers(one.at, at)]
+        above = [one for one in self._volumes if covers(one.at, at)]
         within = {one.at for one in self._volumes if one.at.startswith(f"{at}/")}
-        found = [name for name in names if any(_covers(f"{at}/{name}", one) for one in within)]
+        found = [name for name in names if any(covers(f"{at}/{name}", one) for one in within)]
         if not above and place.mode is not None:
             found += [name for name in names if self._root.has(f"{at}/{name}")]
         elif above:

@@ -28,7 +28,7 @@ async def run_to_completion(work: Awaitable[T]) -> T:
             cancelled = err
     try:
         if cancelled is not None:
-            _hear(task)
+            hear(task)
             raise cancelled
         return task.result()
     finally:
@@ -39,7 +39,7 @@ async def run_shielded(work: Coroutine[Any, Any, T]) -> T:
     """Await `work`. A cancelled wait ends at once; `work` goes on to its end, and its exception is lost."""
     task = eager.start(work)
     if not task.done():
-        task.add_done_callback(_hear)
+        task.add_done_callback(hear)
         await asyncio.wait([task])
     try:
         return task.result()
@@ -47,7 +47,7 @@ async def run_shielded(work: Coroutine[Any, Any, T]) -> T:
         del task  # as above
 
 
-def _hear(done: "asyncio.Future[T]") -> None:
+def hear(done: "asyncio.Future[T]") -> None:
     """Retrieve the exception, or asyncio would log that nobody did."""
     with suppress(asyncio.CancelledError):
         done.exception()

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from runtime import rootfs
 from runtime.oci.cli import Run
+from shim.task.cancellation import hear
 from shim.task.thread import in_thread
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class Mounting(Generic[T]):
                 return self._look()
 
         self.inspection = in_thread(work)
-        self.inspection.add_done_callback(_seen)
+        self.inspection.add_done_callback(hear)  # nobody may be left to do so, when a Create was given up
 
     def inspect_when_mounted(self, look: Callable[[], T | None] = _no_look) -> None:
         """Have `look` called once all is mounted. Must be called once, unless the mount is undone."""
@@ -76,12 +77,6 @@ class Mounting(Generic[T]):
 
         if self._target:
             await in_thread(work)
-
-
-def _seen(done: "asyncio.Future[T]") -> None:
-    """Retrieve the exception, or asyncio would log it as never retrieved when a Create was given up."""
-    if not done.cancelled():
-        done.exception()
 
 
 async def _awaited(waiting: Awaitable[int]) -> int:

@@ -11,8 +11,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -26,8 +26,8 @@ from runtime.image import passwd
 from runtime.image.passwd import User
 from runtime.linux import selinux
 from runtime.oci import argv, interrupted
-from runtime.oci.cli import MemoryFile, OCIRuntime
-from shim.task.cancellation import run_to_completion
+from runtime.oci.cli import MemoryFile, OCIRuntime, input_file
+from shim.task.cancellation import hear, run_to_completion
 from shim.task.hooks.hook_outcome import Outcome
 from shim.task.reaper import Exit, Reaper
 from shim.task.thread import in_thread
@@ -77,16 +77,6 @@ class Capture:
         return len(data)
 
 
-@contextmanager
-def _input(name: str, data: bytes, *, label: str = "") -> Iterator[MemoryFile]:
-    """A memory file with `data`, for a child to read from the start. `label` is an SELinux label. Raises OSError."""
-    with MemoryFile(name) as file:
-        file.write(data)
-        selinux.label_file(file.fd, label)
-        os.lseek(file.fd, 0, os.SEEK_SET)
-        yield file
-
-
 def timed_out(timeout_s: float) -> str:
     """The result of a hook that took too long."""
     return f"timed out after {timeout_s:g}s"
@@ -119,8 +109,8 @@ async def run_host_hook(
     with ExitStack() as stack:
         try:
             answer = stack.enter_context(MemoryFile("answer"))
-            order = stack.enter_context(_input("hook", json.dumps(orders).encode()))
-            state = stack.enter_context(_input("state", stdin))
+            order = stack.enter_context(input_file("hook", json.dumps(orders).encode()))
+            state = stack.enter_context(input_file("state", stdin))
             capture = stack.enter_context(Capture())
             fds = {
                 0: state.fd,
@@ -186,8 +176,8 @@ class PrestartExec(NamedTuple):
         """Run the OCI process object `process`. Afterwards, even if cancelled, only init is left in the container."""
         pid_file = f"{self.bundle}/hook.pid"
         with (
-            _input("process", json.dumps(process).encode()) as file,
-            _input("state", stdin, label=self.label) as state,
+            input_file("process", json.dumps(process).encode()) as file,
+            input_file("state", stdin, label=self.label) as state,
             Capture(owner) as capture,
         ):
             options = argv.ExecOptions(process=file.path, pid_file=pid_file)
@@ -223,7 +213,7 @@ class PoststopContainer(NamedTuple):
         bundle = bundles.Bundle(self.bundle)
         os.makedirs(self.bundle, mode=0o711, exist_ok=True)
         bundle.write_spec(dict(spec))
-        with _input("state", stdin, label=selinux.files_label(spec)) as state, Capture(owner) as capture:
+        with input_file("state", stdin, label=selinux.files_label(spec)) as state, Capture(owner) as capture:
             options = argv.CreateOptions(bundle=self.bundle, pid_file=bundle.init_pid_file)
             fds = {0: state.fd, 1: capture.writer, 2: capture.writer}
             create = _started(self.reaper, lambda: self.oci.create(self.id, options, fds), bundle.init_pid_file)
@@ -249,7 +239,7 @@ class PoststopContainer(NamedTuple):
     async def _delete(self) -> None:
         """Raises nothing. Stops waiting for an OCI runtime that waits for a process that cannot die."""
         deleting = asyncio.ensure_future(self.oci.delete(self.id, force=True))
-        deleting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else may retrieve it
+        deleting.add_done_callback(hear)  # nobody else may
         try:
             async with asyncio.timeout(DELETE_TIMEOUT_S):
                 await asyncio.shield(deleting)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from runtime.errors import DeadlineExceeded
+from runtime.oci.cli import input_file
 from shim.task.reaper import Reaper
 
 LIMIT = 64 * 1024
@@ -30,17 +31,16 @@ async def ask(
     program has not ended in time: it gets SIGKILL, and nobody waits, since a process that hangs in the kernel does not
     die of it; the reaper reaps it whenever it ends. Raises OSError where the program cannot be started.
     """
-    given = _question(question)
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    os.set_blocking(writer, True)
-    try:
-        child = reaper.spawn(argv, {**(fds or {}), 0: given, 1: writer}, {})
-    except BaseException:
-        os.close(reader)
-        raise
-    finally:
-        os.close(given)
-        os.close(writer)
+    with input_file("question", question) as given:
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(writer, True)
+        try:
+            child = reaper.spawn(argv, {**(fds or {}), 0: given.fd, 1: writer}, {})
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
     try:
         async with asyncio.timeout(timeout_s):
             output = await _read_all(reader)
@@ -52,14 +52,6 @@ async def ask(
         if not child.ended.done():
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
-
-
-def _question(question: bytes) -> int:
-    """A descriptor to read `question` from. It is a memory file, because writing to one cannot block."""
-    fd = os.memfd_create("pouchrich-question", os.MFD_CLOEXEC)
-    os.write(fd, question)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
 
 
 async def _read_all(fd: int) -> bytes:

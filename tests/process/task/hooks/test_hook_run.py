@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from runtime.linux import selinux
-from runtime.oci.cli import OCIRuntime
+from runtime.oci.cli import OCIRuntime, input_file
 from shim.task.hooks import hook_run
 from shim.task.hooks.hook_run import (
     CLEAR_TIMEOUT_S,
@@ -28,7 +28,7 @@ def test_a_label_that_cannot_be_given_leaves_no_file_open(monkeypatch):
 
     monkeypatch.setattr(selinux, "label_file", refuse)
     before = open_fds()
-    with pytest.raises(OSError, match="no label x"), hook_run._input("state", b"{}", label="x"):
+    with pytest.raises(OSError, match="no label x"), input_file("state", b"{}", label="x"):
         pytest.fail("it took the label")
     assert open_fds() == before
 
