@@ -1,17 +1,13 @@
 """The signals of inits, by number: which makes each power off, and what a client's signal means to each."""
 
-import re
 from collections.abc import Mapping
 from signal import Signals
 
-from runtime.errors import InvalidArgument
+from runtime.config.signal_names import RTMIN
 
 _TERM, _INT, _QUIT, _PWR, _USR2 = (
     int(one) for one in (Signals.SIGTERM, Signals.SIGINT, Signals.SIGQUIT, Signals.SIGPWR, Signals.SIGUSR2)
 )
-RTMIN, RTMAX = 34, 64
-"""The real-time signals that glibc leaves to programs; systemd's SIGRTMIN+4 is relative to this RTMIN."""
-
 POWEROFF: Mapping[str, int] = {"systemd": RTMIN + 4, "sysvinit": _PWR, "openrc": _PWR, "busybox": _USR2}
 """systemd(1); sysvinit runs its power lines; busybox's init.c. "openrc" is OpenRC started by sysvinit's inittab."""
 
@@ -38,16 +34,3 @@ def for_application(number: int, kind: str, stop_signal: int | None) -> int:
     if number == _TERM or number in _SHUTDOWN.get(kind, ()):
         return _TERM if stop_signal is None else stop_signal
     return number
-
-
-def number_of(name: str) -> int:
-    """The number of the signal `name`, such as SIGTERM or SIGRTMIN+3. Raises InvalidArgument."""
-    if name in Signals.__members__ and not name.startswith("SIGRT"):
-        return int(Signals[name])
-    if found := re.fullmatch(r"SIGRT(MIN|MAX)([+-]\d{1,2})?", name, re.ASCII):
-        number = (RTMIN if found[1] == "MIN" else RTMAX) + int(found[2] or 0)
-        if RTMIN <= number <= RTMAX:
-            return number
-    raise InvalidArgument(
-        f"stop-signal: found {ascii(name)[:80]}, allowed a signal's name such as SIGTERM or SIGRTMIN+3"
-    )

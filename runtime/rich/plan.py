@@ -18,6 +18,7 @@ from typing import Any
 
 from runtime import bundle
 from runtime.config.model import Config
+from runtime.config.signal_names import number_of
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.image.image import ImageFacts
@@ -25,7 +26,6 @@ from runtime.init import INIT_MODES, kinds, may_be_real, services
 from runtime.init.base import InitMode, ModeInput, MountPoint
 from runtime.init.boot import AppProcess, Boot, RunFile
 from runtime.init.cgroup import Delegation
-from runtime.init.signals import number_of
 from runtime.rich import confinement, environment
 from runtime.rich.mode import ResolvedMode, resolve
 from runtime.rich.policy import Choice, Decision, choose, is_sandbox, refuse_mandatory

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from runtime.init.signals import RTMIN
+from runtime.config.signal_names import RTMIN
 from shim.task.application.stop import WINDOW_S, StopTracker
 from tests.fakes.clock import in_time
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from runtime.bundle_log import BundleLog
-from runtime.init.signals import RTMIN
+from runtime.config.signal_names import RTMIN
 from shim.task.application.stop import StopTracker
 from shim.task.rich import times as times_module
 from shim.task.rich.times import LifecycleTimes
