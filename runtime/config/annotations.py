@@ -7,12 +7,12 @@ value: no path of the host, no user, no place but the container.
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from signal import Signals
 from typing import Any, NamedTuple, NoReturn
 
 from runtime.config import kinds
 from runtime.config.kinds import Kind, Refused, refuse, short_json, suggestion
 from runtime.config.model import POD, Config, Hook
+from runtime.config.signal_names import is_name
 from runtime.config.tables import Key, named_tables, table
 from runtime.config.values import COMMAND, MODES, NAME, POD_KEYS, hook_keys
 from runtime.errors import InvalidArgument
@@ -71,16 +71,10 @@ def _services(text: str, key: str) -> tuple[str, ...]:
 
 
 def _signal(text: str, key: str) -> str:
-    name = text.upper().removeprefix("SIG")
-    base, sign, offset = name.partition("+" if "+" in name else "-")
-    if base in ("RTMIN", "RTMAX") and (not sign or (offset.isascii() and offset.isdecimal() and len(offset) <= 2)):
-        # 34 and 64: the real-time signals that glibc leaves to programs, and what people mean by SIGRTMIN+3.
-        number = {"RTMIN": 34, "RTMAX": 64}[base] + int(f"{sign}{offset}" if sign else 0)
-        if 34 <= number <= 64:
-            return f"SIG{name}"
-    elif f"SIG{name}" in Signals.__members__:
-        return f"SIG{name}"
-    refuse(key, text, "a signal's name such as SIGTERM, SIGQUIT or SIGRTMIN+3")
+    name = f"SIG{text.upper().removeprefix('SIG')}"
+    if not is_name(name):
+        refuse(key, text, "a signal's name such as SIGTERM, SIGQUIT or SIGRTMIN+3")
+    return name
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
