@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runtime.config.kinds import short_json
+from runtime.config.values import CAPABILITIES
 from runtime.errors import InvalidArgument
 from runtime.init.boot import AppProcess
 from runtime.linux import oom_score
@@ -20,16 +21,7 @@ _LIMIT_MAX = (1 << 64) - 1
 # What runc and crun set where the spec names no umask.
 _UMASK = 0o022
 
-# <linux/capability.h>: the index is the number.
-CAPABILITIES = (
-    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
-    *("LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER"),
-    *("SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE"),
-    *("SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP"),
-    *("MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF"),
-    "CHECKPOINT_RESTORE",
-)
-_CAPABILITY = {f"CAP_{name}": number for number, name in enumerate(CAPABILITIES)}
+_CAPABILITY = {name: number for number, name in enumerate(CAPABILITIES)}
 
 # <asm-generic/resource.h>, as x86-64 and arm64 have them: the index is the number.
 RLIMITS = (
@@ -137,9 +129,7 @@ def _mask(capabilities: Mapping[str, Any], name: str) -> int:
     mask = 0
     for index, word in enumerate(edit.strings(capabilities, name, within="process.capabilities.")):
         if word not in _CAPABILITY:
-            raise _wrong(
-                f"process.capabilities.{name}[{index}]", word, f"CAP_{CAPABILITIES[0]} to CAP_{CAPABILITIES[-1]}"
-            )
+            raise _wrong(f"process.capabilities.{name}[{index}]", word, f"{CAPABILITIES[0]} to {CAPABILITIES[-1]}")
         mask |= 1 << _CAPABILITY[word]
     return mask
 

@@ -14,8 +14,9 @@ import traceback
 
 import pytest
 
+from runtime.config.values import CAPABILITIES
 from runtime.init.boot import AppProcess
-from runtime.init.launcher_settings import CAPABILITIES, encode
+from runtime.init.launcher_settings import encode
 from runtime.linux import pidfd, syscalls
 
 pytestmark = [
