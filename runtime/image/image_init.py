@@ -5,7 +5,7 @@ program below a mount of the pod is not the image's and counts as missing.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from runtime.init.detect import (
     INITTAB,
@@ -21,33 +21,15 @@ from runtime.init.detect import (
 )
 from runtime.init.services import find_services, near
 
+if TYPE_CHECKING:
+    from runtime.image.image import Rootfs
+
 _PROGRAM_BYTES = 4 << 20
 _INITTAB_BYTES = 64 << 10
 _PASSWD_BYTES = 1 << 20
 
 
-class Found(Protocol):
-    """The end of a walk. `mode` None: nothing is there, and `error` says why."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def mode(self) -> int | None: ...
-    @property
-    def error(self) -> str: ...
-    @property
-    def hidden_by(self) -> str | None: ...
-
-
-class Root(Protocol):
-    """The methods of a root filesystem that this module needs."""
-
-    def walk(self, path: str, mounts: Sequence[str] = ()) -> Found: ...
-    def head(self, path: str, size: int = 4096) -> bytes: ...
-    def names(self, path: str, at_most: int) -> list[str]: ...
-
-
-def _program(root: Root, path: str, mounts: Sequence[str]) -> tuple[str, str]:
+def _program(root: "Rootfs", path: str, mounts: Sequence[str]) -> tuple[str, str]:
     """The path of an executable with symbolic links followed, or "" and the reason."""
     found = root.walk(path, mounts)
     if found.hidden_by is not None:
@@ -59,7 +41,7 @@ def _program(root: Root, path: str, mounts: Sequence[str]) -> tuple[str, str]:
     return found.path, ""
 
 
-def _exists(root: Root, path: str) -> bool:
+def _exists(root: "Rootfs", path: str) -> bool:
     return root.walk(path).mode is not None
 
 
@@ -77,7 +59,7 @@ def home_of(passwd: bytes, uid: int) -> str | None:
     return None
 
 
-def read(root: Root, mounts: Sequence[str], *, uid: int, services: Sequence[str]) -> InitFacts:
+def read(root: "Rootfs", mounts: Sequence[str], *, uid: int, services: Sequence[str]) -> InitFacts:
     """The facts about an image's inits. `mounts` are the resolved destinations of the spec; they hide what is below."""
     systemd, version = "", None
     for path in SYSTEMD_PATHS:
