@@ -13,8 +13,8 @@ from shim.ttrpc.client import TtrpcClient
 from shim.ttrpc.errors import Code, ConnectionClosed, RemoteError, TtrpcError
 
 SERVICE = agents_pb2.DESCRIPTOR.services_by_name["Agents"].full_name
-_NOT_FOUND, _INVALID, _PRECONDITION = 5, 3, 9
-"""The gRPC codes that `shim.pod.status` gives to refused requests, which have changed nothing."""
+_REFUSED = (Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION)
+"""The codes that `shim.pod.status` gives to refused requests, which have changed nothing."""
 LOOK_TIMEOUT_S = 30.0
 CHANGE_TIMEOUT_S = 240.0
 """Longer than a change takes that fails and is undone, by the timeouts of its parts; the settle time is added."""
@@ -78,9 +78,9 @@ def _is_there(container: Container) -> bool:
 def _of_error(container: Container, err: RemoteError) -> Answer:
     if err.code == Code.UNIMPLEMENTED:
         return Answer("refused", reason="its pod server runs a version that cannot change agents; a new pod's can")
-    if err.code == _NOT_FOUND and not _is_there(container):
+    if err.code == Code.NOT_FOUND and not _is_there(container):
         return Answer("gone", reason="the container ended meanwhile")
     message = err.message
     for tail in (": not found", ": invalid argument", ": failed precondition"):
         message = message.removesuffix(tail)
-    return Answer("refused" if err.code in (_NOT_FOUND, _INVALID, _PRECONDITION) else "failed", reason=message)
+    return Answer("refused" if err.code in _REFUSED else "failed", reason=message)

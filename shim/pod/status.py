@@ -1,22 +1,7 @@
 """The table from our errors to ttrpc status codes (gRPC numbering; containerd, errdefs/grpc.go)."""
 
-import enum
-
 from runtime import errors
-
-
-class Code(enum.IntEnum):
-    """The values of google.rpc.Code that the shim uses."""
-
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    FAILED_PRECONDITION = 9
-    UNIMPLEMENTED = 12
-    UNAVAILABLE = 14
-
+from shim.ttrpc.errors import Code
 
 CODES: dict[type[BaseException], Code] = {
     errors.InvalidArgument: Code.INVALID_ARGUMENT,

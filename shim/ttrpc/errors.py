@@ -11,13 +11,19 @@ import enum
 
 
 class Code(enum.IntEnum):
-    """The codes that this package itself sends, in gRPC's numbering. `status_of` maps the errors of handlers."""
+    """Codes in gRPC's numbering (google.rpc.Code), with what this package itself sends them for.
+
+    The errors of handlers may have these codes too: a server's `status_of` maps them.
+    """
 
     CANCELLED = 1  # the handler was cancelled
     UNKNOWN = 2  # a bug in a handler
     INVALID_ARGUMENT = 3  # a frame that breaks the rules, on its own stream
     DEADLINE_EXCEEDED = 4  # the request's timeout ran out, here
+    NOT_FOUND = 5  # an error of a handler
+    ALREADY_EXISTS = 6  # an error of a handler
     RESOURCE_EXHAUSTED = 8  # a frame over the size limit, in either direction
+    FAILED_PRECONDITION = 9  # an error of a handler
     UNIMPLEMENTED = 12  # no such service or method; streaming calls
     INTERNAL = 13  # a payload that does not decode as the method's message
     UNAVAILABLE = 14  # the server is shutting down

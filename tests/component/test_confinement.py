@@ -10,8 +10,7 @@ from google.protobuf.any_pb2 import Any as Packed
 from protos.gen import runtimeoptions_pb2
 from runtime.linux import apparmor
 from runtime.rich.confinement import DEFAULT
-from shim.pod.status import Code
-from shim.ttrpc.errors import RemoteError
+from shim.ttrpc.errors import Code, RemoteError
 from tests.component.conftest import FAKE, Pod
 from tests.component.test_told_paths import has_dumb_init, own_node, spec_with
 from tests.fakes.loop import in_loop

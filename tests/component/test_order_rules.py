@@ -6,8 +6,7 @@ import os
 import pytest
 
 from protos.gen import events_pb2
-from shim.pod.status import Code
-from shim.ttrpc.errors import RemoteError
+from shim.ttrpc.errors import Code, RemoteError
 from tests.component.conftest import Pod
 from tests.fakes.loop import in_loop, until
 

@@ -15,9 +15,8 @@ from runtime import paths
 from shim.contract.flags import Flags
 from shim.manager.delete import delete
 from shim.pod import server as pod_server
-from shim.pod.status import Code
 from shim.task.stdio import stdio
-from shim.ttrpc.errors import ConnectionClosed, RemoteError
+from shim.ttrpc.errors import Code, ConnectionClosed, RemoteError
 from tests.component.conftest import TASK, Pod
 from tests.fakes.loop import in_loop, until, until_async
 

@@ -6,7 +6,7 @@ import pytest
 
 from runtime import errors
 from shim.pod import status
-from shim.pod.status import Code
+from shim.ttrpc.errors import Code
 
 
 def categories() -> list[type[BaseException]]:
