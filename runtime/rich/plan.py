@@ -79,7 +79,7 @@ class Plan:
                 boot=_boot(found["boot"]),
                 cgroup=None if found["cgroup"] is None else Delegation(**found["cgroup"]),
                 stop_signal=found["stop_signal"],
-                apparmor=found.get("apparmor", ""),
+                apparmor=found["apparmor"],
             )
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise InvalidArgument(f"plan: found {_unlike(err)}, allowed a plan of this version") from err

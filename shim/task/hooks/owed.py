@@ -103,7 +103,7 @@ class _Owed:
         self._subject = HookSubject(**head["subject"])
         self._hooks = tuple(hook_from_dict(one) for one in head["hooks"])
         self._budget_s = float(head["budget_s"])
-        self._pod_budget_s = float(head.get("pod_budget_s", self._budget_s))  # an older version did not write it
+        self._pod_budget_s = float(head["pod_budget_s"])
         self._writing = asyncio.Lock()
         self._pinned: str = head["pinned"]
         binary = OCIBinary(**head["oci"])

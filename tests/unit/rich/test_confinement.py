@@ -80,9 +80,3 @@ def test_a_name_that_is_none_is_an_error(name):
         config.document.InvalidArgument, match=r"rich\.apparmor-profile: found .* other than unconfined"
     ):
         config.parse(f"version = 1\nrich.apparmor-profile = {name!r}".replace("'", '"'), source="f")
-
-
-def test_a_record_of_before_has_no_profile():
-    old = recorded(made(spec_with(DEFAULT)))
-    del old["apparmor"]
-    assert plan.Plan.from_dict(old).apparmor == ""

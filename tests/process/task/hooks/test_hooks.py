@@ -357,6 +357,7 @@ def test_a_hook_that_was_interrupted_in_the_container_is_forgotten_and_not_repea
         "subject": world.subject.to_dict(),
         "hooks": [asdict(container_hook()), asdict(tally(world))],
         "budget_s": 5.0,
+        "pod_budget_s": 5.0,
         "oci": asdict(OCIBinary("/bin/false", "/r")),
         "pinned": str(world.directory / "gone"),
     }
@@ -524,6 +525,7 @@ def test_after_a_reboot_host_hooks_run_and_container_hooks_are_skipped(world):
         "subject": world.subject.to_dict(),
         "hooks": [asdict(container_hook()), asdict(tally(world))],
         "budget_s": 5.0,
+        "pod_budget_s": 5.0,
         "oci": asdict(OCIBinary("/bin/false", "/r")),
         "pinned": str(world.directory / "gone"),
     }
