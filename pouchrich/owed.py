@@ -9,7 +9,6 @@ from runtime import paths
 from runtime.config.model import hook_label
 from runtime.hooks import journal
 from runtime.hooks.journal_state import JournalState, parse_journal
-from runtime.hooks.select import owner_from_dict
 from runtime.linux import mountinfo
 
 LOCKS = "/proc/locks"
@@ -49,7 +48,7 @@ class Record(NamedTuple):
         """The poststop hooks, in the order in which they run."""
         states = self.account.hooks
         return tuple(
-            OwedHook(str(one.get("name", "")), owner_from_dict(one), *states.get(number, ("", "")))
+            OwedHook(str(one.get("name", "")), str(one.get("owner", "")), *states.get(number, ("", "")))
             for number, one in enumerate(self.account.head.get("hooks", ()))
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runtime.config.annotations import Override
-from runtime.config.model import NODE, POD, Config, Hook, When
+from runtime.config.model import POD, Config, Hook, When
 from runtime.spec.identity import Identity
 
 INIT_SCRIPT = "init-script"
@@ -31,21 +31,13 @@ class Selection:
     pod_poststop_budget_s: float = 30.0
 
 
-def owner_from_dict(found: Mapping[str, Any]) -> str:
-    """The owner of the hook whose `dataclasses.asdict` is `found`.
-
-    Older versions wrote none. A pod's hook never ran on the host. A hook in the container is taken for the pod's, which
-    separates it from the hooks that are certainly the node's.
-    """
-    return str(found.get("owner") or (NODE if found.get("where") == "host" else POD))
-
-
 def hook_from_dict(found: Mapping[str, Any]) -> Hook:
     """The hook whose `dataclasses.asdict` is `found`, read from JSON."""
     when = {key: tuple(value) for key, value in found["when"].items()}
     env = tuple((name, value) for name, value in found["env"])
-    owner = owner_from_dict(found)
-    return Hook(**{**found, "command": tuple(found["command"]), "env": env, "when": When(**when), "owner": owner})
+    # Without an owner a pod's hook would count as the node's.
+    given = {"command": tuple(found["command"]), "env": env, "when": When(**when), "owner": found["owner"]}
+    return Hook(**{**found, **given})
 
 
 def select(config: Config, overrides: Mapping[str, Override], identity: Identity, *, mode: str) -> Selection:

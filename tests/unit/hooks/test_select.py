@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, replace
 
+import pytest
+
 from runtime import config
 from runtime.config.annotations import read_overrides
 from runtime.hooks.select import Selection, hook_from_dict, select
@@ -80,6 +82,13 @@ def test_a_hook_survives_json():
     found = selected(mode="systemd")
     for hook in (*found.prestart, *found.poststop):
         assert hook_from_dict(json.loads(json.dumps(asdict(hook)))) == hook
+
+
+def test_a_hook_without_an_owner_is_none_of_ours():
+    told = asdict(selected().prestart[0])
+    del told["owner"]
+    with pytest.raises(KeyError):
+        hook_from_dict(told)
 
 
 def test_hooks_after_the_stop_have_the_nodes_budget():

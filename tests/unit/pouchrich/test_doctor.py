@@ -185,14 +185,6 @@ def test_a_record_with_a_living_holder_is_in_good_hands(record, tmp_path):
     ]
 
 
-def test_a_record_of_an_older_version_names_no_owners_and_they_are_inferred(tmp_path):
-    hooks = [{"name": "one", "where": "host"}, {"name": "two", "where": "container"}]
-    head = {"boot": "", "subject": {"id": "abc", "containerd_namespace": "k8s.io"}, "hooks": hooks}
-    Journal.create(path_of(str(tmp_path), "k8s.io", "abc"), head).close()
-    (found,) = owed.read(str(tmp_path))
-    assert [(hook.name, hook.owner) for hook in found.hooks] == [("one", "node"), ("two", "pod")]
-
-
 def test_a_record_without_a_holder_is_told_of_and_left_alone(record, tmp_path):
     record.close()
     warning, _ = checks.hooks(str(tmp_path))

@@ -18,7 +18,7 @@ from runtime.errors import HookFailed, PouchrichError, RuntimeFailed
 from runtime.hooks import environment, host_supervisor
 from runtime.hooks.environment import Ending, HookSubject
 from runtime.hooks.journal import Journal, boot_id, path_of, records
-from runtime.hooks.select import Selection, hook_from_dict
+from runtime.hooks.select import Selection
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime
 from shim.task.hooks import hooks as hooks_module
@@ -505,14 +505,6 @@ def test_owners_are_in_the_record_and_in_what_is_told_of_the_hooks(world, caplog
         ("node-cleanup of the pod", "poststop: exit status 1"),
         ("node-cleanup", "poststop: exit status 0"),
     ]
-
-
-def test_hooks_of_an_older_versions_record_have_owners_and_run(world):
-    hooks = [shell("inside", "true", where="container"), tally(world)]
-    olds = [{key: value for key, value in asdict(hook).items() if key != "owner"} for hook in hooks]
-    found = [hook_from_dict(json.loads(json.dumps(old))) for old in olds]
-    assert [hook.owner for hook in found] == ["pod", "node"]
-    assert found[1] == hooks[1]
 
 
 def container_hook(name="inside"):
