@@ -87,14 +87,6 @@ def test_what_a_process_has_for_a_program_stays(home: Path):
     assert replaced.remove_unused(str(home)) == [str(home / "1")]
 
 
-def test_what_a_process_has_for_its_program_stays(home: Path):
-    shutil.copy("/bin/sh", home / "1/sh")
-    with subprocess.Popen(["sh", "-c", "read line"], executable=home / "1/sh", stdin=subprocess.PIPE) as process:
-        assert replaced.remove_unused(str(home)) == []
-        process.communicate(b"\n")
-    assert replaced.remove_unused(str(home)) == [str(home / "1")]
-
-
 def test_what_a_process_has_for_a_program_stays_also_where_a_symbolic_link_leads_home(home: Path):
     linked = home.with_name("link")
     linked.symlink_to(home)
