@@ -39,17 +39,17 @@ class Record(NamedTuple):
     path: str
     namespace: str
     id: str
-    account: JournalState
+    state: JournalState
     holder: int
     before_boot: bool
 
     @property
     def hooks(self) -> tuple[OwedHook, ...]:
         """The poststop hooks, in the order in which they run."""
-        states = self.account.hooks
+        states = self.state.hooks
         return tuple(
             OwedHook(str(one.get("name", "")), str(one.get("owner", "")), *states.get(number, ("", "")))
-            for number, one in enumerate(self.account.head.get("hooks", ()))
+            for number, one in enumerate(self.state.head.get("hooks", ()))
         )
 
 
@@ -66,17 +66,17 @@ def read(
         try:
             inode = os.stat(path).st_ino
             with open(path, "rb") as file:
-                account, _ = parse_journal(file.read())
+                state, _ = parse_journal(file.read())
         except FileNotFoundError:
             continue
-        subject = account.head.get("subject") or {}
+        subject = state.head.get("subject") or {}
         yield Record(
             path,
             str(subject.get("containerd_namespace", os.path.basename(os.path.dirname(path)))),
             str(subject.get("id", os.path.basename(path).removesuffix(journal.SUFFIX))),
-            account,
+            state,
             holders.get(inode, 0),
-            account.head.get("boot") != now,
+            state.head.get("boot") != now,
         )
 
 
