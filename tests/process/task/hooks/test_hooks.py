@@ -680,7 +680,7 @@ def test_what_an_earlier_container_of_the_id_owes_runs_before_a_later_ones_hooks
     async def run():
         runner = world.runner(prestart=[tally(world, "prestart of the later")])
         await runner.prepare()
-        await runner.run_prestart(init=4242, cgroup=None, private_pids=True)
+        await runner.run_prestart(init=4242, cgroup=None)
         assert [one.name for one in runner.results] == ["prestart of the later"]
 
     asyncio.run(run())
