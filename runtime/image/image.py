@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from runtime.errors import InvalidArgument
 from runtime.image import beneath, copied, image_init
+from runtime.init import detect
 from runtime.init.base import CONTAINER_RUN_DIR
 from runtime.init.detect import INITTAB, InitFacts
 from runtime.init.mounts import WRITABLE, in_memory
@@ -36,7 +37,7 @@ class Command(NamedTuple):
 
     `path` is the absolute name under which it was found, `target` the same with the image's symbolic links followed.
     `problem` is why it cannot be started, in the words of Go's os/exec, which runc uses. `hidden_by` is the mount
-    destination that it lies below; then nothing else is known.
+    destination that it lies below; then nothing else is known. `is_script`: it begins with #!.
     """
 
     name: str
@@ -44,14 +45,15 @@ class Command(NamedTuple):
     target: str | None = None
     problem: str | None = None
     hidden_by: str | None = None
+    is_script: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
     """`resolved` says where each mount destination, and each path in PLACES, leads.
 
-    `is_s6`: `/init` is s6-overlay's; `init`: what the image has for PID 1; `uncopied`: by path of WRITABLE, why a tmpfs
-    there cannot start with the image's files.
+    `is_s6`: the command is or gets s6-overlay's init; `init`: what the image has for PID 1; `uncopied`: by path of
+    WRITABLE, why a tmpfs there cannot start with the image's files.
     """
 
     command: Command
@@ -254,9 +256,15 @@ def facts_of(root: Rootfs, spec: Spec, services: Sequence[str] = ()) -> ImageFac
         cwd=posixpath.join("/", str(process.get("cwd") or "/")),
         mounts=hiding,
     )
-    is_s6 = command.path == "/init" and any(word in root.head("/init") for word in (b"s6", b"execline"))
+    head = root.head(command.target) if command.target else b""
+    is_s6 = detect.is_s6(head) or (_names_s6(args, command) and detect.is_s6(root.head(detect.S6_INIT), is_init=True))
+    command = command._replace(is_script=head.startswith(b"#!"))
     found = image_init.read(root, hiding, uid=_uid(process), services=services)
     return ImageFacts(command, resolved, is_s6, found, _uncopied(root, spec))
+
+
+def _names_s6(args: Sequence[str], command: Command) -> bool:
+    return detect.S6_INIT in (command.path, *args[1:], *detect.replaces_shell(args)[:1])
 
 
 def _uncopied(root: Rootfs, spec: Spec) -> dict[str, str]:

@@ -77,6 +77,7 @@ def read(root: "Rootfs", mounts: Sequence[str], *, uid: int, services: Sequence[
         systemd=systemd,
         version=version,
         kind=refined(kind, present),
+        target=target,
         problem=problem,
         inittab=inittab,
         present=present,

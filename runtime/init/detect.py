@@ -40,19 +40,27 @@ _BANNER = re.compile(rb"systemd (\d{3})\b")
 
 SUPPORTED = ("systemd", "sysvinit", "openrc", "busybox")
 
-_INIT_PATHS = frozenset(
-    f"{directory}/init" for directory in ("/sbin", "/usr/sbin", "/usr/local/sbin", "/bin", "/usr/bin")
-)
+S6_INIT = "/init"
+
+_INIT_PATHS = frozenset(f"{directory}/init" for directory in ("/sbin", "/usr/sbin", "/usr/local/sbin"))
+_MAYBE_INIT_PATHS = frozenset({"/bin/init", "/usr/bin/init"})
+"""The paths of an init where /sbin is a symbolic link to them, and of an application's own script elsewhere."""
+
 _SMALL = frozenset({"tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
-_INIT_NAMES = _SMALL | {"systemd", "runit", "runit-init", "openrc-init"}
-"""Programs that expect to be PID 1. As a child, tini and dumb-init warn, and systemd and s6's /init refuse."""
+_INIT_NAMES = _SMALL | {"systemd", "runit", "runit-init", "openrc-init", "my_init", "systemctl"}
+"""Programs that expect to be PID 1. As a child, tini and dumb-init warn, and systemd and s6's /init refuse.
+
+phusion's my_init then does not wait for the daemons that it has started, and docker-systemctl-replacement, which images
+have for systemctl, starts nothing.
+"""
 
 
 class InitFacts(NamedTuple):
     """What an image has for PID 1.
 
     `systemd` is systemd's path, or empty; `version` its major number where known. `kind` is what `/sbin/init` is: one
-    of SUPPORTED, another init's name, or empty; `problem` is why it cannot be used, where it cannot be examined.
+    of SUPPORTED, another init's name, or empty, and `target` where it leads; `problem` is why it cannot be used, where
+    it cannot be examined.
     `inittab` is the text of /etc/inittab. `present` has those of RC_PATHS that exist. `services` says where systemd
     finds each requested service, `scripts` where sysvinit and OpenRC find it (`runtime.init.services.find_services`),
     and `near` has hints for requested services that neither finds. `home` is the home directory of the spec's user.
@@ -62,6 +70,7 @@ class InitFacts(NamedTuple):
     systemd: str = ""
     version: int | None = None
     kind: str = ""
+    target: str = ""
     problem: str = ""
     inittab: str | None = None
     present: tuple[str, ...] = ()
@@ -112,26 +121,36 @@ def applet(args: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def given_init(args: Sequence[str], path: str) -> str:
-    """The path of an init that an image's entry point gets as its only argument, or "".
+def given_init(args: Sequence[str], path: str, *, is_script: bool) -> str:
+    """The path of an init that an image's entry point gets as its argument, with options after it, or "".
 
-    `path` is where `args[0]` is. Programs in a distribution's own directories, such as ldd, do not execute the init.
+    `path` is where `args[0]` is. Programs in a distribution's own directories that are no scripts, such as ldd, do not
+    execute the init.
     """
-    if len(args) != 2 or posixpath.dirname(path) in ("", *_SYSTEM):
+    if len(args) < 2 or (posixpath.dirname(path) in ("", *_SYSTEM) and not is_script):
         return ""
-    return args[1] if args[1] in _INIT_PATHS or args[1] in SYSTEMD_PATHS else ""
+    if not all(word.startswith("-") for word in args[2:]):
+        return ""
+    return args[1] if args[1] in (*_INIT_PATHS, *_MAYBE_INIT_PATHS, *SYSTEMD_PATHS) else ""
 
 
-def own_init(paths: Iterable[str | None], *, kind: str) -> tuple[str, str] | None:
+def is_s6(head: bytes, *, is_init: bool = False) -> bool:
+    """Whether a program that begins so is the init of s6-overlay, under whatever name. `is_init`: it is S6_INIT."""
+    if is_init:
+        return b"s6" in head or b"execline" in head
+    return head.startswith(b"#!") and (b"s6-overlay" in head or b"execlineb" in head)
+
+
+def own_init(paths: Iterable[str | None], *, kind: str, is_images: bool = False) -> tuple[str, str] | None:
     """The init that a command is: its path, and its kind, or "" for a kind that is not supported.
 
-    `paths` are the paths that the command leads along, `kind` is what the image's /sbin/init is. None where the command
-    is no init.
+    `paths` are the paths that the command leads along, `kind` is what the image's /sbin/init is. `is_images`: the
+    command is the same program as /sbin/init. None where the command is no init.
     """
     for path in filter(None, paths):
         if posixpath.basename(path) == "systemd":
             return path, "systemd"
-        if path in _INIT_PATHS:
+        if path in _INIT_PATHS or (is_images and path in _MAYBE_INIT_PATHS):
             return path, kind if kind in SUPPORTED else ""
         if posixpath.basename(path) in _INIT_NAMES:
             return path, ""

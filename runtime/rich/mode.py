@@ -73,7 +73,8 @@ def image_init(facts: ImageFacts, args: Sequence[str]) -> tuple[str, str] | None
     command = facts.command
     # For a command below a mount only the name is known.
     paths = (command.path, command.target, posixpath.normpath(command.name))
-    if (found := detect.own_init(paths, kind=facts.init.kind)) is not None:
+    is_images = command.target == facts.init.target != ""
+    if (found := detect.own_init(paths, kind=facts.init.kind, is_images=is_images)) is not None:
         path, kind = found
         return path, "" if command.hidden_by else kind
     if words := detect.replaces_shell(args):
@@ -83,7 +84,8 @@ def image_init(facts: ImageFacts, args: Sequence[str]) -> tuple[str, str] | None
     if (found := detect.applet(words or args)) is not None:
         return found
     entry, where = (words, words[0]) if words else (args, command.path or "")
-    if (facts.init.kind or facts.init.systemd) and (init := detect.given_init(entry, where)):
+    init = detect.given_init(entry, where, is_script=command.is_script and not words)
+    if init and (facts.init.kind or facts.init.systemd):
         return f"{init}, given to {entry[0]}", ""
     return ("s6's /init", "") if facts.is_s6 else None
 

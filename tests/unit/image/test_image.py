@@ -8,6 +8,7 @@ import pytest
 
 from runtime.errors import InvalidArgument
 from runtime.image import copied, image
+from runtime.rich import mode
 from tests.fakes.loop import open_fds
 
 
@@ -23,10 +24,10 @@ def rootfs(tmp_path):
     return root
 
 
-def program(path, mode=0o755, text="x"):
+def program(path, bits=0o755, text="x"):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    path.chmod(mode)
+    path.chmod(bits)
 
 
 def facts(root, *args, cwd="/", path="PATH=/usr/bin:/bin", mounts=(), readonly=False):
@@ -190,6 +191,77 @@ def test_mount_destinations_and_our_directory_are_resolved(rootfs):
 def test_slash_init_is_s6s_by_its_content(rootfs, text, answer):
     program(rootfs / "init", text=text)
     assert facts(rootfs, "/init").is_s6 is answer
+
+
+S6 = "#!/bin/sh -e\n# s6-overlay\nexec /package/admin/s6-overlay/libexec/preinit\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "answer"),
+    [
+        (("/s6-init",), True),  # Pi-hole's
+        (("/entrypoint", "/init"), True),  # serversideup/php
+        (("/bin/sh", "-c", "/init"), True),
+        (("/bin/sh", "-c", "exec /init"), True),
+        (("/entrypoint", "/elsewhere"), False),
+        (("/mounted/s6-init",), False),
+    ],
+)
+def test_s6s_init_is_known_under_another_name_and_as_what_a_command_gets(rootfs, args, answer):
+    for name in ("init", "s6-init", "mounted/s6-init"):
+        (rootfs / name).parent.mkdir(exist_ok=True)
+        program(rootfs / name, text=S6)
+    program(rootfs / "entrypoint", text='#!/bin/sh\nexec "$@"\n')
+    assert facts(rootfs, *args, mounts=["/mounted"]).is_s6 is answer
+
+
+@pytest.mark.parametrize(
+    ("args", "kind", "is_kept"),
+    [
+        (("/bin/init",), "", False),  # a script of its own
+        (("/usr/bin/init",), "", False),
+        (("/sbin/init",), "busybox", True),
+        (("/usr/bin/also-init",), "", False),
+    ],
+)
+def test_a_program_called_init_is_the_images_init_only_where_sbin_init_is_it(rootfs, args, kind, is_kept):
+    program(rootfs / "bin/busybox", text="BusyBox v1.36")
+    for link in ("sbin/init", "usr/bin/also-init"):
+        (rootfs / link).parent.mkdir(parents=True, exist_ok=True)
+        (rootfs / link).symlink_to("/bin/busybox")
+    for name in ("bin/init", "usr/bin/init"):
+        program(rootfs / name, text="#!/bin/sh\nexec nginx\n")
+    found = mode.image_init(facts(rootfs, *args), args)
+    assert found == (("/sbin/init", "busybox") if is_kept else None)
+
+
+def test_a_distribution_without_sbin_has_its_init_in_bin(rootfs):
+    """As Fedora from 42 on: /sbin is a symbolic link to /usr/bin."""
+    program(rootfs / "usr/lib/systemd/systemd", text="libsystemd-shared-257")
+    (rootfs / "sbin").symlink_to("usr/bin")
+    (rootfs / "usr/bin/init").symlink_to("../lib/systemd/systemd")
+    assert mode.image_init(facts(rootfs, "/usr/bin/init"), ("/usr/bin/init",)) == ("/usr/bin/init", "systemd")
+
+
+@pytest.mark.parametrize(
+    ("args", "is_kept"),
+    [
+        (("/usr/local/bin/ep", "/sbin/init"), True),
+        (("/usr/local/bin/ep", "/sbin/init", "--log-level=info"), True),
+        (("/usr/local/bin/ep", "/sbin/init", "more"), False),
+        (("/usr/bin/ep", "/sbin/init"), True),
+        (("/usr/bin/ldd", "/sbin/init"), False),
+        (("/usr/bin/systemctl",), True),  # a replacement in Python, that does its work only as PID 1
+        (("/sbin/my_init",), True),
+    ],
+)
+def test_an_entry_point_that_gets_the_images_init_is_never_wrapped(rootfs, args, is_kept):
+    program(rootfs / "sbin/init", text="libsystemd-shared-257")
+    for name in ("usr/local/bin/ep", "usr/bin/ep", "usr/bin/systemctl", "sbin/my_init"):
+        (rootfs / name).parent.mkdir(parents=True, exist_ok=True)
+        program(rootfs / name, text="#!/bin/sh\n")
+    program(rootfs / "usr/bin/ldd", text="\x7fELF")
+    assert (mode.image_init(facts(rootfs, *args), args) is not None) is is_kept
 
 
 def test_a_fifo_called_init_does_not_block(rootfs):
