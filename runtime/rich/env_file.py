@@ -75,9 +75,16 @@ def _path_lines(value: str) -> list[str]:
 
 
 def text(env: Mapping[str, str]) -> str:
-    """The file's text for the variables `env`, in their order. Encode it with os.fsencode, which cannot fail here."""
+    """The file's text for the variables `env`, in their order. Encode it with os.fsencode, which cannot fail here.
+
+    A variable that is set stays as it is: a login shell may be started by the application, which has changed it.
+    """
     usable = {name: value for name, value in env.items() if is_encodable(value)}
-    lines = [f"export {name}={quoted(value)}\n" for name, value in usable.items() if is_exported(name)]
+    lines = [
+        f'[ "${{{name}+x}}" ] || {name}={quoted(value)}; export {name}\n'
+        for name, value in usable.items()
+        if is_exported(name)
+    ]
     return "".join((_HEADER, *lines, *_path_lines(usable.get("PATH", ""))))
 
 

@@ -79,6 +79,19 @@ def test_every_hostile_value_at_once(shell, tmp_path):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_what_the_parent_has_set_stays(shell, tmp_path):
+    """A login shell below the application, whose entry point has changed a variable, or of `kubectl exec`."""
+    found = read_by(shell, env_file.text({"A": "the pod's", "B": "too"}), tmp_path, start={**START, "A": "changed"})
+    assert (found["A"], found["B"]) == ("changed", "too")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_variable_that_the_shell_sets_for_itself_is_exported(shell, tmp_path):
+    found = read_by(shell, env_file.text({"HOSTNAME": "web-0", "COLUMNS": "80", "OSTYPE": "x"}), tmp_path)
+    assert {"HOSTNAME", "COLUMNS", "OSTYPE"} <= found.keys()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_nothing_of_the_shells_own_is_touched(shell, tmp_path):
     hostile = {"UID": "x", "EUID": "0", "PPID": "1", "SHELLOPTS": "x", "BASHOPTS": "x", "IFS": "a", "ENV": "/evil"}
     content = env_file.text({**hostile, "HOME": "/evil", "AFTER": "reached"})

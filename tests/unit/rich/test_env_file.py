@@ -12,11 +12,12 @@ REGULAR = stat.S_IFREG | 0o644
 
 
 def exported(content):
-    return [line.split("=")[0].removeprefix("export ") for line in content.splitlines() if line.startswith("export ")]
+    return [one.rpartition("; export ")[2] for one in content.splitlines() if one.startswith("[ ")]
 
 
 def test_a_value_is_one_single_quoted_word():
-    assert "export GREETING='it'\\''s $HOME \\n'\n" in env_file.text({"GREETING": "it's $HOME \\n"})
+    said = env_file.text({"GREETING": "it's $HOME \\n"})
+    assert """[ "${GREETING+x}" ] || GREETING='it'\\''s $HOME \\n'; export GREETING\n""" in said
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
@@ -54,7 +55,7 @@ def test_without_a_usable_path_there_is_no_line_for_it():
 
 
 def test_bytes_that_are_no_text_arrive_as_they_are():
-    assert b"export A='\xff\xfe'" in os.fsencode(env_file.text({"A": "\udcff\udcfe"}))
+    assert b"A='\xff\xfe'" in os.fsencode(env_file.text({"A": "\udcff\udcfe"}))
 
 
 @pytest.mark.parametrize("value", ["\ud800", "a\0b"])

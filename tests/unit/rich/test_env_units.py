@@ -45,4 +45,4 @@ def test_path_is_made_longer_and_else_left_alone():
 
 
 def test_the_script_becomes_its_arguments():
-    assert env_units.script({"A": "it's"}).endswith("export A='it'\\''s'\nexec \"$@\"\n")
+    assert env_units.script({"A": "it's"}).endswith("|| A='it'\\''s'; export A\nexec \"$@\"\n")

@@ -102,9 +102,9 @@ def test_with_systemd_they_are_units_in_the_run_directory(rootfs):
 def test_the_environment_is_the_pods_with_the_variables_of_a_rich_container(rootfs):
     (file,) = made(rootfs).env_files
     text = file.text
-    assert "export A='b c'\n" in text
-    assert "export rich_mode='true'\n" in text
-    assert "export rich_mode_launch_manner='dumb-init'\n" in text
+    assert "A='b c'; export A\n" in text
+    assert "rich_mode='true'; export rich_mode\n" in text
+    assert "rich_mode_launch_manner='dumb-init'; export rich_mode_launch_manner\n" in text
 
 
 def test_the_environment_file_can_be_switched_off_and_is_skipped_with_a_warning(rootfs):
