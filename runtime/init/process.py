@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from runtime.errors import InvalidArgument
@@ -119,7 +120,18 @@ def _environment(setting: ModeInput) -> list[str]:
         return list(edit.strings(edit.table(made, "process"), "env"))
     # HOME: without it the OCI runtime reads the image's passwd, which may be a FIFO that nobody writes to.
     # TERM=dumb: the console is kept for its last lines and should have no colours and no cursor movements.
-    return [f"{name}={value}" for name, value in {**own, "HOME": "/root", "TERM": "dumb"}.items()]
+    made = {**own, "HOME": "/root", "TERM": "dumb", **_devices(setting.spec)}
+    return [f"{name}={value}" for name, value in made.items()]
+
+
+def _devices(spec: Spec) -> dict[str, str]:
+    """The variables that say which devices the container gets.
+
+    Device plugins set them, and OCI runtimes and hooks read them from process.env of config.json: NVIDIA's container
+    toolkit, for example.
+    """
+    names = ("NVIDIA_*", "*_VISIBLE_DEVICES")
+    return {key: value for key, value in edit.env(spec).items() if any(fnmatchcase(key, name) for name in names)}
 
 
 def step(setting: ModeInput, made: AppProcess | None, arguments: tuple[str, ...]) -> Step:

@@ -33,6 +33,14 @@ def test_pid_1_is_root_with_the_pods_bounding_set_and_nothing_else_of_the_pods()
     assert (found["noNewPrivileges"], found["oomScoreAdj"], found["cwd"]) == (True, 500, "/srv")
 
 
+def test_pid_1_keeps_the_variables_by_which_an_oci_runtime_gives_devices():
+    """NVIDIA's container runtime and its hook read them from process.env of config.json."""
+    spec = spec_of()
+    spec["process"]["env"] += ["NVIDIA_VISIBLE_DEVICES=GPU-1", "HABANA_VISIBLE_DEVICES=0", "VISIBLE_DEVICES=no"]
+    found = process_of(setting(spec=spec))["env"]
+    assert found[4:] == ["NVIDIA_VISIBLE_DEVICES=GPU-1", "HABANA_VISIBLE_DEVICES=0"]
+
+
 def test_an_image_whose_command_is_the_init_keeps_the_pods_environment():
     found = process_of(setting(is_own_command=True))
     assert {"SECRET=x", "container=pouch", "rich_mode=true"} <= set(found["env"])
