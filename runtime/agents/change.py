@@ -23,10 +23,13 @@ def differences(running: Agent, wanted: Agent) -> tuple[str, ...]:
     )
 
 
-def require_possible(running: Selected, wanted: Selected, *, source: str) -> None:
-    """Raise FailedPrecondition, naming the key, where the change needs a new container."""
+def require_possible(running: Selected, wanted: Selected, *, source: str, is_unit: bool = False) -> None:
+    """Raise FailedPrecondition, naming the key, where the change needs a new container.
+
+    `is_unit`: the agent runs as a unit of systemd, which no agent with a memory limit does.
+    """
     for key in differences(running.agent, wanted.agent):
-        if key in _CONTAINERS:
+        if key in _CONTAINERS or (is_unit and key == "memory"):
             raise FailedPrecondition(
                 f"{source}: {wanted.key}.{key}: changed since the container's Create; a running container keeps the"
                 " old value, and a new pod gets the new one"

@@ -96,7 +96,6 @@ def text(one: Selected, *, source: str, foreign: Collection[str] = ()) -> str:
         raise InvalidArgument(f"{source}: {one.key}.command[0]: found {agent.command[0][:80]!r}, allowed {allowed}")
     # systemd expands no variables in the program's own path, so its `$` stays single.
     words = [quoted(agent.command[0], dollars=False), *map(quoted, agent.command[1:])]
-    memory = "" if agent.memory_bytes is None else f"MemoryAccounting=yes\nMemoryMax={agent.memory_bytes}\n"
     return (
         "[Unit]\n"
         f"Description=Agent {agent.name} of the node\n"
@@ -113,7 +112,7 @@ def text(one: Selected, *, source: str, foreign: Collection[str] = ()) -> str:
         "StartLimitInterval=0\n"
         "TimeoutStopSec=5\n"
         "IgnoreSIGPIPE=no\n"
-        f"{_user(one, source)}{_environment(one, source)}{_without(one, foreign)}{memory}"
+        f"{_user(one, source)}{_environment(one, source)}{_without(one, foreign)}"
     )
 
 

@@ -138,8 +138,9 @@ def make(
                 f"image: found {taken}, allowed nothing that replaces or changes {name}, the application's unit"
             )
     steps = [*mounts.steps(chosen, points, seen.targets, source=source)]
-    # A mandatory agent is not left to a systemd whose units the image can change.
-    by_unit = tuple(one for one in chosen if units and not one.agent.mandatory)
+    # A mandatory agent is not left to a systemd whose units the image can change. An agent with a limit would be killed
+    # for it inside the container's cgroup, and the kernel's count makes containerd call the container OOMKilled.
+    by_unit = tuple(one for one in chosen if units and not one.agent.mandatory and one.agent.memory_bytes is None)
     unit_agents = {one.agent.name: claims.get(unit.unit_name(one.agent.name), "") for one in by_unit}
     for one in chosen:
         stands_in = claims.get(unit.unit_name(one.agent.name))

@@ -116,14 +116,13 @@ def test_systemd_reads_any_command_word_for_word(rest):
 
 def test_systemd_knows_every_setting_and_reads_it_as_meant():
     variables = (("A", "x 'y' \"z\" $H %n \\ é\n2"), ("B", ";"))
-    one = selected(User(1000, 1001, (4,), "app", "/"), name="a@b:c", user="app", env=variables, memory_bytes=1 << 20)
+    one = selected(User(1000, 1001, (4,), "app", "/"), name="a@b:c", user="app", env=variables)
     parts = dumped([one, selected(name="plain", restart="no")])
     found = parts[unit.unit_name("a@b:c")]
     assert f"Environment: A={variables[0][1]}\n" in found
     assert "Environment: B=;\n" in found
     for line in ("User: 1000", "Group: 1001", "SupplementaryGroups: 4", "Restart: always", "IgnoreSIGPIPE: no"):
         assert f"\t{line}\n" in found
-    assert "MemoryMax: 1048576" in found
     assert "WantedBy: multi-user.target" in found
     assert "RequiredBy" not in found
     assert "\tRestart: no\n" in parts[unit.unit_name("plain")]

@@ -137,7 +137,7 @@ class AgentChanges:
         try:
             wanted = await self._wanted(running)
             differs = change.differences(running.agent, wanted.agent)
-            change.require_possible(running, wanted, source=self._source)
+            self._require_possible(running, wanted)
         except (PouchrichError, OSError) as err:
             reason = text_of(err)
         outcome = "differs" if differs or reason else "current"
@@ -172,6 +172,10 @@ class AgentChanges:
         )
         return wanted
 
+    def _require_possible(self, running: Selected, wanted: Selected) -> None:
+        is_unit = running.agent.name in self._in_units
+        change.require_possible(running, wanted, source=self._source, is_unit=is_unit)
+
     async def _restart(self, running: Selected, settled_s: float) -> None:
         await self._files.require_nodes(running.agent)
         await self._put(running, settled_s, is_new=False)
@@ -180,7 +184,7 @@ class AgentChanges:
         wanted = await self._wanted(running)
         if not change.differences(running.agent, wanted.agent):
             return
-        change.require_possible(running, wanted, source=self._source)
+        self._require_possible(running, wanted)
         check = partial(mounts.check_sources, [wanted], source=self._source)
         await answered(check, what=f"{self._source}: agents: mounts of {wanted.agent.name}", patience_s=NODE_PATIENCE_S)
         await self._files.require_nodes(wanted.agent)

@@ -16,3 +16,9 @@ def test_what_belongs_to_the_container_needs_a_new_one(key, more):
     with pytest.raises(FailedPrecondition, match=rf"^/c\.toml: agents\[0\]\.{key}: changed since .* a new pod"):
         change.require_possible(selected(), selected(**more), source="/c.toml")
     change.require_possible(selected(), selected(command=("/other",)), source="/c.toml")
+
+
+def test_a_unit_of_systemd_gets_no_memory_limit():
+    change.require_possible(selected(), selected(memory_bytes=1), source="/c.toml")
+    with pytest.raises(FailedPrecondition, match=r"^/c\.toml: agents\[0\]\.memory: changed since .* a new pod"):
+        change.require_possible(selected(), selected(memory_bytes=1), source="/c.toml", is_unit=True)

@@ -75,10 +75,6 @@ def test_a_number_that_the_image_does_not_list_is_refused():
         unit.text(selected(User(4711), user="4711"), source="node.toml")
 
 
-def test_memory_is_the_units_own_limit():
-    assert "MemoryMax=1048576\n" in text(memory_bytes=1 << 20)
-
-
 def test_an_at_sign_makes_no_instance_of_a_template():
     assert unit.unit_name("a@b") == "pouchrich-agent-a\\x40b.service"
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from runtime.agents import cgroup
 from runtime.config.document import parse
 from runtime.errors import InvalidArgument
 from runtime.image.image import Rootfs
@@ -97,6 +98,13 @@ def test_with_systemd_they_are_units_in_the_run_directory(rootfs):
     assert [file.name for file in found.files] == ["pouchrich-agent-probe.service", "agents.conf"]
     sources = [step.edit.operand["source"] for step in found.steps]
     assert "/run/pouchrich/containers/k8s.io/c1/pouchrich-agent-probe.service" in sources
+
+
+def test_under_systemd_an_agent_with_a_memory_limit_is_for_the_shim_to_supervise(rootfs, monkeypatch):
+    """In a unit it would be killed inside the container's cgroup, and containerd would call the container OOMKilled."""
+    monkeypatch.setattr(cgroup, "has_v2_memory", lambda: True)
+    found = made(rootfs, units=True, text=AGENTS.replace('user = "app"', 'user = "app"\nmemory = "1Mi"'))
+    assert ([one.memory_bytes for one in found.agents], found.files) == ([1 << 20], ())
 
 
 def test_the_environment_is_the_pods_with_the_variables_of_a_rich_container(rootfs):
