@@ -222,6 +222,15 @@ def _command(root: Rootfs, name: str, *, path_variable: str, cwd: str, mounts: S
     return Command(name, problem=f'exec: "{name}": executable file not found in $PATH')
 
 
+def command_of(root: Rootfs, spec: Spec, mounts: Sequence[str] = ()) -> Command:
+    """The command of `spec`; `mounts` are the resolved destinations that hide what is below. Raises InvalidArgument."""
+    args, process = edit.args(spec), edit.table(spec, "process")
+    if not args or not args[0]:
+        raise InvalidArgument("config.json: process.args: found nothing to start, allowed at least one argument")
+    path, cwd = edit.env(spec).get("PATH", ""), posixpath.join("/", str(process.get("cwd") or "/"))
+    return _command(root, args[0], path_variable=path, cwd=cwd, mounts=mounts)
+
+
 def _uid(process: Mapping[str, Any]) -> int:
     found = edit.table(process, "user", within="process.").get("uid")
     return found if isinstance(found, int) else 0
@@ -242,20 +251,11 @@ def facts_of(root: Rootfs, spec: Spec, services: Sequence[str] = ()) -> ImageFac
     malformed or has no command at all, and where the walks cost too much. This blocks if a file system does not answer:
     call it in a thread beside an event loop.
     """
-    args, process = edit.args(spec), edit.table(spec, "process")
-    if not args or not args[0]:
-        raise InvalidArgument("config.json: process.args: found nothing to start, allowed at least one argument")
     destinations = [posixpath.join("/", mount["destination"]) for mount in edit.mounts(spec)]
     resolved = {path: root.walk(path).path for path in (*destinations, *PLACES)}
     # A mount at the root itself hides nothing: every path would be below it.
     hiding = [resolved[path] for path in destinations if resolved[path] != "/"]
-    command = _command(
-        root,
-        args[0],
-        path_variable=edit.env(spec).get("PATH", ""),
-        cwd=posixpath.join("/", str(process.get("cwd") or "/")),
-        mounts=hiding,
-    )
+    command, args, process = command_of(root, spec, hiding), edit.args(spec), edit.table(spec, "process")
     head = root.head(command.target) if command.target else b""
     is_s6 = detect.is_s6(head) or (_names_s6(args, command) and detect.is_s6(root.head(detect.S6_INIT), is_init=True))
     command = command._replace(is_script=head.startswith(b"#!"))

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -235,3 +236,23 @@ def test_a_command_that_cannot_be_executed_fails_the_start(rich: Pod) -> None:
     with pytest.raises(CallFailed) as failure:
         rich.create("/etc/passwd").start()
     assert "permission denied" in failure.value.message.lower()
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [("/scripts/plain", "permission denied"), ("/scripts/none", "no such file"), ("/scripts/run", "")],
+)
+def test_so_does_one_on_a_volume(rich: Pod, tmp_path: Path, command: str, error: str) -> None:
+    """As a ConfigMap's script with its usual mode, 0644: dumb-init would end with 2."""
+    for name, mode in (("plain", 0o644), ("run", 0o755)):
+        (tmp_path / name).write_text("#!/bin/sh\nexec sleep 300\n")
+        (tmp_path / name).chmod(mode)
+    volume = pb.ContainerConfig(mounts=[pb.Mount(container_path="/scripts", host_path=str(tmp_path))])
+    container = rich.create(command, config=volume)
+    if not error:
+        container.start()
+        return
+    with pytest.raises(CallFailed) as failure:
+        container.start()
+    assert error in failure.value.message.lower()
+    assert container.status().exit_code == 128

@@ -12,6 +12,7 @@ agent_end         ends one that is to be started anew
 agent_log         logs what an agent prints
 agent_units       changes the agents that are units of the container's systemd
 agent_changes     changes agents one by one, as the node's administrator asks
+command           looks up a command that lies on a volume
 own_cgroups       the cgroups that the container's PID 1 may make
 notes             files in the bundle for `pouchrich ps` and `inspect`
 routes            the routes of the container's network

@@ -28,10 +28,14 @@ Inspection = tuple[ImageFacts, ExtrasFacts]
 
 
 class Decided(NamedTuple):
-    """`plan` is the plan with all steps; `extras` is what runs beside init and application, nothing if plain."""
+    """`plan` is the plan with all steps; `extras` is what runs beside init and application, nothing if plain.
+
+    `command_hidden`: the command lies below a mount of the pod, where nobody has looked for it.
+    """
 
     plan: Plan
     extras: Extras
+    command_hidden: bool = False
 
 
 async def decide(
@@ -101,7 +105,7 @@ async def decide(
         warnings=(*made.warnings, *more.warnings, *scarce),
         boot=None if boot is None else replace(boot, files=(*boot.files, *more.files)),
     )
-    return Decided(whole, more)
+    return Decided(whole, more, facts.command.hidden_by is not None)
 
 
 def inspect_image(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> Inspection:

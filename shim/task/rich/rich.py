@@ -29,7 +29,7 @@ from shim.task.application.timeouts import Timeouts
 from shim.task.checkpoint import REAL_INIT
 from shim.task.hooks.hooks import HookRunner
 from shim.task.reaper import Exit
-from shim.task.rich import notes, routes
+from shim.task.rich import command, notes, routes
 from shim.task.rich.agent_changes import Changed
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.decide import Decided
@@ -58,6 +58,7 @@ class RichLifecycle:
         self._about = about
         self._more = decided.extras
         self._helpers = decided.plan.helpers
+        self._command_hidden = decided.command_hidden
         self._root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
         user = (about.spec.get("process") or {}).get("user") or {}
         self._app = ids.host_uid(about.spec, int(user.get("uid", 0))), ids.host_gid(about.spec, int(user.get("gid", 0)))
@@ -126,6 +127,8 @@ class RichLifecycle:
             await self._application.wait_for_turn()
             self._times.boots()
         else:
+            if self._command_hidden:
+                await command.require(self._about.spec, self._init)
             await self._agents.start_mandatory()
 
     async def ready(self) -> None:

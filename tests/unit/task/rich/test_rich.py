@@ -23,7 +23,7 @@ from tests.unit.agents.making import selected
 
 def life(bundle, plan=None, stop_signal=None, **parts):
     made = SimpleNamespace(cgroup=plan, helpers=(), mode="systemd", boot=None, stop_signal=stop_signal)
-    decided = SimpleNamespace(extras=Extras(), plan=made)
+    decided = SimpleNamespace(extras=Extras(), plan=made, command_hidden=False)
     about = ContainerInfo("c", "ns", str(bundle), "/", {})
     tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
     parts = {"application": None, "hooks": None, "agents": agents(about), **parts}
