@@ -27,8 +27,7 @@ Samples = dict[str, dict[str, list[float]]]
 
 HANDLERS = {"ours-rich": "pouchrich-rich", "ours-plain": "pouchrich", "go-shim": "runc.v2"}
 T = TypeVar("T")
-POLL_S, PROBE_S = 1.0, 10.0
-SETTLE_S = 3.0
+POLL_S, PROBE_S, SETTLE_S = 1.0, 10.0, 3.0
 CONTAINERD = "containerd"
 
 
@@ -37,7 +36,8 @@ def run(given: argparse.Namespace) -> Samples:
     isolation.enter()
     found: Samples = defaultdict(lambda: defaultdict(list))
     tars = images.write_all(Path("/run/pouchrich-tests/images"))
-    with running(binaries.named(given.containerd), given.oci, tars) as node, _accounted(node) as account:
+    version = binaries.named(given.containerd)
+    with running(version, given.oci, tars, log_level="info") as node, _accounted(node) as account:
         bench = _Bench(node, account, found, given.handler)
         rows: dict[str, Callable[[], None]] = {
             "pod": lambda: bench.lives(given.rounds),

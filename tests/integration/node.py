@@ -35,8 +35,9 @@ class Node:
 
     removals: ClassVar[list["subprocess.Popen[str]"]] = []
 
-    def __init__(self, version: str, oci: str, image_tars: list[Path]) -> None:
+    def __init__(self, version: str, oci: str, image_tars: list[Path], *, log_level: str = "debug") -> None:
         self.version = version
+        self._log_level = log_level
         self.oci = binaries.oci(version, oci)
         self.base = Path(tempfile.mkdtemp(prefix=f"pouchrich-{binaries.release(version)}-{oci}-"))
         self.base.chmod(0o711)  # root of a user namespace has to get through to its rootfs
@@ -104,7 +105,7 @@ class Node:
         """Start containerd and wait until its CRI answers."""
         daemon = binaries.containerd(self.version)
         first = [str(binaries.prefix() / "bin"), str(daemon.parent), str(self.oci.parent)]
-        argv = [str(daemon), "--config", str(self.base / "config.toml"), "--log-level", "debug"]
+        argv = [str(daemon), "--config", str(self.base / "config.toml"), "--log-level", self._log_level]
         self.containerd_pid = self.spawn(argv, self.log, {"PATH": ":".join([*first, PATH]), **SWITCHES})
         until(self._ready, f"containerd {self.version} to answer; see {self.log}", timeout_s=START_TIMEOUT_S)
 
@@ -258,9 +259,9 @@ def _snapshotter(base: Path) -> str:
 
 
 @contextlib.contextmanager
-def running(version: str, oci: str, image_tars: list[Path]) -> Iterator[Node]:
-    """A node for the length of a `with`."""
-    node = Node(version, oci, image_tars)
+def running(version: str, oci: str, image_tars: list[Path], *, log_level: str = "debug") -> Iterator[Node]:
+    """A node for the length of a `with`. `log_level` is containerd's, and so the shim's."""
+    node = Node(version, oci, image_tars, log_level=log_level)
     try:
         yield node
     finally:
