@@ -47,12 +47,12 @@ _MAYBE_INIT_PATHS = frozenset({"/bin/init", "/usr/bin/init"})
 """The paths of an init where /sbin is a symbolic link to them, and of an application's own script elsewhere."""
 
 _SMALL = frozenset({"tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
-_INIT_NAMES = _SMALL | {"systemd", "runit", "runit-init", "openrc-init", "my_init", "systemctl"}
-"""Programs that expect to be PID 1. As a child, tini and dumb-init warn, and systemd and s6's /init refuse.
+_INIT_NAMES = _SMALL | {"systemd", "runit", "runit-init", "openrc-init", "my_init"}
+"""Programs that expect to be PID 1. As a child, tini and dumb-init warn, systemd and s6's /init refuse, and phusion's
+my_init does not wait for the daemons that it has started."""
 
-phusion's my_init then does not wait for the daemons that it has started, and docker-systemctl-replacement, which images
-have for systemctl, starts nothing.
-"""
+_INIT_SCRIPTS = frozenset({"systemctl"})
+"""The same where they are scripts: docker-systemctl-replacement, which as a child starts nothing."""
 
 
 class InitFacts(NamedTuple):
@@ -141,18 +141,20 @@ def is_s6(head: bytes, *, is_init: bool = False) -> bool:
     return head.startswith(b"#!") and (b"s6-overlay" in head or b"execlineb" in head)
 
 
-def own_init(paths: Iterable[str | None], *, kind: str, is_images: bool = False) -> tuple[str, str] | None:
+def own_init(
+    paths: Iterable[str | None], *, kind: str, is_images: bool = False, is_script: bool = False
+) -> tuple[str, str] | None:
     """The init that a command is: its path, and its kind, or "" for a kind that is not supported.
 
     `paths` are the paths that the command leads along, `kind` is what the image's /sbin/init is. `is_images`: the
-    command is the same program as /sbin/init. None where the command is no init.
+    command is the same program as /sbin/init; `is_script`: it is a script. None where the command is no init.
     """
     for path in filter(None, paths):
         if posixpath.basename(path) == "systemd":
             return path, "systemd"
         if path in _INIT_PATHS or (is_images and path in _MAYBE_INIT_PATHS):
             return path, kind if kind in SUPPORTED else ""
-        if posixpath.basename(path) in _INIT_NAMES:
+        if posixpath.basename(path) in (*_INIT_NAMES, *(_INIT_SCRIPTS if is_script else ())):
             return path, ""
     return None
 

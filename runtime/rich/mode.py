@@ -74,7 +74,8 @@ def image_init(facts: ImageFacts, args: Sequence[str]) -> tuple[str, str] | None
     # For a command below a mount only the name is known.
     paths = (command.path, command.target, posixpath.normpath(command.name))
     is_images = command.target == facts.init.target != ""
-    if (found := detect.own_init(paths, kind=facts.init.kind, is_images=is_images)) is not None:
+    found = detect.own_init(paths, kind=facts.init.kind, is_images=is_images, is_script=command.is_script)
+    if found is not None:
         path, kind = found
         return path, "" if command.hidden_by else kind
     if words := detect.replaces_shell(args):

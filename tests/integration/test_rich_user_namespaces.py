@@ -101,13 +101,13 @@ def test_the_application_runs_and_ends_as_it_would_without(mapped: Mapped, mode:
 
 @each_mode
 def test_another_user_has_its_streams_and_its_environment_for_shells(mapped: Mapped, mode: str) -> None:
-    script = "id -u >/dev/stdout; id -g >/dev/stderr; grep -o FROM_THE_POD /etc/profile.d/pouchenv.sh"
+    script = "id -u >/dev/stdout; id -g >/dev/stderr; grep -qw FROM_THE_POD /etc/profile.d/pouchenv.sh && echo read"
     config = security(uid=1000)
     config.MergeFrom(variables({"FROM_THE_POD": "it is set"}))
     config.linux.security_context.run_as_group.value = 1001
     container = mapped.run(mode, SYSTEMD, "sh", "-c", script, config=config)
     assert container.wait().exit_code == 0
-    container.wait_output(b"1000\nFROM_THE_POD\n")
+    container.wait_output(b"1000\nread\n")
     container.wait_output(b"1001\n", "stderr")
 
 

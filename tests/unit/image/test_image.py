@@ -252,6 +252,7 @@ def test_a_distribution_without_sbin_has_its_init_in_bin(rootfs):
         (("/usr/bin/ep", "/sbin/init"), True),
         (("/usr/bin/ldd", "/sbin/init"), False),
         (("/usr/bin/systemctl",), True),  # a replacement in Python, that does its work only as PID 1
+        (("/bin/systemctl",), False),  # systemd's own
         (("/sbin/my_init",), True),
     ],
 )
@@ -260,7 +261,8 @@ def test_an_entry_point_that_gets_the_images_init_is_never_wrapped(rootfs, args,
     for name in ("usr/local/bin/ep", "usr/bin/ep", "usr/bin/systemctl", "sbin/my_init"):
         (rootfs / name).parent.mkdir(parents=True, exist_ok=True)
         program(rootfs / name, text="#!/bin/sh\n")
-    program(rootfs / "usr/bin/ldd", text="\x7fELF")
+    for name in ("usr/bin/ldd", "bin/systemctl"):
+        program(rootfs / name, text="\x7fELF")
     assert (mode.image_init(facts(rootfs, *args), args) is not None) is is_kept
 
 
