@@ -8,6 +8,7 @@ may open it: for example nobody but root. The OCI runtimes replace it with the c
 import os
 import stat
 
+from runtime.errors import NotFound
 from runtime.linux import detached, selinux
 
 MODE = 0o666
@@ -21,15 +22,19 @@ class ContainerNull:
 
     def __init__(self) -> None:
         self._fd = -1
+        self._closed = False
 
     def fd(self) -> int:
-        """The descriptor, open until `close`. Raises OSError."""
+        """The descriptor, open until `close`. Raises NotFound after that; OSError."""
+        if self._closed:
+            raise NotFound("no such container")
         if self._fd < 0:
             self._fd = open_own()
         return self._fd
 
     def close(self) -> None:
         """Let it go: the container is gone. May be repeated."""
+        self._closed = True
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

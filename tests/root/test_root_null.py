@@ -5,6 +5,9 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 
+import pytest
+
+from runtime.errors import NotFound
 from runtime.linux import null
 from runtime.oci.argv import ExecOptions, OCIBinary
 from runtime.oci.cli import OCIRuntime
@@ -48,4 +51,6 @@ def test_a_containers_execs_share_one_which_no_other_container_has():
     assert again == [first, second]
     for container in (*containers, *containers):
         container.close()
+        with pytest.raises(NotFound, match="no such container"):
+            asyncio.run(execute(container))
     assert os.listdir("/proc/self/fd") == before
