@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fuzzing.requests import Sent
+    from fuzzing.server import Load
 
 HACK = Path(__file__).resolve().parent
 BATCH = 1000
+DRAINS_S = 30.0
 GROWTH = 4 << 20
 """How many more bytes the server may hold at the end than after a tenth of the requests."""
 
@@ -89,7 +91,7 @@ def fuzz(given: argparse.Namespace) -> list[str]:
     """Run the requests; return what is wrong at the end."""
     from benchmark.place import Place, enter
     from fuzzing.requests import Hostile, removal
-    from fuzzing.server import BUGS, Connection, Hang, Load, Tally, load
+    from fuzzing.server import BUGS, Connection, Hang, Tally, load
 
     enter()
     place = Place()
@@ -127,7 +129,7 @@ def fuzz(given: argparse.Namespace) -> list[str]:
         if not os.path.exists(f"/proc/{pid}/fd") or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
             wrong.append("the server has ended")
         else:
-            late = _settled(pid, load)
+            late = _settled(pid, load, at_most=early.descriptors if early else sys.maxsize)
             early = early or late
             print(f"fuzz: {early} after a tenth, {late} at the end")
             if late.descriptors > early.descriptors:
@@ -160,10 +162,16 @@ def _remove(path: str, requests: "Sequence[Sent]") -> None:
         connection.close()
 
 
-def _settled(pid: int, load: object) -> object:
-    """The server's load after some idle seconds."""
+def _settled(pid: int, load: "Callable[[int], Load]", *, at_most: int = sys.maxsize) -> "Load":
+    """The server's load after some idle seconds, and once it has at most `at_most` descriptors or DRAINS_S have passed.
+
+    The streams of a process drain for ten seconds, and a terminal is waited for as long.
+    """
     time.sleep(4.0)
-    return load(pid)  # type: ignore[operator]
+    end = time.monotonic() + DRAINS_S
+    while (found := load(pid)).descriptors > at_most and time.monotonic() < end:
+        time.sleep(0.5)
+    return found
 
 
 def _bugs(log: int) -> list[str]:
