@@ -320,11 +320,14 @@ def test_a_pod_server_keeps_it_also_where_a_symbolic_link_leads_home(layout: Lay
     install(layout, "1")
     (tmp_path / "link").symlink_to(layout.prefix)
     linked = layout._replace(home=f"{tmp_path}/link/lib/pouchrich")
-    words = [PROGRAMS[0], "-ISc", "input()", "-id", "pod"]
+    words = [PROGRAMS[0], "-ISc", "print(flush=True); input()", "-id", "pod"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with (
         open(f"{layout.home}/1/{IN_USE}") as held,
-        subprocess.Popen(words, executable=sys.executable, stdin=subprocess.PIPE, pass_fds=[held.fileno()]) as server,
+        subprocess.Popen(words, executable=sys.executable, pass_fds=[held.fileno()], **pipes) as server,
     ):
+        assert server.stdout is not None
+        server.stdout.readline()  # the kernel shows a command line only some time after execve(2)
         mark = f"(pid {server.pid})"
         needs = [[one for one in uninstall.needing(where) if mark in one] for where in (layout, linked)]
         server.communicate(b"\n")
