@@ -24,13 +24,16 @@ class ContainerNull:
         self._fd = -1
         self._closed = False
 
-    def fd(self) -> int:
-        """The descriptor, open until `close`. Raises NotFound after that; OSError."""
+    def open(self) -> int:
+        """Open it, for the caller to close. Raises NotFound after `close`; OSError.
+
+        Each exec opens it anew: flags and locks belong to an open file (open(2), flock(2)), and execs share none.
+        """
         if self._closed:
             raise NotFound("no such container")
         if self._fd < 0:
             self._fd = open_own()
-        return self._fd
+        return os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Let it go: the container is gone. May be repeated."""

@@ -7,7 +7,7 @@ a memory file of its own: a reported error belongs to that call, and no log grow
 import json
 import os
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from runtime import libexec
@@ -65,9 +65,12 @@ class OCIRuntime:
 
     async def exec(self, container_id: str, options: argv.ExecOptions, stdio: Stdio) -> None:
         """Start a further process with the descriptors `stdio`; each of 0 to 2 that is missing becomes a /dev/null."""
-        if stdio is not None and not {0, 1, 2} <= stdio.keys():
-            stdio = {**dict.fromkeys((0, 1, 2), self._null.fd()), **stdio}
-        await self._call("exec", argv.exec(container_id, options), stdio)
+        with ExitStack() as after:
+            if stdio is not None and not {0, 1, 2} <= stdio.keys():
+                own = self._null.open()
+                after.callback(os.close, own)
+                stdio = {**dict.fromkeys((0, 1, 2), own), **stdio}
+            await self._call("exec", argv.exec(container_id, options), stdio)
 
     async def kill(self, container_id: str, signal: int, *, everyone: bool = False) -> None:
         """Send a signal. Raises NotFound where the process or the container no longer exists."""

@@ -1,6 +1,7 @@
 """A /dev/null of one's own: root in a container may do with it what it likes."""
 
 import asyncio
+import fcntl
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -33,9 +34,15 @@ def test_it_is_dev_null_in_all_but_who_owns_it():
 
 def test_a_containers_execs_share_one_which_no_other_container_has():
     devices: list[int] = []
+    kept: list[int] = []
 
     async def run(argv: Sequence[str], fds: Mapping[int, int], /, *, oom_score_adj: int | None = None) -> int:
         assert os.fstat(fds[0]).st_rdev == os.stat(os.devnull).st_rdev
+        fcntl.flock(fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert os.get_blocking(fds[0]), "no flag of an earlier exec's"
+        os.set_blocking(fds[0], False)
+        kept.append(os.dup(fds[0]))  # as a process of the container that goes on
+        fcntl.flock(fds[0], fcntl.LOCK_UN)
         devices.append(os.fstat(fds[0]).st_dev)
         return 0
 
@@ -49,6 +56,8 @@ def test_a_containers_execs_share_one_which_no_other_container_has():
     first, second, *again = devices
     assert first != second
     assert again == [first, second]
+    for fd in kept:
+        os.close(fd)
     for container in (*containers, *containers):
         container.close()
         with pytest.raises(NotFound, match="no such container"):
