@@ -7,6 +7,9 @@ import sys
 from pouchrich.node import InstallError
 from pouchrich.node.layout import Layout
 
+ANSWERS_S = 30.0
+"""The command looks at the programs of hooks, whose file system may hang."""
+
 
 def check(layout: Layout, place: str) -> None:
     """Raise InstallError where the version in `place` refuses the configuration and the current version does not.
@@ -25,7 +28,9 @@ def _refusal(place: str, config: str) -> str:
     """Why the version in `place` refuses the file, naming it; "" if it accepts it or cannot be asked."""
     words = [f"{place}/bin/pouchrich", "config", "check", config]
     try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    except OSError:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=ANSWERS_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stderr.strip().removeprefix("pouchrich: ") or config if done.returncode else ""

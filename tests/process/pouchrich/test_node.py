@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pouchrich.node import InstallError, current, interpreter, uninstall, unpacked
+from pouchrich.node import InstallError, current, interpreter, kept, uninstall, unpacked
 from pouchrich.node.layout import ARTEFACTS, BIN, LONGEST_HOME, PROGRAMS, Layout
 from pouchrich.node.lock import locked
 from shim.installed import replaced
@@ -245,6 +245,19 @@ def test_a_version_that_refuses_the_changed_configuration_is_not_made_current(
     Path(layout.home, "2/bin/pouchrich").write_text(ACCEPTS)
     assert roll_back(layout) == ("2", "1")
     assert "found an unknown key; with it 1 refuses every container" in capsys.readouterr().err
+
+
+def test_a_version_that_does_not_answer_about_the_configuration_is_made_current(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+):
+    """It looks at the programs of hooks, whose file system may hang; each Create then says so."""
+    monkeypatch.setattr(kept, "ANSWERS_S", 0.1)
+    for name in ("1", "2"):
+        install(layout, name, keep_former=True)
+        Path(layout.home, name, "bin/pouchrich").write_text("#!/bin/sh\nexec sleep 20\n")
+        Path(layout.home, name, "bin/pouchrich").chmod(0o755)
+    Path(layout.config).write_text("changed")
+    assert roll_back(layout) == ("2", "1")
 
 
 def test_where_a_file_system_is_mounted_at_home_its_mount_point_stays(layout: Layout, monkeypatch: pytest.MonkeyPatch):
