@@ -68,55 +68,54 @@ def test_every_signal_reaches_the_child_each_time(program: str, flags: tuple[str
         child.communicate()  # until its child has noticed and ended, too
 
 
+class InTerminal:
+    """dumb-init with a perl script, on a terminal of its own; `got` is what the script has printed."""
+
+    def __init__(self, program: str, script: str) -> None:
+        self.pid, self.master = pty.fork()
+        if self.pid == 0:
+            os.execv(program, [program, "-c", "--", "perl", "-e", script])
+        os.set_blocking(self.master, False)
+        self.got = b""
+        until(lambda: self.shows(b"ready"), "the child")
+
+    def shows(self, text: bytes) -> bool:
+        self.got += said(self.master)
+        return text in self.got
+
+    def types(self, key: bytes) -> None:
+        os.write(self.master, key)
+
+    def end(self) -> int:
+        """Have TERM end it; how it ended."""
+        os.kill(self.pid, signal.SIGTERM)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.master)
+        return os.waitstatus_to_exitcode(status)
+
+
 def test_what_a_terminal_sends_reaches_the_child_once(program: str) -> None:
-    pid, master = pty.fork()
-    if pid == 0:
-        os.execv(program, [program, "-c", "--", "perl", "-e", COUNTING])
-    os.set_blocking(master, False)
-    got = b""
-
-    def shows(text: bytes) -> bool:
-        nonlocal got
-        got += said(master)
-        return text in got
-
-    until(lambda: shows(b"ready"), "the child")
-    os.write(master, b"\x03")
-    until(lambda: shows(b"got INT"), "the interrupt")
-    os.write(master, b"\x1c")
-    until(lambda: shows(b"got QUIT"), "the quit")
+    one = InTerminal(program, COUNTING)
+    one.types(b"\x03")
+    until(lambda: one.shows(b"got INT"), "the interrupt")
+    one.types(b"\x1c")
+    until(lambda: one.shows(b"got QUIT"), "the quit")
     time.sleep(0.2)
-    got += said(master)
-    assert (got.count(b"got INT"), got.count(b"got QUIT")) == (1, 1)
-    os.kill(pid, signal.SIGINT)
-    until(lambda: shows(b"got INT") and got.count(b"got INT") == 2, "one that somebody has sent")
-    os.kill(pid, signal.SIGTERM)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 5
-    os.close(master)
+    one.shows(b"")
+    assert (one.got.count(b"got INT"), one.got.count(b"got QUIT")) == (1, 1)
+    os.kill(one.pid, signal.SIGINT)
+    until(lambda: one.shows(b"got INT") and one.got.count(b"got INT") == 2, "one that somebody has sent")
+    assert one.end() == 5
 
 
 def test_what_a_terminal_sends_reaches_a_child_in_a_group_of_its_own(program: str) -> None:
     """As of coreutils' timeout, whose setpgid(2) fails where it is PID 1 itself, a session's leader."""
-    pid, master = pty.fork()
-    if pid == 0:
-        os.execv(program, [program, "-c", "--", "perl", "-e", f"setpgrp; {COUNTING}"])
-    os.set_blocking(master, False)
-    got = b""
-
-    def shows(text: bytes) -> bool:
-        nonlocal got
-        got += said(master)
-        return text in got
-
+    one = InTerminal(program, f"setpgrp; {COUNTING}")
     try:
-        until(lambda: shows(b"ready"), "the child")
-        os.write(master, b"\x03")
-        until(lambda: shows(b"got INT"), "the interrupt")
+        one.types(b"\x03")
+        until(lambda: one.shows(b"got INT"), "the interrupt")
     finally:
-        os.kill(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
-        os.close(master)
+        one.end()
 
 
 def test_without_a_terminal_the_child_leads_a_session_and_a_group_as_without_dumb_init(program: str) -> None:
