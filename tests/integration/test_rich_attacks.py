@@ -420,7 +420,7 @@ def test_the_records_of_a_container_are_readable_by_root_alone(rich_pods: RichPo
 
 def test_huge_and_broken_annotations_are_refused_with_a_short_word(rich_pods: RichPods) -> None:
     for value, what in (
-        ("[" * 60_000, "brackets"),
+        ("[" * 60_000, "a JSON list"),
         (json.dumps([{"name": "x", "command": ["x" * 70_000]}]), "bytes"),
         ('[{"name": "a", "name": "b", "command": ["x"]}]', "twice"),
         (json.dumps([{"name": f"n{number}", "command": ["x"]} for number in range(17)]), "17 hooks"),

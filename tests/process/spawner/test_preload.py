@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = """
 import sys
 sys.path[:] = sys.argv[1].split(":")
-import os
+import ctypes, os  # libffi 3.5 keeps its own file open, with O_CLOEXEC
 from shim.spawner import preload
 before = sorted(os.listdir("/proc/self/fd"))
 preload.load()

@@ -70,7 +70,8 @@ WRONG = [
     ({"prestart": "x"}, "annotation pouchrich.io/prestart: found "),
     ({"prestart": "{}"}, "annotation pouchrich.io/prestart: found a table, allowed a list"),
     ({"prestart": "[NaN]"}, 'found "NaN is not JSON", allowed a JSON list'),
-    ({"prestart": "[" * 30000}, "found brackets nested too deeply, allowed a JSON list"),
+    ({"prestart": "[" * 30000}, "allowed a JSON list of hook tables, with each key once"),
+    ({"prestart": "[" * 30000 + "]" * 30000}, "pouchrich.io/prestart"),
     ({"prestart": '[{"command":["a"],"command":["b"]}]'}, "twice"),
     (
         {"prestart": hooks(where="host")},
