@@ -4,19 +4,20 @@ A pod with the node's / mounted somewhere, and with the node's PID namespace, th
 paths are the node's, including /proc and /run. Only processes that outlive the pod must not have the pod's mounts.
 """
 
+import glob
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from pouchrich.node import InstallError, unpacked
 from runtime.cgroup.locate import hierarchies
 from runtime.default_path import DEFAULT_PATH
 from runtime.linux import syscalls
 
-_MOUNT_POINTS = ("mnt", "media", "srv", "home", "boot")
-"""Directories of the node. The artefact is mounted over one of them, for this process only; none is created."""
+_MOUNT_POINT = "run/pouchrich-node-"
+"""Beginning of a directory of the node's, which the artefact is mounted over for one process only. A PID follows."""
 
 ENTERED = "POUCHRICH_ENTERED"
 """The environment variable that marks a program started by `run`."""
@@ -32,39 +33,42 @@ def run(root: str, artefact: str, words: Sequence[str], *, quiet: bool = False) 
     """Run `pouchrich WORDS` of the unpacked `artefact` with `root` as the root directory; return its exit status.
 
     With `quiet` only its errors are printed.
-    Raises InstallError where the node's root is not at `root`.
+    Raises InstallError where the node's root is not at `root`; OSError.
     """
     check(root)
-    point = mount_point(root, words)
+    with _mount_point(root) as here:
 
-    def enter() -> None:
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
-        syscalls.mount(artefact, f"{root}/{point}", None, syscalls.MS_BIND | syscalls.MS_REC)
-        os.chroot(root)
-        os.chdir("/")
+        def enter() -> None:
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+            syscalls.mount(artefact, f"{root}{here}", None, syscalls.MS_BIND | syscalls.MS_REC)
+            os.chroot(root)
+            os.chdir("/")
 
-    here = f"/{point}"
-    python = f"{here}/{unpacked.PYTHON}"
-    loader = [f"{here}/{unpacked.LOADER}", "--library-path", f"{here}/python/lib", "--argv0", python, python]
-    argv = [*loader, "-IBS", "-c", _MAIN, f"{here}/{unpacked.SITE}", *words]
-    sys.stdout.flush()
-    env = {**os.environ, ENTERED: "yes", "PATH": DEFAULT_PATH}
-    output = subprocess.DEVNULL if quiet else None
-    return subprocess.run(argv, preexec_fn=enter, env=env, stdout=output, check=False).returncode
+        python = f"{here}/{unpacked.PYTHON}"
+        loader = [f"{here}/{unpacked.LOADER}", "--library-path", f"{here}/python/lib", "--argv0", python, python]
+        argv = [*loader, "-IBS", "-c", _MAIN, f"{here}/{unpacked.SITE}", *words]
+        sys.stdout.flush()
+        env = {**os.environ, ENTERED: "yes", "PATH": DEFAULT_PATH}
+        output = subprocess.DEVNULL if quiet else None
+        return subprocess.run(argv, preexec_fn=enter, env=env, stdout=output, check=False).returncode
 
 
-def mount_point(root: str, words: Sequence[str]) -> str:
-    """The directory to mount over: it exists, and no path in `words` is below it. Raises InstallError for none."""
-    for name in _MOUNT_POINTS:
-        path = f"{root}/{name}"
-        is_used = any(f"{os.path.normpath(word)}/".lstrip("/").startswith(f"{name}/") for word in words)
-        if os.path.isdir(path) and not os.path.islink(path) and not is_used:
-            return name
-    raise InstallError(
-        f"{root}: found none of {', '.join(_MOUNT_POINTS)} that is a directory and not used, allowed a complete root "
-        "filesystem"
-    )
+@contextmanager
+def _mount_point(root: str) -> Iterator[str]:
+    """A directory that the node does not use, as a path below `root`. Those of runs that were killed are removed.
+
+    A directory that the node has could hold a configuration or data of the containerd that is to be changed.
+    """
+    name = f"{_MOUNT_POINT}{os.getpid()}"
+    for path in glob.glob(f"{glob.escape(root)}/{_MOUNT_POINT}*"):
+        if not os.path.exists(f"/proc/{path.rpartition('-')[2]}"):
+            os.rmdir(path)
+    os.makedirs(f"{root}/{name}", mode=0o700, exist_ok=True)
+    try:
+        yield f"/{name}"
+    finally:
+        os.rmdir(f"{root}/{name}")
 
 
 def check(root: str) -> None:

@@ -68,13 +68,13 @@ class Node:
         (self.unpacked,) = (self.path / "tmp").iterdir()
         self.loop = None
 
-    def start(self, release):
+    def start(self, release, config="/etc/containerd/config.toml"):
         program = binaries.containerd(release)
         crun = binaries.oci(release, "crun")
-        Path("/etc/containerd/config.toml").write_text(CONFIGURATION[release[0]].format(base=self.base))
-        self.configuration = Path("/etc/containerd/config.toml").read_text()
+        Path(config).write_text(CONFIGURATION[release[0]].format(base=self.base))
+        self.configuration = Path(config).read_text()
         env = {"PATH": f"/usr/local/bin:{crun.parent}:{program.parent}:/usr/sbin:/usr/bin:/sbin:/bin"}
-        loop = f"while :; do {program} --config /etc/containerd/config.toml >>{self.base}/log 2>&1; done"
+        loop = f"while :; do {program} --config {config} >>{self.base}/log 2>&1; done"
         self.loop = subprocess.Popen(["sh", "-c", loop], env=env)
         self.ctr_program = str(binaries.containerd(release, "ctr"))
         self.until(lambda: self.ctr("version")[0] == 0)
@@ -137,16 +137,19 @@ class Node:
 
 @pytest.fixture
 def on_node(isolated, tmp_path):
-    """Run `action(node)` on one whose containerd is of a release, in an isolated child."""
+    """Run `action(node)` on one whose containerd is of a release, in an isolated child.
+
+    `prepare(node)` runs before containerd, and returns arguments for `Node.start`.
+    """
     release = bare_root.artefact()
     if release is None:
         pytest.skip("no release in dist/: hack/release.sh makes one")
 
-    def run(containerd, action):
+    def run(containerd, action, prepare=lambda node: {}):
         def inside():
             node = Node(tmp_path, release)
             try:
-                node.start(containerd)
+                node.start(containerd, **prepare(node))
                 action(node)
             finally:
                 node.close()
@@ -208,6 +211,32 @@ def test_a_node_takes_it_up_upgrades_rolls_back_and_is_as_before(on_node, contai
         assert node.node("status")[0] == 1
 
     on_node(containerd, check)
+
+
+@pytest.mark.parametrize("directory", ["/mnt", "/srv"])
+def test_containerds_configuration_may_be_anywhere_on_the_node(on_node, directory):
+    """Such as below /mnt, where many keep k3s's data: that is not the artefact's place."""
+    config = Path(f"{directory}/data/config.toml")
+
+    def prepare(node):
+        syscalls.mount("tmpfs", directory, "tmpfs", 0, "mode=0755")
+        syscalls.mount(directory, f"{node.root}{directory}", None, syscalls.MS_BIND)
+        config.parent.mkdir()
+        return {"config": str(config)}
+
+    def check(node):
+        killed = subprocess.Popen(["true"])
+        killed.wait()
+        os.mkdir(f"/run/pouchrich-node-{killed.pid}")
+        status, said = node.install()
+        assert (status, f"put the handler into {config}" in said) == (0, True), said
+        assert "runtimes.pouchrich" in config.read_text()
+        assert node.node("status")[0] == 0
+        assert node.node("uninstall", "--restart", f"kill {node.containerd}")[0] == 0
+        assert config.read_text() == node.configuration
+        assert not list(Path("/run").glob("pouchrich-node-*"))
+
+    on_node("1.6", check, prepare)
 
 
 def test_what_a_node_lacks_is_said_with_the_way_out_and_nothing_is_changed(on_node):

@@ -17,7 +17,6 @@ from pouchrich.cluster import (
     block,
     handling,
     hold,
-    host,
     membership,
     place,
     preflight,
@@ -223,18 +222,6 @@ def test_the_service_that_it_is_in_is_the_innermost(monkeypatch: pytest.MonkeyPa
     assert unit("/system.slice/k3s.service") == "k3s.service"
     assert unit("/docker.service/x/system.slice/containerd.service/init") == "containerd.service"
     assert unit("/user.slice") == ""
-
-
-def test_the_node_has_the_artefact_where_nothing_of_its_own_is_needed(tmp_path: Path):
-    (tmp_path / "mnt").symlink_to("var/mnt")
-    for name in ("var/mnt", "srv", "home", "boot"):
-        (tmp_path / name).mkdir(parents=True)
-    root = str(tmp_path)
-    assert host.mount_point(root, ["node", "status"]) == "srv"
-    assert host.mount_point(root, ["--prefix", "/srv/x", "--bin", "//home"]) == "boot"
-    (tmp_path / "boot").rmdir()
-    with pytest.raises(InstallError, match="found none of mnt, media, srv, home, boot that is a directory and not us"):
-        host.mount_point(root, ["--prefix", "/srv/x", "--bin", "/home/bin"])
 
 
 def owed_by(layout: Layout, **changes) -> None:
