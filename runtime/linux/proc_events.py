@@ -33,7 +33,9 @@ _EVENT_AT = _NLMSGHDR.size + _CN_MSG.size
 _EVENT = struct.Struct("=IIQ")
 _EXIT = struct.Struct("=iiI")
 _ACK_AT = _NLMSGHDR.size + 12
-_TGID_AT = _EVENT_AT + _EVENT.size + 4
+_THREAD_AT = _EVENT_AT + _EVENT.size
+_PROCESS_AT = _THREAD_AT + 4
+_CODE_AT = _THREAD_AT + 8
 _EVENT_ACK = 0
 _EVENT_EXIT = 0x80000000
 
@@ -69,9 +71,9 @@ class ExitEvents:
     def read(self) -> int | None:
         """The exit code, or 128 + n when signal n killed it; None while no event has come. Never blocks.
 
-        The kernel sends the event just after the process became a zombie; a pidfd is readable a moment earlier. Each
-        thread has an event, and the last one counts. A read in that moment may return the event of a thread that ended
-        earlier, which only differs if the threads did not end together.
+        The kernel sends the event just after the process became a zombie; a pidfd is readable a moment earlier. The
+        last event that the filter has passed counts. A read in that moment may return the event of a first thread that
+        ended before the others.
         """
         while True:
             try:
@@ -79,7 +81,7 @@ class ExitEvents:
             except BlockingIOError:
                 return self._seen
             except OSError as err:
-                if err.errno != errno.ENOBUFS:  # thousands of threads ended at once; the last events are not lost
+                if err.errno != errno.ENOBUFS:  # hundreds of threads ended at once, all with one code; some are lost
                     raise
                 continue
             if sender == 0 and len(message) >= _EVENT_AT + _EVENT.size + _EXIT.size:  # 0: from the kernel
@@ -101,14 +103,23 @@ class ExitEvents:
             self._seen = status_of(wait_status)
 
     def _attach_filter(self) -> None:
-        """Pass only the acknowledgement of our request and the exits of our process's threads."""
+        """Pass only the acknowledgement of our request, and of our process's threads those that may tell its end.
+
+        That is the first thread's exit, and each exit with a code other than 0: whatever ends all threads at once gives
+        them one code (kernel/exit.c, do_group_exit). Threads that end by themselves while the process lives have 0;
+        a few hundred of them would fill the socket's buffer, and then the kernel drops what comes after.
+        """
         program = b"".join(
             _INSTRUCTION.pack(code, if_true, if_false, value)
             for code, if_true, if_false, value in (
                 (_LOAD_WORD, 0, 0, _EVENT_AT),
-                (_EQUAL, 0, 2, socket.htonl(_EVENT_EXIT)),  # the filter reads words in network order
-                (_LOAD_WORD, 0, 0, _TGID_AT),
-                (_EQUAL, 3, 4, socket.htonl(self._pid)),
+                (_EQUAL, 0, 6, socket.htonl(_EVENT_EXIT)),  # the filter reads words in network order
+                (_LOAD_WORD, 0, 0, _PROCESS_AT),
+                (_EQUAL, 0, 8, socket.htonl(self._pid)),
+                (_LOAD_WORD, 0, 0, _THREAD_AT),
+                (_EQUAL, 5, 0, socket.htonl(self._pid)),
+                (_LOAD_WORD, 0, 0, _CODE_AT),
+                (_EQUAL, 4, 3, 0),
                 (_EQUAL, 0, 3, _EVENT_ACK),
                 (_LOAD_WORD, 0, 0, _ACK_AT),
                 (_EQUAL, 0, 1, socket.htonl(self._pid + 1)),

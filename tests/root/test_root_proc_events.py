@@ -46,18 +46,30 @@ def test_the_end_of_another_process_is_told(connector, script, status):
     assert end_of(script) == status
 
 
-def test_a_thread_that_ends_is_not_the_process(connector):
-    threads = "import threading; t = threading.Thread(target=lambda: None); t.start(); t.join(); os._exit(9)"
-    with subprocess.Popen([sys.executable, "-S", "-c", WAITS + threads], stdin=subprocess.PIPE) as child:
+MANY = """import ctypes, signal, threading, time
+for _ in range(1000):
+    t = threading.Thread(target=int)
+    t.start()
+    t.join()
+"""
+LATER = "threading.Thread(target=lambda: (time.sleep(0.2), os._exit(5))).start(); ctypes.CDLL(None).pthread_exit(None)"
+"""The first thread ends, and another one ends the process later."""
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("os._exit(9)", 9), ("os._exit(0)", 0), ("signal.raise_signal(signal.SIGKILL)", 137), (LATER, 5)],
+)
+def test_threads_that_ended_are_not_the_process_however_many(connector, script, status):
+    with subprocess.Popen([sys.executable, "-S", "-c", WAITS + MANY + script], stdin=subprocess.PIPE) as child:
         fd = pidfd.open(child.pid)
         with closing(proc_events.ExitEvents(child.pid)) as events:
             child.stdin.close()
             select.select([fd], [], [])
             child.wait()
-            while select.select([events], [], [], 0.2)[0]:
-                said = events.read()
+            said = events.read()
         os.close(fd)
-    assert said == 9
+    assert said == status
 
 
 def test_two_listeners_each_hear_their_own(connector):
