@@ -148,8 +148,8 @@ class Execs:
             reaper=self._reaper,
         )
         process.connect(stdio)
-        bundles.write_json(spec_file, process.spec)
         try:
+            bundles.write_json(spec_file, process.spec)
             options = argv.ExecOptions(process=spec_file, pid_file=pid_file, console_socket=stdio.console_socket)
             await self._oci.exec(self._container_id, options, stdio.child_fds())
             pid = bundles.read_pid(pid_file)

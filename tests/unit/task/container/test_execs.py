@@ -1,6 +1,7 @@
 """shim.task.container.execs over a strict OCI runtime: what a client that waits, gives up or tries again finds."""
 
 import asyncio
+import errno
 import json
 import os
 from pathlib import Path
@@ -101,6 +102,20 @@ async def test_a_process_object_is_roots_alone_and_goes_with_the_call(world):
     await world.make().start("e")
     assert modes == [0o600]
     assert world.files() == ["e.pid"]
+
+
+@in_time
+async def test_a_process_object_that_cannot_be_written_leaves_no_file(world, monkeypatch):
+    """On a full tmpfs a file can be made, but not written."""
+
+    def write(path, value):
+        Path(path).touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(execs_module.bundles, "write_json", write)
+    with pytest.raises(OSError, match="No space left"):
+        await world.make().start("e")
+    assert world.files() == []
 
 
 @pytest.mark.parametrize(("asked", "given"), [(DEFAULT, "pouchrich"), ("own", "own")])
