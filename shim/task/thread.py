@@ -9,7 +9,7 @@ import errno
 from _thread import start_new_thread  # `threading` would wait 0.1 ms for the thread to run
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from runtime.errors import FailedPrecondition
 
@@ -20,6 +20,9 @@ PAUSE_S, PAUSES = 0.1, 100
 
 NODE_PATIENCE_S = 5.0
 """How long the node's own files may take to answer."""
+
+_unanswered: dict[tuple[str, int], "asyncio.Future[Any]"] = {}
+"""The looks that have not answered in time and still wait, each in its thread, by what they look at."""
 
 
 def in_thread(call: Callable[[], T]) -> "asyncio.Future[T]":
@@ -64,13 +67,21 @@ def _start(
             fail(str(err))
 
 
-async def answered(call: Callable[[], T], *, what: str, patience_s: float) -> T:
+async def answered(call: Callable[[], T], *, what: str, patience_s: float, of: int = 0) -> T:
     """The result of `call()`, which looks at files whose file system may not answer: NFS, FUSE, or a pod's volume.
 
-    Raises FailedPrecondition, naming `what`, after `patience_s`; the thread then stays until the file system answers.
+    `of` is the PID of a container's init, where `what` alone does not say whose files they are. Raises
+    FailedPrecondition, naming `what`, after `patience_s`. The thread then stays until the file system answers, and
+    until then the same question is refused at once: whoever asks again and again must not leave a thread each time.
     """
+    key = what, of
+    if key in _unanswered:
+        raise FailedPrecondition(f"{what} still did not answer: does its file system hang?")
+    looking = in_thread(call)
     try:
         async with asyncio.timeout(patience_s):
-            return await in_thread(call)
+            return await asyncio.shield(looking)
     except TimeoutError:
+        _unanswered[key] = looking
+        looking.add_done_callback(lambda _: _unanswered.pop(key))
         raise FailedPrecondition(f"{what} did not answer for {patience_s:g} s: does its file system hang?") from None

@@ -19,6 +19,7 @@ class AgentFiles:
         self._agents = {one.agent.name: one.agent for one in chosen if one.agent.mounts}
         self._known: dict[str, dict[str, files.Identity]] = {}
         self._root = -1
+        self._init = 0
 
     async def created(self, init: int) -> None:
         """Remember the mounted files, once the OCI runtime has mounted them and before any code of the container runs.
@@ -26,6 +27,7 @@ class AgentFiles:
         `init` is a host PID. Raises FailedPrecondition where the mounts are not at their targets, OSError.
         """
         if self._agents:
+            self._init = init
             self._root = os.open(f"/proc/{init}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             await self._in_time(self._remember)
 
@@ -53,7 +55,7 @@ class AgentFiles:
             finally:
                 os.close(root)
 
-        await answered(call, what="agents' mounts: the container's files", patience_s=PATIENCE_S)
+        await answered(call, what="agents' mounts: the container's files", patience_s=PATIENCE_S, of=self._init)
 
     def close(self) -> None:
         """Close the descriptor of the container's root. May be repeated."""

@@ -21,5 +21,5 @@ async def require(spec: dict[str, Any], init: int) -> None:
         with Rootfs.open(f"/proc/{init}/root") as root:
             return command_of(root, spec).problem
 
-    if problem := await answered(look, what="the volume of the command", patience_s=PATIENCE_S):
+    if problem := await answered(look, what="the volume of the command", patience_s=PATIENCE_S, of=init):
         raise InvalidArgument(f"start process: {problem}")

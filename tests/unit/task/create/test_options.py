@@ -11,9 +11,10 @@ from protos.gen import runc_options_pb2, runtimeoptions_pb2
 from runtime import config, host
 from runtime.config import file as config_file
 from runtime.errors import FailedPrecondition, InvalidArgument
+from shim.task import thread
 from shim.task.create import options
 from shim.task.stdio.stdio import Owner
-from tests.fakes.loop import in_loop
+from tests.fakes.loop import in_loop, until
 
 BODY = b'version = 1\n[runtime]\nbinary = "/bin/sh"\nroot = "/state"\n'
 
@@ -158,6 +159,7 @@ async def test_a_host_hooks_program_that_does_not_answer_is_an_error_and_holds_u
     finally:
         rescue.cancel()
         answers.set()
+    await until(lambda: not thread._unanswered)
 
 
 @in_loop
