@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from runtime.config.model import NODE, POD, Hook
-from runtime.errors import text_of
+from runtime.errors import FailedPrecondition, text_of
 from runtime.hooks import environment, pinned, process
 from runtime.hooks.environment import Ending, HookSubject
 from runtime.hooks.journal import Journal
@@ -29,7 +29,7 @@ from shim.task.hooks.hook_outcome import Outcome, Result, labels, named, report,
 from shim.task.hooks.hook_run import PoststopContainer, run_host_hook, user_below
 from shim.task.reaper import Reaper
 from shim.task.report import measures
-from shim.task.thread import in_thread
+from shim.task.thread import answered, in_thread
 
 FORMER_PATIENCE_S, FORMER_PAUSE_S = 10.0, 0.05
 
@@ -133,12 +133,12 @@ class _Owed:
         for number in owed:
             hook = self._hooks[number]
             left_s = budget_s - spent_s[hook.where]
+            timeout_s = min(hook.timeout_s, left_s)
             spent = "" if left_s > 0 else f"the budget of {budget_s:g}s is used up"
-            if reason := aborted or spent or self._impossible(hook):
-                await self._skip(number, reason)
-                continue
             began = time.monotonic()
-            if not await self._start(number, hook, end, min(hook.timeout_s, left_s)) and hook.on_failure == "abort":
+            if reason := aborted or spent or await self._impossible(hook, timeout_s):
+                await self._skip(number, reason)
+            elif not await self._start(number, hook, end, timeout_s) and hook.on_failure == "abort":
                 aborted = f"hook {hook.name} failed"
             spent_s[hook.where] += time.monotonic() - began
 
@@ -191,13 +191,18 @@ class _Owed:
         container_id = f"{self._subject.id}-poststop-{number}"
         return PoststopContainer(self._reaper, self._oci, container_id, f"{self._pinned}/bundle-{number}")
 
-    def _impossible(self, hook: Hook) -> str:
+    async def _impossible(self, hook: Hook, timeout_s: float) -> str:
         """Why a hook in the container can no longer run, or ""."""
         if hook.where == "host":
             return ""
-        if not os.path.isfile(f"{self._pinned}/{pinned.SPEC}"):
+        if not _is_there(f"{self._pinned}/{pinned.SPEC}"):
             return "nothing is left of the container: the node rebooted, or Create did not complete"
-        return "" if _has_files(self._subject.rootfs) else "its root filesystem is gone"
+        what, rootfs = f"container {self._subject.id}: its root filesystem", self._subject.rootfs
+        try:
+            is_there = await answered(lambda: _has_files(rootfs), what=what, patience_s=timeout_s)
+        except FailedPrecondition as err:
+            return text_of(err)
+        return "" if is_there else "its root filesystem is gone"
 
     async def _skip(self, number: int, reason: str) -> None:
         hook = self._hooks[number]

@@ -7,7 +7,7 @@ import resource
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from runtime.hooks.journal import Journal, boot_id, path_of, records
 from runtime.hooks.select import Selection
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime
+from shim.task import thread
 from shim.task.hooks import hooks as hooks_module
 from shim.task.hooks import owed
 from shim.task.hooks.hooks import HookRunner, Places
@@ -474,7 +475,8 @@ def test_hooks_in_the_container_use_up_none_of_the_time_of_those_on_the_host(wor
     monkeypatch.setattr(owed.PoststopContainer, "run", hang)
     monkeypatch.setattr(owed.process, "poststop_spec", lambda *given, **more: {"process": {}})
     monkeypatch.setattr(owed.process, "owner", lambda *given: 0)
-    monkeypatch.setattr(owed._Owed, "_impossible", lambda *given: "")
+    monkeypatch.setattr(owed, "_has_files", lambda rootfs: True)
+    monkeypatch.setattr(owed, "_is_there", lambda path: True)
     monkeypatch.setattr(owed.pinned, "load_spec", lambda directory: {})
     monkeypatch.setattr(owed.pinned, "pin", lambda *given: None)
     hooks = [container_hook("a"), container_hook("b"), tally(world, "node-cleanup")]
@@ -484,6 +486,25 @@ def test_hooks_in_the_container_use_up_none_of_the_time_of_those_on_the_host(wor
         ("b", "skipped: the budget of 0.5s is used up"),
         ("node-cleanup", "exit status 0"),
     ]
+
+
+def test_a_root_filesystem_that_hangs_costs_a_hook_in_the_container_its_time_and_nobody_else(world, monkeypatch):
+    """A lazily loaded image, or layers on NFS: the pod's other containers are served meanwhile."""
+    answers = threading.Event()
+    monkeypatch.setattr(owed, "_has_files", lambda rootfs: answers.wait(5))
+    monkeypatch.setattr(owed, "_is_there", lambda path: True)
+    hooks = [replace(container_hook("a"), timeout_s=0.1), tally(world, "node-cleanup")]
+
+    async def play():
+        found = await poststop(world, hooks)
+        answers.set()
+        while thread._unanswered:  # noqa: ASYNC110 (a thread tells)
+            await asyncio.sleep(0.001)
+        return found
+
+    ((name, said), after) = asyncio.run(play())
+    assert (name, after) == ("a", ("node-cleanup", "exit status 0"))
+    assert "its root filesystem did not answer for 0.1 s" in said
 
 
 def test_owners_are_in_the_record_and_in_what_is_told_of_the_hooks(world, caplog):
