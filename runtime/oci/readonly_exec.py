@@ -48,17 +48,20 @@ def mount_readonly(path: str) -> None:
 
 
 def executable(path: str) -> str:
-    """What to execute for the program at `path`: its mount if that still shows the same file, else `path`."""
+    """What to execute for the program at `path`: its mount, unless another file is at `path` by now; then `path`.
+
+    A program that has been uninstalled is still there in its mount, for the containers that were made with it.
+    """
     if path in _held:
         seen, fd = _held[path]
-        if stamp.of_file(path) == seen:
+        if stamp.of_file(path) in (seen, ()):
             return _path(fd)
     return path
 
 
 def are_unchanged() -> bool:
     """Whether every program that is held is still the installed one."""
-    return all(executable(path) != path for path in _held)
+    return all(stamp.of_file(path) == seen for path, (seen, _) in _held.items())
 
 
 def descriptors() -> tuple[int, ...]:

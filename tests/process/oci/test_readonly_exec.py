@@ -100,8 +100,14 @@ def test_a_program_that_was_replaced_since_is_run_itself(binary):
     os.rename(shutil.copy(ECHO, f"{binary}.new"), binary)
     assert readonly_exec.executable(binary) == binary
     assert not readonly_exec.are_unchanged()
+
+
+def test_a_program_that_was_uninstalled_since_still_serves_what_was_made_with_it(binary):
+    fd = held(binary)
     os.unlink(binary)
-    assert readonly_exec.executable(binary) == binary
+    path = readonly_exec.executable(binary)
+    assert subprocess.check_output([binary, "one"], executable=path, pass_fds=[fd]) == b"one\n"
+    assert not readonly_exec.are_unchanged()  # the spawner ends, and the next one holds what is then installed
 
 
 def test_another_program_is_run_itself(binary):
