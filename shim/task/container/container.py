@@ -187,7 +187,7 @@ class Container:
         await self._end_rest(frozen=frozen)
         await self._quiet.wait()
         self._oom.drain()
-        await self.life.after_end(exit, oom_killed=self._oom.seen)
+        await self.life.after_end(exit, oom_killed=self._oom.is_recent)
         self._oom.close()
         await self._oom.wait_delivered()
         if not self.init.waits_released:

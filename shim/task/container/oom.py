@@ -1,12 +1,15 @@
 """Reports OOM kills in a container to containerd."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from runtime.cgroup import Cgroup, oom
 
 DELIVERY_TIMEOUT_S = 1.0
+RECENT_S = 60.0
+"""How long before a container's end an OOM kill in it may count as its reason: an init's shutdown lies between."""
 
 
 class OOMReports:
@@ -19,18 +22,19 @@ class OOMReports:
         self._report = report
         self._watch = oom.watch(cgroup) if cgroup is not None else None
         self._last: Awaitable[None] | None = None
+        self._last_at = 0.0
         if self._watch is not None:
             asyncio.get_running_loop().add_reader(self._watch.fileno(), self.drain)
 
     @property
-    def seen(self) -> bool:
-        """Whether an OOM kill has been reported."""
-        return self._last is not None
+    def is_recent(self) -> bool:
+        """Whether an OOM kill has been reported within the last RECENT_S seconds."""
+        return self._last is not None and time.monotonic() < self._last_at + RECENT_S
 
     def drain(self) -> None:
         """Report the OOM kills up to now. The last call comes before the exit is reported."""
         if self._watch is not None and self._watch.drain():
-            self._last = self._report()
+            self._last, self._last_at = self._report(), time.monotonic()
 
     async def wait_delivered(self) -> None:
         """Return once containerd has the last OOM event, or after DELIVERY_TIMEOUT_S seconds.

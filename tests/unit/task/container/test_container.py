@@ -59,7 +59,7 @@ class Oom:
     """Stands for OOMReports: the kernel's report is there when it is asked for the last time."""
 
     def __init__(self, cgroup, report, *, said):
-        self.seen = False
+        self.is_recent = False
         self._report = report
         self._said = said
 
@@ -67,7 +67,7 @@ class Oom:
         self._said.append("oom told")
 
     def drain(self):
-        self.seen = True
+        self.is_recent = True
         self._report()
 
     def close(self):
