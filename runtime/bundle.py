@@ -7,12 +7,15 @@ once the OCI runtime has deleted it, so for a bundle without a record the OCI ru
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from runtime.errors import InvalidArgument
 from runtime.spec import nesting
+
+T = TypeVar("T")
 
 RECORD = "pouchrich.json"
 
@@ -155,6 +158,14 @@ def to_json(value: Any) -> str:
 def fields_of(value: Any) -> dict[str, Any]:
     """The fields of a dataclass, by name. Raises TypeError for anything else."""
     return {one.name: getattr(value, one.name) for one in fields(value)}
+
+
+def from_fields(kind: type[T], found: Mapping[str, Any]) -> T:
+    """The dataclass `kind` with the fields in `found`, as a record has them. Others are left out.
+
+    After a rollback the record may be of a later version. Raises TypeError where a field without default is missing.
+    """
+    return kind(**{one.name: found[one.name] for one in fields(kind) if one.name in found})  # type: ignore[arg-type]
 
 
 def write_json(path: str, value: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runtime.bundle import fields_of, from_fields
 from runtime.config.annotations import Override
 from runtime.config.model import POD, Config, Hook, When
 from runtime.spec.identity import Identity
@@ -33,11 +34,11 @@ class Selection:
 
 def hook_from_dict(found: Mapping[str, Any]) -> Hook:
     """The hook whose `dataclasses.asdict` is `found`, read from JSON."""
-    when = {key: tuple(value) for key, value in found["when"].items()}
+    when = {key: tuple(value) for key, value in fields_of(from_fields(When, found["when"])).items()}
     env = tuple((name, value) for name, value in found["env"])
     # Without an owner a pod's hook would count as the node's.
     given = {"command": tuple(found["command"]), "env": env, "when": When(**when), "owner": found["owner"]}
-    return Hook(**{**found, **given})
+    return from_fields(Hook, {**found, **given})
 
 
 def select(config: Config, overrides: Mapping[str, Override], identity: Identity, *, mode: str) -> Selection:

@@ -205,10 +205,11 @@ class BundleState:
             with suppress(PouchrichError, OSError):
                 gone.append(interrupted.remove_cgroups(self.spec, container_id, patience_s=patience_s))
         if above := ((self.record or {}).get("plan") or {}).get("cgroup"):
+            from runtime.bundle import from_fields
             from runtime.cgroup import delegation
             from runtime.init.cgroup import Delegation
 
-            gone.append(delegation.remove(Delegation(**above), patience_s=patience_s))
+            gone.append(delegation.remove(from_fields(Delegation, above), patience_s=patience_s))
         if self.record and self.agents:
             from runtime.agents import cgroup
 
@@ -220,14 +221,14 @@ def _delete_container(left: BundleState, container_id: str, *, keeps_record: boo
     """Have the OCI runtime kill and delete the container. A failure must not stop the rest of the cleanup."""
     from contextlib import suppress
 
-    from runtime.bundle import Bundle
+    from runtime.bundle import Bundle, from_fields
     from runtime.oci import argv, interrupted
     from shim.pod import oci_delete
 
     until, bundle = time.monotonic() + RUNTIME_TIMEOUT_S, left.held.bundle
     if left.record is None:
         return
-    binary = argv.OCIBinary(**left.record["oci"])
+    binary = from_fields(argv.OCIBinary, left.record["oci"])
     interrupted.wait_for_creates(bundle, patience_s=CREATE_PATIENCE_S)
     if not oci_delete.force(binary, container_id, until=until, is_moot=left.held.is_replaced):
         return

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from runtime.bundle import from_fields
 from runtime.config.model import NODE, POD, Hook
 from runtime.errors import FailedPrecondition, text_of
 from runtime.hooks import environment, pinned, process
@@ -100,13 +101,13 @@ class _Owed:
         self._journal = journal
         self._reaper = reaper
         self._note = note
-        self._subject = HookSubject(**head["subject"])
+        self._subject = from_fields(HookSubject, head["subject"])
         self._hooks = tuple(hook_from_dict(one) for one in head["hooks"])
         self._budget_s = float(head["budget_s"])
         self._pod_budget_s = float(head["pod_budget_s"])
         self._writing = asyncio.Lock()
         self._pinned: str = head["pinned"]
-        binary = OCIBinary(**head["oci"])
+        binary = from_fields(OCIBinary, head["oci"])
         self._oci = OCIRuntime(replace(binary, root=f"{self._pinned}/runtime"), run)
 
     async def settle(self, end: Ending) -> None:

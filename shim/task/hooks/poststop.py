@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from runtime import directories, members, paths
-from runtime.bundle import Bundle, read_pid
+from runtime.bundle import Bundle, from_fields, read_pid
 from runtime.errors import PouchrichError, text_of
 from runtime.hooks import pinned
 from runtime.hooks.journal import (
@@ -259,7 +259,7 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> bool:
             head = journal.state.head
             if forget_first:
                 with suppress(PouchrichError, OSError):
-                    await OCIRuntime(OCIBinary(**head["oci"]), run).delete(head["subject"]["id"], force=True)
+                    await OCIRuntime(from_fields(OCIBinary, head["oci"]), run).delete(head["subject"]["id"], force=True)
             return await run_owed(journal, run=run, reaper=reaper, end=SHIM_KILLED)
 
         return all(await asyncio.gather(*map(one, journals)))

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import time
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from protos.gen import task_pb2
 from runtime import index, paths, rundir
 from runtime.agents import cgroup as agents
 from runtime.errors import InvalidArgument
+from runtime.init.cgroup import Delegation
 from runtime.oci import interrupted
 from shim.contract.bootstrap import delete_response
 from shim.contract.flags import Flags
@@ -91,6 +93,19 @@ def test_a_container_is_forgotten_by_its_runtime_and_reported_as_killed(node):
     again = node.delete()
     assert (again.pid, again.exit_status) == (4711, 137)
     assert node.calls == [FORCED]
+
+
+def test_what_another_version_has_added_to_a_record_is_left_out(node):
+    """After a rollback the record of a pod server that was killed is of the later version."""
+    node.owned()
+    file = node.bundle / "pouchrich.json"
+    record = json.loads(file.read_text())
+    record["oci"]["later"] = 1
+    record["plan"] = {"cgroup": {**asdict(Delegation(descendants=0, depth=0)), "later": 1}}
+    file.write_text(json.dumps(record))
+    assert node.delete().exit_status == KILLED
+    assert node.calls == [FORCED]
+    assert not node.is_known()
 
 
 @pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "of a create that was cut short"])

@@ -46,7 +46,7 @@ class Node:
         text = f"echo {name} $POUCHRICH_EXIT_REASON >> {self.directory}/said"
         return Hook(name, where, ("/bin/sh", "-c", text), 10.0, "continue", None, (), False, When())
 
-    def owe(self, container_id, *, boot="another boot", hooks=None, bundle="/gone", mounts=None, init=""):
+    def owe(self, container_id, *, boot="another boot", hooks=None, bundle="/gone", mounts=None, init="", later=()):
         subject = HookSubject(container_id, "k8s.io", bundle, f"{bundle}/rootfs", "web", "shop", "systemd", {})
         chosen = hooks or [self.hook(container_id)]
         head = {
@@ -60,6 +60,8 @@ class Node:
             "pinned": "",
             "mount_namespace": mounts or mount_namespace(),
         }
+        for one in (head["subject"], head["oci"], *head["hooks"], *(hook["when"] for hook in head["hooks"])):
+            one.update(dict.fromkeys(later, 1))
         journal = Journal.create(path_of(self.records, "k8s.io", container_id), head)
         journal.owe()
         return journal
@@ -110,6 +112,12 @@ def node(tmp_path, monkeypatch):
     monkeypatch.setattr(poststop, "_log_to_syslog", log_to_file)
     yield Node(tmp_path)
     print(log.read_text())
+
+
+def test_the_hooks_of_a_record_run_whatever_a_later_version_has_added_to_it(node):
+    node.owe("c", later=("later",)).close()
+    node.check()
+    assert node.swept() == ["c ShimKilled"]
 
 
 def test_the_first_start_after_a_boot_runs_what_was_owed_before_it_once(node):
