@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pouchrich.cluster import probe
+from pouchrich.cluster.kubectl import Kubectl
 from shim import __version__
 from tests.integration import images, node, processes, rich_images
 from tests.kubernetes import manifests
@@ -270,6 +272,45 @@ class Rollout:
         ):
             found = patch(change, *who)
             self.case.check(f"own_node_only: {what} is refused: {said}", said in found, found)
+        self.own_pods_only(user, node)
+
+    def own_pods_only(self, user: str, node: str) -> None:
+        """The policy for pods: of a probe pod, and of pods that may do more."""
+
+        def create(spec: Object, *who: str) -> str:
+            pod = probe.manifest("asked", Kubectl(NAME, NAMESPACE), "dumb-init", images.BUSYBOX)
+            pod["spec"].update(spec)
+            words = ("create", "--dry-run=server", "--filename=-", user, *who)
+            done = self.cluster.kubectl(*words, said=json.dumps(pod))
+            return "taken" if done.returncode == 0 else done.stderr
+
+        self.case.equal("own_pods_only: a probe pod on its own node", create({}, node), "taken")
+        for what, spec, who, said in (
+            ("another node", {"nodeName": "another"}, (node,), "of its own node only"),
+            ("a token of no node", {}, (), "of its own node only"),
+            ("another class", {"runtimeClassName": "pouchrich"}, (node,), "of the class pouchrich-probe"),
+            ("a token", {"automountServiceAccountToken": True}, (node,), "without a token only"),
+            ("the node's PIDs", {"hostPID": True}, (node,), "the node's namespaces, files or ports"),
+            (
+                "the node's files",
+                {"volumes": [{"name": "a", "hostPath": {"path": "/"}}]},
+                (node,),
+                "the node's namespaces, files or ports",
+            ),
+            (
+                "a privileged container",
+                {"initContainers": [{"name": "a", "image": "a", "securityContext": {"privileged": True}}]},
+                (node,),
+                "no privileged container",
+            ),
+        ):
+            found = create(spec, *who)
+            self.case.check(f"own_pods_only: {what} is refused: {said}", said in found, found)
+        (pod,) = self.pods()
+        words = ("-n", NAMESPACE, "delete", "pod", pod["metadata"]["name"], "--dry-run=server", user)
+        for who, allowed in ((node, True), (f"{node}-2", False)):
+            done = self.cluster.kubectl(*words, who)
+            self.case.equal(f"own_pods_only: deletes a pod of the node: {allowed}", done.returncode == 0, allowed)
 
     def kill_pod(self) -> None:
         """Kill the first process of the DaemonSet's container."""

@@ -67,8 +67,8 @@ def test_each_overlay_says_which_containerd_it_is_and_is_limited_to_its_own_node
     one = container(found)
     assert f"--containerd={overlay}" in one["args"]
     assert one["image"] == f"localhost/{NAME}:{shim.__version__}"
-    assert len(of_kind(found, "ValidatingAdmissionPolicy")) == 1
-    assert len(of_kind(found, "ValidatingAdmissionPolicyBinding")) == 1
+    assert len(of_kind(found, "ValidatingAdmissionPolicy")) == 2
+    assert len(of_kind(found, "ValidatingAdmissionPolicyBinding")) == 2
 
 
 @pytest.mark.parametrize("directory", ["base", *(f"overlays/{one}" for one in OVERLAYS), "uninstall"])
@@ -113,7 +113,7 @@ def test_an_overlay_of_the_operators_gives_back_what_it_has_installed(tmp_path: 
     uninstalling.write_text(overlay)
     found = rendered(str(tmp_path))
     no_pods_are_taken(found)
-    assert len(of_kind(found, "ValidatingAdmissionPolicy")) == 1
+    assert len(of_kind(found, "ValidatingAdmissionPolicy")) == 2
     one = container(found)
     assert one["image"] == "registry.example/node:7"
     parsed = _parser(one["args"]).parse_args(one["args"])
@@ -147,7 +147,8 @@ def test_the_daemonset_may_what_it_needs_and_no_more():
     subjects = [one["subjects"] for one in found if "subjects" in one]
     assert subjects == [[{"kind": "ServiceAccount", "name": NAME, "namespace": "pouchrich"}]] * 2
     policy = (DEPLOY / "components/own-node-only/policy.yaml").read_text()
-    assert f"system:serviceaccount:pouchrich:{NAME}" in policy
+    assert policy.count(f"'system:serviceaccount:pouchrich:{NAME}'") == 2
+    assert f"'{probe.RUNTIME_CLASS}'" in policy
     assert rollout.VERSION_LABEL.startswith("pouchrich.io/")
     assert hold.ANNOTATION in (DEPLOY / "base/rbac.yaml").read_text()
 
