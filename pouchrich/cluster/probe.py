@@ -55,14 +55,22 @@ class Fails(InstallError):
     """The mode was judged, and does not work on this node."""
 
 
-def run(api: Kubectl, mode: str, image: str, *, secrets: Sequence[Mapping[str, str]] = ()) -> None:
+def run(
+    api: Kubectl,
+    mode: str,
+    image: str,
+    *,
+    secrets: Sequence[Mapping[str, str]] = (),
+    owner: Mapping[str, Any] | None = None,
+) -> None:
     """Raises Fails where the mode does not work, another InstallError where it was not judged. Leaves no pod behind.
 
-    `secrets` are the pod's `imagePullSecrets`, objects with a `name`, which the kubelet uses to pull `image`.
+    `secrets` are the pod's `imagePullSecrets`, objects with a `name`, which the kubelet uses to pull `image`. `owner`
+    is the API's object of the pod that this runs in, None outside of one.
     """
     name = name_of(mode, api.node)
     api.delete(name)  # left by a run that was killed
-    api.create(manifest(name, api, mode, image, secrets))
+    api.create(manifest(name, api, mode, image, secrets, owner))
     try:
         found = _ended(api, name)
     finally:
@@ -114,9 +122,18 @@ def name_of(mode: str, node: str) -> str:
 
 
 def manifest(
-    name: str, api: Kubectl, mode: str, image: str, secrets: Sequence[Mapping[str, str]] = ()
+    name: str,
+    api: Kubectl,
+    mode: str,
+    image: str,
+    secrets: Sequence[Mapping[str, str]] = (),
+    owner: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The pod object. The pod has no token, and uses no Secrets but those for pulling its image (`run`)."""
+    """The pod object. The pod has no token, and uses no Secrets but those for pulling its image (`run`).
+
+    `owner` controls it: kubectl drain refuses a node with a pod that nothing controls, and once the owner is gone, the
+    garbage collector deletes the pod.
+    """
     container = {
         "name": _CONTAINER,
         "image": image,
@@ -132,6 +149,7 @@ def manifest(
             "namespace": api.namespace,
             "labels": {"app.kubernetes.io/name": "pouchrich-probe"},
             "annotations": {f"{PREFIX}mode.{_CONTAINER}": mode},
+            **({"ownerReferences": [_controlled_by(owner["metadata"])]} if owner else {}),
         },
         "spec": {
             "nodeName": api.node,
@@ -146,6 +164,11 @@ def manifest(
             **({"imagePullSecrets": list(secrets)} if secrets else {}),
         },
     }
+
+
+def _controlled_by(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """The reference to a controlling pod with this metadata."""
+    return {"apiVersion": "v1", "kind": "Pod", "name": pod["name"], "uid": pod["uid"], "controller": True}
 
 
 def _ended(api: Kubectl, name: str) -> dict[str, Any]:

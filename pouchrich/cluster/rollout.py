@@ -145,11 +145,11 @@ def _install(arguments: argparse.Namespace, api: Kubectl, pause: Callable[[], No
         if not _is_ready(arguments) and not _serves(arguments.root or "/"):
             api.label(_NO_LABELS)
         return status
-    own = _own_spec(api) if arguments.probe else {}
+    own = _own_pod(api) if arguments.probe else {}
     images: dict[str, str] = {mode: image or _image(own) for mode, image in arguments.probe}
     asked_no_more = dict.fromkeys(mode_label(mode) for mode in probe.INITS if mode not in images)
     api.label({VERSION_LABEL: shim.__version__.replace("+", "_"), **asked_no_more})
-    run = partial(probe.run, api, secrets=own.get("imagePullSecrets", []))
+    run = partial(probe.run, api, secrets=own.get("spec", {}).get("imagePullSecrets", []), owner=own)
     if failures := _judge(api, images, run, pause, lambda: _is_there(arguments, _AGAIN_S)):
         raise InstallError("\n".join(failures))
     return 0
@@ -229,16 +229,16 @@ def _until(condition: Callable[[], str], words: str) -> None:
         time.sleep(_POLL_S)
 
 
-def _own_spec(api: Kubectl) -> dict[str, Any]:
-    """The spec of the pod that this runs in, {} outside a pod."""
+def _own_pod(api: Kubectl) -> dict[str, Any]:
+    """The API's object of the pod that this runs in, {} outside a pod."""
     name = os.environ.get("POD_NAME", "")
-    return api.pod(name)["spec"] if name else {}
+    return api.pod(name) if name else {}
 
 
 def _image(own: dict[str, Any]) -> str:
     if not own:
         raise InstallError("--probe MODE: found no POD_NAME in the environment: give the image too, MODE=IMAGE")
-    image: str = own["containers"][0]["image"]
+    image: str = own["spec"]["containers"][0]["image"]
     return image
 
 

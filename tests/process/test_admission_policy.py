@@ -151,7 +151,8 @@ def test_others_are_not_its_business(policy: Policy, user: str):
 
 def made(mode: str = "dumb-init", **changes: Any) -> dict[str, Any]:
     """The probe pod of a mode as the API server has it at that stage, with `changes` of its spec."""
-    pod = probe.manifest("probe", Api(), mode, "image", [{"name": "pull"}])  # type: ignore[arg-type]
+    owner = {"metadata": {"name": "node-x7k2p", "uid": "4711"}}
+    pod = probe.manifest("probe", Api(), mode, "image", [{"name": "pull"}], owner)  # type: ignore[arg-type]
     pod["metadata"]["uid"] = "1"
     added = {
         "serviceAccountName": "default",

@@ -198,7 +198,7 @@ def test_a_probe_pulls_its_image_as_the_daemonset_does_and_may_no_more(
     if secrets:
         spec["imagePullSecrets"] = secrets
     api = Api(dumb_init=[ran("dumb-init")], systemd=[ran("systemd")])
-    api.others["node-x7k2p"] = {"spec": spec}
+    api.others["node-x7k2p"] = {"metadata": {"name": "node-x7k2p", "uid": "4711"}, "spec": spec}
     monkeypatch.setenv("POD_NAME", "node-x7k2p")
     probes = [("dumb-init", ""), ("systemd", "registry.example/systemd")]
     assert rollout._install(argparse.Namespace(probe=probes), api, never) == 0
@@ -209,6 +209,21 @@ def test_a_probe_pulls_its_image_as_the_daemonset_does_and_may_no_more(
     assert [one["spec"].get("imagePullSecrets") for one in api.made] == [secrets] * 2
     assert [one["spec"]["automountServiceAccountToken"] for one in api.made] == [False] * 2
     assert not [one for one in api.made if "serviceAccountName" in one["spec"]]
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_probe_is_controlled_by_the_daemonsets_pod_or_drain_would_refuse_its_node(monkeypatch: pytest.MonkeyPatch):
+    """And the garbage collector would leave it behind, where this program was killed and never runs again."""
+    api = Api(dumb_init=[ran("dumb-init")] * 2)
+    api.others["node-x7k2p"] = {
+        "metadata": {"name": "node-x7k2p", "uid": "4711"},
+        "spec": {"containers": [{"image": "image"}]},
+    }
+    for name in ("node-x7k2p", ""):
+        monkeypatch.setenv("POD_NAME", name)
+        assert rollout._install(asked("dumb-init"), api, never) == 0
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "node-x7k2p", "uid": "4711", "controller": True}
+    assert [one["metadata"].get("ownerReferences") for one in api.made] == [[owner], None]
 
 
 @pytest.mark.usefixtures("_installed")
