@@ -10,6 +10,7 @@ handling      adds the handler, and removes it again
 restart       restarts containerd, where that is needed and allowed
 kubectl       the node's labels and annotations, and pods on the node
 probe         runs a pod of each mode
+labels        which labels the node has
 membership    the steps that install the shim on the node or remove it
 rollout       does all of that in order, in a DaemonSet's pod
 status        reports the present state

@@ -29,12 +29,21 @@ from pouchrich.__main__ import main
 sys.exit(main())"""
 
 
-def run(root: str, artefact: str, words: Sequence[str], *, quiet: bool = False) -> int:
+def run(root: str, artefact: str, words: Sequence[str]) -> int:
     """Run `pouchrich WORDS` of the unpacked `artefact` with `root` as the root directory; return its exit status.
 
-    With `quiet` only its errors are printed.
     Raises InstallError where the node's root is not at `root`; OSError.
     """
+    return _run(root, artefact, words, None).returncode
+
+
+def read(root: str, artefact: str, words: Sequence[str]) -> tuple[int, str]:
+    """As `run`, but return also what it has printed, except for its errors, which are printed here too."""
+    done = _run(root, artefact, words, subprocess.PIPE)
+    return done.returncode, done.stdout
+
+
+def _run(root: str, artefact: str, words: Sequence[str], output: int | None) -> "subprocess.CompletedProcess[str]":
     check(root)
     with _mount_point(root) as here:
 
@@ -50,8 +59,7 @@ def run(root: str, artefact: str, words: Sequence[str], *, quiet: bool = False) 
         argv = [*loader, "-IBS", "-c", _MAIN, f"{here}/{unpacked.SITE}", *words]
         sys.stdout.flush()
         env = {**os.environ, ENTERED: "yes", "PATH": DEFAULT_PATH}
-        output = subprocess.DEVNULL if quiet else None
-        return subprocess.run(argv, preexec_fn=enter, env=env, stdout=output, check=False).returncode
+        return subprocess.run(argv, preexec_fn=enter, env=env, stdout=output, text=True, check=False)
 
 
 @contextmanager

@@ -28,6 +28,11 @@ class Kubectl:
         found: dict[str, str] = self._get("node", self.node)["metadata"].get("annotations") or {}
         return found
 
+    def labels(self) -> dict[str, str]:
+        """The node's labels. Raises InstallError."""
+        found: dict[str, str] = self._get("node", self.node)["metadata"].get("labels") or {}
+        return found
+
     def label(self, labels: Mapping[str, str | None]) -> None:
         """Set labels of the node; a value of None removes the label. Raises InstallError."""
         words = [f"{name}-" if value is None else f"{name}={value}" for name, value in labels.items()]

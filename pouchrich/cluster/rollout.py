@@ -9,6 +9,7 @@ or if the operator no longer asks for the mode.
 """
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -20,18 +21,16 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import shim
-from pouchrich.cluster import hold, host, probe
+from pouchrich.cluster import hold, host, labels, probe
 from pouchrich.cluster.kubectl import Kubectl
 from pouchrich.cluster.membership import RESTART_OWED
 from pouchrich.node import InstallError, install
 from pouchrich.node.layout import PROGRAMS
-from runtime.config.annotations import PREFIX
 from runtime.linux import command_line, statx
 
 READY = "/run/pouchrich-node-ready"
 """A file in the image, for the pod's readiness probe: it exists once everything is done."""
 
-VERSION_LABEL = f"{PREFIX}version"
 _POLL_S = 10.0
 _PAUSE_S = 60.0
 _ROUNDS = 10
@@ -43,14 +42,6 @@ _SURE = 2
 
 _PASSED_ON = ("prefix", "bin", "containerd", "address", "restart", "wait")
 _FLAGS = ("unattended", "force", "json")
-
-
-def mode_label(mode: str) -> str:
-    """The node's label that says that pods of `mode` run there."""
-    return f"{PREFIX}mode.{mode}"
-
-
-_NO_LABELS: dict[str, str | None] = dict.fromkeys([VERSION_LABEL, *map(mode_label, probe.INITS)])
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -86,47 +77,71 @@ def run(arguments: argparse.Namespace) -> int:
     if not getattr(arguments, "node", None):
         return _act(arguments)
     api = Kubectl(arguments.node, os.environ.get("POD_NAMESPACE", "default"))
-    _until(lambda: hold.reason(api.annotations(), f"{arguments.root or ''}{hold.FILE}"), "held by ")
+    _until(lambda: _held(arguments, api), "held by ")
     status = _uninstall(arguments, api) if arguments.what == "uninstall" else _install(arguments, api)
-    return _stay(arguments) if status == 0 and arguments.stay else status
+    return _stay(arguments, api) if status == 0 and arguments.stay else status
 
 
-def _stay(arguments: argparse.Namespace, *, look_s: float = _LOOK_S, again_s: float = _AGAIN_S) -> int:
+def _held(arguments: argparse.Namespace, api: Kubectl) -> str:
+    return hold.reason(api.annotations(), f"{arguments.root or ''}{hold.FILE}")
+
+
+def _stay(arguments: argparse.Namespace, api: Kubectl, *, look_s: float = _LOOK_S, again_s: float = _AGAIN_S) -> int:
     """Stay ready as long as the node is; then return the exit status, so that the kubelet runs this again.
 
     Looks are `look_s` seconds apart, and at random up to half as much more, so that not all nodes look at once. After a
-    failed look, others follow `again_s` apart, because somebody else may just be restarting containerd. After an
-    uninstall the node is not looked at.
+    failed look, others follow `again_s` apart, because somebody else may just be restarting containerd. Each look also
+    sets again the labels that the node has lost. After an uninstall the node is not looked at.
     """
     with open(READY, "w"):
         pass
     while arguments.what == "uninstall":
         signal.pause()
+    could_label = True
     while True:
         time.sleep(look_s * random.uniform(1.0, 1.5))
-        if not _is_there(arguments, again_s):
+        if not (current := _lasting_version(arguments, again_s)):
             break
+        could_label = _restore_labels(arguments, api, current, is_told=not could_label)
     os.unlink(READY)
     print("the node no longer has the installation; this program ends, to be run again:", flush=True)
-    _status(arguments, quiet=False)
+    host.run(arguments.root or "/", install.root(), _status_words(arguments))
     return 1
 
 
-def _is_there(arguments: argparse.Namespace, again_s: float) -> bool:
-    """Whether the node has the shim, at one of several looks, during which its containerd may be restarting."""
+def _restore_labels(arguments: argparse.Namespace, api: Kubectl, current: str, *, is_told: bool) -> bool:
+    """Set again the labels that the node has lost, unless it is held; return whether the API server answered.
+
+    A node's object that is deleted and soon registered again has none, and keeps its DaemonSet's pod. An API server
+    that does not answer is printed unless that `is_told` already.
+    """
+    try:
+        lost = labels.missing(api.labels(), current, [mode for mode, _ in arguments.probe])
+        if lost and not _held(arguments, api):
+            api.label(lost)
+            print(f"the node had lost labels, set them again: {', '.join(lost)}", flush=True)
+    except InstallError as err:
+        if not is_told:
+            print(f"could not look at the node's labels, and will try again: {err}", flush=True)
+        return False
+    return True
+
+
+def _lasting_version(arguments: argparse.Namespace, again_s: float) -> str:
+    """`_ready_version` at the first of several looks at which the node is ready: its containerd may be restarting."""
     for look in range(_MISSES):
         if look:
             time.sleep(again_s)
-        if _is_ready(arguments):
-            return True
-    return False
+        if current := _ready_version(arguments):
+            return current
+    return ""
 
 
 def _uninstall(arguments: argparse.Namespace, api: Kubectl) -> int:
     """Uninstall, and remove the labels once nothing is left. Until then deploy/'s RuntimeClasses select no node."""
     status = _act(arguments)
     if status == 0:
-        api.label(_NO_LABELS)
+        api.label(labels.NONE)
     return status
 
 
@@ -138,21 +153,45 @@ def _install(arguments: argparse.Namespace, api: Kubectl, pause: Callable[[], No
     """Install, and return 0 once each mode was judged good; `pause` is called before a mode is tried again."""
     status = _act(arguments)
     if status == RESTART_OWED:
-        _until(lambda: "" if _is_ready(arguments) else "a restart of containerd", "waiting for ")
+        _until(lambda: "" if _ready_version(arguments) else "a restart of containerd", "waiting for ")
         status = 0
     if status:
         # The node may have labels from before it was reinstalled or containerd was upgraded.
-        if not _is_ready(arguments) and not _serves(arguments.root or "/"):
-            api.label(_NO_LABELS)
+        if current := _ready_version(arguments):
+            _label_another(arguments, api, current, pause)
+        elif not _serves(arguments.root or "/"):
+            api.label(labels.NONE)
         return status
-    own = _own_pod(api) if arguments.probe else {}
-    images: dict[str, str] = {mode: image or _image(own) for mode, image in arguments.probe}
-    asked_no_more = dict.fromkeys(mode_label(mode) for mode in probe.INITS if mode not in images)
-    api.label({VERSION_LABEL: shim.__version__.replace("+", "_"), **asked_no_more})
-    run = partial(probe.run, api, secrets=own.get("spec", {}).get("imagePullSecrets", []), owner=own)
-    if failures := _judge(api, images, run, pause, lambda: _is_there(arguments, _AGAIN_S)):
+    asked = dict(arguments.probe)
+    asked_no_more = dict.fromkeys(labels.of_mode(mode) for mode in probe.INITS if mode not in asked)
+    api.label({**labels.of_version(shim.__version__), **asked_no_more})
+    if failures := _probe_and_label(arguments, api, asked, pause):
         raise InstallError("\n".join(failures))
     return 0
+
+
+def _label_another(arguments: argparse.Namespace, api: Kubectl, current: str, pause: Callable[[], None]) -> None:
+    """Label a node on which not our version but another, `current`, is ready. Errors are printed.
+
+    Only modes whose label the node lacks are probed.
+    """
+    try:
+        api.label(labels.of_version(current))
+        found = api.labels()
+        lacking = {mode: image for mode, image in arguments.probe if labels.of_mode(mode) not in found}
+        _probe_and_label(arguments, api, lacking, pause)
+    except InstallError as err:
+        print(f"version {current}, which the node keeps: {err}", flush=True)
+
+
+def _probe_and_label(
+    arguments: argparse.Namespace, api: Kubectl, modes: Mapping[str, str], pause: Callable[[], None]
+) -> list[str]:
+    """Probe `modes`, each with its image or "", and label the node accordingly; return the failures. As `_judge`."""
+    own = _own_pod(api) if modes else {}
+    images = {mode: image or _image(own) for mode, image in modes.items()}
+    run = partial(probe.run, api, secrets=own.get("spec", {}).get("imagePullSecrets", []), owner=own)
+    return _judge(api, images, run, pause, lambda: bool(_lasting_version(arguments, _AGAIN_S)))
 
 
 def _judge(
@@ -181,13 +220,13 @@ def _judge(
                 if against[mode] < _SURE:
                     continue
                 failures.append(str(err))
-                api.label({mode_label(mode): None})
+                api.label({labels.of_mode(mode): None})
             except InstallError as err:
                 print(f"mode {mode} could not be judged, its label stays as it is: {err}", flush=True)
                 continue
             else:
                 print(f"mode {mode} runs", flush=True)
-                api.label({mode_label(mode): "true"})
+                api.label({labels.of_mode(mode): "true"})
             left.remove(mode)
         if not left:
             return failures
@@ -210,13 +249,14 @@ def _serves(root: str) -> bool:
     return False
 
 
-def _is_ready(arguments: argparse.Namespace) -> bool:
-    return _status(arguments, quiet=True) == 0
+def _ready_version(arguments: argparse.Namespace) -> str:
+    """The current version of a node that is ready, else ""."""
+    status, said = host.read(arguments.root or "/", install.root(), [*_status_words(arguments), "--json"])
+    return str(json.loads(said)["current"]) if status == 0 else ""
 
 
-def _status(arguments: argparse.Namespace, *, quiet: bool) -> int:
-    words = [] if arguments.prefix is None else ["--prefix", arguments.prefix]
-    return host.run(arguments.root or "/", install.root(), ["node", "status", *words], quiet=quiet)
+def _status_words(arguments: argparse.Namespace) -> list[str]:
+    return ["node", "status", *([] if arguments.prefix is None else ["--prefix", arguments.prefix])]
 
 
 def _until(condition: Callable[[], str], words: str) -> None:

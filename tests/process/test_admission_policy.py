@@ -14,7 +14,7 @@ import yaml
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_optional
 
-from pouchrich.cluster import probe, rollout
+from pouchrich.cluster import labels, probe
 from tests.unit.pouchrich.test_rollout import Api
 
 POLICY = Path(__file__).parents[2] / "deploy/components/own-node-only/policy.yaml"
@@ -23,7 +23,7 @@ NODE_NAME = "authentication.kubernetes.io/node-name"
 NODE: dict[str, Any] = {
     "metadata": {
         "name": "worker-1",
-        "labels": {"kubernetes.io/hostname": "worker-1", rollout.mode_label("systemd"): "true"},
+        "labels": {"kubernetes.io/hostname": "worker-1", labels.of_mode("systemd"): "true"},
         "annotations": {"volumes": "attached"},
     },
     "spec": {"podCIDR": "10.0.0.0/24"},
@@ -98,9 +98,9 @@ def changed(place: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        (f"metadata|labels|{rollout.mode_label('sbin-init')}", "true"),
-        (f"metadata|labels|{rollout.mode_label('systemd')}", None),
-        (f"metadata|labels|{rollout.VERSION_LABEL}", "0.1.0"),
+        (f"metadata|labels|{labels.of_mode('sbin-init')}", "true"),
+        (f"metadata|labels|{labels.of_mode('systemd')}", None),
+        (f"metadata|labels|{labels.VERSION}", "0.1.0"),
         ("metadata|resourceVersion", "2"),
     ],
 )
@@ -132,14 +132,14 @@ def test_it_may_change_nothing_else_of_it(policy: Policy, place: str, value: Any
 
 @pytest.mark.parametrize("node", ["worker-2", "", None], ids=["of another", "of none", "not of a pod"])
 def test_nor_anything_of_another_node(policy: Policy, node: str | None):
-    label = f"metadata|labels|{rollout.VERSION_LABEL}"
+    label = f"metadata|labels|{labels.VERSION}"
     said = policy.refusals(by(node=node), NODE, changed(label, "0.1.0"))
     assert said == ["a pod of this DaemonSet may change its own node only"]
 
 
 def test_a_node_without_labels_is_no_error(policy: Policy):
     bare = {"metadata": {"name": "worker-1"}, "spec": {}}
-    after = {"metadata": {"name": "worker-1", "labels": {rollout.VERSION_LABEL: "0.1.0"}}, "spec": {}}
+    after = {"metadata": {"name": "worker-1", "labels": {labels.VERSION: "0.1.0"}}, "spec": {}}
     assert policy.refusals(by(), bare, after) == []
     assert policy.refusals(by(), after, bare) == []
 

@@ -10,7 +10,7 @@ import pytest
 
 import shim
 from pouchrich.__main__ import _parser
-from pouchrich.cluster import hold, place, probe, rollout
+from pouchrich.cluster import hold, labels, place, probe, rollout
 from tests.unit.docs import manifests
 
 ROOT = Path(__file__).parents[2]
@@ -149,7 +149,7 @@ def test_the_daemonset_may_what_it_needs_and_no_more():
     policy = (DEPLOY / "components/own-node-only/policy.yaml").read_text()
     assert policy.count(f"'system:serviceaccount:pouchrich:{NAME}'") == 2
     assert f"'{probe.RUNTIME_CLASS}'" in policy
-    assert rollout.VERSION_LABEL.startswith("pouchrich.io/")
+    assert labels.VERSION.startswith("pouchrich.io/")
     assert hold.ANNOTATION in (DEPLOY / "base/rbac.yaml").read_text()
 
 
@@ -171,14 +171,14 @@ def test_the_classes_are_of_the_one_handler_and_go_where_a_probe_was():
     assert classes.keys() == {"pouchrich", "pouchrich-systemd", probe.RUNTIME_CLASS}
     assert "scheduling" not in classes[probe.RUNTIME_CLASS]
     for name, mode in (("pouchrich", "dumb-init"), ("pouchrich-systemd", "systemd")):
-        assert classes[name]["scheduling"]["nodeSelector"] == {rollout.mode_label(mode): "true"}
+        assert classes[name]["scheduling"]["nodeSelector"] == {labels.of_mode(mode): "true"}
         assert classes[name]["overhead"]["podFixed"].keys() == {"cpu", "memory"}
 
 
 def no_pods_are_taken(found: list[dict[str, Any]]) -> None:
     """Whether new pods of the classes wait for a node that is labelled as none is by this program."""
     classes = {one["metadata"]["name"]: one for one in of_kind(found, "RuntimeClass")}
-    ours = {rollout.VERSION_LABEL, *map(rollout.mode_label, probe.INITS)}
+    ours = {labels.VERSION, *map(labels.of_mode, probe.INITS)}
     for name in ("pouchrich", "pouchrich-systemd"):
         ((label, value),) = classes[name]["scheduling"]["nodeSelector"].items()
         assert (label, value) == ("pouchrich.io/no-node", "true")

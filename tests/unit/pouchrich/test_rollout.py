@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from pouchrich.cluster import probe, rollout
+from pouchrich.cluster import labels, probe, rollout
 from pouchrich.node import InstallError
 from pouchrich.node.layout import PROGRAMS
 
+MODES = ("dumb-init", "systemd", "sbin-init")
 LABELS = {f"pouchrich.io/{name}" for name in ("version", "mode.dumb-init", "mode.systemd", "mode.sbin-init")}
 
 
@@ -20,7 +21,7 @@ class Api:
     node, namespace = "worker-1", "pouchrich"
 
     def __init__(self, **ends: list[dict[str, Any] | str]) -> None:
-        self.labels: list[dict[str, str | None]] = []
+        self.labelled: list[dict[str, str | None]] = []
         self.of_node: dict[str, str] = dict.fromkeys(LABELS, "true")
         self.made: list[dict[str, Any]] = []
         self.others: dict[str, dict[str, Any]] = {}
@@ -29,9 +30,12 @@ class Api:
     def annotations(self) -> dict[str, str]:
         return {}
 
-    def label(self, labels: dict[str, str | None]) -> None:
-        self.labels.append(labels)
-        for name, value in labels.items():
+    def labels(self) -> dict[str, str]:
+        return dict(self.of_node)
+
+    def label(self, changes: dict[str, str | None]) -> None:
+        self.labelled.append(changes)
+        for name, value in changes.items():
             self.of_node.pop(name, None)
             if value is not None:
                 self.of_node[name] = value
@@ -67,7 +71,7 @@ def rejected(reason: str) -> dict[str, Any]:
 @pytest.fixture
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout, "_act", lambda arguments: 0)
-    monkeypatch.setattr(rollout, "_is_ready", lambda arguments: True)
+    monkeypatch.setattr(rollout, "_ready_version", lambda arguments: "0.1.0")
 
 
 def asked(*modes: str) -> argparse.Namespace:
@@ -78,28 +82,61 @@ def never() -> None:
     raise AssertionError("all was judged")
 
 
-@pytest.mark.parametrize("is_ready", [False, True])
-def test_a_node_whose_installation_failed_is_labelled_only_where_another_runs_there(
-    monkeypatch: pytest.MonkeyPatch, is_ready: bool
-):
+def test_a_node_whose_installation_failed_has_no_labels_where_no_other_runs_there(monkeypatch: pytest.MonkeyPatch):
     """As a node that was made anew under its old name, which keeps its labels."""
     monkeypatch.setattr(rollout, "_act", lambda arguments: 1)
-    monkeypatch.setattr(rollout, "_is_ready", lambda arguments: is_ready)
+    monkeypatch.setattr(rollout, "_ready_version", lambda arguments: "")
     monkeypatch.setattr(rollout, "_serves", lambda root: False)
     api = Api()
-    assert rollout._install(argparse.Namespace(root=""), api) == 1
-    assert [set(one) for one in api.labels] == ([] if is_ready else [LABELS])
-    assert {value for one in api.labels for value in one.values()} <= {None}
+    assert rollout._install(argparse.Namespace(root="", probe=[]), api) == 1
+    assert api.labelled == [dict.fromkeys(LABELS)]
+
+
+@pytest.fixture
+def _rolled_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand, to 0.0.9+a: the version that the DaemonSet has is refused."""
+    monkeypatch.setattr(rollout, "_act", lambda arguments: 1)
+    monkeypatch.setattr(rollout, "_ready_version", lambda arguments: "0.0.9+a")
+
+
+@pytest.mark.usefixtures("_rolled_back")
+def test_a_node_that_keeps_another_version_is_labelled_for_it_and_for_the_modes_that_it_lacks():
+    api = Api(systemd=[rejected("Evicted"), ran("systemd")])
+    api.of_node = {"pouchrich.io/version": "0.1.0", "pouchrich.io/mode.dumb-init": "true"}
+    assert rollout._install(asked("dumb-init", "systemd"), api, lambda: None) == 1
+    assert api.of_node == {"pouchrich.io/version": "0.0.9_a", **dict.fromkeys(map(labels.of_mode, MODES[:2]), "true")}
+    assert len(api.made) == 2  # dumb-init has its label already
+
+
+@pytest.mark.usefixtures("_rolled_back")
+@pytest.mark.parametrize("ends", [[ran("sh")] * 2, ["kubectl create: quota exceeded"] * 100])
+def test_nor_does_it_get_that_of_a_mode_that_does_not_run_there(ends: list[Any], capsys: pytest.CaptureFixture[str]):
+    api = Api(systemd=ends)
+    api.of_node.pop(labels.of_mode("systemd"))
+    assert rollout._install(asked("systemd"), api, lambda: None) == 1
+    assert api.modes() == {"dumb-init", "sbin-init"}
+    said = capsys.readouterr().out
+    assert ("mode systemd fails" in said) or "0.0.9+a, which the node keeps: modes that could not be judged" in said
+
+
+@pytest.mark.usefixtures("_rolled_back")
+def test_an_api_that_does_not_answer_then_changes_nothing_of_the_exit_status(capsys: pytest.CaptureFixture[str]):
+    class Dead(Api):
+        def label(self, changes: dict[str, str | None]) -> None:
+            raise InstallError("kubectl label: no answer")
+
+    assert rollout._install(asked("systemd"), Dead(), never) == 1
+    assert "version 0.0.9+a, which the node keeps: kubectl label: no answer" in capsys.readouterr().out
 
 
 def test_nor_does_it_lose_its_labels_where_pods_still_run(monkeypatch: pytest.MonkeyPatch):
     """As a node whose containerd was told of nothing any more by somebody else: its rich pods run on."""
     monkeypatch.setattr(rollout, "_act", lambda arguments: 1)
-    monkeypatch.setattr(rollout, "_is_ready", lambda arguments: False)
+    monkeypatch.setattr(rollout, "_ready_version", lambda arguments: "")
     monkeypatch.setattr(rollout, "_serves", lambda root: True)
     api = Api()
-    assert rollout._install(argparse.Namespace(root=""), api) == 1
-    assert api.labels == []
+    assert rollout._install(argparse.Namespace(root="", probe=[]), api) == 1
+    assert api.labelled == []
 
 
 def test_a_pod_server_of_the_nodes_is_known_by_its_name_and_root(tmp_path: Path):
@@ -127,7 +164,7 @@ def test_a_mode_that_is_not_judged_keeps_its_label_and_is_tried_again(end: Any, 
 
     assert rollout._install(asked("systemd", "dumb-init"), api, pause) == 0
     assert pauses == [{"dumb-init", "systemd"}] * 2
-    assert not [one for one in api.labels if one.get(rollout.mode_label("systemd"), "") is None]
+    assert not [one for one in api.labelled if one.get(labels.of_mode("systemd"), "") is None]
     assert len(api.made) == 4  # the one that was judged is not run again
     assert "mode systemd could not be judged, its label stays as it is: " in capsys.readouterr().out
 
@@ -160,7 +197,7 @@ def test_a_mode_that_comes_to_nothing_ends_it_in_the_end_and_so_does_a_node_that
         rollout._install(asked("systemd"), api, lambda: None)
     assert len(api.made) == rollout._ROUNDS
     assert "systemd" in api.modes()
-    monkeypatch.setattr(rollout, "_is_ready", lambda arguments: False)
+    monkeypatch.setattr(rollout, "_ready_version", lambda arguments: "")
     monkeypatch.setattr(rollout, "_AGAIN_S", 0.0)
     api = Api(systemd=[rejected("OutOfcpu")] * 100)
     with pytest.raises(InstallError, match="could not be judged: systemd"):
