@@ -10,7 +10,7 @@ import re
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pouchrich.containerd_config import CRI_PLUGINS, ON_PATH, documents, is_ours
@@ -116,15 +116,15 @@ def unread(path: str, *, major: int, containerd: Program) -> tuple[str, ...]:
 
 def handlers(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """All handlers of a dump, by name."""
-    return {name: table for _, runtimes in _runtimes(document) for name, table in runtimes.items()}
+    return {name: table for _, tables in runtimes(document) for name, table in tables.items()}
 
 
 def _flat(document: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     """Full key (with its tables) -> value, without our handlers and the list of imports."""
     document = copy.deepcopy(dict(document))
-    for _, runtimes in _runtimes(document):
-        for name in [name for name, table in runtimes.items() if is_ours(table)]:
-            del runtimes[name]
+    for _, tables in runtimes(document):
+        for name in [name for name, table in tables.items() if is_ours(table)]:
+            del tables[name]
     found: dict[tuple[str, ...], Any] = {}
     pending: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), document)]
     while pending:
@@ -137,8 +137,8 @@ def _flat(document: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     return found
 
 
-def _runtimes(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each plugin with its table of handlers."""
+def runtimes(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each CRI plugin of a configuration or dump, with its table of handlers."""
     for plugin in CRI_PLUGINS:
         table: Any = document.get("plugins")
         for name in (plugin, "containerd", "runtimes"):
@@ -152,9 +152,19 @@ def _without_ours(text: str, document: Mapping[str, Any], source: str) -> tuple[
 
     Raises InvalidArgument.
     """
-    ours = [(plugin, name) for plugin, table in _runtimes(document) for name in table if is_ours(table[name])]
+    ours = [(plugin, name) for plugin, table in runtimes(document) for name in table if is_ours(table[name])]
+    rest = without(text, ours, source, keeps_imports=False)
+    return rest, bool(ours), bool(ours) and not pruned(tomllib.loads(rest)).keys() - {"version"}
+
+
+def without(text: str, ours: Sequence[tuple[str, str]], source: str, *, keeps_imports: bool = True) -> str:
+    """A file's text without the tables of the handlers `ours`, each a plugin and a name, and perhaps its imports.
+
+    The result is checked by parsing it. Raises InvalidArgument, naming the file `source`, where a handler is not in a
+    table of its own.
+    """
     kept, skipping = [], False
-    for line in IMPORTS.sub("", text).splitlines(keepends=True):
+    for line in (text if keeps_imports else IMPORTS.sub("", text)).splitlines(keepends=True):
         if (header := _HEADER.match(line)) is not None:
             path = _path(header[1])
             skipping = any(path[:5] == ["plugins", plugin, "containerd", "runtimes", name] for plugin, name in ours)
@@ -162,15 +172,16 @@ def _without_ours(text: str, document: Mapping[str, Any], source: str) -> tuple[
             kept.append(line)
     rest = "".join(kept)
     wanted = tomllib.loads(text)
-    wanted.pop("imports", None)
-    for plugin, table in _runtimes(wanted):
+    if not keeps_imports:
+        wanted.pop("imports", None)
+    for plugin, table in runtimes(wanted):
         for name in [name for found, name in ours if found == plugin]:
             del table[name]
-    if _pruned(tomllib.loads(rest)) != _pruned(wanted):
+    if pruned(tomllib.loads(rest)) != pruned(wanted):
         raise InvalidArgument(
             f"{source}: found the shim's handler in a form that cannot be removed, allowed a table of its own"
         )
-    return rest, bool(ours), bool(ours) and not _pruned(wanted).keys() - {"version"}
+    return rest
 
 
 def _path(header: str) -> list[str]:
@@ -183,7 +194,7 @@ def _path(header: str) -> list[str]:
     return parts
 
 
-def _pruned(document: Mapping[str, Any]) -> dict[str, Any]:
+def pruned(document: Mapping[str, Any]) -> dict[str, Any]:
     """`document` without empty tables."""
-    found = {name: _pruned(value) if isinstance(value, dict) else value for name, value in document.items()}
+    found = {name: pruned(value) if isinstance(value, dict) else value for name, value in document.items()}
     return {name: value for name, value in found.items() if value != {}}

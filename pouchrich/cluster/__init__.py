@@ -4,6 +4,7 @@ host          works with the node's root directory, and runs programs beside its
 preflight     checks whether the node can have the shim
 hold          what keeps a rollout from the node
 block         our lines in a file of somebody else's
+unmarked      our lines there, if the marks are gone
 place         where the containerds of kubeadm, k3s, rke2 and k0s expect a handler
 trial         tries the change with containerd's own `config dump`
 handling      adds the handler, and removes it again

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from pouchrich import running
-from pouchrich.cluster import block, trial
-from pouchrich.cluster.place import FILE_OF_OURS, IN_LINES, LINES, MERGED, Place
+from pouchrich.cluster import block, trial, unmarked
+from pouchrich.cluster.place import FILE_OF_OURS, IN_LINES, LINES, Place
 from pouchrich.node import InstallError
 from pouchrich.node.layout import Layout
 from pouchrich.processes import TICKS_PER_S, look
@@ -97,7 +97,7 @@ def put(layout: Layout, one: Running, place: Place) -> bool:
             "run pouchrich node uninstall first"
         )
     debt = owed(layout)
-    if former.path == place.path and place.is_done():
+    if former.path == place.path and (place.is_done() or _is_done_unmarked(one, former, place)):
         if debt is not None and debt.until_ticks is None:  # the run that changed the file was killed
             _owe(layout, one)
         return False
@@ -111,6 +111,14 @@ def put(layout: Layout, one: Running, place: Place) -> bool:
         _write(layout, debt)
         raise
     return True
+
+
+def _is_done_unmarked(one: Running, former: Changed, place: Place) -> bool:
+    """Whether containerd has the handler from the file `former` although our marks are gone. Raises InstallError."""
+    found = block.read(former.path)
+    if former.how != LINES or place.how != LINES or found is None or block.lines(found) is not None:
+        return False
+    return unmarked.is_in(found) and unmarked.is_as(trial.dump(one, place.version), place.lines)
 
 
 def _adopted(layout: Layout, one: Running, place: Place) -> Changed | None:
@@ -150,28 +158,38 @@ def _put(layout: Layout, one: Running, place: Place) -> bool:
 def take_out(layout: Layout, one: Running | None) -> bool:
     """Remove the handler from the file that this program put it into; return whether there was one.
 
-    The caller has the lock. `one` is the containerd that reads the file, None if none runs. Raises InstallError,
-    OSError.
+    The caller has the lock. `one` is the containerd that reads the file, None if none runs. Raises InstallError, after
+    which nothing was changed; OSError.
     """
     changed = recorded(layout)
     if changed is None:
         return False
+    found = block.read(changed.path)
+    rest = None if found is None else _without_us(changed, found)
     if one is not None:
         _begin(layout, one)
     block.forget(changed.path)
-    found = block.read(changed.path)
     if found is not None:
-        if changed.how in (FILE_OF_OURS, MERGED):
-            block.replace(changed.path, None)
-        else:
-            rest = block.without(found, changed.path)
-            block.replace(changed.path, None if changed.made and rest in ("", changed.head) else rest)
+        block.replace(changed.path, rest)
     if one is None:
         settle(layout)
     else:
         _owe(layout, one)
     _forget(f"{layout.home}/{CONFIGURED}")
     return True
+
+
+def _without_us(changed: Changed, text: str) -> str | None:
+    """The changed file's text without the handler; None if the file is to be removed. Raises InstallError."""
+    if changed.how not in IN_LINES:
+        return None
+    rest = block.without(text, changed.path)
+    if rest == text:
+        rest = unmarked.without(text, changed.path)
+        is_ours = rest != text and unmarked.is_empty(rest, changed.head)
+    else:
+        is_ours = rest in ("", changed.head)
+    return None if changed.made and is_ours else rest
 
 
 def owes_restart(layout: Layout, one: Running) -> bool:

@@ -1,6 +1,7 @@
 """The handler put into the configuration of real containerds and taken out, with a real restart, killed at any step."""
 
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from pouchrich.node.layout import Layout
 from pouchrich.node.lock import locked
 from pouchrich.program import Program
 from pouchrich.running import Running
+from runtime.config.render import toml
 from runtime.linux import mountinfo
 from tests.integration import processes
 from tests.root.containerd_site import NEW, OLD, SITE, program
@@ -162,6 +165,130 @@ def test_what_somebody_else_writes_meanwhile_stays(site):
     assert path.read_text().startswith("# above\n")
     assert path.read_text().endswith("# below\n")
     assert "pouchrich" not in path.read_text()
+
+
+def tables(name, table):
+    """TOML of a table as go-toml writes it: a header for each table, keys in order, no comments."""
+    values = "".join(
+        f"  {json.dumps(key)} = {toml(value)}\n" for key, value in sorted(table.items()) if not isinstance(value, dict)
+    )
+    inner = [tables([*name, key], value) for key, value in sorted(table.items()) if isinstance(value, dict)]
+    header = f"\n[{'.'.join(map(json.dumps, name))}]\n" if name else ""
+    return "".join([header, values, *inner])
+
+
+def rewrite(site, changed=lambda document: None):
+    """Have another program write the configuration anew, as nvidia-ctk does, with what `changed` makes of it."""
+    document = tomllib.loads(site.config.read_text())
+    changed(document)
+    site.config.write_text(tables([], document))
+    assert "pouchrich: begin" not in site.config.read_text()
+
+
+def runtimes(document):
+    return document["plugins"][next(iter(set(document["plugins"]) & {OLD, NEW}))]["containerd"]["runtimes"]
+
+
+def add_nvidia(document):
+    runtimes(document)["nvidia"] = {"runtime_type": "io.containerd.runc.v2", "options": {"BinaryName": "/usr/bin/n"}}
+
+
+def test_a_handler_whose_marks_another_program_has_dropped_is_known_and_taken_out(site):
+    if site.place().how != place.LINES:
+        pytest.skip("nobody writes that file anew")
+    before = site.handlers() if site.config.exists() else None
+    site.put()
+    record = handling.recorded(site.layout)
+    rewrite(site, add_nvidia)
+    with locked(site.layout):
+        handling.settle(site.layout)
+    there = site.files()
+    assert not site.put()
+    assert (site.files(), handling.recorded(site.layout), handling.owed(site.layout)) == (there, record, None)
+    named = {key: value for key, value in tomllib.loads(site.config.read_text()).items() if key != "plugins"}
+    assert site.take_out()
+    assert handling.recorded(site.layout) is None
+    assert handling.owes_restart(site.layout, site.one)
+    text = site.config.read_text()
+    assert "pouchrich" not in text
+    assert {key: value for key, value in tomllib.loads(text).items() if key != "plugins"} == named
+    after = site.handlers()
+    assert after.pop("nvidia")["options"]["BinaryName"] == "/usr/bin/n"
+    assert before is None or after == before
+    assert "runc" in after
+    assert not site.take_out()
+
+
+def test_one_of_ours_that_is_no_longer_right_is_replaced_there(tmp_path):
+    site = Site(tmp_path, "1.7", 2, "imports")
+    before = tomllib.loads(site.config.read_text())
+    site.put()
+    rewrite(site, lambda document: runtimes(document)["pouchrich"].update(runtime_path="/opt/former/shim"))
+    assert site.put()
+    assert site.place().is_done()
+    assert "runtime_path" not in site.config.read_text()
+    site.take_out()
+    assert tomllib.loads(site.config.read_text()) == before
+
+
+def test_one_in_another_form_is_as_good(tmp_path):
+    site = Site(tmp_path, "1.7", 2, "imports")
+    site.put()
+    ours = runtimes(tomllib.loads(site.config.read_text()))["pouchrich"]
+    inline = ", ".join(f"{key} = {toml(value)}" for key, value in ours.items())
+    site.config.write_text(f'version = 2\n[plugins."{OLD}".containerd.runtimes]\n  pouchrich = {{ {inline} }}\n')
+    there = site.files()
+    assert not site.put()
+    assert (site.files(), handling.recorded(site.layout).path) == (there, str(site.config))
+
+
+def test_a_file_that_was_made_and_written_anew_goes(tmp_path):
+    site = Site(tmp_path, "2.1", None, "no file")
+    site.put()
+    rewrite(site)
+    site.take_out()
+    assert site.names() == set()
+
+
+@pytest.mark.parametrize("name", ["pouchrich", "mine"])
+def test_a_handler_that_somebody_else_wrote_is_none_of_ours(tmp_path, name):
+    site = Site(tmp_path, "1.7", 2, "imports")
+    site.put()
+    other = {"runtime_type": "io.x.v1"} if name == "pouchrich" else {"runtime_type": "io.containerd.pouchrich.v2"}
+    rewrite(site, lambda document: runtimes(document).update({name: other}))
+    site.take_out()
+    assert runtimes(tomllib.loads(site.config.read_text())).keys() == {"runc", name}
+
+
+def test_a_handler_without_marks_in_another_form_is_left_to_the_operator_and_not_forgotten(tmp_path):
+    for number, (case, text) in enumerate(
+        (
+            (("1.7", 2, "imports"), 'version = 2\n[plugins."{OLD}".containerd.runtimes]\n  pouchrich = {{{type}}}\n'),
+            (
+                ("1.7", 2, "k3s"),
+                '{{{{ template "base" . }}}}\n[plugins."{OLD}".containerd.runtimes.pouchrich]\n{type}\n',
+            ),
+        )
+    ):
+        site = Site(tmp_path / str(number), *case)
+        site.put()
+        with locked(site.layout):
+            handling.settle(site.layout)
+        record = handling.recorded(site.layout)
+        path = Path(record.path)
+        path.write_text(text.format(OLD=OLD, type='runtime_type = "io.containerd.pouchrich.v2"'))
+        there = site.files()
+        for act in (site.put, site.take_out):
+            with pytest.raises(InstallError) as caught:
+                act()
+            assert str(caught.value) == (
+                f"{path}: found the handler pouchrich without pouchrich's marks, in a form that cannot be removed: "
+                "remove its table by hand, then run this again"
+            )
+            assert (site.files(), handling.recorded(site.layout), handling.owed(site.layout)) == (there, record, None)
+        path.write_text(text.partition("[")[0].format())  # by hand
+        assert site.take_out()
+        assert handling.recorded(site.layout) is None
 
 
 def test_another_handler_of_the_name_and_a_wrong_configuration_are_refused(tmp_path):
