@@ -4,6 +4,7 @@ request             the form of a request from a starter, and the socket
 launch              how a starter begins a spawner
 entry               the spawner's entry point
 server              the spawner process
+prefork             a child that waits for the next request
 receive             reads a request, in the child that carries it out
 child               carries it out: `start`, then goes on as the pod server; or `delete`
 info                answers `-info`: what the runtime offers

@@ -19,10 +19,9 @@ import gc
 import os
 import select
 import shutil
-import sys
 import time
 from _signal import SIG_DFL, SIG_IGN, SIG_SETMASK, SIGCHLD, SIGKILL, pthread_sigmask, signal
-from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
+from _socket import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
@@ -35,6 +34,7 @@ from runtime.linux import heap, proctitle, stamp, syscalls
 from runtime.oci import readonly_exec
 from shim.installed import version
 from shim.spawner import adaptive, child, containerd_version, immortal, launch, preload, receive, specializing, warmup
+from shim.spawner.prefork import Prefork
 from shim.spawner.request import LOCK_SUFFIX, containerd_of
 
 PREFORK_AFTER_S = 0.05
@@ -114,7 +114,7 @@ class Spawner:
         self._poll = select.poll()
         self._poll.register(self._listener, select.POLLIN)
         self._poll.register(pidfd, select.POLLIN)
-        self._prefork: _Prefork | None = None
+        self._prefork: Prefork | None = None
         self._is_warm = is_warm
         self._warm_up_at = time.monotonic() + WARM_UP_AGE_S
         self._is_owner = True
@@ -159,7 +159,7 @@ class Spawner:
         ]
 
     def _make_ready(self) -> None:
-        self._prefork = _Prefork(self._key)
+        self._prefork = Prefork(self._key)
 
     def _begin_successor(self) -> None:
         """Fork a spawner that takes this one's place once it has warmed up. Raises OSError."""
@@ -227,51 +227,6 @@ def _share() -> None:
     if ranges is not None:
         with suppress(OSError, PouchrichError):
             heap.share(libexec.path("heap.so"), ranges)
-
-
-class _Prefork:
-    """A child that waits for the next request, because forking takes longer than the rest of a `start`.
-
-    It has the same state as a child forked for the request, and ends with the spawner.
-    """
-
-    TITLE = "prefork"
-
-    def __init__(self, key: str) -> None:
-        self._channel, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
-        try:
-            if os.fork() == 0:
-                _wait(self._channel, theirs, key)
-        finally:
-            theirs.close()
-
-    def forget(self) -> None:
-        """Close the channel, in another child of the spawner."""
-        self._channel.close()
-
-    def take(self, fd: int) -> bool:
-        """Hand the connection `fd` to the child; return whether the child lives. Call it once."""
-        try:
-            self._channel.sendmsg([b"\0"], [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))])
-        except OSError:
-            return False
-        finally:
-            self._channel.close()
-        return True
-
-
-def _wait(spawners: socket, channel: socket, key: str) -> NoReturn:
-    """In the prefork child: wait for a connection, and carry out its request. `spawners` is the spawner's end."""
-    try:
-        spawners.close()
-        proctitle.set_title([launch.TITLE, _Prefork.TITLE])
-        heap.map_shared()
-        _, ancillary, _, _ = channel.recvmsg(1, CMSG_LEN(4))
-        ((_, _, data),) = ancillary  # without a descriptor the spawner has ended
-        channel.close()
-    except BaseException:
-        os._exit(1)
-    receive.serve_connection(int.from_bytes(data[:4], sys.byteorder), key)
 
 
 def _hold_runtimes() -> None:
