@@ -232,7 +232,12 @@ KEYS: tuple[Key, ...] = (
         True,
         "whether pod servers are forked from one preloaded process of the node, the spawner",
     ),
-    Key("spawner.idle-timeout", kinds.duration("1s", "24h"), "10m", "time after which an idle spawner ends"),
+    Key(
+        "spawner.idle-timeout",
+        kinds.duration("1s", "24h"),
+        "10m",
+        "time after which an idle spawner without pod servers ends",
+    ),
 )
 
 SECTIONS: Mapping[str, Callable[..., Any]] = {

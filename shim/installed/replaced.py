@@ -55,6 +55,12 @@ def start_version_removal() -> None:
         sys.stderr.write(f"replaced versions: {err}\n")
 
 
+def is_current(directory: str = VERSION_DIRECTORY) -> bool:
+    """Whether new processes run the version in `directory`; True in a checkout, and where nothing says."""
+    current = _link(f"{os.path.dirname(directory)}/{CURRENT}") if directory else ""
+    return not current or current == os.path.basename(directory)
+
+
 def replaced(home: str, *, unfinished: bool = False) -> Iterator[str]:
     """The directories in `home` of replaced versions; none just after CURRENT has changed. Raises OSError.
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
+from contextlib import suppress
 from typing import NoReturn
 
 from runtime.linux import heap, proctitle
@@ -17,7 +18,8 @@ class Prefork:
     def __init__(self, key: str) -> None:
         self._channel, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
         try:
-            if os.fork() == 0:
+            self._pid = os.fork()
+            if self._pid == 0:
                 _wait(self._channel, theirs, key)
         finally:
             theirs.close()
@@ -25,6 +27,12 @@ class Prefork:
     def forget(self) -> None:
         """Close the channel, in another child of the spawner."""
         self._channel.close()
+
+    def end(self) -> None:
+        """Have the child end, and wait for that."""
+        self._channel.close()
+        with suppress(ChildProcessError):  # it has ended: the spawner ignores SIGCHLD (waitpid(2))
+            os.waitpid(self._pid, 0)
 
     def take(self, fd: int) -> bool:
         """Hand the connection `fd` to the child; return whether the child lives. Call it once."""

@@ -26,13 +26,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+import shim
 from runtime import config, libexec
 from runtime.config.location import NODE_FILE
 from runtime.default_path import DEFAULT_PATH
 from runtime.errors import PouchrichError, text_of
 from runtime.linux import heap, proctitle, stamp, syscalls
 from runtime.oci import readonly_exec
-from shim.installed import version
+from shim.installed import replaced, version
 from shim.spawner import adaptive, child, containerd_version, immortal, launch, preload, receive, specializing, warmup
 from shim.spawner.prefork import Prefork
 from shim.spawner.request import LOCK_SUFFIX, containerd_of
@@ -46,6 +47,9 @@ there may be no longer pause."""
 
 WARM_UP_AGE_S = 2.0
 """It does so at this age at the earliest: the first pods of a node that boots go first."""
+
+_CODE = shim.__path__[0]
+"""The directory of this code. Another one may take its place."""
 
 
 def main(args: list[str]) -> NoReturn:
@@ -109,6 +113,7 @@ class Spawner:
         self._key = key
         self._lock = lock
         self._configured = configured
+        self._code = stamp.of_file(_CODE)[:2]
         self._listener = socket(fileno=listener)
         self._listener.setblocking(False)  # a successor may accept a connection first that both have seen
         self._poll = select.poll()
@@ -131,6 +136,8 @@ class Spawner:
                 with suppress(OSError):  # no process or descriptor is free now; there may be later
                     act()
                 continue
+            if not ready and self._is_of_use():
+                continue
             if self._successor in ready:
                 if self._has_succeeded():
                     return
@@ -149,6 +156,16 @@ class Spawner:
     def _is_wanted(self) -> bool:
         is_here = launch.is_file(self._lock, self._path + LOCK_SUFFIX)
         return is_here and stamp.of_file(NODE_FILE) == self._configured and readonly_exec.are_unchanged()
+
+    def _is_of_use(self) -> bool:
+        """Whether to stay without requests: pod servers share memory only with those of the same spawner.
+
+        A spawner whose pod servers live has little memory of its own. The next one would have all of it once more.
+        """
+        if self._prefork is not None:
+            self._prefork.end()
+            self._prefork = None
+        return replaced.is_current() and stamp.of_file(_CODE)[:2] == self._code and _has_children()
 
     def _todo(self) -> list[tuple[float, Callable[[], None]]]:
         """What to do in quiet times, in order: (seconds without a request, action)."""
@@ -227,6 +244,15 @@ def _share() -> None:
     if ranges is not None:
         with suppress(OSError, PouchrichError):
             heap.share(libexec.path("heap.so"), ranges)
+
+
+def _has_children() -> bool:
+    """Whether a child lives. None that has ended is left, because SIGCHLD is ignored (waitid(2))."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _hold_runtimes() -> None:

@@ -147,3 +147,10 @@ def test_a_version_that_is_being_removed_or_was_is_run_by_nobody_more(home: Path
 
 def test_there_is_nothing_to_hold_in_a_checkout_or_where_it_cannot_be_locked(home: Path):
     assert version.lock_in_use() == version.lock_in_use(str(home / "absent")) == ()
+
+
+def test_which_version_new_processes_run_is_known(home: Path):
+    assert [replaced.is_current(str(home / name)) for name in ("1", "2")] == [False, True]
+    (home / CURRENT).unlink()
+    assert replaced.is_current(str(home / "1"))
+    assert replaced.is_current()
