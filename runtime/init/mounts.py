@@ -10,7 +10,7 @@ from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
 
 _RUN = {
-    "/run": ("mode=755", "size=20%"),  # of the node's memory, as by systemd (src/shared/mount-util.h, TMPFS_LIMITS_RUN)
+    "/run": ("mode=755",),
     "/run/lock": ("noexec", "mode=1777", "size=5m"),
 }
 _READ_ONLY_ROOT = {
@@ -19,6 +19,13 @@ _READ_ONLY_ROOT = {
     "/var/log": ("mode=755",),
     "/var/lib/systemd": ("mode=755",),
 }
+
+_SHARES = {"/run": 5, **dict.fromkeys(_READ_ONLY_ROOT, 2)}
+"""A fifth of the memory for /run, as by systemd (src/shared/mount-util.h, TMPFS_LIMITS_RUN), half for others, as by the
+kernel. Services fill them with logs, so it has to be a share of the container's memory, not of the node's."""
+
+_LEAST_BYTES, _NO_LIMIT = 32 << 20, 1 << 50
+"""The least size of such a tmpfs; and a memory limit that is none."""
 
 _RESOLVED = frozenset(
     ("/etc/resolv.conf", f"/run/systemd/resolve/{name}") for name in ("stub-resolv.conf", "resolv.conf")
@@ -53,15 +60,28 @@ def _tmpfs(destination: str, options: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _size(spec: Spec, path: str) -> tuple[str, ...]:
+    """The size option of the tmpfs at `path`, by the container's memory limit. Without one it is a share of the
+    node's memory."""
+    share = _SHARES.get(path)
+    if share is None:
+        return ()
+    limit = edit.table(edit.table(edit.table(spec, "linux"), "resources"), "memory").get("limit")
+    if isinstance(limit, int) and 0 < limit < _NO_LIMIT:
+        return (f"size={max(limit // share, _LEAST_BYTES)}",)
+    return (f"size={100 // share}%",)
+
+
 def _step(setting: ModeInput, path: str, options: Sequence[str]) -> Step:
     # The pod's mounts at or below the path (a secret below /run) have to be made after the tmpfs.
     below = [one.destination for one in setting.mounts if covers(path, one.resolved)]
     # tmpcopyup keeps, for example, a daemon's directory and its owner, which nothing creates at boot.
     copies = ("tmpcopyup",) if path in _COPIED_BYTES and path not in setting.uncopied else ()
+    mount = _tmpfs(path, (*copies, *options, *_size(setting.spec, path)))
     return Step(
         f"mount-{path[1:].replace('/', '-')}",
         f"a tmpfs at {path}, below the pod's own mounts there",
-        Edit("with_mount_before", {"mount": _tmpfs(path, (*copies, *options)), "before": below}),
+        Edit("with_mount_before", {"mount": mount, "before": below}),
     )
 
 

@@ -41,6 +41,24 @@ def test_a_tmpfs_begins_with_what_the_image_has_there_unless_that_cannot_be_copi
     )
 
 
+@pytest.mark.parametrize(
+    ("limit", "run", "log"),
+    [
+        (1000 << 20, "size=209715200", "size=524288000"),
+        (64 << 20, "size=33554432", "size=33554432"),
+        (-1, "size=20%", "size=50%"),
+        (9223372036854771712, "size=20%", "size=50%"),
+        (None, "size=20%", "size=50%"),
+    ],
+)
+def test_what_is_in_memory_has_a_share_of_the_containers_memory(limit, run, log):
+    """journald takes a tenth of its file system, and keeps it."""
+    spec = {**spec_of(readonly=True), "linux": {"resources": {"memory": {"limit": limit}}}}
+    made = edit.apply(spec, mounts.writable(setting(spec=spec)))["mounts"]
+    found = {one["destination"]: [word for word in one["options"] if word.startswith("size=")] for one in made}
+    assert (found["/run"], found["/run/lock"], found["/var/log"], found["/tmp"]) == ([run], ["size=5m"], [log], [log])
+
+
 def test_home_comes_after_everything():
     one = setting(bind("/run/secrets/x"), bind("/z"))
     made = edit.apply(one.spec, (*mounts.writable(one), *mounts.home(one)))["mounts"]
