@@ -47,7 +47,8 @@ class Application:
     None; `root` (user and group) and `app_uid` are host ids, `label` is the SELinux label of the container's processes.
     `terminal` is the application's, if it has one. `before` is awaited before the application may run: it starts what
     is mandatory beside the application, or raises. `queue` limits how many inits boot at once. `log` gets what init
-    prints, `restarts` counts. `joined` is called with the application's host PID before the application begins.
+    prints, `restarts` counts. `joined` is called with the application's host PID before the application begins,
+    `leaving` before init is told to shut down.
     """
 
     def __init__(
@@ -69,17 +70,16 @@ class Application:
         log: BundleLog | None = None,
         restarts: Restarts | None = None,
         joined: Callable[[int], None] = lambda pid: None,
+        leaving: Callable[[], None] = lambda: None,
     ) -> None:
         self.console = BootConsole(container_id, bundle, log, private=not boot.streams)
         self.restarts = restarts or Restarts(container_id, boot.init)
-        self._boot = boot
-        self._directory = directory
+        self._boot, self._directory = boot, directory
         self._stdio = stdio
         self._limits = limits
         self._stop = StopTracker(boot.init, stop_signal, limits.grace_s)
-        self._root, self._joined = root, joined
-        self._app_uid = app_uid
-        self._label = label
+        self._root, self._joined, self._leaving = root, joined, leaving
+        self._app_uid, self._label = app_uid, label
         self._terminal = terminal
         self._status_source = exit_status_source()
         self._init_pid, self._not_again = 0, ""
@@ -216,6 +216,7 @@ class Application:
         if status and self._restarts and stopping_for_s is None:
             self.restarts.given_up(status, self._not_again)
         self._life.move(AppPhase.SHUTTING_DOWN)
+        self._leaving()
         # A second signal would make systemd repeat each unmount that failed. sysvinit needs further ones: it loses a
         # SIGPWR that arrives while it starts a runlevel's processes.
         again_s = math.inf if self._boot.kind.begins_anew else POWEROFF_AGAIN_S

@@ -101,6 +101,11 @@ class ContainerAgents:
         if self._supervisor is not None:
             (self._supervisor.pause if now else self._supervisor.resume)()
 
+    def leaving(self) -> None:
+        """Init is about to shut down: start no agent again. sysvinit waits until no other process lives."""
+        if self._supervisor is not None:
+            self._supervisor.pause()
+
     async def wait_for_starts(self) -> None:
         """See AgentExec.wait_for_starts."""
         if self._exec is not None:

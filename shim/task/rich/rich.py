@@ -290,6 +290,7 @@ def make(
             log=log,
             restarts=Restarts(about.id, made.boot.init, log=log, changed=lambda: life.note_state()),
             joined=lambda pid: life.joined(pid),
+            leaving=agents.leaving,
         )
     hooks = HookRunner(subject, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
     life = RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents)

@@ -184,6 +184,16 @@ async def test_init_is_told_every_second_and_killed_when_its_time_is_over(world)
 
 
 @in_time
+async def test_before_init_is_told_nothing_is_started_beside_it_any_more(world):
+    """sysvinit would wait for an agent that is started again and again."""
+    one = await world.run(leaving=lambda: world.signals.append((now(), "leaving")))
+    assert world.signals == []
+    await world.end(3)
+    assert world.signals == [(0.0, "leaving"), (0.0, POWEROFF)]
+    one.close()
+
+
+@in_time
 async def test_systemd_is_told_once_and_killed_when_its_time_is_over(world):
     one = await world.run("systemd")
     await world.end()
