@@ -86,6 +86,11 @@ class OwnCgroups:
         if self._shown is not None:
             self._shown.add(pid)
 
+    def show_again(self) -> None:
+        """systemd in the container may have reloaded its units, and with that reset the limits that it shows."""
+        if self._shown is not None:
+            self._shown.refresh()
+
     async def _frozen(self) -> None:
         try:
             async with asyncio.timeout(FREEZE_S):

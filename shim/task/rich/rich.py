@@ -186,7 +186,10 @@ class RichLifecycle:
 
     async def change_agent(self, name: str, verb: str, *, settled_s: float) -> Changed:
         """See AgentChanges.change."""
-        return await self._agents.change(name, verb, settled_s=settled_s)
+        try:
+            return await self._agents.change(name, verb, settled_s=settled_s)
+        finally:
+            self._cgroups.show_again()
 
     def signal(self, number: int) -> int:
         """Signal the application, or init in its own language. dumb-init forwards what it gets and may forward."""

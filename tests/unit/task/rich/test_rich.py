@@ -9,7 +9,7 @@ import pytest
 
 from runtime import bundle_log
 from runtime.cgroup import Cgroup, delegation
-from runtime.errors import RuntimeFailed, Unsupported
+from runtime.errors import NotFound, RuntimeFailed, Unsupported
 from runtime.init.cgroup import Delegation
 from runtime.rich.extras import Extras
 from shim.task.application.restarts import Restarts
@@ -151,3 +151,21 @@ async def test_a_pods_stop_signal_stands_in_for_sigterm_under_dumb_init_too(tmp_
     one = life(tmp_path, stop_signal=signal.SIGINT)
     assert one.signal(signal.SIGTERM) == signal.SIGINT
     assert one.signal(signal.SIGHUP) == signal.SIGHUP
+
+
+@in_time
+async def test_a_change_of_an_agent_shows_the_limits_again_that_systemd_has_reset_meanwhile(tmp_path):
+    one, shown = life(tmp_path), []
+    one._cgroups._shown = SimpleNamespace(refresh=lambda: shown.append("again"))
+    with pytest.raises(NotFound, match="agent x"):
+        await one.change_agent("x", "upgrade", settled_s=0)
+    assert shown == ["again"]
+
+
+@in_time
+async def test_agents_are_not_started_again_while_init_shuts_down(tmp_path):
+    one = agents(ContainerInfo("c", "ns", str(tmp_path), "/", {}), selected())
+    one._supervisor = SimpleNamespace(pause=lambda: paused.append("paused"))
+    paused = []
+    one.leaving()
+    assert paused == ["paused"]
