@@ -4,6 +4,8 @@
  *   launch app     started by the container's init; this process becomes the application with the same PID, or, where
  *                  the settings say `stay`, has it as a child and waits for it to report how it ended
  *   launch halt    the last act of an init that cannot end by itself: tells the shim, and waits to be killed
+ *   launch stop PROGRAM [ARG...]
+ *                  becomes PROGRAM, which an init runs to stop, without CAP_SYS_ADMIN and CAP_SYS_TIME
  *   launch enter FD PROGRAM [ARG...]
  *                  on the host: becomes PROGRAM in the cgroup whose cgroup.procs is open for writing as FD, and closes
  *                  FD. Whatever PROGRAM makes is in that cgroup from its first instruction
@@ -179,8 +181,10 @@ int main(int argc, char **argv)
 	}
 	if (argc >= 4 && strcmp(argv[1], "enter") == 0)
 		enter(argv[2], argv + 3);
+	if (argc >= 3 && strcmp(argv[1], "stop") == 0)
+		become_stop_script(argv + 2);
 	if (argc != 2 || strcmp(argv[1], "app") != 0)
-		fail_with(EINVAL, "usage", "launch app | launch halt");
+		fail_with(EINVAL, "usage", "launch app | launch halt | launch stop PROGRAM [ARG...]");
 	read_settings(&settings);
 	sock = make_socket();
 	if (settings.stay)

@@ -61,5 +61,6 @@ void *zeroed(size_t count, size_t size);
 void read_settings(struct settings *s);
 void leave_inherited_session(void);
 __attribute__((noreturn)) void become(const struct settings *s);
+__attribute__((noreturn)) void become_stop_script(char **words);
 
 #endif

@@ -16,6 +16,9 @@ from runtime.init.detect import INITTAB, InitFacts
 APP = f"{CONTAINER_RUN_DIR}/launch app"
 SERVICES = f"/bin/sh {CONTAINER_RUN_DIR}/services"
 HALT = f"{CONTAINER_RUN_DIR}/launch halt"
+STOP = f"{CONTAINER_RUN_DIR}/launch stop "
+"""Begins a line of the image's run when the init stops. Its program could change the node: a forced unmount aborts
+a FUSE or NFS mount for all who have it, and a file system that is remounted read-only is so for all (mount(2))."""
 ENVIRONMENT = "environment.sh"
 """A script in the run directory that sets more variables and executes the command in its arguments."""
 _WITH_ENVIRONMENT = f"/bin/sh {CONTAINER_RUN_DIR}/{ENVIRONMENT} "
@@ -116,8 +119,21 @@ def _by_style(init: InitFacts, runlevel: str) -> tuple[str, list[Line]]:
 
 def _given(lines: list[Line]) -> list[Line]:
     """`lines`, each started through ENVIRONMENT where the longer process still fits."""
-    made = [one._replace(process=_WITH_ENVIRONMENT + one.process) for one in lines]
-    return [new if len(new.process) <= _LONGEST else old for old, new in zip(lines, made, strict=True)]
+    return [_through(_WITH_ENVIRONMENT, one) for one in lines]
+
+
+def _confined(lines: list[Line]) -> list[Line]:
+    """`lines`, those that stop the container started through STOP where the longer process still fits."""
+    return [_through(STOP, one) if _stops(one) else one for one in lines]
+
+
+def _stops(line: Line) -> bool:
+    return line.action == "shutdown" or bool(line.runlevels and set(line.runlevels) <= {"0", "6"})
+
+
+def _through(program: str, line: Line) -> Line:
+    made = line._replace(process=program + line.process)
+    return made if len(made.process) <= _LONGEST else line
 
 
 def _sysvinit(init: InitFacts) -> tuple[str, list[Line]]:
@@ -147,6 +163,7 @@ def sysvinit(
     runlevel, lines = _sysvinit(init)
     if not lines:
         return None
+    lines = _confined(lines)
     runlevel = runlevel or ("3" if "/etc/rc.d/rc" in init.present else "2")
     more = [Line("ps", runlevel, "wait", SERVICES)] if services else []
     first = [_KEEP_TMP] if _DEBIANS_BOOT in init.present else []
@@ -177,6 +194,7 @@ def busybox(init: InitFacts, *, environment: bool = False) -> str:
     lines = [Line("", "", one.action, one.process) for one in _busybox(init)]
     if init.inittab is None and "/etc/init.d/rcS" in init.present:
         lines = [Line("", "", "sysinit", "/etc/init.d/rcS")]
+    lines = _confined(lines)
     if environment:
         lines = _given(lines)
     return "".join(f"{line}\n" for line in (*lines, Line("", "", "once", APP)))

@@ -42,6 +42,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "halt"))
         return fprintf(stderr, "launcher halt\n"), 0;
+    if (argc > 2 && !strcmp(argv[1], "stop"))
+        return execv(argv[2], argv + 2);
     fprintf(stderr, "launcher started by %d as %d with %s\n", getppid(), getuid(), argc > 1 ? argv[1] : "nothing");
     for (;;)
         pause();

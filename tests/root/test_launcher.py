@@ -1,5 +1,6 @@
 """The compiled launcher, started as an init would, with this process as the shim."""
 
+import ctypes
 import fcntl
 import os
 import pathlib
@@ -542,3 +543,21 @@ def test_halt_connects_and_waits_to_be_let_go(program, isolated):
 def test_other_arguments_are_refused(program, argv):
     ended = subprocess.run([program, *argv], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr.split(": ")[1]) == (125, "usage")
+
+
+@pytest.mark.parametrize("no_new_privs", [False, True])
+def test_a_stop_script_has_all_but_what_would_change_the_node(program, isolated, no_new_privs):
+    gone = 1 << CAPABILITIES.index("CAP_SYS_ADMIN") | 1 << CAPABILITIES.index("CAP_SYS_TIME")
+
+    def action():
+        if no_new_privs:
+            assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+        argv = [program, "stop", "/bin/grep", "^Cap", "/proc/self/status"]
+        found = dict(line.split(":\t") for line in subprocess.check_output(argv, text=True).splitlines())
+        assert {name: int(found[name], 16) for name in ("CapPrm", "CapEff", "CapBnd")} == dict.fromkeys(
+            ("CapPrm", "CapEff", "CapBnd"), HELD & ~gone
+        )
+        missing = subprocess.run([program, "stop", "/none"], capture_output=True, text=True, check=False)
+        assert missing.stderr == "pouchrich-launch: execv: /none: No such file or directory\n"
+
+    isolated(action)

@@ -38,9 +38,9 @@ def test_debians_lines_are_kept_without_its_terminals_and_power_lines():
     assert sysvinit(DEBIAN) == (
         "id:2:initdefault:\n"
         "si::sysinit:/etc/init.d/rcS\n"
-        "l0:0:wait:/etc/init.d/rc 0\n"
+        "l0:0:wait:/run/pouchrich/launch stop /etc/init.d/rc 0\n"
         "l2:2:wait:/etc/init.d/rc 2\n"
-        "l6:6:wait:/etc/init.d/rc 6\n"
+        "l6:6:wait:/run/pouchrich/launch stop /etc/init.d/rc 6\n"
         "sv:123456:respawn:/usr/bin/svscanboot\n" + OURS
     )
 
@@ -54,7 +54,7 @@ def test_debians_boot_scripts_are_told_to_leave_tmp_alone(kind):
 def test_red_hats_lines_are_kept_with_their_runlevel():
     text = "id:3:initdefault:\nsi::sysinit:/etc/rc.d/rc.sysinit\nl0:0:wait:/etc/rc.d/rc 0\nl3:3:wait:/etc/rc.d/rc 3\n"
     found = sysvinit(text)
-    assert found.startswith(text)
+    assert found.startswith(text.replace("/etc/rc.d/rc 0", "/run/pouchrich/launch stop /etc/rc.d/rc 0"))
     assert "pa:3:once:/run/pouchrich/launch app\n" in found
 
 
@@ -68,11 +68,15 @@ def test_red_hats_lines_are_kept_with_their_runlevel():
                 "id:2:initdefault:",
                 "pt::sysinit:/bin/touch /tmp/.tmpfs",
                 "si::sysinit:/etc/init.d/rcS",
-                "l0:0:wait:/etc/init.d/rc 0",
+                "l0:0:wait:/run/pouchrich/launch stop /etc/init.d/rc 0",
                 "l2:2:wait:/etc/init.d/rc 2",
             ],
         ),
-        (("/etc/rc.d/rc",), "sysvinit", ["id:3:initdefault:", "l0:0:wait:/etc/rc.d/rc 0", "l3:3:wait:/etc/rc.d/rc 3"]),
+        (
+            ("/etc/rc.d/rc",),
+            "sysvinit",
+            ["id:3:initdefault:", "l0:0:wait:/run/pouchrich/launch stop /etc/rc.d/rc 0", "l3:3:wait:/etc/rc.d/rc 3"],
+        ),
         (
             ("/sbin/openrc",),
             "openrc",
@@ -82,6 +86,15 @@ def test_red_hats_lines_are_kept_with_their_runlevel():
 )
 def test_without_an_inittab_the_scripts_tell_the_style(present, kind, lines):
     assert sysvinit(None, present, kind).splitlines()[: len(lines)] == lines
+
+
+def test_a_line_that_stops_and_starts_or_is_too_long_is_as_in_the_image():
+    found = sysvinit(f"{DEBIAN}x1:26:wait:/bin/a\nx2:0:wait:/{'b' * 120}\nx3:06:wait:/bin/c\n").splitlines()
+    assert [line for line in found if line[0] == "x"] == [
+        "x1:26:wait:/bin/a",
+        f"x2:0:wait:/{'b' * 120}",
+        "x3:06:wait:/run/pouchrich/launch stop /bin/c",
+    ]
 
 
 def test_without_scripts_there_is_no_inittab():
@@ -135,7 +148,7 @@ def test_busybox_keeps_what_has_no_terminal():
     assert inittab.busybox(InitFacts(kind="busybox", inittab=text)) == (
         "::sysinit:/sbin/openrc sysinit\n"
         "::wait:/sbin/openrc default\n"
-        "::shutdown:/sbin/openrc shutdown\n"
+        "::shutdown:/run/pouchrich/launch stop /sbin/openrc shutdown\n"
         "::once:/run/pouchrich/launch app\n"
     )
 
