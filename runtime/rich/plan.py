@@ -125,10 +125,9 @@ def _services(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The services that PID 1 starts, and warnings about the others. Raises as `services.check` does."""
     asked = choice.overrides.get("services")
-    # Services are left out where the node's own mode starts none. Where the pod chose such a mode, by an image or by a
-    # container's name, the node's mandatory services still have to start.
-    of_node = may_be_real(config.rich.mode) and not choice.is_spared
-    must = mode.is_real or choice.mode_by_pod or of_node
+    # Services are left out where the node's own mode starts none. Where the node's mode starts some, and the container
+    # has another by the pod's choice, its image or its name, the node's mandatory services still have to start.
+    must = mode.is_real or (may_be_real(config.rich.mode) and not choice.is_spared)
     requests = [services.Request(one, f"{config.source}: services.enable") for one in config.services.enable]
     requests += [
         services.Request(one, f"{config.source}: services.mandatory", must=must) for one in config.services.mandatory

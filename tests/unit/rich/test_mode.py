@@ -248,8 +248,11 @@ def test_a_pods_mode_is_no_way_past_the_nodes_mandatory_services():
     body = 'rich.mode = "systemd"\nservices.mandatory = ["audit"]'
     assert "services.mandatory: found audit" in refused({"mode": "dumb-init"}, body=body, init=has)
     assert "services.mandatory: found audit" in refused({}, body=body, init=has)
-    quiet = planned({}, body='rich.mode = "dumb-init"\nservices.mandatory = ["audit"]', init=has)
-    assert "services.mandatory: found audit" in quiet.warnings[0]
+    body = 'rich.mode = "dumb-init"\nservices.mandatory = ["audit"]'
+    assert "services.mandatory: found audit" in refused({"mode": "systemd"}, body=body, init=has)
+    for asked in ({}, {"mode": "dumb-init"}):
+        quiet = planned(asked, body=body, init=has)
+        assert "services.mandatory: found audit" in quiet.warnings[0]
 
 
 @pytest.mark.parametrize("mode", ["systemd", "sbin-init", "auto"])
