@@ -26,8 +26,7 @@ from shim.task.create.create import DELETE_PAUSES_S, CreateRequest, PodTools, cr
 from shim.task.create.options import TaskOptions
 from shim.task.rich.decide import Decided
 from shim.task.stdio.stdio import StdioPaths
-from tests.fakes.clock import settled
-from tests.fakes.loop import in_loop, until
+from tests.fakes.loop import in_loop, threads, until
 from tests.fakes.processes import NotedReaper
 from tests.fakes.runtime import BINARY, KILLED, NOT_THERE, StrictRuntime
 from tests.fakes.streams import NotedStdio
@@ -214,9 +213,10 @@ async def test_a_create_that_is_given_up_undoes_a_mount_after_it_was_made(world)
     world.may_mount.clear()
     creating = asyncio.ensure_future(world.create())
     await until(world.mounting.is_set)
+    before = threads()
     creating.cancel()
-    await settled()
-    assert world.said == []  # nothing is unmounted before
+    await until(lambda: threads() == before + 1)  # the one that unmounts
+    assert world.said == []  # not before the mount
     world.may_mount.set()
     await asyncio.wait([creating])
     assert creating.cancelled()
