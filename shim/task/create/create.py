@@ -25,11 +25,11 @@ from runtime.cgroup import attach, pids
 from runtime.errors import InvalidArgument, PouchrichError, RuntimeFailed, Unsupported, text_of
 from runtime.init.cgroup import path_of
 from runtime.linux import oom_score
-from runtime.oci import argv, interrupted
+from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import confinement, plan
 from runtime.spec.identity import Identity
-from shim.task import checkpoint
+from shim.task import checkpoint, leftovers
 from shim.task.cancellation import push_uncancellable
 from shim.task.container.container import Container
 from shim.task.container.lifecycle import Lifecycle, PlainLifecycle
@@ -47,7 +47,6 @@ from shim.task.stdio.passthrough import may_pass_through
 from shim.task.stdio.stdio import Stdio, StdioPaths
 from shim.task.stdio.streams import open_stdio
 from shim.task.stdio.terminal import AppConsole
-from shim.task.thread import in_thread
 
 DELETE_PAUSES_S = (0.0, 0.1, 0.4, 1.0, 0.0)
 LOW_PIDS_LIMIT = 20
@@ -270,8 +269,7 @@ class _Creation:
             except (PouchrichError, OSError) as err:
                 _log.warning("container %s: after a failed create: %s", self._request.id, text_of(err))
                 await asyncio.sleep(pause_s)
-        bundle, container_id = self._request.bundle.path, self._request.id
-        await in_thread(lambda: interrupted.remove_leftovers(bundle, container_id, patience_s=interrupted.DYING_S))
+        await leftovers.remove(self._request.bundle.path, self._request.id)
 
     def _undo_later(self, call: Callable[[], Awaitable[None]]) -> None:
         push_uncancellable(self._undo, call)

@@ -27,6 +27,7 @@ from runtime.image.passwd import User
 from runtime.linux import selinux
 from runtime.oci import argv, interrupted
 from runtime.oci.cli import MemoryFile, OCIRuntime, input_file
+from shim.task import leftovers
 from shim.task.cancellation import hear, run_to_completion
 from shim.task.hooks.hook_outcome import Outcome
 from shim.task.reaper import Exit, Reaper
@@ -249,7 +250,7 @@ class PoststopContainer(NamedTuple):
 
     async def _remove(self) -> None:
         """Remove the bundle and what a killed OCI runtime has left. Nobody else would."""
-        await in_thread(lambda: interrupted.remove_leftovers(self.bundle, self.id, patience_s=interrupted.DYING_S))
+        await leftovers.remove(self.bundle, self.id)
         shutil.rmtree(self.bundle, ignore_errors=True)
 
 

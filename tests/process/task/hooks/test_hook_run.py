@@ -7,6 +7,7 @@ import pytest
 
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, input_file
+from shim.task import leftovers
 from shim.task.hooks import hook_run
 from shim.task.hooks.hook_run import (
     CLEAR_TIMEOUT_S,
@@ -89,7 +90,10 @@ class World:
         self.left = []
         monkeypatch.setattr(hook_run.others, "kill_others", self._kill_others)
         monkeypatch.setattr(hook_run, "in_thread", self._inline)
-        monkeypatch.setattr(hook_run.interrupted, "remove_leftovers", lambda *about, **how: self.removed.append(about))
+        monkeypatch.setattr(leftovers, "remove", self._removed)
+
+    async def _removed(self, *about):
+        self.removed.append(about)
 
     async def _inline(self, call):
         return call()

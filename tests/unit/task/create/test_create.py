@@ -18,6 +18,7 @@ from runtime.errors import InvalidArgument, RuntimeFailed, Unsupported
 from runtime.init.boot import Boot
 from runtime.rich.extras import Extras
 from runtime.rich.plan import Decision, Plan
+from shim.task import leftovers
 from shim.task.container.lifecycle import PlainLifecycle
 from shim.task.container.phase import Phase
 from shim.task.create import create as create_module
@@ -73,7 +74,7 @@ class World:
         monkeypatch.setattr(mounting.rootfs, "unmount_all", lambda target: self.say("unmount"))
         monkeypatch.setattr(create_module, "inspect_image", lambda root, spec, choice, config: self.look())
         monkeypatch.setattr(create_module, "open_stdio", self._open)
-        monkeypatch.setattr(create_module.interrupted, "remove_leftovers", self._remove_rest)
+        monkeypatch.setattr(leftovers.interrupted, "remove_leftovers", self._remove_rest)
         monkeypatch.setattr(create_module.attach.MigrationWindow, "open", lambda window: None)
         monkeypatch.setattr(create_module, "decide", self._decide)
         monkeypatch.setattr(create_module.rich, "make", lambda *parts, **more: Life(self))
