@@ -60,9 +60,11 @@ def read(
 
     A record whose file system is not in `mounts` counts as not held.
     """
-    holders = _holders(locks, mountinfo.device_of(directory, mounts))
+    found = list(journal.records(directory))
+    # Only if there are any: the kernel takes time quadratic in the number of locks, and a pod may have a million.
+    holders = _holders(locks, mountinfo.device_of(directory, mounts)) if found else {}
     now = journal.boot_id(boot_id)
-    for path in journal.records(directory):
+    for path in found:
         try:
             inode = os.stat(path).st_ino
             with open(path, "rb") as file:
