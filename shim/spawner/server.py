@@ -112,6 +112,7 @@ class Spawner:
         self._path = path
         self._key = key
         self._lock = lock
+        self._pidfd = pidfd
         self._configured = configured
         self._code = stamp.of_file(_CODE)[:2]
         self._listener = socket(fileno=listener)
@@ -136,13 +137,16 @@ class Spawner:
                 with suppress(OSError):  # no process or descriptor is free now; there may be later
                     act()
                 continue
-            if not ready and self._is_of_use():
-                continue
+            if not ready:
+                self._end_prefork()  # which is a child, too
+                if self._is_of_use():
+                    continue
+                return
             if self._successor in ready:
                 if self._has_succeeded():
                     return
                 continue
-            if ready != [self._listener.fileno()]:
+            if self._pidfd in ready:  # containerd has ended
                 return
             try:
                 fd = self._listener._accept()[0]  # type: ignore[attr-defined]
@@ -162,10 +166,12 @@ class Spawner:
 
         A spawner whose pod servers live has little memory of its own. The next one would have all of it once more.
         """
+        return replaced.is_current() and stamp.of_file(_CODE)[:2] == self._code and _has_children()
+
+    def _end_prefork(self) -> None:
         if self._prefork is not None:
             self._prefork.end()
             self._prefork = None
-        return replaced.is_current() and stamp.of_file(_CODE)[:2] == self._code and _has_children()
 
     def _todo(self) -> list[tuple[float, Callable[[], None]]]:
         """What to do in quiet times, in order: (seconds without a request, action)."""
