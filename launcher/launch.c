@@ -184,7 +184,7 @@ int main(int argc, char **argv)
 	if (argc >= 3 && strcmp(argv[1], "stop") == 0)
 		become_stop_script(argv + 2);
 	if (argc != 2 || strcmp(argv[1], "app") != 0)
-		fail_with(EINVAL, "usage", "launch app | launch halt | launch stop PROGRAM [ARG...]");
+		fail_with(EINVAL, "usage", "launch app | halt | stop PROGRAM [ARG...] | enter FD PROGRAM [ARG...]");
 	read_settings(&settings);
 	sock = make_socket();
 	if (settings.stay)

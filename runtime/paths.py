@@ -31,7 +31,8 @@ POSTSTOP = f"{RUN}/poststop"
 """What poststop hooks need of a container that has ended (`runtime.hooks.pinned`)."""
 
 POSTSTOP_SWEPT = f"{POSTSTOP}/.swept"
-"""Its modification time is that of the last sweep for abandoned poststop hooks (`shim.task.hooks.poststop`)."""
+"""Its modification time is that of the last sweep: for owed poststop hooks, members of dead pod servers, and replaced
+versions (`shim.spawner.child`)."""
 
 RECORDS = f"{STATE}/poststop"
 """The records of poststop hooks (`runtime.hooks.journal`)."""

@@ -17,7 +17,7 @@ _ASIDE = "/dev/.pouchrich"
 
 
 def _directory(setting: ModeInput) -> str:
-    """The directory for the binary: HOME, unless that lies on a volume of the pod.
+    """The directory for the binary: CONTAINER_RUN_DIR, unless that lies on a volume of the pod.
 
     The OCI runtime creates a missing mount point. On a volume (for example the host's /run) it would write to what is
     not the container's, and on a read-only volume it would fail. Then the only place that is private, still writable

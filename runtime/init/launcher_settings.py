@@ -14,7 +14,6 @@ from runtime.spec import edit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-NAME = "app"  # the file in the run directory
 _HEADER = "pouchrich-launch 1"
 _ID_MAX = (1 << 32) - 2  # 2^32 - 1 is setresuid(2)'s "leave it"
 _LIMIT_MAX = (1 << 64) - 1
@@ -81,14 +80,13 @@ def from_spec(
     spec: edit.Spec,
     *,
     args: Iterable[str] | None = None,
-    groups: Iterable[int] = (),
     home: str | None = None,
 ) -> AppProcess:
     """The process that an OCI runtime would make of `spec`, for the launcher to make.
 
-    `args` replace the spec's, for a plan that has already changed them. `groups` are added to additionalGids. `home`
-    is the user's home in the image: like the OCI runtimes, this sets HOME to it where the environment has none. Also
-    like them: of two variables with one name the last counts, and the default umask is 0022.
+    `args` replace the spec's, for a plan that has already changed them. `home` is the user's home in the image:
+    like the OCI runtimes, this sets HOME to it where the environment has none. Also like them: of two variables
+    with one name the last counts, and the default umask is 0022.
 
     Raises InvalidArgument naming the key of config.json, what was found and what is allowed.
     """
@@ -108,7 +106,7 @@ def from_spec(
         cwd=_text(process, "cwd") or "/",
         uid=_number(user, "uid", 0, _ID_MAX, within="process.user.") or 0,
         gid=_number(user, "gid", 0, _ID_MAX, within="process.user.") or 0,
-        groups=_groups(user, groups),
+        groups=_groups(user),
         **sets,
         no_new_privileges=_flag(process, "noNewPrivileges"),
         rlimits=_rlimits(process),
@@ -118,11 +116,11 @@ def from_spec(
     )
 
 
-def _groups(user: Mapping[str, Any], more: Iterable[int]) -> tuple[int, ...]:
+def _groups(user: Mapping[str, Any]) -> tuple[int, ...]:
     found = edit.items(user, "additionalGids", within="process.user.")
     named = {str(index): value for index, value in enumerate(found)}
     ids = [_number(named, key, 0, _ID_MAX, within="process.user.additionalGids.") for key in named]
-    return tuple(dict.fromkeys((*(gid or 0 for gid in ids), *more)))
+    return tuple(dict.fromkeys(gid or 0 for gid in ids))
 
 
 def _mask(capabilities: Mapping[str, Any], name: str) -> int:

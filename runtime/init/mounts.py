@@ -141,7 +141,7 @@ def hidden(setting: ModeInput, steps: Sequence[Step]) -> tuple[str, ...]:
     )
 
 
-def home(setting: ModeInput) -> tuple[Step, ...]:
+def run_directory(setting: ModeInput) -> tuple[Step, ...]:
     """The mount of the run directory, which has the launcher in it, after every other mount."""
     return (
         bind_step(

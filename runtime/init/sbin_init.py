@@ -74,7 +74,7 @@ def make(setting: ModeInput) -> ModePlan:
         *groups,
         *in_memory,
         *ours,
-        *mounts.home(setting),
+        *mounts.run_directory(setting),
         process.step(setting, launch, setting.args if setting.is_own_command else (SBIN_INIT,)),
     )
     boot = Boot(

@@ -10,7 +10,8 @@ How a plan uses this module:
     found = services.find_services(root, init, names)         with a runtime.image.image.Rootfs; InvalidArgument never
     names, warnings = services.check(requests, init=init, found=found, masked=config.rich.mask)
     systemd: RunFile("services.conf", services.dropin(names, mandatory)), bound at services.DROPIN
-    sysvinit, openrc: an inittab `wait` line for each of services.commands(names), between rc's and the application's
+    sysvinit, openrc: one script (sbin_init.services_text), which one `wait` line of the inittab runs before the
+    application's
 
 Only a name comes from a pod. It becomes text of a unit or an inittab only after a file of that name was found in the
 image, and only if it matches NAME_PATTERN: none of those characters means anything to systemd or to a shell.

@@ -173,7 +173,7 @@ def make(setting: ModeInput) -> ModePlan:
         *in_memory,
         *ours,
         *shared.steps(setting),
-        *mounts.home(setting),
+        *mounts.run_directory(setting),
         process.step(setting, launch, setting.args if setting.is_own_command else _arguments(setting)),
     )
     boot = Boot(

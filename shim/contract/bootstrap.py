@@ -12,7 +12,6 @@ INSTANCE_ID, NAMESPACE, LOG_LEVEL, TTRPC_ADDRESS, GRPC_ADDRESS, EXTENSIONS, SOCK
 EXTENSION_VALUE = 1
 TYPE_URL, VALUE = 1, 2
 RUNC_OPTIONS = "containerd.runc.v1.Options"
-RUNTIME_OPTIONS = "runtimeoptions.v1.Options"
 SHIM_CGROUP = 3  # of RUNC_OPTIONS
 DEBUG = -4  # log_level; TRACE is lower, INFO is 0
 SOCKET_DIR_LIMIT = 42  # containerd's own limit; a socket address holds 107 bytes, of which the name takes 65

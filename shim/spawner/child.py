@@ -221,7 +221,7 @@ def _info(request: Request, starter: socket) -> int:
 
 
 def is_sweep_due(marker: str = paths.POSTSTOP_SWEPT) -> bool:
-    """Whether the last sweep for owed poststop hooks was some time ago. One system call."""
+    """Whether the last sweep was some time ago (`paths.POSTSTOP_SWEPT`). One system call."""
     try:
         return not 0 <= time.time() - os.stat(marker).st_mtime < POSTSTOP_SWEEP_S
     except OSError:

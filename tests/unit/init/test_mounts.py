@@ -61,7 +61,7 @@ def test_what_is_in_memory_has_a_share_of_the_containers_memory(limit, run, log)
 
 def test_home_comes_after_everything():
     one = setting(bind("/run/secrets/x"), bind("/z"))
-    made = edit.apply(one.spec, (*mounts.writable(one), *mounts.home(one)))["mounts"]
+    made = edit.apply(one.spec, (*mounts.writable(one), *mounts.run_directory(one)))["mounts"]
     assert made[-1]["destination"] == "/run/pouchrich"
     assert made[-1]["options"] == ["bind", "ro", "nosuid", "nodev"]
 

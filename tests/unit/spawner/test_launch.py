@@ -114,8 +114,8 @@ def test_what_a_runtime_fills_in_is_filled_in():
     assert from_spec(spec(env=["HOME=/x"]), home="/home/app").env == ("HOME=/x",)
 
 
-def test_args_and_groups_of_the_plan():
-    launch = from_spec(spec(user={"additionalGids": [5]}), args=["other"], groups=[7, 5])
+def test_args_of_the_plan_and_each_group_once():
+    launch = from_spec(spec(user={"additionalGids": [5, 7, 5]}), args=["other"])
     assert (launch.args, launch.groups) == (("other",), (5, 7))
 
 
