@@ -222,7 +222,9 @@ class PoststopContainer(NamedTuple):
                 result = await _within(create, lambda: self.oci.start(self.id), timeout_s)
             finally:
                 await run_to_completion(self._forget(create))
-        return Outcome(result == "exit status 0", result, capture.tail)
+        # An OSError is of the OCI runtime's start, not of the hook's: no descriptor, process or memory is free.
+        started = not (create.done() and not create.cancelled() and isinstance(create.exception(), OSError))
+        return Outcome(result == "exit status 0", result, capture.tail, started=started)
 
     async def _forget(self, create: "asyncio.Task[asyncio.Future[Exit]]") -> None:
         await asyncio.wait({create}, timeout=CLEAR_TIMEOUT_S)

@@ -47,9 +47,9 @@ async def run_owed(
 ) -> bool:
     """Run or skip every hook that the record owes; remove the record and what was pinned. Never raises.
 
-    `end` counts where the record does not say how the container ended. If the record cannot be written, or the
-    supervisor of a host hook cannot be started, no further hook of that owner runs, the record stays for a later
-    attempt, and the result is False.
+    `end` counts where the record does not say how the container ended. If the record cannot be written, or neither the
+    supervisor of a host hook nor the OCI runtime can be started, no further hook of that owner runs, the record stays
+    for a later attempt, and the result is False.
     """
     name = f"container {journal.state.head['subject']['id']}"
     try:

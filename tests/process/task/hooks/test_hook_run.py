@@ -1,6 +1,8 @@
 """shim.task.hooks.hook_run: a hook's end in each of its places, whoever does not keep to theirs."""
 
 import asyncio
+import errno
+import os
 import signal
 
 import pytest
@@ -183,6 +185,22 @@ async def test_a_hooks_own_container_that_takes_too_long_is_killed_by_its_delete
     world.runtime.before["delete"] = lambda: world.reaper.end(NOT_THERE, 137)
     assert (await world.begin_in_second(timeout_s=5.0)).result == "timed out after 5s"
     assert (now(), world.runtime.containers) == (5.0, {})
+
+
+@in_time
+async def test_a_hook_whose_container_could_not_even_be_made_was_not_started(world):
+    """It then stays owed. That happens with too many open descriptors, or without a process or memory left."""
+
+    def fail():
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    world.runtime.before["create"] = fail
+    outcome = await world.begin_in_second()
+    assert (outcome.ok, outcome.result, outcome.started) == (False, "Bad file descriptor", False)
+    assert world.removed
+    world.runtime.before.clear()
+    world.runtime.answers["create"] = ["no such image"]
+    assert (await world.begin_in_second()).started
 
 
 @in_time
