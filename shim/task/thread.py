@@ -83,5 +83,5 @@ async def answered(call: Callable[[], T], *, what: str, patience_s: float, of: i
             return await asyncio.shield(looking)
     except TimeoutError:
         _unanswered[key] = looking
-        looking.add_done_callback(lambda _: _unanswered.pop(key))
+        looking.add_done_callback(lambda _: _unanswered.pop(key, None))
         raise FailedPrecondition(f"{what} did not answer for {patience_s:g} s: does its file system hang?") from None
