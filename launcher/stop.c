@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "launch.h"
 
-#include <errno.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>

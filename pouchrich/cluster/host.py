@@ -71,7 +71,8 @@ def _mount_point(root: str) -> Iterator[str]:
     name = f"{_MOUNT_POINT}{os.getpid()}"
     for path in glob.glob(f"{glob.escape(root)}/{_MOUNT_POINT}*"):
         if not os.path.exists(f"/proc/{path.rpartition('-')[2]}"):
-            os.rmdir(path)
+            with suppress(OSError):
+                os.rmdir(path)
     os.makedirs(f"{root}/{name}", mode=0o700, exist_ok=True)
     try:
         yield f"/{name}"

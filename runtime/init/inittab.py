@@ -17,8 +17,8 @@ APP = f"{CONTAINER_RUN_DIR}/launch app"
 SERVICES = f"/bin/sh {CONTAINER_RUN_DIR}/services"
 HALT = f"{CONTAINER_RUN_DIR}/launch halt"
 STOP = f"{CONTAINER_RUN_DIR}/launch stop "
-"""Begins a line of the image's run when the init stops. Its program could change the node: a forced unmount aborts
-a FUSE or NFS mount for all who have it, and a file system that is remounted read-only is so for all (mount(2))."""
+"""Begins each of the lines that the init runs to stop. Their programs could change the node: a forced unmount aborts
+a FUSE or NFS mount for all who have it, and a file system remounted read-only is so for all (mount(2))."""
 ENVIRONMENT = "environment.sh"
 """A script in the run directory that sets more variables and executes the command in its arguments."""
 _WITH_ENVIRONMENT = f"/bin/sh {CONTAINER_RUN_DIR}/{ENVIRONMENT} "

@@ -6,8 +6,10 @@ from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, s
 from contextlib import suppress
 from typing import NoReturn
 
-from runtime.linux import heap, proctitle
+from runtime.linux import heap, proctitle, readable
 from shim.spawner import launch, receive
+
+END_S = 1.0
 
 
 class Prefork:
@@ -29,10 +31,12 @@ class Prefork:
         self._channel.close()
 
     def end(self) -> None:
-        """Have the child end, and wait for that."""
+        """Have the child end, and wait for that up to END_S."""
         self._channel.close()
-        with suppress(ChildProcessError):  # it has ended: the spawner ignores SIGCHLD (waitpid(2))
-            os.waitpid(self._pid, 0)
+        with suppress(OSError):  # it has ended
+            pidfd = os.pidfd_open(self._pid)
+            readable.within(pidfd, END_S)
+            os.close(pidfd)
 
     def take(self, fd: int) -> bool:
         """Hand the connection `fd` to the child; return whether the child lives. Call it once."""

@@ -46,7 +46,6 @@ MAY_WAIT = {
     "shim/spawner/child.py",
     "shim/spawner/containerd_version.py",
     "shim/manager/start.py",
-    "shim/spawner/prefork.py",
     "shim/spawner/server.py",
     "shim/task/hooks/poststop.py",
     "shim/task/reaper.py",
