@@ -11,10 +11,11 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from runtime import bundle as bundles
 from runtime.linux import open_files, pidfd
 
 # Python ignores these signals; a program that it starts must get the kernel's default actions.
@@ -141,3 +142,24 @@ class Reaper:
         ended: asyncio.Future[Exit] = self._loop.create_future()
         self._watchers[pid] = lambda exit: None if ended.done() else ended.set_result(exit)
         return Child(pid, ended)
+
+
+async def make(call: Awaitable[None], pid_file: str, reaper: Reaper) -> int:
+    """Await `call`, an `exec` of the OCI runtime, and return the PID that it has written to the file `pid_file`.
+
+    If that fails or is cancelled, a process that was made nevertheless is killed, and the file removed. Raises what
+    `call` raises; OSError or ValueError for the file.
+    """
+    try:
+        await call
+        return bundles.read_pid(pid_file)
+    except BaseException:
+        unmake(pid_file, reaper)
+        raise
+
+
+def unmake(pid_file: str, reaper: Reaper) -> None:
+    """Kill the process whose PID is in the file `pid_file`, if there is one, and remove the file."""
+    with suppress(OSError, ValueError):
+        reaper.kill(bundles.read_pid(pid_file))
+    bundles.unlink_if_exists(pid_file)

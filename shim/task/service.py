@@ -113,7 +113,8 @@ class TaskService:
         """Start a container's init, or an exec."""
         container = self.container(request.id)
         if request.exec_id:
-            return task_pb2.StartResponse(pid=await run_shielded(container.execs.start(request.exec_id)))
+            # Not shielded: the container can keep the OCI runtime waiting, which then ends with the client's patience.
+            return task_pb2.StartResponse(pid=await container.execs.start(request.exec_id))
         try:
             with self._tools.sandbox.starting(container):
                 return task_pb2.StartResponse(pid=await run_shielded(container.start()))

@@ -134,6 +134,48 @@ async def test_a_create_that_never_returns_is_killed_when_its_client_has_gone(po
 
 
 @in_loop
+async def test_the_start_of_an_exec_that_never_returns_is_ended_when_its_client_has_gone(pod: Pod):
+    """A container that freezes or stops the exec's process keeps the OCI runtime waiting for it."""
+    one = {"id": "c", "exec_id": "e"}
+    async with pod.served():
+        await pod.run("c", exec="hang")
+        before = pod.children()
+        await pod.exec(*one.values(), "exit 0")
+        other = await pod.connect()
+        starting = asyncio.create_task(pod.call_by(other, "Start", **one))
+        await until(lambda: "exec c" in pod.calls())
+        other.close()
+        with pytest.raises(ConnectionClosed):
+            await starting
+        async with asyncio.timeout(5):
+            assert (await refused(pod, "Kill", **one, signal=9))[0] == Code.FAILED_PRECONDITION
+            await pod.call("Delete", **one)
+        assert pod.children() == before
+        assert pod.told("c") == ["TaskCreate", "TaskStart", "TaskExecAdded:e"]
+
+
+@in_loop
+async def test_an_exec_that_is_made_after_its_client_has_gone_is_killed(pod: Pod):
+    one = {"id": "c", "exec_id": "e"}
+    gate = pod.directory / "gate"
+    async with pod.served():
+        await pod.run("c", exec=f"block {gate}")
+        before = pod.children()
+        await pod.exec(*one.values(), f"echo runs > {pod.directory}/ran; exec sleep 1000")
+        other = await pod.connect()
+        starting = asyncio.create_task(pod.call_by(other, "Start", **one))
+        await until(lambda: "exec c" in pod.calls())
+        other.close()
+        with pytest.raises(ConnectionClosed):
+            await starting
+        gate.touch()
+        await pod.call("Delete", **one)
+        await until(lambda: pod.children() == before)
+        assert pod.told("c") == ["TaskCreate", "TaskStart", "TaskExecAdded:e"]
+        assert not (pod.directory / "c/e.pid").exists()
+
+
+@in_loop
 async def test_a_delete_that_comes_while_one_is_going_on_gets_the_same_answer(pod: Pod):
     async with pod.served():
         await pod.run("c", init="exit 9", delete="delay 0.2")

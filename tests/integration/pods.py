@@ -63,10 +63,12 @@ class Container:
         until(lambda: self.status().state == EXITED, f"container {self.id} to exit", timeout_s=timeout_s)
         return self.status()
 
-    def exec(self, *command: str, timeout_s: int = 0) -> pb.ExecSyncResponse:
-        """ExecSync: the exit code is in the answer."""
+    def exec(self, *command: str, timeout_s: int = 0, give_up_s: float = 60.0) -> pb.ExecSyncResponse:
+        """ExecSync: the exit code is in the answer. The client gives up after `give_up_s`."""
         request = pb.ExecSyncRequest(container_id=self.id, cmd=command, timeout=timeout_s)
-        return self._cri.call(request, pb.ExecSyncResponse, timeout_s=max(60.0, timeout_s + 10.0))
+        return self._cri.call(
+            request, pb.ExecSyncResponse, timeout_s=max(give_up_s, timeout_s + 10.0 if timeout_s else 0.0)
+        )
 
     def shell(self, script: str) -> str:
         """Run a shell script, which must succeed, and return its output."""

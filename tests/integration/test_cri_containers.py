@@ -1,6 +1,12 @@
 """Containers of a pod through the CRI, as the kubelet drives them."""
 
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +19,7 @@ from tests.integration.waiting import until
 
 FOREVER = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done")
 EXECS = 100
+ATTEMPTS = 20
 
 
 def limited(memory_bytes: int) -> pb.ContainerConfig:
@@ -179,6 +186,53 @@ def test_execsync_is_killed_at_its_timeout(pods: Pods) -> None:
     with pytest.raises(CallFailed, match="DEADLINE_EXCEEDED"):
         container.exec("sleep", "300", timeout_s=1)
     until(lambda: "sleep 300" not in container.shell("ps"), "the sleep to end")
+
+
+def test_an_exec_that_the_container_keeps_from_beginning_leaves_no_process_on_the_node(pods: Pods) -> None:
+    """The OCI runtime waits for the exec's process, which root in the container can stop before it executes."""
+    container = pods.run().run("sleep", "1000")
+    with stopping_whatever_begins(cgroups.of_process(container.pid(), "pids")) as stopped:
+        for _ in range(ATTEMPTS):
+            try:
+                container.exec("true", give_up_s=3)
+            except CallFailed:
+                break
+        else:
+            pytest.fail("no process was stopped")
+        # What is stopped is the container's, and its OCI runtime is not.
+        until(lambda: not set(_execs(pods)) - stopped, "the OCI runtime to end")
+    assert container.shell("echo on") == "on\n"
+
+
+@contextmanager
+def stopping_whatever_begins(cgroup: Path) -> Iterator[set[int]]:
+    """Send SIGSTOP to each process that is new in the cgroup. Yields their pids, to which more come."""
+    stopped: set[int] = set()
+    enough = threading.Event()
+    known = _procs(cgroup)
+
+    def stop() -> None:
+        while not enough.is_set():
+            for pid in _procs(cgroup) - known - stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    stopped.add(pid)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    try:
+        yield stopped
+    finally:
+        enough.set()
+        thread.join()
+
+
+def _execs(pods: Pods) -> list[int]:
+    return [pid for pid in pods.node.below() if " exec " in processes.command(pid)]
+
+
+def _procs(cgroup: Path) -> set[int]:
+    return {int(word) for word in (cgroup / "cgroup.procs").read_text().split()}
 
 
 @pytest.mark.defect("the shim of containerd 1.6.20 loses exits (containerd #8557)", containerd="1.6", runtime="runc.v2")

@@ -22,7 +22,7 @@ from shim.task.cancellation import run_to_completion
 from shim.task.container import phase
 from shim.task.container.phase import Phase
 from shim.task.container.process import Process, exit_event
-from shim.task.reaper import Exit, Reaper
+from shim.task.reaper import Exit, Reaper, make, unmake
 from shim.task.stdio.stdio import Owner, StdioPaths
 from shim.task.stdio.streams import open_stdio
 
@@ -96,7 +96,10 @@ class Execs:
         self._publish(events_pb2.TaskExecAdded(container_id=self._container_id, exec_id=exec_id))
 
     async def start(self, exec_id: str) -> int:
-        """Start an exec and return its host pid. Raises NotFound, FailedPrecondition, RuntimeFailed."""
+        """Start an exec and return its host pid. When cancelled, the exec is as it was before, and has no process.
+
+        Raises NotFound, FailedPrecondition, RuntimeFailed.
+        """
         process = self.get(exec_id)
         if self._init.exit is not None:
             raise FailedPrecondition(f"container {self._container_id} init process is not running")
@@ -151,14 +154,13 @@ class Execs:
         try:
             bundles.write_json(spec_file, process.spec)
             options = argv.ExecOptions(process=spec_file, pid_file=pid_file, console_socket=stdio.console_socket)
-            await self._oci.exec(self._container_id, options, stdio.child_fds())
-            pid = bundles.read_pid(pid_file)
+            pid = await make(self._oci.exec(self._container_id, options, stdio.child_fds()), pid_file, self._reaper)
         finally:
             bundles.unlink_if_exists(spec_file)
         try:
             await stdio.attach()
         except BaseException:
-            self._reaper.kill(pid)
+            unmake(pid_file, self._reaper)
             raise
         return pid
 

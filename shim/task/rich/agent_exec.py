@@ -5,8 +5,6 @@ A supervised agent with a memory limit gets its own cgroup; a program that runs 
 
 import asyncio
 import json
-import os
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +16,8 @@ from runtime.agents.process import Supervised
 from runtime.errors import FailedPrecondition, RuntimeFailed
 from runtime.oci import argv
 from runtime.oci.cli import MemoryFile, OCIRuntime
-from shim.task.cancellation import run_to_completion
 from shim.task.hooks.hook_run import Capture
-from shim.task.reaper import Exit, Reaper
+from shim.task.reaper import Exit, Reaper, make
 from shim.task.rich.agent_files import AgentFiles
 from shim.task.rich.agent_log import AgentLog
 
@@ -76,11 +73,8 @@ class AgentExec:
         with MemoryFile("agent") as process, self._start():
             process.write(json.dumps(agent.process).encode())
             options = argv.ExecOptions(process=process.path, pid_file=pid_file)
-            try:
-                await self.oci.exec(self.container_id, options, {1: writer, 2: writer})
-                pid = bundles.read_pid(pid_file)
-            finally:
-                bundles.unlink_if_exists(pid_file)
+            pid = await make(self.oci.exec(self.container_id, options, {1: writer, 2: writer}), pid_file, self.reaper)
+            bundles.unlink_if_exists(pid_file)
             self.reaper.watch(pid, ended)
         if directory:
             self._enter(directory, pid)
@@ -108,21 +102,19 @@ class AgentExec:
             file.write(json.dumps(process).encode())
             options = argv.ExecOptions(process=file.path, pid_file=pid_file)
             try:
-                with self._start():
-                    await run_to_completion(
-                        self.oci.exec(self.container_id, options, {1: output.writer, 2: output.writer})
-                    )
-                    pid = bundles.read_pid(pid_file)
-                    self.reaper.watch(pid, ended.set_result)
-            finally:
-                bundles.unlink_if_exists(pid_file)
-            try:
-                await asyncio.wait([ended], timeout=timeout_s)
-            finally:
-                if not ended.done():  # not reaped yet, so the PID is its own
-                    os.kill(pid, signal.SIGKILL)
-        if not ended.done():
-            raise RuntimeFailed(f"{process['args'][0]}: took longer than {timeout_s:g}s")
+                async with asyncio.timeout(timeout_s):
+                    with self._start():
+                        call = self.oci.exec(self.container_id, options, {1: output.writer, 2: output.writer})
+                        pid = await make(call, pid_file, self.reaper)
+                        bundles.unlink_if_exists(pid_file)
+                        self.reaper.watch(pid, ended.set_result)
+                    try:
+                        await asyncio.shield(ended)
+                    finally:
+                        if not ended.done():  # not reaped yet, so the PID is its own
+                            self.reaper.kill(pid)
+            except TimeoutError:
+                raise RuntimeFailed(f"{process['args'][0]}: took longer than {timeout_s:g}s") from None
         return ended.result().status, output.tail.text()
 
     def _limited(self, agent: Supervised) -> str:

@@ -31,7 +31,10 @@ class Runtime:
 def made(tmp_path):
     runtime = Runtime(tmp_path)
     ends = []
-    reaper = SimpleNamespace(expecting=nullcontext, watch=lambda pid, ended: ends.append(ended))
+    killed = []
+    reaper = SimpleNamespace(
+        expecting=nullcontext, watch=lambda pid, ended: ends.append(ended), kill=killed.append, killed=killed
+    )
     return AgentExec("c", str(tmp_path), runtime, reaper), runtime, ends
 
 
@@ -74,4 +77,23 @@ async def test_a_start_that_fails_is_waited_for_no_longer(tmp_path):
     with pytest.raises(RuntimeFailed, match="no such file"):
         await run.program(PROCESS, timeout_s=5)
     await run.wait_for_starts()
+    assert list(tmp_path.iterdir()) == []
+
+
+@in_loop
+async def test_a_program_that_the_container_keeps_from_beginning_takes_no_longer_than_others(tmp_path):
+    """By freezing the process, for which the OCI runtime waits."""
+    run, _, _ = made(tmp_path)
+    with pytest.raises(RuntimeFailed, match=r"systemctl: took longer than 0.05s"):
+        await asyncio.wait_for(run.program(PROCESS, timeout_s=0.05), 5)
+    await asyncio.wait_for(run.wait_for_starts(), 5)
+
+
+@in_loop
+async def test_a_program_that_takes_too_long_is_killed(tmp_path):
+    run, runtime, _ = made(tmp_path)
+    runtime.gate.set()
+    with pytest.raises(RuntimeFailed, match=r"took longer"):
+        await run.program(PROCESS, timeout_s=0.05)
+    assert run.reaper.killed == [7]
     assert list(tmp_path.iterdir()) == []
