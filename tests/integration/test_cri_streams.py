@@ -51,6 +51,14 @@ def test_control_c_on_the_terminal_of_an_exec_interrupts(pods: Pods) -> None:
         assert stream.exit_code() == 130
 
 
+def test_an_exec_with_a_terminal_ends_with_its_process_whoever_else_holds_the_terminal(pods: Pods) -> None:
+    container = pods.run().run(*FOREVER)
+    with container.open_exec("sh", tty=True) as stream:
+        stream.write(b"(trap '' HUP; exec sleep 1000) & echo begun-$!; exit 5\n")
+        assert re.search(rb"begun-\d", stream.read_all())
+        assert stream.exit_code() == 5
+
+
 @pytest.mark.smoke
 def test_attach_carries_stdin_and_output(pods: Pods) -> None:
     config = pb.ContainerConfig(stdin=True)

@@ -13,12 +13,14 @@ OpenOutput = Callable[[], Awaitable[list[int]]]
 
 
 class Output:
-    """An output stream: copied from `source` to what `opener` opens. Owns both."""
+    """An output stream: copied from `source` to what `opener` opens. Owns both. `told` is called once it has ended."""
 
-    def __init__(self, source: int, opener: OpenOutput) -> None:
+    def __init__(self, source: int, opener: OpenOutput, told: Callable[[], object] = lambda: None) -> None:
         self._fds = [source]
         self._opener = opener
+        self._told = told
         self._relay: Relay | None = None
+        self._finishing = False
         self.ended = asyncio.Event()
 
     async def attach(self) -> None:
@@ -32,6 +34,14 @@ class Output:
         os.set_blocking(source, False)
         target = targets[0] if targets else None
         self._relay = Relay(asyncio.get_running_loop(), source, target, self._let_go)
+        if self._finishing:
+            self._relay.finish()
+
+    def finish(self) -> None:
+        """End once what is there has been copied, although others may have the source open for writing."""
+        self._finishing = True
+        if self._relay is not None:
+            self._relay.finish()
 
     def close(self) -> None:
         """Stop copying; bytes that are still in the source are lost."""
@@ -42,13 +52,18 @@ class Output:
     def _let_go(self) -> None:
         close_all(self._fds)
         self.ended.set()
+        self._told()
 
 
 class Input:
-    """The input stream: copied from the client's FIFO at `path` to `target`, which this object owns."""
+    """The input stream: copied from the client's FIFO at `path` to `target`, which this object owns.
 
-    def __init__(self, path: str, target: int) -> None:
+    `told` is called once it has ended.
+    """
+
+    def __init__(self, path: str, target: int, told: Callable[[], object] = lambda: None) -> None:
         self._path = path
+        self._told = told
         self._fds = [target]
         self._keep_open: list[int] = []
         self._closing = False
@@ -79,6 +94,7 @@ class Input:
     def _let_go(self) -> None:
         close_all(self._fds)
         close_all(self._keep_open)
+        self._told()
 
 
 def close_all(fds: list[int]) -> None:

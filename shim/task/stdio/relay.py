@@ -49,6 +49,8 @@ class Relay:
         self._waiting = b""  # read, but not yet taken by the target
         self._pause: asyncio.TimerHandle | None = None
         self._tries = 0
+        self._reads = True  # the loop watches the source; else the target is waited for
+        self._finishing = False
         self._splices = target is not None and _is_pipe(source) and _is_pipe(target)
         self._to_file = target is not None and stat.S_ISREG(os.fstat(target).st_mode)
         loop.add_reader(source, self._move)
@@ -65,12 +67,25 @@ class Relay:
         ended, self._ended = self._ended, None
         ended()
 
+    def finish(self) -> None:
+        """End as soon as nothing is left to read, whoever could still write.
+
+        Nothing that was written before is lost: where a terminal's reader would have to wait, the kernel first hands on
+        what is under way (drivers/tty/n_tty.c, n_tty_read, tty_buffer_flush_work).
+        """
+        self._finishing = True
+        self._move()
+
     def _move(self) -> None:
-        """The source is readable, or has ended."""
+        """The source is readable, has ended, or may have nothing more."""
+        if self._ended is None or not self._reads:
+            return
         for _ in range(ROUNDS):
             try:
                 moved = self._splice() if self._splices else self._read_and_write()
             except BlockingIOError:
+                if self._finishing and self._reads:
+                    self.close()
                 return
             except OSError as err:  # EIO: nobody has the terminal open; EPIPE, EBADF: nobody reads the target
                 self._failed(err)
@@ -78,6 +93,8 @@ class Relay:
             if not moved:
                 self.close()
                 return
+        if self._finishing:
+            self._loop.call_soon(self._move)
 
     def _splice(self) -> bool:
         assert self._target is not None
@@ -109,7 +126,7 @@ class Relay:
 
     def _wait_for_room(self) -> None:
         assert self._target is not None
-        self._loop.remove_reader(self._source)
+        self._stop_reading()
         self._loop.add_writer(self._target, self._room)
 
     def _room(self) -> None:
@@ -124,7 +141,17 @@ class Relay:
             self._failed(err)
             return
         self._pause, self._tries = None, 0
+        self._read_on()
+
+    def _stop_reading(self) -> None:
+        self._reads = False
+        self._loop.remove_reader(self._source)
+
+    def _read_on(self) -> None:
+        self._reads = True
         self._loop.add_reader(self._source, self._move)
+        if self._finishing:
+            self._move()
 
     def _failed(self, err: OSError) -> None:
         is_space = err.errno in NO_SPACE
@@ -132,14 +159,14 @@ class Relay:
         if not is_space and not (self._to_file and self._waiting and self._tries <= TRIES):
             self._give_up(err)
             return
-        is_over = readable.has_hung_up(self._source)
+        is_over = self._finishing or readable.has_hung_up(self._source)
         if is_over or self._pause is None:
             what = "the last of a container's output is lost" if is_over else "a container's output waits"
             _log.warning("%s: %s: %s", os.readlink(f"/proc/self/fd/{self._target}"), err.strerror, what)
         if is_over:
             self.close()
             return
-        self._loop.remove_reader(self._source)
+        self._stop_reading()
         self._pause = self._loop.call_later(NO_SPACE_PAUSE_S, self._room)
 
     def _give_up(self, err: OSError) -> None:
@@ -149,7 +176,7 @@ class Relay:
             return
         _log.warning("%s: %s: output is lost", os.readlink(f"/proc/self/fd/{self._target}"), err.strerror)
         self._target, self._waiting, self._pause = None, b"", None
-        self._loop.add_reader(self._source, self._move)
+        self._read_on()
 
 
 def _is_pipe(fd: int) -> bool:

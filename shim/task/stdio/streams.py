@@ -78,4 +78,6 @@ def _opener(path: str) -> OpenOutput | None:
 
 
 async def _duplicate(program: logger.Logger) -> list[int]:
-    return [program.duplicate_stdout()]
+    duplicate = program.duplicate_stdout()
+    os.set_blocking(duplicate, False)  # for all duplicates of it, which only this process has
+    return [duplicate]

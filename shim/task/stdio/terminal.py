@@ -70,7 +70,9 @@ class AppConsole:
 class TerminalIO:
     """A pseudo-terminal, copied to and from the client until the process has ended, even while the process closes it.
 
-    `after_close` ends the logging program, if the output goes to one.
+    What others write to it after that is lost, and the end of the client's input hangs it up, as in containerd's runc
+    shim (process/exec.go, setExited; runc/platform.go, CopyConsole). `after_close` ends the logging program, if the
+    output goes to one.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class TerminalIO:
         self._master: int | None = None
         self._far_end: list[int] = []
         self._process_ended = False
+        self._hangs_up = False
         self._size: tuple[int, int] | None = None
         self._ended_input = False
         self._input: Input | None = None
@@ -110,12 +113,29 @@ class TerminalIO:
         if self._size is not None:
             self.resize(width=self._size[0], height=self._size[1])
         if self._stdin:
-            self._input = Input(self._stdin, os.dup(self._master))
+            self._input = Input(self._stdin, os.dup(self._master), self._input_has_ended)
             self._input.attach()
             if self._ended_input:
                 self._input.end()
-        self._output = Output(os.dup(self._master), self._opener or _discard)
+        self._output = Output(os.dup(self._master), self._opener or _discard, self._output_has_ended)
+        if self._process_ended:
+            self._output.finish()
         await self._output.attach()
+
+    def _input_has_ended(self) -> None:
+        self._hangs_up = True
+        if self._output is not None:
+            self._output.finish()
+
+    def _output_has_ended(self) -> None:
+        if self._hangs_up:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close the master, unless it is closed already."""
+        if self._master is not None:
+            os.close(self._master)
+            self._master = None
 
     def close_stdin(self) -> None:
         """See Input.end."""
@@ -130,15 +150,17 @@ class TerminalIO:
             console.resize(self._master, width=width, height=height)
 
     def process_ended(self) -> None:
-        """Close the process's end of the terminal, which was kept open until now."""
+        """Close the process's end of the terminal, which was kept open until now, and copy what there is to read."""
         self._process_ended = True
         close_all(self._far_end)
+        if self._output is not None:
+            self._output.finish()
 
     def discard(self) -> None:
         """Nothing to do: the client's ends are not open before `attach`."""
 
     async def drain(self) -> None:
-        """Wait until nobody has the terminal open."""
+        """Wait until the client has what there is to read."""
         if self._output is not None:
             await drained([self._output])
 
@@ -149,9 +171,7 @@ class TerminalIO:
         for end in (self._input, self._output):
             if end is not None:
                 end.close()
-        if self._master is not None:
-            os.close(self._master)
-            self._master = None
+        self._hang_up()
         if self._after_close is not None:
             await self._after_close()
 

@@ -8,7 +8,7 @@ import resource
 import socket
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -387,3 +387,32 @@ async def test_without_a_target_what_comes_is_discarded():
     await until(lambda: ended)
     os.close(source)
     assert ended == [1]
+
+
+@in_loop
+async def test_a_relay_that_is_to_finish_ends_without_its_sources_end(wire: Wire):
+    relay = wire.relay()
+    relay.finish()
+    relay.finish()
+    assert wire.ended == 1
+    os.write(wire.left, b"late")
+    await asyncio.sleep(0)
+    assert take(wire.right) == b""
+
+
+@in_loop
+async def test_what_was_written_before_is_copied_first_however_slow_the_reader(wire: Wire):
+    relay = wire.relay()
+    written = 0
+    for _ in range(5):
+        written += fill(wire.left)
+        await asyncio.sleep(0.01)
+    relay.finish()
+    assert not wire.ended
+    got = 0
+    while not wire.ended:
+        with suppress(BlockingIOError):
+            got += len(os.read(wire.right, 1000))
+        await asyncio.sleep(0)
+    got += len(take(wire.right))
+    assert got == written

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import InvalidArgument, RuntimeFailed
+from runtime.linux import readable
 from shim.task.reaper import Reaper
 from shim.task.stdio import console, stdio
 from shim.task.stdio.stdio import Owner, PipeIO, StdioPaths
@@ -38,9 +39,14 @@ def client(tmp_path: Path) -> Client:
 
 
 async def opened(
-    paths: StdioPaths, *, bundle: Path = Path(), direct: bool = False, owner: Owner | None = None
+    paths: StdioPaths,
+    *,
+    bundle: Path = Path(),
+    direct: bool = False,
+    owner: Owner | None = None,
+    reaper: Reaper | None = None,
 ) -> stdio.Stdio:
-    reaper = Reaper(asyncio.get_running_loop())
+    reaper = reaper or Reaper(asyncio.get_running_loop())
     names = {"bundle": str(bundle), "container_id": "c", "namespace": "ns"}
     return await open_stdio(paths, owner or Owner(), **names, reaper=reaper, direct=direct)
 
@@ -483,6 +489,75 @@ async def test_a_terminal_whose_process_ends_before_it_is_attached_ends(client: 
     await until(lambda: got(reader) == b"")
     await form.close()
     close(reader)
+
+
+@in_loop
+async def test_a_terminal_ends_with_its_process_whoever_else_holds_it(client: Client, tmp_path: Path):
+    """A job in the background, for instance: containerd's CRI waits for the end of an exec's output without a limit."""
+    reader = client.read(client.stdout)
+    form = await opened(StdioPaths("", client.stdout, "", True), bundle=tmp_path)
+    slave = send_master(form.console_socket)
+    await form.attach()
+    os.write(slave, bytes(3000) + b"last words")
+    form.process_ended()
+    told = b""
+    while (more := got(reader)) != b"":
+        told += more or b""
+        await asyncio.sleep(0)
+    assert told == bytes(3000) + b"last words"
+    await form.drain()
+    await form.close()
+    close(reader, slave)
+
+
+@in_loop
+async def test_the_end_of_a_terminals_input_hangs_it_up_once_its_output_is_read(client: Client, tmp_path: Path):
+    reader = client.read(client.stdout)
+    form = await opened(StdioPaths(client.stdin, client.stdout, "", True), bundle=tmp_path)
+    slave = send_master(form.console_socket)
+    await form.attach()
+    writer = os.open(client.stdin, os.O_WRONLY)
+    os.write(writer, b"typed")
+    os.set_blocking(slave, False)
+    await until(lambda: got(slave) == b"typed")
+    os.close(writer)
+    await asyncio.sleep(0.05)
+    os.write(slave, b"shown")  # the client may come back until it has said that it does not
+    form.close_stdin()
+    await until(lambda: readable.has_hung_up(slave))
+    await until(lambda: got(reader) == b"shown")
+    await until(lambda: got(reader) == b"")
+    await form.drain()
+    form.resize(width=1, height=1)
+    await form.close()
+    close(reader, slave)
+
+
+@in_loop
+async def test_a_logging_program_that_stops_reading_a_terminals_output_holds_up_nobody_else(tmp_path: Path):
+    program = tmp_path / "logger"
+    program.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec 5>&-\nexec sleep 30\n")
+    program.chmod(0o755)
+    reaper = Reaper(asyncio.get_running_loop())
+    reaper.install()
+    form = await opened(StdioPaths("", f"binary://{program}", "", True), bundle=tmp_path, reaper=reaper)
+    slave = send_master(form.console_socket)
+    await form.attach()
+    os.set_blocking(slave, False)
+
+    def is_full() -> bool:
+        try:
+            os.write(slave, bytes(4096))
+        except BlockingIOError:
+            return True
+        return False
+
+    for _ in range(20):
+        await until(is_full)
+        await asyncio.sleep(0.005)
+    os.kill(int((tmp_path / "pid").read_text()), 0)  # else the event loop has waited for the program's end
+    os.close(slave)
+    await form.close()
 
 
 @in_loop
