@@ -180,6 +180,17 @@ def test_an_application_that_fails_is_restarted_in_place_and_the_agent_lives_on(
     container.wait_output(b"run 1\nrun 2\nrun 3\n")
 
 
+def test_a_restarted_application_finds_its_terminal_as_the_first_one_found_it(rich_pods: RichPods) -> None:
+    """Though that one, an editor for instance, has died in raw mode."""
+    script = "echo run >>/tmp/runs; stty -a; [ $(wc -l </tmp/runs) = 2 ] && exit 0; stty raw -echo; kill -9 $$"
+    config = pb.ContainerConfig(tty=True, stdin=True)
+    container = rich_pods.run(SYSTEMD, "sh", "-c", script, rich='restart = "on-failure"', config=config)
+    assert container.wait().exit_code == 0
+    told = container.output().decode().split("speed")[1:]
+    assert len(told) == 2
+    assert told[0].split() == told[1].split()
+
+
 def test_an_agent_that_dies_is_restarted_and_the_application_does_not_notice(rich_pods: RichPods, agent: str) -> None:
     container = running(rich_pods.run(SYSTEMD, "sh", "-c", f"trap 'exit 4' TERM; {FOREVER}", more=agent))
     until(lambda: container.exec("test", "-s", "/tmp/agent-starts").exit_code == 0, "the agent to start", every_s=0.1)

@@ -2,8 +2,10 @@
 
 import os
 import stat
+import termios
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from runtime.linux import null
 from shim.task.stdio.endpoints import close_all
@@ -13,7 +15,8 @@ from shim.task.stdio.stdio import Stdio
 class AppStreams:
     """The streams of one application. `uid` is the host id of the application's user.
 
-    With `again` init may restart the application, which then gets the same streams: they stay open until `close`.
+    With `again` init may restart the application, which then gets the same streams: they stay open until `close`. A
+    terminal is given with its first settings each time, and without input that the former process has not read.
     """
 
     def __init__(self, stdio: Stdio, *, uid: int, again: bool) -> None:
@@ -22,6 +25,8 @@ class AppStreams:
         self._again = again
         self._kept_fds: list[int] = []
         self._kept_numbers: list[int] = []
+        self._settings: list[Any] = []
+        """The first settings of a terminal (termios(3)) for each of `_kept_fds`; empty without a terminal."""
 
     @contextmanager
     def application_fds(self) -> Iterator[list[int]]:
@@ -45,7 +50,16 @@ class AppStreams:
             fds = self._stdio.child_fds() or {}
             self._kept_numbers = sorted(fds)
             self._kept_fds = [os.dup(fds[number]) for number in self._kept_numbers]
+            self._settings = [termios.tcgetattr(fd) for fd in self._kept_fds if os.isatty(fd)]
+        else:
+            self._reset_terminal()
         return dict(zip(self._kept_numbers, self._kept_fds, strict=True))
+
+    def _reset_terminal(self) -> None:
+        with suppress(termios.error):  # hung up
+            for fd, settings in zip(self._kept_fds, self._settings, strict=False):
+                termios.tcsetattr(fd, termios.TCSANOW, settings)
+                termios.tcflush(fd, termios.TCIFLUSH)
 
     def _give(self, fds: Iterable[int]) -> None:
         """Give FIFOs to the application's user, who may then reopen /dev/stdout. OCI runtimes do the same for init."""
