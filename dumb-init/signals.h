@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LAST_STANDARD 31 /* dumb-init looks every signal up in an array that ends with this one */
@@ -33,30 +34,37 @@ static inline int every_signal(sigset_t *set)
 }
 
 /*
- * Signals that a terminal sends to its foreground group (n_tty.c, tty_io.c): a child in that group got them, too. One
- * that has left it with setpgid(2), which fails for a PID 1, did not.
+ * Gives up the terminal, and returns whether there was one. The kernel tells who leads a session and does so by SIGHUP
+ * and SIGCONT (tty_jobctrl.c, disassociate_ctty), which are not the child's. Signals are blocked by now, so they are
+ * pending when ioctl(2) returns.
  */
-static inline int is_the_childs_too(const siginfo_t *info)
+static inline int gave_up_terminal(void)
 {
-	if (use_setsid || info->si_code != SI_KERNEL || getpgid(child_pid) != getpgrp())
+	const struct timespec now = {0, 0};
+	sigset_t sent;
+	if (ioctl(STDIN_FILENO, TIOCNOTTY) < 0)
 		return 0;
-	switch (info->si_signo) {
-	case SIGINT: case SIGQUIT: case SIGTSTP: case SIGTTIN: case SIGTTOU: case SIGWINCH:
-		return 1;
-	default:
-		return 0;
-	}
+	sigemptyset(&sent);
+	sigaddset(&sent, SIGHUP);
+	sigaddset(&sent, SIGCONT);
+	while (sigtimedwait(&sent, NULL, &now) > 0)
+		;
+	return 1;
 }
 
 /*
- * The child leads a session and a process group, as the process does that an OCI runtime starts. With a terminal it
- * stays in dumb-init's session, whose terminal that is.
+ * The child leads a session and a process group, and has the terminal, as the process does that an OCI runtime starts:
+ * dumb-init itself arranges that only where it forwards signals to the whole session.
  */
 static inline pid_t fork_leader(void)
 {
-	pid_t session, pid = fork();
-	if (pid == 0 && !use_setsid && ioctl(STDIN_FILENO, TIOCGSID, &session) < 0)
+	int had_terminal = !use_setsid && gave_up_terminal();
+	pid_t pid = fork();
+	if (pid == 0 && !use_setsid) {
 		setsid();
+		if (had_terminal)
+			ioctl(STDIN_FILENO, TIOCSCTTY, 0);
+	}
 	return pid;
 }
 
@@ -69,7 +77,7 @@ static inline int next_signal(const sigset_t *set, int *number)
 				return errno;
 		} else if (info.si_signo > LAST_STANDARD) {
 			kill(use_setsid ? -child_pid : child_pid, info.si_signo);
-		} else if (!is_the_childs_too(&info)) {
+		} else {
 			*number = info.si_signo;
 			return 0;
 		}

@@ -4,8 +4,8 @@
 #   hack/build-dumb-init.sh DEST       writes the program DEST and its licence DEST.LICENSE
 #
 # The wheel and Debian's package are dynamic and fail in Alpine and scratch images. PYTHON is the interpreter whose pip
-# downloads (default /usr/bin/python3), ARCHITECTURE is the program's (hack/architecture.sh). Does nothing if DEST
-# already has this version, is static and works.
+# downloads (default /usr/bin/python3), ARCHITECTURE is the program's (hack/architecture.sh). Does nothing if DEST was
+# made from this very source, whose hash is kept in DEST.source, is static and works.
 set -eu
 umask 022
 
@@ -33,7 +33,8 @@ case $1 in -*) fail "usage: hack/build-dumb-init.sh DEST" ;; esac
 dest=$1 signals=$(cd "$(dirname "$0")/../dumb-init" && pwd)/signals.h
 choose_architecture
 command -v readelf >/dev/null || fail "readelf not found, run: apt-get install binutils"
-if [ -x "$dest" ] && is_static "$dest" && works "$dest"; then exit 0; fi
+sum="$(cat "$signals" "$0" | sha256sum) $architecture"
+if [ -x "$dest" ] && [ "$(cat "$dest.source" 2>/dev/null)" = "$sum" ] && is_static "$dest" && works "$dest"; then exit 0; fi
 
 static_compiler
 
@@ -58,8 +59,10 @@ is_static "$work/dumb-init" || fail "$cc made a dynamic program"
 works "$work/dumb-init" || fail "the program made by $cc does not work"
 
 mkdir -p "$(dirname "$dest")"
+rm -f "$dest.source"
 cp "$work/LICENSE" "$dest.LICENSE"
 chmod 644 "$dest.LICENSE"
 cp "$work/dumb-init" "$dest.new"
 chmod 755 "$dest.new"
 mv "$dest.new" "$dest"
+echo "$sum" >"$dest.source"

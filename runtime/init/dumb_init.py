@@ -48,13 +48,13 @@ def make(setting: ModeInput) -> ModePlan:
     """The steps: the mount of the binary after every mount of the pod, the variables, the command.
 
     By default dumb-init makes a session for the command and forwards signals to that whole session, which would also
-    signal the workers of a master process. `-c` turns that off. A pod may ask for the session by dumb-init's own
-    variable, but not with a terminal: a new session has no controlling terminal, so no job control and no SIGWINCH.
-    Raises InvalidArgument where the pod's mounts leave the binary no place.
+    signal the workers of a master process. `-c` turns the forwarding off (for the session see dumb-init/signals.h). A
+    pod may ask for it by dumb-init's own variable. Raises InvalidArgument where the pod's mounts leave the binary no
+    place.
     """
     path = f"{_directory(setting)}/dumb-init"
     wants_session = edit.env(setting.spec).get("DUMB_INIT_SETSID") == "1"
-    flags = () if wants_session and not setting.terminal else ("-c",)
+    flags = () if wants_session else ("-c",)
     groups, delegation = delegate.subtree(setting)
     steps = (
         *groups,

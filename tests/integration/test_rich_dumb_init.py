@@ -130,9 +130,13 @@ def test_the_terminal_is_the_commands(rich: Pod) -> None:
         stream.read_until(b"begin-2")
         stream.write(b"\x03")
         stream.read_until(b"^C")  # the interrupt discards what was typed before it
-        stream.write(b"cat /proc/1/comm; exit 6\n")
+        stream.write(
+            b"cat /proc/1/comm; read -r pid _ _ _ _ session _ </proc/$$/stat; echo leads-$((pid == session))\n"
+        )
+        stream.write(b"exit 6\n")
         output = stream.read_all()
     assert b"dumb-init" in output
+    assert b"leads-1" in output
     assert container.wait().exit_code == 6
 
 

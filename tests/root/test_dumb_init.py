@@ -127,16 +127,44 @@ def test_without_a_terminal_the_child_leads_a_session_and_a_group_as_without_dum
     assert done.returncode == 128 + signal.SIGTERM
 
 
-def test_with_a_terminal_the_child_stays_in_the_session_that_has_it(program: str) -> None:
+@pytest.mark.parametrize("flags", [("-c",), ()], ids=["one child", "session"])
+def test_with_a_terminal_the_child_leads_the_session_that_has_it(program: str, flags: tuple[str, ...]) -> None:
+    script = "read -r pid _ _ _ group session tty front _ </proc/self/stat; echo $pid $group $session $front >/dev/tty"
     pid, master = pty.fork()
     if pid == 0:
-        os.execv(program, [program, "-c", "--", "sh", "-c", "echo got $(cut -d' ' -f6 /proc/$$/stat) >/dev/tty"])
+        os.execv(program, [program, *flags, "--", "bash", "-c", script])
     said = b""
     while b"\n" not in said:
         said += os.read(master, 100)
     os.waitpid(pid, 0)
     os.close(master)
-    assert said.split() == [b"got", str(pid).encode()]
+    assert len(said.split()) == 4
+    assert len(set(said.split())) == 1
+
+
+def test_a_child_that_leaves_the_foreground_may_read_the_terminal_as_without_dumb_init(program: str) -> None:
+    """coreutils' timeout starts its command in a group of its own, unless it leads the session itself."""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(program, [program, "-c", "--", "timeout", "30", "sh", "-c", "echo ready; read -r word; exit $word"])
+    os.set_blocking(master, False)
+    until(lambda: b"ready" in said(master), "the shell")
+    os.write(master, b"5\n")
+    until(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None, "its end")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    os.close(master)
+
+
+def test_the_first_hangup_that_somebody_sends_reaches_a_child_with_a_terminal(program: str) -> None:
+    """The kernel sends one to dumb-init itself, as it hands its terminal on."""
+    one = InTerminal(program, COUNTING.replace("INT QUIT", "HUP CONT"))
+    try:
+        for number, text in ((signal.SIGHUP, b"got HUP"), (signal.SIGCONT, b"got CONT")):
+            assert not one.shows(text)
+            os.kill(one.pid, number)
+            until(lambda t=text: one.shows(t), "the signal")  # type: ignore[misc]
+    finally:
+        assert one.end() == 5
 
 
 BLOCKING = r"""
@@ -176,6 +204,7 @@ def test_its_check_leaves_no_process(program: str, tmp_path: Path) -> None:
     """What an installer leaves would keep the installation's lock, which its processes inherit."""
     script = Path(__file__).resolve().parents[2] / "hack/build-dumb-init.sh"
     reader, writer = os.pipe2(os.O_NONBLOCK)
+    shutil.copy(f"{program}.source", tmp_path)
     subprocess.run([script, shutil.copy(program, tmp_path)], pass_fds=[writer], check=True)
     os.close(writer)
     assert os.read(reader, 1) == b""  # BlockingIOError while any process has the other end

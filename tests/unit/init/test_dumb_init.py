@@ -50,10 +50,10 @@ def test_the_command_becomes_the_child_of_dumb_init():
         (False, [], True),
         (False, ["DUMB_INIT_SETSID=0"], True),
         (False, ["DUMB_INIT_SETSID=1"], False),
-        (True, ["DUMB_INIT_SETSID=1"], True),
+        (True, ["DUMB_INIT_SETSID=1"], False),
     ],
 )
-def test_signals_are_the_commands_alone_unless_the_pod_has_no_terminal_and_wants_a_session(terminal, env, alone):
+def test_signals_are_the_commands_alone_unless_the_pod_wants_a_session(terminal, env, alone):
     one = setting(terminal=terminal)
     one.spec["process"]["env"] = env
     assert ("-c" in edit.args(made(one))) == alone
