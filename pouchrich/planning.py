@@ -127,10 +127,10 @@ def _whole(subject: Subject, choice: Choice, config: Config, decided: Decided) -
     return replace(found, hooks=hooks, agents=agents, routes=decided.extras.routes)
 
 
-def stored(made: Plan, source: str) -> Explanation:
-    """The explanation of the stored plan `made`, which a container was made with; `source` is its configuration's."""
+def stored(made: Plan) -> Explanation:
+    """The explanation of the stored plan `made`, which a container was made with."""
     note = "the plan that was stored at Create; pouchrich inspect has the hooks and their results"
-    return Explanation(source, made, made.mode, notes=(note,))
+    return Explanation("kept in the bundle", made, made.mode, notes=(note,))
 
 
 def spec_of(text: bytes, source: str) -> dict[str, Any]:

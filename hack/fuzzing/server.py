@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuzzing.requests import Sent
+from protos.gen.ttrpc_pb2 import KeyValue, Request
 from shim.ttrpc import envelope, frame
 from shim.ttrpc.events import CallFailed
 
@@ -78,12 +79,12 @@ class Connection:
         self._socket.close()
 
     def _queue(self, request: Sent) -> None:
-        data = envelope.Request(
+        data = Request(
             service=request.service,
             method=request.method,
             payload=request.payload,
             timeout_nano=request.timeout_ns,
-            metadata=[envelope.KeyValue(key=key, value=value) for key, value in request.metadata],
+            metadata=[KeyValue(key=key, value=value) for key, value in request.metadata],
         ).SerializeToString()
         self._pending[self._next] = request
         self._out += frame.encode(self._next, frame.REQUEST, data[: frame.MAX_DATA])

@@ -113,7 +113,7 @@ def _explanation(arguments: argparse.Namespace, root: str) -> tuple[Explanation,
         if made is not None and not arguments.replan:
             if overlays or arguments.spec or arguments.rootfs or arguments.config:
                 raise Usage("the container exists, and its stored plan is shown: other options need --replan")
-            return _with_engines(stored(made, "kept in the bundle"), arguments.bundle), True
+            return _with_engines(stored(made), arguments.bundle), True
         if made is not None and made.steps and arguments.spec is None:
             raise Usage(
                 "--replan: the bundle's config.json is what the plan made of it; add --spec FILE with containerd's own:"

@@ -60,7 +60,6 @@ class ModeInput:
     run_dir: str = ""
     init: InitFacts = field(default_factory=InitFacts)
     host: HostFacts = field(default_factory=HostFacts)
-    home: str | None = None
     is_own_command: bool = False
     services: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()

@@ -61,7 +61,7 @@ def application(setting: ModeInput) -> AppProcess:
     config.json.
     """
     spec = edit.with_env(setting.spec, variables(setting.mode))
-    made = launcher_settings.from_spec(spec, args=setting.args, home=setting.home or "/")
+    made = launcher_settings.from_spec(spec, args=setting.args, home=setting.init.home or "/")
     named = {number for number, *_ in made.rlimits}
     inherited = tuple(one for one in setting.host.rlimits if one[0] not in named)
     return replace(made, rlimits=(*made.rlimits, *inherited), terminal=setting.terminal)

@@ -205,7 +205,6 @@ def make(
             run_dir=run_dir,
             init=resolved.init,
             host=host,
-            home=resolved.init.home,
             is_own_command=resolved.is_own_command,
             services=to_start,
             needed=tuple(services.unit(one) for one in config.services.mandatory),

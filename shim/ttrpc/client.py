@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError, Message
 
 from shim.ttrpc.connection import ClientConnection
 from shim.ttrpc.errors import Code, ConnectionClosed, ProtocolError, RemoteError
-from shim.ttrpc.events import CallFailed, FrameIgnored, Metadata, ResponseReceived
+from shim.ttrpc.events import CallFailed, FrameIgnored, ResponseReceived
 
 _Response = TypeVar("_Response", bound=Message)
 
@@ -46,7 +46,6 @@ class TtrpcClient:
         request: Message,
         response_type: type[_Response],
         timeout_s: float | None = None,
-        metadata: Metadata = (),
     ) -> _Response:
         """Call `method` of `service` (its full name) and return its response.
 
@@ -56,7 +55,7 @@ class TtrpcClient:
         """
         payload = request.SerializeToString()
         async with asyncio.timeout(timeout_s):
-            answer = await self._connection.call(service, method, payload, timeout_s, metadata)
+            answer = await self._connection.call(service, method, payload, timeout_s)
         try:
             return response_type.FromString(answer)
         except DecodeError as err:
@@ -76,13 +75,11 @@ class _Connection(asyncio.Protocol):
         self._pending: dict[int, asyncio.Future[bytes]] = {}
         self.closed = False
 
-    async def call(
-        self, service: str, method: str, payload: bytes, timeout_s: float | None, metadata: Metadata
-    ) -> bytes:
+    async def call(self, service: str, method: str, payload: bytes, timeout_s: float | None) -> bytes:
         if self.closed:
             raise ConnectionClosed(f"{service}/{method}: connection is closed")
         timeout_ns = None if timeout_s is None else int(timeout_s * 1e9)
-        stream_id = self._core.send_request(service, method, payload, timeout_ns, metadata)
+        stream_id = self._core.send_request(service, method, payload, timeout_ns)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._pending[stream_id] = answer
         self._transport.write(self._core.data_to_send())

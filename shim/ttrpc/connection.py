@@ -12,7 +12,6 @@ from shim.ttrpc.errors import Code, MessageTooLarge, ProtocolError
 from shim.ttrpc.events import (
     CallFailed,
     FrameIgnored,
-    Metadata,
     RequestReceived,
     ResponseReceived,
     StreamRefused,
@@ -142,20 +141,13 @@ class ClientConnection(_Connection):
         self._next_id = 1
         self._pending: set[int] = set()
 
-    def send_request(
-        self,
-        service: str,
-        method: str,
-        payload: bytes,
-        timeout_ns: int | None = None,
-        metadata: Metadata = (),
-    ) -> int:
+    def send_request(self, service: str, method: str, payload: bytes, timeout_ns: int | None = None) -> int:
         """Call `method` of `service` (its full name) and return the stream id of the call.
 
         `timeout_ns` is the remaining time, None for no deadline. Raises MessageTooLarge, and ProtocolError once
         the ids are used up.
         """
-        data = envelope.encode_request(service, method, payload, timeout_ns, metadata)
+        data = envelope.encode_request(service, method, payload, timeout_ns)
         if len(data) > frame.MAX_DATA:
             raise MessageTooLarge(f"request of {len(data)} bytes is over the limit of {frame.MAX_DATA}")
         stream_id = self._next_id

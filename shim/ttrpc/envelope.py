@@ -3,8 +3,8 @@
 from google.protobuf.message import DecodeError
 
 from protos.gen.status_pb2 import Status
-from protos.gen.ttrpc_pb2 import KeyValue, Request, Response
-from shim.ttrpc.events import CallFailed, Metadata, RequestReceived, ResponseReceived
+from protos.gen.ttrpc_pb2 import Request, Response
+from shim.ttrpc.events import CallFailed, RequestReceived, ResponseReceived
 
 _MAX_MESSAGE = 64 << 10  # characters of an error text; the whole Response must fit in a frame
 
@@ -39,20 +39,13 @@ def decode_response(stream_id: int, data: bytes) -> ResponseReceived | CallFaile
     return ResponseReceived(stream_id, response.payload)
 
 
-def encode_request(
-    service: str,
-    method: str,
-    payload: bytes,
-    timeout_ns: int | None,
-    metadata: Metadata,
-) -> bytes:
+def encode_request(service: str, method: str, payload: bytes, timeout_ns: int | None = None) -> bytes:
     """The data of a Request frame. `timeout_ns` as in RequestReceived."""
     return Request(
         service=service,
         method=method,
         payload=payload,
         timeout_nano=0 if timeout_ns is None else timeout_ns or -1,  # 0 would say: no deadline
-        metadata=[KeyValue(key=key, value=value) for key, value in metadata],
     ).SerializeToString()
 
 

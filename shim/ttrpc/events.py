@@ -6,8 +6,6 @@ has already handled them.
 
 from typing import NamedTuple
 
-Metadata = tuple[tuple[str, str], ...]  # keys are lower case; a key that occurs twice has two values
-
 
 class RequestReceived(NamedTuple):
     """A unary call to be answered, once, on `stream_id`.

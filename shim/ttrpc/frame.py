@@ -7,7 +7,7 @@ HEADER = struct.Struct(">IIBB")  # data length, stream id, kind, flags
 MAX_DATA = 4 << 20  # as in ttrpc's channel.go: exactly this much is legal
 
 REQUEST, RESPONSE, DATA = 1, 2, 3
-REMOTE_CLOSED, REMOTE_OPEN, NO_DATA = 0x01, 0x02, 0x04
+REMOTE_CLOSED, REMOTE_OPEN = 0x01, 0x02  # flags
 
 
 class Frame(NamedTuple):

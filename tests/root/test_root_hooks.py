@@ -29,7 +29,7 @@ from runtime.oci import argv
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime
 from shim.task.hooks import poststop
-from shim.task.hooks.hooks import HookRunner, Places
+from shim.task.hooks.hooks import RESULTS, HookRunner, Places
 from shim.task.reaper import Reaper
 
 RUNTIMES = [name for name in ("crun", "runc") if shutil.which(name)]
@@ -189,7 +189,11 @@ class Box:
             await hooks.run_poststop(environment.NEVER_STARTED if error else end)
         finally:
             await self.oci.delete(self.id, force=True)
-        return [(one.name, one.result) for one in hooks.results], error
+        return self.results(), error
+
+    def results(self):
+        told = json.loads(Path(self.bundle.path, RESULTS).read_text())["hooks"]
+        return [(one["name"], one["result"]) for one in told]
 
     def check_clean(self):
         assert not list(records(self.places.records))

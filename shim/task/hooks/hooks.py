@@ -69,11 +69,6 @@ class HookRunner:
         self._has_init_ended = False
         self._results: list[Result] = []
 
-    @property
-    def results(self) -> tuple[Result, ...]:
-        """The results of the hooks so far. `pouchrich inspect` reads the same from hooks.json in the bundle."""
-        return tuple(self._results)
-
     # Create
 
     async def prepare(self) -> None:

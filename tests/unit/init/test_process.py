@@ -8,7 +8,7 @@ from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.init import process
 from runtime.init.detect import InitFacts
-from tests.unit.init.settings import CAPABILITIES, setting, spec_of
+from tests.unit.init.settings import CAPABILITIES, SYSTEMD, setting, spec_of
 
 
 def process_of(one, arguments=("/init",)):
@@ -112,7 +112,8 @@ def test_a_plain_init_needs_what_the_launcher_needs(user, needed):
 def test_the_application_is_the_pods_process_with_the_limits_we_would_have_passed_on():
     host = HostFacts(rlimits=((7, 1024, 4096), (4, 0, 1)))
     limits = [{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 6}]
-    one = setting(spec=spec_of(uid=1000, rlimits=limits), args=("app", "-x"), host=host, home="/home/app")
+    init = SYSTEMD._replace(home="/home/app")
+    one = setting(spec=spec_of(uid=1000, rlimits=limits), args=("app", "-x"), host=host, init=init)
     found = process.application(one)
     assert (found.args, found.uid, found.cwd) == (("app", "-x"), 1000, "/srv")
     assert found.rlimits == ((7, 5, 6), (4, 0, 1))

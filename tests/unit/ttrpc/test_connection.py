@@ -12,10 +12,10 @@ from shim.ttrpc.connection import ClientConnection, ServerConnection
 from shim.ttrpc.envelope import encode_error, encode_request, encode_response
 from shim.ttrpc.errors import MessageTooLarge, ProtocolError
 from shim.ttrpc.events import CallFailed, FrameIgnored, RequestReceived, ResponseReceived, StreamRefused
-from shim.ttrpc.frame import DATA, MAX_DATA, NO_DATA, REMOTE_CLOSED, REMOTE_OPEN, REQUEST, RESPONSE
+from shim.ttrpc.frame import DATA, MAX_DATA, REMOTE_CLOSED, REMOTE_OPEN, REQUEST, RESPONSE
 from tests.unit.ttrpc.conftest import Feed
 
-STATE = encode_request("containerd.task.v2.Task", "State", b"", None, ())
+STATE = encode_request("containerd.task.v2.Task", "State", b"")
 
 
 def request(stream_id: int, data: bytes = STATE, flags: int = 0) -> bytes:
@@ -67,7 +67,7 @@ def test_frames_captured_from_containerd_1_6_20(feed: Feed, wire: bytes, method:
         (request(2), (2, 3), "stream id 2 is not odd"),
         (request(0), (0, 3), "stream id 0 is not odd"),
         (request(1, b"\xff"), (1, 3), "data of 1 bytes is no ttrpc Request"),
-        (frame.encode(5, DATA, b"", REMOTE_CLOSED | NO_DATA), (5, 3), "stream 5 takes no data"),
+        (frame.encode(5, DATA, b"", REMOTE_CLOSED | 0x04), (5, 3), "stream 5 takes no data"),
         (
             request(1, flags=REMOTE_CLOSED),
             (1, 12),
@@ -161,7 +161,7 @@ def test_an_end_inside_a_frame_is_a_protocol_error(
 
 def test_client_and_server_understand_each_other(feed: Feed) -> None:
     client, server = ClientConnection(), ServerConnection()
-    assert [client.send_request("s", m, m.encode(), 7, (("k", "v"),)) for m in ("a", "b", "c")] == [1, 3, 5]
+    assert [client.send_request("s", m, m.encode(), 7) for m in ("a", "b", "c")] == [1, 3, 5]
     events = feed(server, client.data_to_send())
     assert events == [RequestReceived(i, "s", m, m.encode(), 7) for i, m in ((1, "a"), (3, "b"), (5, "c"))]
     server.send_response(5, b"C")

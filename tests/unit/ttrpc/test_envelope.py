@@ -26,18 +26,13 @@ def test_metadata_is_ignored() -> None:
     assert envelope.decode_request(1, data) == RequestReceived(1, "s", "m", b"", None)
 
 
-def test_a_request_is_encoded_with_its_metadata_in_order_and_with_repeated_keys() -> None:
-    data = b"\x0a\x01s\x12\x01m\x2a\x06\x0a\x01k\x12\x01v\x2a\x06\x0a\x01k\x12\x01w"
-    assert envelope.encode_request("s", "m", b"", None, (("k", "v"), ("k", "w"))) == data
-
-
 @pytest.mark.parametrize(
     ("timeout_ns", "wire"),
     [(None, b""), (5, b"\x20\x05"), (0, b"\x20" + b"\xff" * 9 + b"\x01")],
     ids=["none", "five", "zero is sent as too late, not as none"],
 )
 def test_a_request_is_encoded_with_its_timeout(timeout_ns: int | None, wire: bytes) -> None:
-    assert envelope.encode_request("s", "m", b"", timeout_ns, ()) == b"\x0a\x01s\x12\x01m" + wire
+    assert envelope.encode_request("s", "m", b"", timeout_ns) == b"\x0a\x01s\x12\x01m" + wire
 
 
 def test_a_successful_response_has_no_status() -> None:

@@ -95,7 +95,7 @@ def test_a_handler_that_never_waits_is_not_called_for_a_request_that_is_late(tmp
             return now(request)
 
         async with serving(tmp_path, state=note) as (_, path):
-            request = encode_request(TASK, "State", b"", -5, ())
+            request = encode_request(TASK, "State", b"", -5)
             assert await exchange(path, frame.encode(1, frame.REQUEST, request), 1) == [
                 (1, 4, "context deadline exceeded")
             ]
@@ -132,7 +132,7 @@ def test_a_handler_whose_time_runs_out_is_cancelled_and_answered_for(tmp_path: P
                 cancelled.set()
 
         async with serving(tmp_path, state=answer) as (_, path):
-            request = encode_request(TASK, "State", b"", 1_000_000, ())
+            request = encode_request(TASK, "State", b"", 1_000_000)
             assert await exchange(path, frame.encode(1, frame.REQUEST, request), 1) == [
                 (1, 4, "context deadline exceeded")
             ]
@@ -149,7 +149,7 @@ def test_a_request_that_is_late_already_never_reaches_its_handler(tmp_path: Path
             calls.append(request)
 
         async with serving(tmp_path, state=answer) as (_, path):
-            request = encode_request(TASK, "State", b"", -5, ())
+            request = encode_request(TASK, "State", b"", -5)
             assert await exchange(path, frame.encode(1, frame.REQUEST, request), 1) == [
                 (1, 4, "context deadline exceeded")
             ]
@@ -263,8 +263,8 @@ def test_what_cannot_be_served_is_answered_and_the_connection_stays_up(
     tmp_path: Path, service: str, method: str, payload: bytes, code: int, message: str
 ) -> None:
     async def scenario() -> None:
-        bad = frame.encode(1, frame.REQUEST, encode_request(service, method, payload, None, ()))
-        good = frame.encode(3, frame.REQUEST, encode_request(TASK, "State", b"", None, ()))
+        bad = frame.encode(1, frame.REQUEST, encode_request(service, method, payload))
+        good = frame.encode(3, frame.REQUEST, encode_request(TASK, "State", b""))
         async with serving(tmp_path, state=echo) as (_, path):
             assert await exchange(path, bad + good, 2) == [(1, code, message), (3, 0, "")]
 
@@ -275,7 +275,7 @@ def test_a_bad_frame_is_answered_logged_and_the_connection_stays_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
-        good = frame.encode(3, frame.REQUEST, encode_request(TASK, "State", b"", None, ()))
+        good = frame.encode(3, frame.REQUEST, encode_request(TASK, "State", b""))
         async with serving(tmp_path, state=echo) as (_, path):
             replies = await exchange(path, frame.encode(2, frame.REQUEST, b"") + good, 2)
             assert replies == [(2, 3, "stream id 2 is not odd"), (3, 0, "")]
@@ -286,13 +286,11 @@ def test_a_bad_frame_is_answered_logged_and_the_connection_stays_up(
 
 def test_a_request_with_metadata_is_answered_like_any_other(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with serving(tmp_path, state=echo) as (_, path), connected(path) as client:
-            request = task_pb2.StateRequest(id="x")
-            with_metadata = await client.call(
-                TASK, "State", request, task_pb2.StateResponse, 60, (("k", "v"), ("k", "w"))
-            )
-            assert with_metadata == await client.call(TASK, "State", request, task_pb2.StateResponse, 60)
-            assert with_metadata.id == "x"
+        plain = encode_request(TASK, "State", b"")
+        with_metadata = plain + b"\x2a\x06\x0a\x01k\x12\x01v" + b"\x2a\x06\x0a\x01k\x12\x01w"
+        async with serving(tmp_path, state=echo) as (_, path):
+            sent = frame.encode(1, frame.REQUEST, with_metadata) + frame.encode(3, frame.REQUEST, plain)
+            assert await exchange(path, sent, 2) == [(1, 0, ""), (3, 0, "")]
 
     run(scenario())
 

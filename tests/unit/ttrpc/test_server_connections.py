@@ -202,7 +202,7 @@ def test_who_does_not_read_answers_gets_no_more_requests_served(tmp_path: Path) 
 
         count, room = 40, 1_000_000
         request = task_pb2.StateRequest(id="x" * room).SerializeToString()
-        data = encode_request(TASK, "State", request, None, ())
+        data = encode_request(TASK, "State", request)
         wire = b"".join(frame.encode(2 * n + 1, frame.REQUEST, data) for n in range(count))
         async with serving(tmp_path, state=answer) as (_, path):
             loop = asyncio.get_running_loop()
@@ -245,7 +245,7 @@ def test_each_response_is_one_write() -> None:
             transport = RecordingTransport(left)
             connection = _Connection(TtrpcServer([bind(DESCRIPTOR, FakeTask(state=echo))], status_of=status_of))
             connection.connection_made(transport)
-            data = encode_request(TASK, "State", b"\x0a\x01x", None, ())
+            data = encode_request(TASK, "State", b"\x0a\x01x")
             connection.data_received(frame.encode(1, frame.REQUEST, data))
             connection.data_received(frame.encode(2, frame.REQUEST, b"") * 2)
             await settle()
@@ -267,9 +267,7 @@ def test_a_handler_that_does_not_wait_is_answered_without_another_pass_of_the_lo
             server = TtrpcServer(services, status_of=status_of, on_answer=lambda: answers.append(None))
             connection = _Connection(server)
             connection.connection_made(transport)
-            connection.data_received(
-                frame.encode(1, frame.REQUEST, encode_request(TASK, "State", b"\x0a\x01x", None, ()))
-            )
+            connection.data_received(frame.encode(1, frame.REQUEST, encode_request(TASK, "State", b"\x0a\x01x")))
             assert (len(transport.writes), len(answers), connection.tasks) == (1, 1, set())
 
     run(scenario())

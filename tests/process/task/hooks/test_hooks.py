@@ -24,7 +24,7 @@ from runtime.oci.cli import OCIRuntime
 from shim.task import thread
 from shim.task.hooks import hooks as hooks_module
 from shim.task.hooks import owed
-from shim.task.hooks.hooks import HookRunner, Places
+from shim.task.hooks.hooks import RESULTS, HookRunner, Places
 from shim.task.hooks.owed import run_owed
 from shim.task.reaper import Reaper
 
@@ -90,9 +90,17 @@ class World:
                 await runner.run_prestart(init=4242, cgroup=None)
             except HookFailed as err:
                 error = str(err)
-            return [(one.name, one.result) for one in runner.results], error
+            return self.results(), error
 
         return asyncio.run(run())
+
+    def told(self):
+        """What `pouchrich inspect` reads of the hooks that have run."""
+        path = self.directory / "bundle" / RESULTS
+        return json.loads(path.read_text())["hooks"] if path.exists() else []
+
+    def results(self):
+        return [(one["name"], one["result"]) for one in self.told()]
 
     def records(self):
         return list(records(self.places.records))
@@ -279,7 +287,7 @@ async def poststop(world, hooks, *, end=COMPLETED, created=True, times=1, **opti
     if created:
         await runner.owe(os.getpid())
     await asyncio.gather(*(runner.run_poststop(end) for _ in range(times)))
-    return [(one.name, one.result) for one in runner.results]
+    return world.results()
 
 
 @pytest.mark.parametrize(
@@ -298,7 +306,7 @@ def test_in_every_ending_it_starts_once_however_often_it_is_asked_for(world, end
     assert counted(world) == [f"hook {end.exit_code} {end.reason}"]
     assert results == [("hook", "exit status 0")]
     assert world.records() == []
-    assert json.loads((world.directory / "bundle" / "hooks.json").read_text())["hooks"][0]["stage"] == "poststop"
+    assert world.told()[0]["stage"] == "poststop"
 
 
 def test_a_failed_create_owes_nothing(world):
@@ -341,7 +349,7 @@ def test_a_wait_for_the_hooks_that_is_given_up_does_not_stop_them(world):
         await asyncio.wait([waiting])
         go.touch()
         await runner.run_poststop(COMPLETED)
-        return [(one.name, one.result) for one in runner.results]
+        return world.results()
 
     assert asyncio.run(run()) == [("slow", "exit status 0")]
 
@@ -515,11 +523,10 @@ def test_owners_are_in_the_record_and_in_what_is_told_of_the_hooks(world, caplog
         (record,) = map(Path, world.records())
         head = json.loads(record.read_text().splitlines()[0])["head"]
         await runner.run_poststop(COMPLETED)
-        return [one["owner"] for one in head["hooks"]], [one.owner for one in runner.results]
+        return [one["owner"] for one in head["hooks"]]
 
-    assert asyncio.run(run()) == (["pod", "node"], ["pod", "node"])
-    told = json.loads((world.directory / "bundle" / "hooks.json").read_text())["hooks"]
-    assert [one["owner"] for one in told] == ["pod", "node"]
+    assert asyncio.run(run()) == ["pod", "node"]
+    assert [one["owner"] for one in world.told()] == ["pod", "node"]
     assert "poststop hook node-cleanup of the pod: exit status 1" in caplog.text
     shown = [(line["name"], line["text"]) for line in bundle_log.read(str(world.directory / "bundle"))]
     assert shown == [
@@ -702,7 +709,7 @@ def test_what_an_earlier_container_of_the_id_owes_runs_before_a_later_ones_hooks
         runner = world.runner(prestart=[tally(world, "prestart of the later")])
         await runner.prepare()
         await runner.run_prestart(init=4242, cgroup=None)
-        assert [one.name for one in runner.results] == ["prestart of the later"]
+        assert world.results() == [("prestart of the later", "exit status 0")]
 
     asyncio.run(run())
     said = [line.partition(" 1")[0] for line in counted(world)]
