@@ -47,7 +47,7 @@ def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
     from runtime import host
     from runtime.config import parse as parse_config
     from runtime.image import image
-    from runtime.rich import plan
+    from runtime.rich import plan, policy
     from runtime.spec.identity import Identity
 
     config = parse_config(f'version = 1\n[runtime]\nbinary = "{oci}"\n[rich]\nmode = "systemd"\n', source="bench")
@@ -65,7 +65,7 @@ def boot_spec(place, bundle, args, oci):  # type: ignore[no-untyped-def]
     facts = image.read_facts(str(place.lower), found)
     made = plan.make(
         found,
-        plan.choose(found, config, Identity.from_spec(found, namespace="bench", container_id=bundle.id)),
+        policy.choose(found, config, Identity.from_spec(found, namespace="bench", container_id=bundle.id)),
         config=config,
         facts=facts,
         terminal=False,

@@ -13,8 +13,9 @@ from runtime.config.model import Agent, Route
 from runtime.errors import InvalidArgument, PouchrichError
 from runtime.hooks.select import Selection, select
 from runtime.init import INIT_MODES
-from runtime.rich import plan
-from runtime.rich.plan import Choice, Plan
+from runtime.rich import policy
+from runtime.rich.plan import Plan
+from runtime.rich.policy import Choice
 from runtime.spec import edit, nesting
 from runtime.spec.cri import CONTAINER_NAME, CONTAINER_TYPE, IMAGE_NAME, SANDBOX_NAMESPACE
 from runtime.spec.identity import Identity
@@ -73,7 +74,7 @@ def explain(subject: Subject, config: Config) -> Explanation:
     """Decide about `subject`. Raises OSError if a necessary file cannot be read."""
     try:
         identity = Identity.from_spec(subject.spec, namespace=subject.namespace, container_id=subject.id)
-        choice = plan.choose(subject.spec, config, identity)
+        choice = policy.choose(subject.spec, config, identity)
         if subject.root is None:
             return _policy(subject, choice, config)
         decided = asyncio.run(_decide(subject, choice, config, subject.root))

@@ -2,13 +2,13 @@
 
 The caller reads, this module decides without touching anything, and the caller acts:
 
-    choice = plan.choose(spec, config, identity)          policy; raises before anything is mounted
+    choice = policy.choose(spec, config, identity)        raises before anything is mounted
     facts = image.facts_of(root, spec, choice.services)   only where choice.rich
     made = plan.make(spec, choice, config=config, facts=facts, host=host.read(), run_dir=...)
     spec = made.apply(spec)                               pure; written by the caller, with made.as_object()
     beside it
 
-A sandbox needs no plan, and so no readable configuration: `is_sandbox` recognises it.
+A sandbox needs no plan, and so no readable configuration: `policy.is_sandbox` recognises it.
 """
 
 import posixpath
@@ -28,11 +28,9 @@ from runtime.init.boot import AppProcess, Boot, RunFile
 from runtime.init.cgroup import Delegation
 from runtime.rich import confinement, environment
 from runtime.rich.mode import ResolvedMode, resolve
-from runtime.rich.policy import Choice, Decision, choose, is_sandbox, refuse_mandatory
+from runtime.rich.policy import Choice, Decision, refuse_mandatory
 from runtime.spec import edit
 from runtime.spec.edit import Edit, Spec, Step
-
-__all__ = ["Choice", "Decision", "Plan", "choose", "is_sandbox", "make"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +168,9 @@ def make(
 ) -> Plan:
     """Decide everything about a container from its spec, the policy's choice, and what was seen of image and host.
 
-    `choice` is the result of `choose` for the same spec and configuration. `facts` may be None only where the container
-    is not rich. `terminal` is the Create request's, `run_dir` the host path of the container's future run directory.
-    Raises what `resolve` raises, and InvalidArgument where the spec leaves no room for the mode.
+    `choice` is the result of `policy.choose` for the same spec and configuration. `facts` may be None only where the
+    container is not rich. `terminal` is the Create request's, `run_dir` the host path of the container's future run
+    directory. Raises what `resolve` raises, and InvalidArgument where the spec leaves no room for the mode.
     """
     if not choice.rich or choice.mode is None:
         return Plan(False, None, choice.decisions, choice.warnings)

@@ -93,7 +93,7 @@ def decide(spec: Any) -> None:
     identity = Identity.from_spec(spec, namespace="k8s.io", container_id="id")
     if policy.is_sandbox(spec):
         return
-    choice = plan.choose(spec, NODE, identity)
+    choice = policy.choose(spec, NODE, identity)
     made = plan.make(spec, choice, config=NODE, facts=FACTS, terminal=False, run_dir="/run/x")
     assert plan.Plan.from_dict(recorded(made)) == made
     made.apply(spec)

@@ -22,7 +22,7 @@ from runtime.cgroup import delegation
 from runtime.image import image
 from runtime.linux import syscalls
 from runtime.oci import argv
-from runtime.rich import plan
+from runtime.rich import plan, policy
 from runtime.spec.identity import Identity
 
 DEFAULT_CAPABILITIES = [
@@ -212,7 +212,7 @@ def running(runtime, directory, lower, before, *, body="", terminal=False):
     build_launcher(directory / "helpers")
     settings = config.parse(f"version = 1\n{body}", source="/etc/c.toml")
     identity = Identity.from_spec(before, namespace="default", container_id=name)
-    choice = plan.choose(before, settings, identity)
+    choice = policy.choose(before, settings, identity)
     made = plan.make(
         before,
         choice,

@@ -9,7 +9,7 @@ import pytest
 from runtime import config
 from runtime.agents import mounts
 from runtime.errors import FailedPrecondition, RuntimeFailed
-from runtime.rich import plan
+from runtime.rich import policy
 from runtime.spec.identity import Identity
 from shim.task.create.mounting import Mounting
 from shim.task.hooks.hook_run import user_below
@@ -76,7 +76,7 @@ def test_an_image_that_does_not_answer_does_not_hold_up_its_pods_other_container
 
     async def play():
         reaper = Reaper(asyncio.get_running_loop())
-        choice = plan.choose(spec, settings, Identity.from_spec(spec, namespace="default", container_id="c"))
+        choice = policy.choose(spec, settings, Identity.from_spec(spec, namespace="default", container_id="c"))
         mounting = Mounting((), "", run=never)
         mounting.inspect_when_mounted(lambda: inspect_image(str(tmp_path), spec, choice, settings))
         await asyncio.wait_for(waits(passwd), 5)
@@ -114,7 +114,7 @@ def test_an_agents_files_that_do_not_answer_are_an_error_and_hold_up_nothing(tmp
     monkeypatch.setattr(decide_module, "NODE_PATIENCE_S", 0.05)
 
     async def play():
-        choice = plan.choose(spec, settings, Identity.from_spec(spec, namespace="default", container_id="c"))
+        choice = policy.choose(spec, settings, Identity.from_spec(spec, namespace="default", container_id="c"))
         about = {"terminal": False, "run_dir": "/run/x", "reaper": Reaper(asyncio.get_running_loop())}
         rescue = threading.Timer(10, answers.set)  # for the test to fail where the loop waits
         rescue.start()

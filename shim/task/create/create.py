@@ -27,7 +27,7 @@ from runtime.init.cgroup import path_of
 from runtime.linux import oom_score
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime, Run
-from runtime.rich import confinement, plan
+from runtime.rich import confinement, policy
 from runtime.spec.identity import Identity
 from shim.task import checkpoint, leftovers
 from shim.task.cancellation import push_uncancellable
@@ -90,9 +90,9 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
         mounting = _begin_mount(request, tools, undo)  # goes on in a thread during what follows
         spec = request.bundle.load_spec()
         log_fields.register_container(request.id, spec.get("annotations") or {})
-        chosen = await options.read_and_check(request.options, sandbox=plan.is_sandbox(spec))
+        chosen = await options.read_and_check(request.options, sandbox=policy.is_sandbox(spec))
         identity = Identity.from_spec(spec, namespace=request.namespace, container_id=request.id)
-        choice = plan.choose(spec, chosen.config, identity)
+        choice = policy.choose(spec, chosen.config, identity)
         oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
         oci.oom_score_adj = oom_score.from_spec(spec)
         if attach.is_unified() and attach.is_moved_by(oci.binary):  # on cgroup v1 the pod server has done it
@@ -131,7 +131,7 @@ class _Creation:
         request: CreateRequest,
         tools: PodTools,
         chosen: TaskOptions,
-        choice: plan.Choice,
+        choice: policy.Choice,
         oci: OCIRuntime,
         spec: dict[str, JSON],
         undo: AsyncExitStack,
@@ -143,7 +143,7 @@ class _Creation:
         self._oci = oci
         self._spec = spec
         self._undo = undo
-        self._life: Lifecycle = SandboxLifecycle(tools.sandbox) if plan.is_sandbox(spec) else PlainLifecycle()
+        self._life: Lifecycle = SandboxLifecycle(tools.sandbox) if policy.is_sandbox(spec) else PlainLifecycle()
 
     def look(self, mounting: Mounting[Inspection]) -> None:
         """Have the image examined once it is mounted, if the container may be rich."""

@@ -18,7 +18,8 @@ from runtime.image.image import ImageFacts, Rootfs
 from runtime.linux import apparmor
 from runtime.rich import confinement, extras, plan
 from runtime.rich.extras import Extras, ExtrasFacts
-from runtime.rich.plan import Choice, Plan
+from runtime.rich.plan import Plan
+from runtime.rich.policy import Choice
 from shim.task.reaper import Reaper
 from shim.task.rich.lxcfs import alive_files
 from shim.task.thread import NODE_PATIENCE_S, answered

@@ -18,7 +18,7 @@ from runtime.hooks.select import select
 from runtime.init import forwarded
 from runtime.linux import selinux
 from runtime.rich import env_file
-from runtime.rich.plan import Choice
+from runtime.rich.policy import Choice
 from runtime.spec import ids
 from runtime.spec.grace import grace_s
 from shim.task.application.application import Application

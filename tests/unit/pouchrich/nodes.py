@@ -6,7 +6,8 @@ from pathlib import Path
 
 from runtime import index
 from runtime.init.boot import Boot, RunFile
-from runtime.rich.plan import Decision, Plan
+from runtime.rich.plan import Plan
+from runtime.rich.policy import Decision
 from runtime.spec.edit import Edit, Step
 from tests.plans import recorded
 

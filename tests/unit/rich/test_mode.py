@@ -7,7 +7,7 @@ from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.image.image import PLACES, Command, ImageFacts
 from runtime.init.detect import InitFacts
-from runtime.rich import plan
+from runtime.rich import plan, policy
 from runtime.spec.identity import Identity
 from tests.plans import recorded
 
@@ -50,7 +50,7 @@ def planned(
     )
     settings = config.parse(f"version = 1\n{body}", source="/etc/c.toml")
     identity = Identity.from_spec(spec, namespace="k8s.io", container_id="id")
-    choice = plan.choose(spec, settings, identity)
+    choice = policy.choose(spec, settings, identity)
     return plan.make(spec, choice, config=settings, facts=facts, terminal=False, host=host, run_dir="/run/x")
 
 
@@ -94,7 +94,7 @@ def test_asked_for_more_widely_it_is_dumb_init_with_the_reason_unless_strict(ann
     found = planned(annotations, body=body, init=NOTHING)
     assert found.mode == "dumb-init"
     reason = "mode systemd is not possible: /usr/lib/systemd/systemd: not in the image"
-    assert found.decisions[-1] == plan.Decision("mode", "dumb-init", reason)
+    assert found.decisions[-1] == policy.Decision("mode", "dumb-init", reason)
     assert found.warnings[0].endswith(f"{reason}: dumb-init instead")
     assert "which is not possible" in refused(annotations, body=f"{body}\nrich.strict = true", init=NOTHING)
 

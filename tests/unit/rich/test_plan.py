@@ -11,7 +11,7 @@ from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.image.image import PLACES, Command, ImageFacts
 from runtime.init.detect import InitFacts
-from runtime.rich import plan
+from runtime.rich import plan, policy
 from runtime.spec.identity import Identity
 from tests.plans import recorded
 
@@ -38,7 +38,7 @@ def node(body=""):
 
 
 def chosen(spec, body=""):
-    return plan.choose(spec, node(body), Identity.from_spec(spec, namespace="k8s.io", container_id="id"))
+    return policy.choose(spec, node(body), Identity.from_spec(spec, namespace="k8s.io", container_id="id"))
 
 
 def make(spec, body="", *, facts=None, terminal=False):
@@ -114,7 +114,7 @@ def test_a_mode_from_the_pod_where_the_node_said_not_rich_is_ignored_with_a_warn
 def test_a_sandbox_is_never_rich_whatever_its_annotations():
     spec = spec_of({CRI + "container-type": "sandbox", "pouchrich.io/nonsense": "x", "run.oci.handler": "x"})
     found = make(spec)
-    assert plan.is_sandbox(spec)
+    assert policy.is_sandbox(spec)
     assert (found.rich, found.decisions[0].source) == (False, "a pod's sandbox is never rich")
     assert found.apply(spec) == spec
 
@@ -177,7 +177,7 @@ def test_the_stop_signal_of_a_pod_is_kept_as_a_number():
 def test_without_a_pid_namespace_of_its_own_a_container_stays_plain(namespaces, reason):
     spec = spec_of(namespaces=namespaces)
     found = made(spec)
-    assert (found.rich, found.mode, found.decisions[-1]) == (False, None, plan.Decision("rich", "false", reason))
+    assert (found.rich, found.mode, found.decisions[-1]) == (False, None, policy.Decision("rich", "false", reason))
     assert found.apply(spec) == spec
 
 
@@ -223,7 +223,7 @@ def test_a_command_below_a_mount_is_not_looked_up_and_that_is_recorded():
     hidden = ImageFacts(Command("/opt/app", path="/opt/app", hidden_by="/opt"), facts_of().resolved)
     found = made(spec_of(args=("/opt/app",)), facts=hidden)
     assert found.rich
-    assert found.decisions[-1] == plan.Decision(
+    assert found.decisions[-1] == policy.Decision(
         "command", "not looked up in the image", "it is below the mount at /opt"
     )
 
@@ -261,8 +261,8 @@ def test_a_plan_that_was_not_written_by_us_is_an_invalid_argument(found):
 def test_a_plan_has_decisions_warnings_and_steps_for_people():
     found = made(spec_of(), body='services.enable = ["cron"]')
     assert found.decisions == (
-        plan.Decision("rich", "true", "built in"),
-        plan.Decision("mode", "dumb-init", "built in"),
+        policy.Decision("rich", "true", "built in"),
+        policy.Decision("mode", "dumb-init", "built in"),
     )
     assert found.warnings == (
         "/etc/c.toml: services.enable: found cron, allowed none: dumb-init manages no services: skipped",
@@ -303,7 +303,7 @@ def test_before_and_after_are_as_recorded(name):
     )
     found = plan.make(
         before,
-        plan.choose(before, config.DEFAULT, Identity.from_spec(before, namespace="k8s.io", container_id="c")),
+        policy.choose(before, config.DEFAULT, Identity.from_spec(before, namespace="k8s.io", container_id="c")),
         config=config.DEFAULT,
         facts=facts,
         terminal=before["process"]["terminal"],

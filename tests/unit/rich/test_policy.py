@@ -4,7 +4,7 @@ import pytest
 
 from runtime import config
 from runtime.errors import InvalidArgument
-from runtime.rich import plan
+from runtime.rich import policy
 from runtime.spec.identity import Identity
 
 OUTSIDE = Identity(namespace="default", image="", container="c1")
@@ -17,7 +17,7 @@ def chosen(annotations=(), *, env=(), body="", identity=WEB):
         "process": {"args": ["app"], "env": list(env)},
         "annotations": {"io.kubernetes.cri.container-name": "web", **dict(annotations)},
     }
-    return plan.choose(spec, config.parse(f"version = 1\n{body}", source="/etc/c.toml"), identity)
+    return policy.choose(spec, config.parse(f"version = 1\n{body}", source="/etc/c.toml"), identity)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_debugging_container_boots_no_init_that_was_meant_for_its_pod(annotati
 def test_why_a_debugging_container_has_dumb_init_is_said():
     found = debugged({"pouchrich.io/mode": "systemd"}, body="")
     source = "built in: debugger-* is for ephemeral containers, annotation pouchrich.io/mode asks for systemd"
-    assert found.decisions[-1] == plan.Decision("mode", "dumb-init", source)
+    assert found.decisions[-1] == policy.Decision("mode", "dumb-init", source)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_which_containers_are_for_debugging_is_the_nodes_to_say():
 def test_outside_a_pod_no_container_is_ephemeral():
     spec = {"process": {"args": ["app"]}}
     node = config.parse("version = 1\nrich.mode = 'systemd'", source="/etc/c.toml")
-    assert plan.choose(spec, node, Identity(namespace="default", image="", container="debugger-1")).mode == "systemd"
+    assert policy.choose(spec, node, Identity(namespace="default", image="", container="debugger-1")).mode == "systemd"
 
 
 @pytest.mark.parametrize("when", ['namespace = ["default"]', 'container = ["c*"]', 'mode = ["systemd"]', ""])
@@ -105,11 +105,11 @@ def test_outside_a_pod_what_is_mandatory_is_selected_by_containerds_names(entry,
     spec = {"process": {"args": ["app"]}, "annotations": {"pouchrich.io/rich": "false"}}
     node = config.parse(f"version = 1\n{entry % when}", source="/etc/c.toml")
     with pytest.raises(InvalidArgument, match="watch is mandatory"):
-        plan.choose(spec, node, OUTSIDE)
+        policy.choose(spec, node, OUTSIDE)
 
 
 def test_what_is_mandatory_elsewhere_lets_a_container_be_plain():
     spec = {"process": {"args": ["app"]}, "annotations": {"pouchrich.io/rich": "false"}}
     body = 'agents = [{ name = "watch", command = ["/w"], mandatory = true, when = { namespace = ["k8s.io"] } }]'
     node = config.parse(f"version = 1\n{body}", source="/etc/c.toml")
-    assert not plan.choose(spec, node, OUTSIDE).rich
+    assert not policy.choose(spec, node, OUTSIDE).rich

@@ -17,7 +17,8 @@ from runtime.bundle import Bundle
 from runtime.errors import InvalidArgument, RuntimeFailed, Unsupported
 from runtime.init.boot import Boot
 from runtime.rich.extras import Extras
-from runtime.rich.plan import Decision, Plan
+from runtime.rich.plan import Plan
+from runtime.rich.policy import Decision
 from shim.task import leftovers
 from shim.task.container.lifecycle import PlainLifecycle
 from shim.task.container.phase import Phase
@@ -242,7 +243,7 @@ async def test_a_second_cancellation_does_not_cut_an_undo_short(world):
 @in_loop
 async def test_a_plain_container_has_its_root_mounted_before_the_runtime_hears_of_it(world, monkeypatch):
     chosen = SimpleNamespace(rich=False)
-    monkeypatch.setattr(create_module.plan, "choose", lambda spec, config, identity: chosen)
+    monkeypatch.setattr(create_module.policy, "choose", lambda spec, config, identity: chosen)
     world.may_mount.clear()
     creating = asyncio.ensure_future(world.create())
     await until(lambda: "stdio.open" in world.said)

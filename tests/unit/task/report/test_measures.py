@@ -8,7 +8,8 @@ import pytest
 from runtime import measured
 from runtime.errors import HookFailed, InvalidArgument, RuntimeFailed
 from runtime.init.boot import Boot
-from runtime.rich.plan import Decision, Plan
+from runtime.rich.plan import Plan
+from runtime.rich.policy import Decision
 from shim.task.report import measures
 
 
