@@ -224,8 +224,10 @@ assert not set(stacks) & set(heap.ranges())
     )
 
 
-def test_mapping_is_nothing_where_nothing_is_shared():
+def test_where_nothing_is_shared_there_is_nothing_to_map_and_nothing_to_give_back():
+    assert not heap.is_shared()
     heap.map_shared()
+    assert heap.give_back() is None
 
 
 def test_a_missing_library_is_an_oserror(tmp_path: Path):

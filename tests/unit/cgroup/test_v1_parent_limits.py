@@ -49,8 +49,9 @@ def test_before_an_update_there_is_room_above(made, tmp_path):
     assert (tmp_path / "cpu/pod/c/pouchrich/cpu.cfs_quota_us").read_text() == "5000\n"
 
 
-def test_what_is_not_there_is_left(made):
+def test_what_is_not_there_is_left(made, tmp_path):
     v1_parent_limits.copy_to_parent(
         {"memory": made("memory", {}, {}, {"memory.limit_in_bytes": 1}), "freezer": "/nowhere/a/b"}
     )
     v1_parent_limits.loosen_parent({"cpuset": "/nowhere/a/b"})
+    assert list((tmp_path / "memory/pod/c").iterdir()) == [tmp_path / "memory/pod/c/pouchrich"]

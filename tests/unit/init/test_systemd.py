@@ -2,6 +2,7 @@
 
 import pytest
 
+from runtime.config.values import CAPABILITIES as CAPABILITY_NUMBERS
 from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.init import detect, systemd
@@ -201,7 +202,8 @@ def test_who_could_open_the_nodes_cgroups_by_a_handle_is_refused():
 
 
 def test_a_handle_is_nothing_new_to_who_may_mount_and_none_in_a_user_namespace():
-    systemd.make(setting(spec=spec_of(bounding=(*BY_HANDLE, "CAP_SYS_ADMIN"))))
     mapped = spec_of(bounding=BY_HANDLE)
     mapped["linux"]["namespaces"] = [{"type": "user"}]
-    systemd.make(setting(spec=mapped))
+    for spec in (spec_of(bounding=(*BY_HANDLE, "CAP_SYS_ADMIN")), mapped):
+        launch = systemd.make(setting(spec=spec)).boot.launch
+        assert launch.bounding & 1 << CAPABILITY_NUMBERS.index("CAP_DAC_READ_SEARCH")

@@ -1,6 +1,5 @@
 """shim.spawner.request: what a starter sends is what the spawner's child reads, whatever a command line holds."""
 
-import contextlib
 import os
 import sys
 
@@ -22,9 +21,31 @@ def test_a_request_is_read_as_it_was_packed(args, environment, stdin):
 
 
 @given(st.binary(max_size=300) | st.lists(st.sampled_from([b"0", b"1", b"-1", b"99999999999", b"x"])).map(b"\0".join))
-def test_anything_else_is_refused(message):
-    with contextlib.suppress(ValueError):
-        request.Request(message)
+def test_anything_else_is_refused_or_means_what_is_read(message):
+    try:
+        read = request.Request(message)
+    except ValueError:
+        return
+    again = request.Request(request.encode(read.key, read.containerd, read.args, read.environment, read.stdin))
+    assert [getattr(again, name) for name in read.__slots__] == [getattr(read, name) for name in read.__slots__]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ((b"k", b"1"), "not enough values to unpack"),
+        ((b"k", b"x", b"0", b"0", b""), "invalid literal"),
+        ((b"k", b"1", b"x", b"0", b""), "invalid literal"),
+        ((b"k", b"1", b"-1", b"0", b""), "found -1 words"),
+        ((b"k", b"1", b"2", b"a", b"0"), "found 1 words, not 2"),
+        ((b"k", b"1", b"0", b"1", b""), "found 1 words in 0 bytes"),
+        ((b"k", b"1", b"9" * 30, b"a", b"0", b""), "words in"),
+        ((b"\xff", b"1", b"0", b"0", b""), "can't decode"),
+    ],
+)
+def test_a_request_with_other_numbers_or_words_is_refused(words, reason):
+    with pytest.raises(ValueError, match=reason):
+        request.Request(b"\0".join(words))
 
 
 def test_what_is_no_variable_is_left_out():

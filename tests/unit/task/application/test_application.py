@@ -512,7 +512,9 @@ async def test_a_stream_that_cannot_be_given_away_is_used_as_it_is(world, monkey
 
     monkeypatch.setattr(application.os, "fchown", refuse)
     one = await world.run()
-    for fd in (*world.received(), reader, writer):
+    received = world.received()
+    assert os.fstat(received[1]).st_ino == os.fstat(writer).st_ino
+    for fd in (*received, reader, writer):
         os.close(fd)
     one.close()
 

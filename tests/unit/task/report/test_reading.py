@@ -36,6 +36,7 @@ class Costly:
 async def test_what_costs_little_is_read_at_once():
     costly = Costly(0.0)
     await until(lambda: len(costly.reads) > 100)
+    assert costly.reading._pause is None
     costly.close()
 
 

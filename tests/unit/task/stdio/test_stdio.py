@@ -391,10 +391,12 @@ async def test_no_file_of_the_nodes_is_an_input(tmp_path: Path, scheme: str):
 
 
 @in_loop
-async def test_no_input_for_a_terminal_is_none(client: Client, tmp_path: Path):
+async def test_no_input_for_a_terminal_is_none(tmp_path: Path):
+    before = open_fds()
     form = await opened(StdioPaths(os.devnull, terminal=True), bundle=tmp_path)
     slave = send_master(form.console_socket)
     await form.attach()
+    assert not [one for one in open_fds() - before if one.endswith(os.devnull)]
     os.close(slave)
     await form.close()
 
