@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from runtime.init import dumb_init, kinds, possible, sbin_init, systemd
 from runtime.init.base import InitMode
 
-SYSTEMD = InitMode("systemd", systemd.make, possible.systemd_problem, kind=kinds.SYSTEMD.name)
-SBIN_INIT = InitMode("sbin-init", sbin_init.make, possible.sbin_init_problem)
-DUMB_INIT = InitMode("dumb-init", dumb_init.make, possible.no_dumb_init, kind=kinds.DUMB_INIT.name, is_real=False)
+SYSTEMD = InitMode("systemd", systemd.make, possible.to_systemd, kind=kinds.SYSTEMD.name)
+SBIN_INIT = InitMode("sbin-init", sbin_init.make, possible.to_sbin_init)
+DUMB_INIT = InitMode("dumb-init", dumb_init.make, possible.to_dumb_init, kind=kinds.DUMB_INIT.name, is_real=False)
 
 INIT_MODES: Mapping[str, InitMode] = {one.name: one for one in (SYSTEMD, SBIN_INIT, DUMB_INIT)}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from runtime.host import HostFacts
 from runtime.init.boot import Boot
@@ -99,18 +99,26 @@ class ModeFacts(NamedTuple):
     cgroup_v1_source: str
 
 
+class Obstacle(NamedTuple):
+    """Why a container cannot have a mode: `text` for people, `reason` for the metric of fallbacks."""
+
+    text: str
+    reason: Literal["pid-namespace", "image", "cgroups", "init"]
+
+
 class InitMode(NamedTuple):
     """What is specific to a mode.
 
-    `make(setting)` raises InvalidArgument where the spec leaves no room for the mode. `problem(site)` says why the mode
-    cannot be had, or "". `kind` is PID 1's kind (`runtime.init.kinds`), "" where the image's /sbin/init decides it.
+    `make(setting)` raises InvalidArgument where the spec leaves no room for the mode. `obstacle(site)` says why the
+    mode cannot be had, None where it can. `kind` is PID 1's kind (`runtime.init.kinds`), "" where the image's
+    /sbin/init decides it.
 
     `is_real`: PID 1 is an init of the image that starts the application. Otherwise PID 1 is a program of ours.
     """
 
     name: str
     make: Callable[[ModeInput], ModePlan]
-    problem: Callable[[ModeFacts], str]
+    obstacle: Callable[[ModeFacts], Obstacle | None]
     kind: str = ""
     is_real: bool = True
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from runtime.errors import InvalidArgument
 from runtime.init import kinds, launcher_settings
-from runtime.init.base import ModeInput, listed, variables
+from runtime.init.base import ModeInput, Obstacle, listed, variables
 from runtime.init.boot import AppProcess
 from runtime.spec import edit
 from runtime.spec.cri import CONTAINER_NAME, SANDBOX_UID
@@ -36,11 +36,11 @@ def uuid_of(spec: Spec, run_dir: str) -> str:
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
-def privilege_problem(kind: str, spec: Spec, capabilities: tuple[str, ...] | None) -> str:
-    """Why PID 1 of this kind cannot boot with the pod's bounding set (or the node's `capabilities`), or ""."""
+def no_privilege(kind: str, spec: Spec, capabilities: tuple[str, ...] | None) -> Obstacle | None:
+    """Why PID 1 of this kind cannot boot with the pod's bounding set (or the node's `capabilities`)."""
     names = _bounding(spec) if capabilities is None else capabilities
     missing = [name for name in _SYSTEMD_NEEDS if name not in names] if kind == "systemd" else []
-    return f"{kind} cannot boot without {listed(missing)}" if missing else ""
+    return Obstacle(f"{kind} cannot boot without {listed(missing)}", "init") if missing else None
 
 
 def _bounding(spec: Spec) -> tuple[str, ...]:

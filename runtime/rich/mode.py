@@ -14,17 +14,20 @@ from runtime.errors import InvalidArgument
 from runtime.host import HostFacts
 from runtime.image.image import ImageFacts
 from runtime.init import AUTO, DUMB_INIT, INIT_MODES, SYSTEMD, detect, mode_for, possible, process
-from runtime.init.base import InitMode, ModeFacts
+from runtime.init.base import InitMode, ModeFacts, Obstacle
 from runtime.init.detect import InitFacts
 from runtime.rich.policy import Choice, Decision
 from runtime.spec import edit
 from runtime.spec.edit import Spec
 
+_OWN_INIT = "image-init"
+
 
 class ResolvedMode(NamedTuple):
     """The mode that a container gets. None: the container stays plain, and the last decision says why.
 
-    `init` is what PID 1 will be; `is_own_command` says whether that is the image's own command.
+    `init` is what PID 1 will be; `is_own_command` says whether that is the image's own command. `fallback` is why the
+    mode is not the one asked for, as `runtime.init.base.Obstacle.reason` or "image-init", or "".
     """
 
     mode: str | None
@@ -32,6 +35,7 @@ class ResolvedMode(NamedTuple):
     is_own_command: bool = False
     decisions: tuple[Decision, ...] = ()
     warnings: tuple[str, ...] = ()
+    fallback: str = ""
 
 
 class _Case(NamedTuple):
@@ -92,15 +96,17 @@ def image_init(facts: ImageFacts, args: Sequence[str]) -> tuple[str, str] | None
 
 
 def _working(case: _Case) -> str:
-    modes = [mode.name for mode in INIT_MODES.values() if not mode.problem(case.site)]
+    modes = [mode.name for mode in INIT_MODES.values() if not mode.obstacle(case.site)]
     return "rich = false" if case.shared else ", ".join((*modes, AUTO))
 
 
-def _dumb_init(case: _Case, *decisions: Decision, warnings: tuple[str, ...] = ()) -> ResolvedMode:
+def _dumb_init(case: _Case, *decisions: Decision, warnings: tuple[str, ...] = (), fallback: str = "") -> ResolvedMode:
     if case.shared:
         stays = Decision("rich", "false", f"the container {case.shared}: it cannot have a PID 1 of its own")
-        return ResolvedMode(None, case.facts.init, decisions=(*decisions, stays), warnings=warnings)
-    return _resolved(case, DUMB_INIT, decisions, warnings)
+        return ResolvedMode(
+            None, case.facts.init, decisions=(*decisions, stays), warnings=warnings, fallback="pid-namespace"
+        )
+    return _resolved(case, DUMB_INIT, decisions, warnings, fallback)
 
 
 def _real(case: _Case, mode: InitMode, *decisions: Decision) -> ResolvedMode:
@@ -109,10 +115,10 @@ def _real(case: _Case, mode: InitMode, *decisions: Decision) -> ResolvedMode:
 
 
 def _resolved(
-    case: _Case, mode: InitMode, decisions: tuple[Decision, ...], warnings: tuple[str, ...] = ()
+    case: _Case, mode: InitMode, decisions: tuple[Decision, ...], warnings: tuple[str, ...] = (), fallback: str = ""
 ) -> ResolvedMode:
     init = case.facts.init._replace(kind=mode.kind or case.facts.init.kind)
-    return ResolvedMode(mode.name, init, decisions=decisions, warnings=warnings)
+    return ResolvedMode(mode.name, init, decisions=decisions, warnings=warnings, fallback=fallback)
 
 
 def _may_be_root(case: _Case) -> bool:
@@ -120,9 +126,9 @@ def _may_be_root(case: _Case) -> bool:
     return case.uid == 0 or rule == "allow" or (rule == "auto" and not case.choice.mode_by_pod)
 
 
-def _no_privilege(case: _Case, mode: InitMode) -> str:
-    """What PID 1 lacks for a boot in this pod ("": nothing). Used where another mode may be given instead."""
-    return process.privilege_problem(mode.kind or case.facts.init.kind, case.spec, case.config.rich.init_capabilities)
+def _no_privilege(case: _Case, mode: InitMode) -> Obstacle | None:
+    """What PID 1 lacks for a boot in this pod. Used where another mode may be given instead."""
+    return process.no_privilege(mode.kind or case.facts.init.kind, case.spec, case.config.rich.init_capabilities)
 
 
 def _check_root_init(case: _Case, mode: InitMode) -> None:
@@ -136,35 +142,37 @@ def _check_root_init(case: _Case, mode: InitMode) -> None:
     )
 
 
-def _cannot(case: _Case, mode: InitMode, problem: str) -> ResolvedMode:
+def _cannot(case: _Case, mode: InitMode, obstacle: Obstacle) -> ResolvedMode:
     choice = case.choice
     if choice.mode_is_own or case.config.rich.strict:
         raise InvalidArgument(
-            f"config.json: {choice.mode_source}: found mode {mode.name}, which is not possible: {problem};"
+            f"config.json: {choice.mode_source}: found mode {mode.name}, which is not possible: {obstacle.text};"
             f" allowed {_working(case)}"
         )
-    reason = f"mode {mode.name} is not possible: {problem}"
+    reason = f"mode {mode.name} is not possible: {obstacle.text}"
     if case.shared:
         return _dumb_init(case, warnings=(f"{choice.mode_source}: {reason}: the container stays plain",))
     warning = f"{choice.mode_source}: {reason}: {DUMB_INIT.name} instead"
-    return _dumb_init(case, Decision("mode", DUMB_INIT.name, reason), warnings=(warning,))
+    decision = Decision("mode", DUMB_INIT.name, reason)
+    return _dumb_init(case, decision, warnings=(warning,), fallback=obstacle.reason)
 
 
 def _asked(case: _Case) -> ResolvedMode:
     mode = INIT_MODES.get(case.choice.mode or DUMB_INIT.name)
     if mode is None:
-        problem = SYSTEMD.problem(case.site) or _no_privilege(case, SYSTEMD)
-        if not problem and not _may_be_root(case):
-            problem = f"PID 1 would be root in a container of user {case.uid} (rich.root-init)"
-        if problem:
-            return _dumb_init(case, Decision("mode", DUMB_INIT.name, f"{AUTO}: {problem}"))
+        obstacle = SYSTEMD.obstacle(case.site) or _no_privilege(case, SYSTEMD)
+        if not obstacle and not _may_be_root(case):
+            obstacle = Obstacle(f"PID 1 would be root in a container of user {case.uid} (rich.root-init)", "init")
+        if obstacle:
+            decision = Decision("mode", DUMB_INIT.name, f"{AUTO}: {obstacle.text}")
+            return _dumb_init(case, decision, fallback=obstacle.reason)
         found = Decision("mode", SYSTEMD.name, f"{AUTO}: the image has {case.facts.init.systemd}")
         return _real(case, SYSTEMD, found)
     if not mode.is_real:
         return _dumb_init(case)
     is_firm = case.choice.mode_is_own or case.config.rich.strict  # for these the plan's own error says more
-    if problem := mode.problem(case.site) or ("" if is_firm else _no_privilege(case, mode)):
-        return _cannot(case, mode, problem)
+    if obstacle := mode.obstacle(case.site) or (None if is_firm else _no_privilege(case, mode)):
+        return _cannot(case, mode, obstacle)
     return _real(case, mode)
 
 
@@ -185,12 +193,14 @@ def _supplied(case: _Case, path: str, kind: str) -> ResolvedMode:
         stays = Decision("rich", "false", f"{reason}; {problem}" if problem else reason)
         asked = case.choice.mode_source if case.choice.mode_is_own else ""
         warnings = (f"{asked}: ignored, the container stays plain",) if asked else ()
-        return ResolvedMode(None, case.facts.init, decisions=(stays,), warnings=warnings)
-    if refused := possible.cgroup_problem(case.site, kind):
-        raise InvalidArgument(f"config.json: process.args: found {path}, which cannot boot: {refused}")
-    mode = mode_for(kind).name
+        return ResolvedMode(None, case.facts.init, decisions=(stays,), warnings=warnings, fallback=_OWN_INIT)
+    if obstacle := possible.to_cgroups(case.site, kind):
+        raise InvalidArgument(f"config.json: process.args: found {path}, which cannot boot: {obstacle.text}")
+    mode, wanted = mode_for(kind), INIT_MODES.get(case.choice.mode or "")  # None stands for auto
     init = case.facts.init._replace(kind=kind)
-    return ResolvedMode(mode, init, is_own_command=True, decisions=(Decision("mode", mode, reason),))
+    decisions = (Decision("mode", mode.name, reason),)
+    fallback = "" if wanted in (None, mode) else _OWN_INIT
+    return ResolvedMode(mode.name, init, is_own_command=True, decisions=decisions, fallback=fallback)
 
 
 def resolve(choice: Choice, spec: Spec, *, config: Config, facts: ImageFacts, host: HostFacts) -> ResolvedMode:

@@ -39,7 +39,8 @@ class Plan:
 
     `boot` is None where PID 1 is no real init. `cgroup` is what the caller does to cgroups (None: nothing).
     `stop_signal` is the signal number that replaces a client's SIGTERM, where the pod set one. `apparmor` is the
-    profile that every process of the container has in place of containerd's default, "" for none.
+    profile that every process of the container has in place of containerd's default, "" for none. `fallback` is
+    ResolvedMode's.
     """
 
     rich: bool
@@ -52,6 +53,7 @@ class Plan:
     cgroup: Delegation | None = None
     stop_signal: int | None = None
     apparmor: str = ""
+    fallback: str = ""
 
     def apply(self, spec: Spec) -> Spec:
         """The spec after all steps; the argument is not changed."""
@@ -78,6 +80,7 @@ class Plan:
                 cgroup=None if found["cgroup"] is None else Delegation(**found["cgroup"]),
                 stop_signal=found["stop_signal"],
                 apparmor=found["apparmor"],
+                fallback=found.get("fallback", ""),  # a record of an earlier version has none
             )
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise InvalidArgument(f"plan: found {_unlike(err)}, allowed a plan of this version") from err
@@ -184,7 +187,7 @@ def make(
         # A pod must not evade by its command or its namespaces what it could not evade with rich = false.
         found = "a container that has to stay plain, allowed a rich one"
         refuse_mandatory(decisions[-1].source, found, choice.identity, config)
-        return Plan(False, None, decisions, (*warnings, *_ignored(choice)))
+        return Plan(False, None, decisions, (*warnings, *_ignored(choice)), fallback=resolved.fallback)
     if facts.command.hidden_by is not None:
         unseen = f"it is below the mount at {facts.command.hidden_by}"
         decisions = (*decisions, Decision("command", "not looked up in the image", unseen))
@@ -228,6 +231,7 @@ def make(
         made.cgroup,
         _stop_signal(choice),
         profile,
+        resolved.fallback,
     )
 
 

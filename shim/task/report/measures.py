@@ -18,16 +18,6 @@ AGAIN_S = 0.2
 MOST = 256
 """The most numbers that are queued while another process holds the lock; more are dropped."""
 
-_FALLBACKS = {
-    "cannot have a PID 1 of its own": "pid-namespace",
-    "already is an init": "image-init",
-    "not in the image": "image",
-    "symbolic link": "image",
-    "cgroup": "cgroups",
-    "name=systemd": "cgroups",
-}
-"""Text by which `runtime.rich.mode` explains that a mode cannot be had -> the label's word."""
-
 _log = logging.getLogger(__name__)
 _waiting: list[tuple[str, Mapping[str, str], float, tuple[float, ...]]] = []
 
@@ -44,11 +34,8 @@ def observe_seconds(name: str, seconds: float, **labels: str) -> None:
 
 def count_fallback(asked: str, made: Plan) -> None:
     """Count a rich container that stays plain or did not get the mode `asked`, with the reason."""
-    if made.mode == asked or (asked == "auto" and made.boot is not None):
-        return
-    source = next((one.source for one in reversed(made.decisions) if one.key in ("mode", "rich")), "")
-    reason = next((word for text, word in _FALLBACKS.items() if text in source), "init")
-    count("fallbacks", asked=asked, got=made.mode or "plain", reason=reason)
+    if made.fallback:
+        count("fallbacks", asked=asked, got=made.mode or "plain", reason=made.fallback)
 
 
 def count_refusal(stage: str, error: BaseException) -> None:

@@ -63,8 +63,35 @@ def refused(*args, **options):
 @pytest.mark.parametrize("mode", ["systemd", "sbin-init", "dumb-init"])
 def test_a_mode_that_can_be_had_is_had(mode):
     found = planned({"mode": mode})
-    assert (found.rich, found.mode) == (True, mode)
+    assert (found.rich, found.mode, found.fallback) == (True, mode, "")
     assert (found.boot is None) == (mode == "dumb-init")
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "got", "reason"),
+    [
+        ("auto", {}, "systemd", ""),
+        ("dumb-init", {"own_pids": False}, None, "pid-namespace"),
+        ("systemd", {"own_pids": False}, None, "pid-namespace"),
+        ("systemd", {"init": BUSYBOX}, "dumb-init", "image"),
+        ("auto", {"init": BUSYBOX}, "dumb-init", "image"),
+        ("sbin-init", {"resolved": {"/run": "/etc"}}, "dumb-init", "image"),
+        ("sbin-init", {"init": NOTHING}, "dumb-init", "init"),
+        ("sbin-init", {"init": InitFacts(kind="runit")}, "dumb-init", "init"),
+        ("systemd", {"init": InitFacts(systemd="/s", version=219)}, "dumb-init", "cgroups"),
+        ("auto", {"init": InitFacts(systemd="/s", version=219), "host": V1}, "dumb-init", "cgroups"),
+        ("systemd", {"bounding": ()}, "dumb-init", "init"),
+        ("auto", {"uid": 1000}, "dumb-init", "init"),
+        ("systemd", {"args": ("/sbin/runit-init",)}, None, "image-init"),
+        ("dumb-init", {"args": ("/lib/systemd/systemd",)}, "systemd", "image-init"),
+        ("auto", {"args": ("/lib/systemd/systemd",)}, "systemd", ""),
+        ("systemd", {"args": ("/lib/systemd/systemd",)}, "systemd", ""),
+    ],
+)
+def test_why_a_container_has_another_mode_than_was_asked_for_is_one_word(asked, options, got, reason):
+    command = Command(options["args"][0], *options["args"], *options["args"]) if "args" in options else None
+    found = planned({"mode": asked}, command=command, **options)
+    assert (found.mode, found.fallback) == (got, reason)
 
 
 def test_auto_is_systemd_where_the_image_has_it_and_says_why_not_elsewhere():

@@ -246,6 +246,12 @@ def test_a_plan_is_kept_as_json_and_read_again():
         assert again.apply(spec_of()) == found.apply(spec_of())
 
 
+def test_a_plan_of_an_earlier_version_is_read():
+    found = recorded(made(spec_of()))
+    del found["fallback"]
+    assert plan.Plan.from_dict(found) == made(spec_of())
+
+
 @pytest.mark.parametrize(
     "found",
     [
