@@ -3,10 +3,10 @@
 The image and the node are read once, one pure function decides, and the result is values to act on:
 
     seen = extras.inspect(root, spec, config)                reads; the shim itself probes lxcfs and adds the result
-    more = extras.make(spec, config=config, mode=mode, selects=..., units=..., seen=seen, points=..., run_dir=...)
-    the plan's steps + more.steps, its boot's files + more.files, its warnings + more.warnings
-    more.env_files written by env_file.write once the run directory exists; more.routes set before the prestart hooks;
-    more.agents supervised once the application runs
+    beside = extras.make(spec, config=config, mode=mode, selects=..., units=..., seen=seen, points=..., run_dir=...)
+    the plan's steps + beside.steps, its boot's files + beside.files, its warnings + beside.warnings
+    beside.env_files written by env_file.write once the run directory exists; beside.routes set before the prestart
+    hooks; beside.agents supervised once the application runs
 """
 
 import posixpath

@@ -28,38 +28,38 @@ class ContainerAgents:
     def __init__(
         self,
         about: ContainerInfo,
-        more: Extras,
+        extras: Extras,
         tools: ContainerTools,
         *,
         selects: Callable[[When], bool],
         source: str,
         root: tuple[int, int],
     ) -> None:
-        self._more = more
+        self._extras = extras
         self._supervisor: Supervisor | None = None
         self._exec: AgentExec | None = None
         self._files: AgentFiles | None = None
         self._changes: AgentChanges | None = None
-        if not more.chosen:
+        if not extras.chosen:
             return
-        self._files = AgentFiles(more.chosen)
+        self._files = AgentFiles(extras.chosen)
         self._exec = AgentExec(about.id, about.bundle, tools.oci, tools.reaper, owner=root, files=self._files)
-        if more.agents:
+        if extras.agents:
             self._supervisor = Supervisor(
                 about.id,
-                more.agents,
+                extras.agents,
                 self._exec,
                 changed=partial(notes.write_agents, about.bundle),
                 log=BundleLog(about.bundle),
             )
         self._changes = AgentChanges(
             about,
-            more.chosen,
-            tuple(more.unit_agents),
+            extras.chosen,
+            tuple(extras.unit_agents),
             selects=selects,
             source=source,
             supervisor=self._supervisor,
-            units=AgentUnits(rundir.path_of(about.namespace, about.id), about.spec, self._exec, more.to_units),
+            units=AgentUnits(rundir.path_of(about.namespace, about.id), about.spec, self._exec, extras.to_units),
             run=self._exec,
             files=self._files,
         )
@@ -67,12 +67,12 @@ class ContainerAgents:
     @property
     def supervised(self) -> list[str]:
         """The names of the agents that the pod server supervises."""
-        return [one.name for one in self._more.agents]
+        return [one.name for one in self._extras.agents]
 
     @property
     def in_units(self) -> dict[str, str]:
         """See `Extras.unit_agents`."""
-        return dict(self._more.unit_agents)
+        return dict(self._extras.unit_agents)
 
     async def created(self, init: int, cgroup: Cgroup | None) -> None:
         """The container has been created, with host process `init`. Raises FailedPrecondition, OSError."""
@@ -80,7 +80,7 @@ class ContainerAgents:
             await self._files.created(init)
         if self._exec is not None and cgroup is not None:
             self._exec.cgroup_path = cgroup.unified
-            self._exec.note_cgroups(self._more.agents)
+            self._exec.note_cgroups(self._extras.agents)
 
     async def start_mandatory(self) -> None:
         """See Supervisor.start_mandatory."""

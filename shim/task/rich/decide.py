@@ -24,8 +24,12 @@ from shim.task.reaper import Reaper
 from shim.task.rich.lxcfs import alive_files
 from shim.task.thread import NODE_PATIENCE_S, answered
 
-Inspection = tuple[ImageFacts, ExtrasFacts]
-"""What `inspect_image` returns."""
+
+class Inspection(NamedTuple):
+    """What `inspect_image` has seen: `facts` for the plan, `seen` for the extras."""
+
+    facts: ImageFacts
+    seen: ExtrasFacts
 
 
 class Decided(NamedTuple):
@@ -63,50 +67,61 @@ async def decide(
     """
     if not choice.rich or looked is None:
         return Decided(plan.make(spec, choice, config=config, facts=None, terminal=terminal), Extras())
-    facts, seen = looked
-    if host_facts is None:
-        host_facts = host.read()
+    facts = looked.facts
+    host_facts = host_facts or host.read()
     if systemd_cgroup is not None:
         host_facts = host_facts._replace(systemd=systemd_cgroup)
     made = plan.make(spec, choice, config=config, facts=facts, terminal=terminal, host=host_facts, run_dir=run_dir)
     if not made.rich or made.mode is None:
         return Decided(made, Extras())
-    if made.apparmor:
-        apparmor.require(made.apparmor, source=config.key_and_source(confinement.KEY))
-    for helper in made.helpers:
-        libexec.path(helper)
-    mode, boot = made.mode, made.boot
-    scarce: tuple[str, ...] = ()
-    if boot is not None and boot.kind.uses_inotify and os.geteuid() == 0:  # another user's limit would tell nothing
-        scarce = inotify.warn_or_refuse(
-            inotify.instances_left(), config.rich.inotify, source=config.source_of("rich.inotify")
-        )
-    if config.rich.lxcfs is not False:
-        is_mounted, files = await alive_files(reaper)
-        seen = replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
-    units = boot is not None and boot.kind.has_units and boot.launch is not None
-    more = extras.make(
+    boot = made.boot
+    scarce = _require(made, config)
+    beside = extras.make(
         confinement.spec_with_profile(spec, made.apparmor),
         config=config,
-        mode=mode,
-        selects=partial(choice.identity.selects, mode=mode),
-        units=units,
-        seen=seen,
+        mode=made.mode,
+        selects=partial(choice.identity.selects, mode=made.mode),
+        units=boot is not None and boot.kind.has_units and boot.launch is not None,
+        seen=await _with_lxcfs(looked.seen, config, reaper),
         points=plan.mount_points(spec, facts),
         run_dir=run_dir,
         boot=boot,
         systemd_version=facts.init.version,
     )
-    if paths := sorted({mount.source for one in more.chosen for mount in one.agent.mounts}):
-        check = partial(mounts.check_sources, more.chosen, source=config.source)
-        await answered(check, what=f"{config.source}: agents: {', '.join(paths)}", patience_s=NODE_PATIENCE_S)
+    await _check_sources(beside, config)
     whole = replace(
         made,
-        steps=(*made.steps, *more.steps),
-        warnings=(*made.warnings, *more.warnings, *scarce),
-        boot=None if boot is None else replace(boot, files=(*boot.files, *more.files)),
+        steps=(*made.steps, *beside.steps),
+        warnings=(*made.warnings, *beside.warnings, *scarce),
+        boot=None if boot is None else replace(boot, files=(*boot.files, *beside.files)),
     )
-    return Decided(whole, more, facts.command.hidden_by is not None)
+    return Decided(whole, beside, facts.command.hidden_by is not None)
+
+
+def _require(made: Plan, config: Config) -> tuple[str, ...]:
+    """Raise where the node lacks what the plan needs; return warnings about what it has little of."""
+    if made.apparmor:
+        apparmor.require(made.apparmor, source=config.key_and_source(confinement.KEY))
+    for helper in made.helpers:
+        libexec.path(helper)
+    if made.boot is None or not made.boot.kind.uses_inotify or os.geteuid() != 0:  # another user's limit tells nothing
+        return ()
+    left, source = inotify.instances_left(), config.source_of("rich.inotify")
+    return inotify.warn_or_refuse(left, config.rich.inotify, source=source)
+
+
+async def _with_lxcfs(seen: ExtrasFacts, config: Config, reaper: Reaper) -> ExtrasFacts:
+    if config.rich.lxcfs is False:
+        return seen
+    is_mounted, files = await alive_files(reaper)
+    return replace(seen, lxcfs_mounted=is_mounted, lxcfs_files=files)
+
+
+async def _check_sources(beside: Extras, config: Config) -> None:
+    """Check the files of the node that agents mount. Raises as `mounts.check_sources`, or where nothing answers."""
+    if paths := sorted({mount.source for one in beside.chosen for mount in one.agent.mounts}):
+        check = partial(mounts.check_sources, beside.chosen, source=config.source)
+        await answered(check, what=f"{config.source}: agents: {', '.join(paths)}", patience_s=NODE_PATIENCE_S)
 
 
 def inspect_image(root: str, spec: dict[str, Any], choice: Choice, config: Config) -> Inspection:
@@ -117,7 +132,7 @@ def inspect_image(root: str, spec: dict[str, Any], choice: Choice, config: Confi
     """
     with Rootfs.open(root) as one:
         facts = image.facts_of(one, spec, choice.services)
-        return facts, extras.inspect(one, spec, config, units=bool(facts.init.systemd))
+        return Inspection(facts, extras.inspect(one, spec, config, units=bool(facts.init.systemd)))
 
 
 def root_of(spec: Mapping[str, Any], bundle: str) -> str:

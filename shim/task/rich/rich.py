@@ -56,7 +56,7 @@ class RichLifecycle:
         agents: ContainerAgents,
     ) -> None:
         self._about = about
-        self._more = decided.extras
+        self._extras = decided.extras
         self._helpers = decided.plan.helpers
         self._command_hidden = decided.command_hidden
         self._root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
@@ -85,7 +85,7 @@ class RichLifecycle:
         rundir.make(self._directory, label=selinux.files_label(self._about.spec), group=self._root[1])
         rundir.add_programs(self._directory, self._helpers)
         owner, group = self._root[0], self._app[1]
-        for file in self._more.env_files:
+        for file in self._extras.env_files:
             env_file.write(self._directory, file.text, group=group, owner=owner, name=file.name, mode=file.mode)
         if self._application is not None:
             self._application.prepare()
@@ -119,7 +119,7 @@ class RichLifecycle:
         failed hook with `abort`.
         """
         self._times.starts()
-        if warning := await routes.apply(self._reaper, self._init, self._more.routes):
+        if warning := await routes.apply(self._reaper, self._init, self._extras.routes):
             _log.warning("container %s: %s", self._about.id, warning)
         await self._hooks.run_prestart(init=self._init, cgroup=self._cgroup)
         if self._application is not None:
