@@ -41,7 +41,7 @@ from shim.task.create.options import TaskOptions
 from shim.task.prefetch import Prefetch
 from shim.task.reaper import Reaper
 from shim.task.report import log_fields, measures
-from shim.task.rich import rich, subject
+from shim.task.rich import assembly, subject
 from shim.task.rich.decide import Decided, Inspection, decide, inspect_image, root_of
 from shim.task.stdio.passthrough import may_pass_through
 from shim.task.stdio.stdio import Stdio, StdioPaths
@@ -225,7 +225,7 @@ class _Creation:
             spec=confinement.spec_with_profile(self._spec, decided.plan.apparmor),
         )
         tools = subject.ContainerTools(self._oci, self._tools.run, self._tools.reaper)
-        life = rich.make(info, decided, self._choice, self._chosen.config, tools, stdio=stdio, console=console)
+        life = assembly.make(info, decided, self._choice, self._chosen.config, tools, stdio=stdio, console=console)
         self._life = life
         self._undo_later(life.abandon)
         await life.prepare()

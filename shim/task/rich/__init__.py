@@ -2,6 +2,7 @@
 
 decide            examines image and node, makes the plan, adds agents, routes and lxcfs
 rich              the container's life: hooks, routes, init, application, agents
+assembly          makes the parts of that life and connects them
 subject           identifies the container
 times             logs and counts how long each phase took
 container_agents  the container's agents of both kinds, and their changes

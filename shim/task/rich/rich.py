@@ -5,27 +5,20 @@
 
 import logging
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Any
 
 from runtime import index, rundir
 from runtime.bundle_log import BundleLog
 from runtime.cgroup import Cgroup
-from runtime.config import Config
 from runtime.errors import Unsupported
 from runtime.hooks import environment
-from runtime.hooks.select import select
 from runtime.init import forwarded
 from runtime.linux import selinux
 from runtime.rich import env_file
-from runtime.rich.policy import Choice
 from runtime.spec import ids
 from runtime.spec.grace import grace_s
 from shim.task.application.application import Application
-from shim.task.application.boot_queue import BootQueue
-from shim.task.application.restarts import Restarts
 from shim.task.application.stop import StopTracker
-from shim.task.application.timeouts import Timeouts
 from shim.task.checkpoint import REAL_INIT
 from shim.task.hooks.hooks import HookRunner
 from shim.task.reaper import Exit
@@ -36,8 +29,6 @@ from shim.task.rich.decide import Decided
 from shim.task.rich.own_cgroups import OwnCgroups
 from shim.task.rich.subject import ContainerInfo, ContainerTools
 from shim.task.rich.times import LifecycleTimes
-from shim.task.stdio.stdio import Stdio
-from shim.task.stdio.terminal import AppConsole
 
 _log = logging.getLogger(__name__)
 
@@ -230,71 +221,3 @@ class RichLifecycle:
         await self._cgroups.close()
         rundir.remove(self._directory)
         index.unregister(self._about.namespace, self._about.id)
-
-
-def make(
-    about: ContainerInfo,
-    decided: Decided,
-    choice: Choice,
-    config: Config,
-    tools: ContainerTools,
-    *,
-    stdio: Stdio,
-    console: AppConsole | None,
-) -> RichLifecycle:
-    """Make the lifecycle that `decided` asks for, with the client's streams and the application's terminal, if any."""
-    made, identity = decided.plan, choice.identity
-    mode = made.mode or ""
-    subject = environment.HookSubject(
-        id=about.id,
-        containerd_namespace=about.namespace,
-        bundle=about.bundle,
-        rootfs=about.root,
-        name=identity.container,
-        namespace=identity.namespace,
-        mode=mode,
-        annotations=about.annotations,
-        oci_version=str(about.spec.get("ociVersion", "1.0.2")),
-    )
-    selection = select(config, choice.overrides, identity, mode=mode)
-    root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
-    log = BundleLog(about.bundle)
-    agents = ContainerAgents(
-        about,
-        decided.extras,
-        tools,
-        selects=partial(identity.selects, mode=mode),
-        source=config.source,
-        root=root,
-    )
-    application = None
-    if made.boot is not None:
-        application = Application(
-            about.id,
-            about.bundle,
-            made.boot,
-            rundir.path_of(about.namespace, about.id),
-            stdio,
-            limits=Timeouts(
-                config.rich.start_timeout_s,
-                config.rich.stop_timeout_s,
-                config.rich.start_timeout_max_s,
-                grace_s(about.annotations),
-                restarts=config.rich.restart == "on-failure",
-                sources=(config.key_and_source("rich.start-timeout"), config.key_and_source("rich.start-timeout-max")),
-            ),
-            stop_signal=made.stop_signal,
-            root=root,
-            label=(about.spec.get("process") or {}).get("selinuxLabel") or "",
-            app_uid=ids.host_uid(about.spec, made.boot.launch.uid if made.boot.launch is not None else 0),
-            terminal=console,
-            before=agents.start_mandatory if decided.extras.agents else None,
-            queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel),
-            log=log,
-            restarts=Restarts(about.id, made.boot.init, log=log, changed=lambda: life.note_state()),
-            joined=lambda pid: life.joined(pid),
-            leaving=agents.leaving,
-        )
-    hooks = HookRunner(subject, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
-    life = RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents)
-    return life

@@ -78,7 +78,7 @@ class World:
         monkeypatch.setattr(leftovers.interrupted, "remove_leftovers", self._remove_rest)
         monkeypatch.setattr(create_module.attach.MigrationWindow, "open", lambda window: None)
         monkeypatch.setattr(create_module, "decide", self._decide)
-        monkeypatch.setattr(create_module.rich, "make", lambda *parts, **more: Life(self))
+        monkeypatch.setattr(create_module.assembly, "make", lambda *parts, **more: Life(self))
         monkeypatch.setattr(create_module.directories, "make", lambda path: None)
         monkeypatch.setattr(TaskOptions, "oci_binary", lambda chosen, spec, namespace: BINARY)
 
