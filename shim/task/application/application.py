@@ -43,12 +43,12 @@ POWEROFF_AGAIN_S = 1.0
 class Application:
     """One container's init, and the application under it unless the image's command is the init itself.
 
-    `bundle` is the container's bundle, `directory` its run directory; `stop_signal` replaces SIGTERM where it is not
-    None; `root` (user and group) and `app_uid` are host ids, `label` is the SELinux label of the container's processes.
-    `terminal` is the application's, if it has one. `before` is awaited before the application may run: it starts what
-    is mandatory beside the application, or raises. `queue` limits how many inits boot at once. `log` gets what init
-    prints, `restarts` counts. `joined` is called with the application's host PID before the application begins,
-    `leaving` before init is told to shut down.
+    `bundle` is the container's bundle, `directory` its run directory; `stop` is told of every signal; `root` (user and
+    group) and `app_uid` are host ids, `label` is the SELinux label of the container's processes. `terminal` is the
+    application's, if it has one. `before` is awaited before the application may run: it starts what is mandatory beside
+    the application, or raises. `queue` limits how many inits boot at once. `log` gets what init prints, `restarts`
+    counts. `joined` is called with the application's host PID before the application begins, `leaving` before init is
+    told to shut down.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Application:
         stdio: Stdio,
         *,
         limits: Timeouts,
-        stop_signal: int | None = None,
+        stop: StopTracker,
         root: tuple[int, int] = (0, 0),
         app_uid: int = 0,
         label: str = "",
@@ -77,7 +77,7 @@ class Application:
         self._boot, self._directory = boot, directory
         self._stdio = stdio
         self._limits = limits
-        self._stop = StopTracker(boot.init, stop_signal, limits.grace_s)
+        self._stop = stop
         self._root, self._joined, self._leaving = root, joined, leaving
         self._app_uid, self._label = app_uid, label
         self._terminal = terminal
@@ -252,6 +252,7 @@ class Application:
 
     def signal(self, number: int) -> None:
         """Pass a client's signal other than KILL on. Before the application runs, every signal calls the start off."""
+        sent = self._stop.signalled(number)
         if self._boot.launch is None:
             self._signal_init(self._stop.for_init(number, self._boot.signals))
         elif not self._life.has_run:
@@ -259,7 +260,6 @@ class Application:
                 self._life.move(AppPhase.CALLED_OFF)
             self._kill_init()
         else:
-            sent = self._stop.signalled(number)
             if self._life.is_in(AppPhase.RUNNING) or (self._life.is_in(AppPhase.RESTARTING) and self._stop.is_for_good):
                 self._life.move(AppPhase.STOPPING)
             assert self._app is not None

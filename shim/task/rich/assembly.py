@@ -13,6 +13,7 @@ from runtime.spec.grace import grace_s
 from shim.task.application.application import Application
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.restarts import Restarts
+from shim.task.application.stop import StopTracker
 from shim.task.application.timeouts import Timeouts
 from shim.task.hooks.hooks import HookRunner
 from shim.task.rich.container_agents import ContainerAgents
@@ -58,6 +59,7 @@ def make(
         source=config.source,
         root=root,
     )
+    stop = StopTracker(made.boot.init if made.boot else "", made.stop_signal, grace_s(about.annotations))
     application = None
     if made.boot is not None:
         application = Application(
@@ -74,7 +76,7 @@ def make(
                 restarts=config.rich.restart == "on-failure",
                 sources=(config.key_and_source("rich.start-timeout"), config.key_and_source("rich.start-timeout-max")),
             ),
-            stop_signal=made.stop_signal,
+            stop=stop,
             root=root,
             label=(about.spec.get("process") or {}).get("selinuxLabel") or "",
             app_uid=ids.host_uid(about.spec, made.boot.launch.uid if made.boot.launch is not None else 0),
@@ -87,5 +89,5 @@ def make(
             leaving=agents.leaving,
         )
     hooks = HookRunner(subject, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
-    life = RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents)
+    life = RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents, stop=stop)
     return life

@@ -16,7 +16,6 @@ from runtime.init import forwarded
 from runtime.linux import selinux
 from runtime.rich import env_file
 from runtime.spec import ids
-from runtime.spec.grace import grace_s
 from shim.task.application.application import Application
 from shim.task.application.stop import StopTracker
 from shim.task.checkpoint import REAL_INIT
@@ -45,6 +44,7 @@ class RichLifecycle:
         application: Application | None,
         hooks: HookRunner,
         agents: ContainerAgents,
+        stop: StopTracker,
     ) -> None:
         self._about = about
         self._extras = decided.extras
@@ -63,8 +63,7 @@ class RichLifecycle:
         self._agents = agents
         self._cgroup: Cgroup | None = None
         self._init, self._start_failed = 0, True
-        boot = decided.plan.boot
-        stop = StopTracker(boot.init if boot else "", decided.plan.stop_signal, grace_s(about.annotations))
+        self._stop = stop
         self._times = LifecycleTimes(BundleLog(about.bundle), decided.plan.mode or "", stop)
 
     # Create
@@ -184,8 +183,8 @@ class RichLifecycle:
 
     def signal(self, number: int) -> int:
         """Signal the application, or init in its own language. dumb-init forwards what it gets and may forward."""
-        sent = self._times.stops(number)
         if self._application is None:
+            sent = self._stop.signalled(number)
             return 0 if forwarded.deliver(self._init, sent) else sent
         self._application.signal(number)
         return 0

@@ -8,7 +8,10 @@ from shim.task.report import measures
 
 
 class LifecycleTimes:
-    """The times of the container in `mode` with the log `log`. Call each method when its event happens."""
+    """The times of the container in `mode` with the log `log`. Call each method when its event happens.
+
+    `stop` is told of every signal.
+    """
 
     def __init__(self, log: BundleLog, mode: str, stop: StopTracker) -> None:
         self._log = log
@@ -41,10 +44,6 @@ class LifecycleTimes:
         """The Start has failed."""
         self._started("failed")
         self.say("the start failed")
-
-    def stops(self, number: int) -> int:
-        """A client has sent signal `number`, which may mean a stop. Return the signal to send to the application."""
-        return self._stop.signalled(number)
 
     def ended(self) -> None:
         """PID 1 has ended."""

@@ -18,6 +18,7 @@ from shim.task.application.app_life import AppPhase
 from shim.task.application.application import RESTART_TIMEOUT_S, Application
 from shim.task.application.booting import Booting as RealBooting
 from shim.task.application.restarts import START_LIMIT, START_LIMIT_S
+from shim.task.application.stop import StopTracker
 from shim.task.application.timeouts import RESERVE_S, Timeouts
 from shim.task.reaper import Exit
 from tests.fakes.clock import in_time, now, settled
@@ -129,7 +130,8 @@ class World:
     def make(self, init="sysvinit", *, launch=True, streams=False, **given):
         limits = {"start_s": 60.0, "stop_s": STOP_S, **given.pop("limits", {})}
         boot = Boot(init, POWEROFF, launch=AppProcess(("x",)) if launch else None, streams=streams)
-        given = {"limits": Timeouts(**limits), "app_uid": 1000, **given}
+        stop = StopTracker(init, given.pop("stop_signal", None), limits.get("grace_s"))
+        given = {"limits": Timeouts(**limits), "stop": stop, "app_uid": 1000, **given}
         one = Application("c", str(self.directory), boot, str(self.directory), self.stdio, **given)
         one._init_pid = INIT
         one._listener = one._listen() if launch else None

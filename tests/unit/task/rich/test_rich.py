@@ -13,6 +13,7 @@ from runtime.errors import NotFound, RuntimeFailed, Unsupported
 from runtime.init.cgroup import Delegation
 from runtime.rich.extras import Extras
 from shim.task.application.restarts import Restarts
+from shim.task.application.stop import StopTracker
 from shim.task.rich import own_cgroups
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.rich import RichLifecycle
@@ -22,11 +23,12 @@ from tests.unit.agents.making import selected
 
 
 def life(bundle, plan=None, stop_signal=None, **parts):
-    made = SimpleNamespace(cgroup=plan, helpers=(), mode="systemd", boot=None, stop_signal=stop_signal)
+    made = SimpleNamespace(cgroup=plan, helpers=(), mode="systemd", boot=None)
     decided = SimpleNamespace(extras=Extras(), plan=made, command_hidden=False)
     about = ContainerInfo("c", "ns", str(bundle), "/", {})
     tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
-    parts = {"application": None, "hooks": None, "agents": agents(about), **parts}
+    stop = StopTracker("", stop_signal, None)
+    parts = {"application": None, "hooks": None, "agents": agents(about), "stop": stop, **parts}
     return RichLifecycle(about, decided, tools, **parts)
 
 

@@ -20,14 +20,15 @@ def times(tmp_path, monkeypatch):
     monkeypatch.setattr(
         times_module.measures, "observe_seconds", lambda name, seconds, **labels: told.append((name, seconds))
     )
-    return LifecycleTimes(BundleLog(str(tmp_path)), "systemd", StopTracker("systemd", None, 30.0)), told
+    stop = StopTracker("systemd", None, 30.0)
+    return LifecycleTimes(BundleLog(str(tmp_path)), "systemd", stop), stop, told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, RTMIN + 3, signal.SIGWINCH])
 @in_time
 async def test_a_stop_is_counted_from_its_signal(times, number):
-    one, told = times
-    one.stops(number)
+    one, stop, told = times
+    stop.signalled(number)
     await asyncio.sleep(7)
     one.ended()
     assert told == [("stop_seconds", 7.0)]
@@ -35,8 +36,8 @@ async def test_a_stop_is_counted_from_its_signal(times, number):
 
 @in_time
 async def test_an_end_long_after_a_signal_is_no_stop(times):
-    one, told = times
-    one.stops(signal.SIGHUP)
+    one, stop, told = times
+    stop.signalled(signal.SIGHUP)
     await asyncio.sleep(3600)
     one.ended()
     assert told == []
