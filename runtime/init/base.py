@@ -65,7 +65,7 @@ class ModeInput:
     needed: tuple[str, ...] = ()
     mask: tuple[str, ...] = ()
     capabilities: tuple[str, ...] | None = None
-    restarts: bool = False
+    restart_on_failure: bool = False
     stop_timeout_s: float = 10.0
     stop_signal: int | None = None
     cgroup_limits: tuple[int, int] = (1024, 8)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 class InitKind(NamedTuple):
     """What an init called `name` does that others do not.
 
-    `has_units`: it starts units (systemd.unit(5)), so an agent may be a unit. `restarts`: it can start a failed
+    `has_units`: it starts units (systemd.unit(5)), so an agent may be a unit. `can_restart`: it can start a failed
     application again. `uses_inotify`: it needs inotify instances of the node to boot. `passes_environment`: services
     have the environment of the inittab line that starts them. `begins_anew`: told to power off while it is powering
     off, it starts over. `writes_to_its_streams`: what it starts has the streams that the init was started with; other
@@ -16,14 +16,14 @@ class InitKind(NamedTuple):
 
     name: str
     has_units: bool = False
-    restarts: bool = False
+    can_restart: bool = False
     uses_inotify: bool = False
     passes_environment: bool = False
     begins_anew: bool = False
     writes_to_its_streams: bool = False
 
 
-SYSTEMD = InitKind("systemd", has_units=True, restarts=True, uses_inotify=True, begins_anew=True)
+SYSTEMD = InitKind("systemd", has_units=True, can_restart=True, uses_inotify=True, begins_anew=True)
 SYSVINIT = InitKind("sysvinit", passes_environment=True)
 OPENRC = InitKind("openrc")
 BUSYBOX = InitKind("busybox", passes_environment=True, writes_to_its_streams=True)

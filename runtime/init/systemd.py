@@ -47,7 +47,7 @@ RestartSec=100ms
 """By default systemd counts an end by one of these signals as clean (systemd.service(5), SuccessExitStatus=)."""
 
 
-def unit_text(*, stop_s: int | None, stop_signal: int | None, restarts: bool) -> str:
+def unit_text(*, stop_s: int | None, stop_signal: int | None, restart_on_failure: bool) -> str:
     """The application's unit. `stop_s` and `stop_signal` apply to a stop from inside; None for systemd's defaults.
 
     The launcher could not raise a resource limit again that systemd lowers for units, by default or by the image's
@@ -70,7 +70,7 @@ Before=shutdown.target
 [Service]
 Type=simple
 ExecStart={CONTAINER_RUN_DIR}/launch app
-{_RESTART if restarts else ""}KillMode=mixed
+{_RESTART if restart_on_failure else ""}KillMode=mixed
 {kill}{stop}IgnoreSIGPIPE=no
 {_LIMITS}TasksMax=infinity
 OOMPolicy=continue
@@ -107,7 +107,7 @@ def _stop_s(setting: ModeInput, *, is_told: bool) -> int | None:
 def _files(setting: ModeInput, *, is_told: bool) -> tuple[RunFile, ...]:
     needed = [name for name in setting.services if name in setting.needed]
     stop_s = _stop_s(setting, is_told=is_told)
-    text = unit_text(stop_s=stop_s, stop_signal=setting.stop_signal, restarts=setting.restarts)
+    text = unit_text(stop_s=stop_s, stop_signal=setting.stop_signal, restart_on_failure=setting.restart_on_failure)
     return (
         RunFile(UNIT, text),
         RunFile(DROP_IN, _DROP_IN_TEXT),

@@ -149,7 +149,7 @@ def _ignored(choice: Choice) -> tuple[str, ...]:
 
 
 def _unrestarted(config: Config, resolved: ResolvedMode) -> tuple[str, ...]:
-    if config.rich.restart == "no" or kinds.kind_of(resolved.init.kind).restarts:
+    if config.rich.restart == "no" or kinds.kind_of(resolved.init.kind).can_restart:
         return ()
     return (f"{config.source}: rich.restart: ignored, only systemd restarts an application that failed",)
 
@@ -211,7 +211,7 @@ def make(
             needed=tuple(services.unit(one) for one in config.services.mandatory),
             mask=config.rich.mask,
             capabilities=config.rich.init_capabilities,
-            restarts=config.rich.restart == "on-failure",
+            restart_on_failure=config.rich.restart == "on-failure",
             stop_timeout_s=config.rich.stop_timeout_s,
             stop_signal=_stop_signal(choice),
             delegates=config.key_and_source("rich.cgroup") if config.rich.cgroup == "delegate" else "",

@@ -9,22 +9,19 @@ import asyncio
 import math
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 
 from runtime import rundir
-from runtime.bundle_log import BundleLog
 from runtime.cgroup import Cgroup
 from runtime.errors import NotFound, RuntimeFailed, text_of
 from runtime.init.boot import Boot
 from runtime.linux import pidfd, selinux
 from shim.task.application.adopt import Adopted, AppSocket
 from shim.task.application.app_exit import ApplicationExit, ExitStatusSource, exit_status_source
-from shim.task.application.app_life import AppLife, AppPhase
+from shim.task.application.app_life import AppPhase
 from shim.task.application.app_streams import AppStreams
-from shim.task.application.boot_console import BootConsole
-from shim.task.application.boot_queue import BootQueue
 from shim.task.application.booting import Booting
 from shim.task.application.halt import HaltSocket
 from shim.task.application.progress_deadline import ProgressDeadline
@@ -43,59 +40,40 @@ POWEROFF_AGAIN_S = 1.0
 class Application:
     """One container's init, and the application under it unless the image's command is the init itself.
 
-    `bundle` is the container's bundle, `directory` its run directory; `stop` is told of every signal; `root` (user and
-    group) and `app_uid` are host ids, `label` is the SELinux label of the container's processes. `terminal` is the
-    application's, if it has one. `before` is awaited before the application may run: it starts what is mandatory beside
-    the application, or raises. `queue` limits how many inits boot at once. `log` gets what init prints, `restarts`
-    counts. `joined` is called with the application's host PID before the application begins, `leaving` before init is
-    told to shut down.
+    `directory` is the container's run directory, `stdio` has the client's streams; `stop` is told of every signal,
+    `restarts` of every start. `root` (user and group) and `app_uid` are host ids, `label` is the SELinux label of the
+    container's processes. `terminal` is the application's, if it has one. `joined` is called with the application's
+    host PID before the application begins, `leaving` before init is told to shut down.
     """
 
     def __init__(
         self,
-        container_id: str,
-        bundle: str,
         boot: Boot,
+        booting: Booting,
         directory: str,
         stdio: Stdio,
         *,
         limits: Timeouts,
         stop: StopTracker,
+        restarts: Restarts,
         root: tuple[int, int] = (0, 0),
         app_uid: int = 0,
         label: str = "",
         terminal: AppConsole | None = None,
-        before: Callable[[], Awaitable[None]] | None = None,
-        queue: BootQueue | None = None,
-        log: BundleLog | None = None,
-        restarts: Restarts | None = None,
         joined: Callable[[int], None] = lambda pid: None,
         leaving: Callable[[], None] = lambda: None,
     ) -> None:
-        self.console = BootConsole(container_id, bundle, log, private=not boot.streams)
-        self.restarts = restarts or Restarts(container_id, boot.init)
         self._boot, self._directory = boot, directory
+        self._booting, self.console, self._life = booting, booting.console, booting.life
         self._stdio = stdio
         self._limits = limits
-        self._stop = stop
+        self._stop, self.restarts = stop, restarts
         self._root, self._joined, self._leaving = root, joined, leaving
         self._app_uid, self._label = app_uid, label
         self._terminal = terminal
         self._status_source = exit_status_source()
         self._init_pid, self._not_again = 0, ""
-        self._life = AppLife()
-        self._restarts = limits.restarts and boot.kind.restarts
-        self._streams = AppStreams(stdio, uid=app_uid, again=self._restarts)
-        self._booting = Booting(
-            boot.init,
-            self.console,
-            start_s=limits.start_s,
-            start_max_s=limits.start_max_s,
-            sources=limits.sources,
-            life=self._life,
-            before=before,
-            queue=queue,
-        )
+        self._streams = AppStreams(stdio, uid=app_uid, again=restarts.enabled)
         self._app: Adopted | None = None
         self._exit: ApplicationExit | None = None
         self._cgroup: Cgroup | None = None
@@ -177,7 +155,7 @@ class Application:
                 self._life.move(AppPhase.FAILED)
             self._kill_init()
             raise
-        if not self._restarts:
+        if not self.restarts.enabled:
             rundir.forget_settings(self._directory)
 
     async def _boot_application(self) -> None:
@@ -213,7 +191,7 @@ class Application:
         if self._life.ended.is_set():
             return
         stopping_for_s = self._stop.for_s()
-        if status and self._restarts and stopping_for_s is None:
+        if status and self.restarts.enabled and stopping_for_s is None:
             self.restarts.given_up(status, self._not_again)
         self._life.move(AppPhase.SHUTTING_DOWN)
         self._leaving()
@@ -229,7 +207,7 @@ class Application:
         """Whether init has restarted the application, as `rich.restart` asks, without a stop or a given-up restart."""
         if self._life.is_in(AppPhase.STOPPING) and self._stop.for_s() is None:
             self._life.move(AppPhase.RUNNING)
-        if not self._restarts or self._stop.for_s() is not None or not self._life.is_in(AppPhase.RUNNING):
+        if not self.restarts.enabled or self._stop.for_s() is not None or not self._life.is_in(AppPhase.RUNNING):
             return False
         self._life.move(AppPhase.RESTARTING)
         patience = ProgressDeadline(RESTART_TIMEOUT_S, RESTART_TIMEOUT_S)

@@ -16,34 +16,29 @@ from shim.task.application.app_life import AppLife, AppPhase
 from shim.task.application.boot_console import BootConsole
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.progress_deadline import ProgressDeadline
+from shim.task.application.timeouts import Timeouts
 
 
 class Booting:
     """One container's boot, by an init called `init` whose console is `console`.
 
-    `start_s` is how long the boot may be without progress, `start_max_s` how long it may take in all, in seconds;
-    `sources` are the two keys and where they were set. `before` is awaited once the launcher has connected: it starts
-    what is mandatory beside the application, or raises. `life` is the application's, `queue` the node's.
+    `before` is awaited once the launcher has connected: it starts what is mandatory beside the application, or raises.
+    `queue` limits how many inits boot at once. `life` is the application's.
     """
 
     def __init__(
         self,
         init: str,
         console: BootConsole,
+        limits: Timeouts,
         *,
-        start_s: float,
-        start_max_s: float,
-        life: AppLife,
-        sources: tuple[str, str] = ("rich.start-timeout", "rich.start-timeout-max"),
         before: Callable[[], Awaitable[None]] | None = None,
         queue: BootQueue | None = None,
     ) -> None:
-        self._life = life
+        self.life = AppLife()
         self._init = init
-        self._console = console
-        self._start_s = start_s
-        self._start_max_s = start_max_s
-        self._sources = sources
+        self.console = console
+        self._limits = limits
         self._before = before
         self._queue = queue
         self._refused: Callable[[], str] = str
@@ -55,17 +50,17 @@ class Booting:
         """
         self._refused = _refused_since_now(cgroup)
         if self._queue is not None and not await self._queue.wait_for_turn(self._over_within):
-            why = "a signal ended the start" if self._life.is_called_off else "PID 1 ended"
+            why = "a signal ended the start" if self.life.is_called_off else "PID 1 ended"
             raise RuntimeFailed(f"{self._init} was not started: {why} while it waited for its turn to boot")
 
     async def _over_within(self, seconds: float) -> bool:
         """Wait `seconds`, less if init ends. Return whether init has ended or the boot was called off."""
-        waiting = asyncio.ensure_future(self._life.ended.wait())
+        waiting = asyncio.ensure_future(self.life.ended.wait())
         try:
             await asyncio.wait([waiting], timeout=seconds)
         finally:
             waiting.cancel()
-        return self._life.ended.is_set() or self._life.is_called_off
+        return self.life.ended.is_set() or self.life.is_called_off
 
     def leave(self) -> None:
         """Make room in the queue: the container does not boot any more, or not yet."""
@@ -80,7 +75,7 @@ class Booting:
         `over` is init's end by default. Closes `listener`.
         """
         adopting = asyncio.ensure_future(listener.accept())
-        ended = asyncio.ensure_future(over or self._life.ended.wait())
+        ended = asyncio.ensure_future(over or self.life.ended.wait())
         try:
             while (wait_s := patience.wait_s()) > 0 and not (adopting.done() or ended.done()):
                 await asyncio.wait([adopting, ended], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
@@ -90,7 +85,7 @@ class Booting:
             if not adopting.done():
                 return None
             adopted = adopting.result()
-            if ended.done() or self._life.is_called_off:
+            if ended.done() or self.life.is_called_off:
                 adopted.close()
                 return None
             return adopted
@@ -103,11 +98,11 @@ class Booting:
         self, listener: AppSocket, patience: ProgressDeadline, pause_s: Callable[[], float]
     ) -> Adopted | None:
         """The launcher that init has started again, `pause_s` after it connected; None also if a stop comes first."""
-        adopted = await self.adopt(listener, patience, self._life.leaving())
+        adopted = await self.adopt(listener, patience, self.life.leaving())
         if adopted is None:
             return None
         try:
-            if self._life.is_in(AppPhase.RESTARTING) and await self._life.stays(pause_s()):
+            if self.life.is_in(AppPhase.RESTARTING) and await self.life.stays(pause_s()):
                 return adopted
         except BaseException:
             adopted.close()
@@ -121,11 +116,11 @@ class Booting:
         `cgroup` is the container's; its CPU time counts as progress. Raises RuntimeFailed with init's last lines.
         """
         patience = ProgressDeadline(
-            self._start_s,
-            self._start_max_s,
-            sources=self._sources,
+            self._limits.start_s,
+            self._limits.start_max_s,
+            sources=self._limits.sources,
             spent=lambda: None if cgroup is None else cpu_s(cgroup),
-            said=lambda: self._console.lines,
+            said=lambda: self.console.lines,
         )
         try:
             adopted = await self.adopt(listener, patience)
@@ -147,11 +142,12 @@ class Booting:
         if self._before is None:
             return
         beginning = asyncio.ensure_future(self._before())
-        ended = asyncio.ensure_future(self._life.ended.wait())
+        ended = asyncio.ensure_future(self.life.ended.wait())
         try:
-            await asyncio.wait([beginning, ended], timeout=self._start_s, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done() or self._life.is_called_off or not beginning.done():
-                why = self._why_not(f"not within start-timeout, {self._start_s:g} s ({self._sources[0]})")
+            within_s = self._limits.start_s
+            await asyncio.wait([beginning, ended], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done() or self.life.is_called_off or not beginning.done():
+                why = self._why_not(f"not within start-timeout, {within_s:g} s ({self._limits.sources[0]})")
                 raise RuntimeFailed(f"the mandatory agents did not start: {why}")
             await beginning
         finally:
@@ -160,12 +156,12 @@ class Booting:
 
     def _why_not(self, time_is_up: str) -> str:
         reason = time_is_up
-        if self._life.is_called_off:
+        if self.life.is_called_off:
             reason = "a signal ended the start"
-        elif self._life.ended.is_set():
+        elif self.life.ended.is_set():
             reason = "PID 1 ended"
         reason += self._refused()
-        said = self._console.last_lines()
+        said = self.console.last_lines()
         return f"{reason}; its console: {said}" if said else f"{reason}; it said nothing on its console"
 
 

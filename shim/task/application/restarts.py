@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from runtime.bundle_log import BundleLog
+from runtime.init import kinds
 from shim.task.report import measures
 
 TIMEOUT_S = 10.0  # an init that has not restarted the application within this has given up
@@ -15,17 +16,24 @@ _log = logging.getLogger(__name__)
 
 
 class Restarts:
-    """The restarts of one container's application. `changed` is called after each one, when `count` has grown."""
+    """The restarts of one container's application by `init`, the name of its kind.
 
-    def __init__(
-        self, container_id: str, init: str, *, log: BundleLog | None = None, changed: Callable[[], None] = lambda: None
-    ) -> None:
+    `enabled`: the node wants an application that failed restarted, and the init can do so; only the last exit counts
+    then.
+    """
+
+    def __init__(self, container_id: str, init: str, *, wanted: bool, log: BundleLog | None = None) -> None:
         self._container_id = container_id
         self._init = init
         self._log = log
-        self._changed = changed
+        self.enabled = wanted and kinds.kind_of(init).can_restart
+        self._changed: Callable[[], None] = lambda: None
         self._starts: deque[float] = deque(maxlen=START_LIMIT)
         self.count = 0
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called after each restart, when `count` has grown."""
+        self._changed = changed
 
     def started(self, at_s: float) -> None:
         """Init started the application at `at_s`, a time of the event loop's clock."""

@@ -11,15 +11,12 @@ class Timeouts(NamedTuple):
 
     `start_s` limits a boot's time without progress, `start_max_s` its whole time. `sources` name the two keys and where
     they were set. `stop_s` is init's time to shut down.
-
-    `restarts`: an init that can do so restarts an application that failed, and only the last exit counts.
     """
 
     start_s: float
     stop_s: float
     start_max_s: float = 0.0
     grace_s: float | None = None
-    restarts: bool = False
     sources: tuple[str, str] = ("rich.start-timeout", "rich.start-timeout-max")
 
     def shutdown_s(self, stopping_for_s: float | None) -> float:

@@ -11,13 +11,16 @@ from runtime.rich.policy import Choice
 from runtime.spec import ids
 from runtime.spec.grace import grace_s
 from shim.task.application.application import Application
+from shim.task.application.boot_console import BootConsole
 from shim.task.application.boot_queue import BootQueue
+from shim.task.application.booting import Booting
 from shim.task.application.restarts import Restarts
 from shim.task.application.stop import StopTracker
 from shim.task.application.timeouts import Timeouts
 from shim.task.hooks.hooks import HookRunner
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.decide import Decided
+from shim.task.rich.own_cgroups import OwnCgroups
 from shim.task.rich.rich import RichLifecycle
 from shim.task.rich.subject import ContainerInfo, ContainerTools
 from shim.task.stdio.stdio import Stdio
@@ -49,45 +52,54 @@ def make(
         oci_version=str(about.spec.get("ociVersion", "1.0.2")),
     )
     selection = select(config, choice.overrides, identity, mode=mode)
-    root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
-    log = BundleLog(about.bundle)
     agents = ContainerAgents(
         about,
         decided.extras,
         tools,
         selects=partial(identity.selects, mode=mode),
         source=config.source,
-        root=root,
+        root=about.root_ids,
     )
+    group = made.cgroup
+    writer = about.user_ids if group is not None and group.leaf else about.root_ids
+    cgroups = OwnCgroups(about.id, group, tools.oci, writer)
+    hooks = HookRunner(subject, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
     stop = StopTracker(made.boot.init if made.boot else "", made.stop_signal, grace_s(about.annotations))
     application = None
     if made.boot is not None:
+        limits = _timeouts(about, config)
+        log = BundleLog(about.bundle)
         application = Application(
-            about.id,
-            about.bundle,
             made.boot,
+            Booting(
+                made.boot.init,
+                BootConsole(about.id, about.bundle, log, private=not made.boot.streams),
+                limits,
+                before=agents.start_mandatory if decided.extras.agents else None,
+                queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel),
+            ),
             rundir.path_of(about.namespace, about.id),
             stdio,
-            limits=Timeouts(
-                config.rich.start_timeout_s,
-                config.rich.stop_timeout_s,
-                config.rich.start_timeout_max_s,
-                grace_s(about.annotations),
-                restarts=config.rich.restart == "on-failure",
-                sources=(config.key_and_source("rich.start-timeout"), config.key_and_source("rich.start-timeout-max")),
-            ),
+            limits=limits,
             stop=stop,
-            root=root,
+            restarts=Restarts(about.id, made.boot.init, wanted=config.rich.restart == "on-failure", log=log),
+            root=about.root_ids,
             label=(about.spec.get("process") or {}).get("selinuxLabel") or "",
             app_uid=ids.host_uid(about.spec, made.boot.launch.uid if made.boot.launch is not None else 0),
             terminal=console,
-            before=agents.start_mandatory if decided.extras.agents else None,
-            queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel),
-            log=log,
-            restarts=Restarts(about.id, made.boot.init, log=log, changed=lambda: life.note_state()),
-            joined=lambda pid: life.joined(pid),
+            joined=cgroups.show,
             leaving=agents.leaving,
         )
-    hooks = HookRunner(subject, selection, spec=about.spec, oci=tools.oci, run=tools.run, reaper=tools.reaper)
-    life = RichLifecycle(about, decided, tools, application=application, hooks=hooks, agents=agents, stop=stop)
-    return life
+    return RichLifecycle(
+        about, decided, tools.reaper, application=application, hooks=hooks, agents=agents, cgroups=cgroups, stop=stop
+    )
+
+
+def _timeouts(about: ContainerInfo, config: Config) -> Timeouts:
+    return Timeouts(
+        config.rich.start_timeout_s,
+        config.rich.stop_timeout_s,
+        config.rich.start_timeout_max_s,
+        grace_s(about.annotations),
+        sources=(config.key_and_source("rich.start-timeout"), config.key_and_source("rich.start-timeout-max")),
+    )

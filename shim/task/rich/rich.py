@@ -15,18 +15,17 @@ from runtime.hooks import environment
 from runtime.init import forwarded
 from runtime.linux import selinux
 from runtime.rich import env_file
-from runtime.spec import ids
 from shim.task.application.application import Application
 from shim.task.application.stop import StopTracker
 from shim.task.checkpoint import REAL_INIT
 from shim.task.hooks.hooks import HookRunner
-from shim.task.reaper import Exit
+from shim.task.reaper import Exit, Reaper
 from shim.task.rich import command, notes, routes
 from shim.task.rich.agent_changes import Changed
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.decide import Decided
 from shim.task.rich.own_cgroups import OwnCgroups
-from shim.task.rich.subject import ContainerInfo, ContainerTools
+from shim.task.rich.subject import ContainerInfo
 from shim.task.rich.times import LifecycleTimes
 
 _log = logging.getLogger(__name__)
@@ -39,26 +38,24 @@ class RichLifecycle:
         self,
         about: ContainerInfo,
         decided: Decided,
-        tools: ContainerTools,
+        reaper: Reaper,
         *,
         application: Application | None,
         hooks: HookRunner,
         agents: ContainerAgents,
+        cgroups: OwnCgroups,
         stop: StopTracker,
     ) -> None:
         self._about = about
         self._extras = decided.extras
         self._helpers = decided.plan.helpers
         self._command_hidden = decided.command_hidden
-        self._root = ids.host_uid(about.spec, 0), ids.host_gid(about.spec, 0)
-        user = (about.spec.get("process") or {}).get("user") or {}
-        self._app = ids.host_uid(about.spec, int(user.get("uid", 0))), ids.host_gid(about.spec, int(user.get("gid", 0)))
-        group = decided.plan.cgroup
-        writes = self._app if group is not None and group.leaf else self._root
-        self._cgroups = OwnCgroups(about.id, group, tools.oci, writes)
-        self._reaper = tools.reaper
+        self._cgroups = cgroups
+        self._reaper = reaper
         self._directory = rundir.path_of(about.namespace, about.id)
         self._application = application
+        if application is not None:
+            application.restarts.watch(self.note_state)
         self._hooks = hooks
         self._agents = agents
         self._cgroup: Cgroup | None = None
@@ -71,10 +68,11 @@ class RichLifecycle:
     async def prepare(self) -> None:
         """Make what must exist before the OCI runtime creates the container. Raises OSError, InvalidArgument."""
         # First, because `delete` relies on the entry if this process is killed before the rest is done.
-        index.register(self._about.namespace, self._about.id, self._about.bundle)
-        rundir.make(self._directory, label=selinux.files_label(self._about.spec), group=self._root[1])
+        about = self._about
+        index.register(about.namespace, about.id, about.bundle)
+        rundir.make(self._directory, label=selinux.files_label(about.spec), group=about.root_ids[1])
         rundir.add_programs(self._directory, self._helpers)
-        owner, group = self._root[0], self._app[1]
+        owner, group = about.root_ids[0], about.user_ids[1]
         for file in self._extras.env_files:
             env_file.write(self._directory, file.text, group=group, owner=owner, name=file.name, mode=file.mode)
         if self._application is not None:
@@ -157,10 +155,6 @@ class RichLifecycle:
             self._application.start_failed()
 
     # Running
-
-    def joined(self, pid: int) -> None:
-        """See OwnCgroups.show."""
-        self._cgroups.show(pid)
 
     def updating(self) -> AbstractAsyncContextManager[None]:
         """See OwnCgroups.updating."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from runtime.oci.cli import OCIRuntime, Run
+from runtime.spec import ids
 from shim.task.reaper import Reaper
 
 
@@ -24,6 +25,17 @@ class ContainerInfo:
     def annotations(self) -> Mapping[str, str]:
         """The spec's annotations."""
         return self.spec.get("annotations") or {}
+
+    @property
+    def root_ids(self) -> tuple[int, int]:
+        """The host uid and gid of the container's root."""
+        return ids.host_uid(self.spec, 0), ids.host_gid(self.spec, 0)
+
+    @property
+    def user_ids(self) -> tuple[int, int]:
+        """The host uid and gid of the container's user."""
+        user = (self.spec.get("process") or {}).get("user") or {}
+        return ids.host_uid(self.spec, int(user.get("uid", 0))), ids.host_gid(self.spec, int(user.get("gid", 0)))
 
 
 class ContainerTools(NamedTuple):

@@ -53,13 +53,13 @@ def test_nothing_of_the_pod_is_in_a_unit():
 
 
 def test_the_unit_is_a_constant_but_for_numbers():
-    text = systemd.unit_text(stop_s=5, stop_signal=37, restarts=False)
+    text = systemd.unit_text(stop_s=5, stop_signal=37, restart_on_failure=False)
     assert "Wants=" not in text
     assert "After=basic.target\n" in text
     assert "Restart=" not in text
     lines = set(text.splitlines())
     assert {"TimeoutStopSec=5", "KillSignal=37", "KillMode=mixed", "OOMPolicy=continue", "TasksMax=infinity"} <= lines
-    text = systemd.unit_text(stop_s=None, stop_signal=None, restarts=True)
+    text = systemd.unit_text(stop_s=None, stop_signal=None, restart_on_failure=True)
     assert "Restart=on-failure\nRestartForceExitStatus=SIGHUP SIGINT SIGTERM SIGPIPE\n" in text
     assert "KillSignal" not in text
     assert "TimeoutStopSec" not in text

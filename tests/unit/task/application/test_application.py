@@ -16,8 +16,9 @@ from shim.task.application.adopt import Adopted
 from shim.task.application.app_exit import ExitStatusSource
 from shim.task.application.app_life import AppPhase
 from shim.task.application.application import RESTART_TIMEOUT_S, Application
+from shim.task.application.boot_console import BootConsole
 from shim.task.application.booting import Booting as RealBooting
-from shim.task.application.restarts import START_LIMIT, START_LIMIT_S
+from shim.task.application.restarts import START_LIMIT, START_LIMIT_S, Restarts
 from shim.task.application.stop import StopTracker
 from shim.task.application.timeouts import RESERVE_S, Timeouts
 from shim.task.reaper import Exit
@@ -106,7 +107,6 @@ class World:
         self.far_ends = []
         self.stdio = Stdio()
         monkeypatch.setattr(application, "exit_status_source", lambda: ExitStatusSource.PIDFD_INFO)
-        monkeypatch.setattr(application, "Booting", Booting)
         monkeypatch.setattr(application, "ApplicationExit", self._ends)
         monkeypatch.setattr(application, "AppSocket", lambda *args, **given: SimpleNamespace(close=lambda: None))
         monkeypatch.setattr(application.rundir, "forget_settings", self.forgotten.append)
@@ -129,10 +129,13 @@ class World:
 
     def make(self, init="sysvinit", *, launch=True, streams=False, **given):
         limits = {"start_s": 60.0, "stop_s": STOP_S, **given.pop("limits", {})}
+        restarts = Restarts("c", init, wanted=limits.pop("restarts", False))
         boot = Boot(init, POWEROFF, launch=AppProcess(("x",)) if launch else None, streams=streams)
         stop = StopTracker(init, given.pop("stop_signal", None), limits.get("grace_s"))
-        given = {"limits": Timeouts(**limits), "stop": stop, "app_uid": 1000, **given}
-        one = Application("c", str(self.directory), boot, str(self.directory), self.stdio, **given)
+        limits = Timeouts(**limits)
+        given = {"limits": limits, "stop": stop, "restarts": restarts, "app_uid": 1000, **given}
+        booting = Booting(init, BootConsole("c", str(self.directory), private=not streams), limits)
+        one = Application(boot, booting, str(self.directory), self.stdio, **given)
         one._init_pid = INIT
         one._listener = one._listen() if launch else None
         return one

@@ -9,9 +9,10 @@ import pytest
 from runtime.cgroup import Cgroup
 from runtime.errors import RuntimeFailed
 from shim.task.application import booting as booting_module
-from shim.task.application.app_life import AppLife, AppPhase
+from shim.task.application.app_life import AppPhase
 from shim.task.application.booting import Booting
 from shim.task.application.progress_deadline import IDLE_S, ProgressDeadline
+from shim.task.application.timeouts import Timeouts
 from tests.fakes.clock import in_time, now, settled
 
 START_S, START_MAX_S = 60.0, 300.0
@@ -58,16 +59,9 @@ class Boot:
         self.console = SimpleNamespace(lines=0, last_lines=lambda: "A start job is running")
         self.queue = Queue()
         self.listener = Listener()
-        self.life = AppLife()
-        self.booting = Booting(
-            "systemd",
-            self.console,
-            start_s=START_S,
-            start_max_s=START_MAX_S,
-            life=self.life,
-            before=before,
-            queue=self.queue,
-        )
+        limits = Timeouts(START_S, 0.0, START_MAX_S)
+        self.booting = Booting("systemd", self.console, limits, before=before, queue=self.queue)
+        self.life = self.booting.life
 
     def begin(self, cgroup=None):
         return asyncio.ensure_future(self.booting.boot(self.listener, cgroup))

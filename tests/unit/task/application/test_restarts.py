@@ -18,7 +18,8 @@ def said(caplog):
 
 def test_each_is_counted_and_told_before_it_is_noted(tmp_path, said):
     noted = []
-    one = Restarts("c", "systemd", log=BundleLog(str(tmp_path)), changed=lambda: noted.append((one.count, len(said()))))
+    one = Restarts("c", "systemd", wanted=True, log=BundleLog(str(tmp_path)))
+    one.watch(lambda: noted.append((one.count, len(said()))))
     for at in range(3):
         one.started(float(at))
         one.restarted(3)
@@ -34,7 +35,7 @@ async def test_no_more_than_systemds_limit_of_starts_come_in_its_time(monkeypatc
     monkeypatch.setattr(restarts, "START_LIMIT_S", 0.2)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    one = Restarts("c", "systemd")
+    one = Restarts("c", "systemd", wanted=True)
     for number in range(2 * START_LIMIT + 1):
         await asyncio.sleep(one.pause_s())
         assert loop.time() - began >= number // START_LIMIT * 0.2
@@ -53,7 +54,7 @@ async def test_no_more_than_systemds_limit_of_starts_come_in_its_time(monkeypatc
     ],
 )
 def test_systemds_start_limit_is_named_where_it_is_what_ended_it(times, limit, said):
-    one = Restarts("c", "systemd")
+    one = Restarts("c", "systemd", wanted=True)
     for at in times:
         one.started(at)
     one.given_up(7)
@@ -64,7 +65,7 @@ def test_systemds_start_limit_is_named_where_it_is_what_ended_it(times, limit, s
 
 
 def test_a_reason_that_is_known_is_told_whatever_the_starts_were(said):
-    one = Restarts("c", "systemd")
+    one = Restarts("c", "systemd", wanted=True)
     for at in range(START_LIMIT):
         one.started(at / 10)
     one.given_up(7, "too many open files")

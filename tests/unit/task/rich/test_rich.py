@@ -23,13 +23,13 @@ from tests.unit.agents.making import selected
 
 
 def life(bundle, plan=None, stop_signal=None, **parts):
-    made = SimpleNamespace(cgroup=plan, helpers=(), mode="systemd", boot=None)
+    made = SimpleNamespace(helpers=(), mode="systemd", boot=None)
     decided = SimpleNamespace(extras=Extras(), plan=made, command_hidden=False)
     about = ContainerInfo("c", "ns", str(bundle), "/", {})
-    tools = SimpleNamespace(reaper=None, oci=SimpleNamespace(inside=None))
+    cgroups = own_cgroups.OwnCgroups("c", plan, SimpleNamespace(inside=None), (0, 0))
     stop = StopTracker("", stop_signal, None)
-    parts = {"application": None, "hooks": None, "agents": agents(about), "stop": stop, **parts}
-    return RichLifecycle(about, decided, tools, **parts)
+    parts = {"application": None, "hooks": None, "agents": agents(about), "cgroups": cgroups, "stop": stop, **parts}
+    return RichLifecycle(about, decided, None, **parts)
 
 
 def agents(about, *chosen):
@@ -50,12 +50,12 @@ def test_the_state_is_kept_for_the_operators_command(tmp_path):
 
 
 def test_a_restart_in_place_is_noted_with_the_new_pid_and_the_first_start(tmp_path):
-    application = SimpleNamespace(pid=41, manner="pidfd", restarts=Restarts("c", "systemd"))
+    application = SimpleNamespace(pid=41, manner="pidfd", restarts=Restarts("c", "systemd", wanted=True))
     one = life(tmp_path, application=application)
     one.started()
     first = json.loads((tmp_path / "state.json").read_text())
-    application.pid, application.restarts.count = 77, 1
-    one.note_state()
+    application.pid = 77
+    application.restarts.restarted(3)
     again = json.loads((tmp_path / "state.json").read_text())
     assert (first["application"], first["restarts"]) == (41, 0)
     assert again == {**first, "application": 77, "restarts": 1}
@@ -63,9 +63,10 @@ def test_a_restart_in_place_is_noted_with_the_new_pid_and_the_first_start(tmp_pa
 
 
 def test_a_container_with_a_real_init_has_no_checkpoint_and_one_without_may_have(tmp_path):
+    restarts = Restarts("c", "systemd", wanted=False)
     life(tmp_path).check_checkpoint()
     with pytest.raises(Unsupported, match=r"checkpoint of a container whose PID 1 is a real init: .* dumb-init"):
-        life(tmp_path, application=SimpleNamespace()).check_checkpoint()
+        life(tmp_path, application=SimpleNamespace(restarts=restarts)).check_checkpoint()
 
 
 async def owe(init):
