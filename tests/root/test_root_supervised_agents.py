@@ -95,7 +95,7 @@ class Node:
         await self.oci.start(self.name)
 
     def supervise(self, *agents):
-        start = AgentExec(self.name, str(self.path), self.oci, self.reaper)
+        start = AgentExec(self.name, str(self.path), self.oci, self.reaper).start
         made = [supervised(one, self.spec) for one in agents]
         return Supervisor(self.name, made, start, clock=Clock(sleep=lambda seconds: asyncio.sleep(seconds / 100)))
 

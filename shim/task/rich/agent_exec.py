@@ -24,8 +24,8 @@ from shim.task.rich.agent_log import AgentLog
 
 @dataclass(slots=True)
 class AgentExec:
-    """Called as `agents.Start`. `cgroup_path` is the directory of the container's own cgroup on v2, "" elsewhere; it is
-    set once the container has been created.
+    """Starts programs in one container. `cgroup_path` is the directory of the container's own cgroup on v2, ""
+    elsewhere; it is set once the container has been created. `frozen` is set while the container is frozen.
 
     `owner` has the host ids of the container's root; with a user namespace the agent's ids are offsets to them. `files`
     checks the agent's files before and after its program is executed; None: no check.
@@ -40,17 +40,18 @@ class AgentExec:
     files: AgentFiles | None = None
     frozen: bool = False
     _starting: int = 0
-    _none: asyncio.Event = field(default_factory=asyncio.Event)
+    _none_starts: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait_for_starts(self) -> None:
         """Return once no start is under way: during a start the OCI runtime is in the container's cgroup, and would be
         frozen with it. The caller keeps others from beginning, by setting `frozen`."""
         while self._starting:
-            self._none.clear()
-            await self._none.wait()
+            self._none_starts.clear()
+            await self._none_starts.wait()
 
     @contextmanager
-    def _start(self) -> Iterator[None]:
+    def _exec(self) -> Iterator[None]:
+        """A context around the OCI runtime's exec."""
         if self.frozen:
             raise FailedPrecondition("the container is frozen")
         self._starting += 1
@@ -60,17 +61,20 @@ class AgentExec:
         finally:
             self._starting -= 1
             if not self._starting:
-                self._none.set()
+                self._none_starts.set()
 
-    async def __call__(self, agent: Supervised, output: AgentLog, ended: Callable[[Exit], None]) -> int:
-        """Start the agent; return its PID. Raises RuntimeFailed, FailedPrecondition (memory limit, files), OSError."""
+    async def start(self, agent: Supervised, output: AgentLog, ended: Callable[[Exit], None]) -> int:
+        """Start the agent and return its PID, see `agents.Start`.
+
+        Raises RuntimeFailed, FailedPrecondition (memory limit, files), OSError.
+        """
         await self._require_files(agent)
         directory = self._limited(agent)
         user = agent.process["user"]
         writer = output.writer(self.owner[0] + user["uid"], self.owner[1] + user["gid"])
         # containerd's ids begin with a letter or digit, so no exec of a client has a file of this name.
         pid_file = f"{self.bundle_path}/.agent-{agent.name}.pid"
-        with MemoryFile("agent") as process, self._start():
+        with MemoryFile("agent") as process, self._exec():
             process.write(json.dumps(agent.process).encode())
             options = argv.ExecOptions(process=process.path, pid_file=pid_file)
             pid = await make(self.oci.exec(self.container_id, options, {1: writer, 2: writer}), pid_file, self.reaper)
@@ -103,7 +107,7 @@ class AgentExec:
             options = argv.ExecOptions(process=file.path, pid_file=pid_file)
             try:
                 async with asyncio.timeout(timeout_s):
-                    with self._start():
+                    with self._exec():
                         call = self.oci.exec(self.container_id, options, {1: output.writer, 2: output.writer})
                         pid = await make(call, pid_file, self.reaper)
                         bundles.unlink_if_exists(pid_file)

@@ -48,7 +48,7 @@ class ContainerAgents:
             self._supervisor = Supervisor(
                 about.id,
                 extras.agents,
-                self._exec,
+                self._exec.start,
                 changed=partial(notes.write_agents, about.bundle),
                 log=BundleLog(about.bundle),
             )
