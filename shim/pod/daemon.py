@@ -34,10 +34,11 @@ def serve_in_foreground(flags: Flags) -> None:
     sys.exit(serve(flags, bootstrap.StartInput(), bundle=bundle, path=flags.socket, listener=listener))
 
 
-def serve(flags: Flags, given: bootstrap.StartInput, *, bundle: str, path: str, listener: int, note: str = "") -> int:
+def serve(flags: Flags, stdin: bootstrap.StartInput, *, bundle: str, path: str, listener: int, note: str = "") -> int:
     """Serve on the listening descriptor `listener` until done; return the exit status of the process.
 
-    `path` is the socket's path, unlinked at the end; "" if the socket is not ours. `note` goes to the log.
+    `stdin` is what `start` read. `path` is the socket's path, unlinked at the end; "" if the socket is not ours. `note`
+    goes to the log.
     """
     try:
         proctitle.set_title([PROGRAM, "-namespace", flags.namespace, "-id", flags.id, "-address", flags.address])
@@ -47,7 +48,7 @@ def serve(flags: Flags, given: bootstrap.StartInput, *, bundle: str, path: str, 
         open_files.take_hard_limit()
         if not attach.is_unified():
             attach.prime_migration()  # the pod's first container is about to be made
-        log.open_fifo(f"{bundle}/log", debug=flags.debug or given.debug)
+        log.open_fifo(f"{bundle}/log", debug=flags.debug or stdin.debug)
         if note:
             _log.info("started without a spawner: %s", note)
         os.chdir("/")  # the bundle may be removed while the pod's other containers are still served
@@ -55,7 +56,7 @@ def serve(flags: Flags, given: bootstrap.StartInput, *, bundle: str, path: str, 
 
         return server.serve(
             namespace=flags.namespace,
-            ttrpc_address=given.ttrpc_address or os.environ.get("TTRPC_ADDRESS", ""),
+            ttrpc_address=stdin.ttrpc_address or os.environ.get("TTRPC_ADDRESS", ""),
             socket_path=path,
             listener=listener,
         )
