@@ -24,17 +24,17 @@ AGAIN_S = 0.05
 """The pause between attempts before the answer."""
 
 
-def clean_up(flags: Flags, *, channel: int = -1) -> "tuple[bytes, cleanup.BundleState | None, Members]":
+def clean_up(flags: Flags, *, channel: int = -1) -> "tuple[bytes, cleanup.BundleState | None, MemberCleanup]":
     """Do `cleanup.clean_up`, which see, and clean up the members. Their processes close the descriptor `channel`.
 
     What these processes write to standard error is written to this process's.
     """
     until = time.monotonic() + PATIENCE_S
-    ending = Members(flags, channel)
-    ending.begin()
+    members = MemberCleanup(flags, channel)
+    members.begin()
     answer, left = cleanup.clean_up(flags)
-    ending.wait(until)
-    return answer, left, ending
+    members.wait(until)
+    return answer, left, members
 
 
 def start_member_cleanup() -> None:
@@ -59,13 +59,16 @@ def start_member_cleanup() -> None:
         sys.stderr.write(f"containers left by a dead pod server: {text_of(err)}\n")
 
 
-class Members:
-    """The members of a sandbox that are being cleaned up, each by a process; `flags` are the sandbox's."""
+class MemberCleanup:
+    """Cleans up the members of a sandbox, each in a process of its own; `flags` are the sandbox's.
+
+    The processes hold one pipe as their standard error. `_said` is its other end, -1 while no process runs.
+    """
 
     def __init__(self, flags: Flags, channel: int) -> None:
         self._flags = flags
         self._channel = channel
-        self._ended = -1
+        self._said = -1
 
     def begin(self) -> bool:
         """Begin to clean up the members that no pod server serves. Return whether there are any. Raises nothing."""
@@ -81,7 +84,7 @@ class Members:
             from runtime.errors import text_of
 
             sys.stderr.write(f"containers left of the pod with sandbox {sandbox}: {text_of(err)}\n")
-        return self._ended >= 0
+        return self._said >= 0
 
     def _begin_each(self, left: list[str]) -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -89,16 +92,16 @@ class Members:
             for member in left:
                 sys.stderr.flush()
                 if os.fork() == 0:
-                    _end(_flags_of(self._flags.namespace, self._flags.id, member), writer, self._channel)
-                self._ended = reader
+                    _clean_up_in_child(_flags_of(self._flags.namespace, self._flags.id, member), writer, self._channel)
+                self._said = reader
         finally:
             os.close(writer)
-            if self._ended < 0:
+            if self._said < 0:
                 os.close(reader)
 
     def wait(self, until: float) -> None:
         """Wait until all members are cleaned up, at most until `until`. If a process is killed, begin another one."""
-        while self._ended >= 0 and self._is_over(until):
+        while self._said >= 0 and self._is_over(until):
             if time.monotonic() > until or not self.begin():
                 return
             time.sleep(AGAIN_S)
@@ -109,7 +112,7 @@ class Members:
         A later `start` cleans up the rest (`start_member_cleanup`).
         """
         for pause in cleanup.SWEEPS_S:
-            if self._ended >= 0:
+            if self._said >= 0:
                 self._is_over(time.monotonic() + 2 * pause)
             elif not self.begin():
                 return
@@ -119,13 +122,13 @@ class Members:
         """Whether all processes have ended; waits for that, at most until `until`. Copies their standard error."""
         from runtime.linux import readable
 
-        while readable.within(self._ended, until - time.monotonic()):
-            said = os.read(self._ended, 4096)
-            if not said:
-                os.close(self._ended)
-                self._ended = -1
+        while readable.within(self._said, until - time.monotonic()):
+            text = os.read(self._said, 4096)
+            if not text:
+                os.close(self._said)
+                self._said = -1
                 return True
-            sys.stderr.write(said.decode(errors="replace"))
+            sys.stderr.write(text.decode(errors="replace"))
         return False
 
 
@@ -138,7 +141,7 @@ def _flags_of(namespace: str, sandbox: str, member: str) -> Flags:
     return flags
 
 
-def _end(flags: Flags, writer: int, channel: int) -> "NoReturn":
+def _clean_up_in_child(flags: Flags, writer: int, channel: int) -> "NoReturn":
     """Clean up after one member in this process, which was just forked; `writer` stays open until that is done."""
     try:
         os.setsid()
@@ -149,7 +152,7 @@ def _end(flags: Flags, writer: int, channel: int) -> "NoReturn":
         os.close(writer)
         if channel >= 0:
             os.close(channel)
-        _clean_up_one(flags, then=lambda: os.dup2(null, 2))
+        _clean_up_one(flags, cleaned_up=lambda: os.dup2(null, 2))
     except Exception as err:
         from runtime.errors import text_of
 
@@ -159,20 +162,20 @@ def _end(flags: Flags, writer: int, channel: int) -> "NoReturn":
         os._exit(0)
 
 
-def _clean_up_one(flags: Flags, then: "Callable[[], object]" = lambda: None) -> None:
-    """Clean up after one member, call `then`, and publish the exit to containerd."""
+def _clean_up_one(flags: Flags, cleaned_up: "Callable[[], object]" = lambda: None) -> None:
+    """Clean up after one member, call `cleaned_up`, and publish the exit to containerd."""
     pid = cleanup.pid_of(flags.bundle)
     _, left = cleanup.clean_up(flags)
     sys.stderr.flush()
-    then()
+    cleaned_up()
     if left is not None:
         try:
-            _tell(flags, pid)
+            _publish_exit(flags, pid)
         finally:
             cleanup.retry_cgroup_removal(left, flags.id)
 
 
-def _tell(flags: Flags, pid: int) -> None:
+def _publish_exit(flags: Flags, pid: int) -> None:
     """Publish TaskExit and TaskDelete of the container's task."""
     import asyncio
 

@@ -48,7 +48,7 @@ from shim.task.stdio.stdio import Stdio, StdioPaths
 from shim.task.stdio.streams import open_stdio
 from shim.task.stdio.terminal import AppConsole
 
-DELETE_PAUSES_S = (0.0, 0.1, 0.4, 1.0, 0.0)
+DELETE_PAUSES_S = (0.0, 0.1, 0.4, 1.0, 0.0)  # after each delete that failed: the OCI runtime may find no memory
 LOW_PIDS_LIMIT = 20
 """A failed create mentions a pids.max below this: runc has about ten threads while it creates, the sandbox has one."""
 
@@ -95,20 +95,20 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
         choice = policy.choose(spec, chosen.config, identity)
         oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
         oci.oom_score_adj = oom_score.from_spec(spec)
-        if attach.is_unified() and attach.is_moved_by(oci.binary):  # on cgroup v1 the pod server has done it
+        if attach.is_unified() and attach.is_moved_by(oci.binary):  # on v1 the pod server opens it before each Create
             tools.migration.open()
         if request.checkpoint:
             checkpoint.require_criu()
         making = _Creation(request, tools, chosen, choice, oci, spec, undo)
-        making.look(mounting)
+        making.examine_when_mounted(mounting)
         host_facts = host.read() if choice.rich else None  # while the thread mounts
         looked = await mounting.inspection if choice.rich else None
         decided = await making.decide(looked, host_facts)
         if request.checkpoint and decided.plan.rich:
             raise Unsupported(checkpoint.RICH)
         container = await making.assemble(decided)
-        await mounting.inspection
-        if not request.checkpoint:
+        await mounting.inspection  # of a plain container the mount
+        if not request.checkpoint:  # Start restores the container from it
             await making.make(container)
         undo.pop_all()
     return container
@@ -116,15 +116,15 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
 
 def _begin_mount(request: CreateRequest, tools: PodTools, undo: AsyncExitStack) -> Mounting[Inspection]:
     """Begin to mount the root file system, where the request has mounts."""
-    given = request.bundle.given
-    shown = f"{given}/rootfs" if given and request.mounts else ""
+    containerds = request.bundle.given  # a member's, whose own bundle is elsewhere
+    shown = f"{containerds}/rootfs" if containerds and request.mounts else ""
     mounting = Mounting[Inspection](request.mounts, request.bundle.rootfs, run=tools.run, shown=shown)
     push_uncancellable(undo, mounting.undo)
     return mounting
 
 
 class _Creation:
-    """One request in progress. `spec` is containerd's; the spec for the OCI runtime is in the bundle."""
+    """One request in progress; its public methods are the steps, in order. `spec` is containerd's, before the plan."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class _Creation:
         self._undo = undo
         self._life: Lifecycle = SandboxLifecycle(tools.sandbox) if policy.is_sandbox(spec) else PlainLifecycle()
 
-    def look(self, mounting: Mounting[Inspection]) -> None:
+    def examine_when_mounted(self, mounting: Mounting[Inspection]) -> None:
         """Have the image examined once it is mounted, if the container may be rich."""
         spec, choice, config = self._spec, self._choice, self._chosen.config
         root = root_of(spec, self._request.bundle.path)
@@ -177,10 +177,11 @@ class _Creation:
     async def assemble(self, decided: Decided) -> Container:
         """Do all but the OCI runtime's part: streams, lifecycle, records, and the spec for the OCI runtime."""
         request, made = self._request, decided.plan
-        written = dict(made.apply(self._spec)) if made.steps else self._spec
-        beside = made.boot is not None and not made.boot.streams
+        spec = dict(made.apply(self._spec)) if made.steps else self._spec
         size = (self._spec.get("process") or {}).get("consoleSize")
-        console = AppConsole(size) if beside and request.paths.terminal else None
+        # An init with a console of its own leaves the streams to the application, whose terminal the shim then makes.
+        has_console = made.boot is not None and not made.boot.streams
+        console = AppConsole(size) if has_console and request.paths.terminal else None
         stdio = await open_stdio(
             request.paths,
             self._chosen.owner,
@@ -189,7 +190,7 @@ class _Creation:
             namespace=request.namespace,
             reaper=self._tools.reaper,
             console=console,
-            direct=may_pass_through(written),
+            direct=may_pass_through(spec),
         )
         self._undo_later(stdio.close)
         restore = self._restore_options(stdio) if request.checkpoint else None
@@ -204,14 +205,14 @@ class _Creation:
             reaper=self._tools.reaper,
             publish=self._tools.publish,
             owner=self._chosen.owner,
-            private_pids=_has_private_pids(written),
+            private_pids=_has_private_pids(spec),
             life=self._life,
             restore=restore,
         )
         container.execs.apparmor = made.apparmor
         self._undo.callback(container.abandon)
         if made.steps:
-            request.bundle.write_spec(written)
+            request.bundle.write_spec(spec)
         request.bundle.write_record({"version": 1, "oci": self._oci.binary, "plan": made.as_object()})
         self._undo.callback(request.bundle.remove_record)
         return container
@@ -234,24 +235,24 @@ class _Creation:
         """Have the OCI runtime create the container, and adopt its init."""
         request, life, stdio = self._request, self._life, container.init.stdio
         assert stdio is not None
-        own = life.init_console()
-        fds = None if own else stdio.child_fds()
-        with suppress(OSError):  # exists already; the OCI runtime would make it readable by all
+        console = life.init_console()  # "": init has the client's streams
+        fds = None if console else stdio.child_fds()
+        with suppress(OSError):  # it exists, or the OCI runtime makes it, readable by all
             directories.make(os.path.dirname(self._oci.binary.root))
         hierarchies = Prefetch(cgroups.hierarchies)  # read while the OCI runtime works
         with self._tools.reaper.expecting():
-            self._undo_later(self._forget)
+            self._undo_later(self._delete)
             try:
-                await self._oci.create(request.id, self._create_options(own or stdio.console_socket), fds)
+                await self._oci.create(request.id, self._create_options(console or stdio.console_socket), fds)
             except RuntimeFailed as err:
-                raise RuntimeFailed(f"{err}{self._crowded()}") from err
+                raise RuntimeFailed(f"{err}{self._pids_hint()}") from err
             pid = bundles.read_pid(request.bundle.init_pid_file)
             container.adopt(pid, hierarchies.value)
         await life.created(container.init.pid, container.cgroup)
-        if not own:
+        if not console:
             await stdio.attach()
 
-    def _crowded(self) -> str:
+    def _pids_hint(self) -> str:
         """A hint at a low pids limit, which an OCI runtime that cannot fork does not name in its error; else ""."""
         with suppress(InvalidArgument, OSError):
             path = path_of(self._spec, systemd=self._oci.binary.systemd_cgroup)
@@ -261,8 +262,9 @@ class _Creation:
                 return f"; only {allowed}, and the OCI runtime's own processes count too: raise it"
         return ""
 
-    async def _forget(self) -> None:
-        for pause_s in DELETE_PAUSES_S:  # the OCI runtime may be killed or fail to start, for lack of memory say
+    async def _delete(self) -> None:
+        """Have the OCI runtime delete what it has made of the container, which may be nothing."""
+        for pause_s in DELETE_PAUSES_S:
             try:
                 await self._oci.delete(self._request.id, force=True)
                 break

@@ -243,7 +243,7 @@ def test_an_end_is_told_of_once_also_where_the_first_attempt_gets_no_further(pod
         with told.open("a") as file:
             file.write(f"{flags.id} {pid}\n")
 
-    monkeypatch.setattr(sandbox_cleanup, "_tell", tell)
+    monkeypatch.setattr(sandbox_cleanup, "_publish_exit", tell)
     monkeypatch.setattr(sandbox_cleanup, "PATIENCE_S", 0.2)
     rest = sandbox_cleanup.clean_up(pod.flags)[2]
     os.rmdir(busy)
@@ -257,7 +257,7 @@ def test_of_one_that_the_oci_runtime_never_heard_of_there_is_no_end_to_tell(pod,
     """Its server was killed before it wrote the record, in a Create, of which containerd's client has been told."""
     pod.member("one")
     os.unlink(f"{members.path_of('ns', 'box', 'one')}/pouchrich.json")
-    monkeypatch.setattr(sandbox_cleanup, "_tell", lambda *_: (pod.directory / "told").touch())
+    monkeypatch.setattr(sandbox_cleanup, "_publish_exit", lambda *_: (pod.directory / "told").touch())
     monkeypatch.setattr(sandbox_cleanup, "PATIENCE_S", 60)
     sandbox_cleanup.clean_up(pod.flags)
     assert (pod.calls, pod.left) == ([], [])
