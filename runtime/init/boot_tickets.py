@@ -1,28 +1,37 @@
 """The node's queue for boots: one file per boot in /run/pouchrich/boot, with names in the order of arrival.
 
 Each boot holds a lock on its file. The kernel releases the lock with the process, so a killed pod server holds nobody
-up. The first few living tickets may boot and the others wait. There is no server, and nothing needs repair. Containers
-do not see the directory.
+up. There is no server, and nothing needs repair. Containers do not see the directory.
+
+The tenants, which are Kubernetes namespaces, take turns: first comes who has waited longest for a boot of its own, and
+within a tenant who has arrived first. All boots of another tenant count for half of the places at most, so that a
+tenant whose boots are many and slow cannot keep the others out; half as many again may boot at once then.
 """
 
 import fcntl
 import os
+import re
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 
 from runtime import directories, paths
 
 WAITING, BOOTING = "waiting to boot", "booting"
-_LOCKING = ".new-"
+_LOCKING, _LAST = ".new-", ".last-"
+_FORGOTTEN_NS = 600 * 10**9
+"""After this time without a boot a tenant is taken for one that has had none."""
+_TENANT = re.compile(r"[a-z0-9-]{1,63}")  # of a Kubernetes namespace; no other is a tenant of its own
 
 
 class Ticket:
     """One boot's place in the queue. `subject` is containerd's namespace and the container's id. Raises OSError.
 
-    Nothing here blocks.
+    `tenant` is the pod's Kubernetes namespace, "" without one. Nothing here blocks.
     """
 
-    def __init__(self, subject: tuple[str, str], *, root: str = paths.BOOTS) -> None:
+    def __init__(self, subject: tuple[str, str], tenant: str = "", *, root: str = paths.BOOTS) -> None:
         self._subject = subject
         self._root = root
         with suppress(FileExistsError):
@@ -33,7 +42,8 @@ class Ticket:
             # Lock the file before it has a name in the queue: an unlocked file there belongs to a dead process.
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._say(WAITING)
-            self._name = f"{time.monotonic_ns():020d}-{os.getpid()}"
+            self._tenant = tenant if _TENANT.fullmatch(tenant) else ""
+            self._name = f"{time.monotonic_ns():020d}-{os.getpid()}" + (self._tenant and f".{self._tenant}")
             os.rename(making, f"{root}/{self._name}")
         except BaseException:
             with suppress(OSError):
@@ -46,19 +56,38 @@ class Ticket:
         return sum(1 for name in _names(self._root) if name < self._name)
 
     def may_boot(self, at_once: int) -> bool:
-        """Whether fewer than `at_once` living tickets are ahead; if so, this ticket's state becomes BOOTING.
+        """Whether fewer than `at_once` boots are before this one; if so, this ticket's state becomes BOOTING.
 
-        Removes dead tickets. Raises OSError.
+        Two that look at the same moment can both find room for the last place. Removes dead tickets. Raises OSError.
         """
-        living = 0
+        last = _last_boots(self._root)
+        tenants: dict[str, list[str]] = {self._tenant: []}
         for name in _names(self._root):
-            if name >= self._name:
-                break
-            living += _is_alive(f"{self._root}/{name}")
-            if living >= at_once:
-                return False
+            tenants.setdefault(name.partition(".")[2], []).append(name)
+        own = tenants.pop(self._tenant)
+        living = islice(self._living([name for name in own if name < self._name]), at_once)
+        states = [_state(f"{self._root}/{name}") for name in living]
+        turn = (last.get(self._tenant, 0), states.count(WAITING), self._name)
+        half = max(1, at_once // 2)
+        others = (islice(self._before(turn, names, last.get(one, 0)), half) for one, names in tenants.items())
+        if len(states) + sum(1 for before in others for _ in before) >= at_once:
+            return False
         self._say(BOOTING)
+        _note_boot(self._root, self._tenant)
         return True
+
+    def _before(self, turn: tuple[int, int, str], names: list[str], last: int) -> Iterator[str]:
+        """Of another tenant's tickets `names`, those that boot or come before `turn`; `last` is its last boot."""
+        waiting = 0
+        for name in self._living(names):
+            if _state(f"{self._root}/{name}") == WAITING:
+                if (last, waiting, name) > turn:
+                    return
+                waiting += 1
+            yield name
+
+    def _living(self, names: list[str]) -> Iterator[str]:
+        return (name for name in names if _is_alive(f"{self._root}/{name}"))
 
     def close(self) -> None:
         """Leave the queue. May be repeated."""
@@ -75,7 +104,38 @@ class Ticket:
 
 
 def _names(root: str) -> list[str]:
-    return sorted(name for name in os.listdir(root) if not name.startswith(_LOCKING))
+    return sorted(name for name in os.listdir(root) if not name.startswith("."))
+
+
+def _last_boots(root: str) -> dict[str, int]:
+    """When the last boot of each tenant began, by the monotonic clock in nanoseconds. Raises OSError."""
+    found = {}
+    for name in os.listdir(root):
+        if name.startswith(_LAST):
+            with suppress(FileNotFoundError):
+                at = os.stat(f"{root}/{name}").st_mtime_ns
+                if time.monotonic_ns() - at < _FORGOTTEN_NS:
+                    found[name.removeprefix(_LAST)] = at
+                else:
+                    os.unlink(f"{root}/{name}")
+    return found
+
+
+def _note_boot(root: str, tenant: str) -> None:
+    now = time.monotonic_ns()
+    fd = os.open(f"{root}/{_LAST}{tenant}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.utime(fd, ns=(now, now))
+    finally:
+        os.close(fd)
+
+
+def _state(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(4096).partition("\n")[0]
+    except FileNotFoundError:
+        return ""
 
 
 def _is_alive(path: str) -> bool:

@@ -35,10 +35,11 @@ class RichPods:
         more: str = "",
         annotations: Mapping[str, str] | None = None,
         namespaces: pb.NamespaceOption = OWN_PID_NAMESPACES,
+        namespace: str = "tests",
     ) -> Pod:
         """A pod whose handler has `mode`, unless that is "", and what `configure` takes."""
         configure(self.node, f'mode = "{mode}"\n{rich}' if mode else rich, more)
-        return self.pods.run(handler=HANDLER, annotations=annotations, namespaces=namespaces)
+        return self.pods.run(handler=HANDLER, annotations=annotations, namespaces=namespaces, namespace=namespace)
 
     def create(
         self, pod: Pod, system: System | str, *command: str, config: pb.ContainerConfig | None = None, name: str = "app"

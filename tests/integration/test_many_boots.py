@@ -104,6 +104,26 @@ def test_a_boot_waits_for_its_turn_is_seen_to_and_answers_a_signal(rich_pods: Ri
     assert state(containers[2]) == "running"
 
 
+def test_a_namespace_whose_boots_are_many_and_slow_does_not_keep_another_s_from_booting(rich_pods: RichPods) -> None:
+    image = busy(rich_pods, 300)
+    rich = 'boot-parallel = 2\nstart-timeout-max = "5m"'
+
+    def made(namespace: str, system: System | str) -> Container:
+        return rich_pods.create(rich_pods.pod(rich=rich, namespace=namespace), system, "sh", "-c", FOREVER)
+
+    noisy, quiet = [made("noisy", image) for _ in range(3)], made("quiet", SYSTEMD)
+    with ThreadPoolExecutor(4) as pool:
+        starting = []
+        for container, expected in zip(noisy, ("booting", "booting", "waiting to boot"), strict=True):
+            starting.append(pool.submit(started, container))
+            until(lambda: inspected(container)["state"] == expected, expected)  # noqa: B023
+        assert started(quiet)[1] == ""
+        assert [inspected(container)["state"] for container in noisy] == ["booting", "booting", "waiting to boot"]
+        for container in noisy:
+            rich_pods.node.ctr("-n", "k8s.io", "tasks", "kill", "--signal", "TERM", container.id)
+        assert all(one.result(timeout=60)[1] for one in starting)
+
+
 @pytest.mark.parametrize("policy", ["warn", "refuse"])
 def test_a_systemd_that_would_take_the_last_inotify_instances_is_warned_about_or_refused(
     rich_pods: RichPods, policy: str

@@ -1,4 +1,4 @@
-"""The node's queue of boots: at most a configured number of inits boot at once, in the order of arrival.
+"""The node's queue of boots: about a configured number of inits boot at once (`runtime.init.boot_tickets`).
 
 A boot needs CPU time: of twenty boots at once on two CPUs, each takes as long as all twenty together. A boot that no
 longer uses CPU time, because it is finished or hangs, makes room (`leave`).
@@ -25,13 +25,17 @@ def default_at_once() -> int:
 
 
 class BootQueue:
-    """One container's place. `subject` is containerd's namespace and the container's id; `at_once` None: the default.
+    """One container's place. `subject` is containerd's namespace and the container's id, `tenant` the pod's Kubernetes
+    namespace; `at_once` None: the default.
 
     If the queue's files cannot be made, for example on a full /run, nobody waits.
     """
 
-    def __init__(self, subject: tuple[str, str], at_once: int | None, *, root: str = paths.BOOTS) -> None:
+    def __init__(
+        self, subject: tuple[str, str], at_once: int | None, *, tenant: str = "", root: str = paths.BOOTS
+    ) -> None:
         self._subject = subject
+        self._tenant = tenant
         self._at_once = at_once or default_at_once()
         self._root = root
         self._ticket: Ticket | None = None
@@ -43,7 +47,7 @@ class BootQueue:
         leaves no place behind.
         """
         try:
-            self._ticket = ticket = Ticket(self._subject, root=self._root)
+            self._ticket = ticket = Ticket(self._subject, self._tenant, root=self._root)
             while not ticket.may_boot(self._at_once):
                 # The further behind in the queue, the rarer the looks: each costs more and finds less.
                 behind = max(1, ticket.ahead() - self._at_once + 1)

@@ -76,7 +76,7 @@ def make(
                 BootConsole(about.id, about.bundle, log, private=not made.boot.streams),
                 limits,
                 before=agents.start_mandatory if decided.extras.agents else None,
-                queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel),
+                queue=BootQueue((about.namespace, about.id), config.rich.boot_parallel, tenant=identity.namespace),
             ),
             rundir.path_of(about.namespace, about.id),
             stdio,

@@ -14,8 +14,22 @@ def queue(tmp_path):
     return str(tmp_path / "boot")
 
 
-def take(queue, name):
-    return Ticket(("ns", name), root=queue)
+def take(queue, name, tenant=""):
+    return Ticket(("ns", name), tenant, root=queue)
+
+
+def tickets_in(queue):
+    return [name for name in os.listdir(queue) if not name.startswith(".last-")]
+
+
+def may(tickets, at_once):
+    """The names of those that may boot, asked again and again in the order of `tickets`."""
+    found = []
+    while True:
+        more = [name for name, one in tickets.items() if name not in found and one.may_boot(at_once)]
+        if not more:
+            return found
+        found += more
 
 
 def test_who_comes_first_boots_first_and_as_many_as_may(queue):
@@ -32,7 +46,64 @@ def test_who_comes_first_boots_first_and_as_many_as_may(queue):
     for one in tickets:
         one.close()
         one.close()
-    assert os.listdir(queue) == []
+    assert tickets_in(queue) == []
+
+
+def test_a_tenant_with_many_boots_holds_up_another_by_half_of_the_places_at_most(queue):
+    """Which boot slowly, and could otherwise outlast the two minutes that the kubelet gives another tenant's start."""
+    tickets = {f"a{number}": take(queue, f"a{number}", "a") for number in range(8)}
+    assert may(tickets, 4) == ["a0", "a1", "a2", "a3"]
+    tickets |= {f"b{number}": take(queue, f"b{number}", "b") for number in range(3)}
+    waiting = {name: one for name, one in tickets.items() if name not in ("a0", "a1", "a2", "a3")}
+    assert may(waiting, 4) == ["b0", "b1"]
+    for name in ("a0", "a1"):
+        tickets.pop(name).close()
+        waiting.pop(name, None)
+    assert may({name: one for name, one in waiting.items() if name not in ("b0", "b1")}, 4) == []
+    for name in ("a2", "b0"):
+        tickets.pop(name).close()
+        waiting.pop(name, None)
+    assert may({name: one for name, one in waiting.items() if name != "b1"}, 4) == ["a4", "b2"]
+
+
+def test_of_those_that_wait_the_tenants_take_turns(queue):
+    waiting = {name: take(queue, name, name[0]) for name in ("a0", "a1", "a2", "b0", "b1", "c0")}
+    booting, order = [], []
+    while waiting:
+        for name in may(waiting, 2):
+            booting.append(waiting.pop(name))
+            order.append(name)
+        booting.pop(0).close()
+    assert order == ["a0", "b0", "c0", "a1", "b1", "a2"]
+
+
+def test_a_tenant_is_forgotten_after_a_while(queue, monkeypatch):
+    one = take(queue, "c", "a")
+    assert one.may_boot(1)
+    one.close()
+    assert os.listdir(queue) == [".last-a"]
+    monkeypatch.setattr(boot_tickets, "_FORGOTTEN_NS", 0)
+    other = take(queue, "d", "b")
+    assert other.may_boot(1)
+    other.close()
+    assert os.listdir(queue) == [".last-b"]
+
+
+def test_tickets_of_an_earlier_version_name_no_tenant(queue):
+    old = take(queue, "old")
+    (name,) = tickets_in(queue)
+    assert "." not in name
+    assert [take(queue, str(number), "a").may_boot(1) for number in range(2)] == [False, False]
+    old.close()
+
+
+@pytest.mark.parametrize("tenant", ["a/b", "../a", "A" * 300, "."])
+def test_no_name_of_a_tenant_leads_elsewhere(queue, tenant):
+    one = take(queue, "c", tenant)
+    assert len(tickets_in(queue)) == 1
+    assert one.may_boot(1)
+    one.close()
+    assert tickets_in(queue) == []
 
 
 def test_a_killed_holder_makes_room_and_leaves_nothing(queue):
@@ -50,7 +121,7 @@ def test_a_killed_holder_makes_room_and_leaves_nothing(queue):
     assert mine.may_boot(1)
     assert boot_tickets.states(root=queue) == {("ns", "mine"): BOOTING}
     mine.close()
-    assert os.listdir(queue) == []
+    assert tickets_in(queue) == []
 
 
 def test_a_ticket_that_is_being_made_is_none_yet(queue):
