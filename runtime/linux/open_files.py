@@ -32,16 +32,18 @@ def inherited() -> tuple[int, int]:
 
 
 @contextmanager
-def of_spawned() -> Iterator[None]:
+def of_spawned(highest: int) -> Iterator[None]:
     """Programs executed inside the `with` get the inherited limits. Other threads may then be refused a file.
 
-    Raises nothing itself: if fs.nr_open has been lowered below the limits since, they stay what they are.
+    `highest` is the highest descriptor of ours that they are given. The C library refuses one above the soft limit
+    (posix_spawn_file_actions_adddup2(3)), so the soft limit is then just above it. Raises nothing itself: if fs.nr_open
+    has been lowered below the limits since, they stay what they are.
     """
     if not _inherited:
         yield
         return
     soft, hard = _inherited[0]
-    _set(soft, hard)
+    _set(max(soft, highest + 1), hard)
     try:
         yield
     finally:

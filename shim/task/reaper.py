@@ -125,8 +125,9 @@ class Reaper:
         clear_of = max(fds, default=2) + 1
         moved = {fd: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, clear_of) for fd in fds.values() if fd < clear_of}
         try:
-            actions.extend((os.POSIX_SPAWN_DUP2, moved.get(ours, ours), theirs) for theirs, ours in fds.items())
-            with open_files.of_spawned():
+            sources = {theirs: moved.get(ours, ours) for theirs, ours in fds.items()}
+            actions.extend((os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in sources.items())
+            with open_files.of_spawned(max(sources.values(), default=0)):
                 pid = os.posix_spawn(
                     program or argv[0],
                     list(argv),

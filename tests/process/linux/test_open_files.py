@@ -1,6 +1,7 @@
 """runtime.linux.open_files: more descriptors for this process, and no other limits for what it executes."""
 
 import asyncio
+import fcntl
 import os
 import resource
 import sys
@@ -44,6 +45,24 @@ def test_a_program_has_the_limits_that_we_began_with(limited):
     assert os.read(reader, 100).decode().strip() == str(limited)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limited[1], limited[1])
     for fd in (reader, writer):
+        os.close(fd)
+
+
+def test_a_program_is_given_a_descriptor_above_the_soft_limit_that_we_began_with(limited):
+    """A pod server with a hundred execs at once has more descriptors than that."""
+    open_files.take_hard_limit()
+    reader, writer = os.pipe()
+    high = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, 150)
+
+    async def run():
+        reaper = Reaper(asyncio.get_running_loop())
+        reaper.install()
+        return await reaper.spawn(["/bin/sh", "-c", "ulimit -Sn"], {1: high}, {}).ended
+
+    assert asyncio.run(run()).status == 0
+    assert os.read(reader, 100) == b"151\n"
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limited[1], limited[1])
+    for fd in (reader, writer, high):
         os.close(fd)
 
 
