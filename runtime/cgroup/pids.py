@@ -1,4 +1,4 @@
-"""How often the kernel refused a process to a cgroup because a limit on the number of processes was reached.
+"""Limits on the number of processes in a cgroup: which apply, how often one was reached, and none at all for a while.
 
 Sources: kernel, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/pids.rst. On v1, and on v2 before Linux 6.11,
 `pids.events` counts in the cgroup that forked; since then in the cgroup whose limit was reached and in all above.
@@ -7,9 +7,10 @@ Sources: kernel, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/pids.rst.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from runtime.cgroup.files import flat, number, read
+from runtime.cgroup.files import flat, number, read, write
 from runtime.cgroup.model import Cgroup
 from runtime.linux import mountinfo
 
@@ -51,3 +52,20 @@ def limit_above(path: str, *, mounts: str = "/proc/self/mountinfo") -> tuple[int
         if entry.root == "/" and os.path.exists(f"{directory}/pids.max"):
             return limit(Cgroup(unified=directory))
     return None
+
+
+@contextmanager
+def no_forks(cgroup: Cgroup | None) -> Iterator[None]:
+    """Within the context no process in the cgroup or below it can fork. No effect without the controller."""
+    file = f"{cgroup.directory('pids') if cgroup is not None else ''}/pids.max"
+    before = read(*os.path.split(file))
+    if before is None:
+        yield
+        return
+    with suppress(OSError):
+        write(file, "0")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            write(file, before.decode().strip())

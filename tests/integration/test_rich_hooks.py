@@ -16,7 +16,7 @@ import pytest
 from runtime.paths import POSTSTOP_SWEPT, RECORDS
 from tests.cri.client import CallFailed
 from tests.cri.gen import runtime_pb2 as pb
-from tests.integration import binaries, processes
+from tests.integration import binaries, cgroups, processes
 from tests.integration.images import BUSYBOX
 from tests.integration.node import ROOT, Node
 from tests.integration.pods import EXITED, Container
@@ -142,6 +142,16 @@ def test_a_prestart_hook_that_hangs_is_ended_with_all_that_it_started(hooked: Ho
 
 def sleeping(node: Node) -> list[int]:
     return [pid for pid in node.below() if "sleep 987" in processes.command(pid)]
+
+
+def test_what_a_prestart_hook_leaves_is_ended_though_it_forks_without_an_end(hooked: Hooked) -> None:
+    """Each of its processes is gone before a signal can reach it, and the next one is there."""
+    perl = '$SIG{CHLD} = "IGNORE"; fork for 1..3; while (1) { exit if fork }'
+    script = f"perl -e '{perl}' </dev/null >/dev/null 2>&1 & sleep 0.5"
+    container = hooked.create("dumb-init", "sh", "-c", FOREVER, more=hook("prestart", "container", script))
+    running(container.start())
+    found = cgroups.of_process(container.pid(), "pids").joinpath("cgroup.procs").read_text().split()
+    assert len(found) <= 3  # the init, the shell and its sleep
 
 
 @pytest.mark.parametrize("where", ["container", "host"])

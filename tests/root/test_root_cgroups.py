@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroup import delegation, files, tree, unmounted
+from runtime.cgroup import Cgroup, delegation, files, pids, tree, unmounted
 from runtime.errors import RuntimeFailed
 from runtime.init.cgroup import Delegation
 from runtime.linux import mountinfo
@@ -160,3 +160,28 @@ def test_what_was_frozen_in_the_lower_level_is_ended_with_pid_1(own):
     finally:
         process.kill()
         process.wait()
+
+
+def test_nothing_forks_for_a_while_and_what_was_allowed_before_is_again():
+    mounts = mountinfo.read(fstypes=mountinfo.CGROUPS)
+    found = [one.mount_point for one in mounts if os.path.exists(f"{one.mount_point}/cgroup.procs")]
+    root = next((one for one in found if "/pids" in one), None)
+    if root is None:
+        pytest.skip("no hierarchy of pids")
+    directory = f"{root}{NAME}"
+    os.mkdir(directory)
+    try:
+        for before in ("max", "77"):
+            files.write(f"{directory}/pids.max", before)
+            with pids.no_forks(Cgroup(controllers=(("pids", directory),))):
+                script = f"echo 0 >{directory}/cgroup.procs; (:) 2>/dev/null"
+                assert subprocess.run(["sh", "-c", script], check=False, stderr=subprocess.DEVNULL).returncode != 0
+            assert files.read(directory, "pids.max") == f"{before}\n".encode()
+    finally:
+        os.rmdir(directory)
+
+
+def test_without_the_controller_nothing_is_written():
+    for cgroup in (None, Cgroup(unified="/not/there")):
+        with pids.no_forks(cgroup):
+            pass

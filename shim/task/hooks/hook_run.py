@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from runtime import bundle as bundles
-from runtime.cgroup import Cgroup
+from runtime.cgroup import Cgroup, pids
 from runtime.config.model import Hook
 from runtime.errors import PouchrichError, RuntimeFailed, text_of
 from runtime.hooks import host_supervisor, others
@@ -194,11 +194,12 @@ class PrestartExec(NamedTuple):
     async def _clear(self, starting: "asyncio.Task[asyncio.Future[Exit]]") -> None:
         """Kill all that is left of the hook, including a process that an exec still under way is about to make."""
         deadline = asyncio.get_running_loop().time() + CLEAR_TIMEOUT_S
-        while others.kill_others(self.init, self.cgroup) or not starting.done():
-            if asyncio.get_running_loop().time() > deadline:
-                _log.warning("container %s: processes of a prestart hook cannot be killed", self.id)
-                return
-            await asyncio.sleep(CLEAR_PAUSE_S)
+        with pids.no_forks(self.cgroup):  # else a signal may never reach what forks on and on
+            while others.kill_others(self.init, self.cgroup) or not starting.done():
+                if asyncio.get_running_loop().time() > deadline:
+                    _log.warning("container %s: processes of a prestart hook cannot be killed", self.id)
+                    return
+                await asyncio.sleep(CLEAR_PAUSE_S)
 
 
 class PoststopContainer(NamedTuple):
