@@ -31,6 +31,7 @@ from shim.task import leftovers
 from shim.task.cancellation import hear, run_to_completion
 from shim.task.hooks.hook_outcome import Outcome
 from shim.task.reaper import Exit, Reaper
+from shim.task.report.reading import ThrottledReader
 from shim.task.thread import in_thread
 
 CLEAR_TIMEOUT_S = 5.0
@@ -49,20 +50,19 @@ class Capture:
 
     def __init__(self, owner: int = 0) -> None:
         self.tail = Tail()
-        self._loop = asyncio.get_running_loop()
         self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._reader, False)
         if owner:
             os.fchown(self.writer, owner, -1)
 
     def __enter__(self) -> "Capture":
-        self._loop.add_reader(self._reader, self._read)
+        self._reading = ThrottledReader(self._reader, self._read)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._loop.remove_reader(self._reader)
+        self._reading.close()
         for _ in range(_LEFT_IN_PIPE // _CHUNK):
             if not self._read():
                 break

@@ -15,12 +15,14 @@ from shim.task.hooks.hook_run import (
     CLEAR_TIMEOUT_S,
     DELETE_TIMEOUT_S,
     SUPERVISOR_GRACE_S,
+    Capture,
     PoststopContainer,
     PrestartExec,
 )
 from shim.task.reaper import Exit
+from shim.task.report import reading
 from tests.fakes.clock import in_time, now, settled
-from tests.fakes.loop import open_fds
+from tests.fakes.loop import in_loop, open_fds
 from tests.fakes.processes import NotedReaper
 from tests.fakes.runtime import BINARY, NOT_THERE, StrictRuntime
 
@@ -34,6 +36,19 @@ def test_a_label_that_cannot_be_given_leaves_no_file_open(monkeypatch):
     with pytest.raises(OSError, match="no label x"), input_file("state", b"{}", label="x"):
         pytest.fail("it took the label")
     assert open_fds() == before
+
+
+@in_loop
+async def test_a_hook_that_prints_without_an_end_takes_its_share_of_the_event_loop_and_no_more(monkeypatch):
+    monkeypatch.setattr(reading, "BURST_S", -1.0)  # its share of the next ten seconds is spent
+    with Capture() as output:
+        os.write(output.writer, b"one")
+        await asyncio.sleep(0.05)
+        assert output.tail.text() == "one"
+        os.write(output.writer, b"two")
+        await asyncio.sleep(0.05)
+        assert output.tail.text() == "one"
+    assert output.tail.text() == "onetwo"
 
 
 @pytest.fixture
