@@ -18,7 +18,7 @@ from typing import NamedTuple
 from runtime.linux import readable
 
 _SO_PEERPIDFD = 77  # Linux 6.5, <asm-generic/socket.h>
-_UCRED = struct.Struct("=iII")
+_UCRED = struct.Struct("=iII")  # struct ucred of the kernel's include/linux/socket.h
 
 # <linux/pidfd.h>: struct pidfd_info in its first published size. In Linux 6.15 the exit code replaced the spare word at
 # its end, so this size is all that is needed from 6.13 on, whatever later versions add.
@@ -37,7 +37,7 @@ _STACK_SIZE = 64 * 1024
 _PROBE_STATUS = 42
 
 
-class Credentials(NamedTuple):
+class Peer(NamedTuple):
     """Who connected, in our namespaces. `pid` is 0 where the process is outside of our PID namespace."""
 
     pid: int
@@ -58,9 +58,12 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def peer_credentials(sock: socket.socket) -> Credentials:
-    """What SO_PEERCRED recorded at the connect(): the process may be gone since, and its PID another process's."""
-    return Credentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+def peer_of(sock: socket.socket) -> Peer:
+    """What SO_PEERCRED recorded at the connect(): the process may be gone since, and its PID another process's.
+
+    Raises OSError.
+    """
+    return Peer(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
 
 def peer_pidfd(sock: socket.socket) -> int | None:

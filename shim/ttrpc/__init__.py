@@ -3,7 +3,7 @@
     frame, envelope, events, errors    bytes to values and back
     connection                         the two ends: bytes in, events and bytes out; no socket, no clock, no log
     service                            a protobuf service descriptor bound to the coroutine methods of an object
-    server, client, peer               asyncio, unix sockets, who may connect
+    server, client                     asyncio, unix sockets, who may connect
 
 To serve, with a socket that listens and an object whose methods are named like the RPCs, in snake_case:
 

@@ -7,22 +7,28 @@ that must not be left half done has to shield itself. Without requests nothing r
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import cast
 
 from google.protobuf.message import DecodeError, Message
 
+from runtime.linux.pidfd import Peer, peer_of
 from shim import eager
 from shim.ttrpc.connection import ServerConnection
 from shim.ttrpc.errors import Code, ProtocolError
 from shim.ttrpc.events import RequestReceived, StreamRefused
-from shim.ttrpc.peer import Peer, peer_of, same_owner
 from shim.ttrpc.service import Method, Service
 
 StatusOf = Callable[[Exception], tuple[int, str] | None]
 
 _log = logging.getLogger(__name__)
+
+
+def same_owner(peer: Peer) -> bool:
+    """Whether the peer has our effective uid and gid; containerd's own shims accept the same peers."""
+    return peer.uid == os.geteuid() and peer.gid == os.getegid()
 
 
 class TtrpcServer:

@@ -155,7 +155,7 @@ class AppSocket:
 
     def _check(self, connection: socket.socket) -> Adopted:
         """Raises _Refused. /proc described the right process, because the pidfd shows it alive after the checks."""
-        uid = pidfd.peer_credentials(connection).uid
+        uid = pidfd.peer_of(connection).uid
         if uid != self._root_uid:
             raise _Refused(f"uid {uid}, not the container's root ({self._root_uid})")
         try:
@@ -192,7 +192,7 @@ def _open_peer(connection: socket.socket) -> int:
     fd = pidfd.peer_pidfd(connection)
     if fd is not None:
         return fd
-    pid = pidfd.peer_credentials(connection).pid
+    pid = pidfd.peer_of(connection).pid
     if pid <= 0:
         raise ProcessLookupError("the peer has no pid here")
     try:

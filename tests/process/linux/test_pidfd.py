@@ -107,7 +107,7 @@ def test_another_descriptor_is_no_pidfd(tmp_path):
 def test_the_peer_is_who_connected():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert pidfd.peer_credentials(ours) == pidfd.Credentials(os.getpid(), os.getuid(), os.getgid())
+        assert pidfd.peer_of(ours) == pidfd.Peer(os.getpid(), os.getuid(), os.getgid())
         fd = pidfd.peer_pidfd(ours)
         if fd is None:
             pytest.skip("this kernel has no SO_PEERPIDFD")

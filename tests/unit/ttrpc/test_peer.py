@@ -1,17 +1,11 @@
 """Who may connect."""
 
 import os
-import socket
 
 import pytest
 
-from shim.ttrpc.peer import Peer, peer_of, same_owner
-
-
-def test_the_peer_of_a_socket_pair_is_this_process() -> None:
-    left, right = socket.socketpair()
-    with left, right:
-        assert peer_of(left) == Peer(os.getpid(), os.geteuid(), os.getegid())
+from runtime.linux.pidfd import Peer
+from shim.ttrpc.server import same_owner
 
 
 @pytest.mark.parametrize(("uid", "gid", "let_in"), [(0, 0, True), (1, 0, False), (0, 1, False)])

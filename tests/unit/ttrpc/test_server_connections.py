@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from protos.gen import task_pb2
+from runtime.linux.pidfd import Peer
 from shim.ttrpc import frame
 from shim.ttrpc.envelope import encode_request
 from shim.ttrpc.errors import ConnectionClosed, RemoteError
-from shim.ttrpc.peer import Peer
 from shim.ttrpc.server import TtrpcServer, _Connection
 from shim.ttrpc.service import bind
 from tests.unit.ttrpc.serving import (
