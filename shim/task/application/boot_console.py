@@ -14,6 +14,7 @@ from runtime.init import screen
 from shim.task.report.lines import LINE_BYTES, LineFilter
 from shim.task.report.reading import ThrottledReader
 from shim.task.stdio import console
+from shim.task.stdio.endpoints import close_all
 
 KEPT_BYTES = 4096
 MOST_BYTES = 4 * KEPT_BYTES
@@ -69,8 +70,7 @@ class BootConsole:
             self._source.close()
         if self._reading is not None:
             self._reading.close()
-        while self._fds:
-            os.close(self._fds.pop())
+        close_all(self._fds)
 
     def _read(self) -> None:
         try:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from runtime.errors import InvalidArgument, RuntimeFailed
 from shim.task.cancellation import run_to_completion
 from shim.task.reaper import Child, Reaper
+from shim.task.stdio.endpoints import close_all
 from shim.task.stdio.url import path_of
 
 READY_TIMEOUT_S = 30.0
@@ -84,8 +85,7 @@ async def start(url: str, *, container_id: str, namespace: str, reaper: Reaper) 
             raise
         return logger
     finally:
-        for fd in fds:
-            os.close(fd)
+        close_all(fds)
 
 
 async def _first_byte(fd: int) -> bytes:

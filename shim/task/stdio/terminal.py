@@ -63,8 +63,7 @@ class AppConsole:
 
     def close(self) -> None:
         """Close our copy of the process's end, which the application has by now, and a master that nobody took."""
-        while self._fds:
-            os.close(self._fds.pop())
+        close_all(self._fds)
 
 
 class TerminalIO:
