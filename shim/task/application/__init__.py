@@ -13,5 +13,6 @@ restarts           counts and bounds the application's restarts by the init
 stop               whether the application is being stopped, and since when
 timeouts           the timeouts of the application and its init
 shutdown           tells the init that its application has ended
+listening          a socket in the run directory
 halt               how an init without CAP_SYS_BOOT reports the end of its shutdown
 """

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from runtime import cgroup as cgroups
 from runtime.errors import NotFound
 from runtime.linux import pidfd, statx
+from shim.task.application.listening import listen
 
 _BACKLOG = 8
 # After this many logged refusals, a container that connects in a loop is answered ever more slowly.
@@ -91,35 +92,14 @@ class AppSocket:
         root_uid: int,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._directory, self._name = os.path.split(path)
+        self._path = path
         self._pid_namespace = os.readlink(f"/proc/{init_pid}/ns/pid")
         self._cgroup = cgroup
         self._executable = (launcher.st_dev, launcher.st_ino)
         self._root_uid = root_uid
         self._loop = loop
         self._refusals = 0
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            self._listen()
-        except BaseException:
-            self.close()
-            raise
-
-    def _listen(self) -> None:
-        """Bind through a descriptor of the directory: a socket address holds 107 bytes, and `path` may be longer.
-
-        Nobody can connect before listen(), so mode and owner are set early enough.
-        """
-        directory = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with suppress(FileNotFoundError):
-                os.unlink(self._name, dir_fd=directory)
-            self._listener.bind(f"/proc/self/fd/{directory}/{self._name}")
-            os.chmod(self._name, 0o600, dir_fd=directory)
-            os.chown(self._name, self._root_uid, -1, dir_fd=directory, follow_symlinks=False)
-        finally:
-            os.close(directory)
-        self._listener.listen(_BACKLOG)
+        self._listener = listen(path, root_uid=root_uid, backlog=_BACKLOG)
 
     async def accept(self) -> Adopted:
         """Wait for the launcher to connect, then close the socket and return the launcher. Other peers are refused.
@@ -144,12 +124,12 @@ class AppSocket:
         """Stop listening and remove the socket."""
         self._listener.close()
         with suppress(FileNotFoundError):
-            os.unlink(f"{self._directory}/{self._name}")
+            os.unlink(self._path)
 
     async def _refuse(self, reason: _Refused) -> None:
         self._refusals += 1
         if self._refusals <= _LOGGED_REFUSALS:
-            _log.warning("%s/%s: refused a connection: %s", self._directory, self._name, reason)
+            _log.warning("%s: refused a connection: %s", self._path, reason)
             return
         await asyncio.sleep(min((self._refusals - _LOGGED_REFUSALS) / 1000, _LONGEST_PAUSE_S))
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from shim.task.application import halt
+from shim.task.application import listening
 from shim.task.application.halt import HaltSocket
 from tests.fakes.loop import in_loop, open_fds, until
 
@@ -13,12 +13,12 @@ from tests.fakes.loop import in_loop, open_fds, until
 @in_loop
 async def test_the_socket_is_for_the_containers_root_alone(tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr(halt.os, "chown", lambda name, uid, gid, **how: given.append((name, uid, gid)))
+    monkeypatch.setattr(listening.os, "chown", lambda name, uid, gid, **how: given.append((name, uid, gid)))
     path = tmp_path / "halt.sock"
-    listening = HaltSocket(str(path), lambda: None, root_uid=100_000)
+    halt_socket = HaltSocket(str(path), lambda: None, root_uid=100_000)
     assert path.stat().st_mode & 0o777 == 0o600
     assert given == [("halt.sock", 100_000, -1)]
-    listening.close()
+    halt_socket.close()
 
 
 @in_loop
@@ -39,10 +39,10 @@ async def test_it_is_said_once_and_the_socket_goes_with_it(tmp_path):
 async def test_a_path_longer_than_a_sockets_name_serves(tmp_path):
     directory = tmp_path / ("x" * 120)
     directory.mkdir()
-    listening = HaltSocket(str(directory / "halt.sock"), lambda: None, root_uid=os.getuid())
+    halt_socket = HaltSocket(str(directory / "halt.sock"), lambda: None, root_uid=os.getuid())
     assert (directory / "halt.sock").is_socket()
-    listening.close()
-    listening.close()
+    halt_socket.close()
+    halt_socket.close()
     assert not (directory / "halt.sock").exists()
 
 
