@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from pouchrich.node import InstallError, unpacked
-from runtime.cgroup.locate import hierarchies
+from runtime.cgroup.locate import directories_of, hierarchies, memberships_of
 from runtime.default_path import DEFAULT_PATH
 from runtime.linux import syscalls
 
@@ -115,13 +115,8 @@ def leave() -> None:
 def _join_process_1() -> None:
     with suppress(PermissionError), open("/proc/1/ns/cgroup") as namespace:  # or its paths lead out of ours
         syscalls.setns(namespace.fileno(), syscalls.CLONE_NEWCGROUP)
-    mounts = hierarchies()
-    with open("/proc/1/cgroup") as file:
-        memberships = [line.rstrip("\n").split(":", 2)[1:] for line in file]
-    for names, path in memberships:
-        for mount in mounts:
-            is_it = mount.fstype == "cgroup2" if not names else set(names.split(",")) <= set(mount.options)
-            if is_it:
-                with suppress(OSError), open(f"{mount.mount_point}{path}/cgroup.procs", "w") as procs:
-                    procs.write("0")
-                break
+    with open("/proc/1/cgroup", "rb") as file:
+        memberships = memberships_of(file.read())
+    for directory in set(directories_of(memberships, hierarchies()).values()):
+        with suppress(OSError), open(f"{directory}/cgroup.procs", "w") as procs:
+            procs.write("0")

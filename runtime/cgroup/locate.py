@@ -20,8 +20,8 @@ Hierarchies = tuple[MountEntry, ...]
 _ACCOUNTING = frozenset({"memory", "cpu", "cpuacct", "pids", "blkio"})
 
 
-def _memberships(text: bytes) -> dict[str, str]:
-    """Controller to path, from /proc/PID/cgroup; the unified hierarchy's key is ""."""
+def memberships_of(text: bytes) -> dict[str, str]:
+    """Controller to path, from the text of /proc/PID/cgroup; the unified hierarchy's key is ""."""
     paths = {}
     # Split only at newlines: a container can give its cgroup a name with any other character.
     for line in filter(None, text.decode(errors="surrogateescape").split("\n")):
@@ -40,7 +40,8 @@ def _directory(path: str, entry: MountEntry) -> str:
     return entry.mount_point + path.removeprefix(root).rstrip("/")
 
 
-def _directories(paths: Mapping[str, str], mounts: Iterable[MountEntry]) -> dict[str, str]:
+def directories_of(paths: Mapping[str, str], mounts: Iterable[MountEntry]) -> dict[str, str]:
+    """Controller to directory, of the memberships `paths` that `mounts` show."""
     found: dict[str, str] = {}
     for entry in mounts:
         if entry.fstype == "cgroup2":
@@ -78,7 +79,7 @@ def locate(pid: int, proc: str = "/proc", *, mounts: Hierarchies | None = None) 
     # after reading.
     if not text or _exiting(pid, proc):
         raise NotFound("cgroup does not exist")
-    return of_memberships(_memberships(text), hierarchies(proc) if mounts is None else mounts)
+    return of_memberships(memberships_of(text), hierarchies(proc) if mounts is None else mounts)
 
 
 def of_memberships(memberships: Mapping[str, str], mounts: Iterable[MountEntry]) -> Cgroup:
@@ -86,7 +87,7 @@ def of_memberships(memberships: Mapping[str, str], mounts: Iterable[MountEntry])
 
     `mounts` are those of this process. Raises NotFound where none of them shows the cgroup.
     """
-    found = _directories(memberships, mounts)
+    found = directories_of(memberships, mounts)
     unified = found.pop("", "")
     if unified and not _ACCOUNTING & found.keys():
         return Cgroup(unified=unified)

@@ -6,8 +6,8 @@ from _socket import SCM_RIGHTS, SO_PEERCRED, SOL_SOCKET, socket
 from contextlib import suppress
 from typing import NoReturn
 
+from runtime.cgroup.locate import directories_of, hierarchies, memberships_of
 from runtime.errors import text_of
-from runtime.linux import mountinfo
 from runtime.oci import readonly_exec
 from shim.installed import version
 from shim.spawner import cgroup, child
@@ -65,22 +65,10 @@ def _follow(pid: int) -> None:
     texts = child.read(f"/proc/{pid}/cgroup"), child.read("/proc/self/cgroup")
     if texts[0] == texts[1]:
         return
-    theirs, ours = map(_cgroups, texts)
-    mounts = mountinfo.read(fstypes=mountinfo.CGROUPS)
-    for controllers, path in theirs.items():
-        if ours.get(controllers) == path:
-            continue
-        for mount in mounts:
-            kind = "cgroup2" if not controllers else "cgroup"
-            is_it = mount.fstype == kind and set(filter(None, controllers.split(","))) <= set(mount.options)
-            if is_it and (path + "/").startswith(mount.root.rstrip("/") + "/"):
-                cgroup.enter(mount.mount_point + path.removeprefix(mount.root.rstrip("/")))
-                break
-        else:
-            raise FileNotFoundError(f"cgroup {controllers}:{path}: not mounted")
-
-
-def _cgroups(text: bytes) -> dict[str, str]:
-    """Controllers ("" for the unified hierarchy) -> path, from the text of /proc/PID/cgroup."""
-    lines = [line.split(":", 2) for line in os.fsdecode(text).splitlines()]
-    return {controllers: path for _, controllers, path in lines}
+    theirs, ours = map(memberships_of, texts)
+    others = {controller: path for controller, path in theirs.items() if ours.get(controller) != path}
+    found = directories_of(others, hierarchies())
+    for controller in others.keys() - found.keys():
+        raise FileNotFoundError(f"cgroup {controller}:{others[controller]}: not mounted")
+    for directory in set(found.values()):
+        cgroup.enter(directory)

@@ -4,7 +4,7 @@ import pytest
 
 from runtime import cgroup
 from runtime.cgroup import Cgroup
-from runtime.cgroup.locate import _memberships
+from runtime.cgroup.locate import memberships_of
 from runtime.errors import NotFound
 
 RUNNING = "42 (a) b) c) S 1 42 42 0 -1 4194560 100 0"
@@ -106,5 +106,5 @@ def test_this_process_is_found_where_a_cgroup_file_system_is_mounted():
 def test_a_cgroups_name_forges_no_line():
     """cgroup v2 refuses a newline in a name and nothing else, and str.splitlines() splits at ten characters more."""
     name = "a\v0::/system.slice/containerd.service\x85\u2028b\x1c\r"
-    found = _memberships(f"0::/{name}\n1:memory,cpu:/x\n".encode())
+    found = memberships_of(f"0::/{name}\n1:memory,cpu:/x\n".encode())
     assert found == {"": f"/{name}", "memory": "/x", "cpu": "/x"}
