@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from pouchrich import apparmor_node, containerd_config, containerd_dump, running
+from pouchrich import apparmor_node, containerd_config, containerd_dump, node_agents, running
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.containerd_config import ON_PATH, Handler
 from pouchrich.program import Program
@@ -203,4 +203,4 @@ def _options(one: Handler, what: str, version: tuple[int, int] | None) -> Iterat
         yield Check(FAIL, what, f"options: {err}", "correct it; until then its containers are refused")
         return
     yield Check(OK, what, f"configured by {made.source}")
-    yield from (replace(check, what=what) for check in apparmor_node.named(made))
+    yield from (replace(check, what=what) for check in (*apparmor_node.named(made), *node_agents.checks(made)))

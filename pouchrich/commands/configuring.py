@@ -6,6 +6,9 @@
     config default                print a file with every key and its default as comments
     config sysctl                 print the kernel settings that a node should have
 
+As root, and without --any-owner, check and set-default also look whether this node has the programs of hooks on the
+host, the host paths of agents' mounts, and the cgroups for agents' memory limits.
+
 Without FILE, show and check read the node's file, or use the built-in values if there is none. A change applies to
 containers that are created afterwards. set-default keeps the file's comments and order. It replaces the file
 atomically, and only if the file has no error before and after the change. VALUE is read as TOML, or else as a string.
@@ -31,6 +34,7 @@ from typing import Any
 
 from pouchrich.output import show_json
 from runtime import inotify
+from runtime.agents import node_check
 from runtime.config import DEFAULT, Config, load, load_node, parse
 from runtime.config.file import trusted_path
 from runtime.config.kinds import suggestion
@@ -101,6 +105,12 @@ def _load(arguments: argparse.Namespace) -> Config:
     return load(arguments.file, require_root_owned=not arguments.any_owner)
 
 
+def _require_of_node(config: Config, *, any_owner: bool) -> None:
+    """Raise InvalidArgument where this node lacks what agents need; not for a file that is for another node."""
+    if os.geteuid() == 0 and not any_owner:
+        node_check.check(config)
+
+
 def _show(arguments: argparse.Namespace) -> int:
     config = _load(arguments)
     if arguments.json:
@@ -120,6 +130,7 @@ def _check(arguments: argparse.Namespace) -> int:
     file = arguments.file or NODE_FILE
     try:
         config = _load(arguments)
+        _require_of_node(config, any_owner=arguments.any_owner)
     except PouchrichError as err:
         if not arguments.json:
             raise
@@ -184,7 +195,7 @@ def _replace(file: str, key: str, value: Any, *, require_root_owned: bool) -> st
     elif name in table:
         del table[name]
     new = tomlkit.dumps(document)
-    parse(new, source=path)
+    _require_of_node(parse(new, source=path), any_owner=not require_root_owned)
     with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), prefix=".config-", delete=False) as scratch:
         try:
             scratch.write(new)

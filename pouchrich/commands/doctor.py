@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from pouchrich import apparmor_node, checks, containerd_checks, engines_node, running
+from pouchrich import apparmor_node, checks, containerd_checks, engines_node, node_agents, running
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.output import Block, Line, Span, heading, line, show, show_json
 from runtime import config, paths
@@ -115,7 +115,7 @@ def collect(
         "inotify": checks.watching(),
         "runtime": checks.oci(node, search=search),
         "installation": checks.helpers(search=search, named=containerd_checks.named_shims(here)),
-        "configuration": itertools.chain([check], checks.leases(node)),
+        "configuration": itertools.chain([check], node_agents.checks(node), checks.leases(node)),
         "containerd": containerd_checks.of_node(containerd_file, here, address),
         "spawner": checks.spawner(node),
         "containers": checks.containers(root),

@@ -7,6 +7,7 @@
     files    which files of the node their mounts show in a container, and whether they still do
     cgroup   a memory limit of their own, for supervised agents on cgroup v2
     change   which changes of the configuration an agent can get in a running container
+    node_check  whether the node has what the agents of a configuration need, before any container is made
 
 Agents are inside the pod's trust: never more capabilities than the pod's, its seccomp and LSM labels, its limits.
 """

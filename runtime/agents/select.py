@@ -7,8 +7,8 @@ from runtime.config.model import Agent
 from runtime.errors import InvalidArgument
 from runtime.image.passwd import User
 
-MAX_NAME = 64
-_ROOT = User(0, 0, (), "root", "/root")
+ROOT = User(0, 0, (), "root", "/root")
+"""Whom an agent runs as that names no user."""
 
 
 class Selected(NamedTuple):
@@ -19,12 +19,8 @@ class Selected(NamedTuple):
     user: User
 
 
-def _check(agent: Agent, key: str, *, source: str, has_v2_memory: bool) -> None:
-    program = agent.command[0]
-    if len(agent.name) > MAX_NAME:
-        raise InvalidArgument(f"{source}: {key}.name: found {len(agent.name)} characters, allowed at most {MAX_NAME}")
-    if not program.startswith("/"):
-        raise InvalidArgument(f"{source}: {key}.command[0]: found {program[:80]!r}, allowed an absolute path")
+def require_memory(agent: Agent, key: str, *, source: str, has_v2_memory: bool) -> None:
+    """Raise InvalidArgument where the agent has a memory limit and this node cannot set one."""
     if agent.memory_bytes is not None and not has_v2_memory:
         raise InvalidArgument(
             f"{source}: {key}.memory: found {agent.memory_bytes}, allowed only on a node whose memory controller is on"
@@ -50,9 +46,9 @@ def select(
         if not selects(agent):
             continue
         key = f"agents[{index}]"
-        _check(agent, key, source=source, has_v2_memory=has_v2_memory)
+        require_memory(agent, key, source=source, has_v2_memory=has_v2_memory)
         try:
-            user = _ROOT if agent.user is None else resolve(agent.user)
+            user = ROOT if agent.user is None else resolve(agent.user)
         except InvalidArgument as err:
             raise InvalidArgument(f"{source}: {key}: {err}") from err
         selected.append(Selected(agent, key, user))

@@ -180,15 +180,28 @@ MOUNT_KEYS = (
     Key("read-only", BOOLEAN, True, "whether the mount is read-only"),
 )
 
+AGENT_NAME = kinds.text("[A-Za-z0-9@_.:-]{1,64}", f"a name of at most 64 characters matching {kinds.NAME_PATTERN}")
+
+
+def _read_agents_command(value: object, key: str) -> tuple[str, ...]:
+    words = _read_command(value, key)
+    PATH.read(words[0], f"{key}[0]")
+    return words
+
+
+AGENT_COMMAND = Kind(
+    COMMAND.type, "a list of 1 to 256 strings, the first an absolute path", _read_agents_command, plain=list
+)
+
 AGENT_KEYS = (
     Key(
         "name",
-        NAME,
+        AGENT_NAME,
         None,
         "name of the agent, also of its unit under systemd",
         unset="agent and a number, such as agent-1",
     ),
-    Key("command", COMMAND, REQUIRED, "absolute path of the program in the container, and its arguments"),
+    Key("command", AGENT_COMMAND, REQUIRED, "absolute path of the program in the container, and its arguments"),
     Key(
         "mounts",
         kinds.list_of(table(MOUNT_KEYS, model.AgentMount), at_most=64),

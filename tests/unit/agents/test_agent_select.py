@@ -29,17 +29,9 @@ def test_an_agent_runs_as_root_unless_it_names_a_user_of_the_image():
     assert app.user == APP
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        (agent(user="nobody-here"), r"node.toml: agents\[0\]: user: found 'nobody-here'"),
-        (agent(command=("bin/x",)), r"node.toml: agents\[0\].command\[0\]: found 'bin/x', allowed an absolute path"),
-        (agent("x" * 65), r"node.toml: agents\[0\].name: found 65 characters, allowed at most 64"),
-    ],
-)
-def test_an_agent_that_could_not_be_started_is_refused_by_its_key(wrong, said):
-    with pytest.raises(InvalidArgument, match=said):
-        choose(wrong)
+def test_an_agent_that_could_not_be_started_is_refused_by_its_key():
+    with pytest.raises(InvalidArgument, match=r"node.toml: agents\[0\]: user: found 'nobody-here'"):
+        choose(agent(user="nobody-here"))
 
 
 def test_a_wrong_agent_that_is_not_selected_hurts_nobody():

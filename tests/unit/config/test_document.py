@@ -197,14 +197,26 @@ WRONG = [
     ),
     (
         'version = 1\nagents = [{name = "a/b", command = ["a"]}]',
-        'agents[0].name: found "a/b", allowed a name matching',
+        'agents[0].name: found "a/b", allowed a name of at most 64 characters matching',
     ),
     (
-        'version = 1\nagents = [{command = ["a"], memory = "1K"}]',
+        f'version = 1\nagents = [{{name = "{"x" * 65}", command = ["/a"]}}]',
+        f'agents[0].name: found "{"x" * 65}", allowed a name of at most 64 characters matching [A-Za-z0-9@_.:-]+',
+    ),
+    (
+        'version = 1\nagents = [{command = ["/a"]}, {command = ["watcher", "-f"]}]',
+        'agents[1].command[0]: found "watcher", allowed an absolute path',
+    ),
+    (
+        "version = 1\nagents = [{command = []}]",
+        "agents[0].command: found 0 items, allowed 1 to 256",
+    ),
+    (
+        'version = 1\nagents = [{command = ["/a"], memory = "1K"}]',
         'agents[0].memory: found "1K", allowed at least 1048576 bytes',
     ),
     (
-        'version = 1\nagents = [{command = ["a"], mounts = [{source = "/a"}]}]',
+        'version = 1\nagents = [{command = ["/a"], mounts = [{source = "/a"}]}]',
         "agents[0].mounts[0].target: found",
     ),
     (

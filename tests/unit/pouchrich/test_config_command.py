@@ -1,11 +1,18 @@
 """pouchrich config: show, check, set-default."""
 
 import json
+import os
+import stat
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from pouchrich.__main__ import main
+from pouchrich.commands import configuring
 from runtime import config
+from runtime.agents import node_check
+from runtime.agents.mounts import check_sources
 from runtime.config.render import default_file
 
 
@@ -103,6 +110,59 @@ def test_check_says_whether_a_file_is_right(capsys, file):
     status, out, _ = run(capsys, "check", "--any-owner", "--json", str(file))
     found = json.loads(out)
     assert (status, found["valid"], set(found)) == (1, False, {"version", "file", "valid", "error"})
+
+
+@pytest.fixture
+def agent(file, tmp_path, monkeypatch):
+    """Write an agent with `more` keys; root's own files, as far as the command can tell."""
+    monkeypatch.setattr(configuring.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(node_check, "check_sources", partial(check_sources, lstat=rooted(tmp_path)))
+    monkeypatch.setattr(configuring, "load", lambda path, **_: config.load(path, require_root_owned=False))
+
+    def write(more):
+        file.write_text(f'version = 1\n[[agents]]\ncommand = ["/opt/watcher"]\n{more}\n')
+        return str(file)
+
+    return write
+
+
+def rooted(directory):
+    def lstat(path):
+        found = list(os.lstat(path))
+        found[stat.ST_MODE], found[stat.ST_UID] = found[stat.ST_MODE] & ~0o022, 0
+        return os.stat_result(found)
+
+    return lstat
+
+
+def test_check_finds_what_agents_lack_on_this_node(capsys, agent, tmp_path, monkeypatch):
+    (tmp_path / "watcher").touch()
+    mount = 'mounts = [{ source = "%s", target = "/opt/watcher" }]'
+    assert run(capsys, "check", agent(mount % f"{tmp_path}/watcher"))[0] == 0
+    missing = agent(mount % f"{tmp_path}/none")
+    status, out, err = run(capsys, "check", missing)
+    assert (status, out) == (1, "")
+    assert f"{missing}: agents[0].mounts[0].source: found nothing at {tmp_path}/none" in err
+    found = json.loads(run(capsys, "check", missing, "--json")[1])
+    assert (found["valid"], f"found nothing at {tmp_path}/none" in found["error"]) == (False, True)
+    assert run(capsys, "check", missing, "--any-owner")[0] == 0  # this node's files do not matter for it
+
+    limited = agent('memory = "64Mi"')
+    monkeypatch.setattr(node_check, "has_v2_memory", lambda: False)
+    status, _, err = run(capsys, "check", limited)
+    assert status == 1
+    assert "agents[0].memory: found 67108864, allowed only on a node whose memory controller is on cgroup v2" in err
+    monkeypatch.setattr(node_check, "has_v2_memory", lambda: True)
+    assert run(capsys, "check", limited)[0] == 0
+
+
+def test_an_agent_that_this_node_lacks_something_for_is_not_set(capsys, agent, tmp_path):
+    file = agent("")
+    before = Path(file).read_text()
+    value = f'[{{ command = ["/x"], mounts = [{{ source = "{tmp_path}/none", target = "/x" }}] }}]'
+    status, _, err = run(capsys, "set-default", "agents", value, "--file", file)
+    assert (status, Path(file).read_text()) == (1, before)
+    assert f"{file}: agents[0].mounts[0].source: found nothing at {tmp_path}/none" in err
 
 
 def test_show_has_every_key_as_json(capsys, file):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pouchrich import checks, containerd_checks, containers, owed
+from pouchrich import checks, containerd_checks, containers, node_agents, owed
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.commands import doctor
 from pouchrich.output import plain
@@ -128,6 +128,27 @@ def test_a_profile_that_a_handler_names_is_looked_for(tmp_path, monkeypatch):
     assert [level for level, _ in bad] == [FAIL]
     assert "rich.apparmor-profile: profile ours is not loaded" in bad[0][1]
     assert [one.what for one in found if one.level == FAIL] == ["handler rich"]
+
+
+def test_what_agents_lack_on_this_node_is_a_failure_of_the_node_and_of_a_handler(tmp_path, monkeypatch):
+    monkeypatch.setattr(node_agents.os, "geteuid", lambda: 0)
+    agents = f"agents = [{{ command = ['/x'], mounts = [{{ source = '{tmp_path}/none', target = '/x' }}] }}]\n"
+    (found,) = node_agents.checks(config.parse(f"version = 1\n{agents}", source="c"))
+    assert (found.level, found.what) == (FAIL, "agents of the configuration")
+    assert found.found.startswith(f"c: agents[0].mounts[0].source: found nothing at {tmp_path}/none, allowed")
+    bad, checked = judged(tmp_path, f"{GOOD}{OPTIONS}version = 1\n{agents}")
+    assert [level for level, _ in bad] == [FAIL]
+    assert f"handler options: agents[0].mounts[0].source: found nothing at {tmp_path}/none" in bad[0][1]
+    assert [one.what for one in checked if one.level == FAIL] == ["handler rich"]
+    (found,) = node_agents.checks(config.parse("version = 1\nagents = [{ command = ['/x'] }]\n", source="c"))
+    assert (found.level, found.found) == (OK, "1, this node has what they need")
+    assert list(node_agents.checks(config.parse("version = 1\n", source="c"))) == []
+
+
+def test_doctor_looks_at_the_agents_of_the_file_that_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(node_agents, "checks", lambda node: [Check(FAIL, "agents", node.source)])
+    found = doctor.collect(None, None, str(tmp_path / "none"), str(tmp_path), str(tmp_path))
+    assert ("configuration", FAIL) in [(area, one.level) for area, one in found if one.what == "agents"]
 
 
 def test_a_config_path_is_read_and_a_shim_that_is_missing_named(tmp_path):
