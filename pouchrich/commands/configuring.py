@@ -32,10 +32,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from pouchrich.config_file import ANY_OWNER, given
 from pouchrich.output import show_json
 from runtime import inotify
 from runtime.agents import node_check
-from runtime.config import DEFAULT, Config, load, load_node, parse
+from runtime.config import DEFAULT, Config, load, parse
 from runtime.config.file import trusted_path
 from runtime.config.kinds import suggestion
 from runtime.config.location import NODE_FILE
@@ -61,6 +62,7 @@ def add(parser: argparse.ArgumentParser) -> None:
             one.add_argument(
                 "file",
                 nargs="?",
+                type=os.path.abspath,
                 metavar="FILE",
                 help=f"configuration file; default {NODE_FILE}, or the built-in values if it does not exist",
             )
@@ -74,11 +76,10 @@ def add(parser: argparse.ArgumentParser) -> None:
                 metavar="VALUE",
                 help="value in TOML, otherwise taken as a string; without it, the key is removed",
             )
-            one.add_argument("--file", metavar="FILE", default=NODE_FILE, help=f"file to change; default {NODE_FILE}")
+            help_text = f"file to change; default {NODE_FILE}"
+            one.add_argument("--file", type=os.path.abspath, metavar="FILE", default=NODE_FILE, help=help_text)
         if action in ("show", "check", "set-default"):
-            one.add_argument(
-                "--any-owner", action="store_true", help="accept a FILE that root does not own or others can write"
-            )
+            one.add_argument("--any-owner", action="store_true", help=ANY_OWNER)
         one.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
         one.set_defaults(run=_RUN[action])
 
@@ -99,12 +100,6 @@ def _text(arguments: argparse.Namespace, text: str) -> int:
     return 0
 
 
-def _load(arguments: argparse.Namespace) -> Config:
-    if arguments.file is None:
-        return load_node()
-    return load(arguments.file, require_root_owned=not arguments.any_owner)
-
-
 def _require_of_node(config: Config, *, any_owner: bool) -> None:
     """Raise InvalidArgument where this node lacks what agents need; not for a file that is for another node."""
     if os.geteuid() == 0 and not any_owner:
@@ -112,7 +107,7 @@ def _require_of_node(config: Config, *, any_owner: bool) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    config = _load(arguments)
+    config = given(arguments.file, any_owner=arguments.any_owner)
     if arguments.json:
         show_json({"version": 1, "source": config.source, "keys": [_key(config, key) for key in KEYS]})
         return 0
@@ -129,7 +124,7 @@ def _key(config: Config, key: Any) -> dict[str, Any]:
 def _check(arguments: argparse.Namespace) -> int:
     file = arguments.file or NODE_FILE
     try:
-        config = _load(arguments)
+        config = given(arguments.file, any_owner=arguments.any_owner)
         _require_of_node(config, any_owner=arguments.any_owner)
     except PouchrichError as err:
         if not arguments.json:
@@ -175,13 +170,13 @@ def _replace(file: str, key: str, value: Any, *, require_root_owned: bool) -> st
 
     mode, text = 0o644, "version = 1\n"
     try:
-        path = trusted_path(file) if require_root_owned else os.path.realpath(file)
-        load(path, require_root_owned=require_root_owned)
+        given(file, any_owner=not require_root_owned)
+        path = os.path.realpath(file)
         mode = os.stat(path).st_mode & 0o7777
         with open(path, encoding="utf-8") as opened:
             text = opened.read()
     except NotFound:
-        directory = os.path.dirname(os.path.abspath(file))
+        directory = os.path.dirname(file)
         path = f"{trusted_path(directory) if require_root_owned else directory}/{os.path.basename(file)}"
     document = tomlkit.parse(text)
     section, _, name = key.rpartition(".")

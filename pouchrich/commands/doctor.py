@@ -4,6 +4,9 @@ Each check is one line: `ok`, `warn` (works with restrictions) or `fail`, what w
 warning or failure is what to do about it. The last line counts the checks of each level. --quiet prints only warnings,
 failures and, if there are any, the last line. The exit status is 1 if a check fails. Some checks need root.
 
+With --config, doctor checks that file in place of the node's, and with --any-owner also a file that is not in
+place yet: its owner does not matter then.
+
 doctor finds running containerds by their sockets, also those of k3s, rke2, k0s and microk8s, and asks the program of
 each one for its version and configuration. --address names another socket instead. With --containerd-config, doctor
 checks that file instead, for the containerd on PATH.
@@ -25,6 +28,7 @@ from typing import Any
 
 from pouchrich import apparmor_node, checks, containerd_checks, engines_node, node_agents, running
 from pouchrich.checks import FAIL, OK, WARN, Check
+from pouchrich.config_file import ANY_OWNER, given
 from pouchrich.output import Block, Line, Span, heading, line, show, show_json
 from runtime import config, paths
 from runtime.config import Config
@@ -43,6 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--address", metavar="SOCKET", help="containerd's socket, if it is not one of the usual ones")
     parser.add_argument("--config", metavar="FILE", help="node configuration to check instead of the node's own")
+    parser.add_argument("--any-owner", action="store_true", help=ANY_OWNER)
     parser.add_argument("--quiet", "-q", action="store_true", help="print only warnings and failures")
     parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
     parser.set_defaults(run=run)
@@ -50,7 +55,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, *, records: str = paths.RECORDS) -> int:
     """Run the checks, and print them. Raises OSError."""
-    found = list(collect(arguments.config, arguments.containerd_config, arguments.address, records))
+    judged = (arguments.config, arguments.containerd_config, arguments.address)
+    found = list(collect(*judged, records, any_owner=arguments.any_owner))
     if arguments.json:
         show_json(to_json(found))
     else:
@@ -100,12 +106,18 @@ def document(found: Found) -> list[Block]:
 
 
 def collect(
-    config_file: str | None, containerd_file: str | None, address: str | None, records: str, root: str = paths.BUNDLES
+    config_file: str | None,
+    containerd_file: str | None,
+    address: str | None,
+    records: str,
+    root: str = paths.BUNDLES,
+    *,
+    any_owner: bool = False,
 ) -> Iterator[tuple[str, Check]]:
     """All checks, each with its area."""
     if os.geteuid() != 0:
         yield "kernel", Check(WARN, "user", f"uid {os.geteuid()}", "run as root: some checks need it")
-    node, check = _node(config_file)
+    node, check = _node(config_file, any_owner=any_owner)
     here = [] if containerd_file is not None else containerd_checks.found(address)
     search = next((running.path_of(one.pid) for one in here if one.pid), None)
     areas: dict[str, Iterable[Check]] = {
@@ -133,10 +145,11 @@ def collect(
             yield area, Check(FAIL, area, str(err), "")
 
 
-def _node(file: str | None) -> tuple[Config, Check]:
+def _node(file: str | None, *, any_owner: bool) -> tuple[Config, Check]:
     what = "node configuration"
     try:
-        found = config.load_node() if file is None else config.load(file)
+        found = given(file, any_owner=any_owner)
+        config.check_host_commands(found)
     except PouchrichError as err:
         return config.DEFAULT, Check(FAIL, what, str(err), "correct it; until then Create fails for every container")
     return found, Check(OK, what, "built in, there is no file" if found is config.DEFAULT else found.source)

@@ -1,9 +1,10 @@
 """`pouchrich explain`: show what the shim decides about a container, why, and what that changes.
 
-Give BUNDLE, or a container's ID or name as in `pouchrich ps`; or --rootfs with --spec; or only annotations, variables
-or names. For an existing container explain shows the plan that was stored at Create. Otherwise, or with --replan, it
-decides anew with the shim's own code, which needs root only for files that only root can read. Without an image it
-applies only the policy. The exit status is 1 if Create would be refused, and 2 if options do not go together.
+Give BUNDLE, or a container's ID or name as in `pouchrich ps`; or --rootfs, with --spec or else for a usual container;
+or only annotations, variables or names. For an existing container explain shows the plan that was stored at Create.
+Otherwise, or with --replan, it decides anew with the shim's own code, which needs root only for files that only root
+can read. Without an image it applies only the policy. The exit status is 1 if Create would be refused, and 2 if options
+do not go together.
 
 `--json` prints
 
@@ -29,12 +30,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pouchrich import containers, engines
+from pouchrich import containers, engines, usual_spec
+from pouchrich.config_file import ANY_OWNER, given
 from pouchrich.output import Block, Span, clean, heading, line, show, show_json
 from pouchrich.planning import Explanation, Subject, explain, overlaid, spec_of, stored
 from runtime import paths
 from runtime.bundle import Bundle
-from runtime.config import Config, load, load_node
 from runtime.config.annotations import PREFIX
 from runtime.config.model import Hook
 from runtime.errors import InvalidArgument, PouchrichError
@@ -78,7 +79,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", metavar="NAME", help="the image's name, compared with `when`")
     parser.add_argument("--namespace", metavar="NAME", help="the pod's namespace, compared with `when`")
     parser.add_argument("--config", metavar="FILE", help="configuration to use instead of the node's")
-    parser.add_argument("--any-owner", action="store_true", help="accept a FILE that is not root's alone")
+    parser.add_argument("--any-owner", action="store_true", help=ANY_OWNER)
     parser.add_argument("--replan", action="store_true", help="decide again instead of showing the stored plan")
     parser.add_argument("--json", action="store_true", help="print JSON for programs; the format is stable")
 
@@ -119,17 +120,18 @@ def _explanation(arguments: argparse.Namespace, root: str) -> tuple[Explanation,
                 "--replan: the bundle's config.json is what the plan made of it; add --spec FILE with containerd's own:"
                 f" ctr -n NAMESPACE containers info {os.path.basename(os.path.abspath(arguments.bundle))} > FILE"
             )
-    elif not (arguments.spec or overlays) or bool(arguments.spec) != bool(arguments.rootfs):
-        raise Usage("allowed: BUNDLE, or --rootfs DIR with --spec FILE, or --annotation KEY=VALUE")
-    config = _config(arguments)
+    elif not (arguments.rootfs or overlays) or (arguments.spec and not arguments.rootfs):
+        raise Usage("allowed: BUNDLE, or --rootfs DIR, also with --spec FILE, or --annotation KEY=VALUE")
+    config = given(arguments.config, any_owner=arguments.any_owner)
     subject = _subject(arguments)
     spec = overlaid(subject.spec, annotations=dict(arguments.annotation), env=dict(arguments.env), cri=cri)
     found = explain(Subject(spec, subject.root, subject.namespace, subject.id), config)
+    more = []
+    if arguments.bundle is None and arguments.spec is None and subject.root is not None:
+        more += [f"without --spec, decided for {usual_spec.COMMAND} in a container as the kubelet usually asks for it"]
     if subject.root is not None and os.geteuid() != 0:
-        found = replace(
-            found, notes=(*found.notes, "not root: files of the image that only root can read were not examined")
-        )
-    return found, False
+        more += ["not root: files of the image that only root can read were not examined"]
+    return replace(found, notes=(*found.notes, *more)), False
 
 
 def _with_engines(found: Explanation, bundle: str) -> Explanation:
@@ -147,17 +149,13 @@ def _stored(bundle: str) -> Plan | None:
     return None if record is None else Plan.from_dict(record.get("plan") or {})
 
 
-def _config(arguments: argparse.Namespace) -> Config:
-    if arguments.config is None:
-        return load_node()
-    return load(arguments.config, require_root_owned=not arguments.any_owner)
-
-
 def _subject(arguments: argparse.Namespace) -> Subject:
-    if arguments.bundle is None and arguments.spec is None:
+    if arguments.bundle is None and arguments.rootfs is None:
         return Subject({}, None)
     bundle = os.path.abspath(arguments.bundle or ".")
-    if arguments.spec is None:
+    if arguments.bundle is None and arguments.spec is None:
+        spec = usual_spec.make()
+    elif arguments.spec is None:
         spec = Bundle(bundle).load_spec()
     else:
         with open(arguments.spec, "rb") as file:

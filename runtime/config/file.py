@@ -18,16 +18,20 @@ _MAX_LINKS = 40
 """The kernel's own limit (path_resolution(7))."""
 
 
+class NotRootsAlone(InvalidArgument):
+    """A file, or a directory or link that leads to it, can be changed by others than root."""
+
+
 def _refuse_if_untrusted(path: str, found: os.stat_result) -> None:
     if found.st_uid != 0:
-        raise InvalidArgument(f"{path}: owner: found uid {found.st_uid}, allowed uid 0 (root)")
+        raise NotRootsAlone(f"{path}: owner: found uid {found.st_uid}, allowed uid 0 (root)")
     # A link's own mode is always 0777 and means nothing: the directory's mode decides who may replace it. In a sticky
     # directory that is root's, only root can rename or remove what is root's (inode(7)), and every name below it is
     # checked to be root's. An ACL that lets others write shows in the group bits, which are its mask (acl(5)).
     is_sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
     if not stat.S_ISLNK(found.st_mode) and not is_sticky and found.st_mode & 0o022:
         mode = stat.S_IMODE(found.st_mode)
-        raise InvalidArgument(f"{path}: permissions: found {mode:04o}, allowed writable by root only")
+        raise NotRootsAlone(f"{path}: permissions: found {mode:04o}, allowed writable by root only")
 
 
 def trusted_path(path: str, *, lstat: Lstat = os.lstat, readlink: Callable[[str], str] = os.readlink) -> str:

@@ -217,6 +217,39 @@ def test_a_command_that_only_prints_prints(one: Line, capsys: pytest.CaptureFixt
     assert (status, bool(printed.out)) == (0, True) or (needs_containerd and "not on PATH" in printed.err)
 
 
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        (page, one.words)
+        for page in markdown.PAGES
+        for one in BLOCKS
+        if one.where.startswith(f"{markdown.name(page)}:")
+        and one.words[:3] == ("pouchrich", "config", "check")
+        and (page.parent / one.words[-1]).is_file()
+    ],
+    ids=str,
+)
+def test_a_file_of_an_example_is_valid_by_the_command_beside_it(
+    page: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Also in a checkout of a user, which does not show in one of root."""
+    monkeypatch.chdir(page.parent)
+    assert main(list(words[1:])) == 0, capsys.readouterr().err
+    assert "--any-owner" in words
+
+
+@pytest.mark.parametrize(
+    "one",
+    [one for one in (*BLOCKS, *SPANS) if one.words[:2] == ("pouchrich", "explain") and "DIR" in one.words],
+    ids=str,
+)
+def test_an_image_is_explained_as_it_is_written(one: Line, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    spec = tmp_path / "spec.json"
+    spec.write_text("{}")
+    main([{"DIR": str(tmp_path), "FILE": str(spec)}.get(word, word) for word in one.words[1:]])
+    assert capsys.readouterr().out
+
+
 def test_every_command_of_the_operator_is_described():
     verbs = {verb for action in _parser()._actions for verb in action.choices or ()}
     assert len(verbs) > 4

@@ -165,6 +165,24 @@ def test_an_agent_that_this_node_lacks_something_for_is_not_set(capsys, agent, t
     assert f"{file}: agents[0].mounts[0].source: found nothing at {tmp_path}/none" in err
 
 
+@pytest.mark.parametrize("words", [("check",), ("show",), ("set-default", "rich.mode", "auto", "--file")], ids=str)
+def test_a_file_is_named_as_in_a_shell(capsys, file, words, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    status, out, _ = run(capsys, *words, "config.toml", "--any-owner")
+    assert (status, f"{file}: " in out) == (0, True) or words == ("show",)
+
+
+@pytest.mark.parametrize("words", [("check",), ("show",), ("set-default", "rich.mode", "auto", "--file")], ids=str)
+def test_an_error_about_a_files_owner_names_the_option(capsys, file, words):
+    os.chmod(file, 0o666)
+    status, _, err = run(capsys, *words, str(file))
+    assert status == 1
+    assert ": found " in err
+    assert err.endswith(", allowed writable by root only; --any-owner accepts it here, the shim does not\n") or (
+        err.endswith(", allowed uid 0 (root); --any-owner accepts it here, the shim does not\n")
+    )
+
+
 def test_show_has_every_key_as_json(capsys, file):
     set_default(capsys, file, "rich.mode", "auto", "--json")
     capsys.readouterr()

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from pouchrich import checks, containerd_checks, containers, node_agents, owed
+from pouchrich.__main__ import main
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.commands import doctor
 from pouchrich.output import plain
@@ -149,6 +150,29 @@ def test_doctor_looks_at_the_agents_of_the_file_that_it_is_given(tmp_path, monke
     monkeypatch.setattr(node_agents, "checks", lambda node: [Check(FAIL, "agents", node.source)])
     found = doctor.collect(None, None, str(tmp_path / "none"), str(tmp_path), str(tmp_path))
     assert ("configuration", FAIL) in [(area, one.level) for area, one in found if one.what == "agents"]
+
+
+def test_a_configuration_that_is_not_in_place_is_judged(capsys, tmp_path, monkeypatch):
+    """As from a checkout: by a relative path, and of a user."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "rich.toml"
+    file.write_text("version = 1\n")
+    file.chmod(0o666)
+
+    def node(*words):
+        main(["doctor", "--address", str(tmp_path / "none"), "--config", "rich.toml", "--json", *words])
+        found = json.loads(capsys.readouterr().out)["checks"]
+        return next((one["level"], one["found"]) for one in found if one["what"] == "node configuration")
+
+    level, found = node()
+    assert (level, found.partition(": ")[2].endswith("; --any-owner accepts it here, the shim does not")) == (
+        FAIL,
+        True,
+    )
+    assert node("--any-owner") == (OK, str(file))
+    file.write_text('version = 1\n[[hooks.prestart]]\nwhere = "host"\ncommand = ["/no/such/hook"]\n')
+    level, found = node("--any-owner")
+    assert (level, "hooks.prestart[0].command[0]: found /no/such/hook: no such file" in found) == (FAIL, True)
 
 
 def test_a_config_path_is_read_and_a_shim_that_is_missing_named(tmp_path):

@@ -143,6 +143,26 @@ def test_annotations_alone_ask_policy_and_no_image(capsys, tmp_path):
     )
 
 
+@has_helper
+def test_an_image_alone_is_planned_for_a_usual_container(capsys, files, image):
+    words = ["--rootfs", str(image), *files[4:]]
+    status, out, _ = run(capsys, *words)
+    assert (status, out.splitlines()[0]) == (
+        1,
+        'refused: start process: exec: "/bin/sh": stat /bin/sh: no such file or directory',
+    )
+    (image / "bin/sh").write_text("x")
+    (image / "bin/sh").chmod(0o755)
+    status, out, _ = run(capsys, *words)
+    assert (status, out.splitlines()[0]) == (0, "rich container, mode dumb-init")
+    assert "note: without --spec, decided for /bin/sh in a container as the kubelet usually asks for it\n" in out
+    status, out, _ = run(capsys, *words, "--annotation", "pouchrich.io/mode=systemd")
+    assert (status, "mode systemd, which is not possible: /usr/lib/systemd/systemd: not in the image" in out) == (
+        1,
+        True,
+    )
+
+
 def test_an_annotation_for_another_container_is_not_ours(capsys, tmp_path):
     (tmp_path / "c.toml").write_text("version = 1\n")
     config = ["--config", tmp_path / "c.toml", "--any-owner"]
@@ -175,8 +195,7 @@ def test_a_container_that_exists_is_planned_anew_from_containerds_spec(capsys, n
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ([], "allowed: BUNDLE, or --rootfs DIR with --spec FILE, or --annotation KEY=VALUE"),
-        (["--rootfs", "/"], "allowed: BUNDLE"),
+        ([], "allowed: BUNDLE, or --rootfs DIR, also with --spec FILE, or --annotation KEY=VALUE"),
         (["--spec", "/x"], "allowed: BUNDLE"),
         (["--annotation", "mode=systemd"], "found key 'mode', allowed a whole one such as pouchrich.io/mode"),
         (["--annotation", "pouchrich.io/mode"], "found 'pouchrich.io/mode', allowed KEY=VALUE"),
