@@ -30,7 +30,7 @@ def _name(name: str) -> str:
 def default_of(key: Key) -> str:
     """A key's default as a file would have it, or words in its place."""
     if key.default is REQUIRED:
-        return "1" if key.name == "version" else "required"
+        return "required"
     return f"unset: {key.unset}" if key.default is None else toml(key.default)
 
 

@@ -66,3 +66,8 @@ def test_every_key_says_what_it_means():
         assert key.meaning, key.name
         assert key.default is not None or key.unset, key.name
         assert key.default is REQUIRED or key.default is None or key.value({}, key.name) is not REQUIRED
+
+
+def test_what_has_to_be_set_has_no_default():
+    (row,) = (line for line in render.markdown_tables().splitlines() if line.startswith("| `version` |"))
+    assert [cell.strip() for cell in row.split("|")[2:4]] == ["integer", "required"]

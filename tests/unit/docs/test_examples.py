@@ -10,6 +10,7 @@ import pytest
 from pouchrich import handler
 from runtime import config
 from runtime.config.annotations import PREFIX, read_overrides
+from runtime.config.render import toml
 from runtime.config.schema import KEYS, TABLES
 from runtime.config.values import MODES, POD_KEYS
 from runtime.hooks import environment
@@ -63,12 +64,23 @@ def test_a_configuration_is_accepted(block: Block):
 
 @pytest.mark.parametrize("block", HANDLERS, ids=str)
 def test_a_handler_is_what_the_command_prints(block: Block):
+    """Its keys for the shim, where it has some, are a configuration."""
     found = tomllib.loads(block.text)
     major, version = (2, 3) if "version" in found else (1, None)
+    for plugin in found["plugins"].values():
+        for one in plugin["containerd"]["runtimes"].values():
+            if keys := one.pop("options", None):
+                body = "\n".join(f"{name} = {toml(value)}" for name, value in keys.items())
+                assert config.for_handler(config_path="", config_body=body.encode()) != config.DEFAULT
+
     printed = handler.containerd(
         major, handler="pouchrich", runtime_path="", config_path="", version=version, file="FILE"
     )
     assert found == tomllib.loads(printed)
+
+
+def test_a_handler_with_keys_for_the_shim_is_shown():
+    assert [one.page.name for one in HANDLERS if ".options]" in one.text] == ["operations.md"]
 
 
 def keys_in(value: Any, at: str = "") -> set[str]:
