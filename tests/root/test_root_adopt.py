@@ -62,7 +62,7 @@ async def life(program, init, source, *, go):
     go()
     async with asyncio.timeout(20):
         adopted = await listening.accept()
-        watching = ApplicationExit(adopted, source, loop)
+        watching = ApplicationExit("c", adopted, source, loop)
         try:
             adopted.release([0, 2, 2])
             return await watching.wait()

@@ -75,7 +75,7 @@ class Adopted(NamedTuple):
 
 
 class AppSocket:
-    """Listens at `path` for the one launcher of a container.
+    """Listens at `path`, in the container's run directory, for the one launcher of a container.
 
     `init_pid` is the host PID of the container's PID 1, `launcher` identifies the launcher's file on the host, and
     `root_uid` is the host id of the container's uid 0, the only user who may connect. Without `cgroup` the cgroup is
@@ -129,7 +129,8 @@ class AppSocket:
     async def _refuse(self, reason: _Refused) -> None:
         self._refusals += 1
         if self._refusals <= _LOGGED_REFUSALS:
-            _log.warning("%s: refused a connection: %s", self._path, reason)
+            directory, name = os.path.split(self._path)
+            _log.warning("container %s: %s: refused a connection: %s", os.path.basename(directory), name, reason)
             return
         await asyncio.sleep(min((self._refusals - _LOGGED_REFUSALS) / 1000, _LONGEST_PAUSE_S))
 

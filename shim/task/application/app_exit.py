@@ -33,13 +33,16 @@ def exit_status_source() -> ExitStatusSource:
 
 
 class ApplicationExit:
-    """The exit of an adopted process. Make it before `Adopted.release`, so that the watch exists before any exit.
+    """The exit of a container's application. Make it before `Adopted.release`: the watch must exist before any exit.
 
     `close` it in the end; that leaves the pidfd open. Raises OSError where `source` is PROC_CONNECTOR and the kernel
     refuses the subscription.
     """
 
-    def __init__(self, adopted: Adopted, source: ExitStatusSource, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, container_id: str, adopted: Adopted, source: ExitStatusSource, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._id = container_id
         self._pidfd = adopted.pidfd
         self._pid = adopted.pid
         self._loop = loop
@@ -67,7 +70,9 @@ class ApplicationExit:
         """
         if self._resolve():
             return
-        _log.warning("pid %d: its exit status was lost with its init", self._pid)
+        _log.warning(
+            "container %s: the exit status of its application, pid %d, was lost with its init", self._id, self._pid
+        )
         self._finish(_KILLED)
 
     def close(self) -> None:
@@ -88,7 +93,7 @@ class ApplicationExit:
             is_known = self._resolve()
         except OSError as err:  # no descriptor or memory left to read /proc
             if self._again is None:
-                _log.warning("pid %d: how it ended: %s", self._pid, err)
+                _log.warning("container %s: how its application, pid %d, ended: %s", self._id, self._pid, err)
             self._again = self._loop.call_later(_AGAIN_S, self._ended)
             return
         if not is_known and self._source is not None:
@@ -122,7 +127,11 @@ class ApplicationExit:
         except ConnectionError:
             said = b""
         if len(said) != _WAIT_STATUS.size:
-            _log.warning("pid %d: its launcher ended without an exit status to report", self._pid)
+            _log.warning(
+                "container %s: the launcher of its application, pid %d, ended without an exit status to report",
+                self._id,
+                self._pid,
+            )
             return _KILLED
         wait_status = _WAIT_STATUS.unpack(said)[0]
         # The number comes from within the container: accept only a wait status that means an end.

@@ -40,7 +40,7 @@ POWEROFF_AGAIN_S = 1.0
 class Application:
     """One container's init, and the application under it unless the image's command is the init itself.
 
-    `directory` is the container's run directory, `stdio` has the client's streams; `stop` is told of every signal,
+    `directory` is the container's run directory, named by its id; `stdio` has the client's streams; `stop` is told of every signal,
     `restarts` of every start. `root` (user and group) and `app_uid` are host ids, `label` is the SELinux label of the
     container's processes. `terminal` is the application's, if it has one. `joined` is called with the application's
     host PID before the application begins, `leaving` before init is told to shut down.
@@ -63,7 +63,7 @@ class Application:
         joined: Callable[[int], None] = lambda pid: None,
         leaving: Callable[[], None] = lambda: None,
     ) -> None:
-        self._boot, self._directory = boot, directory
+        self._id, self._boot, self._directory = os.path.basename(directory), boot, directory
         self._booting, self.console, self._life = booting, booting.console, booting.life
         self._stdio = stdio
         self._limits = limits
@@ -168,7 +168,7 @@ class Application:
         """Let the launcher become the application. Raises RuntimeFailed, OSError."""
         with ExitStack() as undo:
             undo.callback(adopted.close)
-            exit = ApplicationExit(adopted, self._status_source, asyncio.get_running_loop())
+            exit = ApplicationExit(self._id, adopted, self._status_source, asyncio.get_running_loop())
             undo.callback(exit.close)
             self._joined(adopted.pid)
             try:

@@ -120,7 +120,9 @@ def test_a_connector_that_is_a_zombie_is_refused(tmp_path, caplog):
         os.waitid(os.P_PID, zombies[0].pid, os.WEXITED | os.WNOWAIT)
 
     try:
-        assert "refused a connection" in asyncio.run(adopted_after(path, dies, caplog))
+        said = asyncio.run(adopted_after(path, dies, caplog))
+        assert f"container {os.path.basename(os.path.dirname(path))}: " in said
+        assert "refused a connection" in said
     finally:
         zombies[0].wait()
 

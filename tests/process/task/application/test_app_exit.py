@@ -11,6 +11,7 @@ import pytest
 from runtime.linux import pidfd
 from shim.task.application.adopt import Adopted
 from shim.task.application.app_exit import ApplicationExit, ExitStatusSource, exit_status_source
+from shim.task.report import log_fields
 
 WAITS = "import os, sys; sys.stdin.read(); "
 
@@ -22,7 +23,7 @@ def watched(script, manner):
     ours.setblocking(False)
     child = subprocess.Popen([sys.executable, "-S", "-c", WAITS + script], stdin=subprocess.PIPE)
     adopted = Adopted(child.pid, pidfd.open(child.pid), ours)
-    watching = ApplicationExit(adopted, manner, asyncio.get_running_loop())
+    watching = ApplicationExit("c", adopted, manner, asyncio.get_running_loop())
     try:
         yield child, watching, theirs
     finally:
@@ -45,7 +46,15 @@ def test_by_pidfd_a_status_is_known_before_anybody_reaps(script, status):
     asyncio.run(play())
 
 
-def test_a_look_that_there_is_no_descriptor_for_is_taken_again(monkeypatch):
+def lines(caplog):
+    """What was logged, each with the container that the fields of the line name."""
+    return [
+        (record.getMessage(), log_fields.fields_for(record.msg, record.args).get("container"))
+        for record in caplog.records
+    ]
+
+
+def test_a_look_that_there_is_no_descriptor_for_is_taken_again(monkeypatch, caplog):
     async def play():
         with watched("os._exit(7)", ExitStatusSource.PIDFD_INFO) as (child, watching, _):
             real, failures = pidfd.zombie_status, [OSError(errno.EMFILE, "Too many open files")]
@@ -60,6 +69,8 @@ def test_a_look_that_there_is_no_descriptor_for_is_taken_again(monkeypatch):
             async with asyncio.timeout(10):
                 assert await watching.wait() == 7
             assert not failures
+            line = f"container c: how its application, pid {child.pid}, ended: [Errno 24] Too many open files"
+            assert lines(caplog) == [(line, "c")]
 
     asyncio.run(play())
 
@@ -92,7 +103,7 @@ def test_a_staying_parent_reports():
 
 
 @pytest.mark.parametrize("said", [b"", b"xy", struct.pack("i", 0x137F)])
-def test_a_parent_that_ends_without_a_word_counts_as_killed(said):
+def test_a_parent_that_ends_without_a_word_counts_as_killed(said, caplog):
     async def play():
         with watched("", ExitStatusSource.LAUNCHER_PARENT) as (child, watching, parent):
             parent.send(said)
@@ -100,15 +111,20 @@ def test_a_parent_that_ends_without_a_word_counts_as_killed(said):
             child.stdin.close()
             async with asyncio.timeout(10):
                 assert await watching.wait() == 137
+            pid = child.pid
+            ended = f"container c: the launcher of its application, pid {pid}, ended without an exit status to report"
+            assert lines(caplog) == ([(ended, "c")] if len(said) < 4 else [])
 
     asyncio.run(play())
 
 
-def test_a_status_lost_with_init_counts_as_killed():
+def test_a_status_lost_with_init_counts_as_killed(caplog):
     async def play():
-        with watched("", ExitStatusSource.LAUNCHER_PARENT) as (_, watching, _parent):
+        with watched("", ExitStatusSource.LAUNCHER_PARENT) as (child, watching, _parent):
             watching.settle()
             assert await watching.wait() == 137
+            line = f"container c: the exit status of its application, pid {child.pid}, was lost with its init"
+            assert lines(caplog) == [(line, "c")]
 
     asyncio.run(play())
 

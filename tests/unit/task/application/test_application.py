@@ -56,7 +56,8 @@ class Booting(RealBooting):
 class Ends:
     """Stands for ApplicationExit: the test sets the status."""
 
-    def __init__(self, adopted, manner, loop):
+    def __init__(self, container_id, adopted, manner, loop):
+        assert container_id == "c"
         self.future = loop.create_future()
         self.adopted = adopted
 
