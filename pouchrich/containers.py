@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pouchrich.output import clean
 from runtime import bundle as bundles
-from runtime import index, paths
+from runtime import index, members, paths
 from runtime.bundle import Bundle
 from runtime.errors import InvalidArgument, NotFound, PouchrichError
 from runtime.host import NESTED
@@ -168,8 +168,12 @@ def every(*, root: str = paths.BUNDLES, left_out: Callable[[str], object] = _tel
     Containers whose record cannot be read, for example of another version, are left out; `left_out` is called with
     each of them and the reason.
     """
+    return _loaded(index.entries(root=root), left_out)
+
+
+def _loaded(entries: Iterable["_Entry"], left_out: Callable[[str], object]) -> list[Container]:
     found = []
-    for namespace, container_id, bundle in index.entries(root=root):
+    for namespace, container_id, bundle in entries:
         try:
             found.append(load(namespace, container_id, bundle))
         except (NotFound, FileNotFoundError):
@@ -189,25 +193,28 @@ def short_ids(ids: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def one(wanted: str, *, root: str = paths.BUNDLES) -> Container:
+def one(wanted: str, *, root: str = paths.BUNDLES, plain: bool = False) -> Container:
     """The container that `wanted` names: ID or NAMESPACE/POD/CONTAINER as `pouchrich ps` shows it, or NAMESPACE/ID;
-    or a unique beginning of one of these.
+    or a unique beginning of one of these. With `plain` also a container that is not rich, if the shim has its bundle.
 
     Raises NotFound, InvalidArgument where several are meant.
     """
     there = list(index.entries(root=root))
+    if plain:
+        known = {entry[:2] for entry in there}
+        there += [entry for entry in members.bundles() if entry[:2] not in known]
     # Mostly it is an id, for which no bundle need be opened.
     ids = {entry: (entry[1], f"{entry[0]}/{entry[1]}") for entry in there}
     found = _meant(wanted, ids)
     if not found and wanted:
-        loaded = {(one.namespace, one.id, one.bundle): one for one in every(root=root)}
+        loaded = {(one.namespace, one.id, one.bundle): one for one in _loaded(there, _tell)}
         names = {entry: (one.label, one.label.partition("/")[2]) for entry, one in loaded.items()}
         found = _meant(wanted, names)
         if not found:
             from runtime.config.kinds import suggestion
 
-            known = [name for several in (*names.values(), *ids.values()) for name in several]
-            hint = suggestion(wanted, known)
+            listed = [name for several in (*names.values(), *ids.values()) for name in several]
+            hint = suggestion(wanted, listed)
             raise NotFound(f"ID: found {wanted!r}, allowed a rich container of this node (pouchrich ps){hint}")
     if not found:
         raise NotFound(f"ID: found {wanted!r}, allowed a rich container of this node (pouchrich ps)")

@@ -158,6 +158,13 @@ def sandboxes() -> Iterator[tuple[str, str]]:
             yield namespace, sandbox
 
 
+def bundles() -> Iterator[tuple[str, str, str]]:
+    """(containerd namespace, container ID, bundle) of every member. Raises OSError."""
+    for namespace, sandbox in sandboxes():
+        for member in list_members(namespace, sandbox):
+            yield namespace, member, path_of(namespace, sandbox, member)
+
+
 def _names(directory: str) -> list[str]:
     try:
         return sorted(os.listdir(directory))

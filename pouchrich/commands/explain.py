@@ -109,7 +109,7 @@ def _explanation(arguments: argparse.Namespace, root: str) -> tuple[Explanation,
         if not os.path.isdir(arguments.bundle):
             if arguments.bundle.startswith(("/", ".")):
                 raise InvalidArgument(f"BUNDLE: found {arguments.bundle}, allowed a directory")
-            arguments.bundle = containers.one(arguments.bundle, root=root).bundle
+            arguments.bundle = containers.one(arguments.bundle, root=root, plain=True).bundle
         made = _stored(arguments.bundle)
         if made is not None and not arguments.replan:
             if overlays or arguments.spec or arguments.rootfs or arguments.config:

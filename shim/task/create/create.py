@@ -172,6 +172,8 @@ class _Creation:
             _log.warning("container %s: %s", request.id, warning)
         if self._choice.rich:
             measures.count_fallback(self._choice.mode or "", decided.plan)
+            if not decided.plan.rich:
+                _log.info("container %s: stays plain: %s", request.id, decided.plan.decisions[-1].source)
         return decided
 
     async def assemble(self, decided: Decided) -> Container:

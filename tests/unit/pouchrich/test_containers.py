@@ -3,11 +3,14 @@
 import pytest
 
 from pouchrich import containers
+from runtime import index, paths
 from runtime.errors import InvalidArgument, NotFound
+from runtime.rich.plan import Decision, Plan
 from shim.contract import identifiers
 from shim.spawner import warmup
 from tests.unit.pouchrich.nodes import DUMB, SYSTEMD
 
+PLAIN = Plan(False, None, (Decision("rich", "true", "built in"), Decision("rich", "false", "an init")))
 CRI = {
     "io.kubernetes.cri.sandbox-name": "web-0",
     "io.kubernetes.cri.sandbox-namespace": "shop",
@@ -48,6 +51,29 @@ def test_a_record_of_another_kind_is_named_and_the_others_are_there(node, capsys
     said = capsys.readouterr().err
     assert said.startswith("pouchrich: container one is left out: ")
     assert "one/pouchrich.json: found a record of another version, allowed one" in said
+
+
+def test_a_further_container_of_a_pod_is_found_though_it_is_plain(node, monkeypatch):
+    """The others are in containerd's bundles, of which there is no list."""
+    pods = node.top / "pods"
+    monkeypatch.setattr(paths, "PODS", str(pods))
+    rich, plain = node.bundle("abc1", DUMB, annotations=CRI), node.bundle("abc2", PLAIN, annotations=CRI)
+    (pods / "k8s.io/sandbox").mkdir(parents=True)
+    index.unregister("k8s.io", "abc2", root=node.index)
+    (pods / "k8s.io/sandbox/abc1").symlink_to(rich)
+    (pods / "k8s.io/sandbox/abc2").symlink_to(plain)
+    (pods / "k8s.io/sandbox/half").mkdir()
+    for name in ("abc2", "k8s.io/abc2"):
+        with pytest.raises(NotFound):
+            containers.one(name, root=node.index)
+        found = containers.one(name, root=node.index, plain=True)
+        assert (found.id, found.mode, found.plan.decisions[-1].source) == ("abc2", "", "an init")
+    assert containers.one("abc1", root=node.index, plain=True).bundle == str(rich)
+    with pytest.raises(InvalidArgument, match="which means 2 containers"):
+        containers.one("shop/web-0/app", root=node.index, plain=True)
+    (pods / "k8s.io/sandbox/abc1").unlink()
+    index.unregister("k8s.io", "abc1", root=node.index)
+    assert containers.one("shop/web-0", root=node.index, plain=True).id == "abc2"
 
 
 def test_a_container_is_found_by_the_beginning_of_its_id(node):

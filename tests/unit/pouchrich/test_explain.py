@@ -6,7 +6,8 @@ import os
 import pytest
 
 from pouchrich.__main__ import main
-from runtime import libexec
+from runtime import libexec, paths
+from runtime.rich.plan import Decision, Plan
 from tests.unit.pouchrich.nodes import DUMB, SYSTEMD
 
 SPEC = {
@@ -182,6 +183,17 @@ def test_of_a_container_that_exists_the_kept_plan_is_shown(capsys, node):
 
 
 @has_helper
+def test_of_a_further_container_that_stays_plain_the_kept_plan_is_shown(capsys, node, monkeypatch):
+    stays = Decision("rich", "false", "the image's command already is an init: /tini")
+    bundle = node.bundle("abc", Plan(False, None, (Decision("rich", "true", "built in"), stays)))
+    (node.top / "pods/k8s.io/sandbox").mkdir(parents=True)
+    (node.top / "pods/k8s.io/sandbox/abc").symlink_to(bundle)
+    monkeypatch.setattr(paths, "PODS", str(node.top / "pods"))
+    status, out, _ = run(capsys, "abc")
+    assert (status, out.splitlines()[0]) == (0, "plain container")
+    assert "rich = false  (the image's command already is an init: /tini)" in out
+
+
 def test_a_container_that_exists_is_planned_anew_from_containerds_spec(capsys, node, files, tmp_path):
     bundle = node.bundle("abc", DUMB)
     (bundle / "rootfs").symlink_to(tmp_path / "rootfs")

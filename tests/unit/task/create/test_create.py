@@ -253,6 +253,22 @@ async def test_a_plain_container_has_its_root_mounted_before_the_runtime_hears_o
     assert world.said == ["stdio.open", "mount", "runtime.create", "watch", "stdio.attach"]
 
 
+@in_loop
+async def test_a_container_that_stays_plain_though_it_was_to_be_rich_says_why(world, monkeypatch, caplog):
+    caplog.set_level("INFO", "shim.task.create.create")
+    counted = []
+    monkeypatch.setattr(create_module.measures, "count_fallback", lambda asked, made: counted.append(asked))
+    stays = Decision("rich", "false", "the image's command already is an init: /tini")
+
+    async def decide_on_plain(*given, **about):
+        return Decided(Plan(False, None, (Decision("rich", "true", "test"), stays)), Extras())
+
+    monkeypatch.setattr(create_module, "decide", decide_on_plain)
+    await world.create()
+    assert "container c: stays plain: the image's command already is an init: /tini" in caplog.messages
+    assert counted == ["dumb-init"]
+
+
 @pytest.mark.parametrize("boot", [Boot("systemd", 41), None])
 @in_loop
 async def test_a_rich_container_is_restored_from_no_checkpoint(world, monkeypatch, boot):
