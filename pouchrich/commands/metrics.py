@@ -23,7 +23,7 @@ Histograms, in seconds:
 Counters:
 
     exits_total{mode, reason}, fallbacks_total{asked, got, reason}, refusals_total{stage, reason},
-    hooks_skipped_total{where, owner}, restarts_in_place_total, agent_restarts_total
+    hooks_skipped_total{where, owner}, restarts_in_place_total, agent_restarts_total, init_kills_total{init}
 
 `--json` prints the same samples once:
 
@@ -64,6 +64,7 @@ _HELP = {
     "hooks_skipped": "Owed poststop hooks that were not run",
     "restarts_in_place": "Applications that init started again",
     "agent_restarts": "Agents that the shim started again",
+    "init_kills": "Inits that did not shut down in their time and were killed",
 }
 _LABELS = {
     "start_seconds": ("mode", "outcome"),
@@ -76,6 +77,7 @@ _LABELS = {
     "hooks_skipped": ("owner", "where"),
     "restarts_in_place": (),
     "agent_restarts": (),
+    "init_kills": ("init",),
 }
 _STATES = ("owed", "started", "done", "skipped")
 

@@ -27,23 +27,20 @@ from shim.task.application.halt import HaltSocket
 from shim.task.application.progress_deadline import ProgressDeadline
 from shim.task.application.restarts import TIMEOUT_S as RESTART_TIMEOUT_S
 from shim.task.application.restarts import Restarts
-from shim.task.application.shutdown import power_off
+from shim.task.application.shutdown import POWEROFF_AGAIN_S, Shutdown
 from shim.task.application.stop import StopTracker
-from shim.task.application.timeouts import Timeouts
 from shim.task.reaper import Exit
 from shim.task.stdio.stdio import Stdio
 from shim.task.stdio.terminal import AppConsole
-
-POWEROFF_AGAIN_S = 1.0
 
 
 class Application:
     """One container's init, and the application under it unless the image's command is the init itself.
 
-    `directory` is the container's run directory, named by its id; `stdio` has the client's streams; `stop` is told of every signal,
-    `restarts` of every start. `root` (user and group) and `app_uid` are host ids, `label` is the SELinux label of the
-    container's processes. `terminal` is the application's, if it has one. `joined` is called with the application's
-    host PID before the application begins, `leaving` before init is told to shut down.
+    `directory` is the container's run directory, named by its id; `stdio` has the client's streams; `stop` is told of
+    every signal, `restarts` of every start. `root` (user and group) and `app_uid` are host ids, `label` is the SELinux
+    label of the container's processes. `terminal` is the application's, if it has one. `joined` is called with the
+    application's host PID before the application begins, `leaving` before init is told to shut down.
     """
 
     def __init__(
@@ -53,7 +50,7 @@ class Application:
         directory: str,
         stdio: Stdio,
         *,
-        limits: Timeouts,
+        shutdown: Shutdown,
         stop: StopTracker,
         restarts: Restarts,
         root: tuple[int, int] = (0, 0),
@@ -66,8 +63,7 @@ class Application:
         self._id, self._boot, self._directory = os.path.basename(directory), boot, directory
         self._booting, self.console, self._life = booting, booting.console, booting.life
         self._stdio = stdio
-        self._limits = limits
-        self._stop, self.restarts = stop, restarts
+        self._shutdown, self._stop, self.restarts = shutdown, stop, restarts
         self._root, self._joined, self._leaving = root, joined, leaving
         self._app_uid, self._label = app_uid, label
         self._terminal = terminal
@@ -198,9 +194,8 @@ class Application:
         # A second signal would make systemd repeat each unmount that failed. sysvinit needs further ones: it loses a
         # SIGPWR that arrives while it starts a runlevel's processes.
         again_s = math.inf if self._boot.kind.begins_anew else POWEROFF_AGAIN_S
-        within_s = self._limits.shutdown_s(stopping_for_s)
         tell = partial(self._signal_init, self._boot.poweroff)
-        await power_off(tell, self._life.ended, within_s=within_s, again_s=again_s)
+        await self._shutdown.power_off(tell, self._life.ended, stopping_for_s=stopping_for_s, again_s=again_s)
         self._kill_init()
 
     async def _started_again(self) -> bool:
@@ -254,6 +249,8 @@ class Application:
 
     def ended(self, exit: Exit) -> Exit:
         """PID 1 has ended with `exit`, and all other processes with it: return how the task ended."""
+        if self._life.is_in(AppPhase.RUNNING) and self._exit is not None and self._exit.status is None:
+            self._shutdown.ended_first(exit.status)
         self._life.end()
         if not self._life.has_run and not self._boot.streams:
             self._stdio.discard()

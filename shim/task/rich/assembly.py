@@ -15,8 +15,9 @@ from shim.task.application.boot_console import BootConsole
 from shim.task.application.boot_queue import BootQueue
 from shim.task.application.booting import Booting
 from shim.task.application.restarts import Restarts
+from shim.task.application.shutdown import Shutdown
 from shim.task.application.stop import StopTracker
-from shim.task.application.timeouts import Timeouts
+from shim.task.application.timeouts import timeouts_of
 from shim.task.hooks.hooks import HookRunner
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.decide import Decided
@@ -67,7 +68,7 @@ def make(
     stop = StopTracker(made.boot.init if made.boot else "", made.stop_signal, grace_s(about.annotations))
     application = None
     if made.boot is not None:
-        limits = _timeouts(about, config)
+        limits = timeouts_of(config, about.annotations)
         log = BundleLog(about.bundle)
         application = Application(
             made.boot,
@@ -80,7 +81,7 @@ def make(
             ),
             rundir.path_of(about.namespace, about.id),
             stdio,
-            limits=limits,
+            shutdown=Shutdown(about.id, made.boot.init, limits, log),
             stop=stop,
             restarts=Restarts(about.id, made.boot.init, wanted=config.rich.restart == "on-failure", log=log),
             root=about.root_ids,
@@ -92,14 +93,4 @@ def make(
         )
     return RichLifecycle(
         about, decided, tools.reaper, application=application, hooks=hooks, agents=agents, cgroups=cgroups, stop=stop
-    )
-
-
-def _timeouts(about: ContainerInfo, config: Config) -> Timeouts:
-    return Timeouts(
-        config.rich.start_timeout_s,
-        config.rich.stop_timeout_s,
-        config.rich.start_timeout_max_s,
-        grace_s(about.annotations),
-        sources=(config.key_and_source("rich.start-timeout"), config.key_and_source("rich.start-timeout-max")),
     )

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from runtime import bundle_log
+from runtime.bundle_log import BundleLog
 from runtime.errors import RuntimeFailed
 from runtime.init.boot import AppProcess, Boot
-from shim.task.application import application
+from shim.task.application import application, shutdown
 from shim.task.application.adopt import Adopted
 from shim.task.application.app_exit import ExitStatusSource
 from shim.task.application.app_life import AppPhase
@@ -19,6 +21,7 @@ from shim.task.application.application import RESTART_TIMEOUT_S, Application
 from shim.task.application.boot_console import BootConsole
 from shim.task.application.booting import Booting as RealBooting
 from shim.task.application.restarts import START_LIMIT, START_LIMIT_S, Restarts
+from shim.task.application.shutdown import Shutdown
 from shim.task.application.stop import StopTracker
 from shim.task.application.timeouts import RESERVE_S, Timeouts
 from shim.task.reaper import Exit
@@ -100,13 +103,16 @@ class World:
     """One application with everything around it, and what it did: (time, what) of each signal."""
 
     def __init__(self, directory, monkeypatch):
-        self.directory = directory
+        self.directory = directory / "c"
+        self.directory.mkdir()
         self.signals = []
         self.given = []
         self.forgotten = []
         self.exits = []
         self.far_ends = []
         self.stdio = Stdio()
+        self.counted = []
+        monkeypatch.setattr(shutdown.measures, "count", lambda name, **labels: self.counted.append((name, labels)))
         monkeypatch.setattr(application, "exit_status_source", lambda: ExitStatusSource.PIDFD_INFO)
         monkeypatch.setattr(application, "ApplicationExit", self._ends)
         monkeypatch.setattr(application, "AppSocket", lambda *args, **given: SimpleNamespace(close=lambda: None))
@@ -114,7 +120,7 @@ class World:
         monkeypatch.setattr(application.pidfd, "send_signal", self._signal_application)
         monkeypatch.setattr(application.os, "kill", self._kill)
         monkeypatch.setattr(application.os, "fchown", lambda fd, uid, gid: self.given.append((fd, uid, gid)))
-        (directory / "launch").touch()
+        (self.directory / "launch").touch()
 
     def _ends(self, *given):
         self.exits.append(Ends(*given))
@@ -134,7 +140,8 @@ class World:
         boot = Boot(init, POWEROFF, launch=AppProcess(("x",)) if launch else None, streams=streams)
         stop = StopTracker(init, given.pop("stop_signal", None), limits.get("grace_s"))
         limits = Timeouts(**limits)
-        given = {"limits": limits, "stop": stop, "restarts": restarts, "app_uid": 1000, **given}
+        made = Shutdown("c", init, limits, given.pop("log", None))
+        given = {"shutdown": made, "stop": stop, "restarts": restarts, "app_uid": 1000, **given}
         booting = Booting(init, BootConsole("c", str(self.directory), private=not streams), limits)
         one = Application(boot, booting, str(self.directory), self.stdio, **given)
         one._init_pid = INIT
@@ -208,6 +215,60 @@ async def test_systemd_is_told_once_and_killed_when_its_time_is_over(world):
     one.close()
 
 
+@pytest.mark.parametrize(
+    ("limits", "stops_at", "within"),
+    [
+        ({"stop_source": "/etc/c.toml: rich.stop-timeout"}, None, "30 s (/etc/c.toml: rich.stop-timeout)"),
+        ({"grace_s": 20.0}, 7, "11 s (what was left of the pod's grace period, 20 s)"),
+        ({"grace_s": 8.0}, 7, "0 s (what was left of the pod's grace period, 8 s)"),
+        ({"stop_s": 0.0}, None, None),
+    ],
+)
+@in_time
+async def test_an_init_that_had_to_be_killed_is_told_of_and_counted(world, caplog, limits, stops_at, within):
+    """Not where the node gives it no time at all."""
+    one = await world.run("systemd", limits=limits, log=BundleLog(str(world.directory)))
+    if stops_at:
+        one.signal(signal.SIGTERM)
+        await at(stops_at)
+    await world.end()
+    await at(60)
+    assert world.signals[-1][1] == signal.SIGKILL
+    text = f"systemd did not end within {within} and was killed"
+    assert caplog.messages == ([f"container c: {text}"] if within else [])
+    assert [line["text"] for line in bundle_log.read(str(world.directory))] == ([text] if within else [])
+    assert world.counted == ([("init_kills", {"init": "systemd"})] if within else [])
+    one.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "more"), [(0, ""), (137, ": a client killed it, or the kernel did, for lack of memory, say")]
+)
+@in_time
+async def test_a_pid_1_that_ends_under_its_application_is_told_of(world, caplog, status, more):
+    one = await world.run(log=BundleLog(str(world.directory)))
+    one.ended(Exit(INIT, status, 1))
+    text = f"PID 1 (sysvinit) ended with {status} while the application ran{more}"
+    assert caplog.messages == [f"container c: {text}"]
+    assert [line["text"] for line in bundle_log.read(str(world.directory))] == [text]
+    one.close()
+
+
+@pytest.mark.parametrize("first", ["application", "stop", "own init"])
+@in_time
+async def test_a_pid_1_that_ends_as_it_should_is_not_told_of(world, caplog, first):
+    one = world.make(launch=False) if first == "own init" else await world.run()
+    if first == "own init":
+        await one.ready()
+    if first == "application":  # its end is known, and not heard of yet
+        world.exits[-1].future.set_result(3)
+    elif first == "stop":
+        one.signal(signal.SIGTERM)
+    one.ended(Exit(INIT, 137, 1))
+    assert caplog.messages == []
+    one.close()
+
+
 @in_time
 async def test_an_init_that_ends_in_time_is_neither_told_again_nor_killed(world):
     one = await world.run()
@@ -217,6 +278,7 @@ async def test_an_init_that_ends_in_time_is_neither_told_again_nor_killed(world)
     assert one.ended(exit) == exit
     await at(STOP_S + 5)
     assert world.signals == [(0.0, POWEROFF), (1.0, POWEROFF), (2.0, POWEROFF)]
+    assert world.counted == []
     one.close()
 
 
