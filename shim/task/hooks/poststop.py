@@ -40,6 +40,7 @@ RECORD_PATIENCE_S = 0.3
 
 READY_TIMEOUT_S = 1.0
 AT_ONCE = 32
+TAG = "containerd-shim-pouchrich-v2"
 _READY, _GO = b"r", b"g"
 _SWEPT = os.path.basename(paths.POSTSTOP_SWEPT)
 BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0)
@@ -291,7 +292,7 @@ def _log_to_syslog() -> None:
 
     with suppress(OSError):
         handler = SysLogHandler("/dev/log", SysLogHandler.LOG_DAEMON)
-        handler.setFormatter(logging.Formatter("containerd-shim-pouchrich-v2: %(message)s"))
+        handler.setFormatter(logging.Formatter(f"{TAG}: %(message)s"))
         logging.getLogger().addHandler(handler)
         logging.getLogger().setLevel(logging.INFO)
     logging.raiseExceptions = False

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.config.schema import KEYS, SECTIONS, TABLES
+from shim.task.hooks import poststop
 from tests.sources import modules
 from tests.unit.docs import markdown
 from tests.unit.docs.markdown import ROOT
@@ -143,3 +144,8 @@ def test_a_life_is_a_path_of_at_most_fifteen_steps(life: str):
     assert 5 <= len(steps) <= 15
     named = [step for step in steps if re.search(r"`(shim|runtime|launcher)/", step)]
     assert len(named) >= len(steps) - 1
+
+
+@pytest.mark.parametrize("page", ["operations.md", "hooks-agents-services.md"])
+def test_where_hooks_are_logged_that_no_pod_server_runs_is_said(page: str):
+    assert f"`journalctl -t {poststop.TAG}`" in " ".join((ROOT / "docs" / page).read_text().split())
