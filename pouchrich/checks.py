@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pouchrich import owed
+from pouchrich import owed, unit_agents
 from pouchrich.containers import SHORT, Container, annotations, every
 from pouchrich.program import failure
 from pouchrich.survey import Survey
@@ -246,8 +246,7 @@ def containers(root: str) -> Iterator[Check]:
             yield Check(WARN, one.label, warning, f"pouchrich explain {one.id[:SHORT]} shows the whole plan")
     for seen in Survey().look(found):
         for problem in seen.problems:
-            advice = f"pouchrich logs {seen.container.id[:SHORT]} shows its output"
-            yield Check(WARN, seen.container.label, problem, advice)
+            yield Check(WARN, seen.container.label, problem, unit_agents.advice(seen.container, problem))
     yield Check(OK, "rich containers", str(len(found)))
 
 

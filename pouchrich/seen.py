@@ -8,6 +8,10 @@ from pouchrich.containers import Container
 from runtime.cgroup import Cgroup
 
 ROLES = ("init", "application", "service", "agent", "exec")
+MAY_HAVE_ENDED = "not running, as its restart setting allows"
+"""The state of an agent that is a unit: only the container's systemd knows how it ended."""
+
+_ENDED_WELL = ("ended, exit status 0", MAY_HAVE_ENDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,6 @@ class Seen(NamedTuple):
         if count := self.container.restarts:
             yield f"init restarted the application {'once' if count == 1 else f'{count} times'}"
         for part in self.parts:
-            if part.role == "agent" and not part.pid and part.state != "ended, exit status 0":
+            if part.role == "agent" and not part.pid and part.state not in _ENDED_WELL:
                 restarts = f", {part.restarts} restarts" if part.restarts else ""
                 yield f"agent {part.name} does not run: {part.state}{restarts}"

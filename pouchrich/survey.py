@@ -11,7 +11,8 @@ from typing import Any
 
 from pouchrich.containers import Container
 from pouchrich.processes import PROC, TICKS_PER_S, Process, command_of, first_child, listed, roots, unit_of, uptime_s
-from pouchrich.seen import ROLES, Part, Seen
+from pouchrich.seen import MAY_HAVE_ENDED, ROLES, Part, Seen
+from pouchrich.unit_agents import restart_of
 from runtime import cgroup, paths
 from runtime.cgroup import Cgroup, usage
 from runtime.cgroup.locate import of_memberships
@@ -272,7 +273,8 @@ def _with_states(parts: Iterable[Part], container: Container) -> list[Part]:
         found.append(part if one is None else replace(part, state=_state(one), restarts=one.get("restarts")))
     running = {part.name: at for at, part in enumerate(found) if part.role == "agent"}
     for name, taken_by in (container.state.get("unit_agents") or {}).items():
-        state = f"its unit is {taken_by}" if taken_by else "running" if name in running else "not running"
+        stopped = "not running" if restart_of(container, name) == "always" else MAY_HAVE_ENDED
+        state = f"its unit is {taken_by}" if taken_by else "running" if name in running else stopped
         if name in running:
             found[running[name]] = replace(found[running[name]], state=state)
         else:

@@ -2,8 +2,9 @@
 
 ID is a container's ID or name as in `pouchrich ps`, or a unique beginning of either. The log has the times of the boot,
 what the init printed on its console, the result of each hook with the end of its output, and what agents printed and
-how they ended. --boot, --console, --hooks and --agents choose among these; without any of them all are shown. Times are
-UTC. The shim keeps the last 64 KiB or so, until the container is removed.
+how they ended. The output of agents that are units is in the container's journal; --agents says how to read it. --boot,
+--console, --hooks and --agents choose among these; without any of them all are shown. Times are UTC. The shim keeps the
+last 64 KiB or so, until the container is removed.
 
 The exit status is 1 if ID names no container or several. --follow ends with status 0 once the container is removed.
 
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pouchrich import containers
+from pouchrich import containers, unit_agents
 from pouchrich.output import clean, show_json
 from runtime import bundle_log, index, paths
 
@@ -31,7 +32,7 @@ _SOURCES = {
     "boot": "only the times of the boot; options of this kind can be combined",
     "console": "only what the init printed on its console",
     "hook": "only the results of hooks, and the end of their output",
-    "agent": "only the output of agents, and how they ended",
+    "agent": "only the output of agents that are not units, and how they ended",
 }
 
 
@@ -62,6 +63,10 @@ def run(
 ) -> int:
     """Print the lines. Raises PouchrichError, OSError."""
     container = containers.one(arguments.id, root=root)
+    if "agent" in (arguments.sources or ()):
+        for name in container.state.get("unit_agents") or ():
+            where = unit_agents.output_of(container, name)
+            sys.stderr.write(f"pouchrich: agent {clean(name)} is a unit: {clean(where)} shows its output\n")
     wanted = frozenset(arguments.sources or bundle_log.SOURCES)
     lines = [one for one in bundle_log.read(container.bundle) if one["source"] in wanted]
     _print(lines if arguments.tail is None else lines[len(lines) - min(len(lines), arguments.tail) :], arguments.json)

@@ -81,7 +81,7 @@ complete -c pouchrich -n '_shtab_pouchrich_using logs' -s h -l help -d 'show thi
 complete -c pouchrich -n '_shtab_pouchrich_using logs' -l boot -d 'only the times of the boot; options of this kind can be combined'
 complete -c pouchrich -n '_shtab_pouchrich_using logs' -l console -d 'only what the init printed on its console'
 complete -c pouchrich -n '_shtab_pouchrich_using logs' -l hooks -d 'only the results of hooks, and the end of their output'
-complete -c pouchrich -n '_shtab_pouchrich_using logs' -l agents -d 'only the output of agents, and how they ended'
+complete -c pouchrich -n '_shtab_pouchrich_using logs' -l agents -d 'only the output of agents that are not units, and how they ended'
 complete -c pouchrich -n '_shtab_pouchrich_using logs' -l tail -s n -x -d 'only the last N lines'
 complete -c pouchrich -n '_shtab_pouchrich_using logs' -l follow -s f -d 'keep printing until the container is gone or you interrupt'
 complete -c pouchrich -n '_shtab_pouchrich_using logs' -l json -d 'print JSON for programs; the format is stable'
