@@ -215,6 +215,9 @@ class _Owed:
     async def _report_interrupted(self, number: int) -> None:
         hook = self._hooks[number]
         self._note(Result("poststop", hook.name, hook.where, hook.owner, "interrupted", 0.0))
+        measures.observe_seconds(
+            "hook_seconds", 0.0, stage="poststop", where=hook.where, owner=hook.owner, outcome="interrupted"
+        )
         _log.warning("container %s: poststop %s: was interrupted, and is not repeated", self._subject.id, named(hook))
         if hook.where == "container":
             await self._second(number).forget_interrupted()

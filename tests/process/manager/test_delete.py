@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from protos.gen import task_pb2
-from runtime import index, paths, rundir
+from runtime import index, measured, paths, rundir
 from runtime.agents import cgroup as agents
 from runtime.errors import InvalidArgument
 from runtime.init.cgroup import Delegation
@@ -104,6 +105,53 @@ def test_what_another_version_has_added_to_a_record_is_left_out(node):
     record["plan"] = {"cgroup": {**asdict(Delegation(descendants=0, depth=0)), "later": 1}}
     file.write_text(json.dumps(record))
     assert node.delete().exit_status == KILLED
+    assert node.calls == [FORCED]
+    assert not node.is_known()
+
+
+@pytest.fixture
+def running():
+    """A process that stands for the container's init."""
+    child = subprocess.Popen(["sleep", "1000"])
+    yield child.pid
+    child.kill()
+    child.wait()
+
+
+@pytest.mark.parametrize(
+    ("plan", "is_alive", "is_told"),
+    [
+        ({"rich": True, "mode": "systemd"}, True, True),
+        ({"rich": False, "mode": None}, True, False),
+        ({}, True, False),  # of another version
+        ({"rich": True, "mode": "systemd"}, False, False),  # its end was counted by its pod server
+    ],
+)
+def test_a_container_whose_pod_server_was_killed_is_counted_once_and_told_of(
+    node, monkeypatch, capsys, running, plan, is_alive, is_told
+):
+    monkeypatch.setattr(paths, "METRICS", str(node.directory / "metrics"))
+    node.owned(f"kill {running}" if is_alive else "")
+    record = json.loads((node.bundle / "pouchrich.json").read_text())
+    (node.bundle / "pouchrich.json").write_text(json.dumps({**record, "plan": plan}))
+    (node.bundle / "init.pid").write_text(str(running if is_alive else 1 << 30))
+    for _ in range(2):
+        cleanup.clean_up(node.flags)
+    said = f"container {ID}: killed, because its pod server was gone (mode systemd)\n"
+    assert capsys.readouterr().err == (said if is_told else "")
+    series = [(one.name, dict(one.labels), one.total) for one in measured.read(paths.METRICS)]
+    assert series == ([("exits", {"mode": "systemd", "reason": "ShimKilled"}, 1.0)] if is_told else [])
+
+
+def test_a_count_that_cannot_be_written_keeps_nothing_else_from_going(node, monkeypatch, running):
+    (node.directory / "metrics").touch()
+    monkeypatch.setattr(paths, "METRICS", str(node.directory / "metrics"))
+    node.owned(f"kill {running}")
+    record = json.loads((node.bundle / "pouchrich.json").read_text())
+    plan = {"rich": True, "mode": "../x"}
+    (node.bundle / "pouchrich.json").write_text(json.dumps({**record, "plan": plan}))
+    (node.bundle / "init.pid").write_text(str(running))
+    cleanup.clean_up(node.flags)
     assert node.calls == [FORCED]
     assert not node.is_known()
 

@@ -361,6 +361,8 @@ def test_a_hook_that_was_interrupted_in_the_container_is_forgotten_and_not_repea
         forgotten.append(second.id)
 
     monkeypatch.setattr(owed.PoststopContainer, "forget_interrupted", forget)
+    counted = []
+    monkeypatch.setattr(owed.measures, "observe_seconds", lambda name, s, **labels: counted.append(labels["outcome"]))
     head = {
         "boot": boot_id(),
         "subject": world.subject.to_dict(),
@@ -384,6 +386,7 @@ def test_a_hook_that_was_interrupted_in_the_container_is_forgotten_and_not_repea
     asyncio.run(run())
     assert forgotten == ["c1-poststop-0"]
     assert [one.result for one in notes] == ["interrupted", "exit status 0"]
+    assert counted == ["interrupted", "ok"]
 
 
 def test_without_poststop_hooks_nothing_is_written(world):
