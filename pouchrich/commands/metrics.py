@@ -40,7 +40,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import shim
-from pouchrich import facts, prometheus
+from pouchrich import facts, prometheus, series
 from pouchrich.facts import Facts
 from pouchrich.output import show_json
 from pouchrich.prometheus import (
@@ -65,19 +65,6 @@ _HELP = {
     "restarts_in_place": "Applications that init started again",
     "agent_restarts": "Agents that the shim started again",
     "init_kills": "Inits that did not shut down in their time and were killed",
-}
-_LABELS = {
-    "start_seconds": ("mode", "outcome"),
-    "boot_seconds": ("mode", "outcome"),
-    "stop_seconds": ("mode",),
-    "hook_seconds": ("outcome", "owner", "stage", "where"),
-    "exits": ("mode", "reason"),
-    "fallbacks": ("asked", "got", "reason"),
-    "refusals": ("reason", "stage"),
-    "hooks_skipped": ("owner", "where"),
-    "restarts_in_place": (),
-    "agent_restarts": (),
-    "init_kills": ("init",),
 }
 _STATES = ("owed", "started", "done", "skipped")
 
@@ -117,10 +104,10 @@ class NodeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client. Raises OSError."""
         with self._lock:
-            now, series = self._collect(), list(measured.read(self._root))
+            now, found = self._collect(), list(measured.read(self._root))
         yield from _now(now)
         for name, text in _HELP.items():
-            yield _measured(name, text, [one for one in series if one.name == name])
+            yield _measured(name, text, [one for one in found if one.name == name])
 
 
 def _gauge(name: str, text: str, value: float, unit: str = "") -> GaugeMetricFamily:
@@ -148,26 +135,29 @@ def _now(found: Facts) -> Iterator[Metric]:
     yield by_hook
 
 
-def _measured(name: str, text: str, series: list[measured.Series]) -> Metric:
-    labels = _LABELS[name]
+def _measured(name: str, text: str, found: list[measured.Series]) -> Metric:
+    labels = series.LABELS[name]
     family: HistogramMetricFamily | CounterMetricFamily
     if name.endswith("_seconds"):
         family = HistogramMetricFamily(f"pouchrich_{name}", text, labels=labels, unit="seconds")
     else:
         family = CounterMetricFamily(f"pouchrich_{name}", text, labels=labels)
-    for one in series:
-        if tuple(key for key, _ in one.labels) != labels:  # written by another version
-            continue
-        values = tuple(value for _, value in one.labels)
+    counted = {tuple(value for _, value in one.labels): one for one in found if _keys(one) == labels}
+    for values in dict.fromkeys((*counted, *series.combinations(name))):
+        one = counted.get(values)
         if isinstance(family, CounterMetricFamily):
-            family.add_metric(values, one.total)
+            family.add_metric(values, one.total if one is not None else 0)
             continue
-        sums = [sum(one.buckets[: at + 1]) for at in range(len(one.buckets))]
-        bounds = [*map(str, one.bounds), "+Inf"]
-        family.add_metric(values, list(zip(bounds, sums, strict=True)), one.total)
-    if not series and not labels and isinstance(family, CounterMetricFamily):
-        family.add_metric((), 0)
+        buckets = one.buckets if one is not None else (0,) * (len(measured.SECONDS) + 1)
+        bounds = [*map(str, one.bounds if one is not None else measured.SECONDS), "+Inf"]
+        sums = [sum(buckets[: at + 1]) for at in range(len(buckets))]
+        family.add_metric(values, list(zip(bounds, sums, strict=True)), one.total if one is not None else 0.0)
     return family
+
+
+def _keys(one: measured.Series) -> tuple[str, ...]:
+    """The names of its labels: another version may have had others."""
+    return tuple(key for key, _ in one.labels)
 
 
 def run(arguments: argparse.Namespace, *, collector: Collector | None = None) -> int:

@@ -99,11 +99,14 @@ class ModeFacts(NamedTuple):
     cgroup_v1_source: str
 
 
+ObstacleReason = Literal["pid-namespace", "image", "cgroups", "init"]
+
+
 class Obstacle(NamedTuple):
     """Why a container cannot have a mode: `text` for people, `reason` for the metric of fallbacks."""
 
     text: str
-    reason: Literal["pid-namespace", "image", "cgroups", "init"]
+    reason: ObstacleReason
 
 
 class InitMode(NamedTuple):

@@ -20,14 +20,15 @@ from runtime.rich.policy import Choice, Decision
 from runtime.spec import edit
 from runtime.spec.edit import Spec
 
-_OWN_INIT = "image-init"
+OWN_INIT = "image-init"
+"""The reason of a fallback where the command is an init itself; the others are `runtime.init.base.ObstacleReason`."""
 
 
 class ResolvedMode(NamedTuple):
     """The mode that a container gets. None: the container stays plain, and the last decision says why.
 
     `init` is what PID 1 will be; `is_own_command` says whether that is the image's own command. `fallback` is why the
-    mode is not the one asked for, as `runtime.init.base.Obstacle.reason` or "image-init", or "".
+    mode is not the one asked for, as `runtime.init.base.Obstacle.reason` or OWN_INIT, or "".
     """
 
     mode: str | None
@@ -193,13 +194,13 @@ def _supplied(case: _Case, path: str, kind: str) -> ResolvedMode:
         stays = Decision("rich", "false", f"{reason}; {problem}" if problem else reason)
         asked = case.choice.mode_source if case.choice.mode_is_own else ""
         warnings = (f"{asked}: ignored, the container stays plain",) if asked else ()
-        return ResolvedMode(None, case.facts.init, decisions=(stays,), warnings=warnings, fallback=_OWN_INIT)
+        return ResolvedMode(None, case.facts.init, decisions=(stays,), warnings=warnings, fallback=OWN_INIT)
     if obstacle := possible.to_cgroups(case.site, kind):
         raise InvalidArgument(f"config.json: process.args: found {path}, which cannot boot: {obstacle.text}")
     mode, wanted = mode_for(kind), INIT_MODES.get(case.choice.mode or "")  # None stands for auto
     init = case.facts.init._replace(kind=kind)
     decisions = (Decision("mode", mode.name, reason),)
-    fallback = "" if wanted in (None, mode) else _OWN_INIT
+    fallback = "" if wanted in (None, mode) else OWN_INIT
     return ResolvedMode(mode.name, init, is_own_command=True, decisions=decisions, fallback=fallback)
 
 

@@ -1,7 +1,7 @@
 """Counts and times what a pod server does. No request waits for this or fails because of it.
 
 Each call queues a number, and the event loop writes the queue when it is idle (`runtime.measured`). Labels are words
-from the lists below and never contain text from a pod.
+of ours (`reasons`) and never contain text from a pod.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ import logging
 from collections.abc import Mapping
 
 from runtime import measured, paths
-from runtime.errors import HookFailed, InvalidArgument, RuntimeFailed, Unsupported
 from runtime.measured import SECONDS
 from runtime.rich.plan import Plan
+from shim.task.report import reasons
 
 ROOT = paths.METRICS
 AGAIN_S = 0.2
@@ -40,17 +40,7 @@ def count_fallback(asked: str, made: Plan) -> None:
 
 def count_refusal(stage: str, error: BaseException) -> None:
     """Count a failed request. `stage` is `create` or `start`."""
-    count("refusals", stage=stage, reason=_reason(error))
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, InvalidArgument):
-        text = str(error)
-        if text.startswith(("config.json: annotation", "config.json: variable")):
-            return "annotation"
-        return "spec" if text.startswith("config.json") or text.startswith("start process") else "configuration"
-    kinds = {HookFailed: "hook", RuntimeFailed: "runtime", Unsupported: "unsupported", OSError: "kernel"}
-    return next((word for kind, word in kinds.items() if isinstance(error, kind)), "other")
+    count("refusals", stage=stage, reason=reasons.of_refusal(error))
 
 
 def _put(name: str, labels: Mapping[str, str], value: float, bounds: tuple[float, ...]) -> None:

@@ -58,10 +58,26 @@ def test_what_is_printed_is_openmetrics(capsys, collector):
     assert found[bucket, ("le", "+Inf"), *boots] == found["pouchrich_boot_seconds_count", *boots] == 3
     assert found["pouchrich_boot_seconds_sum", *boots] == pytest.approx(402.3)
     assert found["pouchrich_refusals_total", ("reason", "annotation"), ("stage", "create")] == 5
-    assert len([name for name, *_ in found if name == "pouchrich_refusals_total"]) == 1
+    assert found["pouchrich_refusals_total", ("reason", "hook"), ("stage", "start")] == 0
+    assert not [one for one in found if one[0] == "pouchrich_refusals_total" and ("kind", "other-version") in one]
     assert found["pouchrich_restarts_in_place_total",] == 2
     assert found["pouchrich_agent_restarts_total",] == 0
     assert found["pouchrich_pod_servers_memory_bytes",] == 9 << 20
+
+
+def test_what_has_not_happened_yet_is_there_as_0(capsys, tmp_path):
+    """Prometheus sees no increase in a series that begins with 1."""
+    text = run(capsys, NodeCollector(lambda: NOW, root=str(tmp_path / "none")))
+    found = samples(parse_openmetrics(text))
+    counters = [one for one in found if one[0].endswith(("_total", "_count", "_bucket", "_sum"))]
+    assert {found[one] for one in counters} == {0}
+    assert ("pouchrich_hooks_skipped_total", ("owner", "node"), ("where", "container")) in counters
+    interrupted = (("outcome", "interrupted"), ("owner", "pod"), ("stage", "poststop"), ("where", "container"))
+    assert ("pouchrich_hook_seconds_count", *interrupted) in counters
+    assert {name for name, *_ in counters if name.endswith("_total")} == {
+        f"pouchrich_{name}_total" for name in metrics._HELP if not name.endswith("_seconds")
+    }
+    assert len(found) < 1000
 
 
 def test_node_exporter_gets_a_whole_file_in_its_own_format(capsys, collector, tmp_path):
