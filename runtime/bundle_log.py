@@ -7,7 +7,7 @@ bounded: when the file is full it becomes the older half, replacing the previous
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
 from typing import Any, BinaryIO
@@ -28,17 +28,32 @@ class BundleLog:
 
         Never raises: a missing bundle or a full disk is no reason to fail a container.
         """
-        now = round(time.time(), 3)
-        lines = [json.dumps({"at": now, "source": source, "name": name, "text": text}) + "\n" for text in texts]
         with suppress(OSError):
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                os.write(fd, "".join(lines).encode()[-HALF_BYTES:])
+                os.write(fd, encoded(source, name, texts)[-HALF_BYTES:])
                 full = os.fstat(fd).st_size > HALF_BYTES
             finally:
                 os.close(fd)
             if full:
                 os.rename(self._path, f"{self._path}.1")
+
+
+def encoded(source: str, name: str, texts: Sequence[str]) -> bytes:
+    """Lines of the log, written now; the arguments as for `BundleLog.write`."""
+    now = round(time.time(), 3)
+    lines = [json.dumps({"at": now, "source": source, "name": name, "text": text}) + "\n" for text in texts]
+    return "".join(lines).encode()
+
+
+def end(bundle: str, most: int) -> bytes:
+    """At most the last `most` bytes of the log; its first line may be cut. Raises OSError."""
+    found = b""
+    for path in (f"{bundle}/{FILE}.1", f"{bundle}/{FILE}"):
+        with suppress(FileNotFoundError), open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+            found += file.read(most)
+    return found[-most:]
 
 
 def read(bundle: str) -> Iterator[dict[str, Any]]:
@@ -54,8 +69,13 @@ def read(bundle: str) -> Iterator[dict[str, Any]]:
                 file = stack.enter_context(open(path, "rb"))
                 if not files or not os.path.sameopenfile(file.fileno(), files[0].fileno()):
                     files.insert(0, file)
-        for line in chain.from_iterable(files):
-            with suppress(ValueError):
-                found = json.loads(line)
-                if isinstance(found, dict) and found.keys() >= {"at", "source", "name", "text"}:
-                    yield found
+        yield from decoded(chain.from_iterable(files))
+
+
+def decoded(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Those of `lines` that are whole, as objects; see `read`."""
+    for line in lines:
+        with suppress(ValueError):
+            found = json.loads(line)
+            if isinstance(found, dict) and found.keys() >= {"at", "source", "name", "text"}:
+                yield found

@@ -21,6 +21,9 @@ CONTAINERS = f"{RUN}/containers"
 OCI_STATE = f"{RUN}/runtime"
 """The OCI runtime's own state (its `--root`), where `runtime.root` does not say otherwise."""
 
+ENDED = f"{RUN}/ended"
+"""What is kept of containers that have not ended as they should (`runtime.ended`)."""
+
 METRICS = f"{RUN}/metrics"
 """Counts and times that outlive a pod (`runtime.measured`)."""
 

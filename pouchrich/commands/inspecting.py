@@ -17,16 +17,22 @@ container or several, or if this version cannot read the container's record.
         "result": "" until done or skipped}] of poststop hooks,
     "agents": [{"name", "state": waiting | running | ended, "pid": 0 if none, "restarts": number, "since": seconds since
         1970, "status": the last exit status, null before the first}] of agents that the pod server runs
+
+Of a container that has ended and whose log is kept (`pouchrich help logs`), the command shows why it is kept and the
+hooks that have run. `--json` then prints
+
+    {"version": 1, "namespace", "id", "pod", "name", "image", "mode", "init", "hooks", "owed": as above,
+     "state": "ended", "ended_at": seconds since 1970, a number, "reason": why it is kept}
 """
 
 import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pouchrich import containers, owed
+from pouchrich import containers, ended_containers, owed
 from pouchrich.commands.explain import plan_steps
 from pouchrich.commands.ps import SAMPLE_S, container_json, tree
 from pouchrich.output import Block, Span, Table, heading, line, show, show_json, width_of
@@ -34,6 +40,8 @@ from pouchrich.seen import Seen
 from pouchrich.survey import Survey
 from runtime import paths, rundir
 from runtime.bundle import RECORD, Bundle
+from runtime.ended import Ended
+from runtime.errors import NotFound
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +62,12 @@ def run(
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """Print the container. Raises PouchrichError, OSError."""
-    container = containers.one(arguments.id, root=root)
+    try:
+        container = containers.one(arguments.id, root=root)
+    except NotFound:
+        if (kept := ended_containers.find(arguments.id)) is None:
+            raise
+        return _show_ended(kept, _owed(kept, records), as_json=arguments.json)
     survey = survey or Survey()
     survey.look([container])
     sleep(SAMPLE_S)
@@ -67,13 +80,40 @@ def run(
     return 0
 
 
-def _owed(container: containers.Container, records: str) -> list[dict[str, str]]:
+def _owed(container: containers.Container | Ended, records: str) -> list[dict[str, str]]:
     return [
         hook._asdict()
         for record in owed.read(records)
         if (record.namespace, record.id) == (container.namespace, container.id)
         for hook in record.hooks
     ]
+
+
+def _show_ended(kept: Ended, owed_hooks: list[dict[str, str]], *, as_json: bool) -> int:
+    """Show a container that has ended."""
+    head, pod = kept.head, kept.head.get("pod")
+    hooks = [one for one in head["hooks"] if isinstance(one, dict)]
+    found = {
+        "version": 1,
+        "namespace": kept.namespace,
+        "id": kept.id,
+        "pod": {"namespace": pod[0], "name": pod[1]} if pod else None,
+        **{key: head.get(key, "") for key in ("name", "image", "mode", "init")},
+        "state": "ended",
+        "ended_at": head["at"],
+        "reason": head.get("reason", ""),
+        "hooks": hooks,
+        "owed": owed_hooks,
+    }
+    if as_json:
+        show_json(found)
+        return 0
+    facts = {**{key: str(found[key]) for key in ("id", "namespace", "image", "mode", "init")}}
+    facts |= {"ended": ended_containers.ended_at(kept), "reason": str(found["reason"])}
+    blocks: list[Block] = [heading(f"{ended_containers.label(kept)}, which has ended")]
+    blocks += [line(f"{name}: ", value, indent=2) for name, value in facts.items() if value]
+    show([*blocks, *_hook_tables(hooks, owed_hooks)])
+    return 0
 
 
 def to_json(seen: Seen, hooks_owed: list[dict[str, str]]) -> dict[str, Any]:
@@ -128,11 +168,16 @@ def _document(seen: Seen, found: dict[str, Any]) -> list[Block]:
     ]
     blocks += [line(Span("warning: ", "warn"), one) for one in about.plan.warnings]
     blocks += plan_steps(about.plan)
-    if about.hooks:
+    return [*blocks, *_hook_tables(about.hooks, found["owed"])]
+
+
+def _hook_tables(ran: Sequence[Any], owed_hooks: Sequence[Mapping[str, str]]) -> list[Block]:
+    blocks: list[Block] = []
+    if ran:
         head = ("STAGE", "NAME", "WHERE", "OWNER", "RESULT", "TIME")
-        blocks += [heading("Hooks that ran"), Table(head, tuple(map(_ran, about.hooks)), indent=2)]
-    if found["owed"]:
-        owing = tuple((one["name"], one["owner"], one["state"], one["result"]) for one in found["owed"])
+        blocks += [heading("Hooks that ran"), Table(head, tuple(map(_ran, ran)), indent=2)]
+    if owed_hooks:
+        owing = tuple((one["name"], one["owner"], one["state"], one["result"]) for one in owed_hooks)
         blocks += [heading("Poststop hooks"), Table(("NAME", "OWNER", "STATE", "RESULT"), owing, indent=2)]
     return blocks
 

@@ -47,7 +47,7 @@ def clean_up(flags: Flags) -> "tuple[bytes, BundleState | None]":
     if left:
         from shim.pod import killed
 
-        killed.tell(flags.id, left.record if left.is_whole else None, pid_of(bundle))
+        killed.tell(flags.namespace, flags.id, left, pid_of(bundle))
         # A member's record is removed with its bundle, last of all, so that what fails before can be tried again.
         _delete_container(left, flags.id, keeps_record=is_ours)
     if finish_hooks is not None:

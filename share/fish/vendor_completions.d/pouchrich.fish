@@ -83,6 +83,7 @@ complete -c pouchrich -n '_shtab_pouchrich_using logs' -l console -d 'only what 
 complete -c pouchrich -n '_shtab_pouchrich_using logs' -l hooks -d 'only the results of hooks, and the end of their output'
 complete -c pouchrich -n '_shtab_pouchrich_using logs' -l agents -d 'only the output of agents that are not units, and how they ended'
 complete -c pouchrich -n '_shtab_pouchrich_using logs' -l tail -s n -x -d 'only the last N lines'
+complete -c pouchrich -n '_shtab_pouchrich_using logs' -l previous -s p -d 'the last container of this name that ended, if it is kept'
 complete -c pouchrich -n '_shtab_pouchrich_using logs' -l follow -s f -d 'keep printing until the container is gone or you interrupt'
 complete -c pouchrich -n '_shtab_pouchrich_using logs' -l json -d 'print JSON for programs; the format is stable'
 complete -c pouchrich -n '_shtab_pouchrich_using; and test $_shtab_pouchrich_npos -eq 0' -a explain -d '`pouchrich explain`: show what the shim decides about a container, why, and what that changes.'

@@ -63,7 +63,7 @@ class Application:
         self._id, self._boot, self._directory = os.path.basename(directory), boot, directory
         self._booting, self.console, self._life = booting, booting.console, booting.life
         self._stdio = stdio
-        self._shutdown, self._stop, self.restarts = shutdown, stop, restarts
+        self.shutdown, self._stop, self.restarts = shutdown, stop, restarts
         self._root, self._joined, self._leaving = root, joined, leaving
         self._app_uid, self._label = app_uid, label
         self._terminal = terminal
@@ -195,7 +195,7 @@ class Application:
         # SIGPWR that arrives while it starts a runlevel's processes.
         again_s = math.inf if self._boot.kind.begins_anew else POWEROFF_AGAIN_S
         tell = partial(self._signal_init, self._boot.poweroff)
-        await self._shutdown.power_off(tell, self._life.ended, stopping_for_s=stopping_for_s, again_s=again_s)
+        await self.shutdown.power_off(tell, self._life.ended, stopping_for_s=stopping_for_s, again_s=again_s)
         self._kill_init()
 
     async def _started_again(self) -> bool:
@@ -250,7 +250,7 @@ class Application:
     def ended(self, exit: Exit) -> Exit:
         """PID 1 has ended with `exit`, and all other processes with it: return how the task ended."""
         if self._life.is_in(AppPhase.RUNNING) and self._exit is not None and self._exit.status is None:
-            self._shutdown.ended_first(exit.status)
+            self.shutdown.ended_first(exit.status)
         self._life.end()
         if not self._life.has_run and not self._boot.streams:
             self._stdio.discard()

@@ -17,13 +17,17 @@ _log = logging.getLogger(__name__)
 
 
 class Shutdown:
-    """The shutdown of the init of one container, called `init`. What is unusual goes to the shim's log and `log`."""
+    """The shutdown of the init of one container, called `init`.
+
+    What did not go as it should is told in the shim's log and in `log`; `unusual` is the last such text, or "".
+    """
 
     def __init__(self, container_id: str, init: str, limits: Timeouts, log: BundleLog | None = None) -> None:
         self._container_id = container_id
         self._init = init
         self._limits = limits
         self._log = log
+        self.unusual = ""
 
     async def power_off(
         self, tell: Callable[[], None], ended: asyncio.Event, *, stopping_for_s: float | None, again_s: float
@@ -56,6 +60,7 @@ class Shutdown:
         return f"what was left of the pod's grace period, {self._limits.grace_s:g} s"
 
     def _tell(self, text: str) -> None:
+        self.unusual = text
         _log.warning("container %s: %s", self._container_id, text)
         if self._log is not None:
             self._log.write("boot", "", [text])

@@ -18,10 +18,10 @@ from runtime.hooks import environment, pinned, process
 from runtime.hooks.environment import Ending, HookSubject
 from runtime.hooks.journal import Journal, boot_id, mount_namespace, node_init, path_of
 from runtime.hooks.select import Selection
-from runtime.hooks.tail import LINE_END
 from runtime.linux import selinux
 from runtime.oci.cli import OCIRuntime, Run
 from shim.task.cancellation import run_to_completion
+from shim.task.hooks import kept
 from shim.task.hooks.hook_outcome import Outcome, Result, failure, labels, named, report, result_of
 from shim.task.hooks.hook_run import PrestartExec, run_host_hook, user_below
 from shim.task.hooks.owed import run_owed, settle_former
@@ -68,6 +68,11 @@ class HookRunner:
         self._again: asyncio.Task[None] | None = None
         self._has_init_ended = False
         self._results: list[Result] = []
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """The results of the hooks so far."""
+        return tuple(self._results)
 
     # Create
 
@@ -216,8 +221,7 @@ class HookRunner:
 
     def _note(self, result: Result) -> None:
         self._results.append(result)
-        texts = [f"{result.stage}: {result.result}", *filter(None, result.output.split(LINE_END))]
-        BundleLog(self._subject.bundle).write("hook", hook_label(result.name, result.owner), texts)
+        BundleLog(self._subject.bundle).write("hook", hook_label(result.name, result.owner), kept.texts(result))
         with suppress(OSError):
             found = {"version": 1, "hooks": [asdict(one) for one in self._results]}
             bundles.write_json(f"{self._subject.bundle}/{RESULTS}", found)

@@ -244,6 +244,7 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> bool:
     from runtime.hooks.environment import SHIM_KILLED
     from runtime.oci.argv import OCIBinary
     from runtime.oci.cli import OCIRuntime
+    from shim.task.hooks.kept import noting
     from shim.task.hooks.owed import run_owed
     from shim.task.reaper import Reaper
 
@@ -261,7 +262,7 @@ def _settle(journals: Sequence[Journal], *, forget_first: bool) -> bool:
             if forget_first:
                 with suppress(PouchrichError, OSError):
                     await OCIRuntime(from_fields(OCIBinary, head["oci"]), run).delete(head["subject"]["id"], force=True)
-            return await run_owed(journal, run=run, reaper=reaper, end=SHIM_KILLED)
+            return await run_owed(journal, run=run, reaper=reaper, end=SHIM_KILLED, note=noting(head))
 
         return all(await asyncio.gather(*map(one, journals)))
 

@@ -16,6 +16,7 @@ agent_changes     changes agents one by one, as the node's administrator asks
 command           looks up a command that lies on a volume
 own_cgroups       the cgroups that the container's PID 1 may make
 notes             files in the bundle for `pouchrich ps` and `inspect`
+post_mortem       keeps the log of a container that has not ended as it should
 routes            the routes of the container's network
 lxcfs             whether the node's lxcfs is alive
 probe             runs a helper program that answers one question

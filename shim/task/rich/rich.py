@@ -20,7 +20,7 @@ from shim.task.application.stop import StopTracker
 from shim.task.checkpoint import REAL_INIT
 from shim.task.hooks.hooks import HookRunner
 from shim.task.reaper import Exit, Reaper
-from shim.task.rich import command, notes, routes
+from shim.task.rich import command, notes, post_mortem, routes
 from shim.task.rich.agent_changes import Changed
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.decide import Decided
@@ -46,7 +46,7 @@ class RichLifecycle:
         cgroups: OwnCgroups,
         stop: StopTracker,
     ) -> None:
-        self._about = about
+        self._about, self._plan = about, decided.plan
         self._extras = decided.extras
         self._helpers = decided.plan.helpers
         self._command_hidden = decided.command_hidden
@@ -213,4 +213,7 @@ class RichLifecycle:
             self._application.close()
         await self._cgroups.close()
         rundir.remove(self._directory)
+        unusual = self._application.shutdown.unusual if self._application is not None else ""
+        failed, results = self._times.start_failed, self._hooks.results
+        post_mortem.keep(self._about, self._plan, start_failed=failed, results=results, unusual=unusual)
         index.unregister(self._about.namespace, self._about.id)

@@ -20,6 +20,7 @@ class LifecycleTimes:
         self._began = time.monotonic()
         self._starts = self._boots = 0.0
         self.started_at = 0.0
+        self.start_failed = False
 
     def say(self, text: str) -> None:
         """Log `text` with the time since Create."""
@@ -42,6 +43,7 @@ class LifecycleTimes:
 
     def failed(self) -> None:
         """The Start has failed."""
+        self.start_failed = True
         self._started("failed")
         self.say("the start failed")
 

@@ -15,8 +15,9 @@ from types import SimpleNamespace
 import pytest
 
 from protos.gen import task_pb2
-from runtime import index, measured, paths, rundir
+from runtime import ended, index, measured, paths, rundir
 from runtime.agents import cgroup as agents
+from runtime.bundle_log import BundleLog
 from runtime.errors import InvalidArgument
 from runtime.init.cgroup import Delegation
 from runtime.oci import interrupted
@@ -131,6 +132,8 @@ def test_a_container_whose_pod_server_was_killed_is_counted_once_and_told_of(
     node, monkeypatch, capsys, running, plan, is_alive, is_told
 ):
     monkeypatch.setattr(paths, "METRICS", str(node.directory / "metrics"))
+    monkeypatch.setattr(paths, "ENDED", str(node.directory / "ended"))
+    BundleLog(str(node.bundle)).write("console", "", ["hello"])
     node.owned(f"kill {running}" if is_alive else "")
     record = json.loads((node.bundle / "pouchrich.json").read_text())
     (node.bundle / "pouchrich.json").write_text(json.dumps({**record, "plan": plan}))
@@ -141,10 +144,15 @@ def test_a_container_whose_pod_server_was_killed_is_counted_once_and_told_of(
     assert capsys.readouterr().err == (said if is_told else "")
     series = [(one.name, dict(one.labels), one.total) for one in measured.read(paths.METRICS)]
     assert series == ([("exits", {"mode": "systemd", "reason": "ShimKilled"}, 1.0)] if is_told else [])
+    found = ended.every(root=paths.ENDED)
+    kept = [(one.id, one.head["reason"], [line["text"] for line in ended.lines(one)]) for one in found]
+    assert kept == ([(ID, "its pod server was killed", ["hello"])] if is_told else [])
 
 
 def test_a_count_that_cannot_be_written_keeps_nothing_else_from_going(node, monkeypatch, running):
     (node.directory / "metrics").touch()
+    (node.directory / "ended").touch()
+    monkeypatch.setattr(paths, "ENDED", str(node.directory / "ended"))
     monkeypatch.setattr(paths, "METRICS", str(node.directory / "metrics"))
     node.owned(f"kill {running}")
     record = json.loads((node.bundle / "pouchrich.json").read_text())

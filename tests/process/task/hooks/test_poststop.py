@@ -12,6 +12,7 @@ import pytest
 from pouchrich.cluster import membership
 from pouchrich.node import InstallError, uninstall
 from pouchrich.node.layout import Layout
+from runtime import ended
 from runtime.config.model import Hook, When
 from runtime.hooks.environment import HookSubject
 from runtime.hooks.journal import (
@@ -28,7 +29,7 @@ from runtime.hooks.journal_state import parse_journal
 from runtime.linux import readable
 from runtime.oci.argv import OCIBinary
 from shim.spawner import child
-from shim.task.hooks import poststop
+from shim.task.hooks import kept, poststop
 
 WITHIN_S = 20.0
 
@@ -118,6 +119,19 @@ def test_the_hooks_of_a_record_run_whatever_a_later_version_has_added_to_it(node
     node.owe("c", later=("later",)).close()
     node.check()
     assert node.swept() == ["c ShimKilled"]
+
+
+def test_results_are_added_to_what_is_kept_of_the_container(node, monkeypatch):
+    root = str(node.directory / "kept")
+    monkeypatch.setattr(kept.paths, "ENDED", root)
+    about = {"annotations": {}, "mode": "dumb-init", "init": "dumb-init", "reason": "its pod server was killed"}
+    ended.keep("k8s.io", "a", str(node.directory), **about, root=root)
+    for name in ("a", "b"):
+        node.owe(name).close()
+    node.check()
+    node.swept()
+    (one,) = ended.every(root=root)
+    assert [(line["source"], line["text"]) for line in ended.lines(one)] == [("hook", "poststop: exit status 0")]
 
 
 def test_the_first_start_after_a_boot_runs_what_was_owed_before_it_once(node):

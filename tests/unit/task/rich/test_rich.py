@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from runtime import bundle_log
+from runtime import bundle_log, ended
 from runtime.cgroup import Cgroup, delegation
 from runtime.errors import NotFound, RuntimeFailed, Unsupported
 from runtime.init.cgroup import Delegation
@@ -15,6 +15,7 @@ from runtime.rich.extras import Extras
 from shim.task.application.restarts import Restarts
 from shim.task.application.stop import StopTracker
 from shim.task.rich import own_cgroups
+from shim.task.rich import rich as rich_module
 from shim.task.rich.container_agents import ContainerAgents
 from shim.task.rich.rich import RichLifecycle
 from shim.task.rich.subject import ContainerInfo
@@ -172,3 +173,20 @@ async def test_agents_are_not_started_again_while_init_shuts_down(tmp_path):
     paused = []
     one.leaving()
     assert paused == ["paused"]
+
+
+@in_time
+async def test_the_log_of_a_container_that_failed_to_start_outlives_its_bundle(tmp_path, monkeypatch):
+    monkeypatch.setattr(rich_module.post_mortem.paths, "ENDED", str(tmp_path / "ended"))
+    monkeypatch.setattr(rich_module.rundir, "remove", lambda path: None)
+    monkeypatch.setattr(rich_module.index, "unregister", lambda namespace, name: None)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    one = life(bundle, hooks=SimpleNamespace(results=()))
+    await one.close()
+    assert list(ended.every(root=str(tmp_path / "ended"))) == []
+    one.start_failed()
+    await one.close()
+    (kept,) = ended.every(root=str(tmp_path / "ended"))
+    assert (kept.id, kept.head["reason"]) == ("c", "its start failed")
+    assert [line["text"].partition(" (")[0] for line in ended.lines(kept)] == ["the start failed"]
