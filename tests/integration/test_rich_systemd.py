@@ -1,6 +1,8 @@
 """What mode systemd has beyond the application's life: services, agents, privilege, boots that fail."""
 
+import os
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -222,6 +224,10 @@ def test_a_boot_that_hangs_fails_the_start_with_what_the_console_said(rich_pods:
     assert "stuck.service" in message, message
     status = container.status()
     assert (status.state, status.exit_code) == (EXITED, 128)
+    program = Path(os.environ["POUCHRICH_PREFIX"], "bin/pouchrich")  # the task is gone by now, and its bundle with it
+    kept = subprocess.run([program, "logs", container.id], capture_output=True, check=True)
+    assert b"stuck.service" in kept.stdout, kept
+    assert kept.stderr.strip().endswith(b": its start failed"), kept
 
 
 def test_what_the_console_said_is_shown_as_a_person_would_read_it(rich_pods: RichPods) -> None:
