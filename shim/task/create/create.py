@@ -21,9 +21,8 @@ from runtime import bundle as bundles
 from runtime import cgroup as cgroups
 from runtime import directories, host, rootfs, rundir
 from runtime.bundle import Bundle
-from runtime.cgroup import attach, pids
-from runtime.errors import InvalidArgument, PouchrichError, RuntimeFailed, Unsupported, text_of
-from runtime.init.cgroup import path_of
+from runtime.cgroup import attach
+from runtime.errors import PouchrichError, RuntimeFailed, Unsupported, text_of
 from runtime.linux import oom_score
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime, Run
@@ -35,7 +34,7 @@ from shim.task.container.container import Container
 from shim.task.container.lifecycle import Lifecycle, PlainLifecycle
 from shim.task.container.process import Process
 from shim.task.container.sandbox import Sandbox, SandboxLifecycle
-from shim.task.create import member, options
+from shim.task.create import low_pids, member, options
 from shim.task.create.mounting import Mounting
 from shim.task.create.options import TaskOptions
 from shim.task.prefetch import Prefetch
@@ -49,8 +48,6 @@ from shim.task.stdio.streams import open_stdio
 from shim.task.stdio.terminal import AppConsole
 
 DELETE_PAUSES_S = (0.0, 0.1, 0.4, 1.0, 0.0)  # after each delete that failed: the OCI runtime may find no memory
-LOW_PIDS_LIMIT = 20
-"""A failed create mentions a pids.max below this: runc has about ten threads while it creates, the sandbox has one."""
 
 _log = logging.getLogger(__name__)
 
@@ -247,22 +244,14 @@ class _Creation:
             try:
                 await self._oci.create(request.id, self._create_options(console or stdio.console_socket), fds)
             except RuntimeFailed as err:
-                raise RuntimeFailed(f"{err}{self._pids_hint()}") from err
+                raise RuntimeFailed(
+                    f"{err}{low_pids.hint(self._spec, systemd=self._oci.binary.systemd_cgroup)}"
+                ) from err
             pid = bundles.read_pid(request.bundle.init_pid_file)
             container.adopt(pid, hierarchies.value)
         await life.created(container.init.pid, container.cgroup)
         if not console:
             await stdio.attach()
-
-    def _pids_hint(self) -> str:
-        """A hint at a low pids limit, which an OCI runtime that cannot fork does not name in its error; else ""."""
-        with suppress(InvalidArgument, OSError):
-            path = path_of(self._spec, systemd=self._oci.binary.systemd_cgroup)
-            most, directory = pids.limit_above(path) or (LOW_PIDS_LIMIT, "")
-            if most < LOW_PIDS_LIMIT:
-                allowed = f"{'1 process is' if most == 1 else f'{most} processes are'} allowed ({directory}/pids.max)"
-                return f"; only {allowed}, and the OCI runtime's own processes count too: raise it"
-        return ""
 
     async def _delete(self) -> None:
         """Have the OCI runtime delete what it has made of the container, which may be nothing."""
