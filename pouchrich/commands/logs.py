@@ -6,10 +6,10 @@ how they ended. The output of agents that are units is in the container's journa
 --console, --hooks and --agents choose among these; without any of them all are shown. Times are UTC. The shim keeps the
 last 64 KiB or so, until the container is removed.
 
-Of a container whose start failed, whose init had to be killed or ended first, one of whose poststop hooks did not end
-with status 0, or whose pod server was killed, the log is kept after that, and why is printed on standard error: of the
-last 8 such containers of each Kubernetes namespace and the last 64 of the node, until a reboot. A container that exists
-comes first; --previous asks for one that has ended.
+Of a container whose start failed, whose init had to be killed or ended first by itself, one of whose poststop hooks did
+not end with status 0, or whose pod server was killed, the log is kept after that, and why is printed on standard error:
+of the last 8 such containers of each Kubernetes namespace and the last 64 of the node, until a reboot. A container that
+exists comes first; --previous asks for one that has ended.
 
 The exit status is 1 if ID names no container or several. --follow ends with status 0 once the container is removed.
 

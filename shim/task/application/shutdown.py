@@ -19,7 +19,8 @@ _log = logging.getLogger(__name__)
 class Shutdown:
     """The shutdown of the init of one container, called `init`.
 
-    What did not go as it should is told in the shim's log and in `log`; `unusual` is the last such text, or "".
+    What did not go as it should is told in the shim's log and in `log`; `unusual` is the last such text, or "". It does
+    not have a PID 1 that was killed while the application ran: clients do that to containers that they remove by force.
     """
 
     def __init__(self, container_id: str, init: str, limits: Timeouts, log: BundleLog | None = None) -> None:
@@ -47,12 +48,17 @@ class Shutdown:
                     await ended.wait()
         if not ended.is_set() and self._limits.stop_s:
             measures.count("init_kills", init=self._init)
-            self._tell(f"{self._init} did not end within {within_s:.3g} s ({self._why(within_s)}) and was killed")
+            self.unusual = f"{self._init} did not end within {within_s:.3g} s ({self._why(within_s)}) and was killed"
+            self._tell(self.unusual)
 
     def ended_first(self, status: int) -> None:
         """PID 1 has ended with `status` while the application ran, so that the kernel has killed the application."""
-        killed = ": a client killed it, or the kernel did, for lack of memory, say" if status == _KILLED else ""
-        self._tell(f"PID 1 ({self._init}) ended with {status} while the application ran{killed}")
+        text = f"PID 1 ({self._init}) ended with {status} while the application ran"
+        if status == _KILLED:
+            text += ": a client killed it, or the kernel did, for lack of memory, say"
+        else:
+            self.unusual = text
+        self._tell(text)
 
     def _why(self, within_s: float) -> str:
         if within_s == self._limits.stop_s:
@@ -60,7 +66,6 @@ class Shutdown:
         return f"what was left of the pod's grace period, {self._limits.grace_s:g} s"
 
     def _tell(self, text: str) -> None:
-        self.unusual = text
         _log.warning("container %s: %s", self._container_id, text)
         if self._log is not None:
             self._log.write("boot", "", [text])

@@ -250,6 +250,7 @@ async def test_a_pid_1_that_ends_under_its_application_is_told_of(world, caplog,
     one.ended(Exit(INIT, status, 1))
     text = f"PID 1 (sysvinit) ended with {status} while the application ran{more}"
     assert caplog.messages == [f"container c: {text}"]
+    assert one.shutdown.unusual == ("" if more else text)  # a pod that is removed by force needs no post-mortem
     assert [line["text"] for line in bundle_log.read(str(world.directory))] == [text]
     one.close()
 
