@@ -8,7 +8,6 @@ from runtime.config.model import Hook, hook_label
 from runtime.hooks.tail import LINE_END, Tail
 
 _log = logging.getLogger(__name__)
-TIMED_OUT = "timed out"
 _LEAST = 16
 """How many characters a line and the result must share, at least, to count as the same message."""
 
@@ -17,13 +16,15 @@ _LEAST = 16
 class Outcome:
     """How a hook ended: `result` in words (`exit status 3`, `timed out after 30s`), `output` the end of its output.
 
-    `started` False: the hook certainly did not run, because it could not be started; `result` says why.
+    `started` False: the hook certainly did not run, because it could not be started; `result` says why. `timed_out`: it
+    took too long.
     """
 
     ok: bool
     result: str
     output: Tail = field(default_factory=Tail)
     started: bool = True
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def result_of(stage: str, hook: Hook, outcome: Outcome, began: float) -> Result:
 
 def labels(stage: str, hook: Hook, outcome: Outcome) -> dict[str, str]:
     """The metrics labels of a hook that ran. Its name is not among them, because a pod may have chosen it."""
-    ended = "ok" if outcome.ok else "timeout" if outcome.result.startswith(TIMED_OUT) else "failed"
+    ended = "ok" if outcome.ok else "timeout" if outcome.timed_out else "failed"
     return {"stage": stage, "where": hook.where, "owner": hook.owner, "outcome": ended}
 
 

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -78,9 +79,12 @@ class Capture:
         return len(data)
 
 
-def timed_out(timeout_s: float) -> str:
-    """The result of a hook that took too long."""
-    return f"timed out after {timeout_s:g}s"
+def _exited(status: int, output: Tail) -> Outcome:
+    return Outcome(status == 0, f"exit status {status}", output)
+
+
+def _took_too_long(timeout_s: float, output: Tail, but: str = "") -> Outcome:
+    return Outcome(False, f"timed out after {timeout_s:g}s{but}", output, timed_out=True)
 
 
 async def user_below(rootfs: str, wanted: str | None, *, timeout_s: float) -> User | None:
@@ -153,9 +157,11 @@ def _outcome_of(said: str, timeout_s: float, output: Tail, *, supervisor_failed:
         return Outcome(rest == "0", f"exit status {rest}", output)
     if word == host_supervisor.UNSTARTED:
         return Outcome(False, rest, output, started=False)
-    if word in ("timeout", "stopped"):
-        result = timed_out(timeout_s) if word == "timeout" else "stopped"
-        return Outcome(False, result if rest == "0" else f"{result}, and cannot kill {rest} of its processes", output)
+    but = "" if rest == "0" else f", and cannot kill {rest} of its processes"
+    if word == "timeout":
+        return _took_too_long(timeout_s, output, but)
+    if word == "stopped":
+        return Outcome(False, f"stopped{but}", output)
     return Outcome(False, rest if word == "error" else "its supervisor was killed", output)
 
 
@@ -185,11 +191,11 @@ class PrestartExec(NamedTuple):
             fds = {0: state.fd, 1: capture.writer, 2: capture.writer}
             starting = _started(self.reaper, lambda: self.oci.exec(self.id, options, fds), pid_file)
             try:
-                result = await _within(starting, None, timeout_s)
+                outcome = await _within(starting, None, timeout_s, capture.tail)
             finally:
                 bundles.unlink_if_exists(pid_file)
                 await run_to_completion(self._clear(starting))
-        return Outcome(result == "exit status 0", result, capture.tail)
+        return outcome
 
     async def _clear(self, starting: "asyncio.Task[asyncio.Future[Exit]]") -> None:
         """Kill all that is left of the hook, including a process that an exec still under way is about to make."""
@@ -220,12 +226,12 @@ class PoststopContainer(NamedTuple):
             fds = {0: state.fd, 1: capture.writer, 2: capture.writer}
             create = _started(self.reaper, lambda: self.oci.create(self.id, options, fds), bundle.init_pid_file)
             try:
-                result = await _within(create, lambda: self.oci.start(self.id), timeout_s)
+                outcome = await _within(create, lambda: self.oci.start(self.id), timeout_s, capture.tail)
             finally:
                 await run_to_completion(self._forget(create))
         # An OSError is of the OCI runtime's start, not of the hook's: no descriptor, process or memory is free.
         started = not (create.done() and not create.cancelled() and isinstance(create.exception(), OSError))
-        return Outcome(result == "exit status 0", result, capture.tail, started=started)
+        return replace(outcome, started=started)
 
     async def _forget(self, create: "asyncio.Task[asyncio.Future[Exit]]") -> None:
         await asyncio.wait({create}, timeout=CLEAR_TIMEOUT_S)
@@ -274,16 +280,19 @@ def _started(
 
 
 async def _within(
-    starting: "asyncio.Task[asyncio.Future[Exit]]", then: Callable[[], Awaitable[None]] | None, timeout_s: float
-) -> str:
-    """The result, in words, of the process that `starting` makes and `then` starts; all within `timeout_s`."""
+    starting: "asyncio.Task[asyncio.Future[Exit]]",
+    then: Callable[[], Awaitable[None]] | None,
+    timeout_s: float,
+    output: Tail,
+) -> Outcome:
+    """How the process ended that `starting` makes and `then` starts; all within `timeout_s`."""
     try:
         async with asyncio.timeout(timeout_s):
             ended = await asyncio.shield(starting)
             if then is not None:
                 await then()
-            return f"exit status {(await asyncio.shield(ended)).status}"
+            return _exited((await asyncio.shield(ended)).status, output)
     except TimeoutError:
-        return timed_out(timeout_s)
+        return _took_too_long(timeout_s, output)
     except (PouchrichError, OSError, ValueError) as err:
-        return text_of(err)
+        return Outcome(False, text_of(err), output)
