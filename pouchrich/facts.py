@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pouchrich import containers, owed
-from pouchrich.processes import PROC
+from pouchrich.processes import PROC, name_of
 from pouchrich.survey import Survey
 from runtime import paths
 from runtime.linux.seen import is_seen
@@ -35,11 +35,11 @@ def collect(
     records: str = paths.RECORDS,
     spawners: str = DIRECTORY,
     proc: str = PROC,
-    survey: Survey | None = None,
 ) -> Facts:
     """Collect the facts. Raises OSError."""
     left_out: list[str] = []
-    seen = (survey or Survey(proc=proc)).look(containers.every(root=root, left_out=left_out.append), whole=False)
+    survey = Survey(proc=proc, command=name_of)
+    seen = survey.look(containers.every(root=root, left_out=left_out.append), whole=False)
     found = list(owed.read(records))
     servers = list(_processes(_POD_SERVER, proc))
     alive = sum(1 for _ in _processes(_SPAWNER, proc))
@@ -56,12 +56,15 @@ def collect(
 
 
 def _processes(begins: bytes, proc: str) -> Iterator[int]:
-    """The processes whose command line begins with `begins`, except containers' processes, which can fake it."""
+    """The processes whose command line begins with `begins`, except containers' processes.
+
+    These can fake it, and keep it from being read by forking (fs/proc/base.c, get_mm_cmdline): it is not looked at.
+    """
     for name in os.listdir(proc):
-        if name.isdecimal():
+        if name.isdecimal() and is_seen(name, "/", proc=proc):
             try:
                 with open(f"{proc}/{name}/cmdline", "rb") as file:
-                    if file.read(len(begins)) == begins and is_seen(name, "/", proc=proc):
+                    if file.read(len(begins)) == begins:
                         yield int(name)
             except OSError:
                 continue

@@ -1,7 +1,7 @@
 """Processes as /proc shows them (proc_pid_stat(5), proc_pid_cgroup(5)), and their roles within a container."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -64,14 +64,23 @@ def command_of(pid: int, proc: str = PROC) -> str:
     return " ".join(words_of(pid, proc, most=_COMMAND_BYTES)).strip()
 
 
+def name_of(pid: int, proc: str = PROC) -> str:
+    """The name of a process in brackets, "" if it is gone: what `command_of` is where nobody reads the command.
+
+    A process keeps its command line from being read while it forks (fs/proc/base.c, get_mm_cmdline).
+    """
+    name = _text(_read(f"{proc}/{pid}/comm")).rstrip("\n")
+    return f"[{name}]" if name else ""
+
+
 def first_child(pid: int, proc: str = PROC) -> int:
     """The oldest remaining child of a process (proc_pid_tid_children(5)), 0 if none is known."""
     children = _read(f"{proc}/{pid}/task/{pid}/children").split()
     return int(children[0]) if children else 0
 
 
-def look(pid: int, proc: str = PROC) -> Process | None:
-    """The process, or None where it is gone or already a zombie."""
+def look(pid: int, proc: str = PROC, command: Callable[[int, str], str] = command_of) -> Process | None:
+    """The process, or None where it is gone or already a zombie. `command` is `command_of` or `name_of`."""
     directory = f"{proc}/{pid}"
     stat = _read(f"{directory}/stat")
     if not stat:
@@ -89,7 +98,7 @@ def look(pid: int, proc: str = PROC) -> Process | None:
         pid,
         int(fields[1]),
         _text(name),
-        command_of(pid, proc) or f"[{_text(name)}]",
+        command(pid, proc) or f"[{_text(name)}]",
         int(fields[11]) + int(fields[12]),
         int(fields[13]) + int(fields[14]),
         int(fields[19]),
@@ -143,11 +152,13 @@ def roots(processes: Mapping[int, Process], init: int, known: Iterable[int]) -> 
     return found
 
 
-def listed(pids: Iterable[int], proc: str = PROC) -> dict[int, Process]:
-    """Look at all `pids`; processes that are gone are left out."""
+def listed(
+    pids: Iterable[int], proc: str = PROC, command: Callable[[int, str], str] = command_of
+) -> dict[int, Process]:
+    """`look` at all `pids`; processes that are gone are left out."""
     found = {}
     for pid in pids:
         with suppress(ValueError, IndexError):
-            if (one := look(pid, proc)) is not None:
+            if (one := look(pid, proc, command)) is not None:
                 found[pid] = one
     return found

@@ -27,7 +27,7 @@ _Group = tuple[str, str, str, str, int]
 
 
 class Survey:
-    """Looks at containers repeatedly; CPU use is known from the second look on."""
+    """Looks at containers; CPU use is known from the second look on. `command` is for `processes.look`."""
 
     def __init__(
         self,
@@ -35,8 +35,10 @@ class Survey:
         proc: str = PROC,
         clock: Callable[[], float] = time.monotonic,
         tickets: str = paths.BOOTS,
+        command: Callable[[int, str], str] = command_of,
     ) -> None:
         self._proc = proc
+        self._command = command
         self._clock = clock
         self._tickets = tickets
         self._at: float | None = None
@@ -67,11 +69,11 @@ class Survey:
 
     def processes(self, pids: Iterable[int]) -> dict[int, Process]:
         """Look at processes."""
-        return listed(pids, self._proc)
+        return listed(pids, self._proc, self._command)
 
     def command(self, pid: int) -> str:
-        """The command line of a process."""
-        return command_of(pid, self._proc)
+        """What to show of a process, "" if it is gone."""
+        return self._command(pid, self._proc)
 
     def first_child(self, pid: int) -> int:
         """The oldest child of a process, 0 where none is known."""

@@ -244,7 +244,7 @@ def _serves(root: str) -> bool:
     here, begins = statx.identity(root), f"{PROGRAMS[0]}\0".encode()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):  # the process has ended
-            if command_line.read(pid).startswith(begins) and statx.identity(f"/proc/{pid}/root") == here:
+            if statx.identity(f"/proc/{pid}/root") == here and command_line.read(pid).startswith(begins):
                 return True
     return False
 

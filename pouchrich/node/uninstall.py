@@ -92,8 +92,10 @@ def _servers(layout: Layout) -> Iterator[str]:
     home = os.path.realpath(layout.home)  # as the kernel names mapped and open files
     for pid in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
         with suppress(OSError):  # the process has ended, or is another user's
+            if not is_seen(pid, layout.home):
+                continue
             words = command_line.read(pid).replace(b"\0", b" ").decode(errors="replace")
-            if not words.startswith(f"{_SERVER} ") or not is_seen(pid, layout.home):
+            if not words.startswith(f"{_SERVER} "):
                 continue
             if _maps(pid, home) or _holds(pid, home):
                 yield f"pod: {clean(words.partition(' -address')[0].rstrip())} (pid {pid})"

@@ -32,11 +32,8 @@ def wait_for_creates(bundle: str, *, patience_s: float) -> None:
     for good.
     """
     until = time.monotonic() + patience_s
-    ours = os.readlink("/proc/self/ns/pid")
-    for pid, fd in _creates(bundle):
-        with suppress(OSError):  # the process has ended
-            if os.readlink(f"/proc/{pid}/ns/pid") == ours:  # else the process is an init
-                _await_end(fd, until)
+    for _, fd in _creates(bundle, inside=os.readlink("/proc/self/ns/pid")):  # no init
+        _await_end(fd, until)
 
 
 def remove_leftovers(bundle: str, container_id: str, *, patience_s: float) -> None:
@@ -55,15 +52,19 @@ def kill_creates(bundle: str) -> None:
         _await_end(fd, 0.0)
 
 
-def _creates(bundle: str) -> Iterator[tuple[int, int]]:
-    """The processes that create a container from `bundle` or wait to be its init: PID and pidfd, valid for one step."""
+def _creates(bundle: str, *, inside: str = "") -> Iterator[tuple[int, int]]:
+    """The processes that create a container from `bundle` or wait to be its init: PID and pidfd, valid for one step.
+
+    With `inside` only those in that PID namespace, as /proc shows it. A process of another namespace, which can keep
+    its command line from being read by forking (fs/proc/base.c, get_mm_cmdline), is not looked at then.
+    """
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         with suppress(OSError):  # the process has ended, or no descriptor is left to examine it
             fd = pidfd.open(int(name))
             try:
-                if _has_words(name, "create", bundle):
+                if inside in ("", os.readlink(f"/proc/{name}/ns/pid")) and _has_words(name, "create", bundle):
                     yield int(name), fd
             finally:
                 os.close(fd)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -121,6 +122,8 @@ def test_the_node_is_looked_at(node, tmp_path):
         node.process(pid, 10, "hostile", *words, cgroup="/a")
         (node.top / f"proc/{pid}/root").unlink()
         (node.top / f"proc/{pid}/root").symlink_to(tmp_path)
+        (node.top / f"proc/{pid}/cmdline").unlink()
+        os.mkfifo(node.top / f"proc/{pid}/cmdline")  # while a process forks, nobody can read its command line
     spawners = tmp_path / "spawners"
     spawners.mkdir()
     (spawners / "spawner-1.lock").write_text("8 x")
