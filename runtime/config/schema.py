@@ -122,7 +122,7 @@ KEYS: tuple[Key, ...] = (
         "rich.boot-parallel",
         kinds.integer(1, 1000),
         None,
-        "number of inits that boot at once on the node; the others wait, and the Kubernetes namespaces take turns",
+        "number of inits that boot at once on the node; others wait, and Kubernetes namespaces take turns",
         unset="two for each CPU",
     ),
     Key(

@@ -4,8 +4,8 @@ Each boot holds a lock on its file. The kernel releases the lock with the proces
 up. There is no server, and nothing needs repair. Containers do not see the directory.
 
 The tenants, which are Kubernetes namespaces, take turns: first comes who has waited longest for a boot of its own, and
-within a tenant who has arrived first. All boots of another tenant count for half of the places at most, so that a
-tenant whose boots are many and slow cannot keep the others out; half as many again may boot at once then.
+within a tenant who has arrived first. So that a tenant whose boots are many and slow does not keep the others out, one
+of which nothing boots may have a place beyond the usual number; of such places there are half as many again.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ _TENANT = re.compile(r"[a-z0-9-]{1,63}")  # of a Kubernetes namespace; no other 
 class Ticket:
     """One boot's place in the queue. `subject` is containerd's namespace and the container's id. Raises OSError.
 
-    `tenant` is the pod's Kubernetes namespace, "" without one. Nothing here blocks.
+    `tenant` is the pod's Kubernetes namespace, or containerd's without one. Nothing here blocks.
     """
 
     def __init__(self, subject: tuple[str, str], tenant: str = "", *, root: str = paths.BOOTS) -> None:
@@ -58,33 +58,48 @@ class Ticket:
     def may_boot(self, at_once: int) -> bool:
         """Whether fewer than `at_once` boots are before this one; if so, this ticket's state becomes BOOTING.
 
-        Two that look at the same moment can both find room for the last place. Removes dead tickets. Raises OSError.
+        Where the tenant has no ticket before this one, only what boots and other tenants' first tickets count, and the
+        places beyond `at_once` too. Two that look at the same moment can both find room for the last place. Removes
+        dead tickets. Raises OSError.
         """
         last = _last_boots(self._root)
         tenants: dict[str, list[str]] = {self._tenant: []}
         for name in _names(self._root):
             tenants.setdefault(name.partition(".")[2], []).append(name)
-        own = tenants.pop(self._tenant)
-        living = islice(self._living([name for name in own if name < self._name]), at_once)
-        states = [_state(f"{self._root}/{name}") for name in living]
-        turn = (last.get(self._tenant, 0), states.count(WAITING), self._name)
-        half = max(1, at_once // 2)
-        others = (islice(self._before(turn, names, last.get(one, 0)), half) for one, names in tenants.items())
-        if len(states) + sum(1 for before in others for _ in before) >= at_once:
+        earlier = [name for name in tenants.pop(self._tenant) if name < self._name]
+        own = [self._state(name) for name in islice(self._living(earlier), at_once)]
+        turn = (last.get(self._tenant, 0), own.count(WAITING), self._name)
+        others = [
+            list(islice(self._before(turn, names, last.get(tenant, 0)), at_once)) for tenant, names in tenants.items()
+        ]
+        if own:
+            has_room = len(own) + sum(map(len, others)) < at_once
+        else:
+            taken = sum(states.count(BOOTING) + (states[:1] == [WAITING]) for states in others)
+            has_room = taken < at_once + max(1, at_once // 2)
+        if not has_room:
             return False
         self._say(BOOTING)
         _note_boot(self._root, self._tenant)
         return True
 
     def _before(self, turn: tuple[int, int, str], names: list[str], last: int) -> Iterator[str]:
-        """Of another tenant's tickets `names`, those that boot or come before `turn`; `last` is its last boot."""
+        """The states of another tenant's tickets `names` that boot or come before `turn`; `last` is its last boot."""
         waiting = 0
         for name in self._living(names):
-            if _state(f"{self._root}/{name}") == WAITING:
+            state = self._state(name)
+            if state == WAITING:
                 if (last, waiting, name) > turn:
                     return
                 waiting += 1
-            yield name
+            yield state
+
+    def _state(self, name: str) -> str:
+        try:
+            with open(f"{self._root}/{name}", encoding="utf-8") as file:
+                return file.read(4096).partition("\n")[0]
+        except FileNotFoundError:
+            return ""
 
     def _living(self, names: list[str]) -> Iterator[str]:
         return (name for name in names if _is_alive(f"{self._root}/{name}"))
@@ -128,14 +143,6 @@ def _note_boot(root: str, tenant: str) -> None:
         os.utime(fd, ns=(now, now))
     finally:
         os.close(fd)
-
-
-def _state(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read(4096).partition("\n")[0]
-    except FileNotFoundError:
-        return ""
 
 
 def _is_alive(path: str) -> bool:

@@ -25,8 +25,7 @@ def default_at_once() -> int:
 
 
 class BootQueue:
-    """One container's place. `subject` is containerd's namespace and the container's id, `tenant` the pod's Kubernetes
-    namespace; `at_once` None: the default.
+    """One container's place. `subject`, `tenant` as for `Ticket`; `at_once` None: the default.
 
     If the queue's files cannot be made, for example on a full /run, nobody waits.
     """
