@@ -213,14 +213,16 @@ class _Owed:
         _log.warning("container %s: poststop %s: skipped: %s", self._subject.id, named(hook), reason)
 
     async def _report_interrupted(self, number: int) -> None:
+        """Tell once of a hook that has run and whose end nobody has noted: a retry after a full disk finds it noted."""
         hook = self._hooks[number]
+        if hook.where == "container":
+            await self._second(number).forget_interrupted()
+        await self._write(lambda: self._journal.done(number, "interrupted"))
         self._note(Result("poststop", hook.name, hook.where, hook.owner, "interrupted", 0.0))
         measures.observe_seconds(
             "hook_seconds", 0.0, stage="poststop", where=hook.where, owner=hook.owner, outcome="interrupted"
         )
         _log.warning("container %s: poststop %s: was interrupted, and is not repeated", self._subject.id, named(hook))
-        if hook.where == "container":
-            await self._second(number).forget_interrupted()
 
 
 def _has_files(directory: str) -> bool:

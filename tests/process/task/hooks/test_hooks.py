@@ -1,6 +1,7 @@
 """shim.task.hooks.hooks on the host: real programs, no root, no container."""
 
 import asyncio
+import errno
 import json
 import os
 import resource
@@ -354,8 +355,12 @@ def test_a_wait_for_the_hooks_that_is_given_up_does_not_stop_them(world):
     assert asyncio.run(run()) == [("slow", "exit status 0")]
 
 
-def test_a_hook_that_was_interrupted_in_the_container_is_forgotten_and_not_repeated(world, monkeypatch):
+@pytest.mark.parametrize("full", [False, True], ids=["", "full disk"])
+def test_a_hook_that_was_interrupted_in_the_container_is_forgotten_and_not_repeated(world, monkeypatch, full):
+    """It is told of once that is noted, so that a retry does not tell of it again."""
     forgotten = []
+    if full:
+        monkeypatch.setattr(Journal, "done", refuse_to_write)
 
     async def forget(second):
         forgotten.append(second.id)
@@ -385,8 +390,12 @@ def test_a_hook_that_was_interrupted_in_the_container_is_forgotten_and_not_repea
 
     asyncio.run(run())
     assert forgotten == ["c1-poststop-0"]
-    assert [one.result for one in notes] == ["interrupted", "exit status 0"]
-    assert counted == ["interrupted", "ok"]
+    assert [one.result for one in notes] == ([] if full else ["interrupted", "exit status 0"])
+    assert counted == ([] if full else ["interrupted", "ok"])
+
+
+def refuse_to_write(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_without_poststop_hooks_nothing_is_written(world):
