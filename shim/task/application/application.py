@@ -249,7 +249,8 @@ class Application:
 
     def ended(self, exit: Exit) -> Exit:
         """PID 1 has ended with `exit`, and all other processes with it: return how the task ended."""
-        if self._life.is_in(AppPhase.RUNNING) and self._exit is not None and self._exit.status is None:
+        ran = self._life.is_in(AppPhase.RUNNING, AppPhase.STOPPING) and self._stop.for_s() is None
+        if ran and self._exit is not None and self._exit.status is None:
             self.shutdown.ended_first(exit.status)
         self._life.end()
         if not self._life.has_run and not self._boot.streams:

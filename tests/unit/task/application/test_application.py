@@ -255,6 +255,17 @@ async def test_a_pid_1_that_ends_under_its_application_is_told_of(world, caplog,
     one.close()
 
 
+@in_time
+async def test_so_is_one_that_ends_long_after_a_signal_that_stopped_nothing(world):
+    """For a rotation of logs, say."""
+    one = await world.run()
+    one.signal(signal.SIGHUP)
+    await asyncio.sleep(600)
+    one.ended(Exit(INIT, 139, 1))
+    assert one.shutdown.unusual == "PID 1 (sysvinit) ended with 139 while the application ran"
+    one.close()
+
+
 @pytest.mark.parametrize("first", ["application", "stop", "own init"])
 @in_time
 async def test_a_pid_1_that_ends_as_it_should_is_not_told_of(world, caplog, first):
