@@ -182,7 +182,6 @@ def test_of_a_container_that_exists_the_kept_plan_is_shown(capsys, node):
     assert found["files"] == [{"name": "app.service", "mode": "0444", "text": "[Service]\nExecStart=x\n"}]
 
 
-@has_helper
 def test_of_a_further_container_that_stays_plain_the_kept_plan_is_shown(capsys, node, monkeypatch):
     stays = Decision("rich", "false", "the image's command already is an init: /tini")
     bundle = node.bundle("abc", Plan(False, None, (Decision("rich", "true", "built in"), stays)))
@@ -194,6 +193,7 @@ def test_of_a_further_container_that_stays_plain_the_kept_plan_is_shown(capsys, 
     assert "rich = false  (the image's command already is an init: /tini)" in out
 
 
+@has_helper
 def test_a_container_that_exists_is_planned_anew_from_containerds_spec(capsys, node, files, tmp_path):
     bundle = node.bundle("abc", DUMB)
     (bundle / "rootfs").symlink_to(tmp_path / "rootfs")
