@@ -20,8 +20,9 @@ from runtime.oci import readonly_exec
 from shim.pod import status
 from shim.pod.trim import Trim
 from shim.task.agent_service import AgentService
+from shim.task.cancellation import run_to_completion
 from shim.task.create.create import PodTools
-from shim.task.reaper import Reaper
+from shim.task.reaper import Child, Reaper
 from shim.task.report import measures
 from shim.task.report.publisher import Publisher
 from shim.task.service import TaskService
@@ -130,9 +131,10 @@ class PodServer:
     async def _run_program(
         self, argv: Sequence[str], fds: Mapping[int, int], *, oom_score_adj: int | None = None
     ) -> int:
-        """Run a program to its end, even if the request is cancelled: nobody could undo half of its work.
+        """Run a program to its end: nobody could undo half of its work.
 
-        After a cancellation it is killed if it takes too long. The caller waits for its end, to know what to undo.
+        If the request is cancelled, the program has a moment left and is then killed. The caller waits for its end
+        nevertheless, to know what to undo.
         """
         with oom_score.for_forks(oom_score_adj):
             try:
@@ -142,8 +144,12 @@ class PodServer:
         try:
             return (await asyncio.shield(child.ended)).status
         except asyncio.CancelledError:
-            await asyncio.wait([child.ended], timeout=GIVEN_UP_TIMEOUT_S)
-            if not child.ended.done():
-                os.kill(child.pid, signal.SIGKILL)
-                await child.ended
+            await run_to_completion(_end_soon(child))
             raise
+
+
+async def _end_soon(child: Child) -> None:
+    await asyncio.wait([child.ended], timeout=GIVEN_UP_TIMEOUT_S)
+    if not child.ended.done():
+        os.kill(child.pid, signal.SIGKILL)
+        await asyncio.wait([child.ended])

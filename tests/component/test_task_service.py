@@ -155,13 +155,28 @@ async def test_the_start_of_an_exec_that_never_returns_is_ended_when_its_client_
 
 
 @in_loop
+async def test_so_it_is_if_the_client_goes_after_its_deadline(pod: Pod):
+    one = {"id": "c", "exec_id": "e"}
+    async with pod.served():
+        await pod.run("c", exec="hang")
+        before = pod.children()
+        await pod.exec(*one.values(), "exit 0")
+        other = await pod.connect()
+        with pytest.raises((RemoteError, TimeoutError)):
+            await other.call(TASK, "Start", task_pb2.StartRequest(**one), task_pb2.StartResponse, timeout_s=0.3)
+        other.close()
+        await pod.call("Delete", **one)
+        assert pod.children() == before
+
+
+@in_loop
 async def test_an_exec_that_is_made_after_its_client_has_gone_is_killed(pod: Pod):
     one = {"id": "c", "exec_id": "e"}
     gate = pod.directory / "gate"
     async with pod.served():
         await pod.run("c", exec=f"block {gate}")
         before = pod.children()
-        await pod.exec(*one.values(), f"echo runs > {pod.directory}/ran; exec sleep 1000")
+        await pod.exec(*one.values(), "exec sleep 1000")
         other = await pod.connect()
         starting = asyncio.create_task(pod.call_by(other, "Start", **one))
         await until(lambda: "exec c" in pod.calls())

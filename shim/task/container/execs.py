@@ -118,8 +118,10 @@ class Execs:
         except BaseException:
             process.back(Phase.CREATED)
             process.release_waits()  # a Wait that came before would never return
-            await run_to_completion(process.close_stdio())
-            self._changed()
+            try:
+                await run_to_completion(process.close_stdio())
+            finally:
+                self._changed()
             raise
         finally:
             process.settled.set()
