@@ -9,18 +9,33 @@ if TYPE_CHECKING:
     from typing import Any
 
 _RESTART = "Restart="
+_MOST = 1 << 20
+"""The most characters of a unit that are read."""
 
 
 def restart_of(container: Container, name: str) -> str:
-    """The agent's `restart` by its unit in the container's plan, made at Create; `always` where the plan has none."""
+    """The agent's `restart` by its unit, which `pouchrich agent upgrade` may have changed; `always` without one."""
+    text = _unit_now(container, name) or _unit_at_create(container, name)
+    return next((one.removeprefix(_RESTART) for one in text.splitlines() if one.startswith(_RESTART)), "always")
+
+
+def _unit_now(container: Container, name: str) -> str:
+    from runtime import rundir
+    from runtime.agents.unit import unit_name
+
+    try:
+        with open(f"{rundir.path_of(container.namespace, container.id)}/{unit_name(name)}", encoding="utf-8") as file:
+            return file.read(_MOST)
+    except (OSError, ValueError):
+        return ""
+
+
+def _unit_at_create(container: Container, name: str) -> str:
     from runtime.agents.unit import unit_name
 
     boot: Mapping[str, Any] = container.made.get("boot") or {}
-    for file in boot.get("files") or ():
-        if isinstance(file, dict) and file.get("name") == unit_name(name):
-            lines = str(file.get("text")).splitlines()
-            return next((one.removeprefix(_RESTART) for one in lines if one.startswith(_RESTART)), "always")
-    return "always"
+    found = (one for one in boot.get("files") or () if isinstance(one, dict) and one.get("name") == unit_name(name))
+    return next((str(one.get("text")) for one in found), "")
 
 
 def output_of(container: Container, name: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from pouchrich import checks, containers, unit_agents
 from pouchrich.commands import logs
 from pouchrich.survey import Survey
+from runtime import rundir
 from runtime.agents import unit
 from runtime.bundle_log import BundleLog
 from runtime.init.boot import RunFile
@@ -58,6 +59,14 @@ def problems(node):
 )
 def test_an_agent_that_may_have_ended_as_it_should_is_no_problem(made, restart, expected):
     assert problems(made(restart)) == expected
+
+
+def test_so_it_is_by_the_unit_that_an_upgrade_has_changed(made, tmp_path, monkeypatch):
+    directory = tmp_path / "containers/k8s.io/abc"
+    directory.mkdir(parents=True)
+    monkeypatch.setattr(rundir, "path_of", lambda namespace, container_id: f"{tmp_path}/containers/k8s.io/abc")
+    (directory / unit.unit_name("beat")).write_text(unit.text(selected(name="beat", restart="no"), source="c"))
+    assert problems(made("always")) == []
 
 
 def test_an_agent_whose_unit_is_the_images_is_one_however_it_is_restarted(made):
