@@ -7,7 +7,8 @@
     config sysctl                 print the kernel settings that a node should have
 
 As root, and without --any-owner, check and set-default also look whether this node has the programs of hooks on the
-host, the host paths of agents' mounts, and the cgroups for agents' memory limits.
+host; and check, as well as set-default of agents, the host paths of agents' mounts and the cgroups for their memory
+limits.
 
 Without FILE, show and check read the node's file, or use the built-in values if there is none. A change applies to
 containers that are created afterwards. set-default keeps the file's comments and order. It replaces the file
@@ -190,7 +191,9 @@ def _replace(file: str, key: str, value: Any, *, require_root_owned: bool) -> st
     elif name in table:
         del table[name]
     new = tomlkit.dumps(document)
-    _require_of_node(parse(new, source=path), any_owner=not require_root_owned)
+    changed = parse(new, source=path)
+    if key == "agents":
+        _require_of_node(changed, any_owner=not require_root_owned)
     with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), prefix=".config-", delete=False) as scratch:
         try:
             scratch.write(new)

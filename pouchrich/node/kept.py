@@ -25,8 +25,11 @@ def check(layout: Layout, place: str) -> None:
 
 
 def _refusal(place: str, config: str) -> str:
-    """Why the version in `place` refuses the file, naming it; "" if it accepts it or cannot be asked."""
-    words = [f"{place}/bin/pouchrich", "config", "check", config]
+    """Why the version in `place` refuses the file, naming it; "" if it accepts it or cannot be asked.
+
+    `config check` would also refuse it for what an agent lacks on this node, which only that agent's containers need.
+    """
+    words = [f"{place}/bin/pouchrich", "config", "show", config]
     try:
         done = subprocess.run(
             words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=ANSWERS_S

@@ -224,7 +224,7 @@ def test_a_new_configuration_is_on_disk_before_it_has_its_name(layout: Layout, m
 
 
 ACCEPTS = """#!/bin/sh
-[ "$1 $2" = "config check" ] && ! grep -q "key of 2" "$3" || { echo "pouchrich: $3: found an unknown key" >&2; exit 1; }
+[ "$1 $2" = "config show" ] && ! grep -q "key of 2" "$3" || { echo "pouchrich: $3: found an unknown key" >&2; exit 1; }
 """
 
 

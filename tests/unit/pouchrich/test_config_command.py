@@ -163,6 +163,10 @@ def test_an_agent_that_this_node_lacks_something_for_is_not_set(capsys, agent, t
     status, _, err = run(capsys, "set-default", "agents", value, "--file", file)
     assert (status, Path(file).read_text()) == (1, before)
     assert f"{file}: agents[0].mounts[0].source: found nothing at {tmp_path}/none" in err
+    agent('mounts = [{ source = "/none", target = "/opt/watcher" }]')
+    assert (
+        run(capsys, "set-default", "rich.mode", "auto", "--file", file)[0] == 0
+    )  # only that agent's containers need it
 
 
 @pytest.mark.parametrize("words", [("check",), ("show",), ("set-default", "rich.mode", "auto", "--file")], ids=str)
