@@ -18,7 +18,7 @@ def tell(namespace: str, container_id: str, left: "BundleState", init: int) -> N
     """Count the end of a container, keep its log, and write a line to standard error, which containerd logs.
 
     Call it before the container is killed. `init` is the PID of its init, or 0. Of one whose init has ended before
-    nothing is told: its pod server did that, or the `delete` that this one makes up for. Raises nothing.
+    nothing is told: as a rule its pod server did that, or the `delete` that this one makes up for. Raises nothing.
     """
     made = (left.record or {}).get("plan") or {}
     if not left.is_whole or not made.get("rich") or not init or not os.path.exists(f"/proc/{init}"):

@@ -59,7 +59,7 @@ class RichLifecycle:
         self._hooks = hooks
         self._agents = agents
         self._cgroup: Cgroup | None = None
-        self._init, self._start_failed = 0, True
+        self._init, self._never_started = 0, True
         self._stop = stop
         self._times = LifecycleTimes(BundleLog(about.bundle), decided.plan.mode or "", stop)
 
@@ -126,7 +126,7 @@ class RichLifecycle:
 
     def started(self) -> None:
         """The application runs: start the agents."""
-        self._start_failed = False
+        self._never_started = False
         self._times.runs()
         self.note_state()
         self._agents.start()
@@ -149,7 +149,7 @@ class RichLifecycle:
 
     def start_failed(self) -> None:
         """The Start failed: whatever ends now is a container that never ran."""
-        self._start_failed = True
+        self._never_started = True
         self._times.failed()
         if self._application is not None:
             self._application.start_failed()
@@ -201,8 +201,8 @@ class RichLifecycle:
         """Stop supervising, and run the poststop hooks."""
         await self._agents.stop()
         end = environment.ending(exit.status, oom_killed=oom_killed)
-        self._times.exits("StartFailed" if self._start_failed else end.reason)
-        await self._hooks.run_poststop(environment.NEVER_STARTED if self._start_failed else end)
+        self._times.exits("StartFailed" if self._never_started else end.reason)
+        await self._hooks.run_poststop(environment.NEVER_STARTED if self._never_started else end)
         await self._cgroups.ended()
 
     async def close(self) -> None:

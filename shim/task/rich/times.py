@@ -10,7 +10,7 @@ from shim.task.report import measures
 class LifecycleTimes:
     """The times of the container in `mode` with the log `log`. Call each method when its event happens.
 
-    `stop` is told of every signal.
+    `stop` knows when it was told to stop; others tell it.
     """
 
     def __init__(self, log: BundleLog, mode: str, stop: StopTracker) -> None:

@@ -5,7 +5,8 @@ import pytest
 from pouchrich import containers
 from runtime import index, paths
 from runtime.errors import InvalidArgument, NotFound
-from runtime.rich.plan import Decision, Plan
+from runtime.rich.plan import Plan
+from runtime.rich.policy import Decision
 from shim.contract import identifiers
 from shim.spawner import warmup
 from tests.unit.pouchrich.nodes import DUMB, SYSTEMD

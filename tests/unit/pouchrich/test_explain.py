@@ -7,7 +7,8 @@ import pytest
 
 from pouchrich.__main__ import main
 from runtime import libexec, paths
-from runtime.rich.plan import Decision, Plan
+from runtime.rich.plan import Plan
+from runtime.rich.policy import Decision
 from tests.unit.pouchrich.nodes import DUMB, SYSTEMD
 
 SPEC = {

@@ -106,4 +106,4 @@ def test_logs_of_agents_says_where_that_of_units_is(capsys, made):
 
 @pytest.mark.parametrize("made_of", [{"boot": None}, {}, {"boot": {"files": [{}, "x"]}}, {"boot": {"files": None}}])
 def test_a_record_without_the_unit_counts_as_always(made_of):
-    assert unit_agents.restart_of(SimpleNamespace(made=made_of), "beat") == "always"
+    assert unit_agents.restart_of(SimpleNamespace(namespace="ns", id="c", made=made_of), "beat") == "always"
