@@ -11,8 +11,8 @@ ANY_OWNER = "accept a FILE that root does not own or others can write"
 def given(file: str | None, *, any_owner: bool) -> Config:
     """The configuration in `file`, a path as in a shell, or the node's if that is None.
 
-    `any_owner` accepts a file that others than root can change, and then the programs of its host hooks are not looked
-    at. Raises NotFound, InvalidArgument.
+    `any_owner` accepts a file that others than root can change; this does not look at the programs of its host hooks
+    then. Raises NotFound, InvalidArgument.
     """
     if file is None:
         return load_node()

@@ -200,6 +200,7 @@ def one(wanted: str, *, root: str = paths.BUNDLES, plain: bool = False) -> Conta
     Raises NotFound, InvalidArgument where several are meant.
     """
     there = list(index.entries(root=root))
+    allowed = "a rich container of this node (pouchrich ps)" + (" or a plain one of which there is a plan" * plain)
     if plain:
         known = {entry[:2] for entry in there}
         there += [entry for entry in members.bundles() if entry[:2] not in known]
@@ -215,9 +216,9 @@ def one(wanted: str, *, root: str = paths.BUNDLES, plain: bool = False) -> Conta
 
             listed = [name for several in (*names.values(), *ids.values()) for name in several]
             hint = suggestion(wanted, listed)
-            raise NotFound(f"ID: found {wanted!r}, allowed a rich container of this node (pouchrich ps){hint}")
+            raise NotFound(f"ID: found {wanted!r}, allowed {allowed}{hint}")
     if not found:
-        raise NotFound(f"ID: found {wanted!r}, allowed a rich container of this node (pouchrich ps)")
+        raise NotFound(f"ID: found {wanted!r}, allowed {allowed}")
     if len(found) > 1:
         several = ", ".join(f"{entry[0]}/{entry[1]}" for entry in found[:5])
         raise InvalidArgument(f"ID: found {wanted!r}, which means {len(found)} containers, allowed one of {several}")
