@@ -203,4 +203,5 @@ def _options(one: Handler, what: str, version: tuple[int, int] | None) -> Iterat
         yield Check(FAIL, what, f"options: {err}", "correct it; until then its containers are refused")
         return
     yield Check(OK, what, f"configured by {made.source}")
-    yield from (replace(check, what=what) for check in (*apparmor_node.named(made), *node_agents.checks(made)))
+    yield from (replace(check, what=what) for check in apparmor_node.named(made))
+    yield from (replace(check, what=f"agents of {what}") for check in node_agents.checks(made))

@@ -140,7 +140,7 @@ def test_what_agents_lack_on_this_node_is_a_failure_of_the_node_and_of_a_handler
     bad, checked = judged(tmp_path, f"{GOOD}{OPTIONS}version = 1\n{agents}")
     assert [level for level, _ in bad] == [FAIL]
     assert f"handler options: agents[0].mounts[0].source: found nothing at {tmp_path}/none" in bad[0][1]
-    assert [one.what for one in checked if one.level == FAIL] == ["handler rich"]
+    assert [one.what for one in checked if one.level == FAIL] == ["agents of handler rich"]
     (found,) = node_agents.checks(config.parse("version = 1\nagents = [{ command = ['/x'] }]\n", source="c"))
     assert (found.level, found.found) == (OK, "1, this node has what they need")
     assert list(node_agents.checks(config.parse("version = 1\n", source="c"))) == []
