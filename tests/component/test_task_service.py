@@ -133,6 +133,16 @@ async def test_a_create_that_never_returns_is_killed_when_its_client_has_gone(po
         assert pod.children() == []
 
 
+async def start_and_go(pod: Pod, **one: str) -> None:
+    """Ask for the Start of an exec of `c`, and lose the connection once the OCI runtime is at it."""
+    other = await pod.connect()
+    starting = asyncio.create_task(pod.call_by(other, "Start", **one))
+    await until(lambda: "exec c" in pod.calls())
+    other.close()
+    with pytest.raises(ConnectionClosed):
+        await starting
+
+
 @in_loop
 async def test_the_start_of_an_exec_that_never_returns_is_ended_when_its_client_has_gone(pod: Pod):
     """A container that freezes or stops the exec's process keeps the OCI runtime waiting for it."""
@@ -141,12 +151,7 @@ async def test_the_start_of_an_exec_that_never_returns_is_ended_when_its_client_
         await pod.run("c", exec="hang")
         before = pod.children()
         await pod.exec(*one.values(), "exit 0")
-        other = await pod.connect()
-        starting = asyncio.create_task(pod.call_by(other, "Start", **one))
-        await until(lambda: "exec c" in pod.calls())
-        other.close()
-        with pytest.raises(ConnectionClosed):
-            await starting
+        await start_and_go(pod, **one)
         async with asyncio.timeout(5):
             assert (await refused(pod, "Kill", **one, signal=9))[0] == Code.FAILED_PRECONDITION
             await pod.call("Delete", **one)
@@ -177,12 +182,7 @@ async def test_an_exec_that_is_made_after_its_client_has_gone_is_killed(pod: Pod
         await pod.run("c", exec=f"block {gate}")
         before = pod.children()
         await pod.exec(*one.values(), "exec sleep 1000")
-        other = await pod.connect()
-        starting = asyncio.create_task(pod.call_by(other, "Start", **one))
-        await until(lambda: "exec c" in pod.calls())
-        other.close()
-        with pytest.raises(ConnectionClosed):
-            await starting
+        await start_and_go(pod, **one)
         gate.touch()
         await pod.call("Delete", **one)
         await until(lambda: pod.children() == before)
