@@ -9,7 +9,6 @@ time take the place of no others'. The files are below /run and gone after a reb
 
 import json
 import os
-import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from runtime import bundle_log, directories, paths
 from runtime.spec.cri import CONTAINER_NAME, IMAGE_NAME, SANDBOX_NAME, SANDBOX_NAMESPACE
+from runtime.spec.tenant import tenant_of
 
 MOST, MOST_OF_NAMESPACE = 64, 8
 LOG_BYTES, HEAD_BYTES = 64 << 10, 96 << 10
@@ -26,7 +26,6 @@ _MOST_TEXT = 512
 """The most characters of each other text in a head."""
 _STALE_S = 60.0
 _SCRATCH = ".new-"
-_GROUP = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
 
 
 class Ended(NamedTuple):
@@ -73,12 +72,11 @@ def keep(
     }
     data = json.dumps(_shortened(whole)).encode() + b"\n" + bundle_log.end(bundle, LOG_BYTES)
     scratch = f"{root}/{_SCRATCH}{os.getpid()}-{container_id}"
-    shown = group if _GROUP.fullmatch(group) else ""
     try:
         fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(fd, "wb") as file:
             file.write(data)
-        os.rename(scratch, f"{root}/{shown}:{namespace}:{container_id}")
+        os.rename(scratch, f"{root}/{tenant_of(group)}:{namespace}:{container_id}")
     except BaseException:
         with suppress(OSError):
             os.unlink(scratch)

@@ -10,19 +10,18 @@ of which nothing boots may have a place beyond the usual number; of such places 
 
 import fcntl
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 
 from runtime import directories, paths
+from runtime.spec.tenant import tenant_of
 
 WAITING, BOOTING = "waiting to boot", "booting"
 _LOCKING, _LAST = ".new-", ".last-"
 _FORGOTTEN_NS = 600 * 10**9
 """After this time without a boot a tenant is taken for one that has had none."""
-_TENANT = re.compile(r"[a-z0-9-]{1,63}")  # of a Kubernetes namespace; no other is a tenant of its own
 
 
 class Ticket:
@@ -42,7 +41,7 @@ class Ticket:
             # Lock the file before it has a name in the queue: an unlocked file there belongs to a dead process.
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._say(WAITING)
-            self._tenant = tenant if _TENANT.fullmatch(tenant) else ""
+            self._tenant = tenant_of(tenant)
             self._name = f"{time.monotonic_ns():020d}-{os.getpid()}" + (self._tenant and f".{self._tenant}")
             os.rename(making, f"{root}/{self._name}")
         except BaseException:

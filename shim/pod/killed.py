@@ -10,7 +10,6 @@ import time
 if False:  # typing.TYPE_CHECKING, without the import
     from shim.pod.cleanup import BundleState  # noqa: TC001 (this is such a block)
 
-REASON = "ShimKilled"
 TRIES, PAUSE_S = 10, 0.01  # while another process adds to the same series
 
 
@@ -43,10 +42,12 @@ def _keep(namespace: str, container_id: str, left: "BundleState", mode: str, ini
 
 def _count(mode: str) -> None:
     from runtime import measured, paths
+    from runtime.hooks.environment import SHIM_KILLED
 
+    labels = {"mode": mode, "reason": SHIM_KILLED.reason}
     try:
         for _ in range(TRIES):
-            if measured.add("exits", {"mode": mode, "reason": REASON}, 1.0, root=paths.METRICS):
+            if measured.add("exits", labels, 1.0, root=paths.METRICS):
                 return
             time.sleep(PAUSE_S)
     except (OSError, ValueError) as err:
