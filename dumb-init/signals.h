@@ -34,9 +34,9 @@ static inline int every_signal(sigset_t *set)
 }
 
 /*
- * Gives up the terminal, and returns whether there was one. The kernel tells who leads a session and does so by SIGHUP
- * and SIGCONT (tty_jobctrl.c, disassociate_ctty), which are not the child's. Signals are blocked by now, so they are
- * pending when ioctl(2) returns.
+ * Gives up the terminal, and returns whether there was one. If dumb-init leads the session, the kernel sends SIGHUP and
+ * SIGCONT to the foreground group, which is dumb-init's own (tty_jobctrl.c, disassociate_ctty): they are not for the
+ * child. Signals are blocked by now, so they are pending when ioctl(2) returns.
  */
 static inline int gave_up_terminal(void)
 {
