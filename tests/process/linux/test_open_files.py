@@ -15,11 +15,11 @@ from shim.task.reaper import Reaper
 
 @pytest.fixture
 def limited(monkeypatch):
-    """This process began with a soft limit of 100."""
+    """This process began with a soft limit of 1000, above all descriptors that it has."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(open_files, "_inherited", [])
-    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
-    yield (100, before[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1000, before[1]))
+    yield (1000, before[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
@@ -52,7 +52,7 @@ def test_a_program_is_given_a_descriptor_above_the_soft_limit_that_we_began_with
     """A pod server with a hundred execs at once has more descriptors than that."""
     open_files.take_hard_limit()
     reader, writer = os.pipe()
-    high = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, 150)
+    high = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, 1500)
 
     async def run():
         reaper = Reaper(asyncio.get_running_loop())
@@ -60,7 +60,7 @@ def test_a_program_is_given_a_descriptor_above_the_soft_limit_that_we_began_with
         return await reaper.spawn(["/bin/sh", "-c", "ulimit -Sn"], {1: high}, {}).ended
 
     assert asyncio.run(run()).status == 0
-    assert os.read(reader, 100) == b"151\n"
+    assert os.read(reader, 100) == b"1501\n"
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limited[1], limited[1])
     for fd in (reader, writer, high):
         os.close(fd)

@@ -9,13 +9,24 @@ from runtime.init import boot_tickets
 from runtime.init.boot_tickets import BOOTING, WAITING, Ticket
 
 
+class Queue(str):
+    """The path of a queue's directory. `taken` are the tickets, each with a descriptor, that a test leaves open."""
+
+    taken: list
+
+
 @pytest.fixture
 def queue(tmp_path):
-    return str(tmp_path / "boot")
+    found = Queue(tmp_path / "boot")
+    found.taken = []
+    yield found
+    for ticket in found.taken:
+        ticket.close()
 
 
 def take(queue, name, tenant=""):
-    return Ticket(("ns", name), tenant, root=queue)
+    queue.taken.append(Ticket(("ns", name), tenant, root=queue))
+    return queue.taken[-1]
 
 
 def tickets_in(queue):
