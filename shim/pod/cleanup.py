@@ -222,8 +222,6 @@ class BundleState:
 
 def _delete_container(left: BundleState, container_id: str, *, keeps_record: bool = False) -> None:
     """Have the OCI runtime kill and delete the container. A failure must not stop the rest of the cleanup."""
-    from contextlib import suppress
-
     from runtime.bundle import Bundle, from_fields
     from runtime.oci import argv, interrupted
     from shim.pod import oci_delete
@@ -236,8 +234,7 @@ def _delete_container(left: BundleState, container_id: str, *, keeps_record: boo
     if not oci_delete.force(binary, container_id, until=until, is_moot=left.held.is_replaced):
         return
     if not left.is_whole:
-        with suppress(OSError):
-            interrupted.kill_creates(bundle)
+        _kill_creates(bundle, until)
     left.remove_cgroups(container_id, patience_s=DYING_S)
     if left.held.is_replaced():
         return
@@ -247,6 +244,26 @@ def _delete_container(left: BundleState, container_id: str, *, keeps_record: boo
         cgroup.remove_noted(bundle)
     if not keeps_record:
         Bundle(bundle).remove_record()
+
+
+def _kill_creates(bundle: str, until: float) -> None:
+    """See `interrupted.kill_creates`. After `until` a thread goes on alone, while this process lasts.
+
+    The command lines of other pods' processes are read, which these can delay by forking (shim/task/leftovers.py).
+    """
+    import threading
+    from contextlib import suppress
+
+    from runtime.oci import interrupted
+
+    def kill() -> None:
+        with suppress(OSError):
+            interrupted.kill_creates(bundle)
+
+    with suppress(RuntimeError):  # "can't start new thread"
+        thread = threading.Thread(target=kill, daemon=True)
+        thread.start()
+        thread.join(max(0.0, until - time.monotonic()))
 
 
 def _remove_dead_socket(flags: Flags, bundle: str) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -187,6 +188,23 @@ def test_a_bundle_that_goes_meanwhile_was_read_before(node, monkeypatch, is_whol
     assert (node.calls, removed) == ([FORCED], [({"linux": {}}, ID)])
     assert ended == ([] if is_whole else [str(node.bundle)])
     assert not beside.exists()
+
+
+def test_processes_of_other_pods_that_do_not_let_themselves_be_seen_delay_nothing_for_long(node, monkeypatch):
+    """Such a process forks without end, so that the kernel does not show its command line."""
+    node.owned()
+    (node.bundle / "init.pid").unlink()
+    answers, removed = threading.Event(), []
+    monkeypatch.setattr(delete_module, "_work_detached", lambda *_: os._exit(0))  # what is seen is in this process
+    monkeypatch.setattr(interrupted, "kill_creates", lambda _: answers.wait())
+    monkeypatch.setattr(interrupted, "remove_cgroups", lambda spec, name, *, patience_s: removed.append(name) or True)
+    monkeypatch.setattr(cleanup, "RUNTIME_TIMEOUT_S", 0.5)
+    try:
+        node.delete()
+    finally:
+        answers.set()
+    assert removed == [ID]
+    assert not node.is_known()
 
 
 def test_what_another_delete_has_done_meanwhile_is_not_done_again(node, monkeypatch):
