@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from pouchrich import apparmor_node, containerd_config, containerd_dump, node_agents, running
+from pouchrich import apparmor_node, containerd_config, containerd_dump, node_agents, node_files, running
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.containerd_config import ON_PATH, Handler
 from pouchrich.program import Program
@@ -198,7 +198,8 @@ def _options(one: Handler, what: str, version: tuple[int, int] | None) -> Iterat
         return
     try:
         body = "" if one.config_path else "\n".join(f"{name} = {toml(value)}" for name, value in one.options.items())
-        made = config.for_handler(config_path=one.config_path, config_body=body.encode())
+        made = config.for_handler(config_path=one.config_path, config_body=body.encode(), programs=False)
+        node_files.check_programs(made)
     except (PouchrichError, TypeError) as err:
         yield Check(FAIL, what, f"options: {err}", "correct it; until then its containers are refused")
         return

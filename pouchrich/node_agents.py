@@ -3,10 +3,10 @@
 import os
 from collections.abc import Iterator
 
+from pouchrich import node_files
 from pouchrich.checks import FAIL, OK, Check
-from runtime.agents import node_check
 from runtime.config import Config
-from runtime.errors import InvalidArgument
+from runtime.errors import PouchrichError
 
 
 def checks(config: Config) -> Iterator[Check]:
@@ -14,8 +14,8 @@ def checks(config: Config) -> Iterator[Check]:
     if not config.agents or os.geteuid() != 0:
         return
     try:
-        node_check.check(config)
-    except InvalidArgument as err:
+        node_files.check_agents(config)
+    except PouchrichError as err:
         advice = "correct it; until then Create fails for the containers that the agent is for"
         yield Check(FAIL, "agents of the configuration", str(err), advice)
     else:

@@ -129,7 +129,7 @@ def containerd(one: Running, layout: Layout, config: str) -> Iterator[Check]:
             FAIL, what, found, f"give --bin with a directory of {path}, or add {layout.bin} to the service's PATH"
         )
     try:
-        wanted = load_node(config).runtime.binary or ""
+        wanted = load_node(config, programs=False).runtime.binary or ""
         runtime, reason = choose(wanted, source=f"{config}: runtime.binary", path=path)
     except PouchrichError as err:
         yield Check(

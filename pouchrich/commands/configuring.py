@@ -33,10 +33,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from pouchrich import node_files
 from pouchrich.config_file import ANY_OWNER, given
 from pouchrich.output import show_json
 from runtime import inotify
-from runtime.agents import node_check
 from runtime.config import DEFAULT, Config, load, parse
 from runtime.config.file import trusted_path
 from runtime.config.kinds import suggestion
@@ -102,9 +102,9 @@ def _text(arguments: argparse.Namespace, text: str) -> int:
 
 
 def _require_of_node(config: Config, *, any_owner: bool) -> None:
-    """Raise InvalidArgument where this node lacks what agents need; not for a file that is for another node."""
+    """See `node_files.check_agents`. A file that is not root's alone is for another node: nothing is checked then."""
     if os.geteuid() == 0 and not any_owner:
-        node_check.check(config)
+        node_files.check_agents(config)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -199,7 +199,9 @@ def _replace(file: str, key: str, value: Any, *, require_root_owned: bool) -> st
             scratch.write(new)
             scratch.flush()
             os.fchmod(scratch.fileno(), mode)
-            load(scratch.name, require_root_owned=require_root_owned)  # checks the programs of hooks too
+            made = load(scratch.name, require_root_owned=require_root_owned, programs=False)
+            if require_root_owned:
+                node_files.check_programs(made)
             os.fsync(scratch.fileno())
             os.rename(scratch.name, path)
         except BaseException:

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from pouchrich import apparmor_node, checks, containerd_checks, engines_node, node_agents, running
+from pouchrich import apparmor_node, checks, containerd_checks, engines_node, node_agents, node_files, running
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.config_file import ANY_OWNER, given
 from pouchrich.output import Block, Line, Span, heading, line, show, show_json
@@ -149,7 +149,7 @@ def _node(file: str | None, *, any_owner: bool) -> tuple[Config, Check]:
     what = "node configuration"
     try:
         found = given(file, any_owner=any_owner)
-        config.check_host_commands(found)
+        node_files.check_programs(found)
     except PouchrichError as err:
         return config.DEFAULT, Check(FAIL, what, str(err), "correct it; until then Create fails for every container")
     return found, Check(OK, what, "built in, there is no file" if found is config.DEFAULT else found.source)

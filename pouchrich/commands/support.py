@@ -118,7 +118,7 @@ def _parts(
         "hooks.json": lambda: _owed(records),
         "versions.json": _versions,
         "doctor.json": lambda: doctor.to_json(list(doctor.collect(None, None, address, records, root))),
-        "config.toml": lambda: effective(load_node(), shown=redaction.value),
+        "config.toml": lambda: effective(load_node(programs=False), shown=redaction.value),
         "containerd.txt": lambda: _containerd(address),
     }
     for name, part in parts.items():

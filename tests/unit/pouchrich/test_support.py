@@ -113,7 +113,7 @@ def test_processes_names_are_told_of_nothing_but_processes(written):
 
 
 def test_the_nodes_configuration_loses_arguments_variables_and_names(written, monkeypatch):
-    monkeypatch.setattr(support, "load_node", lambda: config.parse(HOOK, source="/etc/pouchrich/config.toml"))
+    monkeypatch.setattr(support, "load_node", lambda **_: config.parse(HOOK, source="/etc/pouchrich/config.toml"))
     found = written()["pouchrich-support/config.toml"]
     (hook,) = tomllib.loads(found)["hooks"]["prestart"]
     assert (hook["command"], hook["env"]) == ([f"fetch {GONE}"], GONE)
