@@ -1,8 +1,9 @@
 """`pouchrich support`: write what is worth knowing about this node to one file, for attaching to an issue.
 
 The file is a tar archive with mode 0600; an existing file is not overwritten. It has doctor's checks, versions, the
-node's configuration, the configuration that containerd dumps, each rich container's plan, state and log, and the
-records of owed hooks. If a part cannot be collected, an entry NAME.error has the reason.
+node's configuration, the configuration that containerd dumps, each rich container's plan, state and log, the logs that
+are kept of containers that failed, and the records of owed hooks. If a part cannot be collected, an entry NAME.error
+has the reason.
 
 Names are replaced by placeholders, with --names they stay. Variables, annotations, the arguments of commands, IP
 addresses, and what looks like a secret are removed in any case. Read the file before you attach it.
@@ -19,7 +20,7 @@ import os
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -33,7 +34,7 @@ from pouchrich.output import show_json
 from pouchrich.redaction import Redaction
 from pouchrich.seen import Part
 from pouchrich.survey import Survey
-from runtime import bundle_log, index, paths
+from runtime import bundle_log, ended, index, paths
 from runtime.config import load_node
 from runtime.config.render import effective
 from runtime.errors import PouchrichError
@@ -115,6 +116,7 @@ def _parts(
     """
     parts: dict[str, Callable[[], Any]] = {
         "containers.json": lambda: _containers(root, survey),
+        "ended.json": _ended,
         "hooks.json": lambda: _owed(records),
         "versions.json": _versions,
         "doctor.json": lambda: doctor.to_json(list(doctor.collect(None, None, address, records, root))),
@@ -156,10 +158,25 @@ def _containers(root: str, survey: Survey) -> list[dict[str, Any]]:
             **_plan(one.container),
             "hooks": [dict(each) for each in one.container.hooks],
             "agents": [dict(each) for each in one.container.agents],
-            "log": [f"{each['at']} {each['source']}: {each['text']}" for each in bundle_log.read(one.container.bundle)],
+            "log": _log(bundle_log.read(one.container.bundle)),
         }
         for one in survey.look(containers.every(root=root))
     ]
+
+
+def _log(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [f"{each['at']} {each['source']}: {each['text']}" for each in lines]
+
+
+def _ended() -> list[dict[str, Any]]:
+    """What is kept of containers that have not ended as they should (`runtime.ended`)."""
+    found = []
+    for one in ended.every(root=paths.ENDED):
+        pod = dict(zip(("namespace", "name"), one.head.get("pod") or (), strict=False)) or None
+        with suppress(FileNotFoundError):  # others have taken its place meanwhile
+            log = _log(ended.lines(one))
+            found.append({"namespace": one.namespace, "id": one.id, **one.head, "pod": pod, "log": log})
+    return found
 
 
 def _owed(records: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pouchrich import running
 from pouchrich.commands import support
 from pouchrich.redaction import GONE, Redaction
 from pouchrich.survey import Survey
-from runtime import config, index
+from runtime import config, ended, index, paths
 from runtime.bundle_log import BundleLog
 from tests.unit.pouchrich.nodes import SYSTEMD
 
@@ -31,6 +31,8 @@ def written(node, tmp_path, capsys, monkeypatch):
     node.process(10, 5, "systemd", "/sbin/init", cgroup="/p")
     node.process(11, 10, "app", "/srv/acme/bin/app", "--token=hunter2", cgroup="/p")
     BundleLog(str(path)).write("agent", "audit", ["acme-ledger-0 has password=hunter2 from 10.1.2.3"])
+
+    monkeypatch.setattr(paths, "ENDED", str(tmp_path / "ended"))
 
     def write(*words):
         parser = argparse.ArgumentParser()
@@ -61,6 +63,26 @@ def test_names_commands_and_secrets_are_taken_out(written):
     assert {"pouchrich-support/doctor.json", "pouchrich-support/config.toml", "pouchrich-support/versions.json"} <= set(
         found
     )
+
+
+@pytest.mark.parametrize("words", [(), ("--names",)], ids=["without names", "with names"])
+def test_what_is_kept_of_containers_that_failed_is_there_too(written, tmp_path, words):
+    bundle = tmp_path / "gone"
+    bundle.mkdir()
+    BundleLog(str(bundle)).write("init", "", ["Failed to mount /srv/cellar for token=hunter2"])
+    (bundle / "hooks.json").write_text(json.dumps({"hooks": [{"name": "prepare-cellar", "result": "timed out"}]}))
+    cri = CRI | {"io.kubernetes.cri.sandbox-name": "cellar-0", "io.kubernetes.cri.container-name": "cellar"}
+    ended.keep(
+        "k8s.io", "ce11a" * 12, str(bundle), annotations=cri, mode="systemd", init="/sbin/init", reason="it timed out",
+        root=str(tmp_path / "ended"),
+    )  # fmt: skip
+    found = written(*words)["pouchrich-support/ended.json"]
+    (one,) = json.loads(found)
+    assert (one["mode"], one["reason"]) == ("systemd", "it timed out")
+    assert one["log"][0].partition(" ")[2].startswith("init: Failed to mount /srv/")
+    assert "hunter2" not in found
+    assert ("cellar" in found) == bool(words)
+    assert [hook["result"] for hook in one["hooks"]] == ["timed out"]
 
 
 def test_names_stay_where_they_are_asked_for_and_secrets_do_not(written):
