@@ -24,6 +24,7 @@ _NAMED = 5
 _RESTART = "containerd has not read it: restart containerd, once no check fails"
 _NONE = "none for this shim"
 _NONES = (_NONE, "no such file or directory")
+CRI_DISABLED = "remove the CRI plugin from disabled_plugins and restart containerd"
 _LINES = "pouchrich runtimeclass --containerd here prints the lines for this file"
 _DROPS = (1, 6)
 """The containerd whose CRI plugin drops a handler's options, except ConfigPath, and its runtime_path (containerd
@@ -108,8 +109,15 @@ def containerd(file: str, version: tuple[int, int] | None) -> Iterator[Check]:
         yield Check(OK, "containerd", f"version {version[0]}.{version[1]}")
     try:
         handlers = containerd_config.handlers(file, major=version[0] if version is not None else 2)
+        disabled_in = containerd_config.cri_disabled_in(file)
     except (NotFound, PouchrichError) as err:
         yield Check(FAIL, "handlers", str(err), _how(version))
+        return
+    if disabled_in and handlers:
+        yield Check(FAIL, "handlers", f"{disabled_in}: disabled_plugins: no kubelet can use them", CRI_DISABLED)
+    elif disabled_in:
+        found = f"none: {disabled_in} disables the CRI plugin, so only clients that name the shim themselves can use it"
+        yield Check(OK, "handlers", found)
         return
     if not handlers:
         yield Check(FAIL, "handlers", f"{file}: {_NONE}", _how(version))

@@ -185,6 +185,18 @@ def handlers(path: str, *, major: int) -> tuple[Handler, ...]:
     return tuple(found)
 
 
+def cri_disabled_in(path: str) -> str:
+    """The file, `path` or one that it imports, that disables the CRI plugin (`disabled_plugins`), "" if none does.
+
+    Docker's packages of containerd come with such a file. Raises NotFound, InvalidArgument, OSError.
+    """
+    for source, document in documents(path):
+        disabled = document.get("disabled_plugins")
+        if isinstance(disabled, list) and any(name in disabled for name in ("cri", *CRI_PLUGINS)):
+            return source
+    return ""
+
+
 def matches(patterns: tuple[str, ...], annotation: str) -> bool:
     """Whether one of a handler's patterns passes the annotation: Go's path.Match, whose `*` stops at a slash."""
     parts = annotation.split("/")

@@ -6,13 +6,14 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 
-from pouchrich import checks, running
+from pouchrich import checks, containerd_config, running
 from pouchrich.checks import FAIL, OK, WARN, Check
+from pouchrich.containerd_checks import CRI_DISABLED
 from pouchrich.node import InstallError, unpacked
 from pouchrich.node.layout import Layout
 from pouchrich.running import Running
 from runtime.config import load_node
-from runtime.errors import PouchrichError
+from runtime.errors import NotFound, PouchrichError
 from runtime.linux.apparmor import ENABLED as APPARMOR_ON
 from runtime.oci.choose import choose
 
@@ -128,6 +129,16 @@ def containerd(one: Running, layout: Layout, config: str) -> Iterator[Check]:
         yield Check(
             FAIL, what, found, f"give --bin with a directory of {path}, or add {layout.bin} to the service's PATH"
         )
+    try:
+        disabled_in = containerd_config.cri_disabled_in(one.config)
+    except NotFound:  # containerd has its defaults then
+        disabled_in = ""
+    except PouchrichError as err:
+        yield Check(FAIL, what, str(err), "correct the configuration")
+        return
+    if disabled_in:
+        advice = f"{CRI_DISABLED}; for Docker alone, install without --containerd"
+        yield Check(FAIL, what, f"{disabled_in}: disabled_plugins: no kubelet can use a handler", advice)
     try:
         wanted = load_node(config, programs=False).runtime.binary or ""
         runtime, reason = choose(wanted, source=f"{config}: runtime.binary", path=path)

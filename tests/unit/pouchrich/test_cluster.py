@@ -167,6 +167,26 @@ def test_what_apparmor_does_is_said(tmp_path: Path):
     assert [one for one, _ in found("6.8.0")] == [OK, WARN]
 
 
+def test_a_containerd_whose_cri_is_disabled_gets_no_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Docker's packages of containerd come so."""
+    monkeypatch.setattr(running, "version", lambda one: (2, 1))
+    one = Running("containerd", "/s", os.getpid(), config=str(tmp_path / "config.toml"))
+
+    def failed(text: str) -> list[str]:
+        Path(one.config).write_text(text)
+        return failures()
+
+    def failures() -> list[str]:
+        found = preflight.containerd(one, Layout.below(str(tmp_path)), str(tmp_path / "none.toml"))
+        return [check.found for check in found if check.level == FAIL and check.what == "containerd at /s"]
+
+    assert failures() == []  # it has no file, and containerd its defaults
+    said = f"{one.config}: disabled_plugins: no kubelet can use a handler"
+    assert failed('disabled_plugins = ["cri"]\n') == [said]
+    assert failed("version = 3\n") == []
+    assert failed("[")[0].startswith(f"{one.config}: found ")
+
+
 def test_room_is_looked_for_where_it_will_be_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     layout = Layout.below(str(tmp_path / "not" / "there"))
     assert preflight.room(layout).level == OK

@@ -51,6 +51,18 @@ def test_how_long_a_lease_may_hold_up_agents_is_told_where_there_are_any(tmp_pat
     assert f"a file of /srv/a may wait for {seconds} s" in one.found
 
 
+@pytest.mark.parametrize("name", ["cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"])
+def test_a_containerd_for_docker_alone_needs_no_handler(tmp_path, name):
+    """Docker's packages bring such a containerd, and name the shim themselves."""
+    without = f'disabled_plugins = ["{name}"]\n'
+    bad, found = judged(tmp_path, without)
+    assert bad == []
+    assert "disables the CRI plugin, so only clients that name the shim" in found[-1].found
+    bad, _ = judged(tmp_path, without + GOOD)
+    assert bad == [(FAIL, f"{tmp_path}/config.toml: disabled_plugins: no kubelet can use them")]
+    assert judged(tmp_path, 'disabled_plugins = ["io.containerd.internal.v1.opt"]\n' + GOOD)[0] == []
+
+
 @pytest.mark.parametrize("line", ['sandboxer = "shim"', 'io_type = "streaming"'])
 def test_a_handler_of_another_kind_of_shim_is_a_failure(tmp_path, line):
     bad, _ = judged(tmp_path, f"{GOOD}{line}\n", (2, 3))
