@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Fetch newer containerd, runc and crun for the integration tests, through apt, into DIR, without installing them.
+"""Fetch newer containerd, runc and crun, and Docker, for the integration tests, through apt, without installing them.
 
 Usage: hack/fetch-runtimes.py DIR [--refresh] [--kernel]
 
-DIR/NAME/bin has the executables, and DIR/versions.json their versions ({NAME: {"package", "suite", "version"}}). A
-complete DIR is left alone and needs no network; --refresh fetches again. --kernel adds DIR/kernel, DIR/kernel-5.10 and
-DIR/apparmor: Debian's newest kernel and the oldest one that the shim supports, unpacked (usr/lib/modules/VERSION has
-the modules, vmlinuz and config), and Debian's newest apparmor_parser, for an emulated machine.
+DIR/NAME/bin has the executables, and DIR/versions.json their versions ({NAME: {"package", "suite", "version"}}). Only
+what is missing is fetched, so a complete DIR needs no network; --refresh fetches everything again. --kernel adds
+DIR/kernel, DIR/kernel-5.10 and DIR/apparmor: Debian's newest kernel and the oldest one that the shim supports, unpacked
+(usr/lib/modules/VERSION has the modules, vmlinuz and config), and Debian's newest apparmor_parser, for an emulated
+machine.
 
 The mirror is the Debian mirror that this machine's own apt uses. Package lists and downloads are in DIR/apt, so the
-machine's apt state is only read. containerd needs a libc no newer than bookworm's, so its files run as they are. runc
-and crun need the libc of their suite: it is unpacked beside them and becomes their interpreter and library path
-(patchelf), because a wrapper script would break their re-execution of /proc/self/exe.
+machine's apt state is only read. containerd and Docker need a libc no newer than bookworm's, so their files run as they
+are. runc and crun need the libc of their suite: it is unpacked beside them and becomes their interpreter and library
+path (patchelf), because a wrapper script would break their re-execution of /proc/self/exe.
 """
 
 import argparse
@@ -60,6 +61,8 @@ WANTED = (
         ("libc6", "libcap2", "libseccomp2", "libsystemd0", "libyajl2", "libgcc-s1"),
     ),
     Wanted("runc-1.3", "runc", "sid", ("runc",), ("libc6", "libseccomp2")),
+    Wanted("dockerd-26.1", "docker.io", "trixie", ("dockerd",)),
+    Wanted("docker-26.1", "docker-cli", "trixie", ("docker",)),
 )
 
 
@@ -207,32 +210,35 @@ def fetch(wanted: Wanted, base: Path, env: dict[str, str]) -> dict[str, str]:
     return {"package": wanted.package, "suite": wanted.suite, "version": version}
 
 
-def complete(base: Path) -> dict[str, dict[str, str]] | None:
-    """The content of versions.json, if everything wanted exists; else None."""
+def known(base: Path) -> dict[str, dict[str, str]]:
+    """The content of versions.json for what exists completely."""
     try:
         versions: dict[str, dict[str, str]] = json.loads((base / "versions.json").read_text())
     except (OSError, ValueError):
-        return None
-    for wanted in WANTED:
-        if wanted.name not in versions or not all((base / wanted.name / "bin" / b).exists() for b in wanted.binaries):
-            return None
-    return versions
+        return {}
+    return {
+        wanted.name: versions[wanted.name]
+        for wanted in WANTED
+        if wanted.name in versions and all((base / wanted.name / "bin" / one).exists() for one in wanted.binaries)
+    }
 
 
-def refresh(base: Path) -> dict[str, dict[str, str]]:
-    """Fetch everything wanted."""
+def complete(base: Path, versions: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Fetch everything wanted that is not in `versions`, and return the versions of all."""
+    missing = [wanted for wanted in WANTED if wanted.name not in versions]
+    if not missing:
+        return versions
     for tool in ("apt-get", "dpkg", "patchelf"):
         if shutil.which(tool) is None:
             raise FetchError(f"{tool}: not installed")
     apt = base / "apt"
     env = private_apt(apt, mirror())
     run("apt-get", "update", "-q", env=env)
-    versions = {}
-    for wanted in WANTED:
+    for wanted in missing:
         print(f"fetching {wanted.package} from {wanted.suite}", file=sys.stderr, flush=True)
-        versions[wanted.name] = fetch(wanted, base, env)
+        versions = {**versions, wanted.name: fetch(wanted, base, env)}
+        (base / "versions.json").write_text(json.dumps(versions, indent=2, sort_keys=True) + "\n")
     shutil.rmtree(apt)
-    (base / "versions.json").write_text(json.dumps(versions, indent=2, sort_keys=True) + "\n")
     return versions
 
 
@@ -240,7 +246,7 @@ def main() -> int:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dir", type=Path, help="where to unpack them")
-    parser.add_argument("--refresh", action="store_true", help="fetch anew what is there")
+    parser.add_argument("--refresh", action="store_true", help="also fetch what is there")
     parser.add_argument("--kernel", action="store_true", help="also a kernel, for the emulated machine")
     args = parser.parse_args()
     base = args.dir.resolve()
@@ -248,7 +254,7 @@ def main() -> int:
     with open(base / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            versions = (None if args.refresh else complete(base)) or refresh(base)
+            versions = complete(base, {} if args.refresh else known(base))
             for name in KERNELS if args.kernel else ():
                 if args.refresh or not (base / name).is_dir():
                     kernel(base, name)

@@ -128,6 +128,11 @@ def oci(environment_containerd: str, name: str) -> Path:
     return _system(name)
 
 
+def docker(name: str) -> Path:
+    """`docker` or `dockerd`. Raises FileNotFoundError."""
+    return _fetched(f"{name}-26.1", name)
+
+
 def lxcfs() -> tuple[Path, dict[str, str]]:
     """The lxcfs that hack/test.sh unpacked without its service, or the installed one, and its environment.
 

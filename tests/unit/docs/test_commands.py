@@ -28,6 +28,7 @@ OTHERS = {
     "containerd",
     "crictl",
     "ctr",
+    "docker",
     "git",
     "helm",
     "kubectl",

@@ -1,5 +1,6 @@
 """Every example of a configuration, a handler and a manifest in the documents is one."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -51,10 +52,18 @@ def test_there_are_examples_of_each_kind():
         "",
         "console",
         "dockerfile",
+        "json",
         "sh",
         "toml",
         "yaml",
     }
+
+
+def test_dockers_configuration_names_our_type_and_an_option_that_docker_passes():
+    (block,) = markdown.blocks("json")
+    (runtime,) = json.loads(block.text)["runtimes"].values()
+    assert runtime["runtimeType"] == handler.RUNTIME_TYPE
+    assert set(runtime["options"]) == {"ConfigPath"}
 
 
 @pytest.mark.parametrize("block", CONFIGURATIONS, ids=str)
