@@ -198,7 +198,7 @@ class Checkout:
             ("shim/__init__.py", '__version__ = ".*"', f'__version__ = "{version}"'),
             (
                 "runtime/config/schema.py",
-                'after which an idle spawner ends[^"]*',
+                'after which an idle spawner [^"]*',
                 f"after which an idle spawner ends {version}",
             ),
         ):

@@ -3,12 +3,14 @@
 hack/release.sh makes what is tested here; only the test marked `full` runs it.
 """
 
+import fcntl
 import os
 import re
 import resource
 import shutil
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,17 @@ def install(bare, unpacked, *words):
 
 def pouchrich(bare, *words):
     return bare.run("/usr/local/bin/pouchrich", *words)
+
+
+@contextmanager
+def owed_hooks(bare):
+    """A record of poststop hooks of a container c1, which a process runs meanwhile: it has the record's lock."""
+    record = bare.path / "var/lib/pouchrich/poststop/k8s.io/c1.jsonl"
+    record.parent.mkdir(parents=True)
+    with open(record, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        record.unlink()
 
 
 def test_it_works_where_there_is_nothing_and_leaves_nothing(on_bare_root):
@@ -291,13 +304,10 @@ def test_the_package_of_a_release_installs_it_keeps_what_is_needed_and_purges_al
         status, said = dpkg("-i", package)
         assert (status, files()) == (0, installed), said
 
-        record = bare.path / "var/lib/pouchrich/poststop/k8s.io/c1.jsonl"
-        record.parent.mkdir(parents=True)
-        record.write_text("{}")
-        status, said = dpkg("-r", "pouchrich")
+        with owed_hooks(bare):
+            status, said = dpkg("-r", "pouchrich")
         assert (status, "c1.jsonl" in said) == (1, True), said
         assert bare.run("/usr/bin/pouchrich", "version")[0] == 0
-        record.unlink()
 
         config = bare.path / "etc/pouchrich/config.toml"
         config.write_text(config.read_text() + "# mine\n")
@@ -348,10 +358,8 @@ def test_the_rpm_of_a_release_installs_it_keeps_what_is_needed_and_erases_all(on
         )  # the scripts of an upgrade: the old package's run, too
         assert files() == installed
 
-        record = bare.path / "var/lib/pouchrich/poststop/k8s.io/c1.jsonl"
-        record.parent.mkdir(parents=True)
-        record.write_text("{}")
-        status, said = rpm("-e", "pouchrich")
+        with owed_hooks(bare):
+            status, said = rpm("-e", "pouchrich")
         assert (status, "c1.jsonl" in said) == (1, True), said
         assert bare.run("/usr/bin/pouchrich", "version")[0] == 0
         shutil.rmtree(bare.path / "var/lib/pouchrich")
