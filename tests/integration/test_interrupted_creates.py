@@ -279,7 +279,7 @@ def test_a_delete_after_a_dead_shim_that_is_killed_is_done_all_the_same(rich_pod
         os.kill(pid, signal.SIGKILL)
     (marks / "go").touch()
     if mode != "plain":
-        until(ran.exists, "the hook")
+        until(lambda: ran.exists() and ran.read_text(), "the hook")
         assert ran.read_text().split() == ["app"]
     until(lambda: not rich_pods.pods.remove_all(), "containerd to have dealt with the dead shim", timeout_s=30)
     left = leaks.settled(node, before)

@@ -25,6 +25,10 @@ ELSEWHERE = ("disk", "command")
 @pytest.mark.full
 @pytest.mark.timeout(300 + 600 * ROUNDS)
 @pytest.mark.only(runtime="pouchrich")
+@pytest.mark.defect(
+    "containerd 1.6 stops reading when it hears of an exit, and removes a root file system before it runs `delete`",
+    containerd="1.6",
+)
 def test_in_all_disorder_each_poststop_hook_runs_once_and_nothing_is_left(rich_pods: RichPods) -> None:
     seed = int(os.environ.get("DISORDER_SEED") or random.randrange(1 << 20))
     print(f"DISORDER_SEED={seed}")

@@ -81,6 +81,9 @@ def ours(seen: list[Open]) -> list[Open]:
 MODES = ["sbin-init", "systemd", "dumb-init", "auto"]
 
 
+@pytest.mark.defect(
+    "runc 1.1 reads the image's /etc/passwd, and waits at a FIFO", oci="runc", containerd=("1.6", "1.7")
+)
 @pytest.mark.parametrize("mode", MODES)
 def test_no_device_fifo_or_socket_of_an_image_is_opened(ctr: Ctr, tree: Path, mode: str) -> None:
     """First with a command, and an init, that can be started, then with neither; each path of another kind by mode."""

@@ -33,7 +33,13 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "openrc": ("sysvinit-core", "openrc", "cron", "procps"),
 }
 """What each image has besides apt's variant of the base system; cron and rsyslog are there to be seen running."""
-MORE: Mapping[tuple[str, str], tuple[str, ...]] = {("services", "sid"): ("openssh-client",)}
+OPENSSH_CLIENT = ("openssh-client",)
+"""No longer brought by the server."""
+
+MORE: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("services", "sid"): OPENSSH_CLIENT,
+    ("sysvinit-services", "sid"): OPENSSH_CLIENT,
+}
 """What a suite's own packages do not bring with them any more."""
 
 

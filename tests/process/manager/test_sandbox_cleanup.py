@@ -249,7 +249,7 @@ def test_an_end_is_told_of_once_also_where_the_first_attempt_gets_no_further(pod
     os.rmdir(busy)
     rest.go_on()
     sandbox_cleanup.clean_up(pod.flags)
-    until(told.exists)
+    until(lambda: told.exists() and told.read_text())
     assert told.read_text() == "one 4711\n"
 
 
