@@ -35,17 +35,20 @@ class Docker:
     def start(self) -> None:
         """Start dockerd and wait until it answers."""
         own = self._directory
-        argv = [str(binaries.docker("dockerd")), "--config-file", str(own / "daemon.json"), "--host", self._host]
-        argv += [
-            "--containerd",
-            str(self.node.socket),
-            "--data-root",
-            str(own / "root"),
-            "--exec-root",
-            str(own / "run"),
-        ]
-        argv += ["--pidfile", str(own / "pid"), "--cgroup-parent", self.node.cgroup]
-        argv += ["--bridge", "none", "--iptables=false", "--ip6tables=false", "--storage-driver", self._driver]
+        options = {
+            "config-file": own / "daemon.json",
+            "host": self._host,
+            "containerd": self.node.socket,
+            "data-root": own / "root",
+            "exec-root": own / "run",
+            "pidfile": own / "pid",
+            "cgroup-parent": self.node.cgroup,
+            "storage-driver": self._driver,
+            "bridge": "none",
+            "iptables": "false",
+            "ip6tables": "false",
+        }
+        argv = [str(binaries.docker("dockerd")), *(f"--{name}={value}" for name, value in options.items())]
         self._pid = self.node.spawn(argv, own / "log")
         until(self._answers, f"dockerd to answer; see {own / 'log'}", timeout_s=30)
 

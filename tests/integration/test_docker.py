@@ -10,7 +10,6 @@ from tests.integration.docker import RUNTIME, TYPE, Docker
 from tests.integration.node import Node
 from tests.integration.rich_images import System
 from tests.integration.rich_pods import configure
-from tests.integration.test_rich_application import FOREVER
 from tests.integration.test_rich_hooks import hook
 from tests.integration.waiting import until
 
@@ -96,7 +95,7 @@ def test_a_container_over_its_memory_limit_was_killed_for_that(docker: Docker) -
 @pytest.mark.parametrize("mode", ["dumb-init", "systemd"])
 def test_containers_outlive_an_engine_that_is_restarted(docker: Docker, mode: str) -> None:
     configure(docker.node, f'mode = "{mode}"')
-    script = f"until [ -e /tmp/go ]; do sleep 0.05; done; echo gone; exit 11; {FOREVER}"
+    script = "until [ -e /tmp/go ]; do sleep 0.05; done; echo gone; exit 11"
     name = docker.begin(docker.hold(MODES[mode]), "sh", "-c", script)
     docker.stop()
     docker.start()

@@ -117,8 +117,12 @@ def test_a_configuration_that_goes_while_it_is_looked_at_ends_no_look(listener, 
     assert f"{gone} was changed after containerd's start" in warned
 
 
-@pytest.mark.parametrize("text", ['version = 2\ndisabled_plugins = ["cri"]\n', None])
-def test_a_containerd_beside_the_one_with_the_handler_needs_none(listener, tmp_path, monkeypatch, text):
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [('version = 2\ndisabled_plugins = ["cri"]\n', OK), ("version = 2\n", FAIL), (None, FAIL)],
+    ids=["of Docker", "without a handler", "without a file"],
+)
+def test_a_containerd_beside_the_one_with_the_handler_needs_none(listener, tmp_path, monkeypatch, text, level):
     """Docker's, beside k3s'; and it is the other's PATH that is looked at."""
     path, config, _ = listener
     monkeypatch.setattr(running, "failed_plugins", lambda one: [])
@@ -135,4 +139,4 @@ def test_a_containerd_beside_the_one_with_the_handler_needs_none(listener, tmp_p
     found = [one for one in containerd_checks.of_node(None, here, None) if one.what == "handlers"]
     assert [(one.level, str(other) in one.found) for one in found] == [(OK, True)]
     (alone,) = [one for one in containerd_checks.of_node(None, [docker], None) if one.what == "handlers"]
-    assert alone.level == FAIL
+    assert alone.level == level

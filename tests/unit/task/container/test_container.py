@@ -41,6 +41,9 @@ class Life(PlainLifecycle):
     def start_failed(self):
         self._say("life.start_failed")
 
+    async def wait_for_starts(self):
+        self._say("life.wait_for_starts")
+
     def set_paused(self, now):
         self._say(f"life.paused {now}")
 
@@ -296,7 +299,18 @@ async def test_a_pause_that_fails_leaves_the_agents_running(world):
     with pytest.raises(RuntimeFailed, match="cannot"):
         await container.freezer.pause()
     assert container.init.phase is Phase.RUNNING
-    assert world.said == ["life.paused True", "runtime.pause", "life.paused False"]
+    assert world.said == ["life.paused True", "life.wait_for_starts", "runtime.pause", "life.paused False"]
+
+
+@in_time
+async def test_a_pause_and_a_resume_are_told_to_agents_and_to_containerd_in_order(world):
+    container = await world.run()
+    await container.freezer.pause()
+    assert world.said == ["life.paused True", "life.wait_for_starts", "runtime.pause", "TaskPaused"]
+    world.said.clear()
+    await container.freezer.resume()
+    assert container.init.phase is Phase.RUNNING
+    assert world.said == ["runtime.resume", "life.paused False", "TaskResumed"]
 
 
 @in_time
