@@ -1,5 +1,6 @@
 """Agents that are units of the container's systemd, which alone knows how they ended and has their output."""
 
+import os
 from typing import TYPE_CHECKING
 
 from pouchrich.containers import SHORT, Container
@@ -23,8 +24,11 @@ def _unit_now(container: Container, name: str) -> str:
     from runtime import rundir
     from runtime.agents.unit import unit_name
 
+    path = f"{rundir.path_of(container.namespace, container.id)}/{unit_name(name)}"
     try:
-        with open(f"{rundir.path_of(container.namespace, container.id)}/{unit_name(name)}", encoding="utf-8") as file:
+        # O_NONBLOCK: it is the container's root's, who may have a lease on it (fcntl(2), F_SETLEASE).
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(fd, encoding="utf-8") as file:
             return file.read(_MOST)
     except (OSError, ValueError):
         return ""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from runtime import paths
 from tests.cri.gen import runtime_pb2 as pb
 from tests.integration import cgroups
 from tests.integration.pods import RUNNING, Container, Pod
@@ -25,7 +24,8 @@ each_mode = pytest.mark.parametrize(("mode", "system"), EVERY_MODE, ids=[mode fo
 
 def restart_all(rich_pods: RichPods, pod: Pod, rounds: int, directory: Path) -> None:
     """As kubelet's RestartAllContainers: all containers of the pod are removed and made anew, the sandbox stays."""
-    shim = pod.pid()
+    node = rich_pods.node
+    servers = node.shims(containing=pod.id)
     for number in range(1, rounds + 1):
         made = [rich_pods.create(pod, SYSTEMD, "sh", "-c", FOREVER, name=name).start() for name in ("app", "side")]
         for container in made:
@@ -35,9 +35,10 @@ def restart_all(rich_pods: RichPods, pod: Pod, rounds: int, directory: Path) -> 
             container.remove()
         for name in ("before", "after"):
             assert sorted((directory / name).read_text().split()) == sorted(number * ["app", "side"])
-    assert pod.pid() == shim
-    left = [str(path) for one in (paths.CONTAINERS, paths.RECORDS) for path in Path(one).glob("*/*")]
-    assert not [path for path in left if "app" in path or "side" in path]
+        assert not [container.id for container in made if node.run_directory(container.id).exists()]
+        assert list(node.records()) == []
+    assert len(servers) == 1
+    assert node.shims(containing=pod.id) == servers
 
 
 @pytest.mark.timeout(300)

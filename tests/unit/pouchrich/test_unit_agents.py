@@ -1,6 +1,9 @@
 """Agents that are units: whether one that does not run is a problem, and where their output is."""
 
 import argparse
+import fcntl
+import signal
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -107,3 +110,23 @@ def test_logs_of_agents_says_where_that_of_units_is(capsys, made):
 @pytest.mark.parametrize("made_of", [{"boot": None}, {}, {"boot": {"files": [{}, "x"]}}, {"boot": {"files": None}}])
 def test_a_record_without_the_unit_counts_as_always(made_of):
     assert unit_agents.restart_of(SimpleNamespace(namespace="ns", id="c", made=made_of), "beat") == "always"
+
+
+def test_a_lease_that_the_container_has_on_the_unit_makes_nobody_wait(tmp_path, monkeypatch):
+    """It would be asked for by SIGIO, and may be kept for /proc/sys/fs/lease-break-time, 45 seconds."""
+    made = plan("no")
+    container = SimpleNamespace(namespace="ns", id="c", made=made)
+    monkeypatch.setattr(rundir, "path_of", lambda namespace, container_id: str(tmp_path))
+    file = tmp_path / unit.unit_name("beat")
+    file.write_text("[Service]\nRestart=on-failure\n")
+    assert unit_agents.restart_of(container, "beat") == "on-failure"
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        with file.open("r+") as held:
+            fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            began = time.monotonic()
+            assert unit_agents.restart_of(container, "beat") == "no"
+            assert time.monotonic() - began < 20
+            fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    finally:
+        signal.signal(signal.SIGIO, before)
