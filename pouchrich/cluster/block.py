@@ -65,12 +65,18 @@ def replace(path: str, text: str | None) -> None:
             os.unlink(path)
             _sync(os.path.dirname(path))
         return
+    forget(path)
     new = f"{path}{_NEW}"
-    with open(new, "w", encoding="utf-8", newline="") as file:
-        with suppress(FileNotFoundError):
+    # Nobody else may open it before it has the mode of the file, which may hold a registry's password.
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="utf-8", newline="") as file:
+        try:
             about = os.stat(path)
-            os.fchown(file.fileno(), about.st_uid, about.st_gid)
-            os.fchmod(file.fileno(), about.st_mode & 0o7777)
+        except FileNotFoundError:
+            os.fchmod(fd, 0o644)
+        else:
+            os.fchown(fd, about.st_uid, about.st_gid)
+            os.fchmod(fd, about.st_mode & 0o7777)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

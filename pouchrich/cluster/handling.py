@@ -18,6 +18,7 @@ from pouchrich.node import InstallError
 from pouchrich.node.layout import Layout
 from pouchrich.processes import TICKS_PER_S, look
 from pouchrich.running import Running
+from runtime.bundle import from_fields
 
 CONFIGURED, OWED = "containerd.json", "restart-owed"
 BOOT = "/proc/sys/kernel/random/boot_id"
@@ -58,7 +59,7 @@ def recorded(layout: Layout) -> Changed | None:
     path = f"{layout.home}/{CONFIGURED}"
     found = block.read(path)
     try:
-        return None if found is None else Changed(**json.loads(found))
+        return None if found is None else from_fields(Changed, json.loads(found))
     except (ValueError, TypeError) as err:
         raise InstallError(
             f"{path}: found no record that this version can read: remove this file, and pouchrich's lines from"
@@ -74,7 +75,7 @@ def owed(layout: Layout) -> Owed | None:
     path = f"{layout.home}/{OWED}"
     found = block.read(path)
     try:
-        one = None if found is None else Owed(**json.loads(found))
+        one = None if found is None else from_fields(Owed, json.loads(found))
     except (ValueError, TypeError) as err:
         raise InstallError(
             f"{path}: found no record that this version can read: restart containerd, and remove this file"

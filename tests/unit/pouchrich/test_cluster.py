@@ -69,6 +69,26 @@ def test_a_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path):
         block.read(str(real))
 
 
+def test_nobody_else_can_open_what_takes_the_place_of_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A configuration of containerd may hold a registry's password."""
+    modes: list[int] = []
+    chown = os.fchown
+
+    def seen(fd: int, uid: int, gid: int) -> None:
+        modes.append(os.fstat(fd).st_mode & 0o777)
+        chown(fd, uid, gid)
+
+    monkeypatch.setattr(block.os, "fchown", seen)
+    path = tmp_path / "f"
+    path.write_text("before")
+    path.chmod(0o600)
+    Path(f"{path}.pouchrich-new").touch(0o666)  # a killed run's
+    block.replace(str(path), "after")
+    assert (path.read_text(), path.stat().st_mode & 0o777, modes) == ("after", 0o600, [0o600])
+    block.replace(str(tmp_path / "new"), "a")
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_power_cut_does_not_take_back_what_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     synced: list[str] = []
     monkeypatch.setattr(block.os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
@@ -282,6 +302,19 @@ def test_a_containerd_has_time_to_come_up():
     """k3s' and rke2's is started by a service that first has the whole of Kubernetes up."""
     patience_s = {kind: restart.patience_s(Running(kind, "/s")) for kind in ("containerd", "k0s", "k3s", "rke2")}
     assert patience_s == {"containerd": 120.0, "k0s": 120.0, "k3s": 600.0, "rke2": 600.0}
+
+
+def test_a_record_of_a_later_version_is_read(tmp_path: Path):
+    """As after a rollback."""
+    layout = Layout.below(str(tmp_path))
+    layout.make()
+    one = handling.Changed("/etc/containerd/config.toml", "lines", "", True, "containerd", "/s")
+    Path(layout.home, handling.CONFIGURED).write_text(json.dumps({**dataclasses.asdict(one), "new": 1}))
+    assert handling.recorded(layout) == one
+    owed_by(layout)
+    path = Path(layout.home, handling.OWED)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "new": 1}))
+    assert handling.owed(layout) is not None
 
 
 def test_a_record_that_cannot_be_read_is_said(tmp_path: Path):
