@@ -115,6 +115,16 @@ def test_a_system_boots_in_the_engines_user_namespace(node: Node) -> None:
         assert (done.stdout.split(), done.returncode) == ([b"0", b"200000", b"65536", b"running"], 7), done
 
 
+def test_an_images_volumes_do_not_keep_its_systemd_from_booting(docker: Docker) -> None:
+    """Images made for systemd have had them since before cgroup namespaces."""
+    configure(docker.node, 'mode = "systemd"')
+    base, image = docker.hold(System("systemd")), "volumes:1"
+    made = docker.said("create", "--network", "none", base, "true")
+    docker.said("commit", "--change", "VOLUME /sys/fs/cgroup /run", made, image)
+    done = docker.run("--runtime", RUNTIME, image, "sh", "-c", "cat /proc/1/comm; exit 7")
+    assert (done.stdout, done.returncode) == (b"systemd\n", 7), done
+
+
 def test_what_cannot_be_started_says_why(docker: Docker) -> None:
     configure(docker.node, 'mode = "systemd"')
     done = docker.run("--runtime", RUNTIME, docker.hold(System("systemd")), "nosuch")
