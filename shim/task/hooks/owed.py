@@ -9,6 +9,7 @@ budget is used up, even if a pod's hook cannot be killed. Beyond that a pod's ho
 """
 
 import asyncio
+import errno
 import logging
 import os
 import time
@@ -19,7 +20,7 @@ from dataclasses import replace
 from runtime.bundle import from_fields
 from runtime.config.model import NODE, POD, Hook
 from runtime.errors import FailedPrecondition, text_of
-from runtime.hooks import environment, pinned, process
+from runtime.hooks import environment, host_supervisor, pinned, process
 from runtime.hooks.environment import Ending, HookSubject
 from runtime.hooks.journal import Journal
 from runtime.hooks.select import hook_from_dict
@@ -33,6 +34,7 @@ from shim.task.report import measures
 from shim.task.thread import answered, in_thread
 
 FORMER_PATIENCE_S, FORMER_PAUSE_S = 10.0, 0.05
+_SHORTAGES = (*host_supervisor.SHORTAGES, errno.ENOSPC, errno.EDQUOT)
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +154,7 @@ class _Owed:
         try:
             outcome = await self._poststop(number, hook, end, timeout_s)
         except Exception as err:  # one broken hook must not keep the next from running
-            outcome = Outcome(False, text_of(err))
+            outcome = Outcome(False, text_of(err), started=not _is_shortage(err))
         if not outcome.started:
             await self._write(lambda: self._journal.unstart(number))
             raise OSError(f"hook {hook.name}: {outcome.result}")
@@ -226,9 +228,19 @@ class _Owed:
 
 
 def _has_files(directory: str) -> bool:
-    """Whether `directory` has entries: it has none once the root file system is unmounted."""
+    """Whether `directory` has entries: it has none once the root file system is unmounted.
+
+    Raises OSError where a shortage keeps this process from looking.
+    """
     try:
         with os.scandir(directory) as entries:
             return any(True for _ in entries)
-    except OSError:
+    except OSError as err:
+        if _is_shortage(err):
+            raise
         return False
+
+
+def _is_shortage(error: BaseException) -> bool:
+    """Whether the node had no room, descriptor, process or memory to prepare a hook, which has not begun then."""
+    return isinstance(error, OSError) and error.errno in _SHORTAGES

@@ -861,3 +861,30 @@ def test_a_record_that_cannot_be_begun_is_an_error_that_says_where_and_what_to_d
     for part in ("poststop hooks", os.strerror(number).lower(), "/var/lib/pouchrich", way_out):
         assert part in said
     assert [name for _, _, names in os.walk(world.places.records) for name in names] == []
+
+
+@pytest.mark.parametrize("where", ["making its container", "looking at its files"])
+def test_a_hook_in_the_container_that_a_shortage_keeps_from_starting_is_owed_still(world, monkeypatch, where):
+    """A full /run, or no descriptor left: the hook has not run, and can run later."""
+
+    async def run(self, *given, **more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def scandir(directory):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(owed, "_is_there", lambda path: True)
+    monkeypatch.setattr(owed.pinned, "load_spec", lambda directory: {})
+    monkeypatch.setattr(owed.pinned, "pin", lambda *given: None)
+    monkeypatch.setattr(owed.process, "poststop_spec", lambda *given, **more: {"process": {}})
+    monkeypatch.setattr(owed.process, "owner", lambda *given: 0)
+    if where == "looking at its files":
+        monkeypatch.setattr(owed.os, "scandir", scandir)
+    else:
+        monkeypatch.setattr(owed, "_has_files", lambda rootfs: True)
+        monkeypatch.setattr(owed.PoststopContainer, "run", run)
+    assert asyncio.run(poststop(world, [container_hook("a")])) == []
+    (record,) = map(Path, world.records())
+    said = record.read_text()
+    assert '"done"' not in said
+    assert '"skipped"' not in said
