@@ -6,14 +6,13 @@ controllers for its children may hold no process ("No Internal Process Constrain
 LEAF.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from runtime.errors import InvalidArgument
 from runtime.init import cgroup, process
 from runtime.init.base import ModeInput
 from runtime.init.cgroup import Delegation
-from runtime.spec import edit
+from runtime.spec import ids
 from runtime.spec.edit import Step
 
 LEAF = "app"
@@ -26,11 +25,7 @@ def refuse_handles(setting: ModeInput) -> None:
     and the container's writable cgroup mount is one of the node's whole cgroup file system. A process with
     CAP_SYS_ADMIN needs no file handles for that; in a user namespace the kernel allows none.
     """
-    in_user_namespace = any(
-        isinstance(one, Mapping) and one.get("type") == "user"
-        for one in edit.items(edit.table(setting.spec, "linux"), "namespaces", within="linux.")
-    )
-    if in_user_namespace or process.has_capability(setting, "CAP_SYS_ADMIN"):
+    if ids.in_user_namespace(setting.spec) or process.has_capability(setting, "CAP_SYS_ADMIN"):
         return
     by_pod = replace(setting, capabilities=None)  # the bounding set of an exec
     for where, one in (("process.capabilities.bounding", by_pod), ("rich.init-capabilities", setting)):

@@ -41,13 +41,14 @@ class OCIRuntime:
 
     `inside`: a cgroup.procs file, open for writing, of the cgroup in which the OCI runtime runs when it makes processes
     of the container, which then start there; None: in this process's cgroup. `oom_score_adj`: the container's, which
-    execs get too. runc sets it by itself; crun, as of 1.21, does not.
+    execs get too. runc sets it by itself; crun, as of 1.21, does not. `maps_ids`: the container has a user namespace.
     """
 
     def __init__(self, binary: argv.OCIBinary, run: Run) -> None:
         self.binary = binary
         self.inside: int | None = None
         self.oom_score_adj: int | None = None
+        self.maps_ids = False
         self._run = run
         self._null = null.ContainerNull()
 
@@ -116,8 +117,12 @@ class OCIRuntime:
         await self._call("restore", argv.restore(container_id, options), stdio)
 
     async def _call(self, what: str, words: Sequence[str], stdio: Stdio = None, *, prefix: str = "") -> None:
-        with MemoryFile("log") as errors, MemoryFile("output") as output:
+        with MemoryFile("log") as errors, MemoryFile("output") as output, ExitStack() as after:
             fds = {1: output.fd, 2: output.fd} if stdio is None else stdio
+            if self.maps_ids and what in _MAKES_PROCESSES and 0 not in fds:
+                # Not /dev/null: crun makes the container's root its owner, and with a user namespace that of the
+                # container is the node's own file, whose mode its owner may change (libcrun, maybe_chown_std_streams).
+                fds = {**fds, 0: after.enter_context(_ended_input())}
             command = argv.command(self.binary, errors.path, words)
             if self.inside is not None and what in _MAKES_PROCESSES:
                 number = max(*fds, 2) + 1
@@ -129,6 +134,17 @@ class OCIRuntime:
             if status:
                 reason = log.last_error(errors.read(_ERROR_LIMIT), output.read(_ERROR_LIMIT), status)
                 raise RuntimeFailed(f"{prefix or f'OCI runtime {what} failed'}: {reason}")
+
+
+@contextmanager
+def _ended_input() -> Iterator[int]:
+    """The read end of a pipe that nobody writes to."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    os.close(writing)
+    try:
+        yield reading
+    finally:
+        os.close(reading)
 
 
 class MemoryFile:

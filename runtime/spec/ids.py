@@ -8,6 +8,12 @@ from runtime.spec import edit
 from runtime.spec.edit import Spec
 
 
+def in_user_namespace(spec: Spec) -> bool:
+    """Whether the container has a user namespace, of its own or its pod's. Raises InvalidArgument."""
+    found = edit.items(edit.table(spec, "linux"), "namespaces", within="linux.")
+    return any(isinstance(one, Mapping) and one.get("type") == "user" for one in found)
+
+
 def host_uid(spec: Spec, uid: int) -> int:
     """The host's ID of the container's user `uid`; `uid` itself where no mapping has it. Raises InvalidArgument."""
     return _mapped(spec, "uidMappings", uid)

@@ -1,6 +1,7 @@
 """Rich containers by Docker's engine, which names the shim's type itself and knows nothing of pods."""
 
 import json
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -113,6 +114,22 @@ def test_a_system_boots_in_the_engines_user_namespace(node: Node) -> None:
         script = "cat /proc/self/uid_map; systemctl is-system-running --wait; exit 7"
         done = docker.run("--runtime", RUNTIME, docker.hold(System("systemd")), "sh", "-c", script)
         assert (done.stdout.split(), done.returncode) == ([b"0", b"200000", b"65536", b"running"], 7), done
+
+
+@pytest.mark.parametrize("mode", ["dumb-init", "systemd"])
+def test_root_of_a_user_namespace_does_not_own_the_nodes_null(node: Node, mode: str) -> None:
+    """The container's /dev/null is the node's file there. crun makes the container's root the owner of its streams."""
+    node.write_files({f"/etc/{file}": "nobody:200000:65536\n" for file in ("subuid", "subgid")})
+    configure(node, f'mode = "{mode}"')
+    before = os.stat(os.devnull)
+    with engine.running(node, **{"userns-remap": "nobody:nogroup", "live-restore": False}) as docker:
+        image = docker.hold(System("systemd"))
+        done = docker.run(
+            "--runtime", RUNTIME, image, "sh", "-c", "read line; chmod 600 /dev/null; stat -c %u /dev/null"
+        )
+    found = os.stat(os.devnull)
+    assert (found.st_uid, found.st_mode) == (before.st_uid, before.st_mode)
+    assert (done.returncode, done.stdout) == (0, b"65534\n"), done
 
 
 def test_an_images_volumes_do_not_keep_its_systemd_from_booting(docker: Docker) -> None:

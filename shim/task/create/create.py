@@ -27,6 +27,7 @@ from runtime.linux import oom_score
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime, Run
 from runtime.rich import confinement, policy
+from runtime.spec import ids
 from runtime.spec.identity import Identity
 from shim.task import checkpoint, leftovers
 from shim.task.cancellation import push_uncancellable
@@ -92,6 +93,7 @@ async def create(request: CreateRequest, tools: PodTools) -> Container:
         choice = policy.choose(spec, chosen.config, identity)
         oci = OCIRuntime(chosen.oci_binary(spec, request.namespace), tools.run)
         oci.oom_score_adj = oom_score.from_spec(spec)
+        oci.maps_ids = ids.in_user_namespace(spec)
         if attach.is_unified() and attach.is_moved_by(oci.binary):  # on v1 the pod server opens it before each Create
             tools.migration.open()
         if request.checkpoint:

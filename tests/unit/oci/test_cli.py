@@ -1,6 +1,7 @@
 """runtime.oci.cli: how the runtime is run. What it is told is `runtime.oci.argv`'s."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -26,3 +27,19 @@ def test_what_is_executed_has_the_containers_oom_score_and_nothing_else_is_given
 
     asyncio.run(calls())
     assert asked == [("exec", told), ("start", {})]
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["streams", "a terminal"])
+@pytest.mark.parametrize("maps_ids", [False, True])
+def test_with_a_user_namespace_a_container_without_input_gets_no_null(maps_ids, terminal):
+    """crun would make its root the owner of the node's /dev/null, which the container's is."""
+    read = []
+
+    async def run(command, fds, **how):
+        read.append(os.read(fds[0], 1) if 0 in fds else None)
+        return 0
+
+    oci = OCIRuntime(argv.OCIBinary("/crun", "/state"), run)
+    oci.maps_ids = maps_ids
+    asyncio.run(oci.create("c", argv.CreateOptions(bundle="/b", pid_file="/p"), None if terminal else {1: 1, 2: 2}))
+    assert read == [b"" if maps_ids else None]
