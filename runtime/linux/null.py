@@ -48,13 +48,25 @@ def open_own() -> int:
 
     Its file system is mounted nowhere and ends with the last descriptor.
     """
+    return _open_own("null", os.O_RDWR)
+
+
+def open_own_sink() -> int:
+    """As `open_own`, for writing only, and no /dev/null to an OCI runtime: a /dev/zero, which ignores what is written.
+
+    Raises OSError.
+    """
+    return _open_own("zero", os.O_WRONLY)
+
+
+def _open_own(name: str, flags: int) -> int:
     root = detached.mount("tmpfs")
     try:
         os.mkdir("dev", 0o755, dir_fd=root)  # for the name that /proc shows
-        os.mknod("dev/null", stat.S_IFCHR, os.stat(os.devnull).st_rdev, dir_fd=root)
-        fd = os.open("dev/null", os.O_RDWR | os.O_CLOEXEC, dir_fd=root)
+        os.mknod(f"dev/{name}", stat.S_IFCHR, os.stat(f"/dev/{name}").st_rdev, dir_fd=root)
+        fd = os.open(f"dev/{name}", flags | os.O_CLOEXEC, dir_fd=root)
     finally:
         os.close(root)
     os.fchmod(fd, MODE)
-    selinux.copy_label(os.devnull, fd)  # every domain may use a file with that label
+    selinux.copy_label(f"/dev/{name}", fd)  # every domain may use a file with that label
     return fd

@@ -119,10 +119,8 @@ class OCIRuntime:
     async def _call(self, what: str, words: Sequence[str], stdio: Stdio = None, *, prefix: str = "") -> None:
         with MemoryFile("log") as errors, MemoryFile("output") as output, ExitStack() as after:
             fds = {1: output.fd, 2: output.fd} if stdio is None else stdio
-            if self.maps_ids and what in _MAKES_PROCESSES and 0 not in fds:
-                # Not /dev/null: crun makes the container's root its owner, and with a user namespace that of the
-                # container is the node's own file, whose mode its owner may change (libcrun, maybe_chown_std_streams).
-                fds = {**fds, 0: after.enter_context(_ended_input())}
+            if self.maps_ids and what in _MAKES_PROCESSES and not {0, 1, 2} <= fds.keys():
+                fds = {**after.enter_context(_no_null()), **fds}
             command = argv.command(self.binary, errors.path, words)
             if self.inside is not None and what in _MAKES_PROCESSES:
                 number = max(*fds, 2) + 1
@@ -137,14 +135,20 @@ class OCIRuntime:
 
 
 @contextmanager
-def _ended_input() -> Iterator[int]:
-    """The read end of a pipe that nobody writes to."""
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    os.close(writing)
-    try:
-        yield reading
-    finally:
-        os.close(reading)
+def _no_null() -> Iterator[dict[int, int]]:
+    """Standard streams of a process that has none, and no /dev/null: an ended pipe, and a sink of its own.
+
+    crun opens the container's /dev/null in the place of any other, and makes the container's root the owner of the
+    streams (libcrun_reopen_dev_null, maybe_chown_std_streams). With a user namespace the container's /dev/null is the
+    node's own file, whose mode its owner may change. Raises OSError.
+    """
+    with ExitStack() as after:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        os.close(writing)
+        after.callback(os.close, reading)
+        sink = null.open_own_sink()
+        after.callback(os.close, sink)
+        yield {0: reading, 1: sink, 2: sink}
 
 
 class MemoryFile:

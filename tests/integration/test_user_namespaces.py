@@ -3,6 +3,8 @@
 2.1 asks for its own runtime type only, 2.3.4 and later for all.
 """
 
+import os
+
 import pytest
 
 from tests.cri.gen import runtime_pb2 as pb
@@ -41,6 +43,16 @@ def test_our_type_offers_user_namespaces_where_they_can_be_had(pods: Pods) -> No
 @containerds_type
 def test_a_pod_with_a_user_namespace_starts(pods: Pods) -> None:
     has_its_user_namespace(pods, pods.handler)
+
+
+@pytest.mark.only(containerd="2.1", runtime="dropin")
+def test_nobody_in_a_pod_with_a_user_namespace_owns_the_nodes_null(pods: Pods) -> None:
+    """Its containers' /dev/null is the node's file, and crun makes root in them the owner of their streams."""
+    before = os.stat(os.devnull)
+    container = pods.run(handler=pods.handler, namespaces=user_namespace()).run("sleep", "300")
+    assert container.shell("true; stat -c %u /dev/null") == "65534\n"
+    found = os.stat(os.devnull)
+    assert (found.st_uid, found.st_mode) == (before.st_uid, before.st_mode)
 
 
 @own_type

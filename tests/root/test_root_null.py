@@ -32,6 +32,16 @@ def test_it_is_dev_null_in_all_but_who_owns_it():
         os.close(second)
 
 
+def test_a_sink_takes_all_and_is_no_dev_null_to_an_oci_runtime():
+    sink = null.open_own_sink()
+    try:
+        assert os.fstat(sink).st_rdev != os.stat(os.devnull).st_rdev
+        assert os.fstat(sink).st_dev != os.stat("/dev/zero").st_dev
+        assert os.write(sink, bytes(1 << 20)) == 1 << 20
+    finally:
+        os.close(sink)
+
+
 def test_a_containers_execs_share_one_which_no_other_container_has():
     devices: list[int] = []
     kept: list[int] = []

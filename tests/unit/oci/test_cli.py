@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from runtime.linux import null
 from runtime.oci import argv
 from runtime.oci.cli import OCIRuntime
 
@@ -31,7 +32,7 @@ def test_what_is_executed_has_the_containers_oom_score_and_nothing_else_is_given
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["streams", "a terminal"])
 @pytest.mark.parametrize("maps_ids", [False, True])
-def test_with_a_user_namespace_a_container_without_input_gets_no_null(maps_ids, terminal):
+def test_with_a_user_namespace_a_container_without_input_gets_no_null(monkeypatch, maps_ids, terminal):
     """crun would make its root the owner of the node's /dev/null, which the container's is."""
     read = []
 
@@ -39,6 +40,7 @@ def test_with_a_user_namespace_a_container_without_input_gets_no_null(maps_ids, 
         read.append(os.read(fds[0], 1) if 0 in fds else None)
         return 0
 
+    monkeypatch.setattr(null, "open_own_sink", lambda: os.open(os.devnull, os.O_WRONLY))  # the real one needs root
     oci = OCIRuntime(argv.OCIBinary("/crun", "/state"), run)
     oci.maps_ids = maps_ids
     asyncio.run(oci.create("c", argv.CreateOptions(bundle="/b", pid_file="/p"), None if terminal else {1: 1, 2: 2}))
