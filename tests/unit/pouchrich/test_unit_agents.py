@@ -2,6 +2,7 @@
 
 import argparse
 import fcntl
+import json
 import signal
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pouchrich.commands import logs
 from pouchrich.survey import Survey
 from runtime import rundir
 from runtime.agents import unit
+from runtime.bundle import to_json
 from runtime.bundle_log import BundleLog
 from runtime.init.boot import RunFile
 from tests.unit.agents.making import selected
@@ -114,8 +116,7 @@ def test_a_record_without_the_unit_counts_as_always(made_of):
 
 def test_a_lease_that_the_container_has_on_the_unit_makes_nobody_wait(tmp_path, monkeypatch):
     """It would be asked for by SIGIO, and may be kept for /proc/sys/fs/lease-break-time, 45 seconds."""
-    made = plan("no")
-    container = SimpleNamespace(namespace="ns", id="c", made=made)
+    container = SimpleNamespace(namespace="ns", id="c", made=json.loads(to_json(plan("no").as_object())))
     monkeypatch.setattr(rundir, "path_of", lambda namespace, container_id: str(tmp_path))
     file = tmp_path / unit.unit_name("beat")
     file.write_text("[Service]\nRestart=on-failure\n")
