@@ -7,6 +7,7 @@ place        writes the files that contain the path of a version's directory
 interpreter  the loader that an executable names
 current      switches to a version: links and the default configuration
 kept         asks a version whether it accepts the configuration that was changed
+serving      finds the pod servers that run from the installation
 apparmor     loads and removes the profile of rich containers
 install      installs an artefact by all of these, and advises what to do then
 uninstall    removes everything, and finds what still needs it

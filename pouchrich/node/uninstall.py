@@ -2,21 +2,16 @@
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 
 from pouchrich.node import InstallError, apparmor, current
 from pouchrich.node.layout import LINKS, MADE, PROGRAMS, Layout, link_of, remove_empty
-from pouchrich.output import clean
-from runtime.linux import command_line
-from runtime.linux.seen import is_seen
+from pouchrich.node.serving import pod_servers
 from runtime.paths import RECORDS, STATE
 from shim.installed.replaced import LOCK
-from shim.installed.version import IN_USE
 
-_SERVER = PROGRAMS[0]
 _CONSEQUENCE = f"""without the shim containerd can neither clean up after these pods nor start more. Owed poststop hooks
 stay in {RECORDS} and run only when it is installed again and starts a container (in a container: never)"""
 
@@ -24,8 +19,7 @@ stay in {RECORDS} and run only when it is installed again and starts a container
 def check(layout: Layout, *, force: bool) -> str:
     """A warning of what is lost, "" if nothing needs the installation. Raises InstallError without `force`; OSError.
 
-    A pod server of any version has the version's lock open and its libraries mapped. Records belong to the node,
-    whichever installation wrote them.
+    Records belong to the node, whichever installation wrote them.
     """
     needs = list(needing(layout))
     if not needs:
@@ -41,7 +35,8 @@ def check(layout: Layout, *, force: bool) -> str:
 
 def needing(layout: Layout) -> Iterator[str]:
     """What needs an installation: pods that it serves, records of poststop hooks, a profile. Raises OSError."""
-    yield from _servers(layout)
+    for one in pod_servers(layout.home):
+        yield f"pod: {one.command} (pid {one.pid})"
     yield from _owed()
     yield from apparmor.needing(layout)
 
@@ -86,33 +81,6 @@ def _remove_home(layout: Layout, made: list[str]) -> None:
             raise
         print(f"kept {layout.home}: a file system is mounted there")
     remove_empty(made)
-
-
-def _servers(layout: Layout) -> Iterator[str]:
-    home = os.path.realpath(layout.home)  # as the kernel names mapped and open files
-    for pid in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
-        with suppress(OSError):  # the process has ended, or is another user's
-            if not is_seen(pid, layout.home):
-                continue
-            words = command_line.read(pid).replace(b"\0", b" ").decode(errors="replace")
-            if not words.startswith(f"{_SERVER} "):
-                continue
-            if _maps(pid, home) or _holds(pid, home):
-                yield f"pod: {clean(words.partition(' -address')[0].rstrip())} (pid {pid})"
-
-
-def _maps(pid: str, home: str) -> bool:
-    with open(f"/proc/{pid}/maps", "rb") as file:
-        return os.fsencode(f" {home}/") in file.read()
-
-
-def _holds(pid: str, home: str) -> bool:
-    pattern = re.compile(re.escape(home) + f"/[^/]+/{IN_USE}")
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        with suppress(OSError):
-            if pattern.fullmatch(os.readlink(f"/proc/{pid}/fd/{fd}")):
-                return True
-    return False
 
 
 def _owed() -> Iterator[str]:
