@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from pouchrich import apparmor_node, containerd_config, containerd_dump, node_agents, node_files, running
+from pouchrich import apparmor_node, containerd_config, containerd_dump, node_agents, node_files, older, running
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.containerd_config import ON_PATH, Handler
 from pouchrich.program import Program
@@ -213,4 +213,7 @@ def _options(one: Handler, what: str, version: tuple[int, int] | None) -> Iterat
         return
     yield Check(OK, what, f"configured by {made.source}")
     yield from (replace(check, what=what) for check in apparmor_node.named(made))
+    if one.config_path:
+        for refusal in older.refusals(one.config_path):
+            yield Check(WARN, what, str(refusal), older.ADVICE)
     yield from (replace(check, what=f"agents of {what}") for check in node_agents.checks(made))

@@ -10,6 +10,9 @@ As root, and without --any-owner, check and set-default also look whether this n
 host; and check, as well as set-default of agents, the host paths of agents' mounts and the cgroups for their memory
 limits.
 
+Pods that began before an upgrade keep the version that they began with. As root, check warns of each version from
+which pods of this node run and which refuses the file, and set-default refuses a change that such a version refuses.
+
 Without FILE, show and check read the node's file, or use the built-in values if there is none. A change applies to
 containers that are created afterwards. set-default keeps the file's comments and order. It replaces the file
 atomically, and only if the file has no error before and after the change. VALUE is read as TOML, or else as a string.
@@ -19,7 +22,8 @@ The exit status is 1 if a file has an error or cannot be read, or if KEY is not 
 
     for show: {"version": 1, "source": the file or `built in`,
         "keys": [{"key", "value": as in TOML, null if unset, "source": FILE: KEY or `built in`}]}
-    for check: {"version": 1, "file", "valid": true | false, "error": string, null if valid}
+    for check: {"version": 1, "file", "valid": true | false, "error": string, null if valid,
+        "refused_by": [{"version", "pods": how many run from it, "reason"}]}
     for set-default: {"version": 1, "file": its real path, "key", "value": as in TOML, null if the key was removed}
     for default and sysctl: {"version": 1, "text": what is printed without --json}
 """
@@ -33,9 +37,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from pouchrich import node_files
+from pouchrich import node_files, older
 from pouchrich.config_file import ANY_OWNER, given
-from pouchrich.output import show_json
+from pouchrich.output import clean, show_json
 from runtime import inotify
 from runtime.config import DEFAULT, Config, load, parse
 from runtime.config.file import trusted_path
@@ -130,11 +134,15 @@ def _check(arguments: argparse.Namespace) -> int:
     except PouchrichError as err:
         if not arguments.json:
             raise
-        show_json({"version": 1, "file": file, "valid": False, "error": str(err)})
+        show_json({"version": 1, "file": file, "valid": False, "error": str(err), "refused_by": []})
         return 1
+    refused = [] if config is DEFAULT else list(older.refusals(file, any_owner=arguments.any_owner))
     if arguments.json:
-        show_json({"version": 1, "file": file, "valid": True, "error": None})
+        listed = [one._asdict() for one in refused]
+        show_json({"version": 1, "file": file, "valid": True, "error": None, "refused_by": listed})
     else:
+        for one in refused:
+            sys.stderr.write(f"pouchrich: warning: {clean(str(one))}; {older.ADVICE}\n")
         built_in = f"{file}: no such file; the built-in values apply"
         sys.stdout.write(f"{built_in if config is DEFAULT else f'{file}: valid'}\n")
     return 0
@@ -202,6 +210,9 @@ def _replace(file: str, key: str, value: Any, *, require_root_owned: bool) -> st
             made = load(scratch.name, require_root_owned=require_root_owned, programs=False)
             if require_root_owned:
                 node_files.check_programs(made)
+            for one in older.refusals(scratch.name, any_owner=not require_root_owned):
+                reason = str(one).replace(scratch.name, path)
+                raise InvalidArgument(f"{reason}; wait until these pods are gone, or change the file by hand")
             os.fsync(scratch.fileno())
             os.rename(scratch.name, path)
         except BaseException:

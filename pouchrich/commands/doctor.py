@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from pouchrich import apparmor_node, checks, containerd_checks, engines_node, node_agents, node_files, running
+from pouchrich import apparmor_node, checks, containerd_checks, engines_node, node_agents, node_files, older, running
 from pouchrich.checks import FAIL, OK, WARN, Check
 from pouchrich.config_file import ANY_OWNER, given
 from pouchrich.output import Block, Line, Span, heading, line, show, show_json
@@ -127,7 +127,7 @@ def collect(
         "inotify": checks.watching(),
         "runtime": checks.oci(node, search=search),
         "installation": checks.helpers(search=search, named=containerd_checks.named_shims(here)),
-        "configuration": itertools.chain([check], node_agents.checks(node), checks.leases(node)),
+        "configuration": itertools.chain([check], _of_node(node, any_owner=any_owner)),
         "containerd": containerd_checks.of_node(containerd_file, here, address),
         "spawner": checks.spawner(node),
         "containers": checks.containers(root),
@@ -143,6 +143,14 @@ def collect(
             yield area, Check(FAIL, area, f"{where}{(err.strerror or str(err)).lower()}", "run as root")
         except PouchrichError as err:
             yield area, Check(FAIL, area, str(err), "")
+
+
+def _of_node(node: Config, *, any_owner: bool) -> Iterator[Check]:
+    if node is not config.DEFAULT:
+        for refusal in older.refusals(node.source, any_owner=any_owner):
+            yield Check(WARN, "node configuration", str(refusal), older.ADVICE)
+    yield from node_agents.checks(node)
+    yield from checks.leases(node)
 
 
 def _node(file: str | None, *, any_owner: bool) -> tuple[Config, Check]:

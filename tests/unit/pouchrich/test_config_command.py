@@ -109,7 +109,7 @@ def test_check_says_whether_a_file_is_right(capsys, file):
     assert "rihc: found an unknown key" in err
     status, out, _ = run(capsys, "check", "--any-owner", "--json", str(file))
     found = json.loads(out)
-    assert (status, found["valid"], set(found)) == (1, False, {"version", "file", "valid", "error"})
+    assert (status, found["valid"], set(found)) == (1, False, {"version", "file", "valid", "error", "refused_by"})
 
 
 @pytest.fixture
