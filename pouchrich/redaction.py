@@ -10,7 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-GONE = "(removed)"
+from pouchrich import private_keys
+from pouchrich.private_keys import GONE
+
 _SECRET = re.compile(r"pass|secret|token|auth|credential|private|(^|[_.-])key($|[_.-])|cert|cookie", re.IGNORECASE)
 _SECRET_WORD = re.compile(r"pass|secret|token|auth|credential|cookie|pwd|[_-]key$", re.IGNORECASE)
 """Fewer words than for keys, because in a text any word may precede `:` and `=`."""
@@ -27,9 +29,6 @@ _VALUE = re.compile(rf"{_QUOTED}(?:[^\s,}}\])]\S*)?|\[[^\]\n]*\]?|\{{[^}}\n]*\}}
 _REST = re.compile(rf"{_QUOTED}|[^\n]+")
 _TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]+")
 """A JSON Web Token, such as a service account's: its header is JSON in base64url (RFC 7519)."""
-_PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,32}PRIVATE KEY-----|\Z)", re.DOTALL
-)
 _CONTROL = re.compile(r"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]")
 """A control sequence of a terminal (ECMA-48, section 5.4), which might stand between a key and its value."""
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
@@ -80,6 +79,11 @@ class Redaction:
             self._words[value] = f"{kind}-{self._counts[kind]}"
         return self._words[value]
 
+    def whole(self, found: Any) -> Any:
+        """The JSON value `found`, redacted: a name is also replaced in the texts before the place that tells it."""
+        self.value(found)
+        return self.value(found)
+
     def value(self, found: Any, key: str = "") -> Any:
         """The JSON value `found` at `key`, redacted."""
         if key in _VARIABLES or (key and _SECRET.search(key)):
@@ -108,7 +112,7 @@ class Redaction:
 
         Names come last: a name may be a part of a word that tells a secret.
         """
-        found = _PRIVATE_KEY.sub(GONE, _CONTROL.sub("", found))
+        found = private_keys.without(_CONTROL.sub("", found))
         found = _TOKEN.sub(GONE, _without_secrets(found))
         found = _ADDRESS.sub("ADDRESS", _ADDRESS_6.sub(_address_6, _USER.sub(f"{GONE}@", found)))
         for name in sorted(self._words, key=len, reverse=True):

@@ -31,6 +31,7 @@ from pouchrich import containers, owed, running
 from pouchrich.commands import doctor, ps
 from pouchrich.containers import annotations
 from pouchrich.output import show_json
+from pouchrich.private_keys import without_in_log
 from pouchrich.redaction import Redaction
 from pouchrich.seen import Part
 from pouchrich.survey import Survey
@@ -104,7 +105,7 @@ def _learn(redaction: Redaction, root: str) -> None:
 def _redacted(redaction: Redaction, found: Any) -> str:
     if isinstance(found, str):
         return redaction.text(found)
-    return json.dumps(redaction.value(found), indent=2, default=str) + "\n"
+    return json.dumps(redaction.whole(found), indent=2, default=str) + "\n"
 
 
 def _parts(
@@ -165,7 +166,9 @@ def _containers(root: str, survey: Survey) -> list[dict[str, Any]]:
 
 
 def _log(lines: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [f"{each['at']} {each['source']}: {each['text']}" for each in lines]
+    listed = list(lines)
+    texts = without_in_log((f"{each['source']} {each['name']}", each["text"]) for each in listed)
+    return [f"{each['at']} {each['source']}: {text}" for each, text in zip(listed, texts, strict=True)]
 
 
 def _ended() -> list[dict[str, Any]]:
