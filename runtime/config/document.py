@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from runtime.config.kinds import Refused, refuse, short_json
+from runtime.config.kinds import Refused, refuse, short_json, type_of
 from runtime.config.model import Config
 from runtime.config.schema import KEYS, SECTIONS
 from runtime.config.tables import check_names
@@ -47,7 +47,7 @@ def _read(document: Mapping[str, object], source: str) -> Config:
     for name in SECTIONS:
         value = document.get(name, {})
         if not isinstance(value, Mapping):
-            refuse(name, value, "a table")
+            raise Refused(name, type_of(value), "a table")
         known = tuple(key.name.partition(".")[2] for key in KEYS if key.name.startswith(f"{name}."))
         check_names(value, known, f"{name}.")
         sections[name] = value

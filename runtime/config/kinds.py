@@ -54,6 +54,18 @@ def short_json(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def type_of(value: object) -> str:
+    """The type of `value` for an error message, where the value may be secret: part of a command, or a variable.
+
+    Pods' users see the errors of a node's configuration as events of their pods.
+    """
+    if isinstance(value, str):
+        length = f" of {len(value)} characters" if len(value) > MAX_TEXT else ""
+        return f"a string{length or ('' if is_text(value) else ' with NUL or half of a surrogate pair')}"
+    names = {bool: "a boolean", int: "an integer", float: "a number", list: "a list"}
+    return names.get(type(value), "a table" if isinstance(value, Mapping) else "a date or time")
+
+
 def refuse(key: str, value: object, allowed: str) -> NoReturn:
     """Raise Refused for `value`."""
     raise Refused(key, short_json(value), allowed)
@@ -62,6 +74,16 @@ def refuse(key: str, value: object, allowed: str) -> NoReturn:
 def is_text(value: object) -> bool:
     """Whether `value` is a string that the kernel accepts as one argument: no NUL, no lone surrogate."""
     return isinstance(value, str) and "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def _read_argument(value: object, key: str) -> str:
+    if not isinstance(value, str) or not is_text(value) or len(value) > MAX_TEXT:
+        raise Refused(key, type_of(value), ARGUMENT.allowed)
+    return value
+
+
+ARGUMENT = Kind("string", "a string without NUL", _read_argument)
+"""A string that errors do not quote."""
 
 
 def text(pattern: str, allowed: str, plural: str = "") -> Kind:
@@ -206,7 +228,7 @@ def list_of(item: Kind, *, at_most: int, at_least: int = 0, distinct: bool = Fal
 
     def read(value: object, key: str) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            refuse(key, value, allowed)
+            raise Refused(key, type_of(value), allowed)
         if not at_least <= len(value) <= at_most:
             raise Refused(key, f"{len(value)} items", f"{at_least} to {at_most} items")
         items = tuple(item.read(one, f"{key}[{index}]") for index, one in enumerate(value))
@@ -219,14 +241,14 @@ def list_of(item: Kind, *, at_most: int, at_least: int = 0, distinct: bool = Fal
 
 def _read_env(value: object, key: str) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping):
-        refuse(key, value, ENV.allowed)
+        raise Refused(key, type_of(value), ENV.allowed)
     if len(value) > 256:
         raise Refused(key, f"{len(value)} items", "at most 256 items")
     for name, content in value.items():
         if not name or "=" in name or not is_text(name):
-            raise Refused(key, short_json(name), "non-empty names without = and NUL")
+            raise Refused(key, "another name", "non-empty names without = and NUL")
         if not is_text(content):
-            refuse(f"{key}.{name}", content, "a string without NUL")
+            raise Refused(f"{key}.{name}", type_of(content), ARGUMENT.allowed)
     return tuple(value.items())
 
 

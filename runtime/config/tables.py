@@ -53,7 +53,7 @@ def table(keys: tuple[Key, ...], build: Callable[..., Any]) -> Kind:
 
     def read(value: object, at: str) -> Any:
         if not isinstance(value, Mapping):
-            refuse(at, value, allowed)
+            raise Refused(at, kinds.type_of(value), allowed)
         check_names(value, names, f"{at}.")
         return build(**{key.attribute: key.value(value, f"{at}.{key.name}") for key in keys})
 

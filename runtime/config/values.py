@@ -1,5 +1,7 @@
 """The kinds of value that are specific to this project: modes, hooks, agents, routes, selections."""
 
+import re
+
 from runtime.config import kinds, model
 from runtime.config.kinds import BOOLEAN, ENV, PATH, Kind, refuse
 from runtime.config.tables import REQUIRED, Key, named_tables, table
@@ -67,11 +69,10 @@ CAPABILITIES = tuple(f"CAP_{name}" for name in _CAPABILITY_NAMES.split())
 
 GLOB = kinds.text(r"[^\s]+", "a glob without whitespace")
 NAME = kinds.text(kinds.NAME_PATTERN, f"a name matching {kinds.NAME_PATTERN}", f"names matching {kinds.NAME_PATTERN}")
-ARGUMENT = kinds.text(r"(?s).*", "a string without NUL")
 USER = kinds.text(
     r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?", "USER or UID, optionally followed by :GROUP or :GID"
 )
-_COMMAND_LIST = kinds.list_of(ARGUMENT, at_least=1, at_most=256)
+_COMMAND_LIST = kinds.list_of(kinds.ARGUMENT, at_least=1, at_most=256)
 
 
 def _read_command(value: object, key: str) -> tuple[str, ...]:
@@ -79,6 +80,16 @@ def _read_command(value: object, key: str) -> tuple[str, ...]:
     if not words[0]:
         refuse(f"{key}[0]", words[0], "a program's name or path")
     return words
+
+
+def _require_path(program: str, key: str) -> None:
+    """Raise Refused for a program that is no absolute path; quoted only if it cannot be a whole command line."""
+    try:
+        PATH.read(program, key)
+    except kinds.Refused:
+        if not re.fullmatch(r"[A-Za-z0-9_./-]*", program):
+            raise kinds.Refused(key, kinds.type_of(program), PATH.allowed) from None
+        raise
 
 
 COMMAND = Kind("list of strings", "a list of 1 to 256 strings, the program first", _read_command, plain=list)
@@ -164,7 +175,7 @@ def _host_hooks_are_absolute(stage: str, hooks: Kind) -> Kind:
         found: tuple[model.Hook, ...] = hooks.read(value, key)
         for index, hook in enumerate(found):
             if hook.where == "host":
-                PATH.read(hook.command[0], f"{key}[{index}].command[0]")
+                _require_path(hook.command[0], f"{key}[{index}].command[0]")
         return found
 
     return Kind(hooks.type, f"a list of {stage} hooks", read, plain=hooks.plain)
@@ -185,7 +196,7 @@ AGENT_NAME = kinds.text("[A-Za-z0-9@_.:-]{1,64}", f"a name of at most 64 charact
 
 def _read_agents_command(value: object, key: str) -> tuple[str, ...]:
     words = _read_command(value, key)
-    PATH.read(words[0], f"{key}[0]")
+    _require_path(words[0], f"{key}[0]")
     return words
 
 

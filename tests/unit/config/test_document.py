@@ -127,7 +127,7 @@ WRONG = [
     ("version = 1.0", "version: found 1.0, allowed 1"),
     ('version = "1"', 'version: found "1", allowed 1'),
     ("", "version: found nothing, allowed 1"),
-    ("version = 1\nrich = 1", "rich: found 1, allowed a table"),
+    ("version = 1\nrich = 1", "rich: found an integer, allowed a table"),
     ("version = 1\nrich.enabled = 1", "rich.enabled: found 1, allowed true, false"),
     ('version = 1\nrich.enabled = "true"', 'rich.enabled: found "true", allowed true, false'),
     (
@@ -153,7 +153,10 @@ WRONG = [
     ("version = 1\nrich.cgroup-depth = 0", "rich.cgroup-depth: found 0, allowed an integer from 1 to 64"),
     ("version = 1\nrich.start-timeout = 1979-05-27", "rich.start-timeout: found '1979-05-27', allowed"),
     ("version = 1\nhooks.prestart = {}", "hooks.prestart: found a table, allowed a list"),
-    ("version = 1\nhooks.prestart = [1]", "hooks.prestart[0]: found 1, allowed a table of the keys name, where"),
+    (
+        "version = 1\nhooks.prestart = [1]",
+        "hooks.prestart[0]: found an integer, allowed a table of the keys name, where",
+    ),
     ("version = 1\nhooks.prestart = [{}]", "hooks.prestart[0].command: found nothing, allowed a list of 1"),
     (
         "version = 1\nhooks.prestart = [{command = []}]",
@@ -165,7 +168,7 @@ WRONG = [
     ),
     (
         'version = 1\nhooks.prestart = [{command = "/a"}]',
-        'hooks.prestart[0].command: found "/a", allowed a list',
+        "hooks.prestart[0].command: found a string, allowed a list",
     ),
     (
         'version = 1\nhooks.prestart = [{command = ["a"], where = "host"}]',
@@ -181,11 +184,11 @@ WRONG = [
     ),
     (
         'version = 1\nhooks.poststop = [{command = ["a"], env = {A = 1}}]',
-        "hooks.poststop[0].env.A: found 1, allowed a string",
+        "hooks.poststop[0].env.A: found an integer, allowed a string",
     ),
     (
         'version = 1\nhooks.poststop = [{command = ["a"], env = {"A=B" = "1"}}]',
-        'hooks.poststop[0].env: found "A=B", allowed non-empty names without =',
+        "hooks.poststop[0].env: found another name, allowed non-empty names without =",
     ),
     (
         'version = 1\nhooks.poststop = [{command = ["a"], user = "a b"}]',
@@ -262,6 +265,35 @@ def test_an_error_names_file_key_found_and_allowed(text, message):
     assert message in found
     assert "found" in found
     assert "allowed" in found
+
+
+SECRET = '"/bin/fetch --token=hunter2"'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"hooks = {SECRET}",
+        f"hooks.prestart = {SECRET}",
+        f"hooks.prestart = [{SECRET}]",
+        f"hooks.prestart = [{{command = {SECRET}}}]",
+        f"hooks.prestart = [{{command = [['a', {SECRET}]]}}]",
+        'hooks.prestart = [{command = ["a", "hunter2\\u0000"]}]',
+        f"hooks.prestart = [{{command = [{SECRET[:1]}x {SECRET[1:]}], where = 'host'}}]",
+        "hooks.poststop = [{command = ['a'], env = ['TOKEN=hunter2']}]",
+        "hooks.poststop = [{command = ['a'], env = 'TOKEN=hunter2'}]",
+        "hooks.poststop = [{command = ['a'], env = {'TOKEN=hunter2' = ''}}]",
+        "hooks.poststop = [{command = ['a'], env = {TOKEN = ['hunter2']}}]",
+        f"agents = [{{command = {SECRET}}}]",
+        "agents = [{command = ['fetch --token=hunter2']}]",
+        "agents = [{command = ['/fetch'], env = ['TOKEN=hunter2']}]",
+    ],
+)
+def test_no_error_quotes_what_a_command_or_a_variable_may_keep_secret(line):
+    """The users of pods see it in the events of their pods."""
+    found = error_of(f"version = 1\n{line}")
+    assert re.search(r": found (a string|a list|another name)\b", found)
+    assert "hunter2" not in found
 
 
 def test_a_long_value_is_cut_in_the_message():
