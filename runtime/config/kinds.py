@@ -222,6 +222,19 @@ def _read_path(value: object, key: str) -> str:
 PATH = Kind("path", "an absolute path other than /, without empty, . or .. components", _read_path)
 
 
+def _read_program(value: object, key: str) -> str:
+    try:
+        return _read_path(value, key)
+    except Refused:
+        if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_./-]*", value):
+            raise
+        raise Refused(key, type_of(value), PATH.allowed) from None
+
+
+PROGRAM = Kind("path", PATH.allowed, _read_program)
+"""A program's path; an error quotes only what cannot be a whole command line."""
+
+
 def list_of(item: Kind, *, at_most: int, at_least: int = 0, distinct: bool = False) -> Kind:
     """A tuple of `item`s. `distinct` refuses equal items."""
     allowed = f"a list of {item.plural or item.allowed}"

@@ -1,9 +1,7 @@
 """The kinds of value that are specific to this project: modes, hooks, agents, routes, selections."""
 
-import re
-
 from runtime.config import kinds, model
-from runtime.config.kinds import BOOLEAN, ENV, PATH, Kind, refuse
+from runtime.config.kinds import BOOLEAN, ENV, PATH, PROGRAM, Kind, refuse
 from runtime.config.tables import REQUIRED, Key, named_tables, table
 
 MODES = ("systemd", "sbin-init", "dumb-init", "auto")
@@ -80,16 +78,6 @@ def _read_command(value: object, key: str) -> tuple[str, ...]:
     if not words[0]:
         refuse(f"{key}[0]", words[0], "a program's name or path")
     return words
-
-
-def _require_path(program: str, key: str) -> None:
-    """Raise Refused for a program that is no absolute path; quoted only if it cannot be a whole command line."""
-    try:
-        PATH.read(program, key)
-    except kinds.Refused:
-        if not re.fullmatch(r"[A-Za-z0-9_./-]*", program):
-            raise kinds.Refused(key, kinds.type_of(program), PATH.allowed) from None
-        raise
 
 
 COMMAND = Kind("list of strings", "a list of 1 to 256 strings, the program first", _read_command, plain=list)
@@ -175,7 +163,7 @@ def _host_hooks_are_absolute(stage: str, hooks: Kind) -> Kind:
         found: tuple[model.Hook, ...] = hooks.read(value, key)
         for index, hook in enumerate(found):
             if hook.where == "host":
-                _require_path(hook.command[0], f"{key}[{index}].command[0]")
+                PROGRAM.read(hook.command[0], f"{key}[{index}].command[0]")
         return found
 
     return Kind(hooks.type, f"a list of {stage} hooks", read, plain=hooks.plain)
@@ -196,7 +184,7 @@ AGENT_NAME = kinds.text("[A-Za-z0-9@_.:-]{1,64}", f"a name of at most 64 charact
 
 def _read_agents_command(value: object, key: str) -> tuple[str, ...]:
     words = _read_command(value, key)
-    _require_path(words[0], f"{key}[0]")
+    PROGRAM.read(words[0], f"{key}[0]")
     return words
 
 

@@ -286,6 +286,7 @@ SECRET = '"/bin/fetch --token=hunter2"'
         "hooks.poststop = [{command = ['a'], env = {TOKEN = ['hunter2']}}]",
         f"agents = [{{command = {SECRET}}}]",
         "agents = [{command = ['fetch --token=hunter2']}]",
+        "agents = [{command = ['/fetch https://hunter2@host']}]",
         "agents = [{command = ['/fetch'], env = ['TOKEN=hunter2']}]",
     ],
 )
