@@ -18,6 +18,7 @@ from shim import __version__
 from shim.installed.replaced import CURRENT, LOCK
 from shim.installed.version import IN_USE
 from tests import checkout
+from tests.cri.client import CallFailed
 from tests.integration import binaries, configuration, isolation, processes
 from tests.integration.images import BUSYBOX
 from tests.integration.node import Node
@@ -30,6 +31,8 @@ from tests.integration.waiting import until
 
 OURS = ("shim", "runtime", "protos")
 VERSION = "99.1"
+LATER = 65
+"""A value of rich.cgroup-depth that the other version alone allows."""
 TELL = """
 with __import__("io").open({told!r}, "a") as _told:
     _told.write(__import__("os").readlink("/proc/self") + "\\n")
@@ -66,6 +69,10 @@ class Installation:
                 module.write_text(module.read_text() + TELL.format(told=str(self._told)))
         about = self._checkout / "shim/__init__.py"
         about.write_text(re.sub('__version__ = ".*"', f'__version__ = "{VERSION}"', about.read_text()))
+        schema = self._checkout / "runtime/config/schema.py"
+        known, later = "kinds.integer(1, 64), 8,", f"kinds.integer(1, {LATER}), 8,"
+        assert known in schema.read_text()
+        schema.write_text(schema.read_text().replace(known, later))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,10 +97,14 @@ class Installation:
     def current(self) -> str:
         return os.readlink(self.home / CURRENT)
 
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run the command on the node's PATH."""
+        command = [*self._in_node, str(binaries.prefix() / "bin/pouchrich"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
     def command_says(self) -> str:
         """The version of the command on the node's PATH."""
-        words = [*self._in_node, str(binaries.prefix() / "bin/pouchrich"), "version"]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        return self.command("version").stdout.strip()
 
     def importers(self) -> set[int]:
         """The pids that have imported something of the other version."""
@@ -237,3 +248,37 @@ def test_pods_keep_the_version_they_began_with_and_it_goes_after_the_last_of_the
     pods.run()
     until(lambda: old not in installation.versions(), "the old version to go", timeout_s=60)  # some thousand files
     assert new in installation.versions()
+
+
+@pytest.mark.only(runtime="pouchrich")
+@in_one_place
+@pytest.mark.timeout(300)
+def test_a_configuration_that_the_version_of_running_pods_refuses_is_told_of(
+    rich_pods: RichPods, installation: Installation
+) -> None:
+    file, depth = configuration.TEST_FILE, f"cgroup-depth = {LATER}"
+    pod = rich_pods.pod("dumb-init")
+    rich_pods.create(pod, BUSYBOX, "sh", "-c", "exit 3").start().wait()
+    old = installation.current()
+    with installation.begin() as installer:
+        assert installer.wait(timeout=INSTALL_TIMEOUT_S) == 0, installation.said()
+    refused = f"version {old}, from which 1 pod runs, refuses it: {file}: rich.cgroup-depth: found {LATER}, allowed"
+
+    before = installation.command("config", "show", file).stdout
+    done = installation.command("config", "set-default", "rich.cgroup-depth", str(LATER), "--file", file)
+    assert (done.returncode, done.stderr.startswith(f"pouchrich: {refused}")) == (1, True), done.stderr
+    assert installation.command("config", "show", file).stdout == before
+
+    fresh = rich_pods.pod("dumb-init", rich=depth)
+    done = installation.command("config", "check", file)
+    assert (done.returncode, done.stdout) == (0, f"{file}: valid\n")
+    assert done.stderr.startswith(f"pouchrich: warning: {refused}"), done.stderr
+    # What is told is so:
+    with pytest.raises(CallFailed, match=f"rich.cgroup-depth: found {LATER}, allowed"):
+        rich_pods.create(pod, BUSYBOX, "true", name="second").start()
+    assert rich_pods.create(fresh, BUSYBOX, "sh", "-c", "exit 4").start().wait().exit_code == 4
+    # The pods of the older version are gone: nothing is left to refuse it.
+    pod.remove()
+    until(lambda: not installation.command("config", "check", file).stderr, "the older pod server to end")
+    done = installation.command("config", "set-default", "rich.cgroup-depth", str(LATER), "--file", file)
+    assert done.returncode == 0, done.stderr
