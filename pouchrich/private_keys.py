@@ -14,17 +14,22 @@ MOST_LINES = 512
 _BORDER = re.compile(r"-{4,5} ?(?:(BEGIN)|END) [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
 _BODY = re.compile(r"(?<![\w+/=.-])(?=[0-9A-Za-z+/]{0,80}[G-Zg-z])(?=[a-z/]{0,63}[A-Z0-9+])[A-Za-z0-9+/]{60,}={0,2}")
 """A line of a key's base64: neither a digest in hexadecimal nor a path."""
+_LINES_GONE = re.compile(rf"{re.escape(GONE)}(?:\n{re.escape(GONE)})+")
 _NEAR = 128
 _LAST_WORD = re.compile(r"[A-Za-z0-9+/=]{1,80}\s*\Z")
 
 
 def without(text: str) -> str:
-    """`text` with GONE for each line, or part of a line, of a private key."""
-    return "\n".join(without_in_log(("", line) for line in text.split("\n")))
+    """`text` with GONE for each private key."""
+    lines = without_in_log(("", line) for line in text.split("\n"))
+    return _LINES_GONE.sub(GONE, "\n".join(lines))
 
 
 def without_in_log(lines: Iterable[tuple[str, str]]) -> list[str]:
-    """`without` for the lines of a log: pairs of who wrote a line and its text, as several may write at a time."""
+    """The texts of a log's lines, with GONE for each line, or part of a line, of a private key.
+
+    A line is a pair: who wrote it, and its text. Several may write at a time.
+    """
     found: list[str] = []
     begun: dict[str, int] = {}  # who is inside a key: the number of lines that may still be of it
     latest: dict[str, int] = {}

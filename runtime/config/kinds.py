@@ -83,7 +83,7 @@ def _read_argument(value: object, key: str) -> str:
 
 
 ARGUMENT = Kind("string", "a string without NUL", _read_argument)
-"""A string that errors do not quote."""
+"""One word of a command. Errors do not quote it: it may be a secret."""
 
 
 def text(pattern: str, allowed: str, plural: str = "") -> Kind:
@@ -232,7 +232,7 @@ def _read_program(value: object, key: str) -> str:
 
 
 PROGRAM = Kind("path", PATH.allowed, _read_program)
-"""A program's path; an error quotes only what cannot be a whole command line."""
+"""The path of a program. An error quotes one word alone: with blanks it may be a whole command line, with secrets."""
 
 
 def list_of(item: Kind, *, at_most: int, at_least: int = 0, distinct: bool = False) -> Kind:
@@ -259,7 +259,10 @@ def _read_env(value: object, key: str) -> tuple[tuple[str, str], ...]:
         raise Refused(key, f"{len(value)} items", "at most 256 items")
     for name, content in value.items():
         if not name or "=" in name or not is_text(name):
-            raise Refused(key, "another name", "non-empty names without = and NUL")
+            found = (
+                "a name with =" if "=" in name else "a name with NUL or half a surrogate" if name else "an empty name"
+            )
+            raise Refused(key, found, "non-empty names without = and NUL")
         if not is_text(content):
             raise Refused(f"{key}.{name}", type_of(content), ARGUMENT.allowed)
     return tuple(value.items())

@@ -202,6 +202,7 @@ def test_a_file_that_is_there_is_not_overwritten(written):
         ("curl --password hunter2 --user-token 'a b' z", f"curl --password {GONE} --user-token {GONE} z"),
         ("--password = hunter2 z", f"--password = {GONE} z"),
         ("HTTPS://u:hun@ter2@h/x postgres://u:hun/ter2@h", f"{GONE}@h/x {GONE}@h"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----\nz", f"{GONE}\nz"),
         ("Authorization: basic", f"Authorization: {GONE}"),
         ("said eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln to it", f"said {GONE} to it"),
         ("https://user:pw@host/x", f"{GONE}@host/x"),
