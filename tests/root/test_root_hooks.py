@@ -25,6 +25,7 @@ from runtime.hooks.journal import records
 from runtime.hooks.others import others
 from runtime.hooks.select import Selection
 from runtime.linux import mounts, syscalls
+from runtime.linux.null import open_own_sink
 from runtime.oci import argv
 from runtime.oci.argv import OCIBinary
 from runtime.oci.cli import OCIRuntime
@@ -157,13 +158,13 @@ class Box:
     async def create(self, hooks):
         await hooks.prepare()
         options = argv.CreateOptions(bundle=self.bundle.path, pid_file=self.bundle.init_pid_file)
-        null = os.open(os.devnull, os.O_RDWR)
+        sink = open_own_sink()  # crun makes the container's root the owner of its streams: not of the node's /dev/null
         with self.reaper.expecting():
-            await self.oci.create(self.id, options, dict.fromkeys((0, 1, 2), null))
+            await self.oci.create(self.id, options, dict.fromkeys((0, 1, 2), sink))
             self.init = bundles.read_pid(self.bundle.init_pid_file)
             self.ended = asyncio.get_running_loop().create_future()
             self.reaper.watch(self.init, lambda exit: self.ended.done() or self.ended.set_result(exit))
-        os.close(null)
+        os.close(sink)
         await hooks.owe(self.init)
 
     async def prestart(self, hooks):
@@ -433,6 +434,7 @@ def test_in_a_user_namespace_a_hook_has_the_containers_users(box):
         results, _ = asyncio.run(box.life(prestart=prestart, poststop=[shell("b", text)], during=note))
         assert {result for _, result in results} == {"exit status 0"}
         assert [line.split() for line in box.said] == [["0", "0", "100000", "65536", box.user]] * len(results)
+        assert os.stat(os.devnull).st_uid != 100000, "the container's root owns the node's /dev/null"
 
     box(check)
 
